@@ -1,0 +1,99 @@
+//! How a device answers accesses to I/O ports and to memory.
+//!
+//! Access errors stay inside the device: `read` returns `None` for what it does not decode, and the bus alone
+//! decides what an unclaimed read returns (all ones); an unclaimed write is dropped.
+//!
+//! A *region* is a range that the device declared, numbered by the device itself. The bus passes offsets from the
+//! start of the region, so that a region can move (PCI base address registers) without the device knowing.
+
+use alloc::vec::Vec;
+
+/// One access: where in the device, and how wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The region's number, as the device declared it.
+    pub region: u8,
+    /// Bytes from the start of the region. `offset + size_bytes` may pass the region's end.
+    pub offset: u64,
+    /// 1, 2 or 4 for ports; 1, 2, 4 or 8 for memory.
+    pub size_bytes: u8,
+}
+
+impl Access {
+    /// An access of `size_bytes` at `offset` in region 0.
+    pub const fn new(offset: u64, size_bytes: u8) -> Self {
+        Self { region: 0, offset, size_bytes }
+    }
+
+    /// The bits that an access of this size carries.
+    pub const fn mask(&self) -> u64 {
+        u64::MAX >> (64 - 8 * self.size_bytes as u32)
+    }
+}
+
+/// A range that a device answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The number passed back in [`Access::region`].
+    pub number: u8,
+    /// First port, or first guest-physical address.
+    pub base: u64,
+    /// Length in ports or bytes.
+    pub length: u64,
+}
+
+impl Region {
+    /// Region `number` of `length` ports or bytes at `base`.
+    pub const fn new(number: u8, base: u64, length: u64) -> Self {
+        Self { number, base, length }
+    }
+}
+
+/// A device that answers I/O ports.
+pub trait PioDevice: Send + Sync {
+    /// The ports that the device answers at power-on (those that do not move, or where they start).
+    fn ports(&self) -> Vec<Region>;
+    /// Reads; only the low `size_bytes` of the result count. `None`: not decoded.
+    fn pio_read(&self, access: Access) -> Option<u32>;
+    /// Writes; only the low `size_bytes` of `value` count.
+    fn pio_write(&self, access: Access, value: u32);
+
+    /// `rep ins`: fills `data` with elements of `access.size_bytes` each, read one after the other from the same
+    /// port; returns the bytes filled (whole elements). A device with a data port answers many at once.
+    fn pio_read_string(&self, access: Access, data: &mut [u8]) -> usize {
+        let size = usize::from(access.size_bytes);
+        for element in data.chunks_exact_mut(size) {
+            let value = self.pio_read(access).unwrap_or(u32::MAX);
+            element.copy_from_slice(&value.to_le_bytes()[..size]);
+        }
+        data.len() / size * size
+    }
+
+    /// `rep outs`: the counterpart of [`PioDevice::pio_read_string`]; returns the bytes taken.
+    fn pio_write_string(&self, access: Access, data: &[u8]) -> usize {
+        let size = usize::from(access.size_bytes);
+        for element in data.chunks_exact(size) {
+            let mut bytes = [0; 4];
+            bytes[..size].copy_from_slice(element);
+            self.pio_write(access, u32::from_le_bytes(bytes));
+        }
+        data.len() / size * size
+    }
+}
+
+/// A device that answers guest-physical memory.
+pub trait MmioDevice: Send + Sync {
+    /// The ranges that the device answers at power-on.
+    fn ranges(&self) -> Vec<Region>;
+    /// Reads; only the low `size_bytes` of the result count. `None`: not decoded.
+    fn mmio_read(&self, access: Access) -> Option<u64>;
+    /// Writes; only the low `size_bytes` of `value` count.
+    fn mmio_write(&self, access: Access, value: u64);
+}
+
+/// Puts a device back into its state after power-on or a hard reset.
+pub trait Reset {
+    /// Resets every register that a PC's RESET# line resets. Interrupt lines that the device drives go low, alarms
+    /// are disarmed.
+    fn reset(&self);
+}

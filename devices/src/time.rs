@@ -1,0 +1,221 @@
+//! Guest time: what devices read, and how they ask to be woken.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::{Add, Sub};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time in which it
+/// was not allowed to run. Never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GuestTime(u64);
+
+impl GuestTime {
+    /// The moment of creation.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment `ns` nanoseconds after creation.
+    pub const fn from_ns(ns: u64) -> Self {
+        Self(ns)
+    }
+
+    /// Nanoseconds since creation.
+    pub const fn as_ns(self) -> u64 {
+        self.0
+    }
+
+    /// Nanoseconds from `earlier` to here; 0 if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<u64> for GuestTime {
+    type Output = Self;
+    /// The moment `ns` nanoseconds later.
+    fn add(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+}
+
+impl Sub for GuestTime {
+    type Output = u64;
+    /// Nanoseconds between; 0 if `earlier` is later.
+    fn sub(self, earlier: Self) -> u64 {
+        self.since(earlier)
+    }
+}
+
+/// Whole cycles of a clock of `hz` in `ns` nanoseconds, exactly, rounded down.
+pub const fn ns_to_ticks(ns: u64, hz: u64) -> u64 {
+    (ns as u128 * hz as u128 / 1_000_000_000) as u64
+}
+
+/// The first nanosecond at which `ticks` whole cycles of a clock of `hz` have passed: the inverse of
+/// [`ns_to_ticks`], rounded up.
+pub const fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
+    let ns = (ticks as u128 * 1_000_000_000).div_ceil(hz as u128);
+    if ns > u64::MAX as u128 { u64::MAX } else { ns as u64 }
+}
+
+/// Where a device reads guest time.
+pub trait Clock: Send + Sync {
+    /// Guest time now.
+    fn now(&self) -> GuestTime;
+}
+
+/// A clock that a test moves by hand.
+#[derive(Debug, Default)]
+pub struct TestClock(AtomicU64);
+
+impl TestClock {
+    /// A clock that stands at [`GuestTime::ZERO`].
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Moves the clock on.
+    pub fn advance_ns(&self, ns: u64) {
+        self.0.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> GuestTime {
+        GuestTime::from_ns(self.0.load(Ordering::Relaxed))
+    }
+}
+
+const DISARMED: u64 = u64::MAX;
+
+/// The deadlines of one virtual machine's devices, written by the devices and read by the run loop.
+#[derive(Debug)]
+pub struct Deadlines {
+    slots: Box<[AtomicU64]>,
+    changed: AtomicBool,
+}
+
+impl Deadlines {
+    /// `count` disarmed slots.
+    pub fn new(count: usize) -> Arc<Self> {
+        let slots = (0..count).map(|_| AtomicU64::new(DISARMED)).collect();
+        Arc::new(Self { slots, changed: AtomicBool::new(false) })
+    }
+
+    /// The alarm of slot `slot`, which must be below the count given to [`Deadlines::new`].
+    pub fn alarm(self: &Arc<Self>, slot: usize) -> Alarm {
+        assert!(slot < self.slots.len(), "no such alarm slot: {slot}");
+        Alarm { deadlines: Some(self.clone()), slot }
+    }
+
+    /// True if a deadline changed since the last call.
+    pub fn take_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Acquire)
+    }
+
+    /// The earliest deadline.
+    pub fn earliest(&self) -> Option<GuestTime> {
+        let ns = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).min()?;
+        (ns != DISARMED).then_some(GuestTime(ns))
+    }
+
+    /// Disarms and returns a slot whose deadline is not after `now`, the earliest first.
+    pub fn take_expired(&self, now: GuestTime) -> Option<usize> {
+        let (slot, ns) = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| (index, slot.load(Ordering::Relaxed)))
+            .min_by_key(|&(_, ns)| ns)?;
+        if ns == DISARMED || ns > now.0 {
+            return None;
+        }
+        let taken = self.slots[slot].compare_exchange(ns, DISARMED, Ordering::AcqRel, Ordering::Relaxed);
+        self.changed.store(true, Ordering::Release);
+        taken.is_ok().then_some(slot)
+    }
+}
+
+/// A device's wire to the timer queue: when the deadline has come, the owner of the queue calls
+/// [`Timed::expired`] once. Arming it again replaces the deadline.
+#[derive(Clone)]
+pub struct Alarm {
+    deadlines: Option<Arc<Deadlines>>,
+    slot: usize,
+}
+
+impl Alarm {
+    /// An alarm that never rings.
+    pub fn detached() -> Self {
+        Self { deadlines: None, slot: 0 }
+    }
+
+    /// Asks to be woken at `deadline` (which may be past: then as soon as possible), or not at all.
+    pub fn set(&self, deadline: Option<GuestTime>) {
+        let Some(deadlines) = &self.deadlines else { return };
+        let ns = deadline.map_or(DISARMED, GuestTime::as_ns);
+        if deadlines.slots[self.slot].swap(ns, Ordering::Relaxed) != ns {
+            deadlines.changed.store(true, Ordering::Release);
+        }
+    }
+
+    /// The deadline now set.
+    pub fn deadline(&self) -> Option<GuestTime> {
+        let ns = self.deadlines.as_ref()?.slots[self.slot].load(Ordering::Relaxed);
+        (ns != DISARMED).then_some(GuestTime(ns))
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Alarm({:?})", self.deadline())
+    }
+}
+
+/// A device that sets an alarm.
+pub trait Timed: Send + Sync {
+    /// The alarm's deadline is not after `now`. The alarm is disarmed; the device arms it again if it wants to.
+    fn expired(&self, now: GuestTime);
+}
+
+/// The one policy for periods that passed while nobody could deliver them (the host was busy, the guest was
+/// paused): they are coalesced into one, and the next one keeps its phase.
+///
+/// `next` is the tick number that was due, `elapsed` the number of whole ticks that have passed by now; the result
+/// is the number of the next tick to wait for.
+pub const fn next_after_missed(next: u64, elapsed: u64) -> u64 {
+    if elapsed >= next { elapsed + 1 } else { next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversions_are_exact_over_years() {
+        const PIT_HZ: u64 = 1_193_182;
+        let year_ns = 365 * 86_400 * 1_000_000_000;
+        assert_eq!(ns_to_ticks(year_ns, PIT_HZ), 365 * 86_400 * PIT_HZ);
+        for ticks in [1, 2, 65_536, 1_193_181, 1_193_183, 40_000_000_000_000] {
+            let ns = ticks_to_ns(ticks, PIT_HZ);
+            assert_eq!(ns_to_ticks(ns, PIT_HZ), ticks);
+            assert_eq!(ns_to_ticks(ns - 1, PIT_HZ), ticks - 1);
+        }
+    }
+
+    #[test]
+    fn the_earliest_alarm_rings_first_and_once() {
+        let deadlines = Deadlines::new(2);
+        let (late, early) = (deadlines.alarm(0), deadlines.alarm(1));
+        late.set(Some(GuestTime::from_ns(20)));
+        early.set(Some(GuestTime::from_ns(10)));
+        assert!(deadlines.take_changed());
+        assert_eq!(deadlines.earliest(), Some(GuestTime::from_ns(10)));
+        assert_eq!(deadlines.take_expired(GuestTime::from_ns(9)), None);
+        assert_eq!(deadlines.take_expired(GuestTime::from_ns(30)), Some(1));
+        assert_eq!(deadlines.take_expired(GuestTime::from_ns(30)), Some(0));
+        assert_eq!(deadlines.take_expired(GuestTime::from_ns(30)), None);
+        assert_eq!(deadlines.earliest(), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Second-level page tables in the EPT and NPT formats.

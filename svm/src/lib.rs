@@ -1,0 +1,1 @@
+//! The AMD-V backend: VMCB, world switch, decoded exits.

@@ -1,0 +1,1 @@
+//! Virtual machines and vCPUs: run loop, exit dispatch, emulator, consoles, configuration.

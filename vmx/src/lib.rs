@@ -1,0 +1,1 @@
+//! The Intel VT-x backend (a stub until its own issue).
