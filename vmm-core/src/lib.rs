@@ -1,1 +1,13 @@
-//! Virtual machines and vCPUs: run loop, exit dispatch, emulator, consoles, configuration.
+//! Virtual machines and their CPUs: what is common to AMD-V and VT-x.
+//!
+//! The crate stands between the bare-metal image (`boot`), which offers it a [`platform::Platform`], the two
+//! [`backend::Backend`]s, and the guest's PC (`devices`, `firmware`, `ept`).
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+pub mod backend;
+pub mod exit;
+pub mod platform;
+pub mod registers;

@@ -1,0 +1,161 @@
+//! The seam between the shared virtual CPU and the two vendors' hardware.
+
+use crate::exit::Exit;
+use crate::platform::Platform;
+use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use core::fmt;
+
+/// The hardware cannot do what is required; the text says what is missing and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsupported(pub &'static str);
+
+/// An event for the guest to take at its next entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An external interrupt.
+    Interrupt(u8),
+    /// An NMI.
+    Nmi,
+    /// An exception.
+    Fault(Fault),
+}
+
+/// Registers of the guest's that the shared code reads or writes seldom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum SystemRegister {
+    Cr2,
+    Cr3,
+    Dr6,
+    Dr7,
+    Pat,
+    Star,
+    LStar,
+    CStar,
+    SfMask,
+    KernelGsBase,
+    SysenterCs,
+    SysenterEsp,
+    SysenterEip,
+    DebugCtl,
+}
+
+/// What a virtual CPU is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct VcpuSetup {
+    /// Host-physical address of the top table of the second-level page tables.
+    pub nested_root_hpa: u64,
+}
+
+/// One virtual CPU on a vendor's hardware: it owns the VMCB or VMCS and what belongs to it.
+///
+/// The guest's registers that are not here are in [`Gprs`], which the shared code owns (RSP and RAX included).
+pub trait Backend: Sized + Send {
+    /// For messages: "AMD-V" or "VT-x".
+    const NAME: &'static str;
+    /// The vendor's format of the second-level page tables.
+    const NESTED_FORMAT: ept::Format;
+    /// What a physical CPU needs to run guests.
+    type Cpu: Send;
+
+    /// Checks this CPU and turns virtualisation on for it.
+    ///
+    /// # Errors
+    /// [`Unsupported`] says what is missing or switched off.
+    fn enable_cpu(platform: &'static dyn Platform) -> Result<Self::Cpu, Unsupported>;
+
+    /// A virtual CPU in the state after RESET#.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if memory is short or a needed control is missing.
+    fn new(cpu: &Self::Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported>;
+
+    /// Puts the registers back into the state after RESET# (or INIT, which keeps caches and the FPU).
+    fn reset(&mut self, gprs: &mut Gprs);
+
+    /// Runs the guest until it exits. Called with interrupts off.
+    fn enter(&mut self, gprs: &mut Gprs) -> Exit;
+
+    /// Instruction pointer.
+    fn rip(&self) -> u64;
+    /// Sets the instruction pointer.
+    fn set_rip(&mut self, rip: u64);
+    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
+    fn complete_instruction(&mut self, next_rip: u64);
+    /// Address of the instruction after the one that caused this exit, if the hardware says it.
+    fn next_rip(&self) -> Option<u64>;
+    /// The bytes at RIP, if the hardware saved them (decode assists).
+    fn instruction_bytes(&self) -> Option<&[u8]>;
+
+    /// Flags.
+    fn rflags(&self) -> Rflags;
+    /// Sets the flags.
+    fn set_rflags(&mut self, rflags: Rflags);
+    /// CR0 as the guest sees it.
+    fn cr0(&self) -> Cr0;
+    /// CR4 as the guest sees it.
+    fn cr4(&self) -> Cr4;
+    /// EFER as the guest sees it.
+    fn efer(&self) -> Efer;
+    /// Sets CR0 as the guest sees it.
+    fn set_cr0(&mut self, cr0: Cr0);
+    /// Sets CR4 as the guest sees it.
+    fn set_cr4(&mut self, cr4: Cr4);
+    /// Sets EFER as the guest sees it.
+    fn set_efer(&mut self, efer: Efer);
+    /// Reads a seldom used register.
+    fn system_register(&self, register: SystemRegister) -> u64;
+    /// Writes a seldom used register.
+    fn set_system_register(&mut self, register: SystemRegister, value: u64);
+    /// Current privilege level.
+    fn cpl(&self) -> u8;
+    /// A segment register with its hidden part.
+    fn segment(&self, name: SegmentName) -> Segment;
+    /// Loads a segment register with its hidden part.
+    fn set_segment(&mut self, name: SegmentName, segment: Segment);
+    /// GDTR.
+    fn gdtr(&self) -> TableRegister;
+    /// IDTR.
+    fn idtr(&self) -> TableRegister;
+    /// Sets GDTR.
+    fn set_gdtr(&mut self, gdtr: TableRegister);
+    /// Sets IDTR.
+    fn set_idtr(&mut self, idtr: TableRegister);
+
+    /// Interrupts are held off for one instruction (STI, MOV SS).
+    fn interrupt_shadow(&self) -> bool;
+    /// The guest is in an NMI handler.
+    fn nmi_blocked(&self) -> bool;
+    /// An event that was being delivered when the guest exited, to be delivered again.
+    fn take_interrupted_event(&mut self) -> Option<Event>;
+    /// Delivers an event at the next entry. At most one between two entries.
+    fn inject(&mut self, event: Event);
+    /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
+    /// `priority` (vector / 16), or withdraws the wish.
+    fn set_interrupt_window(&mut self, priority: Option<u8>);
+    /// Asks for [`Exit::NmiWindow`].
+    fn set_nmi_window(&mut self, wanted: bool);
+    /// The task-priority register's class (CR8), which the guest changes without an exit.
+    fn cr8(&self) -> u8;
+    /// Sets CR8.
+    fn set_cr8(&mut self, cr8: u8);
+
+    /// Guest TSC minus host TSC.
+    fn tsc_offset(&self) -> u64;
+    /// Sets the difference, modulo 2^64.
+    fn set_tsc_offset(&mut self, offset: u64);
+    /// XCR0 that the guest asked for (0 if it never did).
+    fn set_xcr0(&mut self, xcr0: u64);
+    /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15); it is live in the CPU.
+    fn vector_register(&self, index: u8) -> [u8; 32];
+    /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
+
+    /// The second-level page tables changed: entries that the CPU has cached must go before the next entry.
+    fn flush_nested(&mut self);
+    /// Prints the whole VMCB or VMCS, raw exit code first.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result;
+}

@@ -1,0 +1,81 @@
+//! Why a guest stopped running: the form that both backends decode their exits into.
+
+use crate::registers::Exception;
+
+/// The direction of a port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// IN, INS.
+    In,
+    /// OUT, OUTS.
+    Out,
+}
+
+/// A port access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAccess {
+    /// The port.
+    pub port: u16,
+    /// 1, 2 or 4.
+    pub size_bytes: u8,
+    /// IN or OUT.
+    pub direction: Direction,
+    /// INS or OUTS.
+    pub string: bool,
+    /// Length of the instruction, if the hardware says it.
+    pub length_bytes: Option<u8>,
+}
+
+/// An access to guest-physical memory that the second-level page tables refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryAccess {
+    /// Guest-physical address.
+    pub gpa: u64,
+    /// It was a write.
+    pub write: bool,
+    /// It was an instruction fetch.
+    pub execute: bool,
+    /// The access was made by the guest's own page walk, not by its instruction.
+    pub page_walk: bool,
+}
+
+/// A decoded exit. The raw code stays with the backend ([`crate::backend::Backend::dump`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A port access.
+    Port(PortAccess),
+    /// A memory access that the second-level tables refused.
+    Memory(MemoryAccess),
+    /// CPUID.
+    Cpuid,
+    /// RDMSR.
+    ReadMsr,
+    /// WRMSR.
+    WriteMsr,
+    /// HLT.
+    Halt,
+    /// VMMCALL or VMCALL.
+    Hypercall,
+    /// XSETBV.
+    Xsetbv,
+    /// INVD or WBINVD.
+    CacheInvalidate,
+    /// An instruction that the guest's CPU does not have: to be answered with #UD.
+    Undefined,
+    /// The guest can now take an interrupt.
+    InterruptWindow,
+    /// The guest has left its NMI handler.
+    NmiWindow,
+    /// A physical interrupt arrived.
+    ExternalInterrupt,
+    /// A physical NMI arrived.
+    HostNmi,
+    /// An intercepted exception.
+    Exception(Exception),
+    /// The guest's CPU shut down: triple fault.
+    TripleFault,
+    /// The backend refused to enter the guest: its state is invalid.
+    EntryFailure,
+    /// Anything else: the vendor's raw code.
+    Unknown(u64),
+}

@@ -1,0 +1,162 @@
+//! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests implement it on
+//! the development host.
+
+use alloc::vec::Vec;
+
+/// Sizes in which host memory is handed out. Each is also the alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrameSize {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
+    /// 1 GiB.
+    Huge,
+}
+
+impl FrameSize {
+    /// The size in bytes.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Small => 4 << 10,
+            Self::Large => 2 << 20,
+            Self::Huge => 1 << 30,
+        }
+    }
+}
+
+/// One frame of host memory, owned by whom it was handed to until it is given back.
+#[derive(Debug)]
+pub struct Frame {
+    /// Where the hypervisor reads and writes it: its address on every CPU.
+    pub address: usize,
+    /// Host-physical address.
+    pub hpa: u64,
+    /// Its size.
+    pub size: FrameSize,
+}
+
+/// A host serial port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SerialPort {
+    /// COM1, I/O port 3f8h.
+    Com1,
+    /// COM2, I/O port 2f8h.
+    Com2,
+}
+
+/// Something that a person did at the machine's own keyboard or mouse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputEvent {
+    /// A byte of scan code set 1, as the host's keyboard controller translates it.
+    KeyboardByte(u8),
+    /// A mouse movement: counts to the right, up, wheel steps towards the user, and buttons (bit 0 left, 1 right, 2 middle).
+    Mouse {
+        /// Counts to the right.
+        dx: i16,
+        /// Counts up.
+        dy: i16,
+        /// Wheel steps towards the user.
+        dz: i8,
+        /// Bit 0 left, bit 1 right, bit 2 middle.
+        buttons: u8,
+    },
+}
+
+/// What the machine's own display shows now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisplayMode {
+    /// VGA text: cells of character and attribute.
+    Text {
+        /// Characters a row.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Pixels.
+    Graphics {
+        /// Pixels a row.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+}
+
+/// The machine's own display.
+pub trait Display: Send + Sync {
+    /// Asks for a mode; returns the one that is in force afterwards, which may be another (a fixed framebuffer, or a
+    /// card that cannot go back to text). Clears the screen if the mode changed.
+    fn request_mode(&self, wanted: DisplayMode) -> DisplayMode;
+    /// Text modes: writes cells (low byte character, high byte attribute) from a position on. Outside is ignored.
+    fn write_cells(&self, column: u16, row: u16, cells: &[u16]);
+    /// Text modes: moves the cursor, or hides it.
+    fn set_cursor(&self, position: Option<(u16, u16)>);
+    /// Graphics modes: writes 0x00RRGGBB pixels of one row from (`x`, `y`) on. Outside is ignored.
+    fn write_pixels(&self, x: u16, y: u16, pixels: &[u32]);
+}
+
+/// The machine underneath.
+///
+/// Unless said otherwise, methods may be called on any CPU, with interrupts off, and return at once.
+pub trait Platform: Send + Sync {
+    /// The CPU's time stamp counter.
+    fn tsc(&self) -> u64;
+    /// Its rate in Hz.
+    fn tsc_hz(&self) -> u64;
+    /// Seconds since 1970 UTC, read from the machine's clock when the hypervisor started.
+    fn boot_time_unix_s(&self) -> u64;
+    /// The time stamp counter when the image was entered.
+    fn boot_tsc(&self) -> u64;
+
+    /// Hands out zeroed memory; `None` if there is none left of this size.
+    fn allocate_frame(&self, size: FrameSize) -> Option<Frame>;
+    /// Takes memory back.
+    fn free_frame(&self, frame: Frame);
+    /// Bytes that are free.
+    fn free_bytes(&self) -> u64;
+
+    /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`; `u64::MAX` disarms.
+    /// Early by a little is allowed, late is not, beyond the latency of the hardware.
+    fn set_timer(&self, deadline_tsc: u64);
+    /// Sleeps until an interrupt has been handled on this CPU. Interrupts are off before and after; one that was
+    /// pending before ends the sleep.
+    fn idle(&self);
+    /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on.
+    fn handle_interrupts(&self);
+    /// Drains the log ring to the console, as far as it takes it without waiting.
+    fn drain_log(&self);
+
+    /// Sends bytes; returns how many were taken without waiting.
+    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize;
+    /// Takes one received byte.
+    fn serial_read(&self, port: SerialPort) -> Option<u8>;
+    /// Takes one keyboard or mouse event.
+    fn take_input(&self) -> Option<InputEvent>;
+    /// The machine's display, if it has one that the hypervisor can drive.
+    fn display(&self) -> Option<&dyn Display>;
+    /// A copy of the log ring, oldest first.
+    fn log_text(&self) -> Vec<u8>;
+
+    /// Turns the machine off. Returns only if it cannot.
+    fn power_off(&self);
+    /// Resets the machine.
+    fn reboot(&self) -> !;
+}
+
+/// A boot module: a guest's configuration, or a disk image.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The module's command line: its name first, arguments after.
+    pub command_line: alloc::string::String,
+    /// Its content, in memory that nothing else uses.
+    pub data: &'static [u8],
+}
+
+/// What the boot loader handed over.
+#[derive(Clone, Debug, Default)]
+pub struct BootInputs {
+    /// The hypervisor's own command line, without the image's name.
+    pub command_line: alloc::string::String,
+    /// The modules, in order.
+    pub modules: Vec<Module>,
+}

@@ -1,0 +1,285 @@
+//! The registers of a virtual CPU, in the forms that both vendors share.
+
+use bitfield_struct::bitfield;
+
+/// A general-purpose register, numbered as instructions encode it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Gpr {
+    Rax = 0,
+    Rcx = 1,
+    Rdx = 2,
+    Rbx = 3,
+    Rsp = 4,
+    Rbp = 5,
+    Rsi = 6,
+    Rdi = 7,
+    R8 = 8,
+    R9 = 9,
+    R10 = 10,
+    R11 = 11,
+    R12 = 12,
+    R13 = 13,
+    R14 = 14,
+    R15 = 15,
+}
+
+/// The general-purpose registers, indexed by [`Gpr`].
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
+pub struct Gprs(pub [u64; 16]);
+
+impl Gprs {
+    /// Reads a register.
+    pub const fn get(&self, register: Gpr) -> u64 {
+        self.0[register as usize]
+    }
+
+    /// Writes all 64 bits of a register.
+    pub const fn set(&mut self, register: Gpr, value: u64) {
+        self.0[register as usize] = value;
+    }
+
+    /// Reads the low half.
+    pub const fn get32(&self, register: Gpr) -> u32 {
+        self.get(register) as u32
+    }
+
+    /// Writes the low half and clears the high half, as a 32-bit operation does.
+    pub const fn set32(&mut self, register: Gpr, value: u32) {
+        self.set(register, value as u64);
+    }
+
+    /// EDX:EAX as one value.
+    pub const fn edx_eax(&self) -> u64 {
+        (self.get(Gpr::Rdx) << 32) | self.get32(Gpr::Rax) as u64
+    }
+
+    /// Writes EDX:EAX.
+    pub const fn set_edx_eax(&mut self, value: u64) {
+        self.set32(Gpr::Rax, value as u32);
+        self.set32(Gpr::Rdx, (value >> 32) as u32);
+    }
+}
+
+/// A segment register, numbered as instructions encode it; the two system segments follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum SegmentName {
+    Es = 0,
+    Cs = 1,
+    Ss = 2,
+    Ds = 3,
+    Fs = 4,
+    Gs = 5,
+    Ldtr = 6,
+    Tr = 7,
+}
+
+/// Segment attributes in AMD's packed form: descriptor bits 40-47 and 52-55 (APM volume 2, 15.5.1).
+#[bitfield(u16)]
+#[derive(PartialEq, Eq)]
+pub struct SegmentAttributes {
+    /// Type.
+    #[bits(4)]
+    pub kind: u8,
+    /// Code or data segment (not a system segment).
+    pub code_or_data: bool,
+    /// Descriptor privilege level.
+    #[bits(2)]
+    pub dpl: u8,
+    /// Present.
+    pub present: bool,
+    /// Available to software.
+    pub available: bool,
+    /// 64-bit code.
+    pub long: bool,
+    /// Default operand size 32 bits, or big stack.
+    pub default_big: bool,
+    /// Limit counted in pages.
+    pub granularity: bool,
+    #[bits(4)]
+    __: u8,
+}
+
+/// A segment register with its hidden part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Selector.
+    pub selector: u16,
+    /// Attributes.
+    pub attributes: SegmentAttributes,
+    /// Limit in bytes, granularity applied.
+    pub limit: u32,
+    /// Linear base address.
+    pub base: u64,
+}
+
+/// GDTR or IDTR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableRegister {
+    /// Linear base address.
+    pub base: u64,
+    /// Limit in bytes.
+    pub limit: u16,
+}
+
+/// RFLAGS.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Rflags {
+    pub carry: bool,
+    #[bits(default = true)]
+    pub always_one: bool,
+    pub parity: bool,
+    __: bool,
+    pub auxiliary: bool,
+    __: bool,
+    pub zero: bool,
+    pub sign: bool,
+    pub trap: bool,
+    pub interrupt: bool,
+    pub direction: bool,
+    pub overflow: bool,
+    #[bits(2)]
+    pub iopl: u8,
+    pub nested_task: bool,
+    __: bool,
+    pub resume: bool,
+    pub virtual_8086: bool,
+    pub alignment_check: bool,
+    pub virtual_interrupt: bool,
+    pub virtual_interrupt_pending: bool,
+    pub id: bool,
+    #[bits(42)]
+    __: u64,
+}
+
+/// CR0.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Cr0 {
+    pub protection: bool,
+    pub monitor_coprocessor: bool,
+    pub emulation: bool,
+    pub task_switched: bool,
+    pub extension_type: bool,
+    pub numeric_error: bool,
+    #[bits(10)]
+    __: u16,
+    pub write_protect: bool,
+    __: bool,
+    pub alignment_mask: bool,
+    #[bits(10)]
+    __: u16,
+    pub not_write_through: bool,
+    pub cache_disable: bool,
+    pub paging: bool,
+    __: u32,
+}
+
+/// CR4.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Cr4 {
+    pub vme: bool,
+    pub pvi: bool,
+    pub tsd: bool,
+    pub de: bool,
+    pub pse: bool,
+    pub pae: bool,
+    pub mce: bool,
+    pub pge: bool,
+    pub pce: bool,
+    pub osfxsr: bool,
+    pub osxmmexcpt: bool,
+    pub umip: bool,
+    pub la57: bool,
+    pub vmxe: bool,
+    pub smxe: bool,
+    __: bool,
+    pub fsgsbase: bool,
+    pub pcide: bool,
+    pub osxsave: bool,
+    __: bool,
+    pub smep: bool,
+    pub smap: bool,
+    pub pke: bool,
+    pub cet: bool,
+    pub pks: bool,
+    #[bits(39)]
+    __: u64,
+}
+
+/// EFER.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Efer {
+    pub syscall: bool,
+    #[bits(7)]
+    __: u8,
+    pub long_mode_enable: bool,
+    __: bool,
+    pub long_mode_active: bool,
+    pub no_execute: bool,
+    pub svme: bool,
+    pub lmsle: bool,
+    pub ffxsr: bool,
+    pub tce: bool,
+    #[bits(48)]
+    __: u64,
+}
+
+/// An exception vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Exception {
+    DivideError = 0,
+    Debug = 1,
+    Breakpoint = 3,
+    Overflow = 4,
+    BoundRange = 5,
+    InvalidOpcode = 6,
+    DeviceNotAvailable = 7,
+    DoubleFault = 8,
+    InvalidTss = 10,
+    SegmentNotPresent = 11,
+    StackFault = 12,
+    GeneralProtection = 13,
+    PageFault = 14,
+    X87 = 16,
+    AlignmentCheck = 17,
+    MachineCheck = 18,
+    Simd = 19,
+}
+
+/// A fault that an emulated instruction raises in the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its vector.
+    pub exception: Exception,
+    /// The error code, for the exceptions that push one.
+    pub error_code: Option<u32>,
+    /// CR2, for page faults.
+    pub address: Option<u64>,
+}
+
+impl Fault {
+    /// #UD.
+    pub const UNDEFINED: Self = Self { exception: Exception::InvalidOpcode, error_code: None, address: None };
+    /// #GP(0).
+    pub const PROTECTION: Self =
+        Self { exception: Exception::GeneralProtection, error_code: Some(0), address: None };
+
+    /// #PF with its error code and linear address.
+    pub const fn page(error_code: u32, address: u64) -> Self {
+        Self { exception: Exception::PageFault, error_code: Some(error_code), address: Some(address) }
+    }
+}
