@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod block;
 pub mod bus;
 pub mod console;
+pub mod fw_cfg;
 pub mod irq;
 pub mod memory;
 pub mod time;
