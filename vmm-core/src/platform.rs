@@ -2,6 +2,7 @@
 //! the development host.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Sizes in which host memory is handed out. Each is also the alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +96,9 @@ pub trait Display: Send + Sync {
     fn write_pixels(&self, x: u16, y: u16, pixels: &[u32]);
 }
 
+/// Prints the state of the vCPU that runs on this CPU, for the panic message.
+pub type CrashDump = fn(&mut dyn fmt::Write) -> fmt::Result;
+
 /// The machine underneath.
 ///
 /// Unless said otherwise, methods may be called on any CPU, with interrupts off, and return at once.
@@ -136,6 +140,9 @@ pub trait Platform: Send + Sync {
     fn display(&self) -> Option<&dyn Display>;
     /// A copy of the log ring, oldest first.
     fn log_text(&self) -> Vec<u8>;
+    /// Names what prints the state of the running vCPU when the hypervisor panics. It may be called at any moment, on
+    /// any CPU, so it must take no lock for good.
+    fn set_crash_dump(&self, dump: CrashDump);
 
     /// Turns the machine off. Returns only if it cannot.
     fn power_off(&self);
@@ -159,4 +166,8 @@ pub struct BootInputs {
     pub command_line: alloc::string::String,
     /// The modules, in order.
     pub modules: Vec<Module>,
+    /// SeaBIOS, as the distribution builds it.
+    pub bios: &'static [u8],
+    /// SeaBIOS's VGA BIOS for the standard VGA.
+    pub vga_bios: &'static [u8],
 }
