@@ -19,4 +19,5 @@ pub mod console;
 pub mod fw_cfg;
 pub mod irq;
 pub mod memory;
+pub mod pic;
 pub mod time;

@@ -1,0 +1,180 @@
+//! The pair of 8259A interrupt controllers of a PC, with the PIIX3's edge/level registers.
+//!
+//! Levels 0 to 7 enter the first controller, 8 to 15 the second, whose output is the first one's level 2. The
+//! first one's output is the CPU's INTR pin (or the local APIC's LINT0).
+
+mod chip;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use spin::Mutex;
+
+use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::irq::{IrqLine, LineTarget};
+use chip::Chip;
+use spec::{CASCADE_INPUT, ELCR_BASE, ELCR1_WRITABLE, ELCR2_WRITABLE, PRIMARY_BASE, SECONDARY_BASE};
+
+const REGION_PRIMARY: u8 = 0;
+const REGION_SECONDARY: u8 = 1;
+const REGION_ELCR: u8 = 2;
+const REGION_PORTS: u64 = 2;
+
+/// The volatile state of both controllers.
+#[derive(Clone, Debug)]
+struct State {
+    primary: Chip,
+    secondary: Chip,
+}
+
+/// The pair of 8259A.
+#[derive(Debug)]
+pub struct Pic {
+    /// INTR. Driven under the lock only, so that its changes keep their order.
+    output: IrqLine,
+    state: Mutex<State>,
+}
+
+impl Pic {
+    /// A pair after power-on, whose output is `output`.
+    pub fn new(output: IrqLine) -> Self {
+        Self { output, state: Mutex::new(State { primary: Chip::new(), secondary: Chip::new() }) }
+    }
+
+    /// True if INTR is high. A single atomic load.
+    pub fn is_pending(&self) -> bool {
+        self.output.is_high()
+    }
+
+    /// The CPU's interrupt acknowledge cycle: returns the vector and puts its level in service. If the request has
+    /// vanished since INTR rose, the vector is that of level 7 (or 15) and nothing is in service.
+    pub fn acknowledge(&self) -> u8 {
+        let mut state = self.state.lock();
+        let vector = state.acknowledge();
+        self.drive(&mut state);
+        vector
+    }
+
+    fn drive(&self, state: &mut State) {
+        state.update_cascade();
+        self.output.set(state.primary.pending(Some(CASCADE_INPUT)).is_some());
+    }
+}
+
+impl State {
+    /// Passes the second controller's output on to the first one.
+    fn update_cascade(&mut self) {
+        let high = self.secondary.pending(None).is_some();
+        self.primary.set_line(CASCADE_INPUT, high);
+    }
+
+    fn acknowledge(&mut self) -> u8 {
+        let input = self.primary.acknowledge(Some(CASCADE_INPUT));
+        if input != Some(CASCADE_INPUT) || !self.primary.has_cascade_at(CASCADE_INPUT) {
+            return self.primary.vector(input);
+        }
+        let input = self.secondary.acknowledge(None);
+        // The output falls during the cycle, so a further request makes a new edge.
+        self.primary.set_line(CASCADE_INPUT, false);
+        self.secondary.vector(input)
+    }
+
+    fn poll(&mut self, primary: bool) -> u8 {
+        if primary {
+            return Chip::poll_word(self.primary.acknowledge(Some(CASCADE_INPUT)));
+        }
+        let word = Chip::poll_word(self.secondary.acknowledge(None));
+        // What the first controller had latched has been served by the poll.
+        self.primary.set_line(CASCADE_INPUT, false);
+        self.primary.forget_edge(CASCADE_INPUT);
+        word
+    }
+
+    fn read(&mut self, region: u8, offset: u64) -> Option<u8> {
+        let primary = region == REGION_PRIMARY;
+        match (region, offset) {
+            (REGION_PRIMARY | REGION_SECONDARY, 0..REGION_PORTS) => {
+                let chip = if primary { &mut self.primary } else { &mut self.secondary };
+                if chip.takes_poll() {
+                    return Some(self.poll(primary));
+                }
+                Some(if offset == 0 { chip.read_command() } else { chip.read_data() })
+            }
+            (REGION_ELCR, 0) => Some(self.primary.elcr()),
+            (REGION_ELCR, 1) => Some(self.secondary.elcr()),
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, region: u8, offset: u64, value: u8) {
+        match (region, offset) {
+            (REGION_PRIMARY, 0) => self.primary.write_command(value),
+            (REGION_PRIMARY, 1) => self.primary.write_data(value),
+            (REGION_SECONDARY, 0) => self.secondary.write_command(value),
+            (REGION_SECONDARY, 1) => self.secondary.write_data(value),
+            (REGION_ELCR, 0) => self.primary.set_elcr(value & ELCR1_WRITABLE),
+            (REGION_ELCR, 1) => self.secondary.set_elcr(value & ELCR2_WRITABLE),
+            _ => {}
+        }
+    }
+}
+
+impl LineTarget for Pic {
+    /// Inputs 0 to 15; 2 is the cascade and is ignored.
+    fn set_line(&self, input: u32, high: bool) {
+        if input > 15 || input == u32::from(CASCADE_INPUT) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let chip = if input < 8 { &mut state.primary } else { &mut state.secondary };
+        chip.set_line(input as u8 & 7, high);
+        self.drive(&mut state);
+    }
+}
+
+impl PioDevice for Pic {
+    fn ports(&self) -> Vec<Region> {
+        vec![
+            Region::new(REGION_PRIMARY, PRIMARY_BASE, REGION_PORTS),
+            Region::new(REGION_SECONDARY, SECONDARY_BASE, REGION_PORTS),
+            Region::new(REGION_ELCR, ELCR_BASE, REGION_PORTS),
+        ]
+    }
+
+    /// Wider accesses are split into bytes at consecutive ports, as the ISA bridge does it.
+    fn pio_read(&self, access: Access) -> Option<u32> {
+        let mut state = self.state.lock();
+        let mut bytes = [0xff; 4];
+        let mut decoded = false;
+        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes)) {
+            if let Some(value) = state.read(access.region, offset) {
+                *byte = value;
+                decoded = true;
+            }
+        }
+        // A poll acknowledges.
+        self.drive(&mut state);
+        decoded.then_some(u32::from_le_bytes(bytes))
+    }
+
+    fn pio_write(&self, access: Access, value: u32) {
+        let mut state = self.state.lock();
+        for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
+        {
+            state.write(access.region, offset, byte);
+        }
+        self.drive(&mut state);
+    }
+}
+
+impl Reset for Pic {
+    fn reset(&self) {
+        let mut state = self.state.lock();
+        state.primary.reset();
+        state.secondary.reset();
+        self.drive(&mut state);
+    }
+}
