@@ -1,12 +1,20 @@
 //! Second-level page tables: guest-physical to host-physical addresses, in Intel's EPT and AMD's NPT formats.
+//!
+//! The tables live in memory behind the [`TableMemory`] trait, so that the same code runs on bare metal and on the
+//! development host, where tests look at every entry that is written. An entry is always written whole and points
+//! only to what is complete, so that a CPU that walks the tables at the same time sees the old or the new
+//! translation, never a third one.
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// The vendor's format of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Intel extended page tables (SDM volume 3, 29.3).
-    Ept,
-    /// AMD nested page tables: the long-mode format (APM volume 2, 15.25).
-    Npt,
-}
+extern crate alloc;
+
+mod entry;
+mod flush;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use entry::{Caching, Format, Permissions};
+pub use flush::Flush;
+pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize, TableMemory};

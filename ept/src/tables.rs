@@ -1,0 +1,288 @@
+//! The tree of tables: mapping, unmapping and looking up ranges.
+
+use crate::entry::{Caching, Format, Permissions};
+use crate::flush::Flush;
+use alloc::vec::Vec;
+
+/// The memory that the tables are in.
+pub trait TableMemory {
+    /// A zeroed 4 KiB table: its host-physical address. `None` if memory is short.
+    fn allocate(&mut self) -> Option<u64>;
+    /// Takes a table back.
+    fn free(&mut self, table_hpa: u64);
+    /// Reads entry `index` (below 512).
+    fn read(&self, table_hpa: u64, index: usize) -> u64;
+    /// Writes entry `index` (below 512) in one piece.
+    fn write(&mut self, table_hpa: u64, index: usize, entry: u64);
+}
+
+/// No memory for a table. What was mapped before the failure stays mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+/// Sizes of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PageSize {
+    /// 4 KiB.
+    Size4K,
+    /// 2 MiB.
+    Size2M,
+    /// 1 GiB.
+    Size1G,
+}
+
+impl PageSize {
+    /// The size in bytes.
+    pub const fn bytes(self) -> u64 {
+        level_bytes(self.level())
+    }
+
+    const fn level(self) -> u32 {
+        match self {
+            Self::Size4K => 1,
+            Self::Size2M => 2,
+            Self::Size1G => 3,
+        }
+    }
+
+    const fn from_level(level: u32) -> Self {
+        match level {
+            1 => Self::Size4K,
+            2 => Self::Size2M,
+            _ => Self::Size1G,
+        }
+    }
+}
+
+/// What a guest-physical address is mapped to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Host-physical address of the byte that was asked for.
+    pub hpa: u64,
+    /// Size of the page that maps it.
+    pub size: PageSize,
+    /// What the guest may do.
+    pub permissions: Permissions,
+    /// How it is cached.
+    pub caching: Caching,
+}
+
+/// Four levels of tables: 48 bits of guest-physical address.
+#[derive(Debug)]
+pub struct NestedTables {
+    format: Format,
+    root_hpa: u64,
+    largest: PageSize,
+}
+
+const TOP_LEVEL: u32 = 4;
+const ENTRIES: usize = 512;
+
+/// Bytes that one entry of a table of `level` (1 the lowest) covers.
+const fn level_bytes(level: u32) -> u64 {
+    4096 << (9 * (level - 1))
+}
+
+const fn index(gpa: u64, level: u32) -> usize {
+    (gpa >> (12 + 9 * (level - 1))) as usize % ENTRIES
+}
+
+/// What to write into the leaves of a range; `None` unmaps.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Host address minus guest address.
+    offset: u64,
+    permissions: Permissions,
+    caching: Caching,
+}
+
+impl NestedTables {
+    /// Empty tables in `format`, with pages of at most `largest`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(
+        format: Format,
+        largest: PageSize,
+        memory: &mut impl TableMemory,
+    ) -> Result<Self, OutOfMemory> {
+        let root_hpa = memory.allocate().ok_or(OutOfMemory)?;
+        Ok(Self { format, root_hpa, largest })
+    }
+
+    /// Host-physical address of the top table.
+    pub const fn root_hpa(&self) -> u64 {
+        self.root_hpa
+    }
+
+    /// Maps `length_bytes` at `gpa` to `hpa` with the largest pages that alignment allows, in place of whatever was
+    /// mapped there. Addresses and length are multiples of 4 KiB, below 2^48.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: a part of the range is mapped, and no flush is owed for it before the range is mapped again.
+    pub fn map(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gpa: u64,
+        length_bytes: u64,
+        hpa: u64,
+        permissions: Permissions,
+        caching: Caching,
+    ) -> Result<Flush, OutOfMemory> {
+        let target = Target { offset: hpa.wrapping_sub(gpa), permissions, caching };
+        self.set(memory, gpa, length_bytes, Some(target))
+    }
+
+    /// Takes the mappings of a range away.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if a large page had to be split and could not be.
+    pub fn unmap(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gpa: u64,
+        length_bytes: u64,
+    ) -> Result<Flush, OutOfMemory> {
+        self.set(memory, gpa, length_bytes, None)
+    }
+
+    /// What `gpa` is mapped to.
+    pub fn lookup(&self, memory: &impl TableMemory, gpa: u64) -> Option<Mapping> {
+        let mut table = self.root_hpa;
+        for level in (1..=TOP_LEVEL).rev() {
+            let entry = memory.read(table, index(gpa, level));
+            if !self.format.is_present(entry) {
+                return None;
+            }
+            if level == 1 || self.format.is_large(entry) {
+                return Some(Mapping {
+                    hpa: self.format.address(entry) + gpa % level_bytes(level),
+                    size: PageSize::from_level(level),
+                    permissions: self.format.permissions(entry),
+                    caching: self.format.caching(entry),
+                });
+            }
+            table = self.format.address(entry);
+        }
+        None
+    }
+
+    /// Gives every table back. The guest must never run on them again.
+    pub fn free(self, memory: &mut impl TableMemory) {
+        let mut tables = Vec::new();
+        self.collect(memory, self.root_hpa, TOP_LEVEL, &mut tables);
+        for table in tables {
+            memory.free(table);
+        }
+    }
+
+    fn set(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gpa: u64,
+        length_bytes: u64,
+        target: Option<Target>,
+    ) -> Result<Flush, OutOfMemory> {
+        debug_assert!(gpa.is_multiple_of(4096) && length_bytes.is_multiple_of(4096));
+        let mut flush = Flush::default();
+        let end = gpa + length_bytes;
+        let mut at = gpa;
+        while at < end {
+            at += self.set_one(memory, at, end - at, target, &mut flush)?;
+        }
+        Ok(flush)
+    }
+
+    /// Writes one leaf at `gpa`, as large as `room_bytes` and alignment allow; returns the bytes that it covers.
+    fn set_one(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gpa: u64,
+        room_bytes: u64,
+        target: Option<Target>,
+        flush: &mut Flush,
+    ) -> Result<u64, OutOfMemory> {
+        let leaf_level = self.leaf_level(gpa, room_bytes, target);
+        let mut table = self.root_hpa;
+        for level in (leaf_level + 1..=TOP_LEVEL).rev() {
+            let slot = index(gpa, level);
+            let entry = memory.read(table, slot);
+            let present = self.format.is_present(entry);
+            if !present && target.is_none() {
+                return Ok((level_bytes(level) - gpa % level_bytes(level)).min(room_bytes));
+            }
+            if present && !self.format.is_large(entry) {
+                table = self.format.address(entry);
+                continue;
+            }
+            let lower = memory.allocate().ok_or(OutOfMemory)?;
+            if present {
+                self.split(memory, entry, level, lower);
+                flush.needed = true;
+            }
+            memory.write(table, slot, self.format.table(lower));
+            table = lower;
+        }
+        let new = target.map_or(0, |target| {
+            let hpa = gpa.wrapping_add(target.offset);
+            self.format.leaf(hpa, leaf_level > 1, target.permissions, target.caching)
+        });
+        self.replace(memory, table, index(gpa, leaf_level), leaf_level, new, flush);
+        Ok(level_bytes(leaf_level))
+    }
+
+    fn leaf_level(&self, gpa: u64, room_bytes: u64, target: Option<Target>) -> u32 {
+        let offset = target.map_or(0, |target| target.offset);
+        (2..=self.largest.level())
+            .rev()
+            .find(|&level| {
+                let bytes = level_bytes(level);
+                gpa.is_multiple_of(bytes) && offset.is_multiple_of(bytes) && room_bytes >= bytes
+            })
+            .unwrap_or(1)
+    }
+
+    /// Fills `lower` so that it maps what the large-page `entry` of `level` maps.
+    fn split(&self, memory: &mut impl TableMemory, entry: u64, level: u32, lower: u64) {
+        let bytes = level_bytes(level - 1);
+        for slot in 0..ENTRIES {
+            let hpa = self.format.address(entry) + slot as u64 * bytes;
+            let (permissions, caching) = (self.format.permissions(entry), self.format.caching(entry));
+            memory.write(lower, slot, self.format.leaf(hpa, level > 2, permissions, caching));
+        }
+    }
+
+    fn replace(
+        &self,
+        memory: &mut impl TableMemory,
+        table: u64,
+        slot: usize,
+        level: u32,
+        new: u64,
+        flush: &mut Flush,
+    ) {
+        let old = memory.read(table, slot);
+        memory.write(table, slot, new);
+        if !self.format.is_present(old) {
+            return;
+        }
+        flush.needed = true;
+        if level > 1 && !self.format.is_large(old) {
+            self.collect(memory, self.format.address(old), level - 1, &mut flush.retired);
+        }
+    }
+
+    /// Lists a table of `level` and all below it.
+    fn collect(&self, memory: &impl TableMemory, table: u64, level: u32, into: &mut Vec<u64>) {
+        into.push(table);
+        if level == 1 {
+            return;
+        }
+        for slot in 0..ENTRIES {
+            let entry = memory.read(table, slot);
+            if self.format.is_present(entry) && !self.format.is_large(entry) {
+                self.collect(memory, self.format.address(entry), level - 1, into);
+            }
+        }
+    }
+}
