@@ -19,5 +19,7 @@ pub mod console;
 pub mod fw_cfg;
 pub mod irq;
 pub mod memory;
+pub mod pci;
 pub mod pic;
+pub mod shared_line;
 pub mod time;
