@@ -1,1 +1,18 @@
 //! The AMD-V backend: VMCB, world switch, decoded exits.
+//!
+//! All section numbers are those of the AMD64 Architecture Programmer's Manual, volume 2 (publication 24593).
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod backend;
+mod cpu;
+mod decode;
+mod dump;
+mod permission_maps;
+mod spec;
+mod vector;
+mod world_switch;
+
+pub use backend::Svm;
+pub use cpu::Cpu;

@@ -133,8 +133,6 @@ pub trait Backend: Sized + Send {
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
     /// `priority` (vector / 16), or withdraws the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
-    /// Asks for [`Exit::NmiWindow`].
-    fn set_nmi_window(&mut self, wanted: bool);
     /// The task-priority register's class (CR8), which the guest changes without an exit.
     fn cr8(&self) -> u8;
     /// Sets CR8.
@@ -144,7 +142,7 @@ pub trait Backend: Sized + Send {
     fn tsc_offset(&self) -> u64;
     /// Sets the difference, modulo 2^64.
     fn set_tsc_offset(&mut self, offset: u64);
-    /// XCR0 that the guest asked for (0 if it never did).
+    /// Sets XCR0, which the shared code has checked against CPUID.
     fn set_xcr0(&mut self, xcr0: u64);
     /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15); it is live in the CPU.
     fn vector_register(&self, index: u8) -> [u8; 32];

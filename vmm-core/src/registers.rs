@@ -260,6 +260,37 @@ pub enum Exception {
     Simd = 19,
 }
 
+impl Exception {
+    /// The exception of a vector; `None` for reserved vectors and for NMI.
+    pub const fn from_vector(vector: u8) -> Option<Self> {
+        Some(match vector {
+            0 => Self::DivideError,
+            1 => Self::Debug,
+            3 => Self::Breakpoint,
+            4 => Self::Overflow,
+            5 => Self::BoundRange,
+            6 => Self::InvalidOpcode,
+            7 => Self::DeviceNotAvailable,
+            8 => Self::DoubleFault,
+            10 => Self::InvalidTss,
+            11 => Self::SegmentNotPresent,
+            12 => Self::StackFault,
+            13 => Self::GeneralProtection,
+            14 => Self::PageFault,
+            16 => Self::X87,
+            17 => Self::AlignmentCheck,
+            18 => Self::MachineCheck,
+            19 => Self::Simd,
+            _ => return None,
+        })
+    }
+
+    /// False for those that an instruction raises on purpose (INT3, INTO), which report the instruction after.
+    pub const fn is_fault(&self) -> bool {
+        !matches!(self, Self::Breakpoint | Self::Overflow)
+    }
+}
+
 /// A fault that an emulated instruction raises in the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {

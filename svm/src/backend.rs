@@ -1,0 +1,470 @@
+//! One virtual CPU on AMD-V.
+
+use crate::cpu::{Cpu, Features};
+use crate::decode::decode;
+use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
+use crate::spec::{
+    EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2, InterruptControl,
+    TlbControl, Vmcb, VmcbSegment, exit_code,
+};
+use crate::{vector, world_switch};
+use core::fmt;
+use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use vmm_core::exit::Exit;
+use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::registers::{
+    Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
+};
+
+/// A virtual CPU: its VMCB and what the hardware does not keep there.
+pub struct Svm {
+    vmcb: Frame,
+    host_state_hpa: u64,
+    features: Features,
+    owns_asid: bool,
+    /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
+    iret_rip: Option<u64>,
+}
+
+const ATTRIBUTES_CODE: u16 = 0x09b;
+const ATTRIBUTES_DATA: u16 = 0x093;
+const ATTRIBUTES_LDT: u16 = 0x082;
+const ATTRIBUTES_TSS: u16 = 0x08b;
+/// Power-on contents of the page attribute table (7.8.1).
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+const DR6_RESET: u64 = 0xffff_0ff0;
+const DR7_RESET: u64 = 0x400;
+/// XCR0: AVX state.
+const XCR0_AVX: u64 = 1 << 2;
+
+impl Svm {
+    fn vmcb(&self) -> &Vmcb {
+        // SAFETY: the frame is a whole zeroed-at-first page that this value owns alone; every bit pattern that the
+        // processor writes is valid for the fields it writes to. The processor accesses it only inside `enter`.
+        unsafe { &*(self.vmcb.address as *const Vmcb) }
+    }
+
+    fn vmcb_mut(&mut self) -> &mut Vmcb {
+        // SAFETY: as in `vmcb`, and `self` is borrowed exclusively.
+        unsafe { &mut *(self.vmcb.address as *mut Vmcb) }
+    }
+
+    fn segment_slot(&mut self, name: SegmentName) -> &mut VmcbSegment {
+        let save = &mut self.vmcb_mut().save;
+        match name {
+            SegmentName::Es => &mut save.es,
+            SegmentName::Cs => &mut save.cs,
+            SegmentName::Ss => &mut save.ss,
+            SegmentName::Ds => &mut save.ds,
+            SegmentName::Fs => &mut save.fs,
+            SegmentName::Gs => &mut save.gs,
+            SegmentName::Ldtr => &mut save.ldtr,
+            SegmentName::Tr => &mut save.tr,
+        }
+    }
+
+    fn set_up_controls(&mut self, platform: &dyn Platform, asid: u32, nested_root_hpa: u64) {
+        let iopm_base_hpa = platform.hpa_of(&raw const IO_PERMISSIONS as usize);
+        let msrpm_base_hpa = platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
+        let control = &mut self.vmcb_mut().control;
+        control.intercept_exceptions = 1 << Exception::MachineCheck as u8;
+        control.intercept_1 = Intercept1::new()
+            .with_intr(true)
+            .with_nmi(true)
+            .with_init(true)
+            .with_cpuid(true)
+            .with_invd(true)
+            .with_hlt(true)
+            .with_invlpga(true)
+            .with_ioio(true)
+            .with_msr(true)
+            .with_shutdown(true);
+        control.intercept_2 = Intercept2::new()
+            .with_vmrun(true)
+            .with_vmmcall(true)
+            .with_vmload(true)
+            .with_vmsave(true)
+            .with_stgi(true)
+            .with_clgi(true)
+            .with_skinit(true)
+            .with_monitor(true)
+            .with_mwait(true)
+            .with_xsetbv(true)
+            .with_rdpru(true);
+        control.iopm_base_hpa = iopm_base_hpa;
+        control.msrpm_base_hpa = msrpm_base_hpa;
+        control.asid = asid;
+        control.tlb_control = TlbControl::FlushAll;
+        control.interrupt_control = InterruptControl::new().with_masking(true);
+        control.nested_control = 1;
+        control.nested_cr3 = nested_root_hpa;
+    }
+
+    /// The guest switched AVX state on. Read from the CPU: not every processor lets XSETBV be intercepted.
+    fn has_avx(&self) -> bool {
+        if !self.features.xsave {
+            return false;
+        }
+        let xcr0_low: u32;
+        // SAFETY: CR4.OSXSAVE is set on this CPU (`Cpu::enable`).
+        unsafe {
+            core::arch::asm!("xgetbv", in("ecx") 0, out("eax") xcr0_low, out("edx") _, options(nomem, nostack))
+        };
+        u64::from(xcr0_low) & XCR0_AVX != 0
+    }
+
+    /// IRET was reached in an NMI handler and is intercepted once; NMIs are open again when RIP has moved on.
+    fn note_exit(&mut self) {
+        if self.vmcb().control.exit_code == exit_code::IRET {
+            let rip = self.vmcb().save.rip;
+            self.iret_rip = Some(rip);
+            let control = &mut self.vmcb_mut().control;
+            control.intercept_1.set_iret(false);
+        }
+    }
+}
+
+const fn segment(selector: u16, base: u64, attributes: u16) -> VmcbSegment {
+    VmcbSegment { selector, attributes, limit: 0xffff, base }
+}
+
+impl Backend for Svm {
+    const NAME: &'static str = "AMD-V";
+    const NESTED_FORMAT: ept::Format = ept::Format::Npt;
+    type Cpu = Cpu;
+
+    fn enable_cpu(platform: &'static dyn Platform) -> Result<Cpu, Unsupported> {
+        Cpu::enable(platform)
+    }
+
+    fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
+        let vmcb =
+            platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCB"))?;
+        let (asid, owns_asid) = cpu.assign_asid();
+        let mut vcpu = Self {
+            vmcb,
+            host_state_hpa: cpu.host_state.hpa,
+            features: cpu.features,
+            owns_asid,
+            iret_rip: None,
+        };
+        vcpu.set_up_controls(platform, asid, setup.nested_root_hpa);
+        Ok(vcpu)
+    }
+
+    fn reset(&mut self, gprs: &mut Gprs) {
+        *gprs = Gprs::default();
+        self.iret_rip = None;
+        let control = &mut self.vmcb_mut().control;
+        control.interrupt_control = InterruptControl::new().with_masking(true);
+        control.interrupt_shadow = 0;
+        control.event_injection = EventField::new();
+        control.exit_interrupt_info = EventField::new();
+        control.intercept_1.set_iret(false);
+        control.intercept_1.set_vintr(false);
+        control.tlb_control = TlbControl::FlushAll;
+        let save = &mut self.vmcb_mut().save;
+        save.es = segment(0, 0, ATTRIBUTES_DATA);
+        save.ss = save.es;
+        save.ds = save.es;
+        save.fs = save.es;
+        save.gs = save.es;
+        save.cs = segment(0xf000, 0xffff_0000, ATTRIBUTES_CODE);
+        save.gdtr = segment(0, 0, 0);
+        save.idtr = segment(0, 0, 0);
+        save.ldtr = segment(0, 0, ATTRIBUTES_LDT);
+        save.tr = segment(0, 0, ATTRIBUTES_TSS);
+        save.cpl = 0;
+        save.efer = Efer::new().with_svme(true).into();
+        save.cr0 =
+            Cr0::new().with_extension_type(true).with_not_write_through(true).with_cache_disable(true).into();
+        (save.cr2, save.cr3, save.cr4) = (0, 0, 0);
+        (save.dr6, save.dr7) = (DR6_RESET, DR7_RESET);
+        save.rflags = Rflags::new().into();
+        save.rip = 0xfff0;
+        (save.star, save.lstar, save.cstar, save.sfmask) = (0, 0, 0, 0);
+        (save.kernel_gs_base, save.sysenter_cs, save.sysenter_esp, save.sysenter_eip) = (0, 0, 0, 0);
+        save.pat = PAT_RESET;
+        save.debug_ctl = 0;
+    }
+
+    fn enter(&mut self, gprs: &mut Gprs) -> Exit {
+        let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
+        let flush_always = !self.owns_asid;
+        let vmcb = self.vmcb_mut();
+        if flush_always {
+            vmcb.control.tlb_control = TlbControl::FlushAll;
+        }
+        vmcb.save.rax = gprs.get(Gpr::Rax);
+        vmcb.save.rsp = gprs.get(Gpr::Rsp);
+        // SAFETY: `Cpu::enable` turned virtualisation on and filled the host state page; the VMCB was set up in `new`
+        // and `reset`, its nested tables hold the guest's own memory only (condition on the shared code); interrupts
+        // are off (condition of `Backend::enter`).
+        unsafe { world_switch::run_guest(vmcb_hpa, gprs, host_state_hpa) };
+        let vmcb = self.vmcb_mut();
+        gprs.set(Gpr::Rax, vmcb.save.rax);
+        gprs.set(Gpr::Rsp, vmcb.save.rsp);
+        vmcb.control.event_injection = EventField::new();
+        vmcb.control.tlb_control = TlbControl::Keep;
+        let exit = decode(&vmcb.control, vmcb.save.rip);
+        if exit == Exit::NmiWindow {
+            self.note_exit();
+        }
+        exit
+    }
+
+    fn rip(&self) -> u64 {
+        self.vmcb().save.rip
+    }
+
+    fn set_rip(&mut self, rip: u64) {
+        self.vmcb_mut().save.rip = rip;
+    }
+
+    fn complete_instruction(&mut self, next_rip: u64) {
+        let vmcb = self.vmcb_mut();
+        vmcb.save.rip = next_rip;
+        vmcb.control.interrupt_shadow = 0;
+    }
+
+    fn next_rip(&self) -> Option<u64> {
+        let control = &self.vmcb().control;
+        if control.exit_code == exit_code::IOIO {
+            return Some(control.exit_info_2);
+        }
+        (self.features.next_rip && control.next_rip != 0).then_some(control.next_rip)
+    }
+
+    fn instruction_bytes(&self) -> Option<&[u8]> {
+        let control = &self.vmcb().control;
+        let count = usize::from(control.fetched_count).min(control.fetched_bytes.len());
+        (self.features.decode_assists && count > 0).then(|| &control.fetched_bytes[..count])
+    }
+
+    fn rflags(&self) -> Rflags {
+        self.vmcb().save.rflags.into()
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.vmcb_mut().save.rflags = rflags.into();
+    }
+
+    fn cr0(&self) -> Cr0 {
+        self.vmcb().save.cr0.into()
+    }
+
+    fn cr4(&self) -> Cr4 {
+        self.vmcb().save.cr4.into()
+    }
+
+    fn efer(&self) -> Efer {
+        Efer::from(self.vmcb().save.efer).with_svme(false)
+    }
+
+    fn set_cr0(&mut self, cr0: Cr0) {
+        self.vmcb_mut().save.cr0 = cr0.into();
+    }
+
+    fn set_cr4(&mut self, cr4: Cr4) {
+        self.vmcb_mut().save.cr4 = cr4.into();
+    }
+
+    fn set_efer(&mut self, efer: Efer) {
+        self.vmcb_mut().save.efer = efer.with_svme(true).into();
+    }
+
+    fn system_register(&self, register: SystemRegister) -> u64 {
+        let save = &self.vmcb().save;
+        match register {
+            SystemRegister::Cr2 => save.cr2,
+            SystemRegister::Cr3 => save.cr3,
+            SystemRegister::Dr6 => save.dr6,
+            SystemRegister::Dr7 => save.dr7,
+            SystemRegister::Pat => save.pat,
+            SystemRegister::Star => save.star,
+            SystemRegister::LStar => save.lstar,
+            SystemRegister::CStar => save.cstar,
+            SystemRegister::SfMask => save.sfmask,
+            SystemRegister::KernelGsBase => save.kernel_gs_base,
+            SystemRegister::SysenterCs => save.sysenter_cs,
+            SystemRegister::SysenterEsp => save.sysenter_esp,
+            SystemRegister::SysenterEip => save.sysenter_eip,
+            SystemRegister::DebugCtl => save.debug_ctl,
+        }
+    }
+
+    fn set_system_register(&mut self, register: SystemRegister, value: u64) {
+        let save = &mut self.vmcb_mut().save;
+        let field = match register {
+            SystemRegister::Cr2 => &mut save.cr2,
+            SystemRegister::Cr3 => &mut save.cr3,
+            SystemRegister::Dr6 => &mut save.dr6,
+            SystemRegister::Dr7 => &mut save.dr7,
+            SystemRegister::Pat => &mut save.pat,
+            SystemRegister::Star => &mut save.star,
+            SystemRegister::LStar => &mut save.lstar,
+            SystemRegister::CStar => &mut save.cstar,
+            SystemRegister::SfMask => &mut save.sfmask,
+            SystemRegister::KernelGsBase => &mut save.kernel_gs_base,
+            SystemRegister::SysenterCs => &mut save.sysenter_cs,
+            SystemRegister::SysenterEsp => &mut save.sysenter_esp,
+            SystemRegister::SysenterEip => &mut save.sysenter_eip,
+            SystemRegister::DebugCtl => &mut save.debug_ctl,
+        };
+        *field = value;
+    }
+
+    fn cpl(&self) -> u8 {
+        self.vmcb().save.cpl
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        let save = &self.vmcb().save;
+        let segment = match name {
+            SegmentName::Es => save.es,
+            SegmentName::Cs => save.cs,
+            SegmentName::Ss => save.ss,
+            SegmentName::Ds => save.ds,
+            SegmentName::Fs => save.fs,
+            SegmentName::Gs => save.gs,
+            SegmentName::Ldtr => save.ldtr,
+            SegmentName::Tr => save.tr,
+        };
+        segment.into()
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        *self.segment_slot(name) = segment.into();
+        if name == SegmentName::Ss {
+            self.vmcb_mut().save.cpl = segment.attributes.dpl();
+        }
+    }
+
+    fn gdtr(&self) -> TableRegister {
+        let gdtr = self.vmcb().save.gdtr;
+        TableRegister { base: gdtr.base, limit: gdtr.limit as u16 }
+    }
+
+    fn idtr(&self) -> TableRegister {
+        let idtr = self.vmcb().save.idtr;
+        TableRegister { base: idtr.base, limit: idtr.limit as u16 }
+    }
+
+    fn set_gdtr(&mut self, gdtr: TableRegister) {
+        let slot = &mut self.vmcb_mut().save.gdtr;
+        (slot.base, slot.limit) = (gdtr.base, gdtr.limit.into());
+    }
+
+    fn set_idtr(&mut self, idtr: TableRegister) {
+        let slot = &mut self.vmcb_mut().save.idtr;
+        (slot.base, slot.limit) = (idtr.base, idtr.limit.into());
+    }
+
+    fn interrupt_shadow(&self) -> bool {
+        self.vmcb().control.interrupt_shadow & 1 != 0
+    }
+
+    fn nmi_blocked(&self) -> bool {
+        let returned = self.iret_rip.is_some_and(|rip| rip != self.vmcb().save.rip);
+        let handling = self.vmcb().control.intercept_1.iret() || self.iret_rip.is_some();
+        handling && !returned
+    }
+
+    fn take_interrupted_event(&mut self) -> Option<Event> {
+        let info = self.vmcb().control.exit_interrupt_info;
+        if !info.valid() {
+            return None;
+        }
+        self.vmcb_mut().control.exit_interrupt_info = EventField::new();
+        match info.kind() {
+            EVENT_INTERRUPT => Some(Event::Interrupt(info.vector())),
+            EVENT_NMI => Some(Event::Nmi),
+            // INT3, INTO and INT n are run again: RIP still points to them.
+            EVENT_EXCEPTION => {
+                Exception::from_vector(info.vector()).filter(Exception::is_fault).map(|exception| {
+                    let error_code = info.has_error_code().then_some(info.error_code());
+                    Event::Fault(Fault { exception, error_code, address: None })
+                })
+            }
+            _ => None,
+        }
+    }
+
+    fn inject(&mut self, event: Event) {
+        let field = EventField::new().with_valid(true);
+        let field = match event {
+            Event::Interrupt(vector) => field.with_kind(EVENT_INTERRUPT).with_vector(vector),
+            Event::Nmi => field.with_kind(EVENT_NMI).with_vector(2),
+            Event::Fault(fault) => field
+                .with_kind(EVENT_EXCEPTION)
+                .with_vector(fault.exception as u8)
+                .with_has_error_code(fault.error_code.is_some())
+                .with_error_code(fault.error_code.unwrap_or(0)),
+        };
+        if event == Event::Nmi {
+            self.iret_rip = None;
+            self.vmcb_mut().control.intercept_1.set_iret(true);
+        }
+        let vmcb = self.vmcb_mut();
+        vmcb.control.event_injection = field;
+        if let Event::Fault(Fault { address: Some(address), .. }) = event {
+            vmcb.save.cr2 = address;
+        }
+    }
+
+    fn set_interrupt_window(&mut self, priority: Option<u8>) {
+        let control = &mut self.vmcb_mut().control;
+        control.intercept_1.set_vintr(priority.is_some());
+        control.interrupt_control.set_irq(priority.is_some());
+        control.interrupt_control.set_priority(priority.unwrap_or(0));
+    }
+
+    fn cr8(&self) -> u8 {
+        self.vmcb().control.interrupt_control.tpr() & 0xf
+    }
+
+    fn set_cr8(&mut self, cr8: u8) {
+        self.vmcb_mut().control.interrupt_control.set_tpr(cr8 & 0xf);
+    }
+
+    fn tsc_offset(&self) -> u64 {
+        self.vmcb().control.tsc_offset
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.vmcb_mut().control.tsc_offset = offset;
+    }
+
+    fn set_xcr0(&mut self, xcr0: u64) {
+        if !self.features.xsave {
+            return;
+        }
+        // SAFETY: the shared code checked the value against CPUID leaf 0Dh, CR4.OSXSAVE is set on this CPU
+        // (`Cpu::enable`), and the hypervisor itself uses no extended state.
+        unsafe {
+            core::arch::asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nomem, nostack));
+        }
+    }
+
+    fn vector_register(&self, index: u8) -> [u8; 32] {
+        vector::read(index, self.has_avx())
+    }
+
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
+        let wide = bytes.len() == 32 && self.has_avx();
+        let mut buffer = [0; 32];
+        let count = bytes.len().min(32);
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        vector::write(index, &buffer, wide);
+    }
+
+    fn flush_nested(&mut self) {
+        let by_asid = self.features.flush_by_asid;
+        self.vmcb_mut().control.tlb_control =
+            if by_asid { TlbControl::FlushGuest } else { TlbControl::FlushAll };
+    }
+
+    fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        crate::dump::dump(self.vmcb(), f)
+    }
+}

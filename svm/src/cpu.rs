@@ -1,0 +1,98 @@
+//! Turning AMD-V on for a physical CPU.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use raw_cpuid::CpuId;
+use vmm_core::backend::Unsupported;
+use vmm_core::platform::{Frame, FrameSize, Platform};
+use x86::controlregs::{Cr4, cr4, cr4_write};
+use x86::msr::{IA32_EFER, rdmsr, wrmsr};
+
+const MSR_VM_CR: u32 = 0xc001_0114;
+const VM_CR_SVM_DISABLED: u64 = 1 << 4;
+const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
+const EFER_SVME: u64 = 1 << 12;
+
+/// What this processor offers beyond the base (CPUID 8000_000Ah).
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// The processor saves the address of the next instruction at exits.
+    pub next_rip: bool,
+    /// The processor saves the bytes of an instruction that caused a nested page fault.
+    pub decode_assists: bool,
+    /// TLB_CONTROL can flush one guest.
+    pub flush_by_asid: bool,
+    /// XSAVE exists, so that XCR0 does.
+    pub xsave: bool,
+}
+
+/// A physical CPU on which AMD-V is on.
+pub struct Cpu {
+    pub(crate) features: Features,
+    /// Host-physical address of the page that VMSAVE filled with this CPU's own state.
+    pub(crate) host_state: Frame,
+    /// Kept for as long as the processor may write to it.
+    _host_save_area: Frame,
+    asid_count: u32,
+    next_asid: AtomicU32,
+}
+
+impl Cpu {
+    /// Checks the processor, and turns AMD-V on.
+    pub(crate) fn enable(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
+        let cpuid = CpuId::new();
+        let has_svm =
+            cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|leaf| leaf.has_svm());
+        if !has_svm {
+            return Err(Unsupported(
+                "this CPU has no AMD-V (SVM); under QEMU use -cpu max, under KVM -cpu host with nested=1",
+            ));
+        }
+        // SAFETY: VM_CR exists on every processor with SVM.
+        if unsafe { rdmsr(MSR_VM_CR) } & VM_CR_SVM_DISABLED != 0 {
+            return Err(Unsupported(
+                "AMD-V is disabled by the firmware (VM_CR.SVMDIS): switch SVM on in the BIOS set-up",
+            ));
+        }
+        let svm = cpuid
+            .get_svm_info()
+            .ok_or(Unsupported("this CPU does not describe its AMD-V (CPUID 8000000Ah)"))?;
+        if !svm.has_nested_paging() {
+            return Err(Unsupported("this CPU's AMD-V has no nested paging, which Bulkhead needs"));
+        }
+        let short = Unsupported("too little memory to turn AMD-V on");
+        let host_save_area = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
+        let host_state = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
+        let features = Features {
+            next_rip: svm.has_nrip(),
+            decode_assists: svm.has_decode_assists(),
+            flush_by_asid: svm.has_flush_by_asid(),
+            xsave: cpuid.get_feature_info().is_some_and(|leaf| leaf.has_xsave()),
+        };
+        let mut cr4_bits = Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
+        cr4_bits.set(Cr4::CR4_ENABLE_OS_XSAVE, features.xsave);
+        // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given back. The control
+        // bits only make guest register state reachable.
+        unsafe {
+            cr4_write(cr4() | cr4_bits);
+            wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
+            wrmsr(MSR_VM_HSAVE_PA, host_save_area.hpa);
+            crate::world_switch::save_host(host_state.hpa);
+        }
+        log::info!("AMD-V: {} ASIDs, {features:?}", svm.supported_asids());
+        Ok(Self {
+            features,
+            host_state,
+            _host_save_area: host_save_area,
+            asid_count: svm.supported_asids(),
+            next_asid: AtomicU32::new(1),
+        })
+    }
+
+    /// An ASID for a new virtual CPU, and whether it is the virtual CPU's own. When they run out the last one is
+    /// shared, and its users flush at every entry.
+    pub(crate) fn assign_asid(&self) -> (u32, bool) {
+        let last = self.asid_count.saturating_sub(1).max(1);
+        let asid = self.next_asid.fetch_add(1, Ordering::Relaxed);
+        if asid < last { (asid, true) } else { (last, false) }
+    }
+}

@@ -1,0 +1,63 @@
+//! From the VMCB's exit fields to an [`Exit`].
+
+use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
+use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use vmm_core::registers::Exception;
+
+/// Decodes the exit that the control area reports. `rip` is the guest's instruction pointer.
+pub fn decode(control: &ControlArea, rip: u64) -> Exit {
+    match control.exit_code {
+        exit_code::IOIO => Exit::Port(port_access(control, rip)),
+        exit_code::NESTED_PAGE_FAULT => {
+            let info = NestedFaultInfo::from(control.exit_info_1);
+            Exit::Memory(MemoryAccess {
+                gpa: control.exit_info_2,
+                write: info.write(),
+                execute: info.execute(),
+                page_walk: info.page_walk(),
+            })
+        }
+        exit_code::MSR if control.exit_info_1 == 0 => Exit::ReadMsr,
+        exit_code::MSR => Exit::WriteMsr,
+        exit_code::CPUID => Exit::Cpuid,
+        exit_code::HLT => Exit::Halt,
+        exit_code::INTR | exit_code::INIT => Exit::ExternalInterrupt,
+        exit_code::NMI => Exit::HostNmi,
+        exit_code::VINTR => Exit::InterruptWindow,
+        exit_code::IRET => Exit::NmiWindow,
+        exit_code::VMMCALL => Exit::Hypercall,
+        exit_code::XSETBV => Exit::Xsetbv,
+        exit_code::INVD | exit_code::WBINVD => Exit::CacheInvalidate,
+        exit_code::VMRUN
+        | exit_code::VMLOAD..=exit_code::SKINIT
+        | exit_code::INVLPGA
+        | exit_code::MONITOR..=exit_code::MWAIT_ARMED
+        | exit_code::RDPRU => Exit::Undefined,
+        exit_code::SHUTDOWN => Exit::TripleFault,
+        exit_code::INVALID => Exit::EntryFailure,
+        code @ exit_code::EXCEPTION_FIRST..=exit_code::EXCEPTION_LAST => {
+            exception(code - exit_code::EXCEPTION_FIRST).map_or(Exit::Unknown(code), Exit::Exception)
+        }
+        code => Exit::Unknown(code),
+    }
+}
+
+/// EXITINFO2 of an IOIO exit is the address of the next instruction (15.10.2), on every processor.
+fn port_access(control: &ControlArea, rip: u64) -> PortAccess {
+    let info = IoInfo::from(control.exit_info_1);
+    PortAccess {
+        port: info.port(),
+        size_bytes: info.size_bits(),
+        direction: if info.input() { Direction::In } else { Direction::Out },
+        string: info.string(),
+        length_bytes: u8::try_from(control.exit_info_2.wrapping_sub(rip)).ok(),
+    }
+}
+
+/// The exceptions that the hypervisor intercepts.
+fn exception(vector: u64) -> Option<Exception> {
+    match vector {
+        18 => Some(Exception::MachineCheck),
+        _ => None,
+    }
+}
