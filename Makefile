@@ -1,0 +1,24 @@
+# Thin calls: everything is in `cargo xtask` (xtask/), started through a script that finds or installs Rust.
+XTASK := ./xtask/bootstrap.sh
+
+# make run ISO=file.iso MEMORY=1024 ARGS="--headless"
+run: ; @$(XTASK) run $(if $(ISO),--iso "$(ISO)") $(if $(MEMORY),--memory $(MEMORY)) $(ARGS)
+test: ; @$(XTASK) test
+test-full: ; @$(XTASK) test --full
+test-guests: ; @$(XTASK) test-guests $(if $(DIR),"$(DIR)") $(ARGS)
+image: ; @$(XTASK) image $(if $(ISO),--iso "$(ISO)") $(ARGS)
+bench: ; @$(XTASK) bench $(ARGS)
+clean: ; rm -rf build target
+
+help:
+	@echo "make run [ISO=file.iso] [MEMORY=MiB]   boot a guest under Bulkhead in QEMU"
+	@echo "make test                              formatting, lints, unit tests and whole-system tests"
+	@echo "make test-full                         the slow whole-system tests too"
+	@echo "make test-guests DIR=folder            every ISO of a folder with a manifest"
+	@echo "make image [ISO=file.iso]              build/bulkhead.iso, bootable on BIOS and UEFI machines"
+	@echo "make bench                             instructions, CPU time and exits; writes docs/performance.md"
+	@echo "make clean                             remove everything built"
+	@echo "More: cargo xtask --help, docs/running.md"
+
+.PHONY: run test test-full test-guests image bench clean help
+.DEFAULT_GOAL := help

@@ -1,0 +1,59 @@
+//! Builds the bare-metal image.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::toolchain::{TARGET, Toolchain};
+use crate::{paths, progress, setup};
+
+/// The most that the image may take on disk and, so, in memory when loaded.
+pub const IMAGE_SIZE_LIMIT_BYTES: u64 = 2 << 20;
+
+/// The image is linked to a fixed address, and keeps frame pointers for backtraces.
+const RUSTFLAGS: &str = "-C relocation-model=static -C force-frame-pointers=yes";
+
+/// Builds `build/bulkhead` (stripped) and `build/bulkhead.debug`.
+///
+/// # Errors
+/// If something to build with is missing, the code does not compile, or the image is too large.
+pub fn image() -> Result<PathBuf> {
+    setup::require(&[setup::BUILD])?;
+    let mut command = cargo("build")?;
+    progress::run_logged("Building the image", "image-build", &mut command)?;
+    let built = paths::target().join("image").join(TARGET).join("image/boot");
+    std::fs::copy(&built, paths::debug_image())
+        .with_context(|| format!("cannot copy {}", built.display()))?;
+    let image = paths::image();
+    let mut strip = Command::new("strip");
+    strip.args(["--strip-all", "-o"]).arg(&image).arg(&built);
+    ensure!(strip.status()?.success(), "strip failed");
+    let size = std::fs::metadata(&image)?.len();
+    if size > IMAGE_SIZE_LIMIT_BYTES {
+        bail!("the image has {size} bytes, more than the limit of {IMAGE_SIZE_LIMIT_BYTES}");
+    }
+    Ok(image)
+}
+
+/// Lints the image's code for its own target.
+///
+/// # Errors
+/// If there is any warning.
+pub fn clippy() -> Result<()> {
+    setup::require(&[setup::BUILD])?;
+    let mut command = cargo("clippy")?;
+    command.args(["--", "-D", "warnings"]);
+    progress::run_logged("Linting the image", "image-clippy", &mut command)
+}
+
+/// `cargo SUBCOMMAND` for the crate `boot`, with everything that its build takes from outside.
+fn cargo(subcommand: &str) -> Result<Command> {
+    let mut command = Toolchain::find()?.cargo(subcommand);
+    command
+        .args(["--package", "boot", "--profile", "image"])
+        .env("RUSTFLAGS", RUSTFLAGS)
+        .env("BULKHEAD_BIOS", "/usr/share/seabios/bios-256k.bin")
+        .env("BULKHEAD_VGABIOS", "/usr/share/seabios/vgabios-stdvga.bin");
+    Ok(command)
+}

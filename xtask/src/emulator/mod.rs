@@ -1,0 +1,144 @@
+//! The emulators that stand in for machines, and what they run.
+
+pub mod bochs;
+mod keys;
+pub mod monitor;
+pub mod qemu;
+pub mod rpc_control;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::rpc::Client;
+use crate::screen::TextScreen;
+
+/// What stands between the emulator and the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// AMD-V, in QEMU
+    #[default]
+    Svm,
+    /// Intel VT-x, in Bochs
+    Vmx,
+}
+
+/// A machine to run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Which hardware virtualisation the hypervisor uses.
+    pub backend: Backend,
+    /// The guest runs on the emulator itself, without the hypervisor.
+    pub direct: bool,
+    /// The hypervisor's image.
+    pub image: PathBuf,
+    /// The guest's CD-ROM.
+    pub iso: Option<PathBuf>,
+    /// The guest's xl.cfg.
+    pub config: Option<PathBuf>,
+    /// A whole machine's CD-ROM (made by `cargo xtask image`) to boot instead of `image` and its modules.
+    pub host_iso: Option<PathBuf>,
+    /// The emulator boots `host_iso` by UEFI.
+    pub uefi: bool,
+    /// The emulator's CPU model; `None` is its best.
+    pub cpu: Option<String>,
+    /// The machine's CPUs.
+    pub smp: u32,
+    /// The guest's memory, MiB.
+    pub memory_mib: u32,
+    /// More of the hypervisor's command line.
+    pub cmdline: String,
+    /// The emulated CPU's clock counts instructions, so that runs repeat exactly.
+    pub count_instructions: bool,
+    /// Uses the machine's own hardware virtualisation (nested) instead of translating code.
+    pub kvm: bool,
+    /// More arguments for the emulator.
+    pub arguments: Vec<String>,
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Svm,
+            direct: false,
+            image: crate::paths::image(),
+            iso: None,
+            config: None,
+            host_iso: None,
+            uefi: false,
+            cpu: None,
+            smp: 1,
+            memory_mib: 512,
+            cmdline: String::new(),
+            count_instructions: false,
+            kvm: false,
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// Who is at the machine's serial port and monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// The harness, by the sockets `com1.sock`, `com2.sock` and `monitor.sock` in the machine's folder, on which
+    /// it listens before the emulator starts.
+    Harness,
+    /// The user, on the terminal.
+    Terminal,
+}
+
+/// An emulator program.
+pub trait Emulator {
+    /// The command that runs `spec`. Its working folder is `folder`, where it may put files.
+    ///
+    /// # Errors
+    /// If the emulator cannot run such a machine.
+    fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, window: bool) -> Result<Command>;
+
+    /// Whether COM2 is the hypervisor's management port, so that `com2.sock` is connected.
+    fn has_management_port(&self) -> bool;
+
+    /// Whether `monitor.sock` is connected (QEMU's QMP).
+    fn has_monitor(&self) -> bool;
+}
+
+/// The emulator that runs `spec`.
+pub fn emulator(spec: &Spec) -> Box<dyn Emulator> {
+    match spec.backend {
+        _ if spec.direct => Box::new(qemu::Direct),
+        Backend::Svm => Box::new(qemu::Bulkhead),
+        Backend::Vmx => Box::new(bochs::Bochs),
+    }
+}
+
+/// The guest's screen, keyboard and mouse, wherever they are reached.
+pub trait Control: Send {
+    /// The guest's screen as text; `None` while it shows graphics.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn screen_text(&mut self) -> Result<Option<TextScreen>>;
+
+    /// The guest's screen as a PNG file.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn screen_png(&mut self) -> Result<Vec<u8>>;
+
+    /// Types ASCII text on the guest's keyboard.
+    ///
+    /// # Errors
+    /// If it cannot be typed.
+    fn type_text(&mut self, text: &str) -> Result<()>;
+
+    /// Presses and releases a key: a scan code of set 1, `extended` if E0 comes before it.
+    ///
+    /// # Errors
+    /// If it cannot be typed.
+    fn press_key(&mut self, code: u8, extended: bool) -> Result<()>;
+
+    /// The client behind it, for calls of its own.
+    fn client(&mut self) -> &mut Client;
+}

@@ -1,0 +1,81 @@
+//! A plain guest's screen and keyboard through QEMU's monitor.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{Control, keys};
+use crate::rpc::Client;
+use crate::screen::TextScreen;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keys follow each other so slowly that a guest which polls its keyboard from a timer sees each.
+const BETWEEN_KEYS: Duration = Duration::from_millis(60);
+
+/// QMP, and QEMU's human monitor through it.
+pub struct Monitor {
+    client: Client,
+    folder: PathBuf,
+}
+
+impl Monitor {
+    /// Greets QEMU, whose pictures then go through files in `folder`.
+    ///
+    /// # Errors
+    /// If QEMU does not answer.
+    pub fn new(mut client: Client, folder: PathBuf) -> Result<Self> {
+        client.call("qmp_capabilities", json!({}), PATIENCE)?;
+        Ok(Self { client, folder })
+    }
+
+    fn human(&mut self, line: &str) -> Result<String> {
+        let answer = self.client.call("human-monitor-command", json!({"command-line": line}), PATIENCE)?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
+    fn send_keys(&mut self, names: &[&str]) -> Result<()> {
+        let keys: Vec<Value> = names.iter().map(|name| json!({"type": "qcode", "data": name})).collect();
+        self.client.call("send-key", json!({"keys": keys, "hold-time": 20}), PATIENCE)?;
+        std::thread::sleep(BETWEEN_KEYS);
+        Ok(())
+    }
+}
+
+impl Control for Monitor {
+    fn screen_text(&mut self) -> Result<Option<TextScreen>> {
+        let dump = self.human("xp /2000hx 0xb8000")?;
+        let words = dump.lines().flat_map(|line| line.split_whitespace().skip(1));
+        let words: Vec<u16> =
+            words.filter_map(|word| u16::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
+        Ok(Some(TextScreen::from_vga_words(&words, 80)))
+    }
+
+    fn screen_png(&mut self) -> Result<Vec<u8>> {
+        let file = self.folder.join("screen.png");
+        self.client.call("screendump", json!({"filename": file, "format": "png"}), PATIENCE)?;
+        std::fs::read(&file).context("QEMU wrote no picture")
+    }
+
+    fn type_text(&mut self, text: &str) -> Result<()> {
+        for character in text.chars() {
+            let (name, shift) = keys::of(character).with_context(|| format!("no key for {character:?}"))?;
+            self.send_keys(&["shift", name][usize::from(!shift)..])?;
+        }
+        Ok(())
+    }
+
+    fn press_key(&mut self, code: u8, extended: bool) -> Result<()> {
+        let number = u32::from(code) | if extended { 0x80 } else { 0 };
+        let key = json!([{"type": "number", "data": number}]);
+        self.client.call("send-key", json!({"keys": key, "hold-time": 20}), PATIENCE)?;
+        std::thread::sleep(BETWEEN_KEYS);
+        Ok(())
+    }
+
+    fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}

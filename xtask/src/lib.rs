@@ -1,0 +1,17 @@
+//! The host side of Bulkhead: it builds the image, makes ISOs of it and of guests, and runs them in emulators.
+//!
+//! The binary is `cargo xtask`; the library half is what the whole-system tests use.
+
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod emulator;
+pub mod machine;
+pub mod paths;
+pub mod progress;
+pub mod rpc;
+pub mod run;
+pub mod screen;
+pub mod serial;
+pub mod setup;
+pub mod toolchain;

@@ -1,0 +1,308 @@
+//! A running machine: started, watched, typed at, and ended when dropped.
+
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Value, json};
+
+use crate::emulator::monitor::Monitor;
+use crate::emulator::rpc_control::RpcControl;
+use crate::emulator::{Control, Spec, Wiring, emulator};
+use crate::progress::tail;
+use crate::rpc::{Client, Dialect};
+use crate::serial::{Serial, Tee};
+
+/// The screen is looked at this often; longer after a look that failed.
+const SCREEN_INTERVAL: Duration = Duration::from_millis(500);
+const SCREEN_INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(8);
+
+/// How long a single look at the serial port lasts.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why a machine did not do what was expected.
+#[derive(Debug)]
+pub enum Failure {
+    /// Its time was up.
+    TimedOut(String),
+    /// The emulator ended.
+    Ended(String),
+}
+
+impl std::error::Error for Failure {}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TimedOut(what) => write!(formatter, "timed out, {what}"),
+            Self::Ended(what) => write!(formatter, "the machine ended, {what}"),
+        }
+    }
+}
+
+/// A machine in an emulator, wired to the harness.
+pub struct Machine {
+    child: Child,
+    folder: PathBuf,
+    serial: Serial,
+    control: Box<dyn Control>,
+    /// QEMU's own monitor, beside a control that is the hypervisor's.
+    monitor: Option<Monitor>,
+    deadline: Instant,
+    /// The serial text up to here was consumed by earlier expectations.
+    consumed: usize,
+}
+
+impl Machine {
+    /// Starts `spec`; everything that is awaited must have come within `timeout` from now.
+    ///
+    /// # Errors
+    /// If the emulator does not start.
+    pub fn start(spec: &Spec, window: bool, timeout: Duration, tees: Vec<Tee>) -> Result<Self> {
+        let emulator = emulator(spec);
+        let folder = Folder::new()?;
+        let listen = |name: &str, wanted: bool| -> Result<Option<UnixListener>> {
+            if !wanted {
+                return Ok(None);
+            }
+            let listener = UnixListener::bind(folder.0.join(name))?;
+            listener.set_nonblocking(true)?;
+            Ok(Some(listener))
+        };
+        let com1 = listen("com1.sock", true)?;
+        let com2 = listen("com2.sock", emulator.has_management_port())?;
+        let monitor = listen("monitor.sock", emulator.has_monitor())?;
+        let errors = std::fs::File::create(folder.0.join("emulator.log"))?;
+        let mut command = emulator.command(spec, &folder.0, Wiring::Harness, window)?;
+        command.stdin(Stdio::null()).stdout(errors.try_clone()?).stderr(errors);
+        let mut child = command.spawn().context("cannot start the emulator")?;
+        let mut connect = |listener: Option<UnixListener>| match listener {
+            Some(listener) => accept(&listener, &mut child, &folder.0).map(Some),
+            None => Ok(None),
+        };
+        let com1 = connect(com1)?.context("no COM1")?;
+        let com2 = connect(com2)?;
+        let monitor = match connect(monitor)? {
+            Some(stream) => Some(Monitor::new(Client::new(stream, Dialect::Qmp)?, folder.0.clone())?),
+            None => None,
+        };
+        let (control, monitor): (Box<dyn Control>, _) = match (com2, monitor) {
+            (Some(stream), monitor) => {
+                (Box::new(RpcControl::new(Client::new(stream, Dialect::JsonRpc)?)), monitor)
+            }
+            (None, Some(monitor)) => (Box::new(monitor), None),
+            (None, None) => bail!("the emulator has no port to control it by"),
+        };
+        Ok(Self {
+            child,
+            folder: folder.keep(),
+            serial: Serial::new(com1, tees)?,
+            control,
+            monitor,
+            deadline: Instant::now() + timeout,
+            consumed: 0,
+        })
+    }
+
+    /// Waits until the guest's serial port or text screen shows `text`. Serial text counts once: the next expectation
+    /// looks behind it.
+    ///
+    /// # Errors
+    /// A [`Failure`] with the tail of the serial port and the screen.
+    pub fn expect(&mut self, text: &str) -> Result<()> {
+        self.await_text(text, true)
+    }
+
+    /// Like [`Machine::expect`], but never looks at the screen, so that the run is not disturbed.
+    ///
+    /// # Errors
+    /// As [`Machine::expect`].
+    pub fn expect_serial(&mut self, text: &str) -> Result<()> {
+        self.await_text(text, false)
+    }
+
+    /// Waits until the machine has ended by itself.
+    ///
+    /// # Errors
+    /// A [`Failure`] if it has not within its time.
+    pub fn expect_end(&mut self) -> Result<()> {
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > self.deadline {
+                return Err(self.failure(Failure::TimedOut, "waiting for its end"));
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    /// Waits for `time`, or until the machine's time is up.
+    pub fn pause(&self, time: Duration) {
+        std::thread::sleep(time.min(self.deadline.saturating_duration_since(Instant::now())));
+    }
+
+    /// The guest's serial port.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// The guest's screen and keyboard.
+    pub fn control(&mut self) -> &mut dyn Control {
+        &mut *self.control
+    }
+
+    /// Calls a method of the hypervisor's management port.
+    ///
+    /// # Errors
+    /// If it fails or is not answered in time.
+    pub fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+        self.control.client().call(method, params, Duration::from_secs(20))
+    }
+
+    /// The hypervisor's counters (`guest.stats`).
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub fn stats(&mut self) -> Result<Value> {
+        self.call("guest.stats", json!({}))
+    }
+
+    /// Writes the guest's screen to a PNG file.
+    ///
+    /// # Errors
+    /// If it cannot be had or written.
+    pub fn screenshot(&mut self, file: &Path) -> Result<()> {
+        let png = self.control.screen_png()?;
+        std::fs::write(file, png).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Writes the emulated machine's own display, which the hypervisor draws on, to a PNG file.
+    ///
+    /// # Errors
+    /// If it cannot be had or written.
+    pub fn host_screenshot(&mut self, file: &Path) -> Result<()> {
+        let control: &mut dyn Control = match &mut self.monitor {
+            Some(monitor) => monitor,
+            None => &mut *self.control,
+        };
+        let png = control.screen_png()?;
+        std::fs::write(file, png).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The CPU time that the emulator has taken so far, in the unit of the kernel's clock ticks (10 ms).
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+    }
+
+    /// The most memory that the machine's time allows for still: zero when it is up.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The tail of the serial port, the text screen, and what the emulator said.
+    pub fn report(&mut self) -> String {
+        let mut report = format!("--- serial port, last lines\n{}\n", tail(&self.serial.text(), 40));
+        match self.control.screen_text() {
+            Ok(Some(screen)) => report += &format!("--- screen\n{screen}"),
+            Ok(None) => report += "--- screen: graphics\n",
+            Err(error) => report += &format!("--- screen: {error:#}\n"),
+        }
+        let said = std::fs::read_to_string(self.folder.join("emulator.log")).unwrap_or_default();
+        if !said.trim().is_empty() {
+            report += &format!("--- emulator\n{}\n", tail(&said, 20));
+        }
+        report
+    }
+
+    fn await_text(&mut self, text: &str, look_at_screen: bool) -> Result<()> {
+        let mut next_look = Instant::now();
+        loop {
+            // In this order: what came before the end counts.
+            let ended = self.child.try_wait()?.is_some() && self.serial.is_closed();
+            if let Some(end) = self.serial.find(text, self.consumed) {
+                self.consumed = end;
+                return Ok(());
+            }
+            if ended {
+                return Err(self.failure(Failure::Ended, &format!("waiting for {text:?}")));
+            }
+            if Instant::now() > self.deadline {
+                return Err(self.failure(Failure::TimedOut, &format!("waiting for {text:?}")));
+            }
+            if look_at_screen && Instant::now() >= next_look {
+                let interval = match self.control.screen_text() {
+                    Ok(Some(screen)) if screen.contains(text) => return Ok(()),
+                    Ok(_) => SCREEN_INTERVAL,
+                    Err(_) => SCREEN_INTERVAL_AFTER_FAILURE,
+                };
+                next_look = Instant::now() + interval;
+            }
+            self.serial.wait_for_change(TICK);
+        }
+    }
+
+    fn failure(&mut self, kind: fn(String) -> Failure, what: &str) -> anyhow::Error {
+        anyhow!(kind(format!("{what}\n{}", self.report())))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Both fail only if the emulator has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A machine's folder while it is being set up. It is in the system's folder for temporary files, since a socket's path must be short.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("bulkhead-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self(folder))
+    }
+
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn accept(listener: &UnixListener, child: &mut Child, folder: &Path) -> Result<UnixStream> {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+            Err(_) if child.try_wait()?.is_none() && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(_) => {
+                let _ = child.kill();
+                let said = std::fs::read_to_string(folder.join("emulator.log")).unwrap_or_default();
+                bail!("the emulator did not start:\n{}", tail(&said, 20));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Programs and files that Debian's packages provide: what is missing is installed, or listed for the user.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::{paths, progress};
+
+/// Something that a command needs, and the Debian package that has it.
+pub enum Need {
+    /// A program in `PATH`.
+    Program(&'static str, &'static str),
+    /// A file at an absolute path.
+    File(&'static str, &'static str),
+}
+
+use Need::{File, Program};
+
+/// To build the image.
+pub const BUILD: &[Need] = &[
+    File("/usr/share/seabios/bios-256k.bin", "seabios"),
+    File("/usr/share/seabios/vgabios-stdvga.bin", "seabios"),
+    Program("strip", "binutils"),
+];
+
+/// To run it on emulated AMD-V.
+pub const QEMU: &[Need] = &[Program("qemu-system-x86_64", "qemu-system-x86")];
+
+/// To make guests' ISO images.
+pub const GUESTS: &[Need] = &[
+    Program("xorriso", "xorriso"),
+    Program("cpio", "cpio"),
+    Program("gzip", "gzip"),
+    Program("dpkg-deb", "dpkg"),
+    Program("nasm", "nasm"),
+    File("/usr/lib/ISOLINUX/isolinux.bin", "isolinux"),
+    File("/usr/lib/syslinux/modules/bios/ldlinux.c32", "syslinux-common"),
+];
+
+/// To make a bootable ISO of Bulkhead.
+pub const IMAGE: &[Need] = &[
+    Program("grub-mkrescue", "grub-common"),
+    Program("xorriso", "xorriso"),
+    Program("mformat", "mtools"),
+    File("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
+    File("/usr/lib/grub/x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin"),
+];
+
+/// What only some tests need.
+pub const TESTS: &[Need] = &[File("/usr/share/OVMF/OVMF_CODE.fd", "ovmf"), Program("iasl", "acpica-tools")];
+
+impl Need {
+    fn missing_package(&self) -> Option<&'static str> {
+        match self {
+            Program(name, package) => paths::program(name).is_none().then_some(package),
+            File(path, package) => (!Path::new(path).exists()).then_some(package),
+        }
+    }
+}
+
+/// Installs the packages of what is missing, if anything is.
+///
+/// # Errors
+/// If something is missing and cannot be installed; the message is the list of what to install.
+pub fn require(needs: &[&[Need]]) -> Result<()> {
+    let missing: BTreeSet<_> = needs.iter().copied().flatten().filter_map(Need::missing_package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(&missing.into_iter().collect::<Vec<_>>())
+}
+
+/// Installs Debian packages, as root or by sudo.
+///
+/// # Errors
+/// If that is not possible; the message is the list of what to install.
+pub fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    let Some(prefix) = privilege().filter(|_| paths::program("apt-get").is_some()) else {
+        bail!("these Debian packages are missing; as root:\n    apt-get install {list}");
+    };
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).arg("apt-get").args(arguments);
+        command
+    };
+    // The lists may be absent (containers) or old: a second try with fresh ones settles it.
+    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+    arguments.extend(packages);
+    let title = format!("Installing {list}");
+    if progress::run_logged(&title, "apt-install", &mut apt(&arguments)).is_ok() {
+        return Ok(());
+    }
+    progress::run_logged("Updating the package lists", "apt-update", &mut apt(&["update"]))?;
+    progress::run_logged(&title, "apt-install", &mut apt(&arguments))
+}
+
+/// How to become root: a command prefix, or `None` where there is no way.
+fn privilege() -> Option<&'static [&'static str]> {
+    let id = Command::new("id").arg("-u").output().ok()?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Some(&["env", "DEBIAN_FRONTEND=noninteractive"]);
+    }
+    // With no terminal there is nobody to type a password.
+    let asks = std::io::IsTerminal::is_terminal(&std::io::stdin());
+    let quiet =
+        Command::new("sudo").args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if quiet.is_ok_and(|status| status.success()) {
+        return Some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"]);
+    }
+    let unlocked = asks && Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success());
+    unlocked.then_some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"])
+}
