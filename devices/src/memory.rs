@@ -40,6 +40,21 @@ pub trait GuestMemory: Send + Sync {
         self.read(gpa, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
+
+    /// Replaces the byte at `gpa` by `new` if it is still `expected`, and says whether it was. The page walk sets
+    /// accessed and dirty bits with it, so memory that several CPUs share must do it atomically; this default does not.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::read`].
+    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
+        let mut byte = [0];
+        self.read(gpa, &mut byte)?;
+        if byte[0] != expected {
+            return Ok(false);
+        }
+        self.write(gpa, &[new])?;
+        Ok(true)
+    }
 }
 
 /// Memory that a device owns and the guest can have mapped: video RAM. Offsets wrap nowhere: an access outside is

@@ -9,5 +9,6 @@ extern crate alloc;
 
 pub mod backend;
 pub mod exit;
+pub mod paging;
 pub mod platform;
 pub mod registers;
