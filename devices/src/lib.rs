@@ -22,4 +22,5 @@ pub mod memory;
 pub mod pci;
 pub mod pic;
 pub mod shared_line;
+pub mod pit;
 pub mod time;

@@ -47,9 +47,12 @@ impl Sub for GuestTime {
     }
 }
 
-/// Whole cycles of a clock of `hz` in `ns` nanoseconds, exactly, rounded down.
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Whole cycles of a clock of `hz` in `ns` nanoseconds, exactly, rounded down. `hz` is below 18 GHz.
 pub const fn ns_to_ticks(ns: u64, hz: u64) -> u64 {
-    (ns as u128 * hz as u128 / 1_000_000_000) as u64
+    // Whole seconds apart, so that 64 bits do: guests poll timers in loops.
+    (ns / NS_PER_S).wrapping_mul(hz).wrapping_add((ns % NS_PER_S).wrapping_mul(hz) / NS_PER_S)
 }
 
 /// The first nanosecond at which `ticks` whole cycles of a clock of `hz` have passed: the inverse of
