@@ -10,5 +10,8 @@ extern crate alloc;
 pub mod backend;
 pub mod exit;
 pub mod paging;
+pub mod memory;
 pub mod platform;
 pub mod registers;
+#[cfg(test)]
+mod test_platform;

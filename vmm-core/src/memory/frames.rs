@@ -1,0 +1,165 @@
+//! Memory made of host frames: guest RAM, video memory, ROM.
+
+use super::raw::Run;
+use crate::platform::{Frame, FrameSize, Platform};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use devices::memory::DeviceMemory;
+
+const LARGE: usize = FrameSize::Large.bytes() as usize;
+const HUGE: usize = FrameSize::Huge.bytes() as usize;
+
+/// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is dropped.
+pub struct FrameMemory {
+    platform: &'static dyn Platform,
+    frames: Vec<Frame>,
+    /// One for each 2 MiB.
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Clone, Copy)]
+struct Piece {
+    run: Run,
+    hpa: u64,
+}
+
+/// A stretch of [`FrameMemory`] that is contiguous in host-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it starts in the memory.
+    pub offset: u64,
+    /// Its length.
+    pub length_bytes: u64,
+    /// Where it is in host-physical memory.
+    pub hpa: u64,
+}
+
+impl FrameMemory {
+    /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them.
+    pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
+        let count = length_bytes.div_ceil(LARGE);
+        let mut memory = Self { platform, frames: Vec::new(), pieces: Box::default() };
+        let mut pieces = Vec::with_capacity(count);
+        while pieces.len() < count {
+            let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
+            let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge)).flatten();
+            let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large))?;
+            for offset in (0..frame.size.bytes()).step_by(LARGE) {
+                // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, and every CPU maps
+                // it at this address.
+                #[allow(unsafe_code)]
+                let run = unsafe { Run::new(frame.address + offset as usize, LARGE) };
+                pieces.push(Piece { run, hpa: frame.hpa + offset });
+            }
+            memory.frames.push(frame);
+        }
+        memory.pieces = pieces.into();
+        Some(memory)
+    }
+
+    /// Length in bytes, a multiple of 2 MiB.
+    pub fn length_bytes(&self) -> usize {
+        self.pieces.len() * LARGE
+    }
+
+    /// Copies out; false if the range passes the end (a part may have been copied).
+    #[inline]
+    pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {
+        if let Some(piece) = self.pieces.get(offset / LARGE)
+            && piece.run.read(offset % LARGE, data)
+        {
+            return true;
+        }
+        self.read_across(offset, data)
+    }
+
+    /// Copies in; false if the range passes the end (a part may have been copied).
+    #[inline]
+    pub fn write(&self, offset: usize, data: &[u8]) -> bool {
+        if let Some(piece) = self.pieces.get(offset / LARGE)
+            && piece.run.write(offset % LARGE, data)
+        {
+            return true;
+        }
+        self.write_across(offset, data)
+    }
+
+    /// Host-physical address of a byte; `None` past the end.
+    pub fn hpa(&self, offset: usize) -> Option<u64> {
+        self.pieces.get(offset / LARGE).map(|piece| piece.hpa + (offset % LARGE) as u64)
+    }
+
+    /// The stretches that are contiguous in host-physical memory, from `offset` on for `length_bytes` at the most.
+    pub fn extents(&self, offset: u64, length_bytes: u64) -> Vec<Extent> {
+        let end = (offset + length_bytes).min(self.length_bytes() as u64);
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let room = (LARGE as u64 - at % LARGE as u64).min(end - at);
+            let hpa = self.pieces[at as usize / LARGE].hpa + at % LARGE as u64;
+            match extents.last_mut() {
+                Some(last) if last.hpa + last.length_bytes == hpa => last.length_bytes += room,
+                _ => extents.push(Extent { offset: at, length_bytes: room, hpa }),
+            }
+            at += room;
+        }
+        extents
+    }
+
+    fn read_across(&self, mut offset: usize, mut data: &mut [u8]) -> bool {
+        while !data.is_empty() {
+            let Some(piece) = self.pieces.get(offset / LARGE) else { return false };
+            let count = data.len().min(LARGE - offset % LARGE);
+            let (now, later) = data.split_at_mut(count);
+            piece.run.read(offset % LARGE, now);
+            (data, offset) = (later, offset + count);
+        }
+        true
+    }
+
+    fn write_across(&self, mut offset: usize, mut data: &[u8]) -> bool {
+        while !data.is_empty() {
+            let Some(piece) = self.pieces.get(offset / LARGE) else { return false };
+            let count = data.len().min(LARGE - offset % LARGE);
+            let (now, later) = data.split_at(count);
+            piece.run.write(offset % LARGE, now);
+            (data, offset) = (later, offset + count);
+        }
+        true
+    }
+}
+
+impl Drop for FrameMemory {
+    fn drop(&mut self) {
+        for frame in self.frames.drain(..) {
+            self.platform.free_frame(frame);
+        }
+    }
+}
+
+impl DeviceMemory for FrameMemory {
+    fn length_bytes(&self) -> usize {
+        Self::length_bytes(self)
+    }
+
+    fn read(&self, offset: usize, data: &mut [u8]) {
+        if !Self::read(self, offset, data) {
+            data.fill(0xff);
+        }
+    }
+
+    fn write(&self, offset: usize, data: &[u8]) {
+        // Outside is ignored, as the trait says.
+        Self::write(self, offset, data);
+    }
+
+    fn read_u32(&self, offset: usize) -> u32 {
+        let mut bytes = [0xff; 4];
+        Self::read(self, offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn write_u32(&self, offset: usize, value: u32) {
+        Self::write(self, offset, &value.to_le_bytes());
+    }
+}

@@ -1,0 +1,61 @@
+//! The second-level page tables of one guest, in frames of the platform.
+
+use super::raw::Run;
+use crate::platform::{Frame, FrameSize, Platform};
+use alloc::collections::BTreeMap;
+use ept::TableMemory;
+
+const TABLE_BYTES: usize = FrameSize::Small.bytes() as usize;
+
+/// The frames that hold a guest's tables, by host-physical address.
+pub struct TableFrames {
+    platform: &'static dyn Platform,
+    frames: BTreeMap<u64, (Frame, Run)>,
+}
+
+impl TableFrames {
+    /// No tables yet.
+    pub const fn new(platform: &'static dyn Platform) -> Self {
+        Self { platform, frames: BTreeMap::new() }
+    }
+}
+
+impl TableMemory for TableFrames {
+    fn allocate(&mut self) -> Option<u64> {
+        let frame = self.platform.allocate_frame(FrameSize::Small)?;
+        // SAFETY: the frame is ours alone until `free` removes it together with its run.
+        #[allow(unsafe_code)]
+        let run = unsafe { Run::new(frame.address, TABLE_BYTES) };
+        let hpa = frame.hpa;
+        self.frames.insert(hpa, (frame, run));
+        Some(hpa)
+    }
+
+    fn free(&mut self, table_hpa: u64) {
+        if let Some((frame, _)) = self.frames.remove(&table_hpa) {
+            self.platform.free_frame(frame);
+        }
+    }
+
+    fn read(&self, table_hpa: u64, index: usize) -> u64 {
+        let mut bytes = [0; 8];
+        if let Some((_, run)) = self.frames.get(&table_hpa) {
+            run.read(index * 8, &mut bytes);
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    fn write(&mut self, table_hpa: u64, index: usize, entry: u64) {
+        if let Some((_, run)) = self.frames.get(&table_hpa) {
+            run.write(index * 8, &entry.to_le_bytes());
+        }
+    }
+}
+
+impl Drop for TableFrames {
+    fn drop(&mut self) {
+        while let Some((_, (frame, _))) = self.frames.pop_first() {
+            self.platform.free_frame(frame);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Access to memory that the guest may change at any moment.
+
+use core::arch::asm;
+
+/// Copies `count` bytes. Written in assembly so that the compiler assumes nothing about memory that the guest
+/// shares.
+///
+/// # Safety
+/// `source` is valid for reads and `destination` for writes of `count` bytes, and the two do not overlap.
+unsafe fn copy(source: *const u8, destination: *mut u8, count: usize) {
+    // SAFETY: as the caller promises; DF is clear by the calling convention.
+    unsafe {
+        asm!(
+            "rep movsq",
+            "mov ecx, {tail:e}",
+            "rep movsb",
+            tail = in(reg) count % 8,
+            inout("rcx") count / 8 => _,
+            inout("rsi") source => _,
+            inout("rdi") destination => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// A run of bytes at a fixed address: memory of a frame that somebody owns for as long as the run is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    address: usize,
+    length: usize,
+}
+
+impl Run {
+    /// The run of `length` bytes at `address`.
+    ///
+    /// # Safety
+    /// The memory is mapped readable and writable for as long as the run or a copy of it is used, and no Rust
+    /// reference to it exists.
+    pub const unsafe fn new(address: usize, length: usize) -> Self {
+        Self { address, length }
+    }
+
+    /// Copies out `data.len()` bytes from `offset` on; false, and nothing is copied, if the run is too short.
+    pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {
+        if !self.holds(offset, data.len()) {
+            return false;
+        }
+        let source = (self.address + offset) as *const u8;
+        // SAFETY: the range is inside the run, which is mapped (condition of `new`), and `data` is ours alone, so it
+        // cannot overlap it. Small sizes are single accesses: a guest sees no torn values.
+        unsafe {
+            match data.len() {
+                1 => data[0] = source.read_volatile(),
+                4 if source.cast::<u32>().is_aligned() => {
+                    data.copy_from_slice(&source.cast::<u32>().read_volatile().to_ne_bytes());
+                }
+                8 if source.cast::<u64>().is_aligned() => {
+                    data.copy_from_slice(&source.cast::<u64>().read_volatile().to_ne_bytes());
+                }
+                count => copy(source, data.as_mut_ptr(), count),
+            }
+        }
+        true
+    }
+
+    /// Copies `data` in from `offset` on; false, and nothing is copied, if the run is too short.
+    pub fn write(&self, offset: usize, data: &[u8]) -> bool {
+        if !self.holds(offset, data.len()) {
+            return false;
+        }
+        let destination = (self.address + offset) as *mut u8;
+        // SAFETY: as in `read`.
+        unsafe {
+            match *data {
+                [byte] => destination.write_volatile(byte),
+                [a, b, c, d] if destination.cast::<u32>().is_aligned() => {
+                    destination.cast::<u32>().write_volatile(u32::from_ne_bytes([a, b, c, d]));
+                }
+                [a, b, c, d, e, f, g, h] if destination.cast::<u64>().is_aligned() => {
+                    let value = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+                    destination.cast::<u64>().write_volatile(value);
+                }
+                _ => copy(data.as_ptr(), destination, data.len()),
+            }
+        }
+        true
+    }
+
+    const fn holds(&self, offset: usize, count: usize) -> bool {
+        offset <= self.length && count <= self.length - offset
+    }
+}

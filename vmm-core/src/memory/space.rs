@@ -1,0 +1,426 @@
+//! A guest's physical address space: what memory is where, for the hypervisor and, through the second-level page
+//! tables, for the CPU.
+
+use super::frames::FrameMemory;
+use super::nested::TableFrames;
+use crate::platform::Platform;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use devices::memory::{GuestMemory, NotRam};
+use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions};
+use spin::{Mutex, RwLock};
+
+/// The page size of everything here.
+pub const PAGE_BYTES: u64 = 4096;
+const MIB: u64 = 1 << 20;
+const FOUR_GIB: u64 = 4 << 30;
+const LOW_PAGES: usize = 256;
+
+/// Memory that appears somewhere in the guest-physical address space, apart from RAM above 1 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Backing {
+    /// Guest RAM.
+    Ram = 0,
+    /// The ROM: firmware and option ROMs.
+    Rom = 1,
+    /// Video memory.
+    Video = 2,
+}
+
+/// What one of the 256 pages below 1 MiB shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LowPage {
+    /// Nothing: accesses go to devices.
+    Device,
+    /// A page of memory: page number `page` of `backing`.
+    Memory {
+        /// Which memory.
+        backing: Backing,
+        /// Its page.
+        page: u16,
+        /// Writes are dropped if false.
+        writable: bool,
+    },
+}
+
+impl LowPage {
+    const DEVICE: u16 = u16::MAX;
+
+    /// Bits 0-11 the page, 12-13 the backing, 14 writable.
+    const fn encode(self) -> u16 {
+        match self {
+            Self::Device => Self::DEVICE,
+            Self::Memory { backing, page, writable } => {
+                page & 0xfff | (backing as u16) << 12 | (writable as u16) << 14
+            }
+        }
+    }
+
+    const fn decode(bits: u16) -> Self {
+        if bits == Self::DEVICE {
+            return Self::Device;
+        }
+        let backing = match bits >> 12 & 3 {
+            0 => Backing::Ram,
+            1 => Backing::Rom,
+            _ => Backing::Video,
+        };
+        Self::Memory { backing, page: bits & 0xfff, writable: bits & 1 << 14 != 0 }
+    }
+}
+
+/// A range above 1 MiB, outside RAM, that shows memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// Where it is.
+    pub gpa: u64,
+    /// Its length, a multiple of the page size.
+    pub length_bytes: u64,
+    /// Which memory.
+    pub backing: Backing,
+    /// Where in that memory it starts.
+    pub offset: u64,
+    /// Writes are dropped if false.
+    pub writable: bool,
+}
+
+/// The address space could not be made or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpaceError {
+    /// The host has too little memory.
+    OutOfMemory,
+}
+
+impl From<OutOfMemory> for SpaceError {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+struct Nested {
+    tables: NestedTables,
+    frames: TableFrames,
+    /// Reminders that some virtual CPU has not flushed yet, with the generation that it must reach.
+    owed: Vec<(u64, Flush)>,
+}
+
+/// A guest's physical address space.
+pub struct GuestSpace {
+    ram: FrameMemory,
+    rom: FrameMemory,
+    video: Arc<FrameMemory>,
+    low_ram_end: u64,
+    low_pages: Box<[AtomicU16]>,
+    areas: RwLock<Vec<Area>>,
+    a20: AtomicBool,
+    nested: Mutex<Nested>,
+    root_hpa: u64,
+    /// Goes up with every change that the CPUs must be told of.
+    generation: AtomicU64,
+    /// The generation that each virtual CPU has flushed for.
+    flushed: Box<[AtomicU64]>,
+}
+
+impl GuestSpace {
+    /// Where RAM below 4 GiB ends at the most: the rest is for PCI devices and firmware.
+    pub const PCI_HOLE_BASE: u64 = 0xe000_0000;
+
+    /// A space with RAM, and nothing of ROM, video memory or the first mebibyte's upper part shown yet.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn new(
+        platform: &'static dyn Platform,
+        format: Format,
+        largest: PageSize,
+        memory: (FrameMemory, FrameMemory, Arc<FrameMemory>),
+        vcpu_count: usize,
+    ) -> Result<Self, SpaceError> {
+        let (ram, rom, video) = memory;
+        let mut frames = TableFrames::new(platform);
+        let tables = NestedTables::new(format, largest, &mut frames)?;
+        let root_hpa = tables.root_hpa();
+        let low_ram_end = (ram.length_bytes() as u64).min(Self::PCI_HOLE_BASE);
+        let space = Self {
+            ram,
+            rom,
+            video,
+            low_ram_end,
+            low_pages: (0..LOW_PAGES as u16).map(|_| AtomicU16::new(LowPage::DEVICE)).collect(),
+            areas: RwLock::default(),
+            a20: AtomicBool::new(true),
+            nested: Mutex::new(Nested { tables, frames, owed: Vec::new() }),
+            root_hpa,
+            generation: AtomicU64::new(0),
+            flushed: (0..vcpu_count).map(|_| AtomicU64::new(0)).collect(),
+        };
+        space.map_ram()?;
+        let conventional: Vec<_> = (0..0xa0).map(|page| (page, Self::ram_page(page))).collect();
+        space.set_low_pages(&conventional)?;
+        Ok(space)
+    }
+
+    /// Page `page` below 1 MiB showing the RAM that belongs there.
+    pub const fn ram_page(page: u16) -> LowPage {
+        LowPage::Memory { backing: Backing::Ram, page, writable: true }
+    }
+
+    /// Host-physical address of the top table.
+    pub const fn nested_root_hpa(&self) -> u64 {
+        self.root_hpa
+    }
+
+    /// Bytes of RAM below 4 GiB.
+    pub const fn low_ram_bytes(&self) -> u64 {
+        self.low_ram_end
+    }
+
+    /// Bytes of RAM from 4 GiB on.
+    pub fn high_ram_bytes(&self) -> u64 {
+        self.ram.length_bytes() as u64 - self.low_ram_end
+    }
+
+    /// Where the memory of `gpa` is; `None` if devices answer there.
+    #[inline]
+    fn locate(&self, gpa: u64) -> Option<(&FrameMemory, usize, bool)> {
+        let gpa = if self.a20.load(Ordering::Relaxed) { gpa } else { gpa & !MIB };
+        if gpa >= MIB && gpa < self.low_ram_end {
+            return Some((&self.ram, gpa as usize, true));
+        }
+        self.locate_special(gpa)
+    }
+
+    fn locate_special(&self, gpa: u64) -> Option<(&FrameMemory, usize, bool)> {
+        if gpa < MIB {
+            let page = self.low_pages[(gpa / PAGE_BYTES) as usize].load(Ordering::Relaxed);
+            return match LowPage::decode(page) {
+                LowPage::Device => None,
+                LowPage::Memory { backing, page, writable } => {
+                    let offset = usize::from(page) * PAGE_BYTES as usize + (gpa % PAGE_BYTES) as usize;
+                    Some((self.backing(backing), offset, writable))
+                }
+            };
+        }
+        if gpa >= FOUR_GIB && gpa - FOUR_GIB < self.high_ram_bytes() {
+            return Some((&self.ram, (gpa - FOUR_GIB + self.low_ram_end) as usize, true));
+        }
+        let areas = self.areas.read();
+        let area = areas.iter().find(|area| gpa >= area.gpa && gpa - area.gpa < area.length_bytes)?;
+        Some((self.backing(area.backing), (gpa - area.gpa + area.offset) as usize, area.writable))
+    }
+
+    fn backing(&self, backing: Backing) -> &FrameMemory {
+        match backing {
+            Backing::Ram => &self.ram,
+            Backing::Rom => &self.rom,
+            Backing::Video => &self.video,
+        }
+    }
+
+    /// True if memory, not a device, answers at `gpa`.
+    pub fn is_memory(&self, gpa: u64) -> bool {
+        self.locate(gpa).is_some()
+    }
+
+    /// Puts content into the ROM, at `offset`. Outside is ignored.
+    pub fn load_rom(&self, offset: usize, data: &[u8]) {
+        self.rom.write(offset, data);
+    }
+
+    /// Changes what pages below 1 MiB show.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn set_low_pages(&self, pages: &[(u16, LowPage)]) -> Result<(), SpaceError> {
+        let mut nested = self.nested.lock();
+        let mut flush = Flush::default();
+        for &(number, page) in pages {
+            let Some(slot) = self.low_pages.get(usize::from(number)) else { continue };
+            let old = slot.swap(page.encode(), Ordering::Relaxed);
+            if old == page.encode() {
+                continue;
+            }
+            let gpa = u64::from(number) * PAGE_BYTES;
+            flush = flush.and(self.show_low_page(&mut nested, gpa, page)?);
+            if !self.a20.load(Ordering::Relaxed) {
+                flush = flush.and(self.show_low_page(&mut nested, gpa + MIB, page)?);
+            }
+        }
+        self.owe(&mut nested, flush);
+        Ok(())
+    }
+
+    fn show_low_page(&self, nested: &mut Nested, gpa: u64, page: LowPage) -> Result<Flush, OutOfMemory> {
+        let Nested { tables, frames, .. } = nested;
+        match page {
+            LowPage::Device => tables.unmap(frames, gpa, PAGE_BYTES),
+            LowPage::Memory { backing, page, writable } => {
+                let offset = usize::from(page) * PAGE_BYTES as usize;
+                let Some(hpa) = self.backing(backing).hpa(offset) else {
+                    return tables.unmap(frames, gpa, PAGE_BYTES);
+                };
+                let permissions = Permissions { write: writable, execute: true };
+                tables.map(frames, gpa, PAGE_BYTES, hpa, permissions, Caching::WriteBack)
+            }
+        }
+    }
+
+    /// Changes which areas above 1 MiB show memory. Areas that would cover RAM are left out.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn set_areas(&self, wanted: &[Area]) -> Result<(), SpaceError> {
+        let is_free = |area: &&Area| area.gpa >= self.low_ram_end && area.gpa + area.length_bytes <= FOUR_GIB;
+        let wanted: Vec<Area> = wanted.iter().filter(is_free).copied().collect();
+        let mut nested = self.nested.lock();
+        let mut areas = self.areas.write();
+        if *areas == wanted {
+            return Ok(());
+        }
+        let mut flush = Flush::default();
+        let Nested { tables, frames, .. } = &mut *nested;
+        for gone in areas.iter().filter(|area| !wanted.contains(area)) {
+            flush = flush.and(tables.unmap(frames, gone.gpa, gone.length_bytes)?);
+        }
+        // All are mapped again: one that went may have covered a part of one that stays.
+        for area in &wanted {
+            let permissions = Permissions { write: area.writable, execute: true };
+            for extent in self.backing(area.backing).extents(area.offset, area.length_bytes) {
+                let gpa = area.gpa + extent.offset - area.offset;
+                let (length, hpa) = (extent.length_bytes, extent.hpa);
+                flush = flush.and(tables.map(frames, gpa, length, hpa, permissions, Caching::WriteBack)?);
+            }
+        }
+        *areas = wanted;
+        self.owe(&mut nested, flush);
+        Ok(())
+    }
+
+    /// Opens or closes the A20 gate. Closed, the second mebibyte shows the first; higher odd mebibytes, which no
+    /// software reaches in the modes that close the gate, stay what they are.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn set_a20(&self, open: bool) -> Result<(), SpaceError> {
+        let mut nested = self.nested.lock();
+        if self.a20.swap(open, Ordering::Relaxed) == open {
+            return Ok(());
+        }
+        let mut flush = Flush::default();
+        if open {
+            flush = flush.and(self.map_ram_range(&mut nested, MIB, MIB)?);
+        } else {
+            for number in 0..LOW_PAGES {
+                let page = LowPage::decode(self.low_pages[number].load(Ordering::Relaxed));
+                flush = flush.and(self.show_low_page(&mut nested, MIB + number as u64 * PAGE_BYTES, page)?);
+            }
+        }
+        self.owe(&mut nested, flush);
+        Ok(())
+    }
+
+    /// State of the A20 gate.
+    pub fn a20(&self) -> bool {
+        self.a20.load(Ordering::Relaxed)
+    }
+
+    fn map_ram(&self) -> Result<(), SpaceError> {
+        let mut nested = self.nested.lock();
+        let low = self.map_ram_range(&mut nested, MIB, self.low_ram_end - MIB)?;
+        let Nested { tables, frames, .. } = &mut *nested;
+        let mut flush = low;
+        for extent in self.ram.extents(self.low_ram_end, self.high_ram_bytes()) {
+            let gpa = FOUR_GIB + extent.offset - self.low_ram_end;
+            let (length, hpa) = (extent.length_bytes, extent.hpa);
+            flush = flush.and(tables.map(frames, gpa, length, hpa, Permissions::ALL, Caching::WriteBack)?);
+        }
+        self.owe(&mut nested, flush);
+        Ok(())
+    }
+
+    fn map_ram_range(&self, nested: &mut Nested, gpa: u64, length_bytes: u64) -> Result<Flush, OutOfMemory> {
+        let Nested { tables, frames, .. } = nested;
+        let mut flush = Flush::default();
+        for extent in self.ram.extents(gpa, length_bytes) {
+            let (length, hpa) = (extent.length_bytes, extent.hpa);
+            flush = flush.and(tables.map(
+                frames,
+                extent.offset,
+                length,
+                hpa,
+                Permissions::ALL,
+                Caching::WriteBack,
+            )?);
+        }
+        Ok(flush)
+    }
+
+    fn owe(&self, nested: &mut Nested, flush: Flush) {
+        if flush.is_needed() {
+            let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
+            nested.owed.push((generation, flush));
+        }
+    }
+
+    /// True if virtual CPU `vcpu` must flush its cached translations before it runs again: it does so, then calls
+    /// this again after [`GuestSpace::note_flush`].
+    #[inline]
+    pub fn needs_flush(&self, vcpu: usize) -> bool {
+        self.flushed[vcpu].load(Ordering::Relaxed) != self.generation.load(Ordering::Acquire)
+    }
+
+    /// Virtual CPU `vcpu` will flush all translations before it runs again.
+    pub fn note_flush(&self, vcpu: usize) {
+        self.flushed[vcpu].store(self.generation.load(Ordering::Acquire), Ordering::Release);
+        let reached = self.flushed.iter().map(|flushed| flushed.load(Ordering::Acquire)).min().unwrap_or(0);
+        let mut nested = self.nested.lock();
+        let Nested { frames, owed, .. } = &mut *nested;
+        let (paid, still_owed) =
+            core::mem::take(owed).into_iter().partition(|&(generation, _)| generation <= reached);
+        *owed = still_owed;
+        let paid: Vec<(u64, Flush)> = paid;
+        for (_, flush) in paid {
+            flush.flushed(frames);
+        }
+    }
+
+    /// The page of `gpa`: how many bytes are left in it.
+    const fn room(gpa: u64) -> usize {
+        (PAGE_BYTES - gpa % PAGE_BYTES) as usize
+    }
+}
+
+impl GuestMemory for GuestSpace {
+    #[inline]
+    fn read(&self, mut gpa: u64, mut data: &mut [u8]) -> Result<(), NotRam> {
+        loop {
+            let (memory, offset, _) = self.locate(gpa).ok_or(NotRam { gpa })?;
+            let count = data.len().min(Self::room(gpa));
+            let (now, later) = data.split_at_mut(count);
+            memory.read(offset, now);
+            if later.is_empty() {
+                return Ok(());
+            }
+            (data, gpa) = (later, gpa.wrapping_add(count as u64));
+        }
+    }
+
+    #[inline]
+    fn write(&self, mut gpa: u64, mut data: &[u8]) -> Result<(), NotRam> {
+        loop {
+            let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
+            let count = data.len().min(Self::room(gpa));
+            let (now, later) = data.split_at(count);
+            if writable {
+                memory.write(offset, now);
+            }
+            if later.is_empty() {
+                return Ok(());
+            }
+            (data, gpa) = (later, gpa.wrapping_add(count as u64));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The address space on the development host.
+
+use super::*;
+use crate::test_platform::TestPlatform;
+use alloc::sync::Arc;
+use devices::memory::{GuestMemory, NotRam};
+
+const MIB: u64 = 1 << 20;
+
+fn space() -> GuestSpace {
+    let platform = TestPlatform::leak();
+    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
+    let parts = (memory(16), memory(2), Arc::new(memory(2)));
+    GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap()
+}
+
+fn byte(space: &GuestSpace, gpa: u64) -> Result<u8, NotRam> {
+    let mut data = [0];
+    space.read(gpa, &mut data).map(|()| data[0])
+}
+
+#[test]
+fn ram_is_where_it_should_be() {
+    let space = space();
+    space.write(2 * MIB - 2, &[1, 2, 3, 4]).unwrap();
+    assert_eq!(space.read_u32(2 * MIB - 2), Ok(0x0403_0201), "across two frames");
+    assert_eq!(byte(&space, 0xa0000), Err(NotRam { gpa: 0xa0000 }));
+    assert_eq!(byte(&space, 16 * MIB), Err(NotRam { gpa: 16 * MIB }));
+    assert_eq!(byte(&space, u64::MAX), Err(NotRam { gpa: u64::MAX }));
+    assert_eq!(space.write(16 * MIB - 1, &[1, 2]), Err(NotRam { gpa: 16 * MIB }));
+}
+
+#[test]
+fn rom_is_read_only() {
+    let space = space();
+    space.load_rom(0x1000, &[0x55, 0xaa]);
+    let rom = LowPage::Memory { backing: Backing::Rom, page: 1, writable: false };
+    space.set_low_pages(&[(0xf0, rom)]).unwrap();
+    space.write(0xf0000, &[0]).unwrap();
+    assert_eq!(byte(&space, 0xf0000), Ok(0x55));
+    let area =
+        Area { gpa: 0xffe0_0000, length_bytes: 2 * MIB, backing: Backing::Rom, offset: 0, writable: false };
+    space.set_areas(&[area]).unwrap();
+    assert_eq!(byte(&space, 0xffe0_1001), Ok(0xaa));
+    space.set_areas(&[]).unwrap();
+    assert!(byte(&space, 0xffe0_1001).is_err());
+}
+
+#[test]
+fn a_closed_a20_gate_folds_the_second_mebibyte() {
+    let space = space();
+    space.write(0x500, &[7]).unwrap();
+    space.write(MIB + 0x500, &[9]).unwrap();
+    space.set_a20(false).unwrap();
+    assert_eq!(byte(&space, MIB + 0x500), Ok(7));
+    space.set_a20(true).unwrap();
+    assert_eq!(byte(&space, MIB + 0x500), Ok(9));
+}
+
+#[test]
+fn a_change_is_owed_until_the_vcpu_has_flushed() {
+    let space = space();
+    assert!(!space.needs_flush(0));
+    space.set_low_pages(&[(0x10, LowPage::Device)]).unwrap();
+    assert!(space.needs_flush(0));
+    space.note_flush(0);
+    assert!(!space.needs_flush(0));
+}
