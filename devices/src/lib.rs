@@ -26,3 +26,4 @@ pub mod pic;
 pub mod pit;
 pub mod shared_line;
 pub mod time;
+pub mod uart;
