@@ -39,7 +39,7 @@ const XCR0_AVX: u64 = 1 << 2;
 
 impl Svm {
     fn vmcb(&self) -> &Vmcb {
-        // SAFETY: the frame is a whole zeroed-at-first page that this value owns alone; every bit pattern that the
+        // SAFETY: the frame is a whole page, cleared in `new`, that this value owns alone; every bit pattern that the
         // processor writes is valid for the fields it writes to. The processor accesses it only inside `enter`.
         unsafe { &*(self.vmcb.address as *const Vmcb) }
     }
@@ -140,6 +140,8 @@ impl Backend for Svm {
     fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
         let vmcb =
             platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCB"))?;
+        // SAFETY: the frame is a page of our own that nobody refers to yet.
+        unsafe { core::ptr::write_bytes(vmcb.address as *mut u8, 0, size_of::<Vmcb>()) };
         let (asid, owns_asid) = cpu.assign_asid();
         let mut vcpu = Self {
             vmcb,

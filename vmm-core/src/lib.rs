@@ -9,8 +9,8 @@ extern crate alloc;
 
 pub mod backend;
 pub mod exit;
-pub mod paging;
 pub mod memory;
+pub mod paging;
 pub mod platform;
 pub mod registers;
 #[cfg(test)]

@@ -112,7 +112,8 @@ pub trait Platform: Send + Sync {
     /// The time stamp counter when the image was entered.
     fn boot_tsc(&self) -> u64;
 
-    /// Hands out zeroed memory; `None` if there is none left of this size.
+    /// Hands out memory; `None` if there is none left of this size. It holds whatever it held before: who hands it on
+    /// to a guest clears it first.
     fn allocate_frame(&self, size: FrameSize) -> Option<Frame>;
     /// Takes memory back.
     fn free_frame(&self, frame: Frame);

@@ -4,26 +4,32 @@ use super::raw::Run;
 use crate::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use devices::memory::DeviceMemory;
+use spin::Mutex;
 
 const LARGE: usize = FrameSize::Large.bytes() as usize;
 const HUGE: usize = FrameSize::Huge.bytes() as usize;
 
 /// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is dropped.
+///
+/// A frame is cleared when it is touched for the first time, so that a large guest starts at once.
 pub struct FrameMemory {
     platform: &'static dyn Platform,
     frames: Vec<Frame>,
     /// One for each 2 MiB.
     pieces: Box<[Piece]>,
+    clearing: Mutex<()>,
 }
 
-#[derive(Clone, Copy)]
 struct Piece {
     run: Run,
-    hpa: u64,
+    /// Index of the frame that it is in.
+    frame: u32,
+    cleared: AtomicBool,
 }
 
-/// A stretch of [`FrameMemory`] that is contiguous in host-physical memory.
+/// The part of [`FrameMemory`] that is in one host frame, and cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Where it starts in the memory.
@@ -38,18 +44,23 @@ impl FrameMemory {
     /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them.
     pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
-        let mut memory = Self { platform, frames: Vec::new(), pieces: Box::default() };
+        let mut memory =
+            Self { platform, frames: Vec::new(), pieces: Box::default(), clearing: Mutex::new(()) };
         let mut pieces = Vec::with_capacity(count);
         while pieces.len() < count {
             let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
             let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge)).flatten();
             let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large))?;
-            for offset in (0..frame.size.bytes()).step_by(LARGE) {
+            for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
                 // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, and every CPU maps
                 // it at this address.
                 #[allow(unsafe_code)]
-                let run = unsafe { Run::new(frame.address + offset as usize, LARGE) };
-                pieces.push(Piece { run, hpa: frame.hpa + offset });
+                let run = unsafe { Run::new(frame.address + offset, LARGE) };
+                pieces.push(Piece {
+                    run,
+                    frame: memory.frames.len() as u32,
+                    cleared: AtomicBool::new(false),
+                });
             }
             memory.frames.push(frame);
         }
@@ -65,7 +76,7 @@ impl FrameMemory {
     /// Copies out; false if the range passes the end (a part may have been copied).
     #[inline]
     pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {
-        if let Some(piece) = self.pieces.get(offset / LARGE)
+        if let Some(piece) = self.piece(offset)
             && piece.run.read(offset % LARGE, data)
         {
             return true;
@@ -76,7 +87,7 @@ impl FrameMemory {
     /// Copies in; false if the range passes the end (a part may have been copied).
     #[inline]
     pub fn write(&self, offset: usize, data: &[u8]) -> bool {
-        if let Some(piece) = self.pieces.get(offset / LARGE)
+        if let Some(piece) = self.piece(offset)
             && piece.run.write(offset % LARGE, data)
         {
             return true;
@@ -84,31 +95,38 @@ impl FrameMemory {
         self.write_across(offset, data)
     }
 
-    /// Host-physical address of a byte; `None` past the end.
-    pub fn hpa(&self, offset: usize) -> Option<u64> {
-        self.pieces.get(offset / LARGE).map(|piece| piece.hpa + (offset % LARGE) as u64)
+    /// The frame around a byte, cleared; `None` past the end.
+    pub fn extent(&self, offset: u64) -> Option<Extent> {
+        let index = self.piece(usize::try_from(offset).ok()?)?.frame;
+        let frame = self.frames.get(index as usize)?;
+        let start = offset & !(frame.size.bytes() - 1);
+        Some(Extent { offset: start, length_bytes: frame.size.bytes(), hpa: frame.hpa })
     }
 
-    /// The stretches that are contiguous in host-physical memory, from `offset` on for `length_bytes` at the most.
-    pub fn extents(&self, offset: u64, length_bytes: u64) -> Vec<Extent> {
-        let end = (offset + length_bytes).min(self.length_bytes() as u64);
-        let mut extents: Vec<Extent> = Vec::new();
-        let mut at = offset;
-        while at < end {
-            let room = (LARGE as u64 - at % LARGE as u64).min(end - at);
-            let hpa = self.pieces[at as usize / LARGE].hpa + at % LARGE as u64;
-            match extents.last_mut() {
-                Some(last) if last.hpa + last.length_bytes == hpa => last.length_bytes += room,
-                _ => extents.push(Extent { offset: at, length_bytes: room, hpa }),
-            }
-            at += room;
+    /// The piece around a byte, cleared.
+    #[inline]
+    fn piece(&self, offset: usize) -> Option<&Piece> {
+        let piece = self.pieces.get(offset / LARGE)?;
+        if !piece.cleared.load(Ordering::Acquire) {
+            self.clear_frame(piece.frame);
         }
-        extents
+        Some(piece)
+    }
+
+    #[cold]
+    fn clear_frame(&self, frame: u32) {
+        let _clearing = self.clearing.lock();
+        for piece in self.pieces.iter().filter(|piece| piece.frame == frame) {
+            if !piece.cleared.load(Ordering::Acquire) {
+                piece.run.clear();
+                piece.cleared.store(true, Ordering::Release);
+            }
+        }
     }
 
     fn read_across(&self, mut offset: usize, mut data: &mut [u8]) -> bool {
         while !data.is_empty() {
-            let Some(piece) = self.pieces.get(offset / LARGE) else { return false };
+            let Some(piece) = self.piece(offset) else { return false };
             let count = data.len().min(LARGE - offset % LARGE);
             let (now, later) = data.split_at_mut(count);
             piece.run.read(offset % LARGE, now);
@@ -119,7 +137,7 @@ impl FrameMemory {
 
     fn write_across(&self, mut offset: usize, mut data: &[u8]) -> bool {
         while !data.is_empty() {
-            let Some(piece) = self.pieces.get(offset / LARGE) else { return false };
+            let Some(piece) = self.piece(offset) else { return false };
             let count = data.len().min(LARGE - offset % LARGE);
             let (now, later) = data.split_at(count);
             piece.run.write(offset % LARGE, now);

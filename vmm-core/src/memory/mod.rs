@@ -13,4 +13,4 @@ mod space;
 mod tests;
 
 pub use frames::FrameMemory;
-pub use space::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
+pub use space::{Area, Backing, FaultCause, GuestSpace, LowPage, PAGE_BYTES, SpaceError};

@@ -26,6 +26,7 @@ impl TableMemory for TableFrames {
         // SAFETY: the frame is ours alone until `free` removes it together with its run.
         #[allow(unsafe_code)]
         let run = unsafe { Run::new(frame.address, TABLE_BYTES) };
+        run.clear();
         let hpa = frame.hpa;
         self.frames.insert(hpa, (frame, run));
         Some(hpa)

@@ -86,6 +86,23 @@ impl Run {
         true
     }
 
+    /// Fills the run with zeroes.
+    pub fn clear(&self) {
+        // SAFETY: the run is mapped (condition of `new`) and its length a multiple of 8 or its tail is cleared by bytes.
+        unsafe {
+            asm!(
+                "rep stosq",
+                "mov ecx, {tail:e}",
+                "rep stosb",
+                tail = in(reg) self.length % 8,
+                inout("rcx") self.length / 8 => _,
+                inout("rdi") self.address => _,
+                in("rax") 0,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
     const fn holds(&self, offset: usize, count: usize) -> bool {
         offset <= self.length && count <= self.length - offset
     }

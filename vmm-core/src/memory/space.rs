@@ -87,6 +87,23 @@ pub struct Area {
     pub writable: bool,
 }
 
+impl Area {
+    const fn holds(&self, gpa: u64) -> bool {
+        gpa >= self.gpa && gpa - self.gpa < self.length_bytes
+    }
+}
+
+/// Why the second-level tables refused an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultCause {
+    /// Memory that is mapped now: the access can be tried again.
+    Memory,
+    /// A write to memory that the guest cannot write.
+    ReadOnly,
+    /// No memory: a device answers, or nobody.
+    Device,
+}
+
 /// The address space could not be made or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpaceError {
@@ -128,7 +145,7 @@ impl GuestSpace {
     /// Where RAM below 4 GiB ends at the most: the rest is for PCI devices and firmware.
     pub const PCI_HOLE_BASE: u64 = 0xe000_0000;
 
-    /// A space with RAM, and nothing of ROM, video memory or the first mebibyte's upper part shown yet.
+    /// A space with RAM (mapped when it is first touched), and nothing of ROM, video memory or the first mebibyte's upper part shown yet.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
@@ -157,7 +174,6 @@ impl GuestSpace {
             generation: AtomicU64::new(0),
             flushed: (0..vcpu_count).map(|_| AtomicU64::new(0)).collect(),
         };
-        space.map_ram()?;
         let conventional: Vec<_> = (0..0xa0).map(|page| (page, Self::ram_page(page))).collect();
         space.set_low_pages(&conventional)?;
         Ok(space)
@@ -208,7 +224,7 @@ impl GuestSpace {
             return Some((&self.ram, (gpa - FOUR_GIB + self.low_ram_end) as usize, true));
         }
         let areas = self.areas.read();
-        let area = areas.iter().find(|area| gpa >= area.gpa && gpa - area.gpa < area.length_bytes)?;
+        let area = areas.iter().find(|area| area.holds(gpa))?;
         Some((self.backing(area.backing), (gpa - area.gpa + area.offset) as usize, area.writable))
     }
 
@@ -258,11 +274,12 @@ impl GuestSpace {
         match page {
             LowPage::Device => tables.unmap(frames, gpa, PAGE_BYTES),
             LowPage::Memory { backing, page, writable } => {
-                let offset = usize::from(page) * PAGE_BYTES as usize;
-                let Some(hpa) = self.backing(backing).hpa(offset) else {
+                let offset = u64::from(page) * PAGE_BYTES;
+                let Some(extent) = self.backing(backing).extent(offset) else {
                     return tables.unmap(frames, gpa, PAGE_BYTES);
                 };
                 let permissions = Permissions { write: writable, execute: true };
+                let hpa = extent.hpa + offset - extent.offset;
                 tables.map(frames, gpa, PAGE_BYTES, hpa, permissions, Caching::WriteBack)
             }
         }
@@ -282,17 +299,9 @@ impl GuestSpace {
         }
         let mut flush = Flush::default();
         let Nested { tables, frames, .. } = &mut *nested;
-        for gone in areas.iter().filter(|area| !wanted.contains(area)) {
-            flush = flush.and(tables.unmap(frames, gone.gpa, gone.length_bytes)?);
-        }
-        // All are mapped again: one that went may have covered a part of one that stays.
-        for area in &wanted {
-            let permissions = Permissions { write: area.writable, execute: true };
-            for extent in self.backing(area.backing).extents(area.offset, area.length_bytes) {
-                let gpa = area.gpa + extent.offset - area.offset;
-                let (length, hpa) = (extent.length_bytes, extent.hpa);
-                flush = flush.and(tables.map(frames, gpa, length, hpa, permissions, Caching::WriteBack)?);
-            }
+        // What stays is mapped again when it is touched: an area that goes may have covered a part of it.
+        for old in areas.iter() {
+            flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
         }
         *areas = wanted;
         self.owe(&mut nested, flush);
@@ -311,7 +320,8 @@ impl GuestSpace {
         }
         let mut flush = Flush::default();
         if open {
-            flush = flush.and(self.map_ram_range(&mut nested, MIB, MIB)?);
+            let Nested { tables, frames, .. } = &mut *nested;
+            flush = flush.and(tables.unmap(frames, MIB, MIB)?);
         } else {
             for number in 0..LOW_PAGES {
                 let page = LowPage::decode(self.low_pages[number].load(Ordering::Relaxed));
@@ -327,35 +337,50 @@ impl GuestSpace {
         self.a20.load(Ordering::Relaxed)
     }
 
-    fn map_ram(&self) -> Result<(), SpaceError> {
-        let mut nested = self.nested.lock();
-        let low = self.map_ram_range(&mut nested, MIB, self.low_ram_end - MIB)?;
-        let Nested { tables, frames, .. } = &mut *nested;
-        let mut flush = low;
-        for extent in self.ram.extents(self.low_ram_end, self.high_ram_bytes()) {
-            let gpa = FOUR_GIB + extent.offset - self.low_ram_end;
-            let (length, hpa) = (extent.length_bytes, extent.hpa);
-            flush = flush.and(tables.map(frames, gpa, length, hpa, Permissions::ALL, Caching::WriteBack)?);
+    /// Answers a second-level page fault at `gpa`: maps the memory there, if it is not mapped yet.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn resolve_fault(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
+        let Some((_, _, writable)) = self.locate(gpa) else { return Ok(FaultCause::Device) };
+        if write && !writable {
+            return Ok(FaultCause::ReadOnly);
         }
+        let mut nested = self.nested.lock();
+        let Nested { tables, frames, .. } = &mut *nested;
+        if tables.lookup(frames, gpa).is_some_and(|mapping| mapping.permissions.write || !write) {
+            return Ok(FaultCause::Memory);
+        }
+        let Some(area) = self.area_of(gpa) else { return Ok(FaultCause::Device) };
+        let Some(extent) = self.backing(area.backing).extent(gpa - area.gpa + area.offset) else {
+            return Ok(FaultCause::Device);
+        };
+        let start = extent.offset.max(area.offset);
+        let end = (extent.offset + extent.length_bytes).min(area.offset + area.length_bytes);
+        let permissions = Permissions { write: area.writable, execute: true };
+        let (to_gpa, to_hpa) = (start - area.offset + area.gpa, start - extent.offset + extent.hpa);
+        let flush = tables.map(frames, to_gpa, end - start, to_hpa, permissions, Caching::WriteBack)?;
         self.owe(&mut nested, flush);
-        Ok(())
+        Ok(FaultCause::Memory)
     }
 
-    fn map_ram_range(&self, nested: &mut Nested, gpa: u64, length_bytes: u64) -> Result<Flush, OutOfMemory> {
-        let Nested { tables, frames, .. } = nested;
-        let mut flush = Flush::default();
-        for extent in self.ram.extents(gpa, length_bytes) {
-            let (length, hpa) = (extent.length_bytes, extent.hpa);
-            flush = flush.and(tables.map(
-                frames,
-                extent.offset,
-                length,
-                hpa,
-                Permissions::ALL,
-                Caching::WriteBack,
-            )?);
+    /// The area above 1 MiB, or the RAM, around `gpa`.
+    fn area_of(&self, gpa: u64) -> Option<Area> {
+        let ram = |gpa, length_bytes, offset| Area {
+            gpa,
+            length_bytes,
+            backing: Backing::Ram,
+            offset,
+            writable: true,
+        };
+        if gpa >= FOUR_GIB {
+            return Some(ram(FOUR_GIB, self.high_ram_bytes(), self.low_ram_end));
         }
-        Ok(flush)
+        if gpa >= MIB && gpa < self.low_ram_end {
+            let start = if self.a20() { MIB } else { 2 * MIB };
+            return Some(ram(start, self.low_ram_end - start, start)).filter(|area| gpa >= area.gpa);
+        }
+        self.areas.read().iter().find(|area| area.holds(gpa)).copied()
     }
 
     fn owe(&self, nested: &mut Nested, flush: Flush) {

@@ -66,3 +66,27 @@ fn a_change_is_owed_until_the_vcpu_has_flushed() {
     space.note_flush(0);
     assert!(!space.needs_flush(0));
 }
+
+#[test]
+fn ram_is_mapped_when_it_is_touched() {
+    let space = space();
+    assert_eq!(space.resolve_fault(3 * MIB, true), Ok(FaultCause::Memory));
+    assert_eq!(space.resolve_fault(0xb8000, true), Ok(FaultCause::Device));
+    assert_eq!(space.resolve_fault(16 * MIB, false), Ok(FaultCause::Device));
+    let rom = LowPage::Memory { backing: Backing::Rom, page: 0, writable: false };
+    space.set_low_pages(&[(0xf0, rom)]).unwrap();
+    assert_eq!(space.resolve_fault(0xf0000, true), Ok(FaultCause::ReadOnly));
+    assert_eq!(space.resolve_fault(0xf0000, false), Ok(FaultCause::Memory));
+}
+
+#[test]
+fn all_memory_goes_back() {
+    let platform = TestPlatform::leak();
+    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
+    let parts = (memory(16), memory(2), Arc::new(memory(2)));
+    let space = GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap();
+    space.resolve_fault(3 * MIB, true).unwrap();
+    assert!(platform.allocated_bytes() > 20 * MIB);
+    drop(space);
+    assert_eq!(platform.allocated_bytes(), 0);
+}
