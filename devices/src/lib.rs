@@ -24,6 +24,7 @@ pub mod memory;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+pub mod rtc;
 pub mod shared_line;
 pub mod time;
 pub mod uart;
