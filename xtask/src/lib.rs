@@ -6,6 +6,7 @@
 
 pub mod build;
 pub mod emulator;
+pub mod guests;
 pub mod machine;
 pub mod paths;
 pub mod progress;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use xtask::guests::Guest;
 use xtask::machine::Failure;
 use xtask::{build, run};
 
@@ -19,6 +20,12 @@ enum Task {
     /// Builds the image: build/bulkhead
     Build,
     Run(Box<run::RunArgs>),
+    /// Makes the ISO of a guest from Debian packages and prints its path; without a name, all of them
+    Guest {
+        /// Which
+        #[arg(value_enum)]
+        guest: Option<Guest>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,6 +49,12 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Build => {
             let image = build::image()?;
             println!("{}: {} bytes", image.display(), std::fs::metadata(&image)?.len());
+            Ok(())
+        }
+        Task::Guest { guest } => {
+            for guest in guest.as_ref().map_or(Guest::value_variants(), std::slice::from_ref) {
+                println!("{}", guest.iso()?.display());
+            }
             Ok(())
         }
         Task::Run(arguments) => arguments.run(matches.subcommand_matches("run").unwrap_or(matches)),

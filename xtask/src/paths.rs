@@ -18,6 +18,23 @@ pub fn build(name: &str) -> PathBuf {
     path
 }
 
+/// A folder under `build`. It is created.
+pub fn build_folder(name: &str) -> PathBuf {
+    let folder = root().join("build").join(name);
+    let _ = std::fs::create_dir_all(&folder);
+    folder
+}
+
+/// An empty folder under `build`: what was in it is removed.
+///
+/// # Errors
+/// If it cannot be emptied.
+pub fn empty_build_folder(name: &str) -> std::io::Result<PathBuf> {
+    let folder = build_folder(name);
+    std::fs::remove_dir_all(&folder)?;
+    Ok(build_folder(name))
+}
+
 /// Cargo's target folder.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))

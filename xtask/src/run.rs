@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
 
 use crate::emulator::{Backend, Spec, Wiring, emulator};
+use crate::guests::Guest;
 use crate::machine::{Failure, Machine};
 use crate::serial::{Serial, Tee};
 use crate::{build, paths};
@@ -170,7 +171,7 @@ impl RunArgs {
 
     fn spec(&self) -> Result<Spec> {
         let iso = match &self.iso {
-            None if self.host_iso.is_none() => anyhow::bail!("--iso FILE is missing"),
+            None if self.host_iso.is_none() => Some(Guest::LinuxAmd64.iso()?),
             other => other.as_deref().map(absolute).transpose()?,
         };
         Ok(Spec {
@@ -280,7 +281,7 @@ impl RunArgs {
             );
         }
         eprintln!("Ctrl-] x ends the emulator.\n");
-        let folder = paths::build("run/.");
+        let folder = paths::build_folder("run");
         let mut command = emulator(spec).command(spec, &folder, Wiring::Terminal, self.window())?;
         let mut child = command.spawn().context("cannot start the emulator")?;
         let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.max(0.0)));

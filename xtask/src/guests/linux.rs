@@ -1,0 +1,172 @@
+//! Small Linux guests: a Debian kernel, unmodified, and an initramfs with BusyBox.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{apt, cached, isolinux};
+use crate::paths;
+
+/// How one is made.
+pub struct Linux {
+    /// The meta package that depends on the newest kernel.
+    kernel: &'static str,
+    busybox: &'static str,
+    cmdline: &'static str,
+    /// Kernel modules that the script `load-modules` in the guest loads, in this order.
+    modules: &'static [&'static str],
+}
+
+const VERBOSE: &str = "console=tty0 console=ttyS0,115200";
+
+/// `linux-amd64`
+pub const AMD64: Linux =
+    Linux { kernel: "linux-image-cloud-amd64", busybox: "busybox-static", cmdline: VERBOSE, modules: &[] };
+
+/// `linux-amd64-quiet`
+pub const AMD64_QUIET: Linux = Linux { cmdline: "console=ttyS0,115200 quiet", ..AMD64 };
+
+/// `linux-amd64-cdrom`
+pub const AMD64_CDROM: Linux = Linux {
+    modules: &["scsi_common", "scsi_mod", "libata", "ata_piix", "cdrom", "sr_mod", "isofs"],
+    ..AMD64
+};
+
+/// `linux-686-pae`
+pub const I686_PAE: Linux = Linux {
+    kernel: "linux-image-686-pae:i386",
+    busybox: "busybox-static:i386",
+    cmdline: VERBOSE,
+    modules: &[],
+};
+
+/// `linux-686`
+pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
+
+/// The first program. The shell has a terminal of its own, for job control; when it ends, another begins.
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
+/bin/busybox --install -s /bin
+export PATH=/bin:/sbin HOME=/ PS1='guest# '
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev 2>/dev/null
+echo "@MARKER@ tsc=$(tsc) $(uname -m)"
+while true; do
+    setsid sh -c 'exec sh </dev/ttyS0 >/dev/ttyS0 2>&1'
+done
+"#;
+
+/// Prints the time-stamp counter: 16 hexadecimal digits. A 32-bit program, which both kinds of kernel run.
+const TSC: &str = r"BITS 32
+global _start
+section .text
+_start: rdtsc
+    mov ebx, eax
+    mov edi, digits
+    mov eax, edx
+    call eight
+    mov eax, ebx
+    call eight
+    mov eax, 4
+    mov ebx, 1
+    mov ecx, digits
+    mov edx, 17
+    int 0x80
+    mov eax, 1
+    xor ebx, ebx
+    int 0x80
+eight: mov ecx, 8
+.next: rol eax, 4
+    mov edx, eax
+    and edx, 15
+    mov dl, [hex + edx]
+    mov [edi], dl
+    inc edi
+    loop .next
+    ret
+section .data
+hex: db '0123456789abcdef'
+digits: db '................', 10
+section .note.GNU-stack noalloc noexec nowrite progbits
+";
+
+impl Linux {
+    /// The ISO.
+    ///
+    /// # Errors
+    /// If a package cannot be had or a tool fails.
+    pub fn iso(&self, name: &str) -> Result<PathBuf> {
+        let package = apt::dependency(self.kernel, "linux-image-")?;
+        let recipe = format!("{package} {} {:?}\n{INIT}\n{TSC}", self.cmdline, self.modules);
+        cached(name, &recipe, |iso: &Path| {
+            let files = apt::unpacked(&package)?;
+            let kernel = find(&files.join("boot"), &|name| name.starts_with("vmlinuz-"))
+                .with_context(|| format!("no kernel in {package}"))?;
+            let initrd = self.initramfs(&files)?;
+            isolinux::make(iso, &kernel, &initrd, self.cmdline)
+        })
+    }
+
+    fn initramfs(&self, kernel_files: &Path) -> Result<PathBuf> {
+        let tree = paths::empty_build_folder("guests/initramfs")?;
+        std::fs::create_dir_all(tree.join("bin"))?;
+        std::fs::create_dir_all(tree.join("modules"))?;
+        let busybox = apt::unpacked(self.busybox)?.join("bin/busybox");
+        std::fs::copy(&busybox, tree.join("bin/busybox")).context("no busybox")?;
+        write_program(&tree.join("init"), &INIT.replace("@MARKER@", super::LINUX_MARKER))?;
+        assemble(TSC, &tree.join("bin/tsc"))?;
+        let mut load = String::from("#!/bin/sh\nset -e\n");
+        for module in self.modules {
+            let file_name = format!("{module}.ko");
+            // What the kernel has built in needs no loading.
+            if let Some(file) = find(&kernel_files.join("lib/modules"), &|name| name == file_name) {
+                std::fs::copy(file, tree.join("modules").join(&file_name))?;
+                load += &format!("insmod /modules/{file_name}\n");
+            }
+        }
+        write_program(&tree.join("bin/load-modules"), &load)?;
+        let initrd = paths::build("guests/initrd.gz");
+        let pack = "find . | LC_ALL=C sort | cpio --quiet -o -H newc --owner=0:0 | gzip -9n > \"$1\"";
+        let status = Command::new("sh").args(["-ec", pack, "sh"]).arg(&initrd).current_dir(&tree).status()?;
+        ensure!(status.success(), "cannot pack the initramfs");
+        Ok(initrd)
+    }
+}
+
+fn write_program(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text)?;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// Makes a static 32-bit program.
+fn assemble(source: &str, program: &Path) -> Result<()> {
+    let (assembly, object) = (paths::build("guests/program.asm"), paths::build("guests/program.o"));
+    std::fs::write(&assembly, source)?;
+    let mut nasm = Command::new("nasm");
+    nasm.args(["-f", "elf32", "-o"]).args([&object, &assembly]);
+    let mut link = Command::new("ld");
+    link.args(["-m", "elf_i386", "-s", "-o"]).args([program, &object]);
+    for mut command in [nasm, link] {
+        let status = command.stdin(Stdio::null()).status()?;
+        ensure!(status.success(), "{} failed", command.get_program().to_string_lossy());
+    }
+    Ok(())
+}
+
+/// The first file below `folder` whose name satisfies `wanted`.
+fn find(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).ok()?.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            } else if entry.file_name().to_str().is_some_and(wanted) {
+                return Some(entry.path());
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,97 @@
+//! Guests that everybody can make: ISO images from Debian's packages, in `build/guests`.
+
+mod apt;
+mod installer;
+mod isolinux;
+mod linux;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::{paths, setup};
+
+/// What the Linux guests print when their userspace runs.
+pub const LINUX_MARKER: &str = "BULKHEAD-GUEST userspace";
+
+/// A guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guest {
+    /// 64-bit Linux and a shell on the serial port and the screen
+    LinuxAmd64,
+    /// The same with kernel messages off, as distributions boot
+    LinuxAmd64Quiet,
+    /// The same with the drivers of the CD-ROM
+    LinuxAmd64Cdrom,
+    /// 32-bit Linux with PAE and a shell
+    #[value(name = "linux-686-pae")]
+    Linux686Pae,
+    /// 32-bit Linux with two-level paging and a shell
+    #[value(name = "linux-686")]
+    Linux686,
+    /// Debian's installer on the serial port
+    InstallerSerial,
+    /// Debian's installer on the screen
+    InstallerScreen,
+    /// Memtest86+, 64-bit
+    MemtestX64,
+    /// Memtest86+, 32-bit
+    MemtestIa32,
+    /// iPXE
+    Ipxe,
+    /// GRUB's rescue CD
+    GrubRescue,
+}
+
+impl Guest {
+    /// The name used on the command line and for the file.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// The guest's ISO, made when it is not there yet.
+    ///
+    /// # Errors
+    /// If a program or a package that it is made of cannot be had.
+    pub fn iso(self) -> Result<PathBuf> {
+        // Guests share packages; one at a time is made.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        setup::require(&[setup::GUESTS])?;
+        let name = self.name();
+        let made = match self {
+            Self::LinuxAmd64 => linux::AMD64.iso(&name),
+            Self::LinuxAmd64Quiet => linux::AMD64_QUIET.iso(&name),
+            Self::LinuxAmd64Cdrom => linux::AMD64_CDROM.iso(&name),
+            Self::Linux686Pae => linux::I686_PAE.iso(&name),
+            Self::Linux686 => linux::I686.iso(&name),
+            Self::InstallerSerial => installer::iso(&name, "console=ttyS0,115200"),
+            Self::InstallerScreen => installer::iso(&name, ""),
+            Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
+            Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
+            Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),
+            Self::GrubRescue => ready_made("grub-rescue-pc", "usr/lib/grub-rescue/grub-rescue-cdrom.iso"),
+        };
+        made.with_context(|| format!("cannot make the guest {name}"))
+    }
+}
+
+fn ready_made(package: &str, file: &str) -> Result<PathBuf> {
+    let iso = apt::unpacked(package)?.join(file);
+    anyhow::ensure!(iso.is_file(), "the package {package} has no file {file}");
+    Ok(iso)
+}
+
+/// Makes `NAME.iso` by `make` unless it was made by the same `recipe` before.
+fn cached(name: &str, recipe: &str, make: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<PathBuf> {
+    let iso = paths::build(&format!("guests/{name}.iso"));
+    let record = paths::build(&format!("guests/{name}.recipe"));
+    if iso.is_file() && std::fs::read_to_string(&record).is_ok_and(|made_by| made_by == recipe) {
+        return Ok(iso);
+    }
+    make(&iso)?;
+    std::fs::write(record, recipe)?;
+    Ok(iso)
+}
