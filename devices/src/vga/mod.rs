@@ -15,6 +15,7 @@ mod crtc;
 mod dac;
 mod dispi;
 mod paint;
+mod pci;
 mod picture;
 mod planes;
 mod spec;
@@ -34,6 +35,7 @@ use spin::Mutex;
 
 use crate::bus::{Access, MmioDevice, PioDevice, Region, Reset};
 use crate::memory::DeviceMemory;
+use crate::pci::ConfigSpace;
 use crate::time::Clock;
 use access::WindowAccess;
 use dispi::DispiChange;
@@ -49,6 +51,8 @@ pub use window::{LEGACY_BASE, LEGACY_BYTES, Window, WindowMemory};
 
 /// Length of the video memory of QEMU's standard VGA.
 pub const VRAM_BYTES: usize = 16 << 20;
+/// Length of the expansion ROM.
+pub const ROM_BYTES: usize = 64 << 10;
 /// Length of the register page (base address register 2).
 pub const REGISTERS_BYTES: u64 = 0x1000;
 
@@ -63,12 +67,14 @@ mod ports {
     pub const DISPI_BASE: u16 = 0x1ce;
 }
 
+/// Number of the memory region of the linear framebuffer, base address register 0.
+pub const REGION_FRAMEBUFFER: u8 = 0;
 /// Number of the memory region of the legacy window.
-pub const REGION_LEGACY: u8 = 0;
-/// Number of the memory region of the linear framebuffer (base address register 0).
-pub const REGION_FRAMEBUFFER: u8 = 1;
-/// Number of the memory region of the register page (base address register 2).
+pub const REGION_LEGACY: u8 = 1;
+/// Number of the memory region of the register page, base address register 2.
 pub const REGION_REGISTERS: u8 = 2;
+/// Number of the memory region of the expansion ROM.
+pub const REGION_ROM: u8 = 6;
 
 /// Layout of the register page.
 mod page {
@@ -89,10 +95,21 @@ const LITTLE_ENDIAN: u64 = 0x1e1e_1e1e;
 /// The card.
 pub struct Vga {
     clock: Arc<dyn Clock>,
-    vram: Arc<dyn DeviceMemory>,
-    odd_even: Arc<dyn DeviceMemory>,
+    memory: VgaMemory,
     mapping_generation: AtomicU32,
+    config: Mutex<ConfigSpace>,
     state: Mutex<State>,
+}
+
+/// The card's memories, which can be mapped into the guest.
+#[derive(Clone)]
+pub struct VgaMemory {
+    /// Video memory: [`VRAM_BYTES`], or another power of two of at least 256 KiB.
+    pub vram: Arc<dyn DeviceMemory>,
+    /// The characters of the text modes: [`ODD_EVEN_BYTES`].
+    pub odd_even: Arc<dyn DeviceMemory>,
+    /// The expansion ROM: a power of two, [`ROM_BYTES`] for SeaBIOS's.
+    pub rom: Arc<dyn DeviceMemory>,
 }
 
 impl fmt::Debug for Vga {
@@ -102,24 +119,34 @@ impl fmt::Debug for Vga {
 }
 
 impl Vga {
-    /// A card after power-on.
-    ///
-    /// `vram` is video memory ([`VRAM_BYTES`], at least 256 KiB); `odd_even` ([`ODD_EVEN_BYTES`]) holds the
-    /// characters of the text modes. Both can be mapped into the guest.
-    pub fn new(clock: Arc<dyn Clock>, vram: Arc<dyn DeviceMemory>, odd_even: Arc<dyn DeviceMemory>) -> Self {
-        assert!(vram.length_bytes() >= 4 * planes::PLANE_BYTES, "too little video memory");
-        assert!(odd_even.length_bytes() >= ODD_EVEN_BYTES, "too little odd/even memory");
-        Self { clock, vram, odd_even, mapping_generation: AtomicU32::new(0), state: Mutex::default() }
+    /// A card after power-on, with `video_bios` in its ROM (cut off at the ROM's end).
+    pub fn new(clock: Arc<dyn Clock>, memory: VgaMemory, video_bios: &[u8]) -> Self {
+        let (vram_bytes, rom_bytes) = (memory.vram.length_bytes(), memory.rom.length_bytes());
+        assert!(vram_bytes >= 4 * planes::PLANE_BYTES, "too little video memory");
+        assert!(memory.odd_even.length_bytes() >= ODD_EVEN_BYTES, "too little odd/even memory");
+        memory.rom.write(0, &video_bios[..video_bios.len().min(rom_bytes)]);
+        Self {
+            clock,
+            config: Mutex::new(pci::config_space(vram_bytes, rom_bytes)),
+            memory,
+            mapping_generation: AtomicU32::new(0),
+            state: Mutex::default(),
+        }
     }
 
     /// Video memory, which the linear framebuffer shows from its start.
     pub fn vram(&self) -> &Arc<dyn DeviceMemory> {
-        &self.vram
+        &self.memory.vram
     }
 
     /// The memory that [`WindowMemory::OddEven`] means.
     pub fn odd_even(&self) -> &Arc<dyn DeviceMemory> {
-        &self.odd_even
+        &self.memory.odd_even
+    }
+
+    /// The expansion ROM.
+    pub fn rom(&self) -> &Arc<dyn DeviceMemory> {
+        &self.memory.rom
     }
 
     /// How the legacy window is to be mapped now.
@@ -135,7 +162,7 @@ impl Vga {
 
     /// Size and kind of the picture.
     pub fn frame(&self) -> FrameInfo {
-        Picture::new(&self.snapshot(), self.vram.length_bytes()).info()
+        Picture::new(&self.snapshot(), self.memory.vram.length_bytes()).info()
     }
 
     /// Reads `data.len()` bytes at `offset` in the legacy window, as that many accesses to consecutive addresses:
@@ -168,12 +195,12 @@ impl Vga {
     }
 
     fn planes(&self, layout: Layout) -> Planes<'_> {
-        Planes { vram: &*self.vram, odd_even: &*self.odd_even, layout }
+        Planes { vram: &*self.memory.vram, odd_even: &*self.memory.odd_even, layout }
     }
 
     /// Brings the window and the layout in line with the registers.
     fn update_window(&self, state: &mut State) {
-        let window = state.wanted_window(self.vram.length_bytes());
+        let window = state.wanted_window(self.memory.vram.length_bytes());
         let layout = state.wanted_layout(window);
         if layout != state.layout {
             self.planes(state.layout).move_to(layout);
@@ -216,18 +243,18 @@ impl Vga {
     }
 
     fn read_dispi(&self, index: u16) -> u16 {
-        self.state.lock().dispi.read(index, self.vram.length_bytes())
+        self.state.lock().dispi.read(index, self.memory.vram.length_bytes())
     }
 
     fn write_dispi(&self, state: &mut State, index: u16, value: u16) {
-        let change = state.dispi.write(index, value, self.vram.length_bytes());
+        let change = state.dispi.write(index, value, self.memory.vram.length_bytes());
         if change == DispiChange::None {
             return;
         }
         state.dac.wide = state.dispi.wide_dac();
         self.update_window(state);
         if let DispiChange::ModeAndClear { length_bytes } = change {
-            clear(&*self.vram, length_bytes);
+            clear(&*self.memory.vram, length_bytes);
         }
     }
 
@@ -312,15 +339,18 @@ impl PioDevice for Vga {
 
 impl MmioDevice for Vga {
     fn ranges(&self) -> Vec<Region> {
-        vec![Region::new(REGION_LEGACY, LEGACY_BASE, LEGACY_BYTES)]
+        [Region::new(REGION_LEGACY, LEGACY_BASE, LEGACY_BYTES)].into()
     }
 
     fn mmio_read(&self, access: Access) -> Option<u64> {
-        let mut data = [0xff; 8];
+        let mut data = [0; 8];
         let size = usize::from(access.size_bytes).min(8);
         match access.region {
             REGION_LEGACY => self.read_run(usize::try_from(access.offset).ok()?, &mut data[..size]),
-            REGION_FRAMEBUFFER => self.vram.read(usize::try_from(access.offset).ok()?, &mut data[..size]),
+            REGION_FRAMEBUFFER => {
+                self.memory.vram.read(usize::try_from(access.offset).ok()?, &mut data[..size])
+            }
+            REGION_ROM => self.memory.rom.read(usize::try_from(access.offset).ok()?, &mut data[..size]),
             REGION_REGISTERS => return self.read_register_page(access),
             _ => return None,
         }
@@ -332,7 +362,7 @@ impl MmioDevice for Vga {
         let data = &value.to_le_bytes()[..usize::from(access.size_bytes).min(8)];
         match access.region {
             REGION_LEGACY => self.write_run(offset, data),
-            REGION_FRAMEBUFFER => self.vram.write(offset, data),
+            REGION_FRAMEBUFFER => self.memory.vram.write(offset, data),
             REGION_REGISTERS => self.write_register_page(access, value),
             _ => {}
         }
@@ -340,7 +370,9 @@ impl MmioDevice for Vga {
 }
 
 impl Reset for Vga {
+    /// The map changes; the owner of the memory map looks at the regions and the window again after a reset.
     fn reset(&self) {
+        self.config.lock().reset();
         let mut state = self.state.lock();
         let (window, layout, font_generation) = (state.window, state.layout, state.font_generation);
         *state = State { window, layout, font_generation, ..State::default() };

@@ -12,6 +12,8 @@ use super::*;
 use crate::memory::TestMemory;
 use crate::time::TestClock;
 
+const VIDEO_BIOS: &[u8] = &[0x55, 0xaa, 0x4c];
+
 /// A card and its surroundings.
 struct Card {
     vga: Vga,
@@ -28,7 +30,9 @@ impl Card {
     fn with_vram(vram_bytes: usize) -> Self {
         let (clock, vram) = (TestClock::new(), TestMemory::new(vram_bytes));
         let odd_even = TestMemory::new(ODD_EVEN_BYTES);
-        let vga = Vga::new(clock.clone(), vram.clone(), odd_even.clone());
+        let memory =
+            VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
+        let vga = Vga::new(clock.clone(), memory, VIDEO_BIOS);
         Self { vga, clock, vram, odd_even }
     }
 
@@ -84,12 +88,17 @@ impl Card {
         rgb.into_iter().for_each(|part| self.outb(0x3c9, part));
     }
 
+    /// An access to the legacy window.
+    const fn window(offset: u64, size_bytes: u8) -> Access {
+        Access { region: REGION_LEGACY, offset, size_bytes }
+    }
+
     fn peek(&self, offset: u64) -> u8 {
-        self.vga.mmio_read(Access::new(offset, 1)).unwrap() as u8
+        self.vga.mmio_read(Self::window(offset, 1)).unwrap() as u8
     }
 
     fn poke(&self, offset: u64, value: u8) {
-        self.vga.mmio_write(Access::new(offset, 1), value.into());
+        self.vga.mmio_write(Self::window(offset, 1), value.into());
     }
 
     /// Writes text at `cell` of the mapped text memory, as a guest does after mode 3 was set.

@@ -274,7 +274,7 @@ fn vbe_1024_by_768_has_a_linear_framebuffer_and_banks() {
     };
     assert_eq!(card.vga.window(), banked);
     // Row 48 starts with bank 3.
-    card.vga.mmio_write(Access::new(4, 4), 0x0012_3456);
+    card.vga.mmio_write(Card::window(4, 4), 0x0012_3456);
     assert_eq!(card.paint_all().dot(1, 48), 0x0012_3456);
 }
 

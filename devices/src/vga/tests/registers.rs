@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::modes::*;
 use super::*;
+use crate::pci::{ConfigEffect, PciFunction, PciRegion, Space};
 
 #[test]
 fn the_attribute_flip_flop_alternates_and_is_reset_by_status_reads() {
@@ -79,6 +80,29 @@ fn the_register_page_shows_the_same_registers() {
     assert_eq!(card.get(0x3c4, 2), 0x0a);
 }
 
+#[test]
+fn the_card_is_found_on_the_bus() {
+    let card = Card::new();
+    assert_eq!(card.vga.config_read(0x00), 0x1111_1234);
+    assert_eq!(card.vga.config_read(0x08) >> 8, 0x03_00_00);
+    for (register, value) in [(0x10, 0xfd00_0000), (0x18, 0xfebf_0000), (0x30, 0xfebe_0001)] {
+        assert_eq!(card.vga.config_write(register, value, u32::MAX), ConfigEffect::None);
+    }
+    assert_eq!(card.vga.config_write(0x04, 0x03, 0xffff), ConfigEffect::Map);
+    let expected = [
+        (Space::Ram, Region::new(REGION_FRAMEBUFFER, 0xfd00_0000, VRAM_BYTES as u64)),
+        (Space::Mmio, Region::new(REGION_REGISTERS, 0xfebf_0000, REGISTERS_BYTES)),
+        (Space::Rom, Region::new(REGION_ROM, 0xfebe_0000, ROM_BYTES as u64)),
+    ];
+    assert_eq!(card.vga.regions(), expected.map(|(space, region)| PciRegion { space, region }));
+    let rom = Access { region: REGION_ROM, offset: 0, size_bytes: 4 };
+    assert_eq!(card.vga.mmio_read(rom), Some(0x004c_aa55));
+    card.vga.mmio_write(rom, 0);
+    assert_eq!(card.vga.mmio_read(rom), Some(0x004c_aa55));
+    card.vga.reset();
+    assert!(card.vga.regions().is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     In(u16, u8),
@@ -103,8 +127,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (port, size, any::<u32>()).prop_map(|(port, size, value)| Step::Out(port, size, value)),
         8 => (indexed, 0u8..0x20, any::<u8>()).prop_map(|(port, index, value)| Step::Indexed(port, index, value)),
         2 => (0u16..12, prop_oneof![any::<u16>(), 0u16..0x100]).prop_map(|(i, value)| Step::Dispi(i, value)),
-        2 => (0u8..4, offset.clone(), wide.clone()).prop_map(|(region, at, size)| Step::Read(region, at, size)),
-        2 => (0u8..4, offset, wide, any::<u64>()).prop_map(|(r, at, size, value)| Step::Write(r, at, size, value)),
+        2 => (0u8..7, offset.clone(), wide.clone()).prop_map(|(region, at, size)| Step::Read(region, at, size)),
+        2 => (0u8..7, offset, wide, any::<u64>()).prop_map(|(r, at, size, value)| Step::Write(r, at, size, value)),
         1 => (0usize..0x2_0100, 0usize..0x2_0100, 0usize..200, any::<bool>())
             .prop_map(|(from, to, count, down)| Step::Copy(from, to, count, down)),
         1 => any::<u64>().prop_map(|ns| Step::Wait(ns >> 20)),
