@@ -5,14 +5,19 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod check;
 pub mod emulator;
+pub mod folder;
 pub mod guests;
+pub mod image;
 pub mod machine;
 pub mod paths;
+pub mod picture;
 pub mod progress;
 pub mod rpc;
 pub mod run;
 pub mod screen;
 pub mod serial;
 pub mod setup;
+pub mod symbolize;
 pub mod toolchain;

@@ -130,13 +130,21 @@ impl Machine {
     /// # Errors
     /// A [`Failure`] if it has not within its time.
     pub fn expect_end(&mut self) -> Result<()> {
-        while self.child.try_wait()?.is_none() {
+        while !self.has_ended()? {
             if Instant::now() > self.deadline {
                 return Err(self.failure(Failure::TimedOut, "waiting for its end"));
             }
             std::thread::sleep(TICK);
         }
         Ok(())
+    }
+
+    /// Whether the machine has powered off or its emulator has ended otherwise.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits for `time`, or until the machine's time is up.
@@ -200,7 +208,7 @@ impl Machine {
         Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
     }
 
-    /// The most memory that the machine's time allows for still: zero when it is up.
+    /// What is left of the machine's time: zero when it is up.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

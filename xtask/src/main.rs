@@ -1,12 +1,13 @@
 //! `cargo xtask`: everything that is done with Bulkhead on the development host.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use xtask::guests::Guest;
 use xtask::machine::Failure;
-use xtask::{build, run};
+use xtask::{build, check, folder, image, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -20,6 +21,25 @@ enum Task {
     /// Builds the image: build/bulkhead
     Build,
     Run(Box<run::RunArgs>),
+    Test(check::TestArgs),
+    TestGuests(folder::FolderArgs),
+    /// Makes build/bulkhead.iso: Bulkhead and a guest, bootable on BIOS and UEFI machines
+    Image {
+        /// The guest's CD-ROM; without it, a small Linux made of Debian packages
+        #[arg(long, value_name = "FILE")]
+        iso: Option<PathBuf>,
+        /// The guest's configuration
+        #[arg(long, value_name = "XL.CFG")]
+        config: Option<PathBuf>,
+        /// The hypervisor's command line
+        #[arg(long, value_name = "TEXT", default_value = "console=com1 rpc=com2")]
+        cmdline: String,
+    },
+    /// Prints a log with names for the addresses of its backtraces
+    Symbolize {
+        /// What the hypervisor printed; - is standard input
+        log: PathBuf,
+    },
     /// Makes the ISO of a guest from Debian packages and prints its path; without a name, all of them
     Guest {
         /// Which
@@ -55,6 +75,18 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
             for guest in guest.as_ref().map_or(Guest::value_variants(), std::slice::from_ref) {
                 println!("{}", guest.iso()?.display());
             }
+            Ok(())
+        }
+        Task::Test(arguments) => arguments.run(),
+        Task::TestGuests(arguments) => arguments.run(),
+        Task::Image { iso, config, cmdline } => {
+            println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline)?.display());
+            Ok(())
+        }
+        Task::Symbolize { log } => {
+            let file = if log == Path::new("-") { PathBuf::from("/dev/stdin") } else { log };
+            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            print!("{}", symbolize::symbolize(&String::from_utf8_lossy(&bytes))?);
             Ok(())
         }
         Task::Run(arguments) => arguments.run(matches.subcommand_matches("run").unwrap_or(matches)),

@@ -1,0 +1,87 @@
+//! `cargo xtask test`: everything that must hold before a change goes in.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::guests::Guest;
+use crate::{build, paths, progress, setup};
+
+/// Emulators that run at the same time.
+const PARALLEL_MACHINES: &str = "2";
+
+/// Checks formatting and lints, runs the unit tests and the whole-system tests
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// Run the slow whole-system tests too
+    #[arg(long)]
+    full: bool,
+
+    /// Only the whole-system tests whose name contains TEXT
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+impl TestArgs {
+    /// Runs everything.
+    ///
+    /// # Errors
+    /// At the first check that fails.
+    pub fn run(&self) -> Result<()> {
+        let started = Instant::now();
+        setup::require(&[setup::BUILD, setup::QEMU, setup::GUESTS, setup::IMAGE, setup::TESTS])?;
+        if self.only.is_none() {
+            check_code()?;
+        }
+        build::image()?;
+        for guest in Guest::value_variants() {
+            guest.iso()?;
+        }
+        self.boot_guests()?;
+        println!("Everything passed in {:.0} s.", started.elapsed().as_secs_f32());
+        Ok(())
+    }
+
+    fn boot_guests(&self) -> Result<()> {
+        let mut command = cargo();
+        command.args([
+            "test",
+            "--package",
+            "tests",
+            "--no-fail-fast",
+            "--",
+            "--test-threads",
+            PARALLEL_MACHINES,
+        ]);
+        if self.full {
+            command.arg("--include-ignored");
+        }
+        command.args(&self.only);
+        println!("Running the whole-system tests ...");
+        ensure!(command.status().context("cannot start cargo")?.success(), "whole-system tests failed");
+        Ok(())
+    }
+}
+
+fn check_code() -> Result<()> {
+    // The image's crates are linted and tested as host code too; boot is for its own target only.
+    let workspace = ["--workspace", "--exclude", "boot"];
+    let mut format = cargo();
+    format.args(["fmt", "--all", "--check"]);
+    progress::run_logged("Checking the formatting", "fmt", &mut format)?;
+    let mut clippy = cargo();
+    clippy.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
+    progress::run_logged("Linting", "clippy", &mut clippy)?;
+    build::clippy()?;
+    let mut test = cargo();
+    test.arg("test").args(workspace).args(["--exclude", "tests"]);
+    progress::run_logged("Running the unit tests", "unit-tests", &mut test)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(paths::root());
+    command
+}
