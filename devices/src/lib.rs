@@ -17,6 +17,7 @@ pub mod block;
 pub mod bus;
 pub mod console;
 pub mod fw_cfg;
+pub mod hpet;
 pub mod io_apic;
 pub mod irq;
 pub mod local_apic;
