@@ -29,4 +29,3 @@ pub mod rtc;
 pub mod shared_line;
 pub mod time;
 pub mod uart;
-pub mod vga;

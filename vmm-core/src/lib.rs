@@ -8,7 +8,6 @@
 extern crate alloc;
 
 pub mod backend;
-pub mod config;
 pub mod exit;
 pub mod memory;
 pub mod paging;

@@ -1,1 +1,2 @@
 //! The Intel VT-x backend (a stub until its own issue).
+#![no_std]

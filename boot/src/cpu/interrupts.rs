@@ -1,0 +1,45 @@
+//! What happens at each interrupt vector. Handlers do the least: they take bytes into rings and acknowledge.
+
+use super::descriptors::TrapFrame;
+use super::lapic;
+use crate::drivers::{i8042, serial};
+use crate::panic;
+
+/// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones do.
+pub const PIC_VECTORS: u8 = 0x20;
+/// COM1, COM2, keyboard and mouse, through the I/O APIC.
+pub const COM1_VECTOR: u8 = 0x40;
+/// COM2.
+pub const COM2_VECTOR: u8 = 0x41;
+/// Keyboard.
+pub const KEYBOARD_VECTOR: u8 = 0x42;
+/// Mouse.
+pub const MOUSE_VECTOR: u8 = 0x43;
+/// The local APIC's timer.
+pub const TIMER_VECTOR: u8 = 0xe0;
+/// The local APIC's spurious interrupt: the low four bits must be set.
+pub const SPURIOUS_VECTOR: u8 = 0xff;
+
+const NMI: u8 = 2;
+
+/// Every interrupt and exception comes here.
+pub extern "C" fn handle(frame: &mut TrapFrame) {
+    match frame.vector as u8 {
+        NMI => {}
+        vector @ 0..32 => panic::exception(vector, frame),
+        TIMER_VECTOR => {
+            lapic::timer_expired();
+            lapic::end_of_interrupt();
+        }
+        COM1_VECTOR => acknowledge(|| serial::COM1.receive_interrupt()),
+        COM2_VECTOR => acknowledge(|| serial::COM2.receive_interrupt()),
+        KEYBOARD_VECTOR | MOUSE_VECTOR => acknowledge(i8042::interrupt),
+        SPURIOUS_VECTOR | PIC_VECTORS..0x30 => {}
+        vector => acknowledge(|| log::warn!("interrupt {vector:#x} that nobody asked for")),
+    }
+}
+
+fn acknowledge(work: impl FnOnce()) {
+    work();
+    lapic::end_of_interrupt();
+}

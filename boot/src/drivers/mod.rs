@@ -1,0 +1,13 @@
+//! Drivers for the machine's own devices.
+
+#[cfg(target_os = "none")]
+pub mod display;
+#[cfg(target_os = "none")]
+pub mod i8042;
+pub mod mouse;
+#[cfg(target_os = "none")]
+pub mod pci;
+pub mod ring;
+pub mod rtc;
+#[cfg(target_os = "none")]
+pub mod serial;

@@ -1,0 +1,201 @@
+//! The machine's memory: set up once, then frames handed out and device memory mapped.
+
+use super::frames::{Chunk, FrameMap};
+use super::paging::{Mapping, PAGE_ATTRIBUTES, PageTables};
+use super::{LARGE_BYTES, LOW_MEMORY_END, PAGE_BYTES, align_down, align_up, heap};
+use crate::entry::handover::{Area, AreaKind, Handover};
+use crate::entry::image;
+use core::ops::Range;
+use core::{ptr, slice};
+use spin::{Mutex, Once};
+use vmm_core::platform::{Frame, FrameSize};
+use x86::controlregs::{self, Cr4};
+
+static FRAMES: Once<Mutex<FrameMap<'static>>> = Once::new();
+static TABLES: Once<Mutex<PageTables>> = Once::new();
+
+/// What the entry code's page tables map.
+const BOOT_MAP_END: u64 = 4 << 30;
+/// What the heap has at first.
+const FIRST_HEAP_BYTES: u64 = 16 << 20;
+/// Less cannot hold a guest.
+const LEAST_BYTES: u64 = 64 << 20;
+/// VGA's memory.
+const VGA_MEMORY: Range<u64> = 0xa_0000..0xc_0000;
+
+/// Sets up the frame map, the final page tables and the heap. Runs once, on the boot CPU.
+///
+/// # Errors
+/// What is missing, and what to do.
+pub fn init(handover: &Handover) -> Result<(), &'static str> {
+    const TOO_LITTLE: &str = "too little memory: at least 64 MiB and what the guest needs must be free";
+    let is_ram = |area: &&Area| area.kind == AreaKind::Ram;
+    let end = handover.areas.iter().filter(is_ram).map(|area| area.range.end).max().unwrap_or(0);
+    let chunk_count = FrameMap::chunks_for(end);
+    let table = find_room(handover, (chunk_count * size_of::<Chunk>()) as u64).ok_or(TOO_LITTLE)?;
+    // SAFETY: `find_room` gives free RAM, mapped by the entry code's tables, that is reserved below; any bytes are
+    // then overwritten by `FrameMap::new` before they are read.
+    let chunks = unsafe {
+        ptr::write_bytes(table.start as *mut u8, 0, (table.end - table.start) as usize);
+        slice::from_raw_parts_mut(table.start as *mut Chunk, chunk_count)
+    };
+    let mut map = FrameMap::new(chunks);
+    for area in handover.areas.iter().filter(is_ram) {
+        map.release(area.range.clone());
+    }
+    for area in handover.areas.iter().filter(|area| area.kind != AreaKind::Ram) {
+        map.reserve(area.range.clone());
+    }
+    for range in occupied(handover).chain([table]) {
+        map.reserve(range);
+    }
+    map.finish();
+    if map.free_bytes() < LEAST_BYTES {
+        return Err(TOO_LITTLE);
+    }
+    FRAMES.call_once(|| Mutex::new(map));
+
+    build_tables(handover).map_err(|_| TOO_LITTLE)?;
+    let heap_start = take_run(FIRST_HEAP_BYTES).ok_or(TOO_LITTLE)?;
+    heap::add(heap_start, FIRST_HEAP_BYTES);
+    Ok(())
+}
+
+/// Memory that is not free though the memory map says so.
+fn occupied(handover: &Handover) -> impl Iterator<Item = Range<u64>> + '_ {
+    handover.occupied().chain([0..LOW_MEMORY_END, image::all()])
+}
+
+/// Free RAM of this size, whole pages, in the first 4 GiB.
+fn find_room(handover: &Handover, bytes: u64) -> Option<Range<u64>> {
+    let bytes = align_up(bytes, PAGE_BYTES);
+    let is_ram = |area: &&Area| area.kind == AreaKind::Ram;
+    let taken = || {
+        let areas = handover.areas.iter().filter(|area| area.kind != AreaKind::Ram);
+        occupied(handover).chain(areas.map(|area| area.range.clone()))
+    };
+    handover.areas.iter().filter(is_ram).find_map(|area| {
+        let mut start = align_up(area.range.start, PAGE_BYTES);
+        while let Some(clash) = taken().find(|range| range.start < start + bytes && start < range.end) {
+            start = align_up(clash.end, PAGE_BYTES);
+        }
+        (start + bytes <= area.range.end.min(BOOT_MAP_END)).then_some(start..start + bytes)
+    })
+}
+
+fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
+    let huge_pages = raw_cpuid::CpuId::new()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_1gib_pages());
+    let take = &mut take_table_frame;
+    let mut tables = PageTables::new(huge_pages, take)?;
+
+    // The image, page by page; nothing under its stacks.
+    let image = image::all();
+    tables.map(image::text(), Mapping::CODE, take)?;
+    tables.map(image::rodata(), Mapping::CONSTANTS, take)?;
+    let mut data = image::data();
+    for stack in image::stacks() {
+        tables.map(data.start..stack.start, Mapping::RAM, take)?;
+        data.start = stack.start + PAGE_BYTES;
+    }
+    tables.map(data, Mapping::RAM, take)?;
+
+    // Low memory: all but the first page, which catches null pointers.
+    tables.map(PAGE_BYTES..VGA_MEMORY.start, Mapping::RAM, take)?;
+    tables.map(VGA_MEMORY, Mapping::DEVICE, take)?;
+    tables.map(VGA_MEMORY.end..LOW_MEMORY_END, Mapping::RAM, take)?;
+
+    for area in handover.areas.iter().filter(|area| area.kind != AreaKind::Reserved) {
+        let Range { start, end } = area.range.clone();
+        let below = start.max(LOW_MEMORY_END)..end.min(image.start);
+        let above = start.max(image.end)..end;
+        for part in [below, above] {
+            if !part.is_empty() {
+                tables.map(part, Mapping::RAM, take)?;
+            }
+        }
+    }
+
+    // SAFETY: PAT entry 1 becomes write-combining; nothing is mapped with it before the tables above.
+    unsafe { x86::msr::wrmsr(x86::msr::IA32_PAT, PAGE_ATTRIBUTES) };
+    // SAFETY: the tables map the running code, its data and its stack where they are now.
+    unsafe {
+        controlregs::cr3_write(tables.root());
+        controlregs::cr4_write(controlregs::cr4() | Cr4::CR4_ENABLE_GLOBAL_PAGES);
+    }
+    TABLES.call_once(|| Mutex::new(tables));
+    Ok(())
+}
+
+/// Runs `change` on the frame map.
+fn with_frames<R>(change: impl FnOnce(&mut FrameMap<'static>) -> R) -> Option<R> {
+    FRAMES.get().map(|frames| change(&mut frames.lock()))
+}
+
+/// A run of memory of `bytes`, a power of two of at least 2 MiB, not zeroed.
+pub fn take_run(bytes: u64) -> Option<u64> {
+    with_frames(|frames| frames.take_run((bytes / LARGE_BYTES) as usize))?
+}
+
+/// A zeroed frame for a page table.
+fn take_table_frame() -> Option<u64> {
+    let address = with_frames(FrameMap::take_small)??;
+    zero(address, PAGE_BYTES);
+    Some(address)
+}
+
+/// Hands out a frame, with whatever it holds.
+pub fn allocate(size: FrameSize) -> Option<Frame> {
+    let hpa = with_frames(|frames| match size {
+        FrameSize::Small => frames.take_small(),
+        FrameSize::Large => frames.take_large(),
+        FrameSize::Huge => frames.take_huge(),
+    })??;
+    Some(Frame { address: hpa as usize, hpa, size })
+}
+
+/// Takes a frame back.
+pub fn free(frame: Frame) {
+    let clean = with_frames(|frames| frames.give_back(frame.hpa, frame.size.bytes()));
+    if clean == Some(false) {
+        log::error!("memory given back twice: {:#x}, {:?}", frame.hpa, frame.size);
+    }
+}
+
+/// Bytes that are free.
+pub fn free_bytes() -> u64 {
+    with_frames(|frames| frames.free_bytes()).unwrap_or(0)
+}
+
+/// Writes zeroes to memory that nobody else has.
+fn zero(address: u64, bytes: u64) {
+    // SAFETY: the frame map gave this RAM to the caller alone, and all RAM is mapped at its physical address.
+    // `rep stosq` is the fastest way on every CPU since 2013 and needs no vector registers, which are the guest's.
+    unsafe {
+        core::arch::asm!(
+            "rep stosq",
+            inout("rcx") bytes / 8 => _,
+            inout("rdi") address => _,
+            in("rax") 0u64,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped already stays
+/// as it is.
+pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging::OutOfFrames> {
+    let range = align_down(start, PAGE_BYTES)..align_up(start.saturating_add(bytes), PAGE_BYTES);
+    match TABLES.get() {
+        Some(tables) => tables.lock().map(range, mapping, &mut take_table_frame),
+        None => Ok(()),
+    }
+}
+
+/// True if a read of this memory would not fault.
+pub fn is_readable(start: u64, bytes: u64) -> bool {
+    let range = start..start.saturating_add(bytes);
+    // A panic may have come while the lock was held: better no backtrace than none of the panic.
+    TABLES.get().and_then(Mutex::try_lock).is_some_and(|tables| tables.is_mapped(range))
+}

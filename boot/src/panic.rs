@@ -1,0 +1,190 @@
+//! The hypervisor's own crash: registers, backtrace, the running vCPU; then stop or reboot.
+
+use crate::cpu::descriptors::TrapFrame;
+use crate::cpu::{self, tsc};
+use crate::entry::image;
+use crate::log::LastWords;
+use crate::memory::host;
+use crate::power;
+use core::arch::asm;
+use core::fmt::{self, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+use spin::Mutex;
+use vmm_core::platform::CrashDump;
+use x86::controlregs;
+
+static CRASH_DUMP: Mutex<Option<CrashDump>> = Mutex::new(None);
+static REBOOT: AtomicBool = AtomicBool::new(false);
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Calls that a backtrace shows at most.
+const DEEPEST_CALL: usize = 64;
+/// How long the message stays before the machine is reset.
+const REBOOT_DELAY_S: u64 = 5;
+
+const PAGE_FAULT: u8 = 14;
+
+/// Names what prints the running vCPU.
+pub fn set_crash_dump(dump: CrashDump) {
+    *CRASH_DUMP.lock() = Some(dump);
+}
+
+/// After a crash the machine is reset, or stops.
+pub fn set_reboot(reboot: bool) {
+    REBOOT.store(reboot, Ordering::Relaxed);
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    let (rbp, rsp): (u64, u64);
+    // SAFETY: reads two registers.
+    unsafe {
+        asm!("mov {}, rbp", "mov {}, rsp", out(reg) rbp, out(reg) rsp, options(nomem, nostack, preserves_flags))
+    };
+    crash(|words| {
+        match info.location() {
+            Some(place) => writeln!(words, "PANIC at {}:{}: {}", place.file(), place.line(), info.message())?,
+            None => writeln!(words, "PANIC: {}", info.message())?,
+        }
+        writeln!(words, "rsp {rsp:016x} rbp {rbp:016x}")?;
+        control_registers(words)?;
+        backtrace(words, None, rbp)
+    })
+}
+
+/// An exception in the hypervisor itself.
+pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
+    const NAMES: [&str; 32] = [
+        "#DE divide error",
+        "#DB debug",
+        "NMI",
+        "#BP breakpoint",
+        "#OF overflow",
+        "#BR bound range",
+        "#UD invalid opcode",
+        "#NM no FPU",
+        "#DF double fault",
+        "coprocessor overrun",
+        "#TS invalid TSS",
+        "#NP segment not present",
+        "#SS stack fault",
+        "#GP general protection",
+        "#PF page fault",
+        "reserved",
+        "#MF x87",
+        "#AC alignment",
+        "#MC machine check",
+        "#XM SIMD",
+        "#VE virtualisation",
+        "#CP control protection",
+        "reserved",
+        "reserved",
+        "reserved",
+        "reserved",
+        "reserved",
+        "reserved",
+        "#HV hypervisor injection",
+        "#VC VMM communication",
+        "#SX security",
+        "reserved",
+    ];
+    let name = NAMES.get(usize::from(vector)).copied().unwrap_or("interrupt");
+    crash(|words| {
+        write!(words, "PANIC: {name} (vector {vector}, error code {:#x})", frame.error_code)?;
+        if vector == PAGE_FAULT {
+            // SAFETY: reads CR2.
+            let address = unsafe { controlregs::cr2() } as u64;
+            write!(words, " at {address:#x}")?;
+            if image::stacks().iter().any(|stack| (stack.start..stack.start + 4096).contains(&address)) {
+                write!(words, ": stack overflow")?;
+            }
+        }
+        writeln!(words)?;
+        let f = frame;
+        writeln!(
+            words,
+            "rip {:04x}:{:016x} rsp {:04x}:{:016x} rflags {:08x}",
+            f.cs, f.rip, f.ss, f.rsp, f.rflags
+        )?;
+        writeln!(words, "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", f.rax, f.rbx, f.rcx, f.rdx)?;
+        writeln!(words, "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", f.rsi, f.rdi, f.rbp, f.r8)?;
+        writeln!(words, "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", f.r9, f.r10, f.r11, f.r12)?;
+        writeln!(words, "r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15)?;
+        control_registers(words)?;
+        backtrace(words, Some(f.rip), f.rbp)
+    })
+}
+
+fn control_registers(words: &mut LastWords) -> fmt::Result {
+    // SAFETY: reads registers.
+    let (cr0, cr2, cr3, cr4) =
+        unsafe { (controlregs::cr0(), controlregs::cr2(), controlregs::cr3(), controlregs::cr4()) };
+    writeln!(words, "cr0 {:08x} cr2 {cr2:016x} cr3 {cr3:016x} cr4 {:08x}", cr0.bits(), cr4.bits())
+}
+
+/// Prints return addresses, innermost first, by the chain of frame pointers.
+fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Result {
+    let text = image::text();
+    let mut number = 0;
+    if let Some(rip) = rip {
+        writeln!(words, "#0 {rip:#x}")?;
+        number = 1;
+    }
+    while number < DEEPEST_CALL && rbp % 8 == 0 && rbp != 0 && host::is_readable(rbp, 16) {
+        // SAFETY: both words can be read without a fault, by the page tables.
+        let [next, address] = unsafe { *(rbp as *const [u64; 2]) };
+        if !text.contains(&address) {
+            break;
+        }
+        writeln!(words, "#{number} {address:#x}")?;
+        number += 1;
+        // The stack grows down: a chain that does not go up is broken.
+        if next <= rbp {
+            break;
+        }
+        rbp = next;
+    }
+    Ok(())
+}
+
+fn crash(report: impl FnOnce(&mut LastWords) -> fmt::Result) -> ! {
+    // SAFETY: nothing goes on after this.
+    unsafe { asm!("cli", options(nomem, nostack)) };
+    if PANICKING.swap(true, Ordering::AcqRel) {
+        // A crash in the report of a crash, which has been printed as far as it went.
+        stop_or_reboot();
+    }
+    let mut words = LastWords::new();
+    // Nothing to do about a formatter that fails.
+    let _ = report(&mut words);
+    if let Some(Some(dump)) = CRASH_DUMP.try_lock().map(|dump| *dump) {
+        let _ = dump(&mut words);
+    }
+    let end = if REBOOT.load(Ordering::Relaxed) {
+        "the machine reboots in 5 seconds"
+    } else {
+        "the machine has stopped"
+    };
+    let _ = writeln!(words, "Bulkhead has crashed; {end}");
+    stop_or_reboot()
+}
+
+fn stop_or_reboot() -> ! {
+    if !REBOOT.load(Ordering::Relaxed) {
+        cpu::stop();
+    }
+    let end = tsc::read().saturating_add(tsc::hz().saturating_mul(REBOOT_DELAY_S));
+    while tsc::read() < end {
+        core::hint::spin_loop();
+    }
+    power::reset()
+}
+
+/// A reason why no guest can run: one line, then the machine stops.
+pub fn give_up(reason: &str) -> ! {
+    log::error!("{reason}");
+    let mut words = LastWords::new();
+    let _ = writeln!(words, "Bulkhead cannot start; the machine has stopped");
+    cpu::stop()
+}

@@ -1,0 +1,102 @@
+//! The bare machine as the hypervisor's common part sees it.
+
+use crate::cpu::{self, lapic, tsc};
+use crate::drivers::serial::{COM1, COM2};
+use crate::drivers::{display, i8042};
+use crate::entry::image;
+use crate::memory::host;
+use crate::{log, panic, power};
+use alloc::vec::Vec;
+use vmm_core::platform::{CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
+
+/// The bare machine.
+pub struct Machine {
+    /// The machine's clock when the hypervisor started.
+    pub boot_time_unix_s: u64,
+}
+
+impl Platform for Machine {
+    fn tsc(&self) -> u64 {
+        tsc::read()
+    }
+
+    fn tsc_hz(&self) -> u64 {
+        tsc::hz()
+    }
+
+    fn boot_time_unix_s(&self) -> u64 {
+        self.boot_time_unix_s
+    }
+
+    fn boot_tsc(&self) -> u64 {
+        image::boot_tsc()
+    }
+
+    fn allocate_frame(&self, size: FrameSize) -> Option<Frame> {
+        host::allocate(size)
+    }
+
+    fn free_frame(&self, frame: Frame) {
+        host::free(frame);
+    }
+
+    fn free_bytes(&self) -> u64 {
+        host::free_bytes()
+    }
+
+    fn hpa_of(&self, address: usize) -> u64 {
+        // All RAM is mapped at its physical address.
+        address as u64
+    }
+
+    fn set_timer(&self, deadline_tsc: u64) {
+        lapic::set_timer(deadline_tsc);
+    }
+
+    fn idle(&self) {
+        cpu::idle();
+    }
+
+    fn handle_interrupts(&self) {
+        cpu::interrupt_window();
+    }
+
+    fn drain_log(&self) {
+        log::drain();
+    }
+
+    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
+        log::send_foreign(port, bytes)
+    }
+
+    fn serial_read(&self, port: SerialPort) -> Option<u8> {
+        match port {
+            SerialPort::Com1 => COM1.take(),
+            SerialPort::Com2 => COM2.take(),
+        }
+    }
+
+    fn take_input(&self) -> Option<InputEvent> {
+        i8042::take_event()
+    }
+
+    fn display(&self) -> Option<&dyn Display> {
+        display::get()
+    }
+
+    fn log_text(&self) -> Vec<u8> {
+        log::text()
+    }
+
+    fn set_crash_dump(&self, dump: CrashDump) {
+        panic::set_crash_dump(dump);
+    }
+
+    fn power_off(&self) {
+        power::power_off();
+    }
+
+    fn reboot(&self) -> ! {
+        power::reset()
+    }
+}
