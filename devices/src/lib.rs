@@ -18,6 +18,7 @@ pub mod bus;
 pub mod console;
 pub mod fw_cfg;
 pub mod hpet;
+pub mod ide;
 pub mod io_apic;
 pub mod irq;
 pub mod local_apic;

@@ -1,0 +1,190 @@
+//! The commands of a CD-ROM drive: those of an ATA packet device, and the packets (MMC-5) that run on it.
+
+use super::channel::{CHUNK_BYTES, Channel, Extent, Transport};
+use super::identify;
+use super::mmc;
+use super::spec::{CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, Error, PACKET_BYTES, SECTOR_BYTES, Status, command};
+use super::taskfile::Signature;
+use super::unit::{TransferMode, UnitKind};
+use crate::block::BlockError;
+use alloc::vec::Vec;
+use bitfield_struct::bitfield;
+
+/// Why a packet command failed: sense key, additional sense code and qualifier (MMC-5, annex F).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sense {
+    pub key: u8,
+    pub code: u8,
+    pub qualifier: u8,
+}
+
+impl Sense {
+    pub const NONE: Self = Self { key: 0, code: 0, qualifier: 0 };
+    pub const NO_MEDIUM: Self = Self { key: 2, code: 0x3a, qualifier: 0 };
+    pub const TRAY_OPEN: Self = Self { key: 2, code: 0x3a, qualifier: 2 };
+    pub const UNRECOVERED_READ: Self = Self { key: 3, code: 0x11, qualifier: 0 };
+    pub const INVALID_COMMAND: Self = Self { key: 5, code: 0x20, qualifier: 0 };
+    pub const OUT_OF_RANGE: Self = Self { key: 5, code: 0x21, qualifier: 0 };
+    pub const INVALID_FIELD: Self = Self { key: 5, code: 0x24, qualifier: 0 };
+    pub const INCOMPATIBLE_MEDIUM: Self = Self { key: 5, code: 0x30, qualifier: 0 };
+    pub const NO_SAVED_PAGES: Self = Self { key: 5, code: 0x39, qualifier: 0 };
+    pub const REMOVAL_PREVENTED: Self = Self { key: 5, code: 0x53, qualifier: 2 };
+    pub const POWER_ON: Self = Self { key: 6, code: 0x29, qualifier: 0 };
+    pub const MEDIUM_CHANGED: Self = Self { key: 6, code: 0x28, qualifier: 0 };
+}
+
+/// Features register of PACKET.
+#[bitfield(u8)]
+struct PacketFeature {
+    dma: bool,
+    overlapped: bool,
+    #[bits(6)]
+    __: u8,
+}
+
+/// A CD-ROM drive.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CdState {
+    /// Sectors of 2048 bytes on the medium; 0 without one.
+    pub sectors: u32,
+    /// Why the last command failed.
+    pub sense: Sense,
+    /// What the next command that can be refused is to be refused with.
+    pub attention: Option<Sense>,
+    pub tray_open: bool,
+    pub tray_locked: bool,
+    /// GET EVENT STATUS NOTIFICATION has not told of the medium yet.
+    pub new_medium_event: bool,
+    pub transfer_mode: TransferMode,
+}
+
+impl CdState {
+    /// After power-on: the first command that can be refused is refused with a unit attention.
+    pub fn power_on(sectors: u32) -> Self {
+        Self { sectors, attention: Some(Sense::POWER_ON), ..Self::default() }
+    }
+
+    /// Sectors that can be read now.
+    pub fn readable_sectors(&self) -> Result<u32, Sense> {
+        match (self.tray_open, self.sectors) {
+            (true, _) => Err(Sense::TRAY_OPEN),
+            (false, 0) => Err(Sense::NO_MEDIUM),
+            (false, sectors) => Ok(sectors),
+        }
+    }
+}
+
+impl Channel {
+    /// Runs a command on the selected device, a CD-ROM drive.
+    pub(super) fn execute_atapi(&mut self, code: u8) {
+        match code {
+            command::PACKET => self.start_packet(),
+            command::IDENTIFY_PACKET => self.identify_cdrom(),
+            command::SET_FEATURES => self.set_features(),
+            // Commands that tell a packet device from a disk: aborted, with the signature.
+            command::IDENTIFY | command::READ_SECTORS | command::READ_SECTORS_NO_RETRY => {
+                self.task().set_signature(Signature::PacketDevice);
+                self.abort();
+            }
+            command::FLUSH_CACHE => self.succeed(),
+            _ => self.execute_power(code),
+        }
+    }
+
+    fn identify_cdrom(&mut self) {
+        let number = self.unit().number;
+        let UnitKind::Cdrom(cd) = &self.unit().kind else { return };
+        let page = identify::cdrom(cd, number);
+        self.state.buffer.clear();
+        self.state.buffer.extend_from_slice(&page);
+        self.reply(Transport::Pio { block_bytes: SECTOR_BYTES });
+    }
+
+    fn start_packet(&mut self) {
+        let features = PacketFeature::from(self.task().feature.current);
+        if features.overlapped() {
+            return self.abort();
+        }
+        self.accept_packet();
+    }
+
+    /// Runs the packet that the host has sent.
+    pub(super) fn execute_packet(&mut self, packet: &[u8; PACKET_BYTES]) {
+        let UnitKind::Cdrom(cd) = &mut self.unit().kind else { return };
+        match mmc::execute(cd, packet) {
+            Ok(mmc::Answer::Done) => self.succeed(),
+            Ok(mmc::Answer::Data(data)) => {
+                let Some(transport) = self.packet_transport() else { return };
+                self.state.buffer.clear();
+                self.state.buffer.extend_from_slice(&data);
+                self.reply(transport);
+            }
+            Ok(mmc::Answer::Sectors { first, count, raw }) => {
+                let Some(transport) = self.packet_transport() else { return };
+                let bytes = |sectors: u32| u64::from(sectors) * u64::from(CD_SECTOR_BYTES);
+                let extent = Extent { offset_bytes: bytes(first), left_bytes: bytes(count) };
+                self.read_medium(extent, raw, transport);
+            }
+            Err(sense) => self.fail_packet(sense),
+        }
+    }
+
+    /// How the packet command's data is to be moved; aborts it if the host left no room for a byte.
+    fn packet_transport(&mut self) -> Option<Transport> {
+        if PacketFeature::from(self.task().feature.current).dma() {
+            return Some(Transport::Dma);
+        }
+        match self.task().byte_count() {
+            0 => {
+                self.abort();
+                None
+            }
+            // An odd count, and the largest one, stand for the even one below (section 8.23).
+            1 => Some(Transport::Pio { block_bytes: 1 }),
+            limit => Some(Transport::Pio { block_bytes: u32::from(limit & !1).min(CHUNK_BYTES - 2) }),
+        }
+    }
+
+    /// Ends the packet command with a check condition.
+    fn fail_packet(&mut self, sense: Sense) {
+        if let UnitKind::Cdrom(cd) = &mut self.unit().kind {
+            cd.sense = sense;
+        }
+        self.task().set_reason(true, true);
+        // The sense key is in the upper half of the error register; ABRT is for what is not supported.
+        let aborted = Error::new().with_aborted(sense == Sense::INVALID_COMMAND);
+        self.fail((sense.key << 4 | u8::from(aborted)).into());
+        self.task().status = Status::new().with_ready(true).with_error(true);
+    }
+
+    pub(super) fn fail_packet_medium(&mut self, error: BlockError) {
+        self.fail_packet(match error {
+            BlockError::OutOfRange => Sense::OUT_OF_RANGE,
+            BlockError::ReadOnly | BlockError::Io => Sense::UNRECOVERED_READ,
+        });
+    }
+}
+
+/// A logical block address as minute, second and frame.
+pub(super) fn msf(lba: u32) -> [u8; 3] {
+    const LEAD_IN_FRAMES: u32 = 150;
+    let frames = lba.saturating_add(LEAD_IN_FRAMES);
+    [(frames / 75 / 60) as u8, (frames / 75 % 60) as u8, (frames % 75) as u8]
+}
+
+/// Puts synchronisation, header and (empty) error correction around each sector of user data.
+pub(super) fn raw_sectors(user_data: &[u8], first_sector: u64) -> Vec<u8> {
+    const SYNC: [u8; 12] = [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
+    const MODE_1: u8 = 1;
+    let raw_bytes = CD_RAW_SECTOR_BYTES as usize;
+    let mut raw = Vec::with_capacity(user_data.len() / CD_SECTOR_BYTES as usize * raw_bytes);
+    for (index, sector) in (first_sector as u32..).zip(user_data.chunks_exact(CD_SECTOR_BYTES as usize)) {
+        let end = raw.len() + raw_bytes;
+        raw.extend_from_slice(&SYNC);
+        raw.extend_from_slice(&msf(index));
+        raw.push(MODE_1);
+        raw.extend_from_slice(sector);
+        raw.resize(end, 0);
+    }
+    raw
+}

@@ -1,0 +1,273 @@
+//! The PIIX3 IDE function: two channels at the legacy ports, disks and CD-ROM drives, PIO and bus-master DMA.
+
+mod ata;
+mod atapi;
+mod busmaster;
+mod channel;
+mod dma;
+mod identify;
+mod mmc;
+pub mod spec;
+mod taskfile;
+mod unit;
+
+use crate::block::{BlockBackend, BlockClient, BlockCompletion};
+use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::irq::IrqLine;
+use crate::memory::GuestMemory;
+use crate::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use atapi::CdState;
+use channel::Channel;
+use spin::Mutex;
+use unit::{DiskState, Unit, UnitKind};
+
+/// Vendor 8086h, device 7010h.
+const DEVICE: u16 = 0x7010;
+/// IDE timing, both channels; bit 15 of each half: the channel's ports are decoded, which they always are.
+const IDE_TIMING: u8 = 0x40;
+const BUS_MASTER_BAR: u8 = 4;
+
+/// Regions, as numbered in accesses: the command and control blocks of each channel, then the bus master.
+const PRIMARY_COMMAND: u8 = 0;
+const PRIMARY_CONTROL: u8 = 1;
+const SECONDARY_COMMAND: u8 = 2;
+const SECONDARY_CONTROL: u8 = 3;
+const BUS_MASTER: u8 = BUS_MASTER_BAR;
+/// The bus master's ports of one channel.
+const BUS_MASTER_CHANNEL_PORTS: u64 = 8;
+
+/// What is attached at one position.
+#[derive(Clone)]
+pub enum Drive {
+    /// A hard disk.
+    Disk(Arc<dyn BlockBackend>),
+    /// A CD-ROM drive with this disc in it, or with none.
+    Cdrom(Option<Arc<dyn BlockBackend>>),
+}
+
+impl Drive {
+    fn split(drive: Option<Self>) -> (UnitKind, Option<Arc<dyn BlockBackend>>) {
+        match drive {
+            None => (UnitKind::Absent, None),
+            Some(Self::Disk(medium)) => {
+                let sectors = medium.size_bytes() / u64::from(spec::SECTOR_BYTES);
+                (UnitKind::Disk(DiskState::new(sectors)), Some(medium))
+            }
+            Some(Self::Cdrom(medium)) => {
+                let bytes = medium.as_ref().map_or(0, |medium| medium.size_bytes());
+                let sectors = u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX);
+                (UnitKind::Cdrom(CdState::power_on(sectors)), medium)
+            }
+        }
+    }
+}
+
+/// A channel as its drives' back ends see it.
+struct ChannelPort(Mutex<Channel>);
+
+impl ChannelPort {
+    fn new(drives: [Option<Drive>; 2], first: u8, irq: IrqLine, memory: Arc<dyn GuestMemory>) -> Arc<Self> {
+        let [(kind_0, medium_0), (kind_1, medium_1)] = drives.map(Drive::split);
+        let units = [Unit::new(kind_0, first), Unit::new(kind_1, first + 1)];
+        let media = [medium_0, medium_1];
+        let channel = Channel::new(units, media.clone(), irq, memory);
+        let port = Arc::new(Self(Mutex::new(channel)));
+        for medium in media.into_iter().flatten() {
+            let client: Weak<Self> = Arc::downgrade(&port);
+            medium.connect(client);
+        }
+        port
+    }
+}
+
+impl BlockClient for ChannelPort {
+    fn complete(&self, completion: BlockCompletion) {
+        let mut channel = self.0.lock();
+        channel.completed(completion);
+        channel.pump();
+    }
+}
+
+/// The IDE function.
+pub struct Ide {
+    config: Mutex<ConfigSpace>,
+    channels: [Arc<ChannelPort>; 2],
+}
+
+impl Ide {
+    /// An IDE function with `drives` (primary device 0 and 1, secondary device 0 and 1), whose channels raise `irqs` (ISA
+    /// interrupts 14 and 15) and do DMA in `memory`.
+    pub fn new(drives: [Option<Drive>; 4], irqs: [IrqLine; 2], memory: Arc<dyn GuestMemory>) -> Self {
+        let identity = Identity {
+            vendor: 0x8086,
+            device: DEVICE,
+            revision: 0,
+            class: 0x01_01_80,
+            subsystem: 0x1100_1af4,
+        };
+        let mut config = ConfigSpace::new(identity).with_bar(BUS_MASTER_BAR, Bar::Pio { length: 16 });
+        config.define(IDE_TIMING, 0x8000_8000, 0x7fff_7fff);
+        config.define(IDE_TIMING + 4, 0, 0xff);
+        let [drive_0, drive_1, drive_2, drive_3] = drives;
+        let [primary_irq, secondary_irq] = irqs;
+        let channels = [
+            ChannelPort::new([drive_0, drive_1], 0, primary_irq, memory.clone()),
+            ChannelPort::new([drive_2, drive_3], 2, secondary_irq, memory),
+        ];
+        Self { config: Mutex::new(config), channels }
+    }
+
+    fn channel(&self, region: u8) -> &Mutex<Channel> {
+        &self.channels[usize::from(region >= SECONDARY_COMMAND)].0
+    }
+
+    fn bus_master_channel(&self, offset: u64) -> &Mutex<Channel> {
+        &self.channels[usize::from(offset >= BUS_MASTER_CHANNEL_PORTS)].0
+    }
+}
+
+/// The offsets of the bytes of an access, as far as they are inside a region of `length`.
+fn bytes_of(access: Access, length: u64) -> impl Iterator<Item = u64> {
+    access.offset..access.offset.saturating_add(access.size_bytes.into()).min(length)
+}
+
+const COMMAND_BLOCK_PORTS: u64 = 8;
+
+impl PioDevice for Ide {
+    /// The legacy ports. The bus master's are where base address register 4 says.
+    fn ports(&self) -> Vec<Region> {
+        [
+            Region::new(PRIMARY_COMMAND, 0x1f0, COMMAND_BLOCK_PORTS),
+            Region::new(PRIMARY_CONTROL, 0x3f6, 1),
+            Region::new(SECONDARY_COMMAND, 0x170, COMMAND_BLOCK_PORTS),
+            Region::new(SECONDARY_CONTROL, 0x376, 1),
+        ]
+        .into()
+    }
+
+    fn pio_read(&self, access: Access) -> Option<u32> {
+        match access.region {
+            PRIMARY_CONTROL | SECONDARY_CONTROL => {
+                let status = self.channel(access.region).lock().alternate_status();
+                Some(u32::from(status) | 0xffff_ff00)
+            }
+            PRIMARY_COMMAND | SECONDARY_COMMAND if access.offset != spec::register::DATA => {
+                let mut channel = self.channel(access.region).lock();
+                let mut value = u32::MAX;
+                for (byte, offset) in (0u32..).zip(bytes_of(access, COMMAND_BLOCK_PORTS)) {
+                    let register = u32::from(channel.read_register(offset));
+                    value = value & !(0xff << (8 * byte)) | register << (8 * byte);
+                }
+                Some(value)
+            }
+            PRIMARY_COMMAND | SECONDARY_COMMAND => {
+                let mut bytes = [0; 4];
+                self.pio_read_string(access, bytes.get_mut(..access.size_bytes.into())?);
+                Some(u32::from_le_bytes(bytes))
+            }
+            BUS_MASTER => {
+                let registers = self.bus_master_channel(access.offset).lock().state.bus_master.registers();
+                Some((registers >> (8 * (access.offset % BUS_MASTER_CHANNEL_PORTS))) as u32)
+            }
+            _ => None,
+        }
+    }
+
+    fn pio_write(&self, access: Access, value: u32) {
+        match access.region {
+            PRIMARY_CONTROL | SECONDARY_CONTROL => {
+                self.channel(access.region).lock().write_control(value as u8)
+            }
+            PRIMARY_COMMAND | SECONDARY_COMMAND if access.offset != spec::register::DATA => {
+                let mut channel = self.channel(access.region).lock();
+                for (byte, offset) in
+                    value.to_le_bytes().into_iter().zip(bytes_of(access, COMMAND_BLOCK_PORTS))
+                {
+                    channel.write_register(offset, byte);
+                }
+                channel.pump();
+            }
+            PRIMARY_COMMAND | SECONDARY_COMMAND => {
+                let bytes = value.to_le_bytes();
+                if let Some(bytes) = bytes.get(..access.size_bytes.into()) {
+                    self.pio_write_string(access, bytes);
+                }
+            }
+            BUS_MASTER => {
+                let mut channel = self.bus_master_channel(access.offset).lock();
+                let offset = access.offset % BUS_MASTER_CHANNEL_PORTS;
+                let access = Access { offset, ..access };
+                for (byte, offset) in
+                    value.to_le_bytes().into_iter().zip(bytes_of(access, BUS_MASTER_CHANNEL_PORTS))
+                {
+                    channel.write_bus_master(offset, byte);
+                }
+                channel.pump();
+            }
+            _ => {}
+        }
+    }
+
+    fn pio_read_string(&self, access: Access, data: &mut [u8]) -> usize {
+        let size = usize::from(access.size_bytes).max(1);
+        let is_data = matches!(access.region, PRIMARY_COMMAND | SECONDARY_COMMAND);
+        if is_data && access.offset == spec::register::DATA {
+            let whole = data.len() / size * size;
+            self.channel(access.region).lock().data_in(&mut data[..whole]);
+            return whole;
+        }
+        for element in data.chunks_exact_mut(size) {
+            let value = self.pio_read(access).unwrap_or(u32::MAX).to_le_bytes();
+            for (byte, read) in element.iter_mut().zip(value) {
+                *byte = read;
+            }
+        }
+        data.len() / size * size
+    }
+
+    fn pio_write_string(&self, access: Access, data: &[u8]) -> usize {
+        let size = usize::from(access.size_bytes).max(1);
+        let whole = data.len() / size * size;
+        let is_data = matches!(access.region, PRIMARY_COMMAND | SECONDARY_COMMAND);
+        if is_data && access.offset == spec::register::DATA {
+            self.channel(access.region).lock().data_out(&data[..whole]);
+            return whole;
+        }
+        for element in data.chunks_exact(size) {
+            let mut bytes = [0; 4];
+            for (byte, sent) in bytes.iter_mut().zip(element) {
+                *byte = *sent;
+            }
+            self.pio_write(access, u32::from_le_bytes(bytes));
+        }
+        whole
+    }
+}
+
+impl PciFunction for Ide {
+    fn config_read(&self, register: u8) -> u32 {
+        self.config.lock().read(register)
+    }
+
+    fn config_write(&self, register: u8, value: u32, mask: u32) -> ConfigEffect {
+        self.config.lock().write(register, value, mask)
+    }
+
+    fn regions(&self) -> Vec<PciRegion> {
+        self.config.lock().regions()
+    }
+}
+
+impl Reset for Ide {
+    fn reset(&self) {
+        self.config.lock().reset();
+        for channel in &self.channels {
+            channel.0.lock().reset();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
