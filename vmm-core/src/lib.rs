@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod backend;
+pub mod emulate;
 pub mod exit;
 pub mod memory;
 pub mod paging;

@@ -1,0 +1,183 @@
+//! From an instruction's operand to a linear address, and on to guest-physical memory: effective addresses,
+//! segmentation (Intel SDM volume 3, chapter 5), and the page walk.
+
+use super::operand::{Place, general_register, segment_name};
+use super::{EmulatedCpu, Execution, Step, Stop};
+use crate::paging::{self, Access, AccessKind};
+use crate::registers::{Exception, Fault, Segment, SegmentName};
+use iced_x86::Register;
+
+pub(super) const PAGE_BYTES: u64 = 4096;
+
+/// A reference to memory before segmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reference {
+    pub(super) segment: SegmentName,
+    pub(super) offset: u64,
+    /// The bits that addresses of this instruction have.
+    pub(super) mask: u64,
+}
+
+impl Reference {
+    /// The reference `distance` bytes further on, wrapped around the address size.
+    pub(super) const fn moved(self, distance: i64) -> Self {
+        Self { offset: self.offset.wrapping_add(distance as u64) & self.mask, ..self }
+    }
+}
+
+/// A data segment's type field (SDM volume 3, 3.4.5.1).
+const EXECUTABLE: u8 = 8;
+const EXPAND_DOWN: u8 = 4;
+/// Writable if data, readable if code.
+const READ_OR_WRITE: u8 = 2;
+
+impl<C: EmulatedCpu> Execution<'_, C> {
+    /// The memory operand of the instruction.
+    pub(super) fn reference(&self) -> Step<Reference> {
+        let instruction = self.instruction;
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let segment = segment_name(instruction.memory_segment()).ok_or(Stop::Unsupported)?;
+        let mut offset = instruction.memory_displacement64();
+        let mut mask = match instruction.memory_displ_size() {
+            2 => 0xffff,
+            8 => u64::MAX,
+            _ => 0xffff_ffff,
+        };
+        if let Some((register, width)) = general_register(base) {
+            mask = width.mask();
+            offset = offset.wrapping_add(self.cpu.gprs().get(register));
+        } else if base == Register::RIP {
+            // The displacement is the target already.
+            mask = u64::MAX;
+        }
+        if let Some((register, width)) = general_register(index) {
+            mask = width.mask();
+            let scaled = self.cpu.gprs().get(register).wrapping_mul(instruction.memory_index_scale().into());
+            offset = offset.wrapping_add(scaled);
+        } else if index != Register::None {
+            return Err(Stop::Unsupported);
+        }
+        Ok(Reference { segment, offset: offset & mask, mask })
+    }
+
+    /// The linear address of `size_bytes` at a reference.
+    pub(super) fn linear(
+        &self,
+        reference: Reference,
+        size_bytes: u64,
+        kind: AccessKind,
+    ) -> Result<u64, Fault> {
+        let Reference { segment: name, offset, .. } = reference;
+        if self.mode.is_64() {
+            return self.linear_64(name, offset, size_bytes);
+        }
+        let segment = self.cpu.segment(name);
+        let allowed =
+            (!self.mode.protected || allows(&segment, kind)) && within_limit(&segment, offset, size_bytes);
+        if !allowed {
+            return Err(segmentation_fault(name));
+        }
+        Ok(segment.base.wrapping_add(offset) & 0xffff_ffff)
+    }
+
+    fn linear_64(&self, name: SegmentName, offset: u64, size_bytes: u64) -> Result<u64, Fault> {
+        let base = match name {
+            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(name).base,
+            _ => 0,
+        };
+        let linear = base.wrapping_add(offset);
+        let la57 = self.mode.paging.cr4.la57();
+        let last = linear.wrapping_add(size_bytes.wrapping_sub(1));
+        if paging::is_canonical(linear, la57) && paging::is_canonical(last, la57) {
+            Ok(linear)
+        } else {
+            Err(segmentation_fault(name))
+        }
+    }
+
+    pub(super) fn translate(&self, linear: u64, kind: AccessKind) -> Result<u64, Fault> {
+        let access = Access { kind, privilege: self.mode.privilege };
+        Ok(self.mode.paging.translate(self.cpu.memory(), linear, access)?.gpa)
+    }
+
+    /// Translates the instruction's memory operand. If the hardware said where it leads, the walk is saved.
+    pub(super) fn memory_operand(&self, kind: AccessKind) -> Step<Place> {
+        let size_bytes = self.instruction.memory_size().size() as u64;
+        self.operand_at(self.reference()?, size_bytes, kind)
+    }
+
+    /// As [`Execution::memory_operand`], for an operand whose address or size the instruction's form does not tell.
+    pub(super) fn operand_at(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Step<Place> {
+        if size_bytes == 0 || size_bytes > 32 {
+            return Err(Stop::Unsupported);
+        }
+        let linear = self.linear(reference, size_bytes, kind)?;
+        let within_page = linear % PAGE_BYTES + size_bytes <= PAGE_BYTES;
+        if let Some(hint) = self.hint
+            && within_page
+            && hint.gpa % PAGE_BYTES == linear % PAGE_BYTES
+            && (hint.write || kind == AccessKind::Read)
+            && !(hint.page_walk || hint.execute)
+        {
+            return Ok(Place { gpa: hint.gpa, size_bytes: size_bytes as u8, crossing: None });
+        }
+        Ok(self.place_linear(linear, size_bytes, kind)?)
+    }
+
+    /// Translates `size_bytes` (at most 32) at a reference.
+    pub(super) fn place(
+        &self,
+        reference: Reference,
+        size_bytes: u64,
+        kind: AccessKind,
+    ) -> Result<Place, Fault> {
+        let linear = self.linear(reference, size_bytes, kind)?;
+        self.place_linear(linear, size_bytes, kind)
+    }
+
+    fn place_linear(&self, linear: u64, size_bytes: u64, kind: AccessKind) -> Result<Place, Fault> {
+        let gpa = self.translate(linear, kind)?;
+        let room = PAGE_BYTES - linear % PAGE_BYTES;
+        let crossing = if size_bytes > room {
+            let second = linear.wrapping_add(room);
+            let second = if self.mode.is_64() { second } else { second & 0xffff_ffff };
+            Some((room as u8, self.translate(second, kind)?))
+        } else {
+            None
+        };
+        Ok(Place { gpa, size_bytes: size_bytes as u8, crossing })
+    }
+}
+
+/// #SS(0) for the stack segment, #GP(0) for the others.
+const fn segmentation_fault(name: SegmentName) -> Fault {
+    match name {
+        SegmentName::Ss => Fault { exception: Exception::StackFault, error_code: Some(0), address: None },
+        _ => Fault::PROTECTION,
+    }
+}
+
+/// Whether a protected-mode segment's type allows the access; a null selector's segment is not present.
+const fn allows(segment: &Segment, kind: AccessKind) -> bool {
+    let attributes = segment.attributes;
+    let typed = attributes.kind();
+    let executable = typed & EXECUTABLE != 0;
+    let by_type = match kind {
+        AccessKind::Write => !executable && typed & READ_OR_WRITE != 0,
+        _ => !executable || typed & READ_OR_WRITE != 0,
+    };
+    attributes.present() && by_type
+}
+
+const fn within_limit(segment: &Segment, offset: u64, size_bytes: u64) -> bool {
+    let last = offset + size_bytes - 1;
+    let limit = segment.limit as u64;
+    let attributes = segment.attributes;
+    let expands_down =
+        attributes.code_or_data() && attributes.kind() & (EXECUTABLE | EXPAND_DOWN) == EXPAND_DOWN;
+    if expands_down {
+        let top = if attributes.default_big() { 0xffff_ffff } else { 0xffff };
+        return offset > limit && last <= top;
+    }
+    last <= limit
+}

@@ -1,0 +1,255 @@
+//! The instruction emulator: carries out one instruction of the guest's that touched memory-mapped I/O, or one
+//! INS or OUTS, in place of the CPU.
+//!
+//! [`step`] fetches and decodes the instruction at RIP, finds its operands (segmentation in [`address`], the guest's
+//! page tables in [`crate::paging`]), and reads and writes guest-physical memory through [`EmulatedCpu`], whose
+//! implementation sends it to RAM or to a device. All operands are translated, with write intent where they will be
+//! written, before the first access, so that a fault leaves no side effects; each device access is made once, with
+//! the instruction's own size.
+//!
+//! The CPU had begun the instruction before it exited, so what it checks first is not checked again: the code
+//! segment's limit, privileged operands, whether SSE or AVX is enabled, I/O permission.
+
+mod address;
+mod alu;
+mod arithmetic;
+mod execute;
+mod fetch;
+mod length;
+mod operand;
+mod stack;
+mod string;
+mod string_io;
+mod vector;
+
+#[cfg(test)]
+mod tests;
+
+pub use length::instruction_length;
+
+use crate::exit::MemoryAccess;
+use crate::paging::{PagingState, Privilege};
+use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName};
+use arrayvec::ArrayVec;
+use devices::memory::GuestMemory;
+use iced_x86::Instruction;
+
+/// The bytes of an instruction, at most as many as one can have.
+pub type InstructionBytes = ArrayVec<u8, 15>;
+
+/// What the emulator needs of a virtual CPU.
+pub trait EmulatedCpu {
+    /// Guest RAM.
+    type Memory: GuestMemory + ?Sized;
+
+    /// Guest RAM (ROM included), for page tables and instructions.
+    fn memory(&self) -> &Self::Memory;
+    /// The general registers.
+    fn gprs(&self) -> &Gprs;
+    /// The general registers, to be changed.
+    fn gprs_mut(&mut self) -> &mut Gprs;
+    /// Instruction pointer.
+    fn rip(&self) -> u64;
+    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
+    fn complete_instruction(&mut self, next_rip: u64);
+    /// Flags.
+    fn rflags(&self) -> Rflags;
+    /// Sets the flags.
+    fn set_rflags(&mut self, rflags: Rflags);
+    /// A segment register with its hidden part.
+    fn segment(&self, name: SegmentName) -> Segment;
+    /// Current privilege level.
+    fn cpl(&self) -> u8;
+    /// CR0 as the guest sees it.
+    fn cr0(&self) -> Cr0;
+    /// CR3.
+    fn cr3(&self) -> u64;
+    /// CR4 as the guest sees it.
+    fn cr4(&self) -> Cr4;
+    /// EFER as the guest sees it.
+    fn efer(&self) -> Efer;
+    /// PKRU; asked for only where CR4 turns protection keys on.
+    fn pkru(&self) -> u32 {
+        0
+    }
+    /// Width of a guest-physical address that the guest's CPUID promises.
+    fn physical_address_bits(&self) -> u8;
+    /// Reads the low 256 bits of vector register `index` (0 to 15).
+    fn vector_register(&self, index: u8) -> [u8; 32];
+    /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
+
+    /// Reads `size_bytes` (1, 2, 4 or 8; within a page, aligned or not) of RAM or from a device.
+    fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64;
+    /// Writes the low `size_bytes` (as for [`EmulatedCpu::read_gpa`]) of `value` to RAM or to a device.
+    fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64);
+    /// Reads consecutive elements of `element_bytes` each, within a page: a device sees one access for each, in order.
+    fn read_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &mut [u8]) {
+        for (element, gpa) in
+            data.chunks_exact_mut(element_bytes.into()).zip((gpa..).step_by(element_bytes.into()))
+        {
+            let value = self.read_gpa(gpa, element_bytes).to_le_bytes();
+            for (byte, value) in element.iter_mut().zip(value) {
+                *byte = value;
+            }
+        }
+    }
+    /// Writes consecutive elements; the counterpart of [`EmulatedCpu::read_gpa_run`].
+    fn write_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &[u8]) {
+        for (element, gpa) in
+            data.chunks_exact(element_bytes.into()).zip((gpa..).step_by(element_bytes.into()))
+        {
+            self.write_gpa(gpa, element_bytes, operand::little_endian(element));
+        }
+    }
+    /// Reads elements of `size_bytes` (1, 2 or 4) from one port into `data`; returns the bytes filled, at least one
+    /// element.
+    fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize;
+    /// Writes elements of `size_bytes` (1, 2 or 4) to one port; returns the bytes taken, at least one element.
+    fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize;
+}
+
+/// What the hardware told about the exit, to save work.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// The bytes at RIP, if the hardware saved them; else empty.
+    pub bytes: InstructionBytes,
+    /// The refused memory access, if it was one of the instruction's own.
+    pub access: Option<MemoryAccess>,
+}
+
+/// What became of the instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is complete.
+    Done {
+        /// RFLAGS.TF was set: raise the single-step #DB (DR6.BS) before the next instruction. After one element
+        /// of a repeated string instruction RIP still points at it.
+        trap: bool,
+    },
+    /// A repeated string instruction did a part of its work and its registers say how much: run the guest again at
+    /// the same RIP, after pending interrupts.
+    Continue,
+    /// It raises this fault, at the RIP that stands.
+    Fault(Fault),
+    /// The emulator does not know it; nothing was changed.
+    Unsupported(InstructionBytes),
+}
+
+/// Carries out the instruction at RIP.
+pub fn step<C: EmulatedCpu>(cpu: &mut C, hints: &Hints) -> Outcome {
+    let mode = Mode::of(cpu);
+    let fetched = match fetch::fetch(cpu, &mode, &hints.bytes) {
+        Ok(fetched) => fetched,
+        Err(Stop::Fault(fault)) => return Outcome::Fault(fault),
+        Err(Stop::Unsupported) => return Outcome::Unsupported(InstructionBytes::new()),
+    };
+    let rflags = mode.rflags;
+    let mut execution =
+        Execution { cpu, instruction: &fetched.instruction, mode, rflags, hint: hints.access };
+    let flow = match execution.execute() {
+        Ok(flow) => flow,
+        Err(Stop::Fault(fault)) => return Outcome::Fault(fault),
+        Err(Stop::Unsupported) => return Outcome::Unsupported(fetched.bytes),
+    };
+    execution.retire(flow)
+}
+
+/// Why an instruction was not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Fault(Fault),
+    Unsupported,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+type Step<T> = Result<T, Stop>;
+
+/// Where execution goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// At the next instruction.
+    Next,
+    /// At a jump target.
+    Jump(u64),
+    /// At the same string instruction, whose count has not run out.
+    Repeat,
+}
+
+/// The CPU's modes when the instruction began.
+struct Mode {
+    /// Default operand size of the code: 16, 32 or 64.
+    bitness: u32,
+    /// Protected mode, not virtual-8086: segment types are checked.
+    protected: bool,
+    rflags: Rflags,
+    paging: PagingState,
+    privilege: Privilege,
+    code: Segment,
+}
+
+impl Mode {
+    fn of<C: EmulatedCpu>(cpu: &C) -> Self {
+        let (cr0, cr4, efer, rflags) = (cpu.cr0(), cpu.cr4(), cpu.efer(), cpu.rflags());
+        let code = cpu.segment(SegmentName::Cs);
+        let bitness = match (efer.long_mode_active() && code.attributes.long(), code.attributes.default_big())
+        {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        };
+        let paging = PagingState {
+            cr0,
+            cr3: cpu.cr3(),
+            cr4,
+            efer,
+            alignment_check: rflags.alignment_check(),
+            pkru: if cr4.pke() { cpu.pkru() } else { 0 },
+            physical_address_bits: cpu.physical_address_bits(),
+        };
+        let protected = cr0.protection() && !rflags.virtual_8086();
+        Self { bitness, protected, rflags, paging, privilege: Privilege::of_cpl(cpu.cpl()), code }
+    }
+
+    const fn is_64(&self) -> bool {
+        self.bitness == 64
+    }
+}
+
+/// One instruction on its way.
+struct Execution<'a, C> {
+    cpu: &'a mut C,
+    instruction: &'a Instruction,
+    mode: Mode,
+    /// The flags as the instruction leaves them.
+    rflags: Rflags,
+    hint: Option<MemoryAccess>,
+}
+
+impl<C: EmulatedCpu> Execution<'_, C> {
+    /// Writes flags and RIP back.
+    fn retire(mut self, flow: Flow) -> Outcome {
+        self.rflags.set_resume(false);
+        self.commit_flags();
+        let trap = self.mode.rflags.trap();
+        let rip = match flow {
+            Flow::Next => self.instruction.next_ip(),
+            Flow::Jump(target) => target,
+            Flow::Repeat if trap => self.instruction.ip(),
+            Flow::Repeat => return Outcome::Continue,
+        };
+        self.cpu.complete_instruction(if self.mode.is_64() { rip } else { rip & 0xffff_ffff });
+        Outcome::Done { trap }
+    }
+
+    fn commit_flags(&mut self) {
+        if self.rflags != self.mode.rflags {
+            self.cpu.set_rflags(self.rflags);
+        }
+    }
+}
