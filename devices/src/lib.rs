@@ -30,3 +30,4 @@ pub mod rtc;
 pub mod shared_line;
 pub mod time;
 pub mod uart;
+pub mod vga;
