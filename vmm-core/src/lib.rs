@@ -9,6 +9,7 @@ extern crate alloc;
 
 pub mod backend;
 pub mod emulate;
+pub mod config;
 pub mod exit;
 pub mod memory;
 pub mod paging;

@@ -1,0 +1,504 @@
+//! A guest's configuration: the meaning of an xl.cfg file (xl.cfg(5)).
+//!
+//! What Bulkhead does not support is named in a warning and otherwise ignored, so that existing files work unchanged.
+//! A setting of the wrong type or with an impossible value is an error.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::xl_cfg::{self, Element, Setting, Value};
+use super::{Diagnostic, Disk, Vif, disk, vif};
+
+/// vCPUs that a guest can have.
+pub const MAX_VCPUS: u32 = 64;
+const MAX_MEMORY_MIB: u64 = 1 << 24;
+const MAX_VIDEO_MEMORY_MIB: u32 = 256;
+const DEFAULT_VIDEO_MEMORY_MIB: u32 = 16;
+
+/// What to do when a guest has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Free everything it had.
+    Destroy,
+    /// Start it again, from its configuration.
+    Restart,
+    /// Keep it, stopped, to be looked at.
+    Preserve,
+    /// Keep it under another name, and start it again.
+    RenameRestart,
+}
+
+/// What a serial port of the guest leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// There is no port.
+    None,
+    /// The hypervisor's console.
+    Console,
+    /// There is a port that leads nowhere.
+    Null,
+}
+
+/// The graphics card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vga {
+    /// There is none.
+    None,
+    /// The standard VGA with Bochs's extensions.
+    Standard,
+}
+
+/// The firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bios {
+    /// SeaBIOS.
+    SeaBios,
+    /// OVMF, for UEFI.
+    Ovmf,
+}
+
+/// The VNC server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vnc {
+    /// The address that it listens at.
+    pub listen: Option<String>,
+    /// The display's number.
+    pub display: Option<u32>,
+    /// The password.
+    pub password: Option<String>,
+}
+
+/// What a guest shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// Its name.
+    pub name: String,
+    /// Its UUID, in the order of the text form; one is made up if `None`.
+    pub uuid: Option<[u8; 16]>,
+    /// RAM in MiB.
+    pub memory_mib: u64,
+    /// The most that the RAM can grow to, in MiB.
+    pub max_memory_mib: u64,
+    /// vCPUs at power-on, 1 to [`MAX_VCPUS`].
+    pub vcpus: u32,
+    /// The most that vCPUs can grow to.
+    pub max_vcpus: u32,
+    /// Disks and CD-ROM drives, each at a drive of its own.
+    pub disks: Vec<Disk>,
+    /// What to boot from, in order: `a` floppy, `c` hard disk, `d` CD-ROM, `n` network.
+    pub boot: String,
+    /// COM1 to COM4.
+    pub serial: [Serial; 4],
+    /// When the guest has powered itself off.
+    pub on_poweroff: Action,
+    /// When it has reset itself.
+    pub on_reboot: Action,
+    /// When it has crashed.
+    pub on_crash: Action,
+    /// The graphics card.
+    pub vga: Vga,
+    /// Video RAM in MiB.
+    pub video_memory_mib: u32,
+    /// The firmware.
+    pub bios: Bios,
+    /// True if there is an HPET.
+    pub hpet: bool,
+    /// True if the real-time clock shows local time, not UTC.
+    pub local_time: bool,
+    /// What the real-time clock is ahead, in seconds.
+    pub rtc_offset_s: i64,
+    /// True if there is Xen's platform device for PV drivers.
+    pub xen_platform_pci: bool,
+    /// Network cards.
+    pub vifs: Vec<Vif>,
+    /// The VNC server, if there shall be one.
+    pub vnc: Option<Vnc>,
+    /// Share of CPU time among guests that want it.
+    pub cpu_weight: u32,
+    /// Most CPU time in percent of a CPU; 0 is no limit.
+    pub cpu_cap_percent: u32,
+}
+
+impl GuestConfig {
+    /// A guest of that name and size with everything else as xl's defaults say, but a serial port on the console.
+    pub fn new(name: &str, memory_mib: u64, vcpus: u32) -> Self {
+        Self {
+            name: name.to_owned(),
+            uuid: None,
+            memory_mib,
+            max_memory_mib: memory_mib,
+            vcpus,
+            max_vcpus: vcpus,
+            disks: Vec::new(),
+            boot: "cd".to_owned(),
+            serial: [Serial::Console, Serial::None, Serial::None, Serial::None],
+            on_poweroff: Action::Destroy,
+            on_reboot: Action::Restart,
+            on_crash: Action::Destroy,
+            vga: Vga::Standard,
+            video_memory_mib: DEFAULT_VIDEO_MEMORY_MIB,
+            bios: Bios::SeaBios,
+            hpet: true,
+            local_time: false,
+            rtc_offset_s: 0,
+            xen_platform_pci: true,
+            vifs: Vec::new(),
+            vnc: None,
+            cpu_weight: 256,
+            cpu_cap_percent: 0,
+        }
+    }
+
+    /// Reads the xl.cfg file `text`, called `file`; returns the guest and the warnings.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(file: &str, text: &str) -> Result<(Self, Vec<Diagnostic>), Diagnostic> {
+        let settings = xl_cfg::parse(file, text)?;
+        let mut reader = Reader { file, config: Self::new("", 0, 1), max_vcpus: None, warnings: Vec::new() };
+        for setting in &settings {
+            reader.apply(setting)?;
+            reader.warn_without_effect(setting);
+        }
+        reader.finish(&settings)
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    config: GuestConfig,
+    max_vcpus: Option<u32>,
+    warnings: Vec<Diagnostic>,
+}
+
+type Result<T, E = Diagnostic> = core::result::Result<T, E>;
+
+impl Reader<'_> {
+    fn apply(&mut self, setting: &Setting) -> Result<()> {
+        match setting.key.as_str() {
+            "name" => self.config.name = self.name(setting)?,
+            "uuid" => self.config.uuid = Some(self.uuid(setting)?),
+            "memory" => self.config.memory_mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64,
+            "maxmem" => self.config.max_memory_mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64,
+            "vcpus" => self.config.vcpus = self.number(setting, 1, MAX_VCPUS.into())? as u32,
+            "maxvcpus" => self.max_vcpus = Some(self.number(setting, 1, MAX_VCPUS.into())? as u32),
+            "cpu_weight" => self.config.cpu_weight = self.number(setting, 1, 65_535)? as u32,
+            "cap" => {
+                self.config.cpu_cap_percent = self.number(setting, 0, 100 * i64::from(MAX_VCPUS))? as u32
+            }
+            "disk" => self.config.disks = self.disks(setting)?,
+            "boot" => self.config.boot = self.boot(setting)?,
+            "serial" => self.config.serial = self.serial(setting)?,
+            "on_poweroff" => self.config.on_poweroff = self.action(setting)?,
+            "on_reboot" => self.config.on_reboot = self.action(setting)?,
+            "on_crash" => self.config.on_crash = self.action(setting)?,
+            "vga" => self.config.vga = self.vga(setting)?,
+            "videoram" => {
+                self.config.video_memory_mib = self.number(setting, 1, MAX_VIDEO_MEMORY_MIB.into())? as u32;
+            }
+            "bios" => self.config.bios = self.bios(setting)?,
+            "hpet" => self.config.hpet = self.flag(setting)?,
+            "localtime" => self.config.local_time = self.flag(setting)?,
+            "rtc_timeoffset" => self.config.rtc_offset_s = self.number(setting, -(1 << 40), 1 << 40)?,
+            "xen_platform_pci" => self.config.xen_platform_pci = self.flag(setting)?,
+            "vif" => self.config.vifs = self.vifs(setting)?,
+            "vnc" | "vnclisten" | "vncdisplay" | "vncpasswd" => {}
+            "type" | "builder" => self.kind(setting)?,
+            "stdvga" => _ = self.flag(setting)?,
+            "acpi" | "apic" | "pae" | "nx" => self.always_on(setting)?,
+            "sdl" | "opengl" | "spice" | "nestedhvm" | "usb" | "viridian" | "vncunused" | "nographic" => {
+                if !is_off(setting) {
+                    self.warn(setting, "is not supported and ignored");
+                }
+            }
+            _ => self.warn(setting, "is not supported and ignored"),
+        }
+        Ok(())
+    }
+
+    /// Names what is read, checked and kept for what is to come, but does nothing yet.
+    fn warn_without_effect(&mut self, setting: &Setting) {
+        let effective = match setting.key.as_str() {
+            "vif" => self.config.vifs.is_empty(),
+            "vnc" | "xen_platform_pci" => is_off(setting),
+            "bios" => self.config.bios == Bios::SeaBios,
+            "maxmem" | "maxvcpus" | "cpu_weight" | "cap" => false,
+            _ => true,
+        };
+        if !effective {
+            self.warn(setting, "has no effect yet");
+        }
+    }
+
+    fn finish(mut self, settings: &[Setting]) -> Result<(GuestConfig, Vec<Diagnostic>)> {
+        let file_error = |message: &str| Diagnostic {
+            file: self.file.to_owned(),
+            line: 0,
+            key: String::new(),
+            message: message.to_owned(),
+        };
+        if self.config.name.is_empty() {
+            return Err(file_error("no name is given: add name=\"...\""));
+        }
+        // As xl: either one of the two gives the other.
+        let (memory, max) = (self.config.memory_mib, self.config.max_memory_mib);
+        match (memory, max) {
+            (0, 0) => return Err(file_error("no memory is given: add memory=MIB")),
+            (0, max) => self.config.memory_mib = max,
+            (memory, 0) => self.config.max_memory_mib = memory,
+            (memory, max) if max < memory => return Err(file_error("maxmem is less than memory")),
+            _ => {}
+        }
+        self.config.max_vcpus = self.max_vcpus.unwrap_or(self.config.vcpus);
+        if self.config.max_vcpus < self.config.vcpus {
+            return Err(file_error("maxvcpus is less than vcpus"));
+        }
+        self.vnc(settings)?;
+        self.check_drives(settings)?;
+        Ok((self.config, self.warnings))
+    }
+
+    fn error(&self, setting: &Setting, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            file: self.file.to_owned(),
+            line: setting.line,
+            key: setting.key.clone(),
+            message: message.into(),
+        }
+    }
+
+    fn warn(&mut self, setting: &Setting, message: impl Into<String>) {
+        let warning = self.error(setting, message);
+        self.warnings.push(warning);
+    }
+
+    fn text<'s>(&self, setting: &'s Setting) -> Result<&'s str> {
+        match &setting.value {
+            Value::Text(text) => Ok(text),
+            Value::Number(_) => Err(self.error(setting, "must be a string in quotes, not a number")),
+            Value::List(_) => Err(self.error(setting, "must be a string in quotes, not a list")),
+        }
+    }
+
+    /// A number, which may also be written in quotes.
+    fn number(&self, setting: &Setting, min: i64, max: i64) -> Result<i64> {
+        let number = match &setting.value {
+            Value::Number(number) => Some(*number),
+            Value::Text(text) => xl_cfg::parse_number(text.trim()),
+            Value::List(_) => None,
+        };
+        let number = number.ok_or_else(|| self.error(setting, "must be a number"))?;
+        if (min..=max).contains(&number) {
+            return Ok(number);
+        }
+        Err(self.error(setting, format!("must be from {min} to {max}, not {number}")))
+    }
+
+    fn flag(&self, setting: &Setting) -> Result<bool> {
+        self.number(setting, 0, 1)
+            .map(|number| number == 1)
+            .map_err(|_| self.error(setting, "must be 0 or 1"))
+    }
+
+    /// The strings of a list, each with its line; a single string stands for a list of it.
+    fn strings(&self, setting: &Setting) -> Result<Vec<(u32, String)>> {
+        let of_element = |element: &Element| match &element.value {
+            Value::Text(text) => Ok((element.line, text.clone())),
+            _ => {
+                let error = self.error(setting, "must be a list of strings in quotes");
+                Err(Diagnostic { line: element.line, ..error })
+            }
+        };
+        match &setting.value {
+            Value::List(list) => list.iter().map(of_element).collect(),
+            Value::Text(text) => Ok(Vec::from([(setting.line, text.clone())])),
+            Value::Number(_) => Err(self.error(setting, "must be a list of strings in quotes")),
+        }
+    }
+
+    fn name(&self, setting: &Setting) -> Result<String> {
+        let name = self.text(setting)?;
+        if name.is_empty() || name.contains(|c: char| c.is_control() || c == '/') {
+            return Err(self.error(setting, "must not be empty, nor contain \"/\" or control characters"));
+        }
+        Ok(name.to_owned())
+    }
+
+    fn uuid(&self, setting: &Setting) -> Result<[u8; 16]> {
+        let text = self.text(setting)?;
+        parse_uuid(text).ok_or_else(|| self.error(setting, format!("\"{text}\" is not a UUID")))
+    }
+
+    fn boot(&mut self, setting: &Setting) -> Result<String> {
+        let letters = self.text(setting)?;
+        if let Some(wrong) = letters.chars().find(|letter| !"acdn".contains(*letter)) {
+            return Err(self.error(setting, format!("\"{wrong}\" is none of a, c, d, n")));
+        }
+        Ok(letters.to_owned())
+    }
+
+    fn action(&mut self, setting: &Setting) -> Result<Action> {
+        let name = self.text(setting)?;
+        let action = match name.strip_prefix("coredump-").unwrap_or(name) {
+            "destroy" => Action::Destroy,
+            "restart" => Action::Restart,
+            "preserve" if name == "preserve" => Action::Preserve,
+            "rename-restart" if name == "rename-restart" => Action::RenameRestart,
+            _ => {
+                let message = format!(
+                    "\"{name}\" is none of destroy, restart, preserve, rename-restart, coredump-destroy, \
+                     coredump-restart"
+                );
+                return Err(self.error(setting, message));
+            }
+        };
+        if name.starts_with("coredump-") {
+            self.warn(setting, "no core is dumped: a guest's state is written to the log when it crashes");
+        }
+        Ok(action)
+    }
+
+    fn serial(&mut self, setting: &Setting) -> Result<[Serial; 4]> {
+        let mut ports = [Serial::None; 4];
+        let names = self.strings(setting)?;
+        if names.len() > ports.len() {
+            return Err(self.error(setting, "there are at most four serial ports"));
+        }
+        for (port, (line, name)) in ports.iter_mut().zip(&names) {
+            *port = match name.as_str() {
+                "none" => Serial::None,
+                "null" => Serial::Null,
+                "pty" | "stdio" | "vc" => Serial::Console,
+                _ => {
+                    let warning =
+                        self.error(setting, format!("\"{name}\" is not supported, \"pty\" is used"));
+                    self.warnings.push(Diagnostic { line: *line, ..warning });
+                    Serial::Console
+                }
+            };
+        }
+        Ok(ports)
+    }
+
+    fn vga(&mut self, setting: &Setting) -> Result<Vga> {
+        match self.text(setting)? {
+            "none" => Ok(Vga::None),
+            "stdvga" => Ok(Vga::Standard),
+            card @ ("cirrus" | "qxl") => {
+                self.warn(setting, format!("{card} is not supported, stdvga is used"));
+                Ok(Vga::Standard)
+            }
+            card => Err(self.error(setting, format!("\"{card}\" is none of none, stdvga, cirrus, qxl"))),
+        }
+    }
+
+    fn bios(&mut self, setting: &Setting) -> Result<Bios> {
+        match self.text(setting)? {
+            "seabios" => Ok(Bios::SeaBios),
+            "ovmf" => Ok(Bios::Ovmf),
+            "rombios" => {
+                self.warn(setting, "rombios is not supported, seabios is used");
+                Ok(Bios::SeaBios)
+            }
+            bios => Err(self.error(setting, format!("\"{bios}\" is none of seabios, ovmf, rombios"))),
+        }
+    }
+
+    fn kind(&self, setting: &Setting) -> Result<()> {
+        match self.text(setting)? {
+            "hvm" => Ok(()),
+            kind => Err(self.error(setting, format!("only guests of type \"hvm\" can run, not \"{kind}\""))),
+        }
+    }
+
+    /// A part of the PC that cannot be left out.
+    fn always_on(&mut self, setting: &Setting) -> Result<()> {
+        if !self.flag(setting)? {
+            self.warn(setting, "cannot be turned off and stays on");
+        }
+        Ok(())
+    }
+
+    fn disks(&mut self, setting: &Setting) -> Result<Vec<Disk>> {
+        let mut disks = Vec::new();
+        for (line, text) in self.strings(setting)? {
+            let at_line = |diagnostic: Diagnostic| Diagnostic { line, ..diagnostic };
+            let (disk, warnings) = disk::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
+            disks.extend(disk);
+            for warning in warnings {
+                let warning = at_line(self.error(setting, warning));
+                self.warnings.push(warning);
+            }
+        }
+        Ok(disks)
+    }
+
+    fn check_drives(&self, settings: &[Setting]) -> Result<()> {
+        let Some(setting) = settings.iter().find(|setting| setting.key == "disk") else { return Ok(()) };
+        let mut taken = [false; 4];
+        for disk in &self.config.disks {
+            // Those beyond the fourth were left out.
+            let Some(drive) = taken.get_mut(usize::from(disk.device.index)) else { continue };
+            if core::mem::replace(drive, true) {
+                let letter = char::from(b'a' + disk.device.index as u8);
+                return Err(self.error(setting, format!("two disks are the drive hd{letter}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn vifs(&mut self, setting: &Setting) -> Result<Vec<Vif>> {
+        let mut vifs = Vec::new();
+        for (line, text) in self.strings(setting)? {
+            let at_line = |diagnostic: Diagnostic| Diagnostic { line, ..diagnostic };
+            let (vif, ignored) = vif::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
+            vifs.push(vif);
+            for key in ignored {
+                let warning = at_line(self.error(setting, format!("\"{key}\" is not supported and ignored")));
+                self.warnings.push(warning);
+            }
+        }
+        Ok(vifs)
+    }
+
+    fn vnc(&mut self, settings: &[Setting]) -> Result<()> {
+        let mut vnc = Vnc::default();
+        let mut wanted = false;
+        for setting in settings {
+            match setting.key.as_str() {
+                "vnc" => wanted = self.flag(setting)?,
+                "vnclisten" => vnc.listen = Some(self.text(setting)?.to_owned()),
+                "vncdisplay" => vnc.display = Some(self.number(setting, 0, 59_635)? as u32),
+                "vncpasswd" => vnc.password = Some(self.text(setting)?.to_owned()),
+                _ => {}
+            }
+        }
+        self.config.vnc = wanted.then_some(vnc);
+        Ok(())
+    }
+}
+
+/// True for a flag that is turned off.
+fn is_off(setting: &Setting) -> bool {
+    match &setting.value {
+        Value::Number(number) => *number == 0,
+        Value::Text(text) => text == "0",
+        Value::List(_) => false,
+    }
+}
+
+/// Thirty-two hexadecimal digits; dashes between bytes do not count.
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| *c != '-')
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
+    if digits.len() == 32 { bytes.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

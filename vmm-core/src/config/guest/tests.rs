@@ -1,0 +1,196 @@
+use super::*;
+use crate::config::DiskKind;
+use alloc::string::ToString;
+use proptest::prelude::*;
+
+fn parse(text: &str) -> (GuestConfig, Vec<String>) {
+    let (config, warnings) = GuestConfig::parse("g.cfg", text).unwrap();
+    (config, warnings.iter().map(ToString::to_string).collect())
+}
+
+/// The error of a file that is right but for `text`, at line 2.
+fn error(text: &str) -> String {
+    let text = alloc::format!("name='g'; memory=64\n{text}");
+    GuestConfig::parse("g.cfg", &text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_existing_file_is_read_unchanged() {
+    // A file as Xen's own examples and installers' guides write it.
+    let (config, warnings) = parse(
+        r#"
+# HVM guest
+type = "hvm"
+name = "debian"
+uuid = "11223344-5566-7788-99aa-bbccddeeff00"
+memory = 1024
+maxmem = 2048
+vcpus = 2
+vif = [ 'mac=00:16:3e:01:02:03,bridge=xenbr0', '' ]
+disk = [
+    '/images/debian.img,raw,xvda,rw',
+    'file:/isos/debian.iso,hdc:cdrom,r',
+]
+boot = "dc"
+serial = 'pty'
+vga = "stdvga"
+videoram = 32
+vnc = 1
+vnclisten = '0.0.0.0'
+vncdisplay = 3
+sdl = 0
+usbdevice = 'tablet'
+on_poweroff = 'destroy'
+on_reboot = "restart"
+on_crash = 'preserve'
+acpi=1; apic=1; pae="1"
+"#,
+    );
+    assert_eq!((config.name.as_str(), config.memory_mib, config.max_memory_mib), ("debian", 1024, 2048));
+    assert_eq!((config.vcpus, config.max_vcpus, config.boot.as_str()), (2, 2, "dc"));
+    assert_eq!(config.uuid.unwrap()[..4], [0x11, 0x22, 0x33, 0x44]);
+    assert_eq!(config.serial, [Serial::Console, Serial::None, Serial::None, Serial::None]);
+    assert_eq!((config.vga, config.video_memory_mib), (Vga::Standard, 32));
+    assert_eq!(config.on_crash, Action::Preserve);
+    assert_eq!(config.vifs.len(), 2);
+    assert_eq!(config.vnc.unwrap().display, Some(3));
+    let [disk, cd] = &config.disks[..] else { panic!("{:?}", config.disks) };
+    assert_eq!((disk.kind, disk.read_only, disk.device.index), (DiskKind::HardDisk, false, 0));
+    assert_eq!((cd.kind, cd.read_only, cd.device.index), (DiskKind::CdRom, true, 2));
+    assert_eq!(cd.target, "/isos/debian.iso");
+    assert_eq!(
+        warnings,
+        [
+            "g.cfg:7: maxmem: has no effect yet",
+            "g.cfg:9: vif: has no effect yet",
+            "g.cfg:18: vnc: has no effect yet",
+            "g.cfg:22: usbdevice: is not supported and ignored",
+        ]
+    );
+}
+
+#[test]
+fn defaults_are_those_of_xl() {
+    let (config, warnings) = parse("name='g'\nmemory='256'");
+    assert_eq!(config, GuestConfig::new("g", 256, 1));
+    assert_eq!(warnings, [""; 0]);
+    let (config, warnings) = parse("name='g'\nmaxmem=512\nbios='ovmf'");
+    assert_eq!(warnings, ["g.cfg:2: maxmem: has no effect yet", "g.cfg:3: bios: has no effect yet"]);
+    assert_eq!((config.memory_mib, config.max_memory_mib), (512, 512));
+}
+
+#[test]
+fn serial_ports_are_listed() {
+    let (config, warnings) = parse("name='g'; memory=1\nserial=['none',\n'tcp::4444', 'null']");
+    assert_eq!(config.serial, [Serial::None, Serial::Console, Serial::Null, Serial::None]);
+    assert_eq!(warnings, ["g.cfg:3: serial: \"tcp::4444\" is not supported, \"pty\" is used"]);
+}
+
+#[test]
+fn actions_have_their_names() {
+    let (config, warnings) = parse(
+        "name='g'; memory=1; on_poweroff='rename-restart'; on_reboot='coredump-destroy'; on_crash='coredump-restart'",
+    );
+    let actions = [config.on_poweroff, config.on_reboot, config.on_crash];
+    assert_eq!(actions, [Action::RenameRestart, Action::Destroy, Action::Restart]);
+    assert_eq!(warnings.len(), 2);
+}
+
+#[test]
+fn what_is_unsupported_is_named() {
+    let (_, warnings) =
+        parse("name='g'; memory=1\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0");
+    assert_eq!(
+        warnings,
+        [
+            "g.cfg:2: kernel: is not supported and ignored",
+            "g.cfg:3: viridian: is not supported and ignored",
+            "g.cfg:4: acpi: cannot be turned off and stays on",
+            "g.cfg:5: vga: cirrus is not supported, stdvga is used",
+        ]
+    );
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    for (text, expected) in [
+        ("vcpus='many'", "g.cfg:2: vcpus: must be a number"),
+        ("vcpus=0", "g.cfg:2: vcpus: must be from 1 to 64, not 0"),
+        ("maxvcpus=2; vcpus=4", "g.cfg: maxvcpus is less than vcpus"),
+        ("maxmem=32", "g.cfg: maxmem is less than memory"),
+        ("memory=-1", "g.cfg:2: memory: must be from 1 to 16777216, not -1"),
+        ("name=7", "g.cfg:2: name: must be a string in quotes, not a number"),
+        ("name='a/b'", "g.cfg:2: name: must not be empty, nor contain \"/\" or control characters"),
+        ("type='pv'", "g.cfg:2: type: only guests of type \"hvm\" can run, not \"pv\""),
+        ("boot='x'", "g.cfg:2: boot: \"x\" is none of a, c, d, n"),
+        ("hpet=2", "g.cfg:2: hpet: must be 0 or 1"),
+        ("uuid='12'", "g.cfg:2: uuid: \"12\" is not a UUID"),
+        ("disk=[\n'x,raw,hdq7']", "g.cfg:3: disk: \"hdq7\" is not a vdev (such as hda)"),
+        ("disk=[\n3]", "g.cfg:3: disk: must be a list of strings in quotes"),
+        ("disk=['x,,hda',\n'y,,xvda']", "g.cfg:2: disk: two disks are the drive hda"),
+        ("vif=['mac=1']", "g.cfg:2: vif: \"1\" is not a MAC address"),
+        ("vga='voodoo'", "g.cfg:2: vga: \"voodoo\" is none of none, stdvga, cirrus, qxl"),
+        (
+            "serial=['none','none','none','none','none']",
+            "g.cfg:2: serial: there are at most four serial ports",
+        ),
+        ("vnc=1\nvncdisplay='x'", "g.cfg:3: vncdisplay: must be a number"),
+    ] {
+        assert_eq!(error(text), expected);
+    }
+    assert_eq!(
+        GuestConfig::parse("g.cfg", "memory=1").unwrap_err().to_string(),
+        "g.cfg: no name is given: add name=\"...\""
+    );
+    assert_eq!(
+        GuestConfig::parse("g.cfg", "name='g'").unwrap_err().to_string(),
+        "g.cfg: no memory is given: add memory=MIB"
+    );
+}
+
+const KEYS: &[&str] = &[
+    "name",
+    "uuid",
+    "memory",
+    "maxmem",
+    "vcpus",
+    "maxvcpus",
+    "disk",
+    "boot",
+    "serial",
+    "on_crash",
+    "vga",
+    "videoram",
+    "vif",
+    "vnc",
+    "vncdisplay",
+    "bios",
+    "hpet",
+    "type",
+    "cap",
+    "rtc_timeoffset",
+    "usb",
+    "other",
+];
+
+proptest! {
+    /// Whatever the values, parsing ends in a sane guest or in an error that names its line.
+    #[test]
+    fn random_values_give_a_sane_guest_or_an_error(
+        settings in prop::collection::vec(
+            (prop::sample::select(KEYS), "'[a-z0-9,=:/ -]{0,20}'|-?[0-9]{1,12}|\\['[a-z,=:]{0,12}'(, 'x,raw,hd[a-f],ro')?\\]"),
+            0..10,
+        ),
+    ) {
+        let lines: Vec<String> = settings.iter().map(|(key, value)| alloc::format!("{key}={value}")).collect();
+        match GuestConfig::parse("g.cfg", &lines.join("\n")) {
+            Ok((config, _)) => {
+                prop_assert!(!config.name.is_empty());
+                prop_assert!(config.memory_mib >= 1 && config.memory_mib <= config.max_memory_mib);
+                prop_assert!((1..=MAX_VCPUS).contains(&config.vcpus));
+                prop_assert!(config.disks.iter().all(|disk| disk.device.ide_position().is_some()));
+            }
+            Err(error) => prop_assert!(error.line as usize <= lines.len() && !error.message.is_empty()),
+        }
+    }
+}
