@@ -3,6 +3,7 @@
 pub mod command_line;
 mod disk;
 pub mod guest;
+mod machine;
 mod vif;
 pub mod xl_cfg;
 

@@ -1,0 +1,57 @@
+//! What the firmware is told about a configured guest.
+
+use alloc::vec::Vec;
+
+use firmware::MachineDescription;
+use firmware::boot_order::{self, BootDevice, Bootable};
+
+use super::guest::Serial;
+use super::{DiskKind, GuestConfig};
+
+impl GuestConfig {
+    /// The machine that the firmware finds. `uuid` stands in where the configuration names none; `apic_ids` are the
+    /// vCPUs' in their order.
+    pub fn machine_description(&self, uuid: [u8; 16], apic_ids: Vec<u32>) -> MachineDescription {
+        MachineDescription {
+            ram_bytes: self.memory_mib << 20,
+            apic_ids,
+            com_ports: self.serial.map(|serial| serial != Serial::None),
+            hpet: self.hpet,
+            uuid: self.uuid.unwrap_or(uuid),
+            boot_order: self.boot_devices(),
+            boot_menu: false,
+            boot_fail_wait_ms: None,
+            vga_bios: None,
+        }
+    }
+
+    /// The drives in the order of `boot=`.
+    fn boot_devices(&self) -> Vec<BootDevice> {
+        let drives = self.disks.iter().filter_map(|disk| {
+            let (channel, unit) = disk.device.ide_position()?;
+            let letter = match disk.kind {
+                DiskKind::HardDisk => 'c',
+                DiskKind::CdRom => 'd',
+            };
+            Some(Bootable { letter, device: BootDevice::Ide { channel, unit } })
+        });
+        boot_order::order(&self.boot, &drives.collect::<Vec<_>>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_firmware_is_told_what_the_file_says() {
+        let text = "name='g'; memory=64; boot='dc'; hpet=0\nserial=['none','pty']\n\
+                    disk=['x,,xvdb', 'y,,hdc,cdrom', 'z,,hda']";
+        let (config, _) = GuestConfig::parse("g.cfg", text).unwrap();
+        let machine = config.machine_description([9; 16], Vec::from([0]));
+        assert_eq!((machine.ram_bytes, machine.uuid, machine.hpet), (64 << 20, [9; 16], false));
+        assert_eq!(machine.com_ports, [false, true, false, false]);
+        let ide = |channel, unit| BootDevice::Ide { channel, unit };
+        assert_eq!(machine.boot_order, [ide(1, 0), ide(0, 1), ide(0, 0)]);
+    }
+}
