@@ -4,7 +4,6 @@
 //! transmitter stays busy. What is received comes through [`Uart::receive`]. The far end holds CTS, DSR and DCD
 //! asserted.
 
-mod fifo;
 pub mod spec;
 
 #[cfg(test)]
@@ -13,12 +12,12 @@ mod tests;
 use crate::bus::{Access, PioDevice, Region, Reset};
 use crate::console::ByteSink;
 use crate::irq::IrqLine;
+use crate::ring::Ring;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
-use fifo::Fifo;
 use spec::{BASE_BAUD, FIFO_DEPTH, Fcr, Ier, Lcr, Lsr, Mcr, Msr, iir, offset};
 
 /// How long to wait before a sink that had no room is tried again.
@@ -40,12 +39,12 @@ struct State {
     msr: Msr,
     scratch: u8,
     divisor: u16,
-    receiver: Fifo<Received>,
+    receiver: Ring<Received, FIFO_DEPTH>,
     /// What the receiver gives when it is read while empty: the last character.
     last_received: u8,
     /// Error bits that the line status register shows, until it is read.
     line_errors: u8,
-    transmitter: Fifo<u8>,
+    transmitter: Ring<u8, FIFO_DEPTH>,
     /// The transmitter became empty, and nobody was told yet.
     empty_pending: bool,
     /// Four character times passed with data below the trigger level.
@@ -64,10 +63,10 @@ impl State {
             msr: Msr::new().with_cts(true).with_dsr(true).with_dcd(true),
             scratch: 0,
             divisor: 12,
-            receiver: Fifo::default(),
+            receiver: Ring::default(),
             last_received: 0,
             line_errors: 0,
-            transmitter: Fifo::default(),
+            transmitter: Ring::default(),
             empty_pending: false,
             timeout_pending: false,
             timeout_at: None,
@@ -169,12 +168,12 @@ impl State {
     fn write_fcr(&mut self, fcr: Fcr) {
         let toggled = fcr.enabled() != self.fcr.enabled();
         if toggled || fcr.enabled() && fcr.clear_receiver() {
-            self.receiver = Fifo::default();
+            self.receiver.clear();
             self.timeout_pending = false;
             self.timeout_at = None;
         }
         if (toggled || fcr.enabled() && fcr.clear_transmitter()) && !self.transmitter.is_empty() {
-            self.transmitter = Fifo::default();
+            self.transmitter.clear();
             self.retry_at = None;
             self.empty_pending = true;
         }

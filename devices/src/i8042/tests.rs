@@ -1,0 +1,347 @@
+use super::*;
+use crate::irq::LineProbe;
+use crate::system_control::SystemProbe;
+use crate::time::{Deadlines, TestClock};
+use proptest::prelude::*;
+
+struct Bench {
+    i8042: I8042,
+    irq1: Arc<LineProbe>,
+    irq12: Arc<LineProbe>,
+    system: Arc<SystemProbe>,
+    clock: Arc<TestClock>,
+    deadlines: Arc<Deadlines>,
+}
+
+const OUTPUT_FULL: u8 = 0x01;
+const AUXILIARY: u8 = 0x20;
+
+impl Bench {
+    fn new() -> Self {
+        let (irq1, line1) = LineProbe::wired();
+        let (irq12, line12) = LineProbe::wired();
+        let system = Arc::new(SystemProbe::default());
+        let clock = TestClock::new();
+        let deadlines = Deadlines::new(1);
+        let i8042 = I8042::new(line1, line12, system.clone(), clock.clone(), deadlines.alarm(0));
+        Self { i8042, irq1, irq12, system, clock, deadlines }
+    }
+
+    /// As a BIOS leaves it: interrupts on, translation on, mouse off.
+    fn after_bios() -> Self {
+        let bench = Self::new();
+        bench.command(0x60);
+        bench.data(0x65);
+        bench
+    }
+
+    /// With a mouse that streams as the given identity.
+    fn with_mouse(knock: &[u8]) -> Self {
+        let bench = Self::after_bios();
+        bench.command(0x60);
+        bench.data(0x47);
+        for rate in knock {
+            bench.mouse(0xf3);
+            bench.mouse(*rate);
+        }
+        bench.mouse(0xf4);
+        bench.drain();
+        bench
+    }
+
+    fn status(&self) -> u8 {
+        self.i8042.pio_read(Access { region: COMMAND, offset: 0, size_bytes: 1 }).unwrap() as u8
+    }
+
+    fn read(&self) -> u8 {
+        self.i8042.pio_read(Access { region: DATA, offset: 0, size_bytes: 1 }).unwrap() as u8
+    }
+
+    fn command(&self, value: u8) {
+        self.i8042.pio_write(Access { region: COMMAND, offset: 0, size_bytes: 1 }, value.into());
+    }
+
+    fn data(&self, value: u8) {
+        self.i8042.pio_write(Access { region: DATA, offset: 0, size_bytes: 1 }, value.into());
+    }
+
+    fn mouse(&self, value: u8) {
+        self.command(0xd4);
+        self.data(value);
+    }
+
+    fn pass_ns(&self, ns: u64) {
+        self.clock.advance_ns(ns);
+        while self.deadlines.take_expired(self.clock.now()).is_some() {
+            self.i8042.expired(self.clock.now());
+        }
+    }
+
+    /// Reads all there is, letting time pass.
+    fn drain(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.status() & OUTPUT_FULL != 0 {
+            bytes.push(self.read());
+            self.pass_ns(SCAN_CODE_GAP_NS);
+        }
+        bytes
+    }
+}
+
+#[test]
+fn seabios_initialises_the_keyboard() {
+    let bench = Bench::new();
+    assert_eq!(bench.status() & 3, 0);
+    bench.command(0xaa);
+    assert_eq!(bench.drain(), [0x55]);
+    bench.command(0xab);
+    assert_eq!(bench.drain(), [0x00]);
+    // Both ports off while the keyboard is set up; a byte to the keyboard switches its port on.
+    bench.command(0x60);
+    bench.data(0x30);
+    bench.data(0xff);
+    assert_eq!(bench.drain(), [0xfa, 0xaa]);
+    bench.data(0xf5);
+    assert_eq!(bench.drain(), [0xfa]);
+    bench.data(0xf0);
+    assert_eq!(bench.drain(), [0xfa]);
+    bench.data(0x02);
+    assert_eq!(bench.drain(), [0xfa]);
+    bench.command(0x60);
+    bench.data(0x61);
+    bench.command(0x20);
+    assert_eq!(bench.drain(), [0x61]);
+    bench.data(0xf4);
+    assert_eq!(bench.drain(), [0xfa]);
+    bench.irq1.take_edges();
+    assert!(bench.i8042.key(Key::ENTER, true));
+    assert!(bench.i8042.key(Key::ENTER, false));
+    assert!(bench.irq1.is_high());
+    assert_eq!(bench.drain(), [0x1c, 0x9c]);
+    assert_eq!(bench.irq1.take_edges(), 2);
+}
+
+#[test]
+fn linux_finds_the_auxiliary_port_and_no_multiplexer() {
+    let bench = Bench::after_bios();
+    for loop_byte in [0x5a, 0xf0, 0x56, 0xa4, 0xa5] {
+        bench.command(0xd3);
+        bench.data(loop_byte);
+        assert_eq!(bench.status() & (OUTPUT_FULL | AUXILIARY), OUTPUT_FULL | AUXILIARY);
+        assert_eq!(bench.read(), loop_byte);
+    }
+    bench.command(0xa9);
+    assert_eq!(bench.drain(), [0]);
+    bench.command(0xa7);
+    bench.command(0x20);
+    assert_eq!(bench.read() & 0x20, 0x20);
+    bench.command(0xa8);
+    bench.command(0x20);
+    assert_eq!(bench.read() & 0x20, 0);
+    // The interrupt test: a byte through the loop raises IRQ 12.
+    bench.command(0x60);
+    bench.data(0x46);
+    bench.irq12.take_edges();
+    bench.command(0xd3);
+    bench.data(0xa5);
+    assert_eq!(bench.irq12.take_edges(), 1);
+    assert_eq!(bench.read(), 0xa5);
+    assert!(!bench.irq12.is_high());
+}
+
+#[test]
+fn linux_atkbd_probes() {
+    let bench = Bench::after_bios();
+    bench.data(0xf2);
+    assert_eq!(bench.drain(), [0xfa, 0xab, 0x41], "83h is translated");
+    bench.data(0xed);
+    bench.data(0x02);
+    assert_eq!(bench.drain(), [0xfa, 0xfa]);
+    assert_eq!(bench.i8042.leds(), 2);
+    bench.data(0xf3);
+    bench.data(0x00);
+    assert_eq!(bench.drain(), [0xfa, 0xfa]);
+    bench.data(0xf0);
+    bench.data(0x00);
+    assert_eq!(bench.drain(), [0xfa, 0xfa, 0x41], "set 2, translated");
+    bench.data(0xee);
+    assert_eq!(bench.drain(), [0xee]);
+    bench.data(0xfe);
+    assert_eq!(bench.drain(), [0xee]);
+    bench.data(0xf5);
+    assert_eq!(bench.drain(), [0xfa]);
+    assert!(bench.i8042.key(Key::SPACE, true));
+    assert_eq!(bench.drain(), [], "scanning is off");
+}
+
+#[test]
+fn untranslated_keys_are_set_2() {
+    let bench = Bench::after_bios();
+    bench.command(0x60);
+    bench.data(0x01);
+    bench.i8042.key(Key::UP, true);
+    bench.i8042.key(Key::UP, false);
+    bench.i8042.key(Key::PAUSE, true);
+    assert_eq!(bench.drain(), [0xe0, 0x75, 0xe0, 0xf0, 0x75, 0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]);
+}
+
+#[test]
+fn a_chained_handler_reads_the_same_scan_code_twice() {
+    let bench = Bench::after_bios();
+    bench.i8042.key(Key::plain(0x1e), true);
+    bench.i8042.key(Key::plain(0x1e), false);
+    assert_eq!(bench.read(), 0x1e);
+    assert_eq!(bench.read(), 0x1e);
+    assert!(!bench.irq1.is_high());
+    bench.pass_ns(SCAN_CODE_GAP_NS);
+    assert!(bench.irq1.is_high());
+    assert_eq!(bench.read(), 0x9e);
+    bench.pass_ns(SCAN_CODE_GAP_NS);
+    assert!(!bench.irq1.is_high());
+    assert_eq!(bench.deadlines.earliest(), None);
+}
+
+#[test]
+fn a_disabled_keyboard_port_holds_scan_codes_back() {
+    let bench = Bench::after_bios();
+    bench.command(0xad);
+    bench.i8042.key(Key::SPACE, true);
+    assert_eq!(bench.status() & OUTPUT_FULL, 0);
+    bench.command(0xae);
+    assert_eq!(bench.drain(), [0x39]);
+}
+
+#[test]
+fn a_full_keyboard_refuses_whole_keys() {
+    let bench = Bench::after_bios();
+    let mut taken = 0;
+    while bench.i8042.key(Key::SPACE, taken % 2 == 0) {
+        taken += 1;
+        assert!(taken < 1000);
+    }
+    let bytes = bench.drain();
+    assert_eq!(bytes.len(), taken);
+    assert!(bytes.chunks(2).all(|pair| pair[0] == 0x39 && pair.get(1).is_none_or(|byte| *byte == 0xb9)));
+}
+
+#[test]
+fn a20_and_reset() {
+    let bench = Bench::after_bios();
+    bench.command(0xd1);
+    bench.data(0xdf);
+    assert!(bench.system.a20());
+    bench.command(0xd0);
+    assert_eq!(bench.read() & 3, 3);
+    bench.command(0xdd);
+    assert!(!bench.system.a20());
+    bench.command(0xdf);
+    assert!(bench.system.a20());
+    bench.command(0xff);
+    assert_eq!(bench.system.take_resets(), 0);
+    bench.command(0xfe);
+    assert_eq!(bench.system.take_resets(), 1);
+    bench.command(0xd1);
+    bench.data(0xde);
+    assert_eq!(bench.system.take_resets(), 1);
+}
+
+#[test]
+fn linux_psmouse_finds_an_explorer() {
+    let bench = Bench::after_bios();
+    let ask = |bytes: &[u8]| {
+        let mut replies = Vec::new();
+        for byte in bytes {
+            bench.mouse(*byte);
+            assert_eq!(bench.status() & AUXILIARY, AUXILIARY);
+            replies.extend(bench.drain());
+        }
+        replies
+    };
+    assert_eq!(ask(&[0xf2]), [0xfa, 0x00]);
+    assert_eq!(ask(&[0xf6]), [0xfa]);
+    // Not a Synaptics touchpad: four resolutions, status.
+    assert_eq!(ask(&[0xe8, 0, 0xe8, 0, 0xe8, 0, 0xe8, 0, 0xe9])[8..], [0xfa, 0x00, 0x00, 100]);
+    // Not a Logitech: three scalings.
+    assert_eq!(ask(&[0xe8, 0, 0xe6, 0xe6, 0xe6, 0xe9])[5..], [0xfa, 0x00, 0x00, 100]);
+    assert_eq!(ask(&[0xff]), [0xfa, 0xaa, 0x00]);
+    assert_eq!(ask(&[0xf3, 200, 0xf3, 100, 0xf3, 80, 0xf2])[6..], [0xfa, 3]);
+    assert_eq!(ask(&[0xf3, 200, 0xf3, 200, 0xf3, 80, 0xf2])[6..], [0xfa, 4]);
+    assert_eq!(ask(&[0xe8, 3, 0xf3, 100, 0xe6, 0xf4]), [0xfa; 6]);
+    assert_eq!(ask(&[0xe9]), [0xfa, 0x20, 3, 100]);
+    bench.i8042.mouse_move(5, -3, -1, Buttons::new().with_left(true).with_back(true));
+    assert_eq!(bench.drain(), [0x09, 5, 3, 0x1f]);
+    assert_eq!(ask(&[0xff]), [0xfa, 0xaa, 0x00], "reset makes it plain again");
+    assert_eq!(ask(&[0xf2]), [0xfa, 0x00]);
+}
+
+#[test]
+fn movement_beyond_a_packet_is_split_and_beyond_the_queue_added_up() {
+    let bench = Bench::with_mouse(&[]);
+    bench.i8042.mouse_move(300, 10, 0, Buttons::new());
+    assert_eq!(bench.drain(), [0x28, 255, 246, 0x08, 45, 0]);
+    for _ in 0..200 {
+        bench.i8042.mouse_move(1, 0, 0, Buttons::new());
+    }
+    let bytes = bench.drain();
+    assert!(bytes.len() <= 60, "{}", bytes.len());
+    assert_eq!(bytes.chunks(3).map(|packet| u32::from(packet[1])).sum::<u32>(), 200);
+}
+
+#[test]
+fn remote_and_wrap_modes() {
+    let bench = Bench::with_mouse(&[200, 100, 80]);
+    bench.mouse(0xf0);
+    assert_eq!(bench.drain(), [0xfa]);
+    bench.i8042.mouse_move(1, 0, 2, Buttons::new().with_right(true));
+    assert_eq!(bench.drain(), []);
+    bench.mouse(0xeb);
+    assert_eq!(bench.drain(), [0xfa, 0x0a, 1, 0, 2]);
+    bench.mouse(0xee);
+    bench.mouse(0xf2);
+    bench.mouse(0xec);
+    assert_eq!(bench.drain(), [0xfa, 0xf2, 0xfa]);
+}
+
+#[test]
+fn reset_forgets_everything() {
+    let bench = Bench::with_mouse(&[200, 100, 80]);
+    bench.i8042.key(Key::SPACE, true);
+    bench.i8042.reset();
+    assert!(!bench.irq1.is_high() && !bench.irq12.is_high());
+    assert_eq!(bench.status() & OUTPUT_FULL, 0);
+    bench.mouse(0xf2);
+    assert_eq!(bench.drain(), [0xfa, 0]);
+}
+
+proptest! {
+    #[test]
+    fn lines_follow_the_output_buffer(actions in prop::collection::vec((0u8..7, any::<u8>(), any::<i32>()), 1..400)) {
+        let bench = Bench::new();
+        for (kind, byte, amount) in actions {
+            match kind {
+                0 => bench.command(byte),
+                1 => bench.data(byte),
+                2 => { bench.read(); }
+                3 => { bench.i8042.key(Key { code: byte, extended: amount & 1 != 0 }, amount & 2 != 0); }
+                4 => bench.i8042.mouse_move(amount, !amount, i32::from(byte), Buttons::from_bits(byte)),
+                5 => bench.mouse(byte),
+                _ => bench.pass_ns(u64::from(byte) * 10_000),
+            }
+            let status = bench.status();
+            prop_assert!(!(bench.irq1.is_high() && bench.irq12.is_high()));
+            if bench.irq1.is_high() {
+                prop_assert_eq!(status & (OUTPUT_FULL | AUXILIARY), OUTPUT_FULL);
+            }
+            if bench.irq12.is_high() {
+                prop_assert_eq!(status & (OUTPUT_FULL | AUXILIARY), OUTPUT_FULL | AUXILIARY);
+            }
+        }
+        // However it was left, it can be set up again.
+        bench.drain();
+        bench.command(0x60);
+        bench.data(0x30);
+        bench.drain();
+        bench.command(0xaa);
+        prop_assert_eq!(bench.drain(), [0x55]);
+    }
+}
