@@ -400,7 +400,7 @@ fn read_dvd_structure(cd: &CdState, packet: &Packet<'_>) -> Outcome {
             let mut bytes = vec![0; 4 + 2048];
             bytes[4..8].copy_from_slice(&[0x01, 0x0f, 0x01, 0x00]);
             put_dword(&mut bytes, 8, 0x3_0000);
-            put_dword(&mut bytes, 12, 0x3_0000 + (sectors - 1));
+            put_dword(&mut bytes, 12, (sectors - 1).saturating_add(0x3_0000));
             bytes
         }
         // Copyright: none.
