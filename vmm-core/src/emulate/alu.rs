@@ -89,7 +89,7 @@ const fn with_result(flags: Rflags, width: Width, result: u64) -> Rflags {
     flags
         .with_zero(result == 0)
         .with_sign(width.is_negative(result))
-        .with_parity((result as u8).count_ones() % 2 == 0)
+        .with_parity((result as u8).count_ones().is_multiple_of(2))
 }
 
 /// `a op b`.

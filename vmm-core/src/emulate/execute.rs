@@ -4,7 +4,7 @@ use super::alu::{Binary, Bit, Shift, Width};
 use super::operand::Destination;
 use super::{EmulatedCpu, Execution, Flow, Step};
 use crate::paging::AccessKind;
-use iced_x86::{Mnemonic, OpKind};
+use iced_x86::Mnemonic;
 
 impl<C: EmulatedCpu> Execution<'_, C> {
     pub(super) fn execute(&mut self) -> Step<Flow> {
@@ -102,14 +102,10 @@ impl<C: EmulatedCpu> Execution<'_, C> {
 
     /// MOV between general registers, immediates, memory, and from segment registers.
     fn mov(&mut self) -> Step<()> {
-        if self.instruction.op_kind(0) == OpKind::Register {
-            let value = self.read_operand(1)?;
-            return self.set_register(self.instruction.op_register(0), value);
-        }
-        let place = self.memory_operand(AccessKind::Write)?;
+        // Found first: there is nothing to be read for a segment register, whose loading is not supported.
+        let destination = self.destination(0, AccessKind::Write)?;
         let value = self.read_operand(1)?;
-        self.write_place(place, value);
-        Ok(())
+        self.store(destination, value)
     }
 
     fn movzx(&mut self) -> Step<()> {
