@@ -155,6 +155,9 @@ impl PioDevice for Ide {
             }
             PRIMARY_COMMAND | SECONDARY_COMMAND if access.offset != spec::register::DATA => {
                 let mut channel = self.channel(access.region).lock();
+                if access.size_bytes == 1 {
+                    return Some(channel.read_register(access.offset).into());
+                }
                 let mut value = u32::MAX;
                 for (byte, offset) in (0u32..).zip(bytes_of(access, COMMAND_BLOCK_PORTS)) {
                     let register = u32::from(channel.read_register(offset));
