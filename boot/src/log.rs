@@ -1,14 +1,17 @@
 //! The log: every line goes to a ring with its time, and is drained to the console port when nobody waits.
 
 use crate::cpu::tsc;
-use crate::drivers::serial::{COM1, COM2};
+use crate::drivers::display::VgaText;
+use crate::drivers::serial::{self, COM1, COM2};
 use crate::entry::image;
 use crate::log_ring::LogRing;
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
+use vmm_core::config::command_line::{ComPort, ConsoleDevice};
 use vmm_core::platform::SerialPort;
 
 static RING: Mutex<LogRing> = Mutex::new(LogRing::new());
@@ -72,13 +75,14 @@ pub fn init() {
     log::set_max_level(LevelFilter::Info);
 }
 
-/// Names the ports that show the log.
-pub fn set_sinks(ports: &[SerialPort]) {
-    let bit = |port: &SerialPort| match port {
-        SerialPort::Com1 => SINK_COM1,
-        SerialPort::Com2 => SINK_COM2,
+/// Names the ports that show the log. The screen shows only the last words: it is the guests'.
+pub fn set_consoles(consoles: &[ConsoleDevice]) {
+    let bit = |console: &ConsoleDevice| match console {
+        ConsoleDevice::Serial(ComPort::Com1) => SINK_COM1,
+        ConsoleDevice::Serial(ComPort::Com2) => SINK_COM2,
+        ConsoleDevice::Vga => 0,
     };
-    SINKS.store(ports.iter().map(bit).fold(0, |all, one| all | one), Ordering::Relaxed);
+    SINKS.store(consoles.iter().map(bit).fold(0, |all, one| all | one), Ordering::Relaxed);
 }
 
 /// Sends what the ports take without waiting. The slowest port sets the pace.
@@ -157,8 +161,11 @@ pub fn text() -> Vec<u8> {
     RING.lock().to_vec()
 }
 
-/// Writes to the ring and straight to the ports, waiting for them: for the last words.
-pub struct LastWords;
+/// Writes straight to the ports, and to the screen if it shows text, waiting for them: for the last words.
+pub struct LastWords {
+    screen: Option<VgaText>,
+    line: ArrayVec<u8, 80>,
+}
 
 impl LastWords {
     /// Sends what is still in the ring first.
@@ -166,9 +173,15 @@ impl LastWords {
         // Whoever held the lock does not go on.
         // SAFETY: the machine is about to stop; at worst a line is mixed with another.
         unsafe { RING.force_unlock() };
+        // With no console named, COM1 is the best guess.
+        if SINKS.load(Ordering::Relaxed) == 0 && COM1.init(serial::DEFAULT_COM1) {
+            SINKS.store(SINK_COM1, Ordering::Relaxed);
+        }
+        let mut words = Self { screen: VgaText::find(), line: ArrayVec::new() };
+        if MID_LINE.load(Ordering::Relaxed) || FOREIGN_LINE_TSC.load(Ordering::Relaxed) != 0 {
+            words.send(b"\r\n");
+        }
         let mut chunk = [0; 64];
-        let mut words = Self;
-        words.send(b"\r\n");
         loop {
             let length = RING.lock().peek(&mut chunk);
             if length == 0 {
@@ -181,23 +194,26 @@ impl LastWords {
 
     fn send(&mut self, bytes: &[u8]) {
         let sinks = SINKS.load(Ordering::Relaxed);
+        if sinks & SINK_COM1 != 0 {
+            COM1.send_waiting(bytes);
+        }
         if sinks & SINK_COM2 != 0 {
             COM2.send_waiting(bytes);
-        }
-        // With no console named, COM1 is the best guess.
-        if sinks & SINK_COM1 != 0 || sinks == 0 {
-            COM1.send_waiting(bytes);
         }
     }
 
     fn send_lines(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
-            match part.strip_suffix(b"\n") {
-                Some(line) => {
-                    self.send(line);
-                    self.send(b"\r\n");
+            let text = part.strip_suffix(b"\n").unwrap_or(part);
+            self.send(text);
+            // What does not fit the screen is cut off there.
+            let _ = self.line.try_extend_from_slice(&text[..text.len().min(self.line.remaining_capacity())]);
+            if text.len() < part.len() {
+                self.send(b"\r\n");
+                if let Some(screen) = &self.screen {
+                    screen.scroll_in(&self.line);
                 }
-                None => self.send(part),
+                self.line.clear();
             }
         }
     }

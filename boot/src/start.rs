@@ -4,19 +4,18 @@ use crate::cpu::{interrupts, ioapic, lapic, percpu, pic, tsc};
 use crate::drivers::{display, i8042, rtc, serial};
 use crate::entry::{Handover, handover::LoadedModule};
 use crate::memory::host;
-use crate::panic::give_up;
+use crate::panic::{self, give_up};
 use crate::platform::Machine;
 use crate::{acpi, log as console, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
+use vmm_core::config::command_line::CommandLine;
 use vmm_core::platform::{BootInputs, Module, Platform, SerialPort};
 
 /// SeaBIOS, from the distribution's package.
 static BIOS: &[u8] = include_bytes!(env!("BULKHEAD_BIOS"));
 /// SeaBIOS's VGA BIOS.
 static VGA_BIOS: &[u8] = include_bytes!(env!("BULKHEAD_VGABIOS"));
-
-const DEFAULT_BAUD: u32 = 115_200;
 
 /// The legacy interrupts that the hypervisor wants.
 const ROUTES: [(u8, u8); 4] = [
@@ -31,9 +30,6 @@ const ROUTES: [(u8, u8); 4] = [
 extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     percpu::init_boot_cpu();
     console::init();
-    serial::COM1.init(DEFAULT_BAUD);
-    serial::COM2.init(DEFAULT_BAUD);
-    console::set_sinks(&[SerialPort::Com1]);
 
     // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, and only the image's own .bss and
     // stack have been written.
@@ -41,11 +37,13 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
         Ok(handover) => handover,
         Err(reason) => give_up(reason),
     };
+    // The search needs the entry code's page tables.
+    let rsdp = handover.rsdp.or_else(acpi::search_rsdp);
+    host::init(&handover).unwrap_or_else(|reason| give_up(reason));
+    apply_options(handover.command_line);
     if handover.truncated {
         log::warn!("the boot loader gave more modules or memory ranges than fit; the rest is not used");
     }
-    let rsdp = handover.rsdp.or_else(acpi::search_rsdp);
-    host::init(&handover).unwrap_or_else(|reason| give_up(reason));
     let tables = acpi::read(rsdp);
     power::set_controls(tables.power);
     pic::disable();
@@ -72,6 +70,17 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     let machine: &'static Machine =
         Box::leak(Box::new(Machine { boot_time_unix_s: rtc::read_unix_s(tables.century_register) }));
     start_backend(machine, inputs(&handover))
+}
+
+/// What the command line says of the machine itself; the rest is for the hypervisor proper, which names what is wrong
+/// there too.
+fn apply_options(text: &str) {
+    let (options, _) = CommandLine::parse(text);
+    serial::COM1.init(options.com1);
+    serial::COM2.init(options.com2);
+    console::set_consoles(&options.console);
+    log::set_max_level(options.log_level);
+    panic::set_reboot(!options.no_reboot);
 }
 
 fn inputs(handover: &Handover) -> BootInputs {
@@ -112,12 +121,6 @@ fn placeholder(machine: &'static Machine, inputs: &BootInputs) -> ! {
     log::info!("command line: {:?}", inputs.command_line);
     for module in &inputs.modules {
         log::info!("module {:?}, {} bytes", module.command_line, module.data.len());
-    }
-    for second in 1..=3u64 {
-        machine.set_timer(machine.boot_tsc() + second * machine.tsc_hz());
-        machine.idle();
-        log::info!("woken");
-        machine.drain_log();
     }
     while machine.serial_read(SerialPort::Com1) != Some(b'q') {
         machine.drain_log();

@@ -1,27 +1,35 @@
 //! COM1 and COM2: sending without waiting, receiving by interrupt into a ring.
 
 use super::ring::ByteRing;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
-use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR};
+use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR, Parity as LineParity, WordLength};
 use uart_16550::{BaudRate, Config, Uart16550};
+use vmm_core::config::command_line::{Parity, SerialSettings};
+use x86::io::{inb, outb};
 
-const COM1_PORT: u16 = 0x3f8;
-const COM2_PORT: u16 = 0x2f8;
+/// COM1 as every PC has it.
+pub const DEFAULT_COM1: SerialSettings = SerialSettings {
+    baud: Some(115_200),
+    data_bits: 8,
+    parity: Parity::None,
+    stop_bits: 1,
+    base_port: 0x3f8,
+};
 /// ISA interrupt of COM1.
 pub const COM1_IRQ: u8 = 4;
 /// ISA interrupt of COM2.
 pub const COM2_IRQ: u8 = 3;
 
 /// COM1. Its ring holds what a person types or pastes.
-pub static COM1: Port<4096> = Port::new(COM1_PORT);
+pub static COM1: Port<4096> = Port::new(0x3f8);
 /// COM2. Its ring holds whole requests of a program.
-pub static COM2: Port<65536> = Port::new(COM2_PORT);
+pub static COM2: Port<65536> = Port::new(0x2f8);
 
 /// A serial port, with a ring of `N` received bytes.
 pub struct Port<const N: usize> {
-    base: u16,
+    base: AtomicU16,
     transmitter: Mutex<Uart16550<PioBackend>>,
     present: AtomicBool,
     received: ByteRing<N>,
@@ -29,31 +37,26 @@ pub struct Port<const N: usize> {
 
 impl<const N: usize> Port<N> {
     const fn new(base: u16) -> Self {
-        // SAFETY: COM1's and COM2's ports are theirs on every PC, and nothing else drives them. `receive_interrupt`
-        // reads two of the registers beside, which the crate does not read after its initialisation.
-        let Ok(uart) = (unsafe { Uart16550::new_port(base) }) else { panic!("not a port") };
         Self {
-            base,
-            transmitter: Mutex::new(uart),
+            base: AtomicU16::new(base),
+            transmitter: Mutex::new(uart(base)),
             present: AtomicBool::new(false),
             received: ByteRing::new(),
         }
     }
 
-    /// Sets the port up for `baud`, 8n1, with receive interrupts; returns whether there is one.
-    pub fn init(&self, baud: u32) -> bool {
+    /// Sets the port up, with receive interrupts; returns whether there is one.
+    pub fn init(&self, settings: SerialSettings) -> bool {
+        let base = settings.base_port;
         // An absent port reads all ones; do not write to what is not there.
         // SAFETY: reading the line status has no effect that matters before the initialisation.
-        if unsafe { x86::io::inb(self.base + LINE_STATUS) } == 0xff {
+        if base > u16::MAX - 7 || unsafe { inb(base + LINE_STATUS) } == 0xff {
             return false;
         }
-        let config = Config {
-            interrupts: IER::DATA_READY,
-            fifo_trigger_level: Some(FifoTriggerLevel::Eight),
-            baud_rate: BaudRate::from_integer(baud),
-            ..Config::DEFAULT
-        };
-        let present = self.transmitter.lock().init(config).is_ok();
+        self.base.store(base, Ordering::Relaxed);
+        let mut transmitter = self.transmitter.lock();
+        *transmitter = uart(base);
+        let present = transmitter.init(config(settings)).is_ok();
         self.present.store(present, Ordering::Relaxed);
         present
     }
@@ -76,13 +79,17 @@ impl<const N: usize> Port<N> {
             // with another sender's are the worst that can happen. The wait is bounded for ports that hang.
             unsafe {
                 for _ in 0..1_000_000 {
-                    if LSR::from_bits_retain(x86::io::inb(self.base + LINE_STATUS)).contains(LSR::THR_EMPTY) {
+                    if LSR::from_bits_retain(inb(self.base() + LINE_STATUS)).contains(LSR::THR_EMPTY) {
                         break;
                     }
                 }
-                x86::io::outb(self.base, byte);
+                outb(self.base(), byte);
             }
         }
+    }
+
+    fn base(&self) -> u16 {
+        self.base.load(Ordering::Relaxed)
     }
 
     /// Takes one received byte.
@@ -95,10 +102,10 @@ impl<const N: usize> Port<N> {
         for _ in 0..RECEIVE_LIMIT {
             // SAFETY: the port's line status register and receive buffer, which the transmitting side leaves alone.
             unsafe {
-                if !LSR::from_bits_retain(x86::io::inb(self.base + LINE_STATUS)).contains(LSR::DATA_READY) {
+                if !LSR::from_bits_retain(inb(self.base() + LINE_STATUS)).contains(LSR::DATA_READY) {
                     break;
                 }
-                self.received.push(x86::io::inb(self.base));
+                self.received.push(inb(self.base()));
             }
         }
     }
@@ -107,3 +114,36 @@ impl<const N: usize> Port<N> {
 const LINE_STATUS: u16 = 5;
 /// Bytes handled in one interrupt: a broken port that always has one must not hang the machine.
 const RECEIVE_LIMIT: usize = 256;
+
+const DEFAULT_BAUD: u32 = 115_200;
+
+const fn uart(base: u16) -> Uart16550<PioBackend> {
+    // SAFETY: the ports are those of a PC's COM port, or those that the command line names for one; nothing else
+    // drives them. `receive_interrupt` reads two of the registers beside, which the crate does not read after its
+    // initialisation.
+    let Ok(uart) = (unsafe { Uart16550::new_port(base) }) else { panic!("no room for eight ports") };
+    uart
+}
+
+fn config(settings: SerialSettings) -> Config {
+    Config {
+        interrupts: IER::DATA_READY,
+        fifo_trigger_level: Some(FifoTriggerLevel::Eight),
+        baud_rate: BaudRate::from_integer(settings.baud.unwrap_or(DEFAULT_BAUD)),
+        data_bits: match settings.data_bits {
+            5 => WordLength::FiveBits,
+            6 => WordLength::SixBits,
+            7 => WordLength::SevenBits,
+            _ => WordLength::EightBits,
+        },
+        extra_stop_bits: settings.stop_bits > 1,
+        parity: match settings.parity {
+            Parity::None => LineParity::Disabled,
+            Parity::Odd => LineParity::Odd,
+            Parity::Even => LineParity::Even,
+            Parity::Mark => LineParity::Forced1,
+            Parity::Space => LineParity::Forced0,
+        },
+        ..Config::DEFAULT
+    }
+}
