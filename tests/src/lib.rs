@@ -1,1 +1,107 @@
-//! Placeholder.
+//! Whole-system tests: the image booted in emulators with real ISOs. The tests are in `tests/`; here is what they share.
+
+#![forbid(unsafe_code)]
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub use anyhow::Result;
+pub use xtask::emulator::Spec;
+pub use xtask::guests::{Guest, LINUX_MARKER};
+pub use xtask::machine::{Failure, Machine};
+use xtask::picture::{ALIKE, Picture};
+
+/// A machine's time unless a test says otherwise: many times what a guest takes when the host is idle.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What the shells of the Linux guests print when they are ready for a command.
+pub const LINUX_PROMPT: &str = "guest# ";
+
+/// Whether to check the tests themselves, in plain QEMU.
+fn directly() -> bool {
+    std::env::var_os("BULKHEAD_TESTS_DIRECT").is_some()
+}
+
+/// A machine with `guest` in its drive.
+///
+/// # Errors
+/// If the guest cannot be made.
+pub fn spec(guest: Guest) -> Result<Spec> {
+    Ok(Spec { iso: Some(guest.iso()?), direct: directly(), ..Spec::default() })
+}
+
+/// Builds the image once and starts `spec`.
+///
+/// # Errors
+/// If the image does not build or the emulator does not start.
+pub fn start(spec: &Spec) -> Result<Machine> {
+    start_for(spec, PATIENCE)
+}
+
+/// Like [`start`], for a test that takes its time.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_for(spec: &Spec, patience: Duration) -> Result<Machine> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| xtask::build::image().map(drop).map_err(|error| format!("{error:#}")));
+    match built {
+        Err(error) if !spec.direct => anyhow::bail!("{error}"),
+        _ => {}
+    }
+    Machine::start(spec, false, patience, Vec::new())
+}
+
+/// Boots a Linux guest up to its shell.
+///
+/// # Errors
+/// If it does not get there.
+pub fn linux(spec: &Spec) -> Result<Machine> {
+    linux_for(spec, PATIENCE)
+}
+
+/// Like [`linux`], for a test that takes its time.
+///
+/// # Errors
+/// As [`linux`].
+pub fn linux_for(spec: &Spec, patience: Duration) -> Result<Machine> {
+    let mut machine = start_for(spec, patience)?;
+    machine.expect_serial(LINUX_MARKER)?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    Ok(machine)
+}
+
+/// Runs a command in a Linux guest's shell and returns what it printed.
+///
+/// # Errors
+/// If the shell's next prompt does not come.
+pub fn shell(machine: &mut Machine, command: &str) -> Result<String> {
+    // The shell echoes the command with the quotes, prints the marks without them.
+    let (begin, end) = ("BEGIN-OUTPUT\n", "END-OUTPUT");
+    let line = format!("echo BEGIN'-'OUTPUT; {command}; echo END'-'OUTPUT\n");
+    machine.serial().write(line.as_bytes())?;
+    machine.expect_serial(begin)?;
+    let from = machine.serial().text().rfind(begin).map_or(0, |at| at + begin.len());
+    machine.expect_serial(end)?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    let text = machine.serial().text();
+    let output = text.get(from..).unwrap_or_default();
+    Ok(output.split(end).next().unwrap_or_default().trim_end().to_owned())
+}
+
+/// Waits until two machines' screens look alike.
+///
+/// # Errors
+/// If they do not within the first one's time.
+pub fn await_same_picture(machine: &mut Machine, reference: &mut Machine) -> Result<()> {
+    let picture = |machine: &mut Machine| Picture::from_png(&machine.control().screen_png()?);
+    let mut similarity = 0.0;
+    while !machine.time_left().is_zero() {
+        machine.pause(Duration::from_secs(3));
+        similarity = picture(machine)?.similarity(&picture(reference)?);
+        if similarity > ALIKE {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the screens do not look alike (similarity {similarity:.2})\n{}", machine.report())
+}

@@ -9,11 +9,8 @@ use clap::Args;
 
 use crate::emulator::Spec;
 use crate::machine::Machine;
-use crate::picture::Picture;
+use crate::picture::{ALIKE, Picture};
 use crate::{build, paths};
-
-/// A screen this much like the reference picture has reached the end state.
-const ALIKE: f64 = 0.9;
 
 /// Pictures cost more than text.
 const PICTURE_INTERVAL: Duration = Duration::from_secs(5);

@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 /// Pictures are compared on a grid of this many fields, since a font or a clock may differ.
 const GRID: (usize, usize) = (160, 100);
 
+/// Screens at least this similar show the same thing.
+pub const ALIKE: f64 = 0.9;
+
 /// A picture in shades of grey.
 pub struct Picture {
     width: usize,

@@ -49,7 +49,7 @@ pub const IMAGE: &[Need] = &[
 ];
 
 /// What only some tests need.
-pub const TESTS: &[Need] = &[File("/usr/share/OVMF/OVMF_CODE.fd", "ovmf"), Program("iasl", "acpica-tools")];
+pub const TESTS: &[Need] = &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
 
 impl Need {
     fn missing_package(&self) -> Option<&'static str> {

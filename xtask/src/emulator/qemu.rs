@@ -21,7 +21,7 @@ impl Emulator for Bulkhead {
     fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, window: bool) -> Result<Command> {
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "q35", "-no-reboot"]);
-        let mut memory_mib = u64::from(spec.memory_mib) + OVERHEAD_MIB;
+        let mut memory_mib = guest_memory_mib(spec) + OVERHEAD_MIB;
         match &spec.host_iso {
             Some(iso) => {
                 command.arg("-cdrom").arg(iso);
@@ -34,7 +34,7 @@ impl Emulator for Bulkhead {
                     memory_mib += size_mib(file)?;
                 }
                 command.arg("-kernel").arg(&spec.image);
-                command.args(["-append", format!("console=com1 rpc=com2 {}", spec.cmdline).trim_end()]);
+                command.args(["-append", &cmdline(spec)]);
                 if !modules.is_empty() {
                     command.arg("-initrd").arg(modules.join(","));
                 }
@@ -46,7 +46,7 @@ impl Emulator for Bulkhead {
             Wiring::Harness => "socket,id=com2,path=com2.sock",
             Wiring::Terminal => "socket,id=com2,path=com2.sock,server=on,wait=off",
         };
-        command.args(["-chardev", com2, "-serial", "chardev:com2"]);
+        command.args(["-chardev", com2, "-serial", "chardev:com2"]).args(&spec.arguments);
         Ok(command)
     }
 
@@ -67,6 +67,7 @@ impl Emulator for Direct {
             command.arg("-cdrom").arg(iso).args(["-boot", "d"]);
         }
         wire_com1(&mut command, wiring);
+        command.args(&spec.arguments);
         Ok(command)
     }
 
@@ -106,8 +107,27 @@ fn qemu(spec: &Spec, folder: &Path, window: bool) -> Result<Command> {
             .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
             .args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
     }
-    command.args(&spec.arguments);
     Ok(command)
+}
+
+/// The hypervisor's command line.
+fn cmdline(spec: &Spec) -> String {
+    let mut words = vec!["console=com1 rpc=com2".to_owned()];
+    if spec.config.is_none() {
+        words.push(format!("guest_memory={}", spec.memory_mib));
+    }
+    if !spec.cmdline.is_empty() {
+        words.push(spec.cmdline.clone());
+    }
+    words.join(" ")
+}
+
+/// What the guest takes: as its configuration says, if it has one.
+fn guest_memory_mib(spec: &Spec) -> u64 {
+    let text = spec.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    let setting =
+        |line: &str| line.trim().strip_prefix("memory")?.trim().strip_prefix('=')?.trim().parse().ok();
+    text.lines().find_map(setting).unwrap_or(u64::from(spec.memory_mib))
 }
 
 /// COM1, and the monitor: QMP for the harness; for the user behind Ctrl-], since Ctrl-A is the hypervisor's.
