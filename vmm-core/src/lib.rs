@@ -8,8 +8,8 @@
 extern crate alloc;
 
 pub mod backend;
-pub mod emulate;
 pub mod config;
+pub mod emulate;
 pub mod exit;
 pub mod memory;
 pub mod paging;

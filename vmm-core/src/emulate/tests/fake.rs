@@ -95,9 +95,10 @@ impl FakeCpu {
         cpu.cr4 = Cr4::new().with_pae(true);
         cpu.efer = Efer::new().with_long_mode_enable(true).with_long_mode_active(true);
         cpu.cr3 = cpu.allocate_table();
-        for page in (0..2 << 20).step_by(4096) {
-            cpu.map(page, page | 7);
-        }
+        // The tables of a page beyond, and in the same directory one large page at 0.
+        cpu.map(0x20_0000, 0);
+        let directory = FIRST_TABLE + 0x2000;
+        cpu.put(directory, &0x87u64.to_le_bytes());
         cpu
     }
 

@@ -4,6 +4,8 @@ mod fake;
 mod fault;
 mod length;
 mod memory_io;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod native;
 mod random;
 mod segmentation;
 mod string;
