@@ -1,6 +1,6 @@
 //! From the entry code to the hypervisor proper, step by step.
 
-use crate::cpu::{interrupts, ioapic, lapic, percpu, pic, tsc};
+use crate::cpu::{self, interrupts, ioapic, lapic, percpu, pic, tsc};
 use crate::drivers::{display, i8042, rtc, serial};
 use crate::entry::{Handover, handover::LoadedModule};
 use crate::memory::host;
@@ -29,6 +29,7 @@ const ROUTES: [(u8, u8); 4] = [
 #[unsafe(no_mangle)]
 extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     percpu::init_boot_cpu();
+    cpu::init_control_registers();
     console::init();
 
     // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, and only the image's own .bss and

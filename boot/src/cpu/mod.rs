@@ -8,6 +8,32 @@ pub mod percpu;
 pub mod pic;
 pub mod tsc;
 
+use x86::controlregs::{self, Cr0, Cr4};
+
+/// Sets CR0 and CR4 as the hypervisor needs them: write protection, machine checks as exceptions, and the FPU's
+/// instructions allowed, as the guest's state is saved and restored by them.
+pub fn init_control_registers() {
+    let features = raw_cpuid::CpuId::new().get_feature_info();
+    let mut cr4 = Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
+    if features.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_mce) {
+        cr4 |= Cr4::CR4_ENABLE_MACHINE_CHECK;
+    }
+    if features.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_xsave) {
+        cr4 |= Cr4::CR4_ENABLE_OS_XSAVE;
+    }
+    let cr0 = Cr0::CR0_PROTECTED_MODE
+        | Cr0::CR0_MONITOR_COPROCESSOR
+        | Cr0::CR0_EXTENSION_TYPE
+        | Cr0::CR0_NUMERIC_ERROR
+        | Cr0::CR0_WRITE_PROTECT
+        | Cr0::CR0_ENABLE_PAGING;
+    // SAFETY: paging and its mode stay as they are; the rest changes nothing that this code uses.
+    unsafe {
+        controlregs::cr0_write(cr0);
+        controlregs::cr4_write(cr4);
+    }
+}
+
 /// Interrupts on for as long as it takes to handle those that are pending.
 pub fn interrupt_window() {
     // SAFETY: the handlers need nothing of the interrupted code, which holds none of their locks. STI holds interrupts

@@ -128,17 +128,22 @@ fn try_init() -> Option<&'static str> {
     configuration |=
         CONFIGURATION_KEYBOARD_INTERRUPT | CONFIGURATION_MOUSE_INTERRUPT | CONFIGURATION_TRANSLATE;
     configuration &= !(CONFIGURATION_KEYBOARD_OFF | CONFIGURATION_MOUSE_OFF);
+    send(COMMAND, ENABLE_KEYBOARD)?;
+    // The keyboard may not have been used by the firmware. One that is absent does not answer.
+    send(DATA, ENABLE_REPORTS)?;
+    let keyboard = receive() == Some(ACKNOWLEDGE);
     send(COMMAND, ENABLE_MOUSE)?;
     let mouse = init_mouse();
     WHEEL.store(mouse == Some(true), Ordering::Relaxed);
     flush();
     send(COMMAND, WRITE_CONFIGURATION)?;
     send(DATA, configuration)?;
-    send(COMMAND, ENABLE_KEYBOARD)?;
-    Some(match mouse {
-        Some(true) => "PS/2 keyboard, PS/2 mouse with wheel",
-        Some(false) => "PS/2 keyboard, PS/2 mouse",
-        None => "PS/2 keyboard, no PS/2 mouse",
+    Some(match (keyboard, mouse) {
+        (true, Some(true)) => "PS/2 keyboard and mouse with wheel",
+        (true, Some(false)) => "PS/2 keyboard and mouse",
+        (true, None) => "PS/2 keyboard, no PS/2 mouse",
+        (false, Some(_)) => "no PS/2 keyboard, PS/2 mouse",
+        (false, None) => "no PS/2 keyboard or mouse",
     })
 }
 
