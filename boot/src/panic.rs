@@ -4,10 +4,11 @@ use crate::cpu::descriptors::TrapFrame;
 use crate::cpu::{self, tsc};
 use crate::entry::image;
 use crate::log::LastWords;
-use crate::memory::host;
+use crate::memory::{PAGE_BYTES, host};
 use crate::power;
 use core::arch::asm;
 use core::fmt::{self, Write};
+use core::ops::Range;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
@@ -23,6 +24,7 @@ const DEEPEST_CALL: usize = 64;
 /// How long the message stays before the machine is reset.
 const REBOOT_DELAY_S: u64 = 5;
 
+const DOUBLE_FAULT: u8 = 8;
 const PAGE_FAULT: u8 = 14;
 
 /// Names what prints the running vCPU.
@@ -92,13 +94,15 @@ pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
     let name = NAMES.get(usize::from(vector)).copied().unwrap_or("interrupt");
     crash(|words| {
         write!(words, "PANIC: {name} (vector {vector}, error code {:#x})", frame.error_code)?;
+        // SAFETY: reads CR2.
+        let address = unsafe { controlregs::cr2() } as u64;
         if vector == PAGE_FAULT {
-            // SAFETY: reads CR2.
-            let address = unsafe { controlregs::cr2() } as u64;
             write!(words, " at {address:#x}")?;
-            if image::stacks().iter().any(|stack| (stack.start..stack.start + 4096).contains(&address)) {
-                write!(words, ": stack overflow")?;
-            }
+        }
+        // A full stack has no room for the page fault's frame either: it becomes a double fault.
+        let in_guard = |stack: &Range<u64>| (stack.start..stack.start + PAGE_BYTES).contains(&address);
+        if matches!(vector, PAGE_FAULT | DOUBLE_FAULT) && image::stacks().iter().any(in_guard) {
+            write!(words, ": stack overflow")?;
         }
         writeln!(words)?;
         let f = frame;
@@ -131,7 +135,7 @@ fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Resu
         writeln!(words, "#0 {rip:#x}")?;
         number = 1;
     }
-    while number < DEEPEST_CALL && rbp % 8 == 0 && rbp != 0 && host::is_readable(rbp, 16) {
+    while number < DEEPEST_CALL && rbp.is_multiple_of(8) && rbp != 0 && host::is_readable(rbp, 16) {
         // SAFETY: both words can be read without a fault, by the page tables.
         let [next, address] = unsafe { *(rbp as *const [u64; 2]) };
         if !text.contains(&address) {

@@ -8,7 +8,7 @@ use crate::panic::{self, give_up};
 use crate::platform::Machine;
 use crate::{acpi, log as console, power};
 use alloc::boxed::Box;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use vmm_core::config::command_line::CommandLine;
 use vmm_core::platform::{BootInputs, Module, Platform, SerialPort};
 
@@ -16,6 +16,10 @@ use vmm_core::platform::{BootInputs, Module, Platform, SerialPort};
 static BIOS: &[u8] = include_bytes!(env!("BULKHEAD_BIOS"));
 /// SeaBIOS's VGA BIOS.
 static VGA_BIOS: &[u8] = include_bytes!(env!("BULKHEAD_VGABIOS"));
+
+const NO_VTX_BACKEND: &str =
+    "this CPU has VT-x, whose backend is not built yet; use a machine with AMD-V (SVM)";
+const NO_VIRTUALISATION: &str = "this CPU has no hardware virtualisation, or the firmware hides it; turn AMD-V (SVM) on in the firmware's setup";
 
 /// The legacy interrupts that the hypervisor wants.
 const ROUTES: [(u8, u8); 4] = [
@@ -41,7 +45,7 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     // The search needs the entry code's page tables.
     let rsdp = handover.rsdp.or_else(acpi::search_rsdp);
     host::init(&handover).unwrap_or_else(|reason| give_up(reason));
-    apply_options(handover.command_line);
+    let options = apply_options(handover.command_line);
     if handover.truncated {
         log::warn!("the boot loader gave more modules or memory ranges than fit; the rest is not used");
     }
@@ -70,18 +74,28 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
 
     let machine: &'static Machine =
         Box::leak(Box::new(Machine { boot_time_unix_s: rtc::read_unix_s(tables.century_register) }));
-    start_backend(machine, inputs(&handover))
+    run_guests(machine, &options, &inputs(&handover));
+    if !options.stay_on {
+        machine.power_off();
+    }
+    loop {
+        machine.drain_log();
+        machine.idle();
+    }
 }
 
-/// What the command line says of the machine itself; the rest is for the hypervisor proper, which names what is wrong
-/// there too.
-fn apply_options(text: &str) {
-    let (options, _) = CommandLine::parse(text);
+/// Reads the command line, and does what it says of the machine itself.
+fn apply_options(text: &str) -> CommandLine {
+    let (options, warnings) = CommandLine::parse(text);
     serial::COM1.init(options.com1);
     serial::COM2.init(options.com2);
     console::set_consoles(&options.console);
     log::set_max_level(options.log_level);
     panic::set_reboot(!options.no_reboot);
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    options
 }
 
 fn inputs(handover: &Handover) -> BootInputs {
@@ -101,32 +115,27 @@ fn module(loaded: &LoadedModule) -> Module {
     Module { command_line: loaded.command_line.to_string(), data }
 }
 
-/// Starts the hypervisor proper on the backend that the CPU has.
-fn start_backend(machine: &'static Machine, inputs: BootInputs) -> ! {
+/// Runs the guests on the backend that the CPU has, until none is left.
+fn run_guests(machine: &'static Machine, options: &CommandLine, inputs: &BootInputs) {
     let cpuid = raw_cpuid::CpuId::new();
     let svm =
         cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|features| features.has_svm());
     let vmx = cpuid.get_feature_info().is_some_and(|features| features.has_vmx());
-    if svm {
-        placeholder(machine, &inputs)
+    let result = match (svm, vmx) {
+        (true, _) => placeholder(machine, options, inputs),
+        (false, true) => Err(NO_VTX_BACKEND.to_string()),
+        (false, false) => Err(NO_VIRTUALISATION.to_string()),
+    };
+    if let Err(reason) = result {
+        give_up(&reason);
     }
-    if vmx {
-        give_up("this CPU has VT-x, whose backend is not built yet; use a machine with AMD-V");
-    }
-    give_up(
-        "this CPU has no hardware virtualisation, or its firmware hides it: turn on AMD-V (SVM) in the firmware's setup",
-    )
 }
 
-fn placeholder(machine: &'static Machine, inputs: &BootInputs) -> ! {
-    log::info!("command line: {:?}", inputs.command_line);
-    for module in &inputs.modules {
-        log::info!("module {:?}, {} bytes", module.command_line, module.data.len());
-    }
+fn placeholder(machine: &'static Machine, options: &CommandLine, inputs: &BootInputs) -> Result<(), String> {
+    log::info!("{options:?}, {} modules", inputs.modules.len());
     while machine.serial_read(SerialPort::Com1) != Some(b'q') {
         machine.drain_log();
         machine.idle();
     }
-    machine.power_off();
-    machine.reboot()
+    Ok(())
 }

@@ -94,7 +94,7 @@ impl<'a> FrameMap<'a> {
         let mut address = range.start;
         while address < end {
             let chunk = &mut self.chunks[(address / LARGE_BYTES) as usize];
-            if address % LARGE_BYTES == 0 && end - address >= LARGE_BYTES {
+            if address.is_multiple_of(LARGE_BYTES) && end - address >= LARGE_BYTES {
                 *chunk = if free {
                     Chunk { free: [u64::MAX; 8], free_count: FRAMES_PER_CHUNK, ..Chunk::USED }
                 } else {

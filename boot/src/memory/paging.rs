@@ -103,7 +103,7 @@ impl PageTables {
         for level in (0..4u32).rev() {
             let page_bytes = PAGE_BYTES << (9 * level);
             let entry = entry(table, address, level);
-            let fits = address % page_bytes == 0 && bytes >= page_bytes;
+            let fits = address.is_multiple_of(page_bytes) && bytes >= page_bytes;
             let allowed = level == 0 || level == 1 || (level == 2 && self.huge_pages);
             if *entry == 0 && fits && allowed {
                 let large = if level == 0 { Mapping::empty() } else { Mapping::LARGE };
