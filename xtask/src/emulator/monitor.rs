@@ -12,9 +12,8 @@ use crate::screen::TextScreen;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The text mode that is taken to be set; some guests set 50 rows.
+/// The text mode that is taken to be set.
 const COLUMNS: usize = 80;
-const ROWS: usize = 50;
 
 /// Keys follow each other so slowly that a guest which polls its keyboard from a timer sees each.
 const BETWEEN_KEYS: Duration = Duration::from_millis(60);
@@ -50,17 +49,12 @@ impl Monitor {
 
 impl Control for Monitor {
     fn screen_text(&mut self) -> Result<Option<TextScreen>> {
-        // A console scrolls by moving the screen through text memory. Where it is now cannot be asked: it is taken to
-        // be at the end of what was written.
+        // A console scrolls by moving the screen through text memory, and where it is now cannot be asked: all of it.
         let dump = self.human("xp /16384hx 0xb8000")?;
         let words = dump.lines().flat_map(|line| line.split_whitespace().skip(1));
         let words: Vec<u16> =
             words.filter_map(|word| u16::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
-        let mut screen = TextScreen::from_vga_words(&words, COLUMNS);
-        let used = screen.rows.iter().rposition(|row| !row.is_empty()).map_or(0, |last| last + 1);
-        screen.rows.truncate(used.max(ROWS));
-        screen.rows.drain(..screen.rows.len().saturating_sub(ROWS));
-        Ok(Some(screen))
+        Ok(Some(TextScreen::from_vga_words(&words, COLUMNS)))
     }
 
     fn screen_png(&mut self) -> Result<Vec<u8>> {
