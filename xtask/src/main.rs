@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use xtask::guests::Guest;
 use xtask::machine::Failure;
-use xtask::{build, check, folder, image, run, symbolize};
+use xtask::{bench, build, check, folder, image, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -23,6 +23,7 @@ enum Task {
     Run(Box<run::RunArgs>),
     Test(check::TestArgs),
     TestGuests(folder::FolderArgs),
+    Bench(bench::BenchArgs),
     /// Makes build/bulkhead.iso: Bulkhead and a guest, bootable on BIOS and UEFI machines
     Image {
         /// The guest's CD-ROM; without it, a small Linux made of Debian packages
@@ -79,6 +80,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         }
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),
+        Task::Bench(arguments) => arguments.run(),
         Task::Image { iso, config, cmdline } => {
             println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline)?.display());
             Ok(())

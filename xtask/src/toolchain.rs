@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use crate::{paths, progress, setup};
 
 /// The target that the image is built for.
 pub const TARGET: &str = "x86_64-unknown-none";
+
+/// Debian's Rust.
+const DEBIAN_RUST: &[&str] =
+    &["cargo-web", "rustc-web", "rust-web-src", "rust-web-clippy", "rustfmt-web", "lld"];
 
 /// A Rust that can build the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,23 +24,34 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds one, makes one by installing what lacks, or says what to install. The choice is remembered in
-    /// `build/toolchain`, so that a download that failed is not tried each time.
+    /// Finds one, makes one by installing what lacks, or says what to install. That the target has to be built from source is
+    /// remembered in `build/toolchain`, so that a download that failed is not tried each time.
     ///
     /// # Errors
     /// If there is none and none can be installed.
     pub fn find() -> Result<Self> {
-        let record = paths::build("toolchain");
-        if let Some(remembered) = Self::recall(&std::fs::read_to_string(&record).unwrap_or_default()) {
-            return Ok(remembered);
+        if has_target() {
+            return Ok(Self::Prebuilt);
         }
-        let found = Self::search()?;
-        let line = match &found {
-            Self::Prebuilt => "prebuilt".to_owned(),
-            Self::FromSource(bin) => format!("source {}", bin.display()),
+        let record = paths::build("toolchain");
+        let remembered = PathBuf::from(std::fs::read_to_string(&record).unwrap_or_default());
+        if has_source(&remembered) {
+            return Ok(Self::FromSource(remembered));
+        }
+        if add_target_by_rustup() && has_target() {
+            return Ok(Self::Prebuilt);
+        }
+        let bin = match find_source() {
+            Some(bin) => bin,
+            None => {
+                setup::install(DEBIAN_RUST)?;
+                find_source().with_context(|| {
+                    format!("no Rust found that can build for {TARGET}: see docs/running.md")
+                })?
+            }
         };
-        std::fs::write(record, line)?;
-        Ok(found)
+        std::fs::write(record, bin.as_os_str().as_encoded_bytes())?;
+        Ok(Self::FromSource(bin))
     }
 
     /// A `cargo` command for the bare-metal target: `cargo SUBCOMMAND --target ... ARGS`.
@@ -67,37 +82,12 @@ impl Toolchain {
         }
         command
     }
+}
 
-    fn recall(record: &str) -> Option<Self> {
-        match record.trim().split_once(' ') {
-            None if record.trim() == "prebuilt" && has_target() => Some(Self::Prebuilt),
-            Some(("source", bin)) if has_source(Path::new(bin)) => Some(Self::FromSource(bin.into())),
-            _ => None,
-        }
-    }
-
-    fn search() -> Result<Self> {
-        if has_target() || (add_target_by_rustup() && has_target()) {
-            return Ok(Self::Prebuilt);
-        }
-        if let Some(found) = Self::search_source() {
-            return Ok(found);
-        }
-        setup::install(&["cargo-web", "rustc-web", "rust-web-src", "rust-web-clippy", "rustfmt-web", "lld"])?;
-        match Self::search_source() {
-            Some(found) => Ok(found),
-            None => bail!("no Rust found that can build for {TARGET}: see docs/running.md"),
-        }
-    }
-
-    fn search_source() -> Option<Self> {
-        let first = paths::program("rustc").and_then(|rustc| rustc.parent().map(Path::to_path_buf));
-        [Some(PathBuf::from("/usr/bin")), first]
-            .into_iter()
-            .flatten()
-            .find(|bin| has_source(bin))
-            .map(Self::FromSource)
-    }
+/// The folder of a `cargo` and `rustc` that can build from source.
+fn find_source() -> Option<PathBuf> {
+    let first = paths::program("rustc").and_then(|rustc| rustc.parent().map(Path::to_path_buf));
+    [Some(PathBuf::from("/usr/bin")), first].into_iter().flatten().find(|bin| has_source(bin))
 }
 
 fn sysroot(rustc: &Path) -> Option<PathBuf> {

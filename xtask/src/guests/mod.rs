@@ -1,6 +1,7 @@
 //! Guests that everybody can make: ISO images from Debian's packages, in `build/guests`.
 
 mod apt;
+mod exits;
 mod installer;
 mod isolinux;
 mod linux;
@@ -43,6 +44,8 @@ pub enum Guest {
     Ipxe,
     /// GRUB's rescue CD
     GrubRescue,
+    /// Measures what exits cost, for `cargo xtask bench`
+    Exits,
 }
 
 impl Guest {
@@ -69,6 +72,7 @@ impl Guest {
             Self::Linux686 => linux::I686.iso(&name),
             Self::InstallerSerial => installer::iso(&name, "console=ttyS0,115200"),
             Self::InstallerScreen => installer::iso(&name, ""),
+            Self::Exits => exits::iso(&name),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
             Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
             Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),

@@ -1,0 +1,150 @@
+//! `cargo xtask bench`: the same guests without a hypervisor and under Bulkhead, in one run.
+
+mod report;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::emulator::Spec;
+use crate::guests::{Guest, LINUX_MARKER};
+use crate::machine::Machine;
+use crate::progress::Step;
+use crate::{build, paths};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Measures boots and exits without a hypervisor and under Bulkhead; writes docs/performance.md
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Pairs of runs for the CPU time, of which the median counts
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pairs: usize,
+
+    /// Only print, leave docs/performance.md as it is
+    #[arg(long)]
+    print_only: bool,
+}
+
+/// A boot to userspace.
+struct Boot {
+    /// Instructions from the virtual machine's start, by the guest's time-stamp counter.
+    instructions: u64,
+    /// Exits by reason; empty without a hypervisor.
+    exits: BTreeMap<String, u64>,
+    /// What the hypervisor logged for the time to the guest's first instruction.
+    first_entry_ms: Option<f64>,
+}
+
+/// What an exit costs: instructions for one, by the instruction that exits.
+type ExitCosts = Vec<(String, f64)>;
+
+/// Everything measured.
+struct Measured {
+    image_bytes: u64,
+    direct: Boot,
+    bulkhead: Boot,
+    /// CPU seconds of pairs: without a hypervisor, under Bulkhead.
+    cpu_seconds: Vec<(f64, f64)>,
+    direct_exits: ExitCosts,
+    bulkhead_exits: ExitCosts,
+}
+
+impl BenchArgs {
+    /// Measures and reports.
+    ///
+    /// # Errors
+    /// If a guest does not reach its end state.
+    pub fn run(&self) -> Result<()> {
+        let image = build::image()?;
+        let iso = Guest::LinuxAmd64Quiet.iso()?;
+        let spec = |direct| Spec { iso: Some(iso.clone()), direct, ..Spec::default() };
+        let counted = |spec: Spec| Spec { count_instructions: true, ..spec };
+        let step = Step::begin("Counting the instructions of a boot without a hypervisor");
+        let direct = boot(&counted(spec(true)))?;
+        step.done();
+        let step = Step::begin("Counting the instructions of a boot under Bulkhead");
+        let bulkhead = boot(&counted(spec(false)))?;
+        step.done();
+        let step = Step::begin("Measuring CPU time");
+        let mut cpu_seconds = Vec::new();
+        for _ in 0..self.pairs {
+            cpu_seconds.push((boot_cpu_seconds(&spec(true))?, boot_cpu_seconds(&spec(false))?));
+        }
+        step.done();
+        let step = Step::begin("Measuring exits");
+        let exits =
+            |direct| exit_costs(&counted(Spec { iso: Some(Guest::Exits.iso()?), direct, ..Spec::default() }));
+        let (direct_exits, bulkhead_exits) = (exits(true)?, exits(false)?);
+        step.done();
+        let image_bytes = std::fs::metadata(image)?.len();
+        let measured = Measured { image_bytes, direct, bulkhead, cpu_seconds, direct_exits, bulkhead_exits };
+        let table = report::table(&measured);
+        println!("{table}");
+        if !self.print_only {
+            std::fs::write(paths::root().join("docs/performance.md"), report::page(&table))?;
+        }
+        Ok(())
+    }
+}
+
+fn boot(spec: &Spec) -> Result<Boot> {
+    let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
+    machine.expect_serial(&format!("{LINUX_MARKER} tsc="))?;
+    machine.expect_serial("\n")?;
+    let log = machine.serial().text();
+    let tsc = log.split("tsc=").nth(1).and_then(|rest| rest.split(' ').next()).context("no time stamp")?;
+    let mut exits = BTreeMap::new();
+    if !spec.direct {
+        let stats = machine.stats()?;
+        let counters = stats["exits"].as_object().context("no exits in guest.stats")?;
+        exits = counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect();
+    }
+    Ok(Boot { instructions: u64::from_str_radix(tsc, 16)?, exits, first_entry_ms: first_entry_ms(&log) })
+}
+
+/// The hypervisor's log line on its first entry to the guest, "... first guest instruction after N ms".
+fn first_entry_ms(log: &str) -> Option<f64> {
+    let (_, rest) = log.split_once("first guest instruction after ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn boot_cpu_seconds(spec: &Spec) -> Result<f64> {
+    let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
+    machine.expect_serial(LINUX_MARKER)?;
+    Ok(machine.cpu_time().context("the emulator's CPU time cannot be read")?.as_secs_f64())
+}
+
+fn exit_costs(spec: &Spec) -> Result<ExitCosts> {
+    let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
+    machine.expect_serial("exits done")?;
+    Ok(machine.serial().text().lines().filter_map(exit_cost).collect())
+}
+
+/// From a line `exit NAME COUNT TSC`.
+fn exit_cost(line: &str) -> Option<(String, f64)> {
+    let mut words = line.strip_prefix("exit ")?.rsplitn(3, ' ');
+    let mut number = || u64::from_str_radix(words.next()?, 16).ok();
+    let (tsc, count) = (number()?, number()?);
+    Some((words.next()?.to_owned(), tsc as f64 / count.max(1) as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lines_of_the_exit_guest() {
+        let line = "exit in 21h (PIC) 00000fa0 00000000000fa000";
+        assert_eq!(super::exit_cost(line), Some(("in 21h (PIC)".to_owned(), 256.0)));
+        assert_eq!(super::exit_cost("exits done"), None);
+    }
+
+    #[test]
+    fn the_log_line_of_the_first_entry() {
+        assert_eq!(
+            super::first_entry_ms("[ 0.1] guest: first guest instruction after 45.2 ms\n"),
+            Some(45.2)
+        );
+    }
+}
