@@ -14,7 +14,7 @@ use crate::emulator::monitor::Monitor;
 use crate::emulator::rpc_control::RpcControl;
 use crate::emulator::{Control, Spec, Wiring, emulator};
 use crate::progress::tail;
-use crate::rpc::{Client, Dialect};
+use crate::rpc::{Client, Dialect, MANAGEMENT_SOCKET};
 use crate::serial::{Serial, Tee};
 
 /// The screen is looked at this often; longer after a look that failed.
@@ -74,7 +74,7 @@ impl Machine {
             Ok(Some(listener))
         };
         let com1 = listen("com1.sock", true)?;
-        let com2 = listen("com2.sock", emulator.has_management_port())?;
+        let com2 = listen(MANAGEMENT_SOCKET, emulator.has_management_port())?;
         let monitor = listen("monitor.sock", emulator.has_monitor())?;
         let errors = std::fs::File::create(folder.0.join("emulator.log"))?;
         let mut command = emulator.command(spec, &folder.0, Wiring::Harness, window)?;

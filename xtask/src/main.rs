@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use xtask::guests::Guest;
 use xtask::machine::Failure;
-use xtask::{bench, build, check, folder, image, run, symbolize};
+use xtask::{bench, build, check, folder, image, rpc, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -35,6 +35,14 @@ enum Task {
         /// The hypervisor's command line
         #[arg(long, value_name = "TEXT", default_value = "console=com1 rpc=com2")]
         cmdline: String,
+    },
+    /// Calls a method of the hypervisor that `cargo xtask run` runs on a terminal, and prints the result
+    Rpc {
+        /// The method, such as guest.stats, screen.text, host.log
+        method: String,
+        /// Its parameters
+        #[arg(value_name = "JSON", default_value = "{}")]
+        params: String,
     },
     /// Prints a log with names for the addresses of its backtraces
     Symbolize {
@@ -83,6 +91,11 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Bench(arguments) => arguments.run(),
         Task::Image { iso, config, cmdline } => {
             println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline)?.display());
+            Ok(())
+        }
+        Task::Rpc { method, params } => {
+            let params = serde_json::from_str(&params).context("the parameters are no JSON")?;
+            println!("{:#}", rpc::call_running(&method, params)?);
             Ok(())
         }
         Task::Symbolize { log } => {

@@ -8,6 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
+use crate::paths;
+
+/// The folder, under `build`, of the machine that runs on a terminal.
+pub const RUNNING: &str = "run";
+
+/// The management port in a machine's folder.
+pub const MANAGEMENT_SOCKET: &str = "com2.sock";
+
 /// Which requests and answers the other end speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -77,6 +85,18 @@ impl Client {
             return Ok(answer[key].take());
         }
     }
+}
+
+/// Calls a method of the hypervisor that runs on a terminal.
+///
+/// # Errors
+/// If none runs, or the call fails.
+pub fn call_running(method: &str, params: Value) -> Result<Value> {
+    // By its short name, since a socket's path must be short.
+    std::env::set_current_dir(paths::build_folder(RUNNING))?;
+    let stream = UnixStream::connect(MANAGEMENT_SOCKET)
+        .context("no hypervisor runs on a terminal: start one by `cargo xtask run`")?;
+    Client::new(stream, Dialect::JsonRpc)?.call(method, params, Duration::from_secs(60))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::emulator::{Backend, Spec, Wiring, emulator};
 use crate::guests::Guest;
 use crate::machine::{Failure, Machine};
 use crate::serial::{Serial, Tee};
-use crate::{build, paths};
+use crate::{build, paths, rpc};
 
 /// A timeout when none is given: a script must end some day.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -281,7 +281,7 @@ impl RunArgs {
             );
         }
         eprintln!("Ctrl-] x ends the emulator.\n");
-        let folder = paths::build_folder("run");
+        let folder = paths::build_folder(rpc::RUNNING);
         let mut command = emulator(spec).command(spec, &folder, Wiring::Terminal, self.window())?;
         let mut child = command.spawn().context("cannot start the emulator")?;
         let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.max(0.0)));

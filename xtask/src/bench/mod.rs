@@ -105,10 +105,11 @@ fn boot(spec: &Spec) -> Result<Boot> {
     Ok(Boot { instructions: u64::from_str_radix(tsc, 16)?, exits, first_entry_ms: first_entry_ms(&log) })
 }
 
-/// The hypervisor's log line on its first entry to the guest, "... first guest instruction after N ms".
+/// From the hypervisor's log line "...: first instruction N us after the image was entered".
 fn first_entry_ms(log: &str) -> Option<f64> {
-    let (_, rest) = log.split_once("first guest instruction after ")?;
-    rest.split_whitespace().next()?.parse().ok()
+    let (_, rest) = log.split_once("first instruction ")?;
+    let (microseconds, _) = rest.split_once(" us after the image was entered")?;
+    Some(microseconds.parse::<f64>().ok()? / 1000.0)
 }
 
 fn boot_cpu_seconds(spec: &Spec) -> Result<f64> {
