@@ -8,9 +8,9 @@ use crate::panic::{self, give_up};
 use crate::platform::Machine;
 use crate::{acpi, log as console, power};
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use vmm_core::config::command_line::CommandLine;
-use vmm_core::platform::{BootInputs, Module, Platform, SerialPort};
+use vmm_core::platform::{BootInputs, Module, Platform};
 
 /// SeaBIOS, from the distribution's package.
 static BIOS: &[u8] = include_bytes!(env!("BULKHEAD_BIOS"));
@@ -122,20 +122,11 @@ fn run_guests(machine: &'static Machine, options: &CommandLine, inputs: &BootInp
         cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|features| features.has_svm());
     let vmx = cpuid.get_feature_info().is_some_and(|features| features.has_vmx());
     let result = match (svm, vmx) {
-        (true, _) => placeholder(machine, options, inputs),
+        (true, _) => vmm_core::machine::start::<svm::Svm>(machine, options, inputs),
         (false, true) => Err(NO_VTX_BACKEND.to_string()),
         (false, false) => Err(NO_VIRTUALISATION.to_string()),
     };
     if let Err(reason) = result {
         give_up(&reason);
     }
-}
-
-fn placeholder(machine: &'static Machine, options: &CommandLine, inputs: &BootInputs) -> Result<(), String> {
-    log::info!("{options:?}, {} modules", inputs.modules.len());
-    while machine.serial_read(SerialPort::Com1) != Some(b'q') {
-        machine.drain_log();
-        machine.idle();
-    }
-    Ok(())
 }

@@ -89,6 +89,28 @@ pub trait MmioDevice: Send + Sync {
     fn mmio_read(&self, access: Access) -> Option<u64>;
     /// Writes; only the low `size_bytes` of `value` count.
     fn mmio_write(&self, access: Access, value: u64);
+
+    /// Reads consecutive elements of `access.size_bytes` each into `data`, one access for each; a device with
+    /// memory of its own answers all at once. The run stays inside the region.
+    fn mmio_read_run(&self, access: Access, data: &mut [u8]) {
+        let size = usize::from(access.size_bytes);
+        for (index, element) in data.chunks_exact_mut(size).enumerate() {
+            let at = Access { offset: access.offset + (index * size) as u64, ..access };
+            let value = self.mmio_read(at).unwrap_or(u64::MAX);
+            element.copy_from_slice(&value.to_le_bytes()[..size]);
+        }
+    }
+
+    /// Writes consecutive elements: the counterpart of [`MmioDevice::mmio_read_run`].
+    fn mmio_write_run(&self, access: Access, data: &[u8]) {
+        let size = usize::from(access.size_bytes);
+        for (index, element) in data.chunks_exact(size).enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..size].copy_from_slice(element);
+            let at = Access { offset: access.offset + (index * size) as u64, ..access };
+            self.mmio_write(at, u64::from_le_bytes(bytes));
+        }
+    }
 }
 
 /// Puts a device back into its state after power-on or a hard reset.

@@ -8,12 +8,18 @@
 extern crate alloc;
 
 pub mod backend;
+pub mod bus;
+pub mod clock;
 pub mod config;
+pub mod console;
 pub mod emulate;
 pub mod exit;
+pub mod machine;
 pub mod memory;
 pub mod paging;
 pub mod platform;
 pub mod registers;
 #[cfg(test)]
 mod test_platform;
+pub mod vcpu;
+pub mod vm;

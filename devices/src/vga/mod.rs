@@ -367,6 +367,22 @@ impl MmioDevice for Vga {
             _ => {}
         }
     }
+
+    fn mmio_read_run(&self, access: Access, data: &mut [u8]) {
+        match (access.region, usize::try_from(access.offset)) {
+            (REGION_LEGACY, Ok(offset)) => self.read_run(offset, data),
+            (REGION_FRAMEBUFFER, Ok(offset)) => self.memory.vram.read(offset, data),
+            _ => data.fill(0xff),
+        }
+    }
+
+    fn mmio_write_run(&self, access: Access, data: &[u8]) {
+        match (access.region, usize::try_from(access.offset)) {
+            (REGION_LEGACY, Ok(offset)) => self.write_run(offset, data),
+            (REGION_FRAMEBUFFER, Ok(offset)) => self.memory.vram.write(offset, data),
+            _ => {}
+        }
+    }
 }
 
 impl Reset for Vga {

@@ -5,7 +5,6 @@ use crate::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use devices::memory::DeviceMemory;
 use spin::Mutex;
 
 const LARGE: usize = FrameSize::Large.bytes() as usize;
@@ -152,32 +151,5 @@ impl Drop for FrameMemory {
         for frame in self.frames.drain(..) {
             self.platform.free_frame(frame);
         }
-    }
-}
-
-impl DeviceMemory for FrameMemory {
-    fn length_bytes(&self) -> usize {
-        Self::length_bytes(self)
-    }
-
-    fn read(&self, offset: usize, data: &mut [u8]) {
-        if !Self::read(self, offset, data) {
-            data.fill(0xff);
-        }
-    }
-
-    fn write(&self, offset: usize, data: &[u8]) {
-        // Outside is ignored, as the trait says.
-        Self::write(self, offset, data);
-    }
-
-    fn read_u32(&self, offset: usize) -> u32 {
-        let mut bytes = [0xff; 4];
-        Self::read(self, offset, &mut bytes);
-        u32::from_le_bytes(bytes)
-    }
-
-    fn write_u32(&self, offset: usize, value: u32) {
-        Self::write(self, offset, &value.to_le_bytes());
     }
 }

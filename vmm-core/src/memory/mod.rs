@@ -6,6 +6,7 @@
 
 mod frames;
 mod nested;
+mod part;
 #[allow(unsafe_code)]
 mod raw;
 mod space;
@@ -13,4 +14,5 @@ mod space;
 mod tests;
 
 pub use frames::FrameMemory;
-pub use space::{Area, Backing, FaultCause, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
+pub use part::MemoryPart;
+pub use space::{Area, Backing, FaultCause, GuestSpace, LowPage, PAGE_BYTES, SpaceError, SpaceMemory};

@@ -7,7 +7,7 @@ use crate::platform::Platform;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use devices::memory::{GuestMemory, NotRam};
 use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions};
 use spin::{Mutex, RwLock};
@@ -44,31 +44,38 @@ pub enum LowPage {
         /// Writes are dropped if false.
         writable: bool,
     },
+    /// Reads show page `page` of the ROM; writes go to the RAM beneath.
+    Shadowed {
+        /// The page of the ROM.
+        page: u16,
+    },
 }
 
 impl LowPage {
-    const DEVICE: u16 = u16::MAX;
+    const DEVICE: u32 = u32::MAX;
 
-    /// Bits 0-11 the page, 12-13 the backing, 14 writable.
-    const fn encode(self) -> u16 {
+    /// Bits 0-15 the page, 16-17 the backing (3: shadowed ROM), 18 writable.
+    const fn encode(self) -> u32 {
         match self {
             Self::Device => Self::DEVICE,
+            Self::Shadowed { page } => page as u32 | 3 << 16,
             Self::Memory { backing, page, writable } => {
-                page & 0xfff | (backing as u16) << 12 | (writable as u16) << 14
+                page as u32 | (backing as u32) << 16 | (writable as u32) << 18
             }
         }
     }
 
-    const fn decode(bits: u16) -> Self {
+    const fn decode(bits: u32) -> Self {
         if bits == Self::DEVICE {
             return Self::Device;
         }
-        let backing = match bits >> 12 & 3 {
+        let backing = match bits >> 16 & 3 {
             0 => Backing::Ram,
             1 => Backing::Rom,
-            _ => Backing::Video,
+            2 => Backing::Video,
+            _ => return Self::Shadowed { page: bits as u16 },
         };
-        Self::Memory { backing, page: bits & 0xfff, writable: bits & 1 << 14 != 0 }
+        Self::Memory { backing, page: bits as u16, writable: bits & 1 << 18 != 0 }
     }
 }
 
@@ -117,6 +124,21 @@ impl From<OutOfMemory> for SpaceError {
     }
 }
 
+/// The memories that a space shows.
+pub struct SpaceMemory {
+    /// Guest RAM.
+    pub ram: FrameMemory,
+    /// Firmware and option ROMs.
+    pub rom: Arc<FrameMemory>,
+    /// Video memory.
+    pub video: Arc<FrameMemory>,
+}
+
+/// The byte of `gpa` in page `page` of a memory.
+const fn low_offset(page: u16, gpa: u64) -> usize {
+    page as usize * PAGE_BYTES as usize + (gpa % PAGE_BYTES) as usize
+}
+
 struct Nested {
     tables: NestedTables,
     frames: TableFrames,
@@ -127,10 +149,10 @@ struct Nested {
 /// A guest's physical address space.
 pub struct GuestSpace {
     ram: FrameMemory,
-    rom: FrameMemory,
+    rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
     low_ram_end: u64,
-    low_pages: Box<[AtomicU16]>,
+    low_pages: Box<[AtomicU32]>,
     areas: RwLock<Vec<Area>>,
     a20: AtomicBool,
     nested: Mutex<Nested>,
@@ -153,10 +175,10 @@ impl GuestSpace {
         platform: &'static dyn Platform,
         format: Format,
         largest: PageSize,
-        memory: (FrameMemory, FrameMemory, Arc<FrameMemory>),
+        memory: SpaceMemory,
         vcpu_count: usize,
     ) -> Result<Self, SpaceError> {
-        let (ram, rom, video) = memory;
+        let SpaceMemory { ram, rom, video } = memory;
         let mut frames = TableFrames::new(platform);
         let tables = NestedTables::new(format, largest, &mut frames)?;
         let root_hpa = tables.root_hpa();
@@ -166,7 +188,7 @@ impl GuestSpace {
             rom,
             video,
             low_ram_end,
-            low_pages: (0..LOW_PAGES as u16).map(|_| AtomicU16::new(LowPage::DEVICE)).collect(),
+            low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
             a20: AtomicBool::new(true),
             nested: Mutex::new(Nested { tables, frames, owed: Vec::new() }),
@@ -214,9 +236,9 @@ impl GuestSpace {
             let page = self.low_pages[(gpa / PAGE_BYTES) as usize].load(Ordering::Relaxed);
             return match LowPage::decode(page) {
                 LowPage::Device => None,
+                LowPage::Shadowed { page } => Some((&self.rom, low_offset(page, gpa), false)),
                 LowPage::Memory { backing, page, writable } => {
-                    let offset = usize::from(page) * PAGE_BYTES as usize + (gpa % PAGE_BYTES) as usize;
-                    Some((self.backing(backing), offset, writable))
+                    Some((self.backing(backing), low_offset(page, gpa), writable))
                 }
             };
         }
@@ -270,9 +292,13 @@ impl GuestSpace {
     }
 
     fn show_low_page(&self, nested: &mut Nested, gpa: u64, page: LowPage) -> Result<Flush, OutOfMemory> {
-        let Nested { tables, frames, .. } = nested;
+        let Nested { tables, frames, .. } = &mut *nested;
         match page {
             LowPage::Device => tables.unmap(frames, gpa, PAGE_BYTES),
+            LowPage::Shadowed { page } => {
+                let rom = LowPage::Memory { backing: Backing::Rom, page, writable: false };
+                self.show_low_page(nested, gpa, rom)
+            }
             LowPage::Memory { backing, page, writable } => {
                 let offset = u64::from(page) * PAGE_BYTES;
                 let Some(extent) = self.backing(backing).extent(offset) else {
@@ -412,6 +438,14 @@ impl GuestSpace {
         }
     }
 
+    /// True if writes to the ROM at `gpa` reach the RAM beneath.
+    fn is_shadowed(&self, gpa: u64) -> bool {
+        let page = self.low_pages.get((gpa / PAGE_BYTES) as usize);
+        page.is_some_and(|page| {
+            matches!(LowPage::decode(page.load(Ordering::Relaxed)), LowPage::Shadowed { .. })
+        })
+    }
+
     /// The page of `gpa`: how many bytes are left in it.
     const fn room(gpa: u64) -> usize {
         (PAGE_BYTES - gpa % PAGE_BYTES) as usize
@@ -441,6 +475,8 @@ impl GuestMemory for GuestSpace {
             let (now, later) = data.split_at(count);
             if writable {
                 memory.write(offset, now);
+            } else if self.is_shadowed(gpa) {
+                self.ram.write(gpa as usize, now);
             }
             if later.is_empty() {
                 return Ok(());

@@ -10,7 +10,7 @@ const MIB: u64 = 1 << 20;
 fn space() -> GuestSpace {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts = (memory(16), memory(2), Arc::new(memory(2)));
+    let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
     GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap()
 }
 
@@ -83,10 +83,21 @@ fn ram_is_mapped_when_it_is_touched() {
 fn all_memory_goes_back() {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts = (memory(16), memory(2), Arc::new(memory(2)));
+    let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
     let space = GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap();
     space.resolve_fault(3 * MIB, true).unwrap();
     assert!(platform.allocated_bytes() > 20 * MIB);
     drop(space);
     assert_eq!(platform.allocated_bytes(), 0);
+}
+
+#[test]
+fn a_shadowed_page_reads_rom_and_writes_ram() {
+    let space = space();
+    space.load_rom(0, &[0x55]);
+    space.set_low_pages(&[(0xf0, LowPage::Shadowed { page: 0 })]).unwrap();
+    space.write(0xf0000, &[0x66]).unwrap();
+    assert_eq!(byte(&space, 0xf0000), Ok(0x55));
+    space.set_low_pages(&[(0xf0, GuestSpace::ram_page(0xf0))]).unwrap();
+    assert_eq!(byte(&space, 0xf0000), Ok(0x66));
 }

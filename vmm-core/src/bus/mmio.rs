@@ -1,0 +1,90 @@
+//! Device memory.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use devices::bus::{Access, MmioDevice, Region};
+
+const UNMAPPED: u64 = u64::MAX;
+
+struct Entry {
+    device: Arc<dyn MmioDevice>,
+    region: u8,
+    length: u64,
+    /// First guest-physical address, or [`UNMAPPED`].
+    base: AtomicU64,
+}
+
+/// The memory that devices answer. Devices are attached while the machine is built; after that their regions may
+/// move.
+#[derive(Default)]
+pub struct MmioBus {
+    entries: Vec<Entry>,
+}
+
+impl MmioBus {
+    /// No device answers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Attaches a device at the ranges that it declares.
+    pub fn attach(&mut self, device: Arc<dyn MmioDevice>) {
+        for region in device.ranges() {
+            self.attach_region(device.clone(), region, true);
+        }
+    }
+
+    /// Attaches one region, mapped at its base or nowhere yet; returns its number for [`MmioBus::move_region`].
+    pub fn attach_region(&mut self, device: Arc<dyn MmioDevice>, region: Region, mapped: bool) -> usize {
+        let base = AtomicU64::new(if mapped { region.base } else { UNMAPPED });
+        self.entries.push(Entry { device, region: region.number, length: region.length, base });
+        self.entries.len() - 1
+    }
+
+    /// Moves a region to another base, or takes it off the bus.
+    pub fn move_region(&self, index: usize, base: Option<u64>) {
+        if let Some(entry) = self.entries.get(index) {
+            entry.base.store(base.unwrap_or(UNMAPPED), Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn find(&self, gpa: u64, size_bytes: u8) -> Option<(&Entry, Access)> {
+        self.entries.iter().find_map(|entry| {
+            let offset = gpa.wrapping_sub(entry.base.load(Ordering::Relaxed));
+            (offset < entry.length).then_some((entry, Access { region: entry.region, offset, size_bytes }))
+        })
+    }
+
+    /// Reads 1, 2, 4 or 8 bytes.
+    #[inline]
+    pub fn read(&self, gpa: u64, size_bytes: u8) -> u64 {
+        self.find(gpa, size_bytes)
+            .and_then(|(entry, access)| entry.device.mmio_read(access))
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Writes 1, 2, 4 or 8 bytes.
+    #[inline]
+    pub fn write(&self, gpa: u64, size_bytes: u8, value: u64) {
+        if let Some((entry, access)) = self.find(gpa, size_bytes) {
+            entry.device.mmio_write(access, value);
+        }
+    }
+
+    /// Reads a run of elements.
+    pub fn read_run(&self, gpa: u64, element_bytes: u8, data: &mut [u8]) {
+        match self.find(gpa, element_bytes) {
+            Some((entry, access)) => entry.device.mmio_read_run(access, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    /// Writes a run of elements.
+    pub fn write_run(&self, gpa: u64, element_bytes: u8, data: &[u8]) {
+        if let Some((entry, access)) = self.find(gpa, element_bytes) {
+            entry.device.mmio_write_run(access, data);
+        }
+    }
+}

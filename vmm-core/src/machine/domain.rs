@@ -1,0 +1,185 @@
+//! A domain: a guest from its configuration to its end, through all its restarts.
+
+use super::disk::{MemoryDisk, ModuleImage};
+use super::pc::{Pc, PcParts};
+use crate::backend::Backend;
+use crate::config::guest::Action;
+use crate::config::{Disk, DiskKind, GuestConfig};
+use crate::console::{Consoles, GuestPorts};
+use crate::platform::{BootInputs, Platform};
+use crate::vcpu::Vcpu;
+use crate::vcpu::cpuid::CpuidTable;
+use crate::vm::Stop;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use devices::block::BlockBackend;
+use devices::ide::Drive;
+use firmware::Firmware;
+
+/// What stays when a guest restarts: its configuration and its disks.
+pub struct Domain<'a> {
+    platform: &'static dyn Platform,
+    inputs: &'a BootInputs,
+    config: GuestConfig,
+    drives: [Option<Drive>; 4],
+}
+
+/// Pages of 1 GiB are used wherever memory is that large and aligned: every CPU with nested paging has them.
+const LARGEST_PAGE: ept::PageSize = ept::PageSize::Size1G;
+
+impl<'a> Domain<'a> {
+    /// A domain with its disks in place.
+    ///
+    /// # Errors
+    /// A line that names the disk and what is wrong with it.
+    pub fn new(
+        platform: &'static dyn Platform,
+        inputs: &'a BootInputs,
+        config: GuestConfig,
+    ) -> Result<Self, String> {
+        let mut drives = [const { None }; 4];
+        for disk in &config.disks {
+            let Some((channel, unit)) = disk.device.ide_position() else {
+                log::warn!(
+                    "{}: disk {:?}: only the first four drives are IDE; left out",
+                    config.name,
+                    disk.target
+                );
+                continue;
+            };
+            drives[usize::from(channel * 2 + unit)] = Some(drive(platform, inputs, &config.name, disk)?);
+        }
+        Ok(Self { platform, inputs, config, drives })
+    }
+
+    /// Runs the guest until it is destroyed. The caller keeps interrupts off.
+    ///
+    /// # Errors
+    /// A line that says why it could not be started.
+    pub fn run<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<(), String> {
+        loop {
+            let stop = self.run_once::<B>(cpu, consoles)?;
+            let (what, action) = match stop {
+                Stop::PowerOff => ("powered off", self.config.on_poweroff),
+                Stop::Reset => ("reset", self.config.on_reboot),
+                Stop::Crash => ("crashed", self.config.on_crash),
+            };
+            log::info!(
+                "{}: {what}: {action:?}; {} KiB free",
+                self.config.name,
+                self.platform.free_bytes() >> 10
+            );
+            match action {
+                Action::Restart | Action::RenameRestart => {}
+                Action::Destroy => return Ok(()),
+                Action::Preserve => {
+                    log::warn!(
+                        "{}: preserving stopped guests is not supported yet: destroyed",
+                        self.config.name
+                    );
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn run_once<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<Stop, String> {
+        let name = &self.config.name;
+        let ports = consoles.open(name);
+        let pc = self.build::<B>(&ports)?;
+        let apic_wires = (pc.inboxes[0].clone(), pc.apic_bus.clone());
+        consoles.attach(GuestPorts {
+            name: name.clone(),
+            uart: pc.com1.clone(),
+            vga: pc.vga.clone(),
+            i8042: pc.i8042.clone(),
+            output: ports.output.clone(),
+            alarm: pc.console_alarm(),
+        });
+        let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, apic_wires, pc.timers)
+            .map_err(|reason| format!("{name}: {}", reason.0))?;
+        let entered_us = self.platform.tsc().saturating_sub(self.platform.boot_tsc()) * 1000
+            / (self.platform.tsc_hz() / 1000).max(1);
+        log::info!("{name}: first instruction {entered_us} us after the image was entered");
+        let stop = vcpu.run(consoles);
+        consoles.detach();
+        Ok(stop)
+    }
+
+    fn build<B: Backend>(&self, ports: &crate::console::OpenPorts) -> Result<Pc, String> {
+        let name = &self.config.name;
+        let firmware = Firmware::SeaBios(self.inputs.bios);
+        let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
+        let parts = PcParts {
+            platform: self.platform,
+            config: &self.config,
+            description: self
+                .config
+                .machine_description(self.made_up_uuid(), (0..self.config.vcpus).collect()),
+            drives: self.drives.clone(),
+            firmware: placements,
+            vga_bios: self.inputs.vga_bios,
+            com1: ports.output.clone(),
+            debug: ports.debug.clone(),
+            cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus),
+            format: B::NESTED_FORMAT,
+            largest_page: LARGEST_PAGE,
+        };
+        Pc::new(parts).map_err(|_| {
+            let free_mib = self.platform.free_bytes() >> 20;
+            let wanted = self.config.memory_mib;
+            format!("{name}: memory={wanted}: the machine has {free_mib} MiB free: give the guest less")
+        })
+    }
+
+    /// A UUID for a guest whose configuration has none: a name-based one would be the same on every machine, so the
+    /// time goes in.
+    fn made_up_uuid(&self) -> [u8; 16] {
+        const VERSION: u8 = 0x40;
+        const VARIANT: u8 = 0x80;
+        let mut hash = self.platform.boot_time_unix_s() ^ self.platform.boot_tsc().rotate_left(32);
+        let mut uuid = [0; 16];
+        for (byte, letter) in
+            uuid.iter_mut().zip(self.config.name.bytes().cycle().chain(core::iter::repeat(0)))
+        {
+            hash = (hash ^ u64::from(letter)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            *byte = hash as u8;
+        }
+        uuid[6] = uuid[6] & 0x0f | VERSION;
+        uuid[8] = uuid[8] & 0x3f | VARIANT;
+        uuid
+    }
+}
+
+fn drive(
+    platform: &'static dyn Platform,
+    inputs: &BootInputs,
+    guest: &str,
+    disk: &Disk,
+) -> Result<Drive, String> {
+    if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
+        return Ok(Drive::Cdrom(None));
+    }
+    let found = inputs.modules.iter().find(|module| disk.is_module(module_name(&module.command_line)));
+    let image = found.map(|module| module.data).ok_or_else(|| {
+        let names: Vec<_> = inputs.modules.iter().map(|module| module_name(&module.command_line)).collect();
+        format!("{guest}: disk {:?}: there is no such boot module (there are {names:?})", disk.target)
+    })?;
+    if disk.kind == DiskKind::CdRom {
+        return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
+    }
+    let backend: Arc<dyn BlockBackend> = if disk.read_only {
+        Arc::new(ModuleImage(image))
+    } else {
+        let copy = MemoryDisk::new(platform, image);
+        Arc::new(copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?)
+    };
+    Ok(Drive::Disk(backend))
+}
+
+/// The name of a boot module: the first word of its command line.
+pub fn module_name(command_line: &str) -> &str {
+    command_line.split_ascii_whitespace().next().unwrap_or_default()
+}

@@ -1,0 +1,132 @@
+//! Keeps the guest's address space as the chipset's registers say: PAM, SMRAM, the VGA's windows, PCI ranges.
+
+use crate::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+use devices::pci::i440fx::{I440fx, PamState, pam_range};
+use devices::pci::{PciRegion, Space};
+use devices::vga::{Vga, Window, WindowMemory};
+
+/// The ROM is shown at the end of the first 4 GiB.
+pub const ROM_BASE: u64 = (4 << 30) - ROM_BYTES;
+/// Length of the ROM: option ROMs at its start, the BIOS at its end.
+pub const ROM_BYTES: u64 = 2 << 20;
+/// Where video memory's characters are, behind what the linear framebuffer shows.
+pub const ODD_EVEN_OFFSET: u64 = devices::vga::VRAM_BYTES as u64;
+
+const MIB: u64 = 1 << 20;
+const VGA_WINDOW_PAGES: core::ops::Range<u16> = 0xa0..0xc0;
+/// Below the last 128 KiB of the first mebibyte there is no ROM on the bus.
+const FIRST_ROM_PAGE: u16 = 0xe0;
+
+/// What shows where, below 1 MiB and in the PCI hole.
+pub struct Layout {
+    space: Arc<GuestSpace>,
+    vga: Arc<Vga>,
+    host_bridge: Arc<I440fx>,
+    seen_generation: AtomicU32,
+}
+
+impl Layout {
+    /// A layout of these devices, applied once.
+    ///
+    /// # Errors
+    /// [`SpaceError`] if the page tables find no memory.
+    pub fn new(space: Arc<GuestSpace>, vga: Arc<Vga>, host_bridge: Arc<I440fx>) -> Result<Self, SpaceError> {
+        let layout = Self { space, vga, host_bridge, seen_generation: AtomicU32::new(0) };
+        layout.apply_pam()?;
+        layout.apply_window()?;
+        layout.apply_areas(&[])?;
+        Ok(layout)
+    }
+
+    /// True if the VGA's window changed since the last call of [`Layout::apply_window`].
+    #[inline]
+    pub fn window_changed(&self) -> bool {
+        self.vga.mapping_generation() != self.seen_generation.load(Ordering::Relaxed)
+    }
+
+    /// Shows what the VGA's legacy window shows now.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub fn apply_window(&self) -> Result<(), SpaceError> {
+        self.seen_generation.store(self.vga.mapping_generation(), Ordering::Relaxed);
+        let smram_open = self.host_bridge.smram_open();
+        let window = self.vga.window();
+        let page_of = |page| if smram_open { GuestSpace::ram_page(page) } else { window_page(window, page) };
+        let pages: Vec<_> = VGA_WINDOW_PAGES.map(|page| (page, page_of(page))).collect();
+        self.space.set_low_pages(&pages)
+    }
+
+    /// Shows RAM or ROM as the host bridge's attributes say.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub fn apply_pam(&self) -> Result<(), SpaceError> {
+        let mut pages = Vec::new();
+        for (segment, state) in self.host_bridge.pam().into_iter().enumerate() {
+            let (base, length) = pam_range(segment);
+            let (first, last) = (base / PAGE_BYTES, (base + length) / PAGE_BYTES);
+            pages.extend((first as u16..last as u16).map(|page| (page, pam_page(state, page))));
+        }
+        self.space.set_low_pages(&pages)
+    }
+
+    /// Shows the ROM and the memories of PCI functions where they are now.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub fn apply_areas(&self, regions: &[PciRegion]) -> Result<(), SpaceError> {
+        let rom = Area {
+            gpa: ROM_BASE,
+            length_bytes: ROM_BYTES,
+            backing: Backing::Rom,
+            offset: 0,
+            writable: false,
+        };
+        let areas = regions.iter().filter_map(area_of);
+        self.space.set_areas(&core::iter::once(rom).chain(areas).collect::<Vec<_>>())
+    }
+}
+
+/// Only the VGA has memory of its own: its framebuffer and, at the start of the ROM, its BIOS.
+fn area_of(region: &PciRegion) -> Option<Area> {
+    let (backing, writable) = match region.space {
+        Space::Ram => (Backing::Video, true),
+        Space::Rom => (Backing::Rom, false),
+        Space::Pio | Space::Mmio => return None,
+    };
+    Some(Area { gpa: region.region.base, length_bytes: region.region.length, backing, offset: 0, writable })
+}
+
+fn pam_page(state: PamState, page: u16) -> LowPage {
+    let has_rom = page >= FIRST_ROM_PAGE;
+    let rom_page = ((ROM_BYTES - MIB) / PAGE_BYTES) as u16 + page;
+    match (state.read_ram, state.write_ram) {
+        (true, writable) => LowPage::Memory { backing: Backing::Ram, page, writable },
+        (false, false) if has_rom => {
+            LowPage::Memory { backing: Backing::Rom, page: rom_page, writable: false }
+        }
+        (false, true) if has_rom => LowPage::Shadowed { page: rom_page },
+        (false, _) => LowPage::Device,
+    }
+}
+
+fn window_page(window: Window, page: u16) -> LowPage {
+    let Window::Linear { gpa, memory, offset_bytes, length_bytes } = window else { return LowPage::Device };
+    let Some(within) = (u64::from(page) * PAGE_BYTES).checked_sub(gpa) else { return LowPage::Device };
+    if within >= length_bytes as u64 {
+        return LowPage::Device;
+    }
+    let base = match memory {
+        WindowMemory::Vram => 0,
+        WindowMemory::OddEven => ODD_EVEN_OFFSET,
+    };
+    let video_page = (base + offset_bytes as u64 + within) / PAGE_BYTES;
+    match u16::try_from(video_page) {
+        Ok(page) => LowPage::Memory { backing: Backing::Video, page, writable: true },
+        Err(_) => LowPage::Device,
+    }
+}

@@ -1,0 +1,11 @@
+//! Guests: building their PC, running them, and what happens when they stop.
+
+mod disk;
+mod domain;
+mod layout;
+mod pc;
+mod start;
+mod wiring;
+
+pub use layout::Layout;
+pub use start::start;

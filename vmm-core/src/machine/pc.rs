@@ -1,0 +1,350 @@
+//! The guest's PC, put together: the i440FX machine that every operating system knows.
+
+use super::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
+use super::wiring::{Chipset, IsaLines, IsaSource};
+use crate::bus::{MmioBus, PortBus};
+use crate::clock::VmClock;
+use crate::config::GuestConfig;
+use crate::config::guest::Serial;
+use crate::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
+use crate::platform::Platform;
+use crate::vcpu::Timers;
+use crate::vcpu::cpuid::CpuidTable;
+use crate::vm::{MovingRegion, StopSwitch, Vm};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use devices::bus::{PioDevice, Region};
+use devices::console::ByteSink;
+use devices::debug_port::{DebugConsole, PostCode};
+use devices::fw_cfg::FwCfg;
+use devices::hpet::{FIRST_ROUTE, Hpet, HpetLines, LegacyRoute};
+use devices::i8042::I8042;
+use devices::ide::{Drive, Ide};
+use devices::io_apic::IoApic;
+use devices::irq::IrqLine;
+use devices::local_apic::{ApicBus, ApicInbox, Kick};
+use devices::pci::i440fx::I440fx;
+use devices::pci::piix3::Piix3;
+use devices::pci::piix4_pm::Piix4Pm;
+use devices::pci::{Bdf, MapObserver, PciBus, Space};
+use devices::pic::Pic;
+use devices::pit::Pit;
+use devices::port92::Port92;
+use devices::rtc::{CmosContents, Rtc};
+use devices::time::Alarm;
+use devices::uart::Uart;
+use devices::vga::{
+    ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES, VRAM_BYTES, Vga, VgaMemory,
+};
+use firmware::seabios::Placement;
+use firmware::{MachineDescription, fw_cfg_files};
+
+const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
+const ISA_BRIDGE: Bdf = Bdf::new(1, 0);
+const IDE: Bdf = Bdf::new(1, 1);
+const POWER_MANAGEMENT: Bdf = Bdf::new(1, 3);
+const DISPLAY: Bdf = Bdf::new(2, 0);
+
+const COM_PORTS: [(u16, usize); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
+/// The parts of PCI functions that move, mapped nowhere at first.
+const IDE_BUS_MASTER: Region = Region::new(4, 0, 16);
+const PM_REGISTERS: Region = Region::new(0, 0, 64);
+const SMBUS_REGISTERS: Region = Region::new(1, 0, 16);
+const VGA_REGISTER_PAGE_BYTES: u64 = 4096;
+const RTC_IRQ: usize = 8;
+const SCI_IRQ: usize = 9;
+
+/// Who has which alarm of the first virtual CPU's queue.
+#[derive(Clone, Copy)]
+enum AlarmSlot {
+    Pit,
+    Rtc,
+    Hpet,
+    PowerManagement,
+    Keyboard,
+    /// The first of four.
+    Com,
+    Console = Self::Com as isize + COM_PORTS.len() as isize,
+}
+
+const ALARM_SLOTS: usize = AlarmSlot::Console as usize + 1;
+
+/// What a PC is built from.
+pub struct PcParts<'a> {
+    /// The machine underneath.
+    pub platform: &'static dyn Platform,
+    /// The guest's configuration.
+    pub config: &'a GuestConfig,
+    /// What the firmware is told.
+    pub description: MachineDescription,
+    /// The four IDE drives.
+    pub drives: [Option<Drive>; 4],
+    /// The firmware's parts.
+    pub firmware: Vec<Placement<'a>>,
+    /// The VGA BIOS.
+    pub vga_bios: &'a [u8],
+    /// Where COM1 transmits to.
+    pub com1: Arc<dyn ByteSink>,
+    /// Where the firmware's debug messages go.
+    pub debug: Arc<dyn ByteSink>,
+    /// What CPUID answers.
+    pub cpuid: CpuidTable,
+    /// The backend's format of second-level page tables.
+    pub format: ept::Format,
+    /// The largest pages of the second-level page tables.
+    pub largest_page: ept::PageSize,
+}
+
+/// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
+pub struct Pc {
+    /// What its virtual CPUs share.
+    pub vm: Arc<Vm>,
+    /// The inbox of each virtual CPU's local APIC.
+    pub inboxes: Vec<Arc<ApicInbox>>,
+    /// The bus between the APICs.
+    pub apic_bus: Arc<ApicBus>,
+    /// The first virtual CPU's timers, devices connected.
+    pub timers: Timers,
+    /// COM1.
+    pub com1: Arc<Uart>,
+    /// The screen.
+    pub vga: Arc<Vga>,
+    /// Keyboard and mouse.
+    pub i8042: Arc<I8042>,
+}
+
+/// A virtual CPU that runs on the CPU that everything happens on needs no kick: it looks at its inbox before it runs.
+struct SameCpu;
+
+impl Kick for SameCpu {
+    fn kick(&self) {}
+}
+
+/// Where a serial port transmits to that leads nowhere.
+struct Nowhere;
+
+impl ByteSink for Nowhere {
+    fn put(&self, _byte: u8) -> bool {
+        true
+    }
+}
+
+impl Pc {
+    /// Builds a PC.
+    ///
+    /// # Errors
+    /// [`SpaceError`] if memory is short.
+    pub fn new(parts: PcParts<'_>) -> Result<Self, SpaceError> {
+        let config = parts.config;
+        let clock = Arc::new(VmClock::new(parts.platform));
+        let stop = Arc::new(StopSwitch::default());
+        let (space, vga_memory) = memory(&parts)?;
+        let chipset = Arc::new(Chipset { space: space.clone(), stop: stop.clone() });
+        let inboxes: Vec<_> = (0..config.vcpus).map(|_| ApicInbox::new(Arc::new(SameCpu))).collect();
+        let apic_bus = ApicBus::new(inboxes.clone());
+        let pic = Arc::new(Pic::new(IrqLine::detached()));
+        let io_apic = IoApic::new(apic_bus.clone());
+        let lines = IsaLines::new(pic.clone(), io_apic.clone());
+        let mut board = Board::new(clock.clone(), lines);
+
+        board.ports.attach(pic.clone());
+        board.mmio.attach(io_apic.clone());
+        board.ports.attach(Arc::new(PostCode::new()));
+        board.ports.attach(Arc::new(DebugConsole::new(parts.debug.clone())));
+        board.ports.attach(Arc::new(Port92::new(chipset.clone())));
+        board.add_timers(&parts, &space, &io_apic);
+        let com1 = board.add_serial_ports(config, &parts.com1);
+        let i8042 = board.add_keyboard(chipset.clone());
+        let facts = parts.description.facts();
+        let files = fw_cfg_files(&parts.description);
+        board.ports.attach(Arc::new(FwCfg::new(&facts, files, space.clone())));
+
+        let host_bridge = Arc::new(I440fx::new());
+        board.pci.attach(HOST_BRIDGE, host_bridge.clone());
+        let isa_bridge = Piix3::new(board.lines.all(IsaSource::Pirq), chipset.clone());
+        board.ports.attach(isa_bridge.clone());
+        board.pci.attach(ISA_BRIDGE, isa_bridge);
+        board.add_ide(parts.drives, space.clone());
+        board.add_power_management(chipset);
+        let vga = Arc::new(Vga::new(clock.clone(), vga_memory, parts.vga_bios));
+        board.add_vga(&vga);
+
+        let pci = Arc::new(board.pci);
+        board.ports.attach(pci.clone());
+        let layout = Layout::new(space.clone(), vga.clone(), host_bridge)?;
+        let vm = Arc::new(Vm {
+            name: config.name.clone(),
+            clock,
+            space,
+            ports: board.ports,
+            mmio: board.mmio,
+            pic,
+            cpuid: parts.cpuid,
+            stop,
+            layout,
+            pci: pci.clone(),
+            moving: board.moving,
+        });
+        pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
+        Ok(Self { vm, inboxes, apic_bus, timers: board.timers, com1, vga, i8042 })
+    }
+
+    /// The alarm that wakes the first virtual CPU for the consoles.
+    pub fn console_alarm(&self) -> Alarm {
+        self.timers.device_alarm(AlarmSlot::Console as usize)
+    }
+}
+
+/// The memories of a PC, firmware in its place.
+fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
+    let allocate = |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
+    let ram = allocate(parts.description.ram_bytes as usize)?;
+    let rom = Arc::new(allocate(ROM_BYTES as usize)?);
+    let video = Arc::new(allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?);
+    let vga_memory = VgaMemory {
+        vram: MemoryPart::new(video.clone(), 0, VRAM_BYTES),
+        odd_even: MemoryPart::new(video.clone(), ODD_EVEN_OFFSET as usize, ODD_EVEN_BYTES),
+        rom: MemoryPart::new(rom.clone(), 0, VGA_ROM_BYTES),
+    };
+    for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
+        rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
+    }
+    let memory = SpaceMemory { ram, rom, video };
+    let vcpus = parts.config.vcpus as usize;
+    let space = GuestSpace::new(parts.platform, parts.format, parts.largest_page, memory, vcpus)?;
+    Ok((Arc::new(space), vga_memory))
+}
+
+/// A PC while devices are put on it.
+struct Board {
+    clock: Arc<VmClock>,
+    lines: IsaLines,
+    ports: PortBus,
+    mmio: MmioBus,
+    pci: PciBus,
+    timers: Timers,
+    moving: Vec<MovingRegion>,
+}
+
+impl Board {
+    fn new(clock: Arc<VmClock>, lines: IsaLines) -> Self {
+        Self {
+            clock,
+            lines,
+            ports: PortBus::new(),
+            mmio: MmioBus::new(),
+            pci: PciBus::new(),
+            timers: Timers::new(ALARM_SLOTS),
+            moving: Vec::new(),
+        }
+    }
+
+    fn alarm(&self, slot: AlarmSlot) -> Alarm {
+        self.timers.device_alarm(slot as usize)
+    }
+
+    /// PIT, real-time clock and HPET, with the switch between them.
+    fn add_timers(&mut self, parts: &PcParts<'_>, space: &GuestSpace, io_apic: &Arc<IoApic>) {
+        let wire = |irq| self.lines.wire(irq, IsaSource::Device);
+        let legacy = LegacyRoute::new(wire(0), wire(RTC_IRQ));
+        let pit = Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
+        let pit = Arc::new(pit);
+        self.timers.connect(AlarmSlot::Pit as usize, pit.clone());
+        self.ports.attach(pit);
+
+        let cmos = CmosContents::new()
+            .memory(space.low_ram_bytes(), space.high_ram_bytes())
+            .cpus(parts.config.vcpus as u16);
+        let now_s = parts.platform.boot_time_unix_s() + self.uptime_s(parts.platform);
+        let shown_s = now_s.saturating_add_signed(parts.config.rtc_offset_s);
+        let irq8 = legacy.wire(LegacyRoute::RTC);
+        let rtc = Arc::new(Rtc::new(self.clock.clone(), self.alarm(AlarmSlot::Rtc), irq8, shown_s, cmos));
+        self.timers.connect(AlarmSlot::Rtc as usize, rtc.clone());
+        self.ports.attach(rtc);
+
+        if parts.config.hpet {
+            let routed = core::array::from_fn(|input| {
+                IrqLine::new(io_apic.clone(), u32::from(FIRST_ROUTE) + input as u32)
+            });
+            let lines = HpetLines::new(&legacy, routed);
+            let hpet = Arc::new(Hpet::new(self.clock.clone(), self.alarm(AlarmSlot::Hpet), lines));
+            self.timers.connect(AlarmSlot::Hpet as usize, hpet.clone());
+            self.mmio.attach(hpet);
+        }
+    }
+
+    /// Seconds since the hypervisor read the machine's clock.
+    fn uptime_s(&self, platform: &dyn Platform) -> u64 {
+        platform.tsc().saturating_sub(platform.boot_tsc()) / platform.tsc_hz().max(1)
+    }
+
+    /// The serial ports that the configuration asks for, and COM1 in any case as an object to talk to.
+    fn add_serial_ports(&mut self, config: &GuestConfig, console: &Arc<dyn ByteSink>) -> Arc<Uart> {
+        let ports: Vec<_> = (0..)
+            .zip(config.serial)
+            .zip(COM_PORTS)
+            .map(|((number, serial), (base, irq))| {
+                let sink = if serial == Serial::Console { console.clone() } else { Arc::new(Nowhere) };
+                let slot = AlarmSlot::Com as usize + number;
+                let irq = self.lines.wire(irq, IsaSource::com(number));
+                let alarm = self.timers.device_alarm(slot);
+                let uart = Arc::new(Uart::new(base, irq, sink, self.clock.clone(), alarm));
+                if serial != Serial::None {
+                    self.timers.connect(slot, uart.clone());
+                    self.ports.attach(uart.clone());
+                }
+                uart
+            })
+            .collect();
+        ports[0].clone()
+    }
+
+    fn add_keyboard(&mut self, chipset: Arc<Chipset>) -> Arc<I8042> {
+        let (irq1, irq12) = (self.lines.wire(1, IsaSource::Device), self.lines.wire(12, IsaSource::Device));
+        let alarm = self.alarm(AlarmSlot::Keyboard);
+        let i8042 = Arc::new(I8042::new(irq1, irq12, chipset, self.clock.clone(), alarm));
+        self.timers.connect(AlarmSlot::Keyboard as usize, i8042.clone());
+        self.ports.attach(i8042.clone());
+        i8042
+    }
+
+    fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) {
+        let irqs = [14, 15].map(|irq| self.lines.wire(irq, IsaSource::Device));
+        let ide = Arc::new(Ide::new(drives, irqs, memory));
+        self.ports.attach(ide.clone());
+        self.add_moving_ports(IDE, ide.clone(), IDE_BUS_MASTER);
+        self.pci.attach(IDE, ide);
+    }
+
+    fn add_power_management(&mut self, chipset: Arc<Chipset>) {
+        let sci = self.lines.wire(SCI_IRQ, IsaSource::Sci);
+        let alarm = self.alarm(AlarmSlot::PowerManagement);
+        let pm = Arc::new(Piix4Pm::new(self.clock.clone(), alarm, sci, chipset));
+        self.timers.connect(AlarmSlot::PowerManagement as usize, pm.clone());
+        self.ports.attach(pm.clone());
+        for region in [PM_REGISTERS, SMBUS_REGISTERS] {
+            self.add_moving_ports(POWER_MANAGEMENT, pm.clone(), region);
+        }
+        self.pci.attach(POWER_MANAGEMENT, pm);
+    }
+
+    fn add_vga(&mut self, vga: &Arc<Vga>) {
+        self.ports.attach(vga.clone());
+        self.mmio.attach(vga.clone());
+        let registers = Region::new(REGION_REGISTERS, 0, VGA_REGISTER_PAGE_BYTES);
+        let index = self.mmio.attach_region(vga.clone(), registers, false);
+        self.moving.push(MovingRegion {
+            function: DISPLAY,
+            number: REGION_REGISTERS,
+            space: Space::Mmio,
+            index,
+        });
+        self.pci.attach(DISPLAY, vga.clone());
+    }
+
+    /// Ports whose base a PCI function's registers say.
+    fn add_moving_ports(&mut self, function: Bdf, device: Arc<dyn PioDevice>, region: Region) {
+        let index = self.ports.attach_region(device, region, false);
+        self.moving.push(MovingRegion { function, number: region.number, space: Space::Pio, index });
+    }
+}

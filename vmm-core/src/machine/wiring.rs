@@ -1,0 +1,107 @@
+//! The wires of the PC's chipset.
+
+use crate::memory::GuestSpace;
+use crate::vm::{Stop, StopSwitch};
+use alloc::sync::Arc;
+use devices::io_apic::IoApic;
+use devices::irq::{IrqLine, LineTarget};
+use devices::pci::SystemPower;
+use devices::pic::Pic;
+use devices::shared_line::SharedLine;
+use devices::system_control::SystemControl;
+
+const ISA_IRQS: usize = 16;
+/// The timer is wired to input 2 of the I/O APIC, as the MADT says.
+const TIMER_IRQ: u32 = 0;
+const TIMER_IO_APIC_INPUT: u32 = 2;
+
+/// Each ISA interrupt goes to the 8259 pair and to the I/O APIC.
+struct IsaSplitter {
+    pic: Arc<Pic>,
+    io_apic: Arc<IoApic>,
+}
+
+impl LineTarget for IsaSplitter {
+    fn set_line(&self, input: u32, high: bool) {
+        self.pic.set_line(input, high);
+        let io_apic_input = if input == TIMER_IRQ { TIMER_IO_APIC_INPUT } else { input };
+        self.io_apic.set_line(io_apic_input, high);
+    }
+}
+
+/// Who drives an ISA interrupt.
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub enum IsaSource {
+    /// The ISA device that owns it.
+    Device = 0,
+    /// The PIIX3, for PCI interrupts.
+    Pirq = 1,
+    /// The PIIX4's system control interrupt.
+    Sci = 2,
+    /// COM3 and COM4, which share with COM1 and COM2.
+    SecondDevice = 3,
+}
+
+impl IsaSource {
+    /// That of serial port `number`, from 0.
+    pub const fn com(number: usize) -> Self {
+        if number < 2 { Self::Device } else { Self::SecondDevice }
+    }
+}
+
+/// The sixteen ISA interrupts.
+pub struct IsaLines([Arc<SharedLine>; ISA_IRQS]);
+
+impl IsaLines {
+    /// Lines that lead to both interrupt controllers.
+    pub fn new(pic: Arc<Pic>, io_apic: Arc<IoApic>) -> Self {
+        let splitter = Arc::new(IsaSplitter { pic, io_apic });
+        Self(core::array::from_fn(|irq| SharedLine::new(IrqLine::new(splitter.clone(), irq as u32))))
+    }
+
+    /// The wire of one source to interrupt `irq` (0 to 15).
+    pub fn wire(&self, irq: usize, source: IsaSource) -> IrqLine {
+        self.0[irq].source(source as u32)
+    }
+
+    /// The wires of one source to all of them.
+    pub fn all(&self, source: IsaSource) -> [IrqLine; ISA_IRQS] {
+        core::array::from_fn(|irq| self.wire(irq, source))
+    }
+}
+
+/// A20 gate, reset and power: the wires that reach beyond the devices.
+pub struct Chipset {
+    /// The memory that the A20 gate is before.
+    pub space: Arc<GuestSpace>,
+    /// The switch that resets and powers off.
+    pub stop: Arc<StopSwitch>,
+}
+
+impl SystemControl for Chipset {
+    fn set_a20(&self, enabled: bool) {
+        if self.space.set_a20(enabled).is_err() {
+            log::error!("no memory to move the A20 gate: the guest is stopped");
+            self.stop.request(Stop::Crash);
+        }
+    }
+
+    fn a20(&self) -> bool {
+        self.space.a20()
+    }
+
+    fn reset(&self) {
+        self.stop.request(Stop::Reset);
+    }
+}
+
+impl SystemPower for Chipset {
+    fn reset(&self) {
+        self.stop.request(Stop::Reset);
+    }
+
+    fn power_off(&self) {
+        self.stop.request(Stop::PowerOff);
+    }
+}

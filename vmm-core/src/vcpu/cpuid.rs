@@ -1,0 +1,308 @@
+//! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in words.
+
+use alloc::vec::Vec;
+use raw_cpuid::CpuIdResult;
+
+/// CPUID of the processor underneath, or of a test.
+pub type CpuidSource = fn(leaf: u32, subleaf: u32) -> CpuIdResult;
+
+/// Bits of leaf 1 that depend on the guest's own registers, or that we add.
+mod leaf_1 {
+    pub const ECX_MONITOR: u32 = 1 << 3;
+    pub const ECX_VMX: u32 = 1 << 5;
+    pub const ECX_X2APIC: u32 = 1 << 21;
+    pub const ECX_TSC_DEADLINE: u32 = 1 << 24;
+    pub const ECX_OSXSAVE: u32 = 1 << 27;
+    pub const ECX_HYPERVISOR: u32 = 1 << 31;
+    /// DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA: hardware that a guest has not.
+    pub const ECX_ABSENT: u32 = 1 << 2
+        | ECX_MONITOR
+        | 1 << 4
+        | ECX_VMX
+        | 1 << 6
+        | 1 << 7
+        | 1 << 8
+        | 1 << 10
+        | 1 << 11
+        | 1 << 14
+        | 1 << 15
+        | 1 << 18;
+    pub const EDX_APIC: u32 = 1 << 9;
+    /// PSN, DS, ACPI thermal, SS, HTT, TM, IA64, PBE.
+    pub const EDX_ABSENT: u32 = 1 << 18 | 1 << 21 | 1 << 22 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
+}
+
+/// Structured extended features, leaf 7.
+mod leaf_7 {
+    /// TSC_ADJUST, SGX, HLE, PQM, MPX, PQE, RTM, processor trace.
+    pub const EBX_ABSENT: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25;
+    /// WAITPKG, CET_SS, TME, LA57, KL, bus-lock detection, ENQCMD, SGX_LC, PKS.
+    pub const ECX_ABSENT: u32 =
+        1 << 5 | 1 << 7 | 1 << 13 | 1 << 16 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31;
+    /// OSPKE follows CR4.PKE.
+    pub const ECX_OSPKE: u32 = 1 << 4;
+    /// Only what needs neither MSRs nor state of its own: AVX512_4VNNIW, AVX512_4FMAPS, FSRM, VP2INTERSECT, SERIALIZE,
+    /// AVX512_FP16.
+    pub const EDX_KEPT: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 14 | 1 << 23;
+}
+
+/// Extended features, leaf 8000_0001h.
+mod leaf_8000_0001 {
+    /// CmpLegacy, SVM, ExtApic, OSVW, IBS, SKINIT, WDT, LWP, TopologyExt, PerfCtr, MONITORX and the performance
+    /// counters around them.
+    pub const ECX_ABSENT: u32 = 1 << 1
+        | 1 << 2
+        | 1 << 3
+        | 1 << 9
+        | 1 << 10
+        | 1 << 12
+        | 1 << 13
+        | 1 << 15
+        | 1 << 22
+        | 1 << 23
+        | 1 << 24
+        | 1 << 26
+        | 1 << 27
+        | 1 << 28
+        | 1 << 29;
+}
+
+/// State components that a guest may switch on in XCR0: x87, SSE, AVX, the three of AVX-512, PKRU.
+const XCR0_KNOWN: u64 = 0x2e7;
+const MAX_BASIC: u32 = 0x16;
+const MAX_EXTENDED: u32 = 0x8000_001f;
+const HYPERVISOR: u32 = 0x4000_0000;
+/// Leaves that have subleaves, and how many are kept.
+const SUBLEAVES: [(u32, u32); 4] = [(4, 4), (7, 2), (0xb, 2), (0xd, 10)];
+
+#[derive(Clone, Copy)]
+struct Entry {
+    leaf: u32,
+    subleaf: u32,
+    result: CpuIdResult,
+}
+
+/// The registers of the guest that CPUID depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuidState {
+    /// CR4.OSXSAVE.
+    pub osxsave: bool,
+    /// CR4.PKE.
+    pub pke: bool,
+    /// The local APIC is enabled in IA32_APIC_BASE.
+    pub apic_enabled: bool,
+    /// Its ID.
+    pub apic_id: u32,
+    /// XCR0.
+    pub xcr0: u64,
+}
+
+/// A guest's CPUID.
+pub struct CpuidTable {
+    /// Leaves 0 to [`MAX_BASIC`] without subleaves come first, at their number.
+    basic: Vec<CpuIdResult>,
+    others: Vec<Entry>,
+    max_extended: u32,
+    xcr0: u64,
+}
+
+const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+
+impl CpuidTable {
+    /// The filtered table of a guest with `vcpu_count` CPUs.
+    pub fn new(source: CpuidSource, vcpu_count: u32) -> Self {
+        let max_basic = source(0, 0).eax.min(MAX_BASIC);
+        let max_extended = source(0x8000_0000, 0).eax.clamp(0x8000_0000, MAX_EXTENDED);
+        let mut xcr0 = 0;
+        if max_basic >= 0xd {
+            let components = source(0xd, 0);
+            xcr0 = (u64::from(components.edx) << 32 | u64::from(components.eax)) & XCR0_KNOWN;
+        }
+        let mut table = Self { basic: Vec::new(), others: Vec::new(), max_extended, xcr0 };
+        table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
+        for (leaf, count) in SUBLEAVES {
+            for subleaf in 0..if leaf <= max_basic { count } else { 0 } {
+                let result = table.filter(source, leaf, subleaf, vcpu_count);
+                table.others.push(Entry { leaf, subleaf, result });
+            }
+        }
+        for leaf in 0x8000_0000..=max_extended {
+            let result = table.filter(source, leaf, 0, vcpu_count);
+            table.others.push(Entry { leaf, subleaf: 0, result });
+        }
+        table
+    }
+
+    /// XCR0 bits that the guest may set.
+    pub const fn xcr0_allowed(&self) -> u64 {
+        self.xcr0
+    }
+
+    /// Width of a guest-physical address.
+    pub fn physical_address_bits(&self) -> u8 {
+        (self.find(0x8000_0008, 0).eax as u8).clamp(36, 52)
+    }
+
+    fn filter(&self, source: CpuidSource, leaf: u32, subleaf: u32, vcpu_count: u32) -> CpuIdResult {
+        let mut result = source(leaf, subleaf);
+        match leaf {
+            0 => result.eax = result.eax.min(MAX_BASIC),
+            1 => {
+                result.ebx &= 0xffff;
+                result.ebx |= vcpu_count.min(255) << 16;
+                result.ecx &= !(leaf_1::ECX_ABSENT | leaf_1::ECX_OSXSAVE);
+                result.ecx |= leaf_1::ECX_X2APIC | leaf_1::ECX_TSC_DEADLINE | leaf_1::ECX_HYPERVISOR;
+                result.edx &= !leaf_1::EDX_ABSENT;
+                result.edx |= if vcpu_count > 1 { 1 << 28 } else { 0 };
+            }
+            // Cache descriptions stay; each CPU has its caches to itself.
+            4 => result.eax &= 0x3ff,
+            // MONITOR, thermal, performance counters: absent.
+            5 | 6 | 9 | 0xa | 0xf | 0x10 | 0x12 | 0x14 => result = NOTHING,
+            7 if subleaf == 0 => {
+                result.eax = result.eax.min(1);
+                result.ebx &= !leaf_7::EBX_ABSENT;
+                result.ecx &= !(leaf_7::ECX_ABSENT | leaf_7::ECX_OSPKE);
+                result.edx &= leaf_7::EDX_KEPT;
+            }
+            // AVX-VNNI, AVX512-BF16, fast string operations.
+            7 => {
+                result = CpuIdResult { eax: result.eax & 0x1c30, ..NOTHING };
+            }
+            0xb => result = topology(subleaf, vcpu_count),
+            0xd => result = self.extended_state(subleaf, result),
+            0x8000_0000 => result.eax = self.max_extended,
+            0x8000_0001 => result.ecx &= !leaf_8000_0001::ECX_ABSENT,
+            // Only that the TSC is invariant.
+            0x8000_0007 => result = CpuIdResult { edx: result.edx & 1 << 8, ..NOTHING },
+            // Address widths, CLZERO, always-saved FP error pointers, WBNOINVD.
+            0x8000_0008 => {
+                result = CpuIdResult { eax: result.eax & 0xffff, ebx: result.ebx & 0x205, ..NOTHING };
+            }
+            0x8000_0002..=0x8000_0006 | 0x8000_0019 | 0x8000_001a => {}
+            0x8000_0009.. => result = NOTHING,
+            _ => {}
+        }
+        result
+    }
+
+    /// Leaf 0Dh: only the components of [`XCR0_KNOWN`], and no supervisor state.
+    fn extended_state(&self, subleaf: u32, result: CpuIdResult) -> CpuIdResult {
+        match subleaf {
+            0 => CpuIdResult { eax: self.xcr0 as u32, edx: (self.xcr0 >> 32) as u32, ..result },
+            // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
+            1 => CpuIdResult { eax: result.eax & 7, ..NOTHING },
+            component if self.xcr0 >> component & 1 != 0 => result,
+            _ => NOTHING,
+        }
+    }
+
+    fn find(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
+        let found = self.others.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
+        found.map_or(NOTHING, |entry| entry.result)
+    }
+
+    /// What CPUID answers.
+    pub fn get(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
+        let last = self.basic.len() as u32 - 1;
+        let has_subleaves = SUBLEAVES.iter().any(|&(with, _)| with == leaf);
+        let mut result = match leaf {
+            _ if has_subleaves => self.find(leaf, subleaf),
+            HYPERVISOR => {
+                let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
+                return CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx };
+            }
+            _ if leaf <= last => self.basic[leaf as usize],
+            0x8000_0000.. if leaf <= self.max_extended => self.find(leaf, 0),
+            // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with zeroes.
+            _ => NOTHING,
+        };
+        match leaf {
+            1 => {
+                result.ebx |= state.apic_id << 24;
+                result.ecx |= if state.osxsave { leaf_1::ECX_OSXSAVE } else { 0 };
+                result.edx &= if state.apic_enabled { u32::MAX } else { !leaf_1::EDX_APIC };
+            }
+            7 if subleaf == 0 && state.pke => result.ecx |= leaf_7::ECX_OSPKE,
+            0xb => result.edx = state.apic_id,
+            0xd if subleaf < 2 => result.ebx = self.save_area_bytes(state.xcr0),
+            _ => {}
+        }
+        result
+    }
+
+    /// Size of the XSAVE area, in the standard form, for the components that XCR0 switches on.
+    fn save_area_bytes(&self, xcr0: u64) -> u32 {
+        const LEGACY_AND_HEADER: u32 = 512 + 64;
+        let components = (2..10).filter(|component| xcr0 >> component & 1 != 0);
+        let ends = components.map(|component| {
+            let area = self.find(0xd, component);
+            area.eax + area.ebx
+        });
+        ends.max().unwrap_or(0).max(LEGACY_AND_HEADER)
+    }
+}
+
+/// Leaf 0Bh: every virtual CPU is a core of its own in one package.
+fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
+    const SMT: u32 = 1;
+    const CORE: u32 = 2;
+    match subleaf {
+        0 => CpuIdResult { eax: 0, ebx: 1, ecx: SMT << 8, edx: 0 },
+        1 => {
+            let bits = vcpu_count.next_power_of_two().trailing_zeros();
+            CpuIdResult { eax: bits, ebx: vcpu_count, ecx: CORE << 8 | 1, edx: 0 }
+        }
+        _ => CpuIdResult { ecx: subleaf, ..NOTHING },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn everything(leaf: u32, _subleaf: u32) -> CpuIdResult {
+        let eax = match leaf {
+            0 => 0x20,
+            0x8000_0000 => 0x8000_0025,
+            _ => u32::MAX,
+        };
+        CpuIdResult { eax, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX }
+    }
+
+    const STATE: CpuidState =
+        CpuidState { osxsave: false, pke: false, apic_enabled: true, apic_id: 3, xcr0: 1 };
+
+    #[test]
+    fn what_the_guest_has_not_is_not_promised() {
+        let table = CpuidTable::new(everything, 1);
+        let features = table.get(1, 0, &STATE);
+        assert_eq!(features.ecx & (leaf_1::ECX_VMX | leaf_1::ECX_MONITOR | leaf_1::ECX_OSXSAVE), 0);
+        assert_ne!(features.ecx & leaf_1::ECX_HYPERVISOR, 0);
+        assert_eq!(features.ebx >> 24, 3);
+        assert_eq!(table.get(0x8000_0001, 0, &STATE).ecx & 1 << 2, 0, "SVM");
+        assert_eq!(table.get(7, 0, &STATE).ecx & 1 << 16, 0, "LA57");
+        assert_eq!(table.get(0, 0, &STATE).eax, MAX_BASIC);
+        assert_eq!(table.get(0x8000_0000, 0, &STATE).eax, MAX_EXTENDED);
+        assert_eq!(table.get(0x17, 0, &STATE), NOTHING);
+        assert_eq!(table.get(0x8000_000a, 0, &STATE), NOTHING);
+    }
+
+    #[test]
+    fn bits_follow_the_guests_registers() {
+        let table = CpuidTable::new(everything, 2);
+        let state = CpuidState { osxsave: true, pke: true, apic_enabled: false, ..STATE };
+        assert_ne!(table.get(1, 0, &state).ecx & leaf_1::ECX_OSXSAVE, 0);
+        assert_eq!(table.get(1, 0, &state).edx & leaf_1::EDX_APIC, 0);
+        assert_ne!(table.get(7, 0, &state).ecx & leaf_7::ECX_OSPKE, 0);
+        assert_eq!(table.get(0xb, 1, &state).ebx, 2);
+    }
+
+    #[test]
+    fn a_processor_with_few_leaves_is_no_trouble() {
+        let table = CpuidTable::new(|_, _| NOTHING, 1);
+        assert_eq!(table.get(1, 0, &STATE), NOTHING);
+        assert_eq!(table.xcr0_allowed(), 0);
+        assert_eq!(table.get(0xd, 0, &STATE).eax, 0);
+    }
+}

@@ -1,0 +1,216 @@
+//! What is done about each exit.
+
+use super::counters::ExitKind;
+use super::cpuid::CpuidState;
+use super::{Activity, Vcpu};
+use crate::backend::Backend;
+use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::memory::FaultCause;
+use crate::registers::{Exception, Fault, Gpr};
+use crate::vm::Stop;
+use raw_cpuid::CpuIdResult;
+
+/// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.
+const HYPERCALL_UNKNOWN: u64 = -38i64 as u64;
+const XCR0_X87: u64 = 1;
+const XCR0_SSE: u64 = 2;
+const XCR0_AVX: u64 = 4;
+const XCR0_AVX512: u64 = 0xe0;
+
+impl<B: Backend> Vcpu<B> {
+    /// Answers an exit; returns what to count it as.
+    #[inline]
+    pub(super) fn dispatch(&mut self, exit: Exit) -> ExitKind {
+        match exit {
+            Exit::Port(access) => self.port(access),
+            Exit::Memory(access) => self.memory(access),
+            Exit::Cpuid => self.on_cpuid(),
+            Exit::ReadMsr => self.on_read_msr(),
+            Exit::WriteMsr => self.on_write_msr(),
+            Exit::Halt => {
+                self.instruction(|vcpu| {
+                    vcpu.activity = Activity::Halted;
+                    Ok(())
+                });
+                ExitKind::Halt
+            }
+            Exit::Hypercall => {
+                self.instruction(|vcpu| {
+                    vcpu.gprs.set(Gpr::Rax, HYPERCALL_UNKNOWN);
+                    Ok(())
+                });
+                ExitKind::Hypercall
+            }
+            Exit::Xsetbv => {
+                self.instruction(Self::xsetbv);
+                ExitKind::Xsetbv
+            }
+            // The hypervisor's caches are the guest's memory too: nothing is thrown away.
+            Exit::CacheInvalidate => {
+                self.instruction(|_| Ok(()));
+                ExitKind::Cache
+            }
+            Exit::Undefined => {
+                self.raise(Fault::UNDEFINED);
+                ExitKind::Undefined
+            }
+            Exit::InterruptWindow => ExitKind::InterruptWindow,
+            Exit::NmiWindow => ExitKind::NmiWindow,
+            Exit::ExternalInterrupt => {
+                self.after_host_interrupt();
+                ExitKind::HostInterrupt
+            }
+            Exit::HostNmi => ExitKind::HostNmi,
+            Exit::Exception(Exception::MachineCheck) => {
+                self.crash("machine check in the guest", ExitKind::Exception)
+            }
+            Exit::Exception(exception) => {
+                self.raise(Fault { exception, error_code: None, address: None });
+                ExitKind::Exception
+            }
+            Exit::TripleFault => {
+                self.triple_fault();
+                ExitKind::Fatal
+            }
+            Exit::EntryFailure => self.crash("the CPU refused the guest's state", ExitKind::Fatal),
+            Exit::Unknown(_) => self.crash("an exit that Bulkhead does not know", ExitKind::Fatal),
+        }
+    }
+
+    fn port(&mut self, access: PortAccess) -> ExitKind {
+        if access.string {
+            self.emulate(None);
+            return ExitKind::PortString;
+        }
+        let next_rip = match self.next_rip() {
+            Ok(next_rip) => next_rip,
+            Err(fault) => {
+                self.raise(fault);
+                return ExitKind::PortIn;
+            }
+        };
+        let PortAccess { port, size_bytes, .. } = access;
+        let rax = self.gprs.get(Gpr::Rax);
+        if access.direction == Direction::Out {
+            self.complete_instruction(next_rip);
+            self.vm.ports.write(port, size_bytes, rax as u32);
+            return ExitKind::PortOut;
+        }
+        let value = u64::from(self.vm.ports.read(port, size_bytes));
+        let rax = match size_bytes {
+            1 => rax & !0xff | value & 0xff,
+            2 => rax & !0xffff | value & 0xffff,
+            _ => value,
+        };
+        self.gprs.set(Gpr::Rax, rax);
+        self.complete_instruction(next_rip);
+        ExitKind::PortIn
+    }
+
+    fn memory(&mut self, access: MemoryAccess) -> ExitKind {
+        match self.vm.space.resolve_fault(access.gpa, access.write) {
+            Ok(FaultCause::Memory) => ExitKind::MemoryMap,
+            // Page tables in ROM or in a device: the walk's own writes are lost, as on hardware, and the guest can
+            // only be stopped from walking them for ever.
+            Ok(_) if access.page_walk => self.crash("page tables outside RAM", ExitKind::Fatal),
+            Ok(_) if access.execute => self.crash("instructions outside memory", ExitKind::Fatal),
+            Ok(_) => {
+                self.emulate(Some(access));
+                ExitKind::Mmio
+            }
+            Err(_) => self.crash("the host has no memory left for page tables", ExitKind::Fatal),
+        }
+    }
+
+    fn on_cpuid(&mut self) -> ExitKind {
+        self.instruction(|vcpu| {
+            let result = vcpu.cpuid(vcpu.gprs.get32(Gpr::Rax), vcpu.gprs.get32(Gpr::Rcx));
+            vcpu.gprs.set32(Gpr::Rax, result.eax);
+            vcpu.gprs.set32(Gpr::Rbx, result.ebx);
+            vcpu.gprs.set32(Gpr::Rcx, result.ecx);
+            vcpu.gprs.set32(Gpr::Rdx, result.edx);
+            Ok(())
+        });
+        ExitKind::Cpuid
+    }
+
+    pub(super) fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
+        let cr4 = self.backend.cr4();
+        let state = CpuidState {
+            osxsave: cr4.osxsave(),
+            pke: cr4.pke(),
+            apic_enabled: self.apic.is_x2apic() || self.apic.mmio_base().is_some(),
+            apic_id: self.index as u32,
+            xcr0: self.xcr0,
+        };
+        self.vm.cpuid.get(leaf, subleaf, &state)
+    }
+
+    fn on_read_msr(&mut self) -> ExitKind {
+        self.instruction(|vcpu| {
+            let value = vcpu.read_msr(vcpu.gprs.get32(Gpr::Rcx))?;
+            vcpu.gprs.set_edx_eax(value);
+            Ok(())
+        });
+        ExitKind::ReadMsr
+    }
+
+    fn on_write_msr(&mut self) -> ExitKind {
+        self.instruction(|vcpu| vcpu.write_msr(vcpu.gprs.get32(Gpr::Rcx), vcpu.gprs.edx_eax()));
+        ExitKind::WriteMsr
+    }
+
+    fn xsetbv(&mut self) -> Result<(), Fault> {
+        if self.backend.cpl() != 0 {
+            return Err(Fault::PROTECTION);
+        }
+        let value = self.gprs.edx_eax();
+        let avx_without_sse = value & XCR0_AVX != 0 && value & XCR0_SSE == 0;
+        let avx512 = value & XCR0_AVX512;
+        let avx512_in_part = avx512 != 0 && (avx512 != XCR0_AVX512 || value & XCR0_AVX == 0);
+        let absent = value & !self.vm.cpuid.xcr0_allowed() != 0;
+        let illegal = value & XCR0_X87 == 0 || avx_without_sse || avx512_in_part || absent;
+        if illegal || self.gprs.get32(Gpr::Rcx) != 0 {
+            return Err(Fault::PROTECTION);
+        }
+        self.set_xcr0(value);
+        Ok(())
+    }
+
+    pub(super) fn set_xcr0(&mut self, xcr0: u64) {
+        self.xcr0 = xcr0;
+        self.backend.set_xcr0(xcr0);
+    }
+
+    /// Carries out the instruction at RIP by `effect` and moves on behind it, or raises the fault.
+    fn instruction(&mut self, effect: impl FnOnce(&mut Self) -> Result<(), Fault>) {
+        let done = self.next_rip().and_then(|next_rip| effect(self).map(|()| next_rip));
+        match done {
+            Ok(next_rip) => self.complete_instruction(next_rip),
+            Err(fault) => self.raise(fault),
+        }
+    }
+
+    /// Moves on behind an instruction that was carried out here; a single step traps after it.
+    pub(super) fn complete_instruction(&mut self, next_rip: u64) {
+        self.backend.complete_instruction(next_rip);
+        if self.backend.rflags().trap() {
+            self.trap_single_step();
+        }
+    }
+
+    /// The guest's CPU shut down. A PC's chipset answers that with a reset.
+    #[cold]
+    pub(super) fn triple_fault(&mut self) {
+        log::warn!("{}: vCPU {}: triple fault: reset\n{}", self.vm.name, self.index, self.dump());
+        self.vm.stop.request(Stop::Reset);
+    }
+
+    /// Ends this guest, with all that can be said about it.
+    #[cold]
+    pub(super) fn crash(&mut self, why: &str, kind: ExitKind) -> ExitKind {
+        log::error!("{}: vCPU {}: {why}: the guest is stopped\n{}", self.vm.name, self.index, self.dump());
+        self.vm.stop.request(Stop::Crash);
+        kind
+    }
+}

@@ -1,0 +1,223 @@
+//! The virtual CPU as the instruction emulator sees it.
+
+use super::Vcpu;
+use super::counters::ExitKind;
+use crate::backend::{Backend, SystemRegister};
+use crate::emulate::{self, EmulatedCpu, Hints, Outcome};
+use crate::exit::MemoryAccess;
+use crate::memory::GuestSpace;
+use crate::paging::{Access, AccessKind, PagingState, Privilege};
+use crate::registers::{Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName};
+use devices::memory::GuestMemory;
+
+const PAGE_BYTES: u64 = 4096;
+/// DR6: a single step.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// The local APIC's registers.
+const APIC_PAGE_BYTES: u64 = 4096;
+
+impl<B: Backend> Vcpu<B> {
+    /// Carries out the instruction at RIP, which the CPU could not.
+    pub(super) fn emulate(&mut self, access: Option<MemoryAccess>) {
+        let mut hints = Hints { access, ..Hints::default() };
+        if let Some(bytes) = self.backend.instruction_bytes() {
+            hints.bytes.extend(bytes.iter().copied().take(hints.bytes.capacity()));
+        }
+        match emulate::step(self, &hints) {
+            Outcome::Done { trap: true } => self.trap_single_step(),
+            Outcome::Done { trap: false } | Outcome::Continue => {}
+            Outcome::Fault(fault) => self.raise(fault),
+            Outcome::Unsupported(bytes) => {
+                log::error!("{}: cannot emulate {:02x?}", self.vm.name, bytes.as_slice());
+                self.crash("an instruction that the emulator does not know", ExitKind::Fatal);
+            }
+        }
+    }
+
+    /// #DB after an instruction that ran with RFLAGS.TF set.
+    pub(super) fn trap_single_step(&mut self) {
+        let dr6 = self.backend.system_register(SystemRegister::Dr6);
+        self.backend.set_system_register(SystemRegister::Dr6, dr6 | DR6_SINGLE_STEP);
+        self.raise(Fault { exception: Exception::Debug, error_code: None, address: None });
+    }
+
+    /// Address of the instruction after the one at RIP.
+    pub(super) fn next_rip(&self) -> Result<u64, Fault> {
+        if let Some(next_rip) = self.backend.next_rip() {
+            return Ok(next_rip);
+        }
+        let mut bytes = [0; 15];
+        let count = self.fetch(&mut bytes)?;
+        let length =
+            emulate::instruction_length(&bytes[..count], self.code_bits()).ok_or(Fault::PROTECTION)?;
+        Ok(self.backend.rip().wrapping_add(length as u64))
+    }
+
+    /// Width of the code that runs: 16, 32 or 64.
+    fn code_bits(&self) -> u32 {
+        let code = self.backend.segment(SegmentName::Cs).attributes;
+        match (self.backend.efer().long_mode_active() && code.long(), code.default_big()) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
+    }
+
+    /// The bytes at RIP, as many as there are up to 15.
+    pub(super) fn fetch(&self, bytes: &mut [u8; 15]) -> Result<usize, Fault> {
+        let rip = self.backend.rip();
+        let linear = if self.code_bits() == 64 {
+            rip
+        } else {
+            self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+        };
+        let paging = self.paging_state();
+        let access = Access { kind: AccessKind::Execute, privilege: Privilege::of_cpl(self.backend.cpl()) };
+        let mut count = 0;
+        while count < bytes.len() {
+            let at = linear.wrapping_add(count as u64);
+            let room = (PAGE_BYTES - at % PAGE_BYTES).min((bytes.len() - count) as u64) as usize;
+            let read = paging.translate(&*self.vm.space, at, access).and_then(|translation| {
+                let part = bytes.get_mut(count..count + room).unwrap_or_default();
+                self.vm.space.read(translation.gpa, part).map_err(|_| Fault::PROTECTION)
+            });
+            match read {
+                Ok(()) => count += room,
+                Err(fault) if count == 0 => return Err(fault),
+                Err(_) => break,
+            }
+        }
+        Ok(count)
+    }
+
+    fn paging_state(&self) -> PagingState {
+        PagingState {
+            cr0: self.backend.cr0(),
+            cr3: self.backend.system_register(SystemRegister::Cr3),
+            cr4: self.backend.cr4(),
+            efer: self.backend.efer(),
+            alignment_check: self.backend.rflags().alignment_check(),
+            pkru: 0,
+            physical_address_bits: self.vm.cpuid.physical_address_bits(),
+        }
+    }
+
+    fn is_apic(&self, gpa: u64) -> Option<u16> {
+        let offset = gpa.wrapping_sub(self.apic.mmio_base()?);
+        (offset < APIC_PAGE_BYTES).then_some(offset as u16)
+    }
+}
+
+impl<B: Backend> EmulatedCpu for Vcpu<B> {
+    type Memory = GuestSpace;
+
+    fn memory(&self) -> &GuestSpace {
+        &self.vm.space
+    }
+
+    fn gprs(&self) -> &Gprs {
+        &self.gprs
+    }
+
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+
+    fn rip(&self) -> u64 {
+        self.backend.rip()
+    }
+
+    fn complete_instruction(&mut self, next_rip: u64) {
+        self.backend.complete_instruction(next_rip);
+    }
+
+    fn rflags(&self) -> Rflags {
+        self.backend.rflags()
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.backend.set_rflags(rflags);
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.backend.segment(name)
+    }
+
+    fn cpl(&self) -> u8 {
+        self.backend.cpl()
+    }
+
+    fn cr0(&self) -> Cr0 {
+        self.backend.cr0()
+    }
+
+    fn cr3(&self) -> u64 {
+        self.backend.system_register(SystemRegister::Cr3)
+    }
+
+    fn cr4(&self) -> Cr4 {
+        self.backend.cr4()
+    }
+
+    fn efer(&self) -> Efer {
+        self.backend.efer()
+    }
+
+    fn physical_address_bits(&self) -> u8 {
+        self.vm.cpuid.physical_address_bits()
+    }
+
+    fn vector_register(&self, index: u8) -> [u8; 32] {
+        self.backend.vector_register(index)
+    }
+
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
+        self.backend.set_vector_register(index, bytes);
+    }
+
+    fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64 {
+        if let Some(offset) = self.is_apic(gpa) {
+            return self.apic.mmio_read(offset).into();
+        }
+        let mut bytes = [0; 8];
+        let part = &mut bytes[..usize::from(size_bytes).min(8)];
+        match self.vm.space.read(gpa, part) {
+            Ok(()) => u64::from_le_bytes(bytes),
+            Err(_) => self.vm.mmio.read(gpa, size_bytes),
+        }
+    }
+
+    fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64) {
+        if let Some(offset) = self.is_apic(gpa) {
+            self.apic.mmio_write(offset, value as u32);
+            self.backend.set_cr8(self.apic.tpr() >> 4);
+            return;
+        }
+        let bytes = value.to_le_bytes();
+        if self.vm.space.write(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {
+            self.vm.mmio.write(gpa, size_bytes, value);
+        }
+    }
+
+    fn read_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &mut [u8]) {
+        if self.is_apic(gpa).is_some() || self.vm.space.read(gpa, data).is_ok() {
+            return;
+        }
+        self.vm.mmio.read_run(gpa, element_bytes, data);
+    }
+
+    fn write_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &[u8]) {
+        if self.is_apic(gpa).is_some() || self.vm.space.write(gpa, data).is_ok() {
+            return;
+        }
+        self.vm.mmio.write_run(gpa, element_bytes, data);
+    }
+
+    fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize {
+        self.vm.ports.read_string(port, size_bytes, data)
+    }
+
+    fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize {
+        self.vm.ports.write_string(port, size_bytes, data)
+    }
+}

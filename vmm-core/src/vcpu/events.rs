@@ -1,0 +1,172 @@
+//! What the guest is interrupted by, in the order of its priority.
+
+use super::{Activity, Vcpu};
+use crate::backend::{Backend, Event};
+use crate::registers::{Exception, Fault, Segment, SegmentName};
+
+/// The class of an interrupt that no task priority holds back: the 8259 pair knows none.
+const EXTINT_CLASS: u8 = 15;
+
+impl<B: Backend> Vcpu<B> {
+    /// Puts the most urgent event into the next entry, and asks for a window if one must wait.
+    #[inline]
+    pub(super) fn deliver_events(&mut self) {
+        let quiet = self.pending.is_none() && !self.apic.has_pending() && !self.vm.pic.is_pending();
+        if !quiet {
+            self.deliver_pending();
+        } else if self.window_open {
+            self.set_window(None);
+        }
+    }
+
+    fn deliver_pending(&mut self) {
+        self.take_start_signals();
+        if self.activity == Activity::WaitForStartup {
+            return;
+        }
+        let mut free = true;
+        if let Some(event) = self.pending.take() {
+            self.backend.inject(event);
+            free = false;
+        } else if !self.backend.nmi_blocked() && !self.backend.interrupt_shadow() && self.apic.take_nmi() {
+            self.activity = Activity::Running;
+            self.backend.inject(Event::Nmi);
+            free = false;
+        }
+        self.deliver_interrupt(free);
+        // Whatever entered the guest ended its HLT.
+        if !free {
+            self.activity = Activity::Running;
+        }
+    }
+
+    fn deliver_interrupt(&mut self, free: bool) {
+        let extint = self.index == 0 && self.vm.pic.is_pending() && self.apic.accepts_extint();
+        let vector = if extint { None } else { self.apic.highest_pending() };
+        if !extint && vector.is_none() {
+            let class = self.class_behind_tpr();
+            return self.set_window(class);
+        }
+        let class = vector.map_or(EXTINT_CLASS, |vector| vector >> 4);
+        if !free || !self.backend.rflags().interrupt() || self.backend.interrupt_shadow() {
+            return self.set_window((self.activity == Activity::Running).then_some(class));
+        }
+        let vector = match vector {
+            Some(vector) => {
+                self.apic.acknowledge(vector);
+                vector
+            }
+            None => self.vm.pic.acknowledge(),
+        };
+        self.activity = Activity::Running;
+        self.backend.inject(Event::Interrupt(vector));
+        let class = self.next_class();
+        self.set_window(class);
+    }
+
+    /// The class of an interrupt that waits behind the one that is being delivered.
+    fn next_class(&mut self) -> Option<u8> {
+        if self.vm.pic.is_pending() && self.index == 0 && self.apic.accepts_extint() {
+            return Some(EXTINT_CLASS);
+        }
+        self.apic.highest_pending().map(|vector| vector >> 4).or_else(|| self.class_behind_tpr())
+    }
+
+    /// The class of the highest interrupt, if nothing but the task priority holds it back.
+    fn class_behind_tpr(&mut self) -> Option<u8> {
+        let class = self.apic.highest_requested()? >> 4;
+        (class <= self.apic.tpr() >> 4).then_some(class)
+    }
+
+    fn set_window(&mut self, class: Option<u8>) {
+        if class.is_some() || self.window_open {
+            self.backend.set_interrupt_window(class);
+        }
+        self.window_open = class.is_some();
+    }
+
+    /// INIT and start-up messages.
+    fn take_start_signals(&mut self) {
+        if self.apic.take_init() {
+            self.apic.init();
+            self.reset_registers();
+            self.pending = None;
+            self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };
+        }
+        let Some(page) = self.apic.take_sipi() else { return };
+        if self.activity == Activity::WaitForStartup {
+            let cs = self.backend.segment(SegmentName::Cs);
+            let start = Segment { selector: u16::from(page) << 8, base: u64::from(page) << 12, ..cs };
+            self.backend.set_segment(SegmentName::Cs, start);
+            self.backend.set_rip(0);
+            self.activity = Activity::Running;
+        }
+    }
+
+    /// Raises a fault of the guest's own making. One on top of another that was being delivered becomes a double
+    /// fault, and then a triple fault, as on a processor (SDM volume 3, table 6-5).
+    pub(super) fn raise(&mut self, fault: Fault) {
+        self.pending = Some(Event::Fault(match self.pending {
+            Some(Event::Fault(first)) => match combine(first.exception, fault.exception) {
+                Combined::Second => fault,
+                Combined::DoubleFault => {
+                    Fault { exception: Exception::DoubleFault, error_code: Some(0), address: None }
+                }
+                Combined::TripleFault => return self.triple_fault(),
+            },
+            _ => fault,
+        }));
+    }
+}
+
+/// What two exceptions in a row come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Combined {
+    /// The second, as if it were alone.
+    Second,
+    DoubleFault,
+    TripleFault,
+}
+
+/// SDM volume 3, table 6-5: conditions for generating a double fault.
+const fn combine(first: Exception, second: Exception) -> Combined {
+    let first_counts = is_contributory(first) || matches!(first, Exception::PageFault);
+    match second {
+        _ if matches!(first, Exception::DoubleFault)
+            && (is_contributory(second) || matches!(second, Exception::PageFault)) =>
+        {
+            Combined::TripleFault
+        }
+        Exception::PageFault if matches!(first, Exception::PageFault) => Combined::DoubleFault,
+        _ if is_contributory(second) && first_counts => Combined::DoubleFault,
+        _ => Combined::Second,
+    }
+}
+
+const fn is_contributory(exception: Exception) -> bool {
+    matches!(
+        exception,
+        Exception::DivideError
+            | Exception::InvalidTss
+            | Exception::SegmentNotPresent
+            | Exception::StackFault
+            | Exception::GeneralProtection
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_combine_as_the_manual_says() {
+        use Exception::{DoubleFault, GeneralProtection, InvalidOpcode, PageFault, StackFault};
+        assert_eq!(combine(GeneralProtection, StackFault), Combined::DoubleFault);
+        assert_eq!(combine(PageFault, PageFault), Combined::DoubleFault);
+        assert_eq!(combine(PageFault, GeneralProtection), Combined::DoubleFault);
+        assert_eq!(combine(GeneralProtection, PageFault), Combined::Second);
+        assert_eq!(combine(InvalidOpcode, GeneralProtection), Combined::Second);
+        assert_eq!(combine(DoubleFault, PageFault), Combined::TripleFault);
+        assert_eq!(combine(DoubleFault, InvalidOpcode), Combined::Second);
+    }
+}

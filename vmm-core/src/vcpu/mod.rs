@@ -1,0 +1,175 @@
+//! A virtual CPU: registers, local APIC, timers, and the loop that runs it.
+
+pub mod counters;
+pub mod cpuid;
+mod dispatch;
+mod emulated;
+mod events;
+mod msr;
+mod mtrr;
+mod state_dump;
+mod timers;
+
+use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
+use crate::exit::Exit;
+use crate::platform::Platform;
+use crate::registers::{Gpr, Gprs};
+use crate::vm::{Stop, Vm};
+use alloc::sync::Arc;
+use counters::ExitCounters;
+use devices::local_apic::{ApicBus, ApicInbox, LocalApic};
+use msr::Msrs;
+use timers::TimerQueue;
+
+pub use timers::TimerQueue as Timers;
+
+/// What a virtual CPU is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Running instructions.
+    Running,
+    /// In HLT.
+    Halted,
+    /// After INIT, waiting for a start-up message.
+    WaitForStartup,
+}
+
+/// What the run loop does for others between two exits: consoles, screens, management.
+pub trait Housekeeping {
+    /// Called after each physical interrupt, and before the CPU sleeps. Must return soon.
+    fn attend<B: Backend>(&mut self, vcpu: &mut Vcpu<B>);
+}
+
+/// A virtual CPU.
+pub struct Vcpu<B: Backend> {
+    index: usize,
+    platform: &'static dyn Platform,
+    vm: Arc<Vm>,
+    backend: B,
+    gprs: Gprs,
+    apic: LocalApic,
+    timers: TimerQueue,
+    activity: Activity,
+    /// To be delivered at the next entry, before anything else.
+    pending: Option<Event>,
+    /// An interrupt window was asked for.
+    window_open: bool,
+    msrs: Msrs,
+    xcr0: u64,
+    counters: ExitCounters,
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up message.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if the backend cannot make one.
+    pub fn new(
+        index: usize,
+        platform: &'static dyn Platform,
+        cpu: &B::Cpu,
+        vm: Arc<Vm>,
+        apic_wires: (Arc<ApicInbox>, Arc<ApicBus>),
+        timers: TimerQueue,
+    ) -> Result<Self, Unsupported> {
+        let setup = VcpuSetup { nested_root_hpa: vm.space.nested_root_hpa() };
+        let backend = B::new(cpu, platform, &setup)?;
+        let (inbox, bus) = apic_wires;
+        let apic = LocalApic::new(index as u32, inbox, bus, vm.clock.clone(), timers.apic_alarm());
+        let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
+        let mut vcpu = Self {
+            index,
+            platform,
+            vm,
+            backend,
+            gprs: Gprs::default(),
+            apic,
+            timers,
+            activity,
+            pending: None,
+            window_open: false,
+            msrs: Msrs::default(),
+            xcr0: 1,
+            counters: ExitCounters::new(),
+        };
+        vcpu.reset_registers();
+        vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());
+        Ok(vcpu)
+    }
+
+    /// The registers after RESET# or INIT.
+    fn reset_registers(&mut self) {
+        self.backend.reset(&mut self.gprs);
+        self.backend.set_cr8(0);
+        self.set_xcr0(1);
+        // DX holds the processor's signature.
+        let signature = self.cpuid(1, 0).eax;
+        self.gprs.set32(Gpr::Rdx, signature);
+    }
+
+    /// The virtual machine.
+    pub const fn vm(&self) -> &Arc<Vm> {
+        &self.vm
+    }
+
+    /// Exits so far.
+    pub const fn counters(&self) -> &ExitCounters {
+        &self.counters
+    }
+
+    /// What it is doing.
+    pub const fn activity(&self) -> Activity {
+        self.activity
+    }
+
+    /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
+    pub fn run(&mut self, housekeeping: &mut impl Housekeeping) -> Stop {
+        loop {
+            if let Some(stop) = self.vm.stop.requested() {
+                return stop;
+            }
+            if self.timers.take_changed() {
+                self.arm_host_timer();
+            }
+            self.deliver_events();
+            if self.activity != Activity::Running {
+                housekeeping.attend(self);
+                self.sleep();
+                continue;
+            }
+            self.vm.refresh_layout();
+            if self.vm.space.needs_flush(self.index) {
+                self.backend.flush_nested();
+                self.vm.space.note_flush(self.index);
+            }
+            let exit = self.backend.enter(&mut self.gprs);
+            self.after_exit();
+            let kind = self.dispatch(exit);
+            self.counters.count(kind);
+            if matches!(exit, Exit::ExternalInterrupt) {
+                housekeeping.attend(self);
+            }
+        }
+    }
+
+    /// What the CPU changed without an exit, brought back where the shared code keeps it.
+    #[inline]
+    fn after_exit(&mut self) {
+        let cr8 = self.backend.cr8();
+        if cr8 != self.apic.tpr() >> 4 {
+            self.apic.set_tpr(cr8 << 4);
+        }
+        if let Some(event) = self.backend.take_interrupted_event() {
+            self.pending = Some(event);
+        }
+    }
+
+    /// Nothing to run: the physical CPU sleeps until an interrupt.
+    fn sleep(&mut self) {
+        if self.vm.stop.requested().is_some() || self.timers.take_changed() {
+            self.arm_host_timer();
+        }
+        self.platform.idle();
+        self.after_host_interrupt();
+    }
+}

@@ -1,0 +1,164 @@
+//! Model-specific registers. `docs/msr.md` has the table in words.
+//!
+//! STAR, LSTAR, CSTAR, SFMASK, FS.base, GS.base, KernelGSbase, TSC_AUX and SYSENTER_* never come here: the guest
+//! accesses them without an exit.
+
+use super::Vcpu;
+use super::mtrr::Mtrrs;
+use crate::backend::{Backend, SystemRegister};
+use crate::registers::{Efer, Fault};
+use arrayvec::ArrayVec;
+
+const P5_MC_ADDR: u32 = 0x0;
+const P5_MC_TYPE: u32 = 0x1;
+const TSC: u32 = 0x10;
+const PLATFORM_ID: u32 = 0x17;
+const APIC_BASE: u32 = 0x1b;
+const MICROCODE_UPDATE: u32 = 0x79;
+const MICROCODE_REVISION: u32 = 0x8b;
+const PLATFORM_INFO: u32 = 0xce;
+const MCG_CAP: u32 = 0x179;
+const MCG_STATUS: u32 = 0x17a;
+const MISC_ENABLE: u32 = 0x1a0;
+const DEBUG_CTL: u32 = 0x1d9;
+const LAST_BRANCH_FIRST: u32 = 0x1db;
+const LAST_BRANCH_LAST: u32 = 0x1de;
+const PAT: u32 = 0x277;
+const TSC_DEADLINE: u32 = 0x6e0;
+const X2APIC_FIRST: u32 = 0x800;
+const X2APIC_LAST: u32 = 0x8ff;
+const EFER: u32 = 0xc000_0080;
+const SYSCFG: u32 = 0xc001_0010;
+const HWCR: u32 = 0xc001_0015;
+const TOP_MEM: u32 = 0xc001_001a;
+const TOP_MEM2: u32 = 0xc001_001d;
+const NB_CFG: u32 = 0xc001_001f;
+const MC4_MISC0: u32 = 0x413;
+const INT_PENDING: u32 = 0xc001_0055;
+const MMIO_CFG_BASE: u32 = 0xc001_0058;
+const LS_CFG: u32 = 0xc001_1020;
+const IC_CFG: u32 = 0xc001_1021;
+const DC_CFG: u32 = 0xc001_1022;
+const DE_CFG: u32 = 0xc001_1029;
+
+/// DE_CFG: LFENCE waits for all earlier instructions, as it does on every processor with AMD-V that matters.
+const DE_CFG_LFENCE_SERIALIZES: u64 = 1 << 1;
+/// HWCR: the TSC counts at the P0 frequency.
+const HWCR_TSC_AT_P0: u64 = 1 << 24;
+/// MISC_ENABLE: fast string operations.
+const MISC_ENABLE_FAST_STRINGS: u64 = 1;
+/// The revision that a hypervisor without microcode of its own reports, high half of the register.
+const MICROCODE_REVISION_VALUE: u64 = 1 << 32;
+const EFER_RESERVED: u64 = !0xffff;
+
+/// Registers without an owner elsewhere.
+#[derive(Clone, Debug)]
+pub struct Msrs {
+    mtrrs: Mtrrs,
+    mcg_status: u64,
+    misc_enable: u64,
+    hwcr: u64,
+    syscfg: u64,
+    /// Registers that the guest touched in vain, each logged once.
+    complained: ArrayVec<u32, 32>,
+}
+
+impl Default for Msrs {
+    fn default() -> Self {
+        Self {
+            mtrrs: Mtrrs::default(),
+            mcg_status: 0,
+            misc_enable: MISC_ENABLE_FAST_STRINGS,
+            hwcr: HWCR_TSC_AT_P0,
+            syscfg: 0,
+            complained: ArrayVec::new(),
+        }
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// RDMSR.
+    pub(super) fn read_msr(&mut self, index: u32) -> Result<u64, Fault> {
+        let value = match index {
+            EFER => self.backend.efer().into(),
+            APIC_BASE => self.apic.apic_base(),
+            TSC => self.platform.tsc().wrapping_add(self.backend.tsc_offset()),
+            TSC_DEADLINE => self.apic.tsc_deadline(),
+            X2APIC_FIRST..=X2APIC_LAST => self.apic.read_msr(index).map_err(|_| Fault::PROTECTION)?,
+            PAT => self.backend.system_register(SystemRegister::Pat),
+            DEBUG_CTL => self.backend.system_register(SystemRegister::DebugCtl),
+            MCG_STATUS => self.msrs.mcg_status,
+            MISC_ENABLE => self.msrs.misc_enable,
+            PLATFORM_INFO => (self.vm.clock.tsc_hz() / 100_000_000) << 8,
+            MICROCODE_REVISION => MICROCODE_REVISION_VALUE,
+            HWCR => self.msrs.hwcr,
+            SYSCFG => self.msrs.syscfg,
+            TOP_MEM => self.vm.space.low_ram_bytes(),
+            TOP_MEM2 => match self.vm.space.high_ram_bytes() {
+                0 => 0,
+                bytes => (4 << 30) + bytes,
+            },
+            DE_CFG => DE_CFG_LFENCE_SERIALIZES,
+            P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | MCG_CAP | MC4_MISC0 | NB_CFG | INT_PENDING
+            | MMIO_CFG_BASE | LS_CFG | IC_CFG | DC_CFG => 0,
+            LAST_BRANCH_FIRST..=LAST_BRANCH_LAST => 0,
+            _ if Mtrrs::has(index) => self.msrs.mtrrs.read(index)?,
+            _ => return Err(self.unknown_msr(index, "read")),
+        };
+        Ok(value)
+    }
+
+    /// WRMSR.
+    pub(super) fn write_msr(&mut self, index: u32, value: u64) -> Result<(), Fault> {
+        match index {
+            TSC_DEADLINE => {
+                let host_tsc = value.wrapping_sub(self.backend.tsc_offset());
+                let deadline = (value != 0).then(|| self.vm.clock.at_tsc(host_tsc));
+                self.apic.set_tsc_deadline(deadline, value);
+            }
+            X2APIC_FIRST..=X2APIC_LAST => self.apic.write_msr(index, value).map_err(|_| Fault::PROTECTION)?,
+            EFER => self.write_efer(value)?,
+            APIC_BASE => self.apic.set_apic_base(value).map_err(|_| Fault::PROTECTION)?,
+            TSC => self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc())),
+            PAT => self.write_pat(value)?,
+            DEBUG_CTL => self.backend.set_system_register(SystemRegister::DebugCtl, value & 0x3f),
+            MCG_STATUS => self.msrs.mcg_status = value & 7,
+            MISC_ENABLE => self.msrs.misc_enable = value,
+            HWCR => self.msrs.hwcr = value | HWCR_TSC_AT_P0,
+            SYSCFG => self.msrs.syscfg = value,
+            // Nothing to update, nothing to configure.
+            MICROCODE_UPDATE | MICROCODE_REVISION | P5_MC_ADDR | P5_MC_TYPE | NB_CFG | INT_PENDING
+            | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
+            _ if Mtrrs::has(index) => self.msrs.mtrrs.write(index, value)?,
+            _ => return Err(self.unknown_msr(index, "write")),
+        }
+        Ok(())
+    }
+
+    fn write_efer(&mut self, value: u64) -> Result<(), Fault> {
+        let (new, old) = (Efer::from(value), self.backend.efer());
+        let absent = new.svme() || new.lmsle() || new.tce() || value & EFER_RESERVED != 0;
+        let toggles_long_mode = new.long_mode_enable() != old.long_mode_enable();
+        if absent || toggles_long_mode && self.backend.cr0().paging() {
+            return Err(Fault::PROTECTION);
+        }
+        self.backend.set_efer(new.with_long_mode_active(old.long_mode_active()));
+        Ok(())
+    }
+
+    fn write_pat(&mut self, value: u64) -> Result<(), Fault> {
+        if !value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7)) {
+            return Err(Fault::PROTECTION);
+        }
+        self.backend.set_system_register(SystemRegister::Pat, value);
+        Ok(())
+    }
+
+    #[cold]
+    fn unknown_msr(&mut self, index: u32, what: &str) -> Fault {
+        if !self.msrs.complained.contains(&index) && self.msrs.complained.try_push(index).is_ok() {
+            log::info!("{}: vCPU {}: {what} of absent MSR {index:#x}: #GP", self.vm.name, self.index);
+        }
+        Fault::PROTECTION
+    }
+}

@@ -1,0 +1,89 @@
+//! The timer queue of a virtual CPU: its local APIC's timer and, for the first one, those of the devices.
+
+use super::Vcpu;
+use crate::backend::Backend;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use devices::time::{Alarm, Clock, Deadlines, Timed};
+
+const APIC_SLOT: usize = 0;
+/// Alarms that one host interrupt serves at the most: a device that keeps asking for the past cannot keep the CPU.
+const MAX_EXPIRIES: usize = 64;
+
+/// The deadlines, and whom to tell.
+pub struct TimerQueue {
+    deadlines: Arc<Deadlines>,
+    /// By slot; the local APIC's is empty.
+    timed: Vec<Option<Arc<dyn Timed>>>,
+    /// What the host's timer is set to; `u64::MAX` if it is not.
+    armed_tsc: u64,
+}
+
+impl TimerQueue {
+    /// A queue for the local APIC and `device_slots` devices.
+    pub fn new(device_slots: usize) -> Self {
+        let slots = APIC_SLOT + 1 + device_slots;
+        Self {
+            deadlines: Deadlines::new(slots),
+            timed: (0..slots).map(|_| None).collect(),
+            armed_tsc: u64::MAX,
+        }
+    }
+
+    /// The local APIC's alarm.
+    pub fn apic_alarm(&self) -> Alarm {
+        self.deadlines.alarm(APIC_SLOT)
+    }
+
+    /// The alarm of device slot `slot`.
+    pub fn device_alarm(&self, slot: usize) -> Alarm {
+        self.deadlines.alarm(APIC_SLOT + 1 + slot)
+    }
+
+    /// Names the device of slot `slot`, once it is built.
+    pub fn connect(&mut self, slot: usize, device: Arc<dyn Timed>) {
+        if let Some(entry) = self.timed.get_mut(APIC_SLOT + 1 + slot) {
+            *entry = Some(device);
+        }
+    }
+
+    /// True if a deadline changed since the last call.
+    #[inline]
+    pub fn take_changed(&self) -> bool {
+        self.deadlines.take_changed()
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// Sets the host's timer to the earliest deadline. One that is already set to an earlier moment stays: its
+    /// interrupt is early by a little.
+    pub(super) fn arm_host_timer(&mut self) {
+        let Some(earliest) = self.timers.deadlines.earliest() else { return };
+        let deadline_tsc = self.vm.clock.tsc_at(earliest);
+        if deadline_tsc < self.timers.armed_tsc {
+            self.timers.armed_tsc = deadline_tsc;
+            self.platform.set_timer(deadline_tsc);
+        }
+    }
+
+    /// A physical interrupt ended the guest's run or the sleep: lets it be handled, and tells whose time has come.
+    pub(super) fn after_host_interrupt(&mut self) {
+        self.platform.handle_interrupts();
+        // It may have been the timer's, even if it came a little early: either way it is set anew.
+        self.timers.armed_tsc = u64::MAX;
+        self.run_timers();
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.vm.clock.now();
+        for _ in 0..MAX_EXPIRIES {
+            let Some(slot) = self.timers.deadlines.take_expired(now) else { break };
+            if slot == APIC_SLOT {
+                self.apic.timer_expired(now);
+            } else if let Some(Some(device)) = self.timers.timed.get(slot) {
+                device.expired(now);
+            }
+        }
+        self.arm_host_timer();
+    }
+}

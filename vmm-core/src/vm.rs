@@ -1,0 +1,135 @@
+//! What all virtual CPUs of a guest share.
+
+use crate::bus::{MmioBus, PortBus};
+use crate::clock::VmClock;
+use crate::machine::Layout;
+use crate::memory::{GuestSpace, SpaceError};
+use crate::vcpu::cpuid::CpuidTable;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU8, Ordering};
+use devices::pci::{Bdf, MapObserver, PciBus, Space};
+use devices::pic::Pic;
+
+const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
+
+/// Why a guest stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stop {
+    /// It turned itself off.
+    PowerOff = 1,
+    /// It reset itself.
+    Reset = 2,
+    /// It did what the hypervisor cannot go on from.
+    Crash = 3,
+}
+
+/// The switch that stops a guest's virtual CPUs.
+#[derive(Debug, Default)]
+pub struct StopSwitch(AtomicU8);
+
+impl StopSwitch {
+    /// Asks all virtual CPUs to stop before their next entry. The first reason counts.
+    pub fn request(&self, stop: Stop) {
+        let _ = self.0.compare_exchange(0, stop as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The reason to stop, if there is one.
+    #[inline]
+    pub fn requested(&self) -> Option<Stop> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Stop::PowerOff),
+            2 => Some(Stop::Reset),
+            _ => Some(Stop::Crash),
+        }
+    }
+}
+
+/// A virtual machine, as its virtual CPUs see it.
+pub struct Vm {
+    /// The guest's name, for messages.
+    pub name: String,
+    /// Guest time.
+    pub clock: Arc<VmClock>,
+    /// Guest-physical memory.
+    pub space: Arc<GuestSpace>,
+    /// I/O ports.
+    pub ports: PortBus,
+    /// Device memory.
+    pub mmio: MmioBus,
+    /// The 8259 pair, whose interrupts the first virtual CPU takes.
+    pub pic: Arc<Pic>,
+    /// What CPUID answers.
+    pub cpuid: CpuidTable,
+    /// Stops the virtual CPUs.
+    pub stop: Arc<StopSwitch>,
+    /// What memory shows where.
+    pub layout: Layout,
+    /// The PCI bus.
+    pub pci: Arc<PciBus>,
+    /// Regions of PCI functions on the buses above.
+    pub moving: Vec<MovingRegion>,
+}
+
+/// A region whose base a PCI function's registers say.
+#[derive(Clone, Copy, Debug)]
+pub struct MovingRegion {
+    /// The function.
+    pub function: Bdf,
+    /// The region's number there.
+    pub number: u8,
+    /// [`Space::Pio`] or [`Space::Mmio`].
+    pub space: Space,
+    /// The region's number on the bus.
+    pub index: usize,
+}
+
+impl Vm {
+    /// Puts the regions of PCI functions where they are now.
+    fn move_regions(&self) -> Result<(), SpaceError> {
+        let regions = self.pci.regions();
+        for moving in &self.moving {
+            let now = regions.iter().find(|(function, region)| {
+                *function == moving.function
+                    && region.region.number == moving.number
+                    && region.space == moving.space
+            });
+            let base = now.map(|(_, region)| region.region.base);
+            match moving.space {
+                Space::Pio => self.ports.move_region(moving.index, base.map(|base| base as u16)),
+                _ => self.mmio.move_region(moving.index, base),
+            }
+        }
+        let memories: Vec<_> = regions.into_iter().map(|(_, region)| region).collect();
+        self.layout.apply_areas(&memories)
+    }
+
+    /// Brings the address space up to date with the VGA's window, before a virtual CPU runs on.
+    #[inline]
+    pub fn refresh_layout(&self) {
+        if self.layout.window_changed() {
+            self.stop_if_short(self.layout.apply_window());
+        }
+    }
+
+    fn stop_if_short(&self, result: Result<(), SpaceError>) {
+        if result.is_err() {
+            log::error!("{}: the host has no memory left for page tables: the guest is stopped", self.name);
+            self.stop.request(Stop::Crash);
+        }
+    }
+}
+
+impl MapObserver for Vm {
+    fn map_changed(&self, function: Bdf) {
+        let result = if function == HOST_BRIDGE {
+            self.layout.apply_pam().and_then(|()| self.layout.apply_window())
+        } else {
+            self.move_regions()
+        };
+        self.stop_if_short(result);
+    }
+}
