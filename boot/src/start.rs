@@ -2,7 +2,7 @@
 
 use crate::cpu::{self, interrupts, ioapic, lapic, percpu, pic, tsc};
 use crate::drivers::{display, i8042, rtc, serial};
-use crate::entry::{Handover, handover::LoadedModule};
+use crate::entry::handover::{Handover, LoadedModule};
 use crate::memory::host;
 use crate::panic::{self, give_up};
 use crate::platform::Machine;

@@ -4,8 +4,6 @@ pub mod handover;
 mod multiboot1;
 mod multiboot2;
 
-pub use handover::Handover;
-
 #[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("entry.s"));
 

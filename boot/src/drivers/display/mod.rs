@@ -5,7 +5,7 @@ mod dispi;
 mod framebuffer;
 mod vga_text;
 
-use crate::entry::Handover;
+use crate::entry::handover::Handover;
 use crate::entry::handover::Screen;
 use dispi::Dispi;
 use framebuffer::Surface;
