@@ -31,8 +31,8 @@ pub extern "C" fn handle(frame: &mut TrapFrame) {
             lapic::timer_expired();
             lapic::end_of_interrupt();
         }
-        COM1_VECTOR => acknowledge(|| serial::COM1.receive_interrupt()),
-        COM2_VECTOR => acknowledge(|| serial::COM2.receive_interrupt()),
+        COM1_VECTOR => acknowledge(|| serial::COM1.interrupt()),
+        COM2_VECTOR => acknowledge(|| serial::COM2.interrupt()),
         KEYBOARD_VECTOR | MOUSE_VECTOR => acknowledge(i8042::interrupt),
         SPURIOUS_VECTOR | PIC_VECTORS..0x30 => {}
         vector => acknowledge(|| log::warn!("interrupt {vector:#x} that nobody asked for")),

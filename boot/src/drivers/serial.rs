@@ -70,7 +70,17 @@ impl<const N: usize> Port<N> {
         if !self.present.load(Ordering::Relaxed) {
             return bytes.len();
         }
-        self.transmitter.lock().send_bytes(bytes)
+        let sent = self.transmitter.lock().send_bytes(bytes);
+        if sent < bytes.len() {
+            // Somebody has more to send: an interrupt is to wake this CPU when there is room.
+            self.set_interrupts(IER::DATA_READY | IER::THR_EMPTY);
+        }
+        sent
+    }
+
+    fn set_interrupts(&self, interrupts: IER) {
+        // SAFETY: the port's interrupt enable register, which the crate writes in its initialisation only.
+        unsafe { outb(self.base() + INTERRUPT_ENABLE, interrupts.bits()) };
     }
 
     /// Sends bytes and waits for it, whoever holds the port: for the last words.
@@ -101,8 +111,14 @@ impl<const N: usize> Port<N> {
         self.received.pop()
     }
 
-    /// The port's interrupt: moves what has been received to the ring. Bytes without room are lost.
-    pub fn receive_interrupt(&self) {
+    /// The port's interrupt: moves what has been received to the ring (bytes without room are lost). That there is
+    /// room to send is known by having been woken.
+    pub fn interrupt(&self) {
+        // SAFETY: reading the interrupt identification acknowledges the transmitter's interrupt.
+        let identification = unsafe { inb(self.base() + INTERRUPT_IDENTIFICATION) };
+        if identification & INTERRUPT_CAUSE == TRANSMITTER_EMPTY {
+            self.set_interrupts(IER::DATA_READY);
+        }
         for _ in 0..RECEIVE_LIMIT {
             // SAFETY: the port's line status register and receive buffer, which the transmitting side leaves alone.
             unsafe {
@@ -115,7 +131,11 @@ impl<const N: usize> Port<N> {
     }
 }
 
+const INTERRUPT_ENABLE: u16 = 1;
+const INTERRUPT_IDENTIFICATION: u16 = 2;
 const LINE_STATUS: u16 = 5;
+const INTERRUPT_CAUSE: u8 = 0b1111;
+const TRANSMITTER_EMPTY: u8 = 0b0010;
 /// Bytes handled in one interrupt: a broken port that always has one must not hang the machine.
 const RECEIVE_LIMIT: usize = 256;
 
@@ -123,7 +143,7 @@ const DEFAULT_BAUD: u32 = 115_200;
 
 const fn uart(base: u16) -> Uart16550<PioBackend> {
     // SAFETY: the ports are those of a PC's COM port, or those that the command line names for one; nothing else
-    // drives them. `receive_interrupt` reads two of the registers beside, which the crate does not read after its
+    // drives them. `interrupt` uses registers beside, which the crate leaves alone after its
     // initialisation.
     let Ok(uart) = (unsafe { Uart16550::new_port(base) }) else { panic!("no room for eight ports") };
     uart
