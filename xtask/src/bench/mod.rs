@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_log_line_of_the_first_entry() {
         assert_eq!(
-            super::first_entry_ms("[ 0.1] guest: first guest instruction after 45.2 ms\n"),
+            super::first_entry_ms("[ 0.1] linux: first instruction 45200 us after the image was entered\n"),
             Some(45.2)
         );
     }
