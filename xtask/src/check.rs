@@ -66,17 +66,15 @@ impl TestArgs {
 }
 
 fn check_code() -> Result<()> {
-    // The image's crates are linted and tested as host code too; boot is for its own target only.
-    let workspace = ["--workspace", "--exclude", "boot"];
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
     progress::run_logged("Checking the formatting", "fmt", &mut format)?;
     let mut clippy = cargo();
-    clippy.arg("clippy").args(workspace).args(["--all-targets", "--", "-D", "warnings"]);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     progress::run_logged("Linting", "clippy", &mut clippy)?;
     build::clippy()?;
     let mut test = cargo();
-    test.arg("test").args(workspace).args(["--exclude", "tests"]);
+    test.args(["test", "--workspace", "--exclude", "tests"]);
     progress::run_logged("Running the unit tests", "unit-tests", &mut test)
 }
 
