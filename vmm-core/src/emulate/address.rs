@@ -1,11 +1,10 @@
 //! From an instruction's operand to a linear address, and on to guest-physical memory: effective addresses,
 //! segmentation (Intel SDM volume 3, chapter 5), and the page walk.
 
-use super::operand::{Place, general_register, segment_name};
-use super::{EmulatedCpu, Execution, Step, Stop};
+use super::place::Place;
+use super::{EmulatedCpu, MemoryUnit, Step, Stop};
 use crate::paging::{self, Access, AccessKind};
 use crate::registers::{Exception, Fault, Segment, SegmentName};
-use iced_x86::Register;
 
 pub(super) const PAGE_BYTES: u64 = 4096;
 
@@ -31,35 +30,7 @@ const EXPAND_DOWN: u8 = 4;
 /// Writable if data, readable if code.
 const READ_OR_WRITE: u8 = 2;
 
-impl<C: EmulatedCpu> Execution<'_, C> {
-    /// The memory operand of the instruction.
-    pub(super) fn reference(&self) -> Step<Reference> {
-        let instruction = self.instruction;
-        let (base, index) = (instruction.memory_base(), instruction.memory_index());
-        let segment = segment_name(instruction.memory_segment()).ok_or(Stop::Unsupported)?;
-        let mut offset = instruction.memory_displacement64();
-        let mut mask = match instruction.memory_displ_size() {
-            2 => 0xffff,
-            8 => u64::MAX,
-            _ => 0xffff_ffff,
-        };
-        if let Some((register, width)) = general_register(base) {
-            mask = width.mask();
-            offset = offset.wrapping_add(self.cpu.gprs().get(register));
-        } else if base == Register::RIP {
-            // The displacement is the target already.
-            mask = u64::MAX;
-        }
-        if let Some((register, width)) = general_register(index) {
-            mask = width.mask();
-            let scaled = self.cpu.gprs().get(register).wrapping_mul(instruction.memory_index_scale().into());
-            offset = offset.wrapping_add(scaled);
-        } else if index != Register::None {
-            return Err(Stop::Unsupported);
-        }
-        Ok(Reference { segment, offset: offset & mask, mask })
-    }
-
+impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     /// The linear address of `size_bytes` at a reference.
     pub(super) fn linear(
         &self,
@@ -100,13 +71,8 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         Ok(self.mode.paging.translate(self.cpu.memory(), linear, access)?.gpa)
     }
 
-    /// Translates the instruction's memory operand. If the hardware said where it leads, the walk is saved.
-    pub(super) fn memory_operand(&self, kind: AccessKind) -> Step<Place> {
-        let size_bytes = self.instruction.memory_size().size() as u64;
-        self.operand_at(self.reference()?, size_bytes, kind)
-    }
-
-    /// As [`Execution::memory_operand`], for an operand whose address or size the instruction's form does not tell.
+    /// Translates the memory operand of an instruction that has no other one. If the hardware said where it leads, the
+    /// walk is saved.
     pub(super) fn operand_at(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Step<Place> {
         if size_bytes == 0 || size_bytes > 32 {
             return Err(Stop::Unsupported);

@@ -8,7 +8,7 @@ use crate::paging::AccessKind;
 use crate::registers::{Exception, Fault, Gpr};
 use iced_x86::{OpKind, Register};
 
-impl<C: EmulatedCpu> Execution<'_, C> {
+impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn binary(&mut self, op: Binary) -> Step<()> {
         // Only one of the operands is in memory, so the order of loads does not matter.
         let b = self.read_operand(1)?;
@@ -66,15 +66,15 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         }
         // The CPU writes memory back in any case.
         if let Destination::Memory(place) = destination {
-            self.write_place(place, old);
+            self.memory.write_place(place, old);
         }
         self.set_register(accumulator, old)
     }
 
     pub(super) fn cmpxchg8b(&mut self) -> Step<()> {
         let place = self.memory_operand(AccessKind::Write)?;
-        let old = self.read_place(place);
-        let gprs = self.cpu.gprs_mut();
+        let old = self.memory.read_place(place);
+        let gprs = self.memory.cpu.gprs_mut();
         let equal = gprs.edx_eax() == old;
         let new = if equal {
             u64::from(gprs.get32(Gpr::Rcx)) << 32 | u64::from(gprs.get32(Gpr::Rbx))
@@ -83,7 +83,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             old
         };
         self.rflags.set_zero(equal);
-        self.write_place(place, new);
+        self.memory.write_place(place, new);
         Ok(())
     }
 
@@ -93,9 +93,9 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             return Err(Fault::PROTECTION.into());
         }
         let mut bytes = [0; 16];
-        self.read_place_bytes(place, &mut bytes);
+        self.memory.read_place_bytes(place, &mut bytes);
         let old = u128::from_le_bytes(bytes);
-        let gprs = self.cpu.gprs_mut();
+        let gprs = self.memory.cpu.gprs_mut();
         let join = |high, low| u128::from(gprs.get(high)) << 64 | u128::from(gprs.get(low));
         let equal = join(Gpr::Rdx, Gpr::Rax) == old;
         let new = if equal { join(Gpr::Rcx, Gpr::Rbx) } else { old };
@@ -104,7 +104,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             gprs.set(Gpr::Rdx, (old >> 64) as u64);
         }
         self.rflags.set_zero(equal);
-        self.write_place_bytes(place, &new.to_le_bytes());
+        self.memory.write_place_bytes(place, &new.to_le_bytes());
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             && self.instruction.op1_kind() == OpKind::Register
         {
             let reference = self.bit_string_reference(width, index)?;
-            Destination::Memory(self.operand_at(reference, width.bytes().into(), kind)?)
+            Destination::Memory(self.memory.operand_at(reference, width.bytes().into(), kind)?)
         } else {
             self.destination(0, kind)?
         };
@@ -183,7 +183,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
 }
 
 /// The part of rAX that is `width` wide.
-pub(super) const fn accumulator(width: Width) -> Register {
+const fn accumulator(width: Width) -> Register {
     match width {
         Width::Byte => Register::AL,
         Width::Word => Register::AX,

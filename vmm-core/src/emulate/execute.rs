@@ -6,13 +6,9 @@ use super::{EmulatedCpu, Execution, Flow, Step};
 use crate::paging::AccessKind;
 use iced_x86::Mnemonic;
 
-impl<C: EmulatedCpu> Execution<'_, C> {
+impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn execute(&mut self) -> Step<Flow> {
         use Mnemonic as M;
-        // MOVSD and CMPSD are names of SSE instructions, too.
-        if self.instruction.is_string_instruction() {
-            return self.string();
-        }
         match self.instruction.mnemonic() {
             M::Mov => self.mov()?,
             M::Movzx => self.movzx()?,
@@ -137,7 +133,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
     /// XLAT: AL from the table at rBX.
     fn xlat(&mut self) -> Step<()> {
         let place = self.memory_operand(AccessKind::Read)?;
-        let value = self.read_place(place);
+        let value = self.memory.read_place(place);
         self.set_register(iced_x86::Register::AL, value)
     }
 

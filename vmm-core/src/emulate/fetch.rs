@@ -1,58 +1,116 @@
-//! Fetches and decodes the instruction at RIP.
+//! The instruction at RIP: its bytes, and their decoding by `iced-x86`.
 
-use super::{EmulatedCpu, InstructionBytes, Mode, Step, Stop};
-use crate::paging::{Access, AccessKind};
+use super::address::PAGE_BYTES;
+use super::{EmulatedCpu, InstructionBytes, MemoryUnit, Step, Stop};
+use crate::paging::AccessKind;
 use crate::registers::Fault;
 use devices::memory::GuestMemory;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 
-const PAGE_BYTES: u64 = 4096;
+/// The longest instruction.
+const LONGEST: usize = 15;
 
-pub(super) struct Fetched {
-    pub(super) instruction: Instruction,
-    /// What was decoded, for the dump of an unsupported instruction; may be longer than the instruction.
-    pub(super) bytes: InstructionBytes,
+/// The bytes at RIP, as far as they have been fetched.
+pub(super) struct Code {
+    /// One more than an instruction has: memory is read in words.
+    bytes: [u8; 16],
+    length: usize,
 }
 
-/// Fetches as much of the instruction as is needed to decode it; `saved` is what the hardware fetched, or empty.
-pub(super) fn fetch<C: EmulatedCpu>(cpu: &C, mode: &Mode, saved: &InstructionBytes) -> Step<Fetched> {
-    let rip = cpu.rip();
-    let mut fetched = Fetched { instruction: Instruction::default(), bytes: saved.clone() };
-    if !saved.is_empty() && fetched.decode(mode, rip)? {
-        return Ok(fetched);
-    }
-    fetched.bytes.clear();
-    fetched.append(cpu, mode, rip)?;
-    if fetched.decode(mode, rip)? {
-        return Ok(fetched);
-    }
-    fetched.append(cpu, mode, rip.wrapping_add(fetched.bytes.len() as u64))?;
-    if fetched.decode(mode, rip)? { Ok(fetched) } else { Err(Fault::PROTECTION.into()) }
-}
-
-impl Fetched {
-    /// Appends what there is from `rip` to the end of its page.
-    fn append<C: EmulatedCpu>(&mut self, cpu: &C, mode: &Mode, rip: u64) -> Step<()> {
-        let linear = if mode.is_64() { rip } else { mode.code.base.wrapping_add(rip) & 0xffff_ffff };
-        let access = Access { kind: AccessKind::Execute, privilege: mode.privilege };
-        let gpa = mode.paging.translate(cpu.memory(), linear, access)?.gpa;
-        let room = self.bytes.remaining_capacity().min((PAGE_BYTES - linear % PAGE_BYTES) as usize);
-        let mut bytes = [0; 15];
-        let Some(bytes) = bytes.get_mut(..room) else { return Err(Stop::Unsupported) };
-        // Code in a device's memory is nothing that a PC has.
-        cpu.memory().read(gpa, bytes).map_err(|_| Stop::Unsupported)?;
-        self.bytes.try_extend_from_slice(bytes).map_err(|_| Stop::Unsupported)
+impl Code {
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; 16], length: 0 }
     }
 
-    /// Whether the bytes hold the whole instruction.
-    fn decode(&mut self, mode: &Mode, rip: u64) -> Step<bool> {
-        let mut decoder = Decoder::with_ip(mode.bitness, &self.bytes, rip, DecoderOptions::NONE);
-        decoder.decode_out(&mut self.instruction);
-        match decoder.last_error() {
-            DecoderError::None => Ok(true),
-            DecoderError::NoMoreBytes if self.bytes.is_full() => Err(Fault::PROTECTION.into()),
-            DecoderError::NoMoreBytes => Ok(false),
-            _ => Err(Stop::Unsupported),
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { code: self, position: 0 }
+    }
+
+    pub(super) fn to_instruction_bytes(&self) -> InstructionBytes {
+        self.as_slice().iter().copied().collect()
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Fetches up to the end of the page, or takes what the hardware saved (unless it is empty).
+    #[inline]
+    pub(super) fn fetch<C: EmulatedCpu>(
+        &mut self,
+        unit: &MemoryUnit<'_, C>,
+        saved: &InstructionBytes,
+    ) -> Step<()> {
+        if saved.is_empty() {
+            return self.append(unit);
         }
+        for (byte, saved) in self.bytes.iter_mut().zip(saved) {
+            *byte = *saved;
+        }
+        self.length = saved.len();
+        Ok(())
+    }
+
+    /// Appends what there is from the end of the fetched bytes to the end of that page.
+    fn append<C: EmulatedCpu>(&mut self, unit: &MemoryUnit<'_, C>) -> Step<()> {
+        let mode = &unit.mode;
+        let rip = unit.cpu.rip().wrapping_add(self.length as u64);
+        let linear = if mode.is_64() { rip } else { mode.code.base.wrapping_add(rip) & 0xffff_ffff };
+        let gpa = unit.translate(linear, AccessKind::Execute)?;
+        let room = (PAGE_BYTES - linear % PAGE_BYTES) as usize;
+        let end = self.bytes.len().min(self.length + room);
+        let bytes = self.bytes.get_mut(self.length..end).unwrap_or_default();
+        // Code in a device's memory is nothing that a PC has.
+        unit.cpu.memory().read(gpa, bytes).map_err(|_| Stop::Unsupported)?;
+        self.length = end.min(LONGEST);
+        Ok(())
+    }
+
+    /// Decodes the instruction, and fetches the rest of it if there is one.
+    pub(super) fn decode<C: EmulatedCpu>(&mut self, unit: &MemoryUnit<'_, C>) -> Step<Instruction> {
+        let mut instruction = Instruction::default();
+        // Once with what there is, once with the next page.
+        for _ in 0..2 {
+            let mut decoder =
+                Decoder::with_ip(unit.mode.bitness, self.as_slice(), unit.cpu.rip(), DecoderOptions::NONE);
+            decoder.decode_out(&mut instruction);
+            match decoder.last_error() {
+                DecoderError::None => return Ok(instruction),
+                DecoderError::NoMoreBytes if self.length < LONGEST => self.append(unit)?,
+                DecoderError::NoMoreBytes => break,
+                _ => return Err(Stop::Unsupported),
+            }
+        }
+        // Too long.
+        Err(Fault::PROTECTION.into())
+    }
+}
+
+/// Reads the fetched bytes one after the other.
+pub(super) struct Reader<'a> {
+    code: &'a Code,
+    position: usize,
+}
+
+impl Reader<'_> {
+    /// The next byte, if it was fetched.
+    #[inline]
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let byte = *self.code.as_slice().get(self.position)?;
+        self.position += 1;
+        Some(byte)
+    }
+
+    /// The next bytes.
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = *self.code.as_slice().get(self.position..)?.first_chunk()?;
+        self.position += N;
+        Some(bytes)
+    }
+
+    /// Bytes read.
+    pub(super) const fn position(&self) -> usize {
+        self.position
     }
 }

@@ -1,31 +1,12 @@
-//! Operands: registers with their sub-registers, and memory once it is translated.
+//! Operands as the decoder names them: registers with their parts, immediates, memory.
 
+use super::address::Reference;
 use super::alu::Width;
+use super::place::Place;
 use super::{EmulatedCpu, Execution, Step, Stop};
 use crate::paging::AccessKind;
-use crate::registers::{Gpr, SegmentName};
+use crate::registers::{Gpr, Gprs, SegmentName};
 use iced_x86::{OpKind, Register};
-
-/// The value of up to 8 bytes.
-pub(super) fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, &byte| (value << 8) | u64::from(byte))
-}
-
-/// Memory that an operand occupies, translated: it lies in one page, or in two that need not be neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) gpa: u64,
-    pub(super) size_bytes: u8,
-    /// Bytes in the first page, and where the rest is, if the operand crosses a page.
-    pub(super) crossing: Option<(u8, u64)>,
-}
-
-impl Place {
-    /// The bits of a value of up to 8 bytes that lies here.
-    const fn mask(&self) -> u64 {
-        u64::MAX >> (64u32.saturating_sub(8 * self.size_bytes as u32) & 63)
-    }
-}
 
 /// Where a result goes.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +16,47 @@ pub(super) enum Destination {
 }
 
 /// A general register or a part of one.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    register: Gpr,
-    width: Width,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) register: Gpr,
+    pub(super) width: Width,
     /// AH, CH, DH, BH.
-    high_byte: bool,
+    pub(super) high_byte: bool,
+}
+
+impl Part {
+    /// The register that an instruction's encoding numbers 0 to 15. Without a REX prefix (`legacy`), bytes 4 to 7
+    /// are AH to BH.
+    #[inline]
+    pub(super) fn encoded(number: u8, width: Width, legacy: bool) -> Self {
+        let high_byte = legacy && width == Width::Byte && number & 4 != 0;
+        let number = if high_byte { number & 3 } else { number };
+        Self { register: gpr(number), width, high_byte }
+    }
+
+    #[inline]
+    pub(super) const fn read(self, gprs: &Gprs) -> u64 {
+        let value = gprs.get(self.register);
+        if self.high_byte { (value >> 8) & 0xff } else { value & self.width.mask() }
+    }
+
+    /// Writes the part: bytes and words leave the rest of the register, doublewords clear the upper half.
+    #[inline]
+    pub(super) const fn write(self, gprs: &mut Gprs, value: u64) {
+        let old = gprs.get(self.register);
+        let new = match (self.width, self.high_byte) {
+            (Width::Byte, true) => (old & !0xff00) | ((value & 0xff) << 8),
+            (Width::Byte | Width::Word, _) => (old & !self.width.mask()) | (value & self.width.mask()),
+            (Width::Dword | Width::Qword, _) => value & self.width.mask(),
+        };
+        gprs.set(self.register, new);
+    }
+}
+
+/// The register with a number from 0 to 15.
+#[inline]
+pub(super) const fn gpr(number: u8) -> Gpr {
+    ALL_GPRS[(number & 15) as usize]
 }
 
 const ALL_GPRS: [Gpr; 16] = [
@@ -93,7 +109,7 @@ fn part(register: Register) -> Option<Part> {
         number::RAX..=number::R15 => (named - number::RAX, Width::Qword, false),
         _ => return None,
     };
-    Some(Part { register: *ALL_GPRS.get(index)?, width, high_byte })
+    Some(Part { register: gpr(index as u8), width, high_byte })
 }
 
 /// The general register behind a decoder's name, and the width of the named part.
@@ -114,7 +130,42 @@ pub(super) fn segment_name(register: Register) -> Option<SegmentName> {
     })
 }
 
-impl<C: EmulatedCpu> Execution<'_, C> {
+impl<C: EmulatedCpu> Execution<'_, '_, C> {
+    /// The memory operand of the instruction.
+    pub(super) fn reference(&self) -> Step<Reference> {
+        let instruction = self.instruction;
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let segment = segment_name(instruction.memory_segment()).ok_or(Stop::Unsupported)?;
+        let mut offset = instruction.memory_displacement64();
+        let mut mask = match instruction.memory_displ_size() {
+            2 => 0xffff,
+            8 => u64::MAX,
+            _ => 0xffff_ffff,
+        };
+        if let Some((register, width)) = general_register(base) {
+            mask = width.mask();
+            offset = offset.wrapping_add(self.memory.cpu.gprs().get(register));
+        } else if base == Register::RIP {
+            // The displacement is the target already.
+            mask = u64::MAX;
+        }
+        if let Some((register, width)) = general_register(index) {
+            mask = width.mask();
+            let scaled =
+                self.memory.cpu.gprs().get(register).wrapping_mul(instruction.memory_index_scale().into());
+            offset = offset.wrapping_add(scaled);
+        } else if index != Register::None {
+            return Err(Stop::Unsupported);
+        }
+        Ok(Reference { segment, offset: offset & mask, mask })
+    }
+
+    /// Translates the instruction's memory operand. If the hardware said where it leads, the walk is saved.
+    pub(super) fn memory_operand(&self, kind: AccessKind) -> Step<Place> {
+        let size_bytes = self.instruction.memory_size().size() as u64;
+        self.memory.operand_at(self.reference()?, size_bytes, kind)
+    }
+
     /// The width of an operand, register or memory.
     pub(super) fn width(&self, operand: u32) -> Step<Width> {
         let bytes = match self.instruction.op_kind(operand) {
@@ -129,23 +180,14 @@ impl<C: EmulatedCpu> Execution<'_, C> {
 
     pub(super) fn register(&self, register: Register) -> Step<u64> {
         if let Some(part) = part(register) {
-            let value = self.cpu.gprs().get(part.register);
-            return Ok(if part.high_byte { value >> 8 & 0xff } else { value & part.width.mask() });
+            return Ok(part.read(self.memory.cpu.gprs()));
         }
         let name = segment_name(register).ok_or(Stop::Unsupported)?;
-        Ok(self.cpu.segment(name).selector.into())
+        Ok(self.memory.cpu.segment(name).selector.into())
     }
 
     pub(super) fn set_register(&mut self, register: Register, value: u64) -> Step<()> {
-        let part = part(register).ok_or(Stop::Unsupported)?;
-        let gprs = self.cpu.gprs_mut();
-        let old = gprs.get(part.register);
-        let new = match (part.width, part.high_byte) {
-            (Width::Byte, true) => (old & !0xff00) | ((value & 0xff) << 8),
-            (width @ (Width::Byte | Width::Word), _) => (old & !width.mask()) | (value & width.mask()),
-            (width @ (Width::Dword | Width::Qword), _) => value & width.mask(),
-        };
-        gprs.set(part.register, new);
+        part(register).ok_or(Stop::Unsupported)?.write(self.memory.cpu.gprs_mut(), value);
         Ok(())
     }
 
@@ -155,7 +197,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             OpKind::Register => self.register(self.instruction.op_register(operand)),
             OpKind::Memory => {
                 let place = self.memory_operand(AccessKind::Read)?;
-                Ok(self.read_place(place))
+                Ok(self.memory.read_place(place))
             }
             _ => self.instruction.try_immediate(operand).map_err(|_| Stop::Unsupported),
         }
@@ -176,89 +218,15 @@ impl<C: EmulatedCpu> Execution<'_, C> {
     pub(super) fn load(&mut self, destination: Destination) -> Step<u64> {
         match destination {
             Destination::Register(register) => self.register(register),
-            Destination::Memory(place) => Ok(self.read_place(place)),
+            Destination::Memory(place) => Ok(self.memory.read_place(place)),
         }
     }
 
     pub(super) fn store(&mut self, destination: Destination, value: u64) -> Step<()> {
         match destination {
             Destination::Register(register) => self.set_register(register, value)?,
-            Destination::Memory(place) => self.write_place(place, value),
+            Destination::Memory(place) => self.memory.write_place(place, value),
         }
         Ok(())
-    }
-
-    /// Reads up to 8 bytes.
-    pub(super) fn read_place(&mut self, place: Place) -> u64 {
-        if place.crossing.is_none() {
-            return self.cpu.read_gpa(place.gpa, place.size_bytes) & place.mask();
-        }
-        let mut bytes = [0; 8];
-        let bytes = bytes.get_mut(..place.size_bytes.into()).unwrap_or_default();
-        self.read_place_bytes(place, bytes);
-        little_endian(bytes)
-    }
-
-    /// Writes up to 8 bytes.
-    pub(super) fn write_place(&mut self, place: Place, value: u64) {
-        if place.crossing.is_none() {
-            self.cpu.write_gpa(place.gpa, place.size_bytes, value & place.mask());
-            return;
-        }
-        let bytes = value.to_le_bytes();
-        self.write_place_bytes(place, bytes.get(..place.size_bytes.into()).unwrap_or_default());
-    }
-
-    /// Reads an operand of any size in pieces of at most 8 bytes.
-    pub(super) fn read_place_bytes(&mut self, place: Place, bytes: &mut [u8]) {
-        let Some((first_bytes, second_gpa)) = place.crossing else {
-            return self.read_pieces(place.gpa, bytes);
-        };
-        let Some((first, second)) = bytes.split_at_mut_checked(first_bytes.into()) else { return };
-        self.read_pieces(place.gpa, first);
-        self.read_pieces(second_gpa, second);
-    }
-
-    /// Writes an operand of any size in pieces of at most 8 bytes.
-    pub(super) fn write_place_bytes(&mut self, place: Place, bytes: &[u8]) {
-        let Some((first_bytes, second_gpa)) = place.crossing else {
-            return self.write_pieces(place.gpa, bytes);
-        };
-        let Some((first, second)) = bytes.split_at_checked(first_bytes.into()) else { return };
-        self.write_pieces(place.gpa, first);
-        self.write_pieces(second_gpa, second);
-    }
-
-    fn read_pieces(&mut self, mut gpa: u64, mut bytes: &mut [u8]) {
-        while !bytes.is_empty() {
-            let size_bytes = piece_bytes(bytes.len());
-            let value = self.cpu.read_gpa(gpa, size_bytes).to_le_bytes();
-            let Some((piece, rest)) = bytes.split_at_mut_checked(size_bytes.into()) else { return };
-            for (byte, value) in piece.iter_mut().zip(value) {
-                *byte = value;
-            }
-            bytes = rest;
-            gpa += u64::from(size_bytes);
-        }
-    }
-
-    fn write_pieces(&mut self, mut gpa: u64, mut bytes: &[u8]) {
-        while let Some((piece, rest)) = bytes.split_at_checked(piece_bytes(bytes.len()).into())
-            && !piece.is_empty()
-        {
-            self.cpu.write_gpa(gpa, piece.len() as u8, little_endian(piece));
-            bytes = rest;
-            gpa += piece.len() as u64;
-        }
-    }
-}
-
-/// The largest access that a device can be asked for and that fits into `length` bytes.
-const fn piece_bytes(length: usize) -> u8 {
-    match length {
-        8.. => 8,
-        4.. => 4,
-        2.. => 2,
-        _ => length as u8,
     }
 }

@@ -7,32 +7,32 @@ use crate::paging::{self, AccessKind};
 use crate::registers::{Fault, Gpr, SegmentName};
 use iced_x86::OpKind;
 
-impl<C: EmulatedCpu> Execution<'_, C> {
+impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn push(&mut self) -> Step<()> {
-        self.hint = None;
+        self.memory.hint = None;
         let value = self.read_operand(0)?;
         self.push_value(value)
     }
 
     pub(super) fn pop(&mut self) -> Step<()> {
-        self.hint = None;
+        self.memory.hint = None;
         let size_bytes = self.stack_operand_bytes()?;
-        let source = self.place(self.stack_top(0), size_bytes, AccessKind::Read)?;
-        let old_rsp = self.cpu.gprs().get(Gpr::Rsp);
+        let source = self.memory.place(self.stack_top(0), size_bytes, AccessKind::Read)?;
+        let old_rsp = self.memory.cpu.gprs().get(Gpr::Rsp);
         // An operand addressed through rSP is addressed with its new value.
         self.set_stack_pointer(self.stack_top(size_bytes as i64).offset);
         let destination = self.destination(0, AccessKind::Write);
         if destination.is_err() {
-            self.cpu.gprs_mut().set(Gpr::Rsp, old_rsp);
+            self.memory.cpu.gprs_mut().set(Gpr::Rsp, old_rsp);
         }
         let destination = destination?;
-        let value = self.read_place(source);
+        let value = self.memory.read_place(source);
         self.store(destination, value)
     }
 
     /// A near call; far ones are not supported.
     pub(super) fn call(&mut self) -> Step<Flow> {
-        self.hint = None;
+        self.memory.hint = None;
         let target = self.branch_target()?;
         self.push_value(self.instruction.next_ip())?;
         Ok(Flow::Jump(target))
@@ -56,10 +56,10 @@ impl<C: EmulatedCpu> Execution<'_, C> {
             }
             _ => return Err(Stop::Unsupported),
         };
-        let reachable = if self.mode.is_64() {
-            paging::is_canonical(target, self.mode.paging.cr4.la57())
+        let reachable = if self.memory.mode.is_64() {
+            paging::is_canonical(target, self.memory.mode.paging.cr4.la57())
         } else {
-            target <= self.mode.code.limit.into()
+            target <= self.memory.mode.code.limit.into()
         };
         if reachable { Ok(target) } else { Err(Fault::PROTECTION.into()) }
     }
@@ -67,8 +67,8 @@ impl<C: EmulatedCpu> Execution<'_, C> {
     fn push_value(&mut self, value: u64) -> Step<()> {
         let size_bytes = self.stack_operand_bytes()?;
         let top = self.stack_top(-(size_bytes as i64));
-        let place = self.place(top, size_bytes, AccessKind::Write)?;
-        self.write_place(place, value);
+        let place = self.memory.place(top, size_bytes, AccessKind::Write)?;
+        self.memory.write_place(place, value);
         self.set_stack_pointer(top.offset);
         Ok(())
     }
@@ -82,20 +82,20 @@ impl<C: EmulatedCpu> Execution<'_, C> {
 
     /// The stack `distance` bytes from its top, as wide as the stack segment says.
     fn stack_top(&self, distance: i64) -> Reference {
-        let width = if self.mode.is_64() {
+        let width = if self.memory.mode.is_64() {
             Width::Qword
-        } else if self.cpu.segment(SegmentName::Ss).attributes.default_big() {
+        } else if self.memory.cpu.segment(SegmentName::Ss).attributes.default_big() {
             Width::Dword
         } else {
             Width::Word
         };
-        let offset = self.cpu.gprs().get(Gpr::Rsp) & width.mask();
+        let offset = self.memory.cpu.gprs().get(Gpr::Rsp) & width.mask();
         Reference { segment: SegmentName::Ss, offset, mask: width.mask() }.moved(distance)
     }
 
     fn set_stack_pointer(&mut self, offset: u64) {
         let mask = self.stack_top(0).mask;
-        let old = self.cpu.gprs().get(Gpr::Rsp);
-        self.cpu.gprs_mut().set(Gpr::Rsp, (old & !mask) | offset);
+        let old = self.memory.cpu.gprs().get(Gpr::Rsp);
+        self.memory.cpu.gprs_mut().set(Gpr::Rsp, (old & !mask) | offset);
     }
 }

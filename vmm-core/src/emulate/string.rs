@@ -6,30 +6,22 @@
 
 use super::address::{PAGE_BYTES, Reference};
 use super::alu::{self, Binary, Width};
-use super::arithmetic::accumulator;
-use super::operand::{Place, segment_name};
-use super::{EmulatedCpu, Execution, Flow, Step, Stop};
+use super::operand::Part;
+use super::place::Place;
+use super::string_form::{Cursor, Repeat, StringInstruction, StringOperation};
+use super::{EmulatedCpu, Flow, MemoryUnit, Step};
 use crate::paging::AccessKind;
-use crate::registers::{Gpr, SegmentName};
+use crate::registers::Gpr;
 use devices::memory::GuestMemory;
-use iced_x86::{Mnemonic, OpKind};
 
 /// What a repeated instruction moves before it lets interrupts in.
-const BATCH_BYTES: usize = 4096;
+const BATCH_BYTES: u64 = 4096;
 
 /// Elements that a repeated instruction moves one by one before it lets interrupts in.
 const BATCH_ELEMENTS: u64 = 512;
 
 /// The buffer on the stack between source and destination.
 pub(super) const BUFFER_BYTES: usize = 2048;
-
-/// A string operand: the register that walks along it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor {
-    segment: SegmentName,
-    register: Gpr,
-    mask: u64,
-}
 
 /// Elements of a string operand that lie next to each other, from the cursor upwards.
 #[derive(Clone, Copy, Debug)]
@@ -47,28 +39,25 @@ pub(super) struct Batch {
     count_mask: u64,
 }
 
-impl<C: EmulatedCpu> Execution<'_, C> {
-    pub(super) fn string(&mut self) -> Step<Flow> {
-        use Mnemonic as M;
-        match self.instruction.mnemonic() {
-            M::Movsb | M::Movsw | M::Movsd | M::Movsq => self.movs(),
-            M::Stosb | M::Stosw | M::Stosd | M::Stosq => self.stos(),
-            M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq => self.lods(),
-            M::Scasb | M::Scasw | M::Scasd | M::Scasq => self.scas(),
-            M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq => self.cmps(),
-            M::Insb | M::Insw | M::Insd => self.ins(),
-            M::Outsb | M::Outsw | M::Outsd => self.outs(),
-            _ => Err(Stop::Unsupported),
+impl<C: EmulatedCpu> MemoryUnit<'_, C> {
+    pub(super) fn string(&mut self, form: &StringInstruction) -> Step<Flow> {
+        match form.operation {
+            StringOperation::Movs => self.movs(form),
+            StringOperation::Stos => self.stos(form),
+            StringOperation::Lods => self.lods(form),
+            StringOperation::Scas => self.scas(form),
+            StringOperation::Cmps => self.cmps(form),
+            StringOperation::Ins => self.ins(form),
+            StringOperation::Outs => self.outs(form),
         }
     }
 
-    fn movs(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let (to, from) = (self.cursor(0)?, self.cursor(1)?);
-        let mut batch = self.batch(&to, width);
+    fn movs(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (to, from, width) = (form.destination(), form.source(), form.width);
+        let mut batch = self.batch(form);
         while let Some(wanted) = batch.next() {
-            let source = self.run(&from, width, wanted, AccessKind::Read)?;
-            let destination = self.run(&to, width, source.elements, AccessKind::Write)?;
+            let source = self.elements(&from, width, wanted, AccessKind::Read)?;
+            let destination = self.elements(&to, width, source.elements, AccessKind::Write)?;
             let elements = self.move_run(width, source.place, destination.place, destination.elements);
             self.advance(&from, width, elements);
             self.advance(&to, width, elements);
@@ -111,13 +100,12 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         self.cpu.memory().read(gpa, &mut [0]).is_ok()
     }
 
-    fn stos(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let to = self.cursor(0)?;
+    fn stos(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (to, width) = (form.destination(), form.width);
         let value = self.cpu.gprs().get(Gpr::Rax) & width.mask();
-        let mut batch = self.batch(&to, width);
+        let mut batch = self.batch(form);
         while let Some(wanted) = batch.next() {
-            let destination = self.run(&to, width, wanted, AccessKind::Write)?;
+            let destination = self.elements(&to, width, wanted, AccessKind::Write)?;
             if destination.elements == 1 {
                 self.write_place(destination.place, value);
             } else {
@@ -140,104 +128,80 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         self.cpu.write_gpa_run(run.place.gpa, width.bytes(), data);
     }
 
-    fn lods(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let from = self.cursor(1)?;
-        let mut batch = self.batch_of_singles(&from);
+    fn lods(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (from, width) = (form.source(), form.width);
+        let mut batch = self.batch_of_singles(form);
         while batch.next().is_some() {
-            let source = self.run(&from, width, 1, AccessKind::Read)?;
+            let source = self.elements(&from, width, 1, AccessKind::Read)?;
             let value = self.read_place(source.place);
-            self.set_register(accumulator(width), value)?;
+            Part::encoded(0, width, true).write(self.cpu.gprs_mut(), value);
             self.advance(&from, width, 1);
             self.count_down(&mut batch, 1);
         }
         Ok(batch.flow())
     }
 
-    fn scas(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let at = self.cursor(1)?;
+    fn scas(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (at, width) = (form.destination(), form.width);
         let accumulator = self.cpu.gprs().get(Gpr::Rax);
-        let mut batch = self.batch_of_singles(&at);
+        let mut batch = self.batch_of_singles(form);
         while batch.next().is_some() {
-            let source = self.run(&at, width, 1, AccessKind::Read)?;
+            let source = self.elements(&at, width, 1, AccessKind::Read)?;
             let value = self.read_place(source.place);
             self.advance(&at, width, 1);
-            self.compare_element(&mut batch, width, accumulator, value);
+            self.compare_element(form, &mut batch, accumulator, value);
         }
         Ok(batch.flow())
     }
 
-    fn cmps(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let (first, second) = (self.cursor(0)?, self.cursor(1)?);
-        let mut batch = self.batch_of_singles(&first);
+    fn cmps(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (first, second, width) = (form.source(), form.destination(), form.width);
+        let mut batch = self.batch_of_singles(form);
         while batch.next().is_some() {
-            let first_run = self.run(&first, width, 1, AccessKind::Read)?;
-            let second_run = self.run(&second, width, 1, AccessKind::Read)?;
+            let first_run = self.elements(&first, width, 1, AccessKind::Read)?;
+            let second_run = self.elements(&second, width, 1, AccessKind::Read)?;
             let (a, b) = (self.read_place(first_run.place), self.read_place(second_run.place));
             self.advance(&first, width, 1);
             self.advance(&second, width, 1);
-            self.compare_element(&mut batch, width, a, b);
+            self.compare_element(form, &mut batch, a, b);
         }
         Ok(batch.flow())
     }
 
     /// Sets the flags for one pair of elements; REPE ends at the first difference, REPNE at the first match.
-    fn compare_element(&mut self, batch: &mut Batch, width: Width, a: u64, b: u64) {
-        (_, self.rflags) = alu::binary(Binary::Sub, width, a, b, self.rflags);
+    fn compare_element(&mut self, form: &StringInstruction, batch: &mut Batch, a: u64, b: u64) {
+        let (_, rflags) = alu::binary(Binary::Sub, form.width, a, b, self.cpu.rflags());
         // A fault at a later element finds the flags of this one.
-        self.cpu.set_rflags(self.rflags);
+        self.cpu.set_rflags(rflags);
         self.count_down(batch, 1);
-        let goes_on_while_equal = !self.instruction.has_repne_prefix();
-        if self.rflags.zero() != goes_on_while_equal {
+        let goes_on_while_equal = form.repeat != Repeat::WhileNotEqual;
+        if rflags.zero() != goes_on_while_equal {
             batch.count = 0;
         }
     }
 
-    pub(super) fn element_width(&self) -> Step<Width> {
-        Width::of_bytes(self.instruction.memory_size().size()).ok_or(Stop::Unsupported)
-    }
-
-    /// The string operand's register and segment.
-    pub(super) fn cursor(&self, operand: u32) -> Step<Cursor> {
-        let (register, mask) = match self.instruction.op_kind(operand) {
-            OpKind::MemorySegSI => (Gpr::Rsi, Width::Word),
-            OpKind::MemorySegESI => (Gpr::Rsi, Width::Dword),
-            OpKind::MemorySegRSI => (Gpr::Rsi, Width::Qword),
-            OpKind::MemoryESDI => (Gpr::Rdi, Width::Word),
-            OpKind::MemoryESEDI => (Gpr::Rdi, Width::Dword),
-            OpKind::MemoryESRDI => (Gpr::Rdi, Width::Qword),
-            _ => return Err(Stop::Unsupported),
-        };
-        let segment = match register {
-            Gpr::Rdi => SegmentName::Es,
-            _ => segment_name(self.instruction.memory_segment()).ok_or(Stop::Unsupported)?,
-        };
-        Ok(Cursor { segment, register, mask: mask.mask() })
-    }
-
     /// How much work this step may do, in runs of many elements. With single-stepping, one element.
-    pub(super) fn batch(&self, cursor: &Cursor, width: Width) -> Batch {
-        self.batch_of(cursor, BATCH_BYTES as u64 / u64::from(width.bytes()))
+    pub(super) fn batch(&self, form: &StringInstruction) -> Batch {
+        self.batch_of(form, BATCH_BYTES / u64::from(form.width.bytes()))
     }
 
     /// The same for instructions that go element by element.
-    fn batch_of_singles(&self, cursor: &Cursor) -> Batch {
-        self.batch_of(cursor, BATCH_ELEMENTS)
+    fn batch_of_singles(&self, form: &StringInstruction) -> Batch {
+        self.batch_of(form, BATCH_ELEMENTS)
     }
 
-    fn batch_of(&self, cursor: &Cursor, budget_elements: u64) -> Batch {
-        if !(self.instruction.has_rep_prefix() || self.instruction.has_repne_prefix()) {
+    fn batch_of(&self, form: &StringInstruction, budget_elements: u64) -> Batch {
+        if form.repeat == Repeat::Once {
             return Batch { count: 1, budget_elements: 1, count_mask: 0 };
         }
-        let count = self.cpu.gprs().get(Gpr::Rcx) & cursor.mask;
+        let count_mask = form.address_width.mask();
+        let count = self.cpu.gprs().get(Gpr::Rcx) & count_mask;
         let budget_elements = if self.mode.rflags.trap() { 1 } else { budget_elements };
-        Batch { count, budget_elements, count_mask: cursor.mask }
+        Batch { count, budget_elements, count_mask }
     }
 
     /// Translates at most `wanted` elements from the cursor on.
-    pub(super) fn run(&self, cursor: &Cursor, width: Width, wanted: u64, kind: AccessKind) -> Step<Run> {
+    pub(super) fn elements(&self, cursor: &Cursor, width: Width, wanted: u64, kind: AccessKind) -> Step<Run> {
         let size = u64::from(width.bytes());
         let offset = self.cpu.gprs().get(cursor.register) & cursor.mask;
         let reference = Reference { segment: cursor.segment, offset, mask: cursor.mask };

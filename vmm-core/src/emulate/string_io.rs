@@ -3,19 +3,19 @@
 
 use super::alu::Width;
 use super::string::BUFFER_BYTES;
-use super::{EmulatedCpu, Execution, Flow, Step};
+use super::string_form::StringInstruction;
+use super::{EmulatedCpu, Flow, MemoryUnit, Step};
 use crate::paging::AccessKind;
 use crate::registers::Gpr;
 
-impl<C: EmulatedCpu> Execution<'_, C> {
-    pub(super) fn ins(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let to = self.cursor(0)?;
+impl<C: EmulatedCpu> MemoryUnit<'_, C> {
+    pub(super) fn ins(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (to, width) = (form.destination(), form.width);
         let port = self.port();
-        let mut batch = self.batch(&to, width);
+        let mut batch = self.batch(form);
         while let Some(wanted) = batch.next() {
             // Nothing is taken from the port before it is known to have a place.
-            let run = self.run(&to, width, wanted, AccessKind::Write)?;
+            let run = self.elements(&to, width, wanted, AccessKind::Write)?;
             let mut buffer = [0xff; BUFFER_BYTES];
             let data = buffer.get_mut(..run.elements as usize * width.bytes() as usize).unwrap_or_default();
             let filled = self.cpu.port_in(port, width.bytes(), data);
@@ -32,13 +32,12 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         Ok(batch.flow())
     }
 
-    pub(super) fn outs(&mut self) -> Step<Flow> {
-        let width = self.element_width()?;
-        let from = self.cursor(1)?;
+    pub(super) fn outs(&mut self, form: &StringInstruction) -> Step<Flow> {
+        let (from, width) = (form.source(), form.width);
         let port = self.port();
-        let mut batch = self.batch(&from, width);
+        let mut batch = self.batch(form);
         while let Some(wanted) = batch.next() {
-            let run = self.run(&from, width, wanted, AccessKind::Read)?;
+            let run = self.elements(&from, width, wanted, AccessKind::Read)?;
             let mut buffer = [0; BUFFER_BYTES];
             let data = buffer.get_mut(..run.elements as usize * width.bytes() as usize).unwrap_or_default();
             if run.elements == 1 {

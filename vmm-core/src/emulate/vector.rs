@@ -1,6 +1,6 @@
 //! SSE and AVX moves between vector registers and memory.
 
-use super::operand::Place;
+use super::place::Place;
 use super::{EmulatedCpu, Execution, Step, Stop};
 use crate::paging::AccessKind;
 use crate::registers::Fault;
@@ -21,7 +21,7 @@ enum Move {
     HighHalf,
 }
 
-impl<C: EmulatedCpu> Execution<'_, C> {
+impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn vector(&mut self) -> Step<()> {
         use Mnemonic as M;
         if !matches!(self.instruction.encoding(), EncodingKind::Legacy | EncodingKind::VEX) {
@@ -67,10 +67,10 @@ impl<C: EmulatedCpu> Execution<'_, C> {
     fn store_vector(&mut self, form: Move) -> Step<()> {
         let index = vector_index(self.instruction.op1_register())?;
         let place = self.vector_place(form, AccessKind::Write)?;
-        let value = self.cpu.vector_register(index);
+        let value = self.memory.cpu.vector_register(index);
         let start = if form == Move::HighHalf { 8 } else { 0 };
         let end = start + usize::from(place.size_bytes);
-        self.write_place_bytes(place, value.get(start..end).ok_or(Stop::Unsupported)?);
+        self.memory.write_place_bytes(place, value.get(start..end).ok_or(Stop::Unsupported)?);
         Ok(())
     }
 
@@ -84,16 +84,16 @@ impl<C: EmulatedCpu> Execution<'_, C> {
         let other = if last == 2 { vector_index(self.instruction.op1_register())? } else { index };
         let place = self.vector_place(form, AccessKind::Read)?;
         let mut value = match form {
-            Move::LowHalf | Move::HighHalf => self.cpu.vector_register(other),
+            Move::LowHalf | Move::HighHalf => self.memory.cpu.vector_register(other),
             Move::Unaligned | Move::Aligned | Move::Scalar => [0; 32],
         };
         let start = if form == Move::HighHalf { 8 } else { 0 };
         let end = start + usize::from(place.size_bytes);
-        self.read_place_bytes(place, value.get_mut(start..end).ok_or(Stop::Unsupported)?);
+        self.memory.read_place_bytes(place, value.get_mut(start..end).ok_or(Stop::Unsupported)?);
         let [low @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = value;
         if self.instruction.encoding() == EncodingKind::Legacy {
             // SSE leaves the upper half of a 256-bit register alone.
-            self.cpu.set_vector_register(index, &low);
+            self.memory.cpu.set_vector_register(index, &low);
             return Ok(());
         }
         if place.size_bytes < 32 {
@@ -102,7 +102,7 @@ impl<C: EmulatedCpu> Execution<'_, C> {
                 *byte = low;
             }
         }
-        self.cpu.set_vector_register(index, &value);
+        self.memory.cpu.set_vector_register(index, &value);
         Ok(())
     }
 

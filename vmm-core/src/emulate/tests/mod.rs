@@ -1,5 +1,6 @@
 //! The emulator against a CPU made of plain memory, and against the real one.
 
+mod decoders;
 mod fake;
 mod fault;
 mod length;

@@ -106,7 +106,7 @@ fn check(forms: &[Form], cases: u32) {
 
 #[test]
 fn integer_instructions_do_what_the_cpu_does() {
-    check(&forms::integer(), 100);
+    check(&forms::integer(), 50);
 }
 
 #[test]
