@@ -175,8 +175,9 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         if !pointer.present() {
             return Err(NOT_PRESENT);
         }
-        // Bits 1, 2, 5 to 8 and all above the address are reserved (SDM volume 3, table 4-8).
-        if pointer.into_bits() & (0x1e6 | !self.physical_mask()) != 0 {
+        // Bits 1, 2, 6 to 8 and all above the address are reserved (SDM volume 3, table 4-8). So is bit 5, but AMD's
+        // processors set it when they walk the tables in memory.
+        if pointer.into_bits() & (0x1c6 | !self.physical_mask()) != 0 {
             return Err(RESERVED);
         }
         self.walk_wide(pointer.frame() << 12, 2, Rights::ALL)
