@@ -1,16 +1,31 @@
-//! A machine for tests: memory from the host's heap, a clock and ports that do nothing.
+//! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a keyboard that it scripts.
 
 use crate::platform::{CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use spin::{Mutex, Once};
 use std::alloc::Layout;
 
 /// The machine. Leaked, as the hypervisor's platform lives for ever.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct TestPlatform {
     tsc: AtomicU64,
     allocated: AtomicU64,
+    serial: [Mutex<TestSerial>; 2],
+    input: Mutex<VecDeque<InputEvent>>,
+    display: Once<Box<dyn Display>>,
+    log: Mutex<Vec<u8>>,
+}
+
+/// A serial port.
+#[derive(Debug, Default)]
+struct TestSerial {
+    received: VecDeque<u8>,
+    sent: Vec<u8>,
+    /// Bytes that a write takes at most, if limited.
+    room: Option<usize>,
 }
 
 impl TestPlatform {
@@ -22,6 +37,36 @@ impl TestPlatform {
     /// Moves the clock on.
     pub fn advance_ns(&self, ns: u64) {
         self.tsc.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Bytes arrive at a serial port.
+    pub fn type_at(&self, port: SerialPort, bytes: impl AsRef<[u8]>) {
+        self.serial[port as usize].lock().received.extend(bytes.as_ref());
+    }
+
+    /// What was sent to a serial port since the last call.
+    pub fn take_sent(&self, port: SerialPort) -> Vec<u8> {
+        core::mem::take(&mut self.serial[port as usize].lock().sent)
+    }
+
+    /// Each write to a serial port takes so many bytes at most.
+    pub fn limit_serial(&self, port: SerialPort, room: Option<usize>) {
+        self.serial[port as usize].lock().room = room;
+    }
+
+    /// Somebody does something at the keyboard or the mouse.
+    pub fn input(&self, event: InputEvent) {
+        self.input.lock().push_back(event);
+    }
+
+    /// Plugs a display in, once.
+    pub fn plug_display(&self, display: impl Display + 'static) {
+        self.display.call_once(|| Box::new(display));
+    }
+
+    /// What the log holds.
+    pub fn set_log(&self, text: &str) {
+        *self.log.lock() = text.into();
     }
 
     /// Bytes that are handed out now.
@@ -83,24 +128,27 @@ impl Platform for TestPlatform {
     fn drain_log(&self) {}
     fn set_crash_dump(&self, _dump: CrashDump) {}
 
-    fn serial_write(&self, _port: SerialPort, bytes: &[u8]) -> usize {
-        bytes.len()
+    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
+        let mut serial = self.serial[port as usize].lock();
+        let taken = bytes.len().min(serial.room.unwrap_or(usize::MAX));
+        serial.sent.extend_from_slice(&bytes[..taken]);
+        taken
     }
 
-    fn serial_read(&self, _port: SerialPort) -> Option<u8> {
-        None
+    fn serial_read(&self, port: SerialPort) -> Option<u8> {
+        self.serial[port as usize].lock().received.pop_front()
     }
 
     fn take_input(&self) -> Option<InputEvent> {
-        None
+        self.input.lock().pop_front()
     }
 
     fn display(&self) -> Option<&dyn Display> {
-        None
+        self.display.get().map(|display| &**display)
     }
 
     fn log_text(&self) -> Vec<u8> {
-        Vec::new()
+        self.log.lock().clone()
     }
 
     fn power_off(&self) {}

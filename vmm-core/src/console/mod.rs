@@ -1,0 +1,261 @@
+//! The consoles: the guest's COM1, screen, keyboard and mouse joined to the machine's, the hypervisor's prompt, and the
+//! management port.
+//!
+//! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
+//! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
+
+mod keyboard;
+mod mirror;
+mod output;
+mod png;
+mod prompt;
+mod rpc;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use output::{DebugLines, OutputRing};
+
+use crate::config::CommandLine;
+use crate::config::command_line::{ComPort, ConsoleDevice};
+use crate::platform::{Display, Platform, SerialPort};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use devices::i8042::I8042;
+use devices::time::{Alarm, GuestTime, ns_to_ticks};
+use devices::uart::Uart;
+use devices::vga::Vga;
+use keyboard::Keyboard;
+use mirror::Mirror;
+use rpc::{RpcPort, Services};
+use terminal::Terminal;
+
+/// Until the next try when something did not go at once: a port was busy, a queue was full.
+const RETRY_NS: u64 = 1_000_000;
+
+/// What a guest did so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestStats {
+    /// What it is doing, in one word.
+    pub state: &'static str,
+    /// All exits.
+    pub total_exits: u64,
+    /// Exits by reason.
+    pub exits: Vec<(&'static str, u64)>,
+    /// Guest time.
+    pub guest_time_ns: u64,
+}
+
+/// What the consoles ask of a running guest.
+pub trait GuestControl {
+    /// What it did so far.
+    fn stats(&self) -> GuestStats;
+    /// Ends it before its next entry, as if its power were cut.
+    fn power_off(&self);
+    /// Resets it before its next entry.
+    fn reset(&self);
+    /// The state of its virtual CPUs, as text with line ends.
+    fn dump(&self) -> String;
+    /// Guest time now.
+    fn clock_ns(&self) -> u64;
+}
+
+/// Where a guest is joined to the consoles.
+#[derive(Clone, Debug)]
+pub struct GuestPorts {
+    /// Its name.
+    pub name: String,
+    /// COM1, which transmits to `output`.
+    pub uart: Arc<Uart>,
+    /// What COM1 transmits.
+    pub output: Arc<OutputRing>,
+    /// The screen.
+    pub vga: Arc<Vga>,
+    /// Keyboard and mouse.
+    pub i8042: Arc<I8042>,
+    /// An alarm of the guest's timer queue, the same that `output` has. Nothing need be done when it rings but to call
+    /// [`Consoles::attend`], as after each physical interrupt.
+    pub alarm: Alarm,
+}
+
+/// The consoles.
+pub struct Consoles {
+    platform: &'static dyn Platform,
+    display: Option<&'static dyn Display>,
+    terminal: Terminal,
+    keyboard: Keyboard,
+    mirror: Mirror,
+    rpc: Option<RpcPort>,
+    guest: Option<GuestPorts>,
+    next_refresh_ns: u64,
+    armed: Armed,
+}
+
+/// What the alarm is set to: host time, and the guest time that it was computed to be.
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    host_ns: u64,
+    guest_ns: u64,
+}
+
+const NOT_ARMED: Armed = Armed { host_ns: u64::MAX, guest_ns: u64::MAX };
+
+const fn serial_port(port: ComPort) -> SerialPort {
+    match port {
+        ComPort::Com1 => SerialPort::Com1,
+        ComPort::Com2 => SerialPort::Com2,
+    }
+}
+
+impl Consoles {
+    /// The consoles that the command line asks for. A port that is the management port is nothing else.
+    pub fn new(platform: &'static dyn Platform, options: &CommandLine) -> Self {
+        let rpc = options.rpc.map(serial_port);
+        let mut ports = Vec::new();
+        for device in &options.console {
+            let ConsoleDevice::Serial(port) = device else { continue };
+            let port = serial_port(*port);
+            if rpc == Some(port) {
+                log::warn!("console: {port:?} is the management port, and no console");
+            } else {
+                ports.push(port);
+            }
+        }
+        let display = platform.display().filter(|_| options.console.contains(&ConsoleDevice::Vga));
+        Self {
+            platform,
+            display,
+            terminal: Terminal::new(&ports),
+            keyboard: Keyboard::default(),
+            mirror: Mirror::new(),
+            rpc: rpc.map(RpcPort::new),
+            guest: None,
+            next_refresh_ns: 0,
+            armed: NOT_ARMED,
+        }
+    }
+
+    /// Joins a guest to the consoles, instead of the one before.
+    pub fn attach(&mut self, guest: GuestPorts) {
+        self.terminal.attach(&guest.name);
+        self.keyboard.clear();
+        self.mirror.invalidate();
+        self.next_refresh_ns = 0;
+        self.armed = NOT_ARMED;
+        self.guest = Some(guest);
+    }
+
+    /// Parts with the guest, once what it transmitted is shown as far as the ports take it.
+    pub fn detach(&mut self) {
+        if let Some(guest) = self.guest.take() {
+            self.terminal.take_last_output(&guest.output);
+            self.terminal.send(self.platform);
+            guest.alarm.set(None);
+        }
+        self.terminal.detach();
+        self.keyboard.clear();
+    }
+
+    /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps; short if there is
+    /// nothing to do.
+    pub fn attend(&mut self, guest: &dyn GuestControl) {
+        let now_ns = host_ns(self.platform);
+        self.work(Some(guest), now_ns);
+        self.refresh_display(now_ns);
+        self.arm(guest, now_ns);
+    }
+
+    /// Does what is due while there is no guest, and returns the time stamp counter at which to call again if no
+    /// physical interrupt comes before.
+    pub fn attend_alone(&mut self) -> u64 {
+        let now_ns = host_ns(self.platform);
+        self.terminal.use_prompt();
+        self.work(None, now_ns);
+        self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
+    }
+
+    /// Sends what still waits for the console's ports, for `patience_ns` at most: for the last words before the machine
+    /// is turned off. This waits.
+    pub fn flush(&mut self, patience_ns: u64) {
+        let end_ns = host_ns(self.platform).saturating_add(patience_ns);
+        while self.terminal.is_behind() && host_ns(self.platform) < end_ns {
+            self.platform.drain_log();
+            self.terminal.send(self.platform);
+        }
+    }
+
+    fn work(&mut self, guest: Option<&dyn GuestControl>, now_ns: u64) {
+        let platform = self.platform;
+        let ports = self.guest.as_ref();
+        platform.drain_log();
+        if self.keyboard.attend(platform, ports.map(|ports| &*ports.i8042), now_ns) {
+            self.mirror.hurry();
+            self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
+        }
+        for command in self.terminal.receive(platform) {
+            let answer = prompt::run(&command, platform, ports, guest);
+            self.terminal.print(&answer);
+            self.terminal.show_prompt();
+        }
+        if let Some(rpc) = &mut self.rpc {
+            let (keyboard, terminal) = (&mut self.keyboard, &mut self.terminal);
+            rpc.attend(&mut Services { platform, ports, guest, keyboard, terminal });
+        }
+        if let Some(ports) = ports {
+            self.terminal.exchange(&ports.uart, &ports.output);
+        }
+        self.terminal.send(platform);
+    }
+
+    fn refresh_display(&mut self, now_ns: u64) {
+        if let (Some(display), Some(guest)) = (self.display, &self.guest)
+            && now_ns >= self.next_refresh_ns
+        {
+            self.mirror.refresh(&guest.vga, display, || host_ns(self.platform));
+            self.next_refresh_ns = now_ns + self.mirror.period_ns();
+        }
+    }
+
+    /// Host time at which there is something to do even if nothing happens.
+    fn deadline_ns(&self, now_ns: u64) -> Option<u64> {
+        let output_waits = self.guest.as_ref().is_some_and(|guest| !guest.output.is_empty());
+        let busy = output_waits
+            || self.terminal.is_behind()
+            || self.terminal.has_guest_input()
+            || self.rpc.as_ref().is_some_and(RpcPort::is_busy);
+        let refreshes = self.display.is_some() && self.guest.is_some();
+        let deadlines = [
+            busy.then_some(now_ns + RETRY_NS),
+            refreshes.then_some(self.next_refresh_ns),
+            self.keyboard.deadline_ns(now_ns),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Sets the alarm. On another CPU the guest may transmit a byte meanwhile, whose alarm must not be lost.
+    fn arm(&mut self, control: &dyn GuestControl, now_ns: u64) {
+        let Some(guest) = &self.guest else { return };
+        let deadline_ns = self.deadline_ns(now_ns);
+        if let Some(host_ns) = deadline_ns
+            && host_ns != self.armed.host_ns
+        {
+            // A little late, so that it has come when the alarm rings.
+            const SLACK_NS: u64 = 1_000;
+            let guest_ns = control.clock_ns() + host_ns.saturating_sub(now_ns) + SLACK_NS;
+            self.armed = Armed { host_ns, guest_ns };
+        }
+        guest.alarm.set(deadline_ns.map(|_| GuestTime::from_ns(self.armed.guest_ns)));
+        let retry_ns = now_ns + RETRY_NS;
+        if deadline_ns.is_none_or(|deadline_ns| deadline_ns > retry_ns) && !guest.output.is_empty() {
+            guest.alarm.set(Some(GuestTime::from_ns(control.clock_ns() + RETRY_NS)));
+        }
+    }
+}
+
+/// Host time, in nanoseconds of the time stamp counter.
+fn host_ns(platform: &dyn Platform) -> u64 {
+    const NS_PER_S: u64 = 1_000_000_000;
+    let (tsc, hz) = (platform.tsc(), platform.tsc_hz().max(1));
+    (tsc / hz).wrapping_mul(NS_PER_S).wrapping_add((tsc % hz).wrapping_mul(NS_PER_S) / hz)
+}

@@ -1,0 +1,168 @@
+//! What guests transmit, on its way out: the bytes of COM1, and the lines of the debug console.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use devices::console::ByteSink;
+use devices::time::{Alarm, Clock};
+use log::Level;
+
+/// Bytes that a guest can be ahead of the console; then its serial port is busy. A power of two.
+pub const OUTPUT_BYTES: usize = 32 << 10;
+
+/// How long the first byte waits for others before the console is woken.
+const GATHER_NS: u64 = 2_000_000;
+
+/// A ring from one serial port to the console: one writer, one reader, no lock.
+pub struct OutputRing {
+    bytes: Box<[AtomicU8]>,
+    /// Bytes ever written and ever read, modulo 2^64.
+    written: AtomicUsize,
+    read: AtomicUsize,
+    clock: Arc<dyn Clock>,
+    alarm: Alarm,
+}
+
+impl OutputRing {
+    /// An empty ring. `alarm` is the console's ([`super::GuestPorts::alarm`]): it is set when the first byte comes in.
+    pub fn new(clock: Arc<dyn Clock>, alarm: Alarm) -> Self {
+        Self {
+            bytes: (0..OUTPUT_BYTES).map(|_| AtomicU8::new(0)).collect(),
+            written: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            clock,
+            alarm,
+        }
+    }
+
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.written.load(Ordering::Acquire) == self.read.load(Ordering::Relaxed)
+    }
+
+    /// Moves the oldest bytes, as many as fit, to `into`; returns how many. For the one reader.
+    pub fn take(&self, into: &mut [u8]) -> usize {
+        let read = self.read.load(Ordering::Relaxed);
+        let waiting = self.written.load(Ordering::Acquire).wrapping_sub(read);
+        let count = waiting.min(into.len());
+        for (index, byte) in into.iter_mut().take(count).enumerate() {
+            *byte = self.slot(read.wrapping_add(index)).load(Ordering::Relaxed);
+        }
+        self.read.store(read.wrapping_add(count), Ordering::Release);
+        count
+    }
+
+    fn slot(&self, number: usize) -> &AtomicU8 {
+        &self.bytes[number % OUTPUT_BYTES]
+    }
+
+    fn wake_reader(&self) {
+        let at = self.clock.now() + GATHER_NS;
+        if self.alarm.deadline().is_none_or(|deadline| at < deadline) {
+            self.alarm.set(Some(at));
+        }
+    }
+}
+
+impl ByteSink for OutputRing {
+    fn put(&self, byte: u8) -> bool {
+        let written = self.written.load(Ordering::Relaxed);
+        let waiting = written.wrapping_sub(self.read.load(Ordering::Acquire));
+        if waiting >= OUTPUT_BYTES {
+            return false;
+        }
+        self.slot(written).store(byte, Ordering::Relaxed);
+        self.written.store(written.wrapping_add(1), Ordering::Release);
+        if waiting == 0 {
+            self.wake_reader();
+        }
+        true
+    }
+}
+
+impl fmt::Debug for OutputRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputRing")
+            .field("written", &self.written)
+            .field("read", &self.read)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Longer lines of the debug console are cut into several.
+const MAX_DEBUG_LINE_BYTES: usize = 256;
+
+/// Collects the bytes of a guest's debug console into lines of the log, at debug level.
+#[derive(Debug)]
+pub struct DebugLines {
+    name: String,
+    line: spin::Mutex<Vec<u8>>,
+}
+
+impl DebugLines {
+    /// For the guest called `name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), line: spin::Mutex::new(Vec::with_capacity(MAX_DEBUG_LINE_BYTES)) }
+    }
+}
+
+impl ByteSink for DebugLines {
+    fn put(&self, byte: u8) -> bool {
+        if !log::log_enabled!(Level::Debug) {
+            return true;
+        }
+        let mut line = self.line.lock();
+        match byte {
+            b'\r' | 0 => {}
+            b'\n' => {}
+            _ => line.push(byte),
+        }
+        if byte == b'\n' || line.len() >= MAX_DEBUG_LINE_BYTES {
+            log::debug!("{}: {}", self.name, String::from_utf8_lossy(&line));
+            line.clear();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devices::time::{Deadlines, GuestTime, TestClock};
+
+    #[test]
+    fn a_full_ring_refuses_and_keeps_the_order() {
+        let ring = OutputRing::new(TestClock::new(), Alarm::detached());
+        let mut taken = [0; 100];
+        assert!(ring.put(b'x') && ring.take(&mut taken) == 1);
+        let text: Vec<u8> = (0..OUTPUT_BYTES).map(|n| n as u8).collect();
+        assert!(text.iter().all(|&byte| ring.put(byte)));
+        assert!(!ring.put(0));
+        let mut all = Vec::new();
+        while !ring.is_empty() {
+            let count = ring.take(&mut taken);
+            all.extend_from_slice(&taken[..count]);
+        }
+        assert_eq!(all, text);
+        assert!(ring.put(0));
+    }
+
+    #[test]
+    fn the_first_byte_wakes_the_console_and_no_earlier_alarm_is_lost() {
+        let (clock, deadlines) = (TestClock::new(), Deadlines::new(1));
+        let alarm = deadlines.alarm(0);
+        let ring = OutputRing::new(clock.clone(), alarm.clone());
+        ring.put(b'a');
+        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(GATHER_NS)));
+        clock.advance_ns(10);
+        ring.put(b'b');
+        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(GATHER_NS)));
+        ring.take(&mut [0; 2]);
+        alarm.set(Some(GuestTime::from_ns(20)));
+        ring.put(b'c');
+        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(20)));
+    }
+}

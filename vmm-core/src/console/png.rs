@@ -1,0 +1,99 @@
+//! The guest's picture as a PNG file (ISO/IEC 15948).
+
+use alloc::vec;
+use alloc::vec::Vec;
+use devices::vga::{FrameInfo, Painter, Surface, Vga};
+use miniz_oxide::DataFormat;
+use miniz_oxide::deflate::CompressionLevel;
+use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, compress_to_output};
+
+const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
+/// Bits a sample, true colour, the one compression and filter method, not interlaced (11.2.2).
+const FORMAT: [u8; 5] = [8, 2, 0, 0, 0];
+const NO_FILTER: u8 = 0;
+
+/// A picture.
+#[derive(Clone, Debug)]
+pub struct Png {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+}
+
+/// What `vga` shows now.
+pub fn screenshot(vga: &Vga) -> Png {
+    let mut writer = Writer {
+        compressor: CompressorOxide::with_format_and_level(DataFormat::Zlib, CompressionLevel::BestSpeed),
+        compressed: Vec::new(),
+        line: Vec::new(),
+        width: 0,
+        height: 0,
+    };
+    Painter::new().paint(vga, &mut writer);
+    writer.finish()
+}
+
+/// Compresses rows as they are painted, so that the whole picture is never held.
+struct Writer {
+    compressor: CompressorOxide,
+    compressed: Vec<u8>,
+    line: Vec<u8>,
+    width: u32,
+    height: u32,
+}
+
+impl Writer {
+    fn compress(&mut self, flush: TDEFLFlush) {
+        let compressed = &mut self.compressed;
+        // Fails only if the callback does.
+        compress_to_output(&mut self.compressor, &self.line, flush, |bytes| {
+            compressed.extend_from_slice(bytes);
+            true
+        });
+    }
+
+    fn finish(mut self) -> Png {
+        self.line.clear();
+        self.compress(TDEFLFlush::Finish);
+        let mut header = [0; 13];
+        header[..4].copy_from_slice(&self.width.to_be_bytes());
+        header[4..8].copy_from_slice(&self.height.to_be_bytes());
+        header[8..].copy_from_slice(&FORMAT);
+        let mut bytes = vec![];
+        bytes.extend_from_slice(&SIGNATURE);
+        put_chunk(&mut bytes, b"IHDR", &header);
+        put_chunk(&mut bytes, b"IDAT", &self.compressed);
+        put_chunk(&mut bytes, b"IEND", &[]);
+        Png { bytes, width: self.width, height: self.height }
+    }
+}
+
+impl Surface for Writer {
+    fn resize(&mut self, frame: FrameInfo) {
+        (self.width, self.height) = (frame.width, frame.height);
+    }
+
+    fn row(&mut self, _y: u32, dots: &[u32]) {
+        self.line.clear();
+        self.line.push(NO_FILTER);
+        self.line.extend(dots.iter().flat_map(|dot| {
+            let [blue, green, red, _] = dot.to_le_bytes();
+            [red, green, blue]
+        }));
+        self.compress(TDEFLFlush::None);
+    }
+}
+
+/// A chunk: length, type, data, CRC of type and data (5.3).
+fn put_chunk(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(kind);
+    crc.update(data);
+    file.extend_from_slice(&(data.len() as u32).to_be_bytes());
+    file.extend_from_slice(kind);
+    file.extend_from_slice(data);
+    file.extend_from_slice(&crc.finalize().to_be_bytes());
+}

@@ -1,0 +1,299 @@
+//! The management port: JSON-RPC 2.0 over a serial port, one object a line.
+
+use super::keyboard::{Keyboard, QueueFull};
+use super::terminal::{Terminal, send_some};
+use super::{GuestControl, GuestPorts, png};
+use crate::platform::{Platform, SerialPort};
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use devices::i8042::Buttons;
+use devices::keys::Key;
+use serde_json::{Value, json};
+
+/// Longest request.
+const MAX_LINE_BYTES: usize = 64 << 10;
+/// Deepest nesting of a request: the parser recurses.
+const MAX_DEPTH: usize = 16;
+/// Bytes taken from the port at once.
+const RECEIVE_AT_ONCE: usize = 4096;
+/// Bytes sent to the port at once.
+const SEND_AT_ONCE: usize = 4096;
+
+/// Why a request failed: JSON-RPC's code, and a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    code: i32,
+    message: String,
+}
+
+impl Failure {
+    const PARSE_ERROR: i32 = -32700;
+    const INVALID_REQUEST: i32 = -32600;
+    const METHOD_NOT_FOUND: i32 = -32601;
+    const INVALID_PARAMS: i32 = -32602;
+    const SERVER_ERROR: i32 = -32000;
+
+    fn new(code: i32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    fn params(message: impl Into<String>) -> Self {
+        Self::new(Self::INVALID_PARAMS, message)
+    }
+}
+
+impl From<QueueFull> for Failure {
+    fn from(_: QueueFull) -> Self {
+        Self::new(Self::SERVER_ERROR, "too much waits to be typed")
+    }
+}
+
+/// What the methods act upon.
+pub struct Services<'a> {
+    /// The machine.
+    pub platform: &'a dyn Platform,
+    /// The guest's devices.
+    pub ports: Option<&'a GuestPorts>,
+    /// The guest.
+    pub guest: Option<&'a dyn GuestControl>,
+    /// Types.
+    pub keyboard: &'a mut Keyboard,
+    /// Writes to COM1.
+    pub terminal: &'a mut Terminal,
+}
+
+/// The port, a request that comes in, and answers that go out.
+#[derive(Debug)]
+pub struct RpcPort {
+    port: SerialPort,
+    request: Vec<u8>,
+    too_long: bool,
+    answers: VecDeque<u8>,
+    /// More may have come in than was looked at.
+    has_more: bool,
+}
+
+impl RpcPort {
+    /// On a serial port of the machine.
+    pub fn new(port: SerialPort) -> Self {
+        Self { port, request: Vec::new(), too_long: false, answers: VecDeque::new(), has_more: false }
+    }
+
+    /// True if there is something to do soon: the port has not yet taken all answers (new requests wait until it has),
+    /// or not everything that came in was looked at.
+    pub fn is_busy(&self) -> bool {
+        self.has_more || !self.answers.is_empty()
+    }
+
+    /// Takes what has come in, answers it, and sends as much as the port takes.
+    pub fn attend(&mut self, services: &mut Services<'_>) {
+        let platform = services.platform;
+        self.has_more = false;
+        if !self.answers.is_empty() {
+            send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
+            self.has_more = true;
+            return;
+        }
+        for _ in 0..RECEIVE_AT_ONCE {
+            let Some(byte) = platform.serial_read(self.port) else { return };
+            if byte != b'\n' {
+                self.collect(byte);
+            } else if let Some(answer) = self.answer(services) {
+                self.answers.extend(answer.as_bytes());
+                self.answers.push_back(b'\n');
+                send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
+                break;
+            }
+        }
+        self.has_more = true;
+    }
+
+    fn collect(&mut self, byte: u8) {
+        if self.request.len() < MAX_LINE_BYTES {
+            self.request.push(byte);
+        } else {
+            self.too_long = true;
+        }
+    }
+
+    /// The answer to the request that has just ended; none to an empty line or a notification.
+    fn answer(&mut self, services: &mut Services<'_>) -> Option<String> {
+        let line = core::mem::take(&mut self.request);
+        let (id, result) = if core::mem::take(&mut self.too_long) {
+            let message = format!("a request has at most {MAX_LINE_BYTES} bytes");
+            (Value::Null, Err(Failure::new(Failure::INVALID_REQUEST, message)))
+        } else {
+            if line.trim_ascii().is_empty() {
+                return None;
+            }
+            handle(&line, services)?
+        };
+        let answer = match result {
+            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+            Err(Failure { code, message }) => {
+                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+            }
+        };
+        Some(answer.to_string())
+    }
+}
+
+/// Answers one line: the request's `id`, and the result. `None` for a notification.
+fn handle(line: &[u8], services: &mut Services<'_>) -> Option<(Value, Result<Value, Failure>)> {
+    let mut request = match parse(line) {
+        Ok(request) => request,
+        Err(failure) => return Some((Value::Null, Err(failure))),
+    };
+    let id = request.get_mut("id").map(Value::take);
+    let valid_id = matches!(id, None | Some(Value::Null | Value::Number(_) | Value::String(_)));
+    let method = request.get("method").and_then(Value::as_str);
+    let (Some(method), true, Some("2.0")) =
+        (method, valid_id, request.get("jsonrpc").and_then(Value::as_str))
+    else {
+        let failure = Failure::new(Failure::INVALID_REQUEST, "this is no JSON-RPC 2.0 request");
+        return Some((id.filter(|_| valid_id).unwrap_or(Value::Null), Err(failure)));
+    };
+    let params = request.get("params").unwrap_or(&Value::Null);
+    let result = match params {
+        Value::Null | Value::Object(_) => services.call(method, params),
+        _ => Err(Failure::params("parameters are passed by name, in an object")),
+    };
+    id.map(|id| (id, result))
+}
+
+fn parse(line: &[u8]) -> Result<Value, Failure> {
+    if depth(line) > MAX_DEPTH {
+        return Err(Failure::new(Failure::INVALID_REQUEST, "nested too deeply"));
+    }
+    serde_json::from_slice(line).map_err(|error| Failure::new(Failure::PARSE_ERROR, error.to_string()))
+}
+
+/// How deep brackets are nested, at most.
+fn depth(line: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for &byte in line {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+impl Services<'_> {
+    fn call(&mut self, method: &str, params: &Value) -> Result<Value, Failure> {
+        match method {
+            "screen.text" => self.screen_text(),
+            "screen.png" => self.screen_png(),
+            "input.type" => self.input_type(params),
+            "input.key" => self.input_key(params),
+            "input.mouse" => self.input_mouse(params),
+            "serial.write" => self.serial_write(params),
+            "guest.stats" => self.guest_stats(),
+            "guest.poweroff" => self.guest().map(|guest| guest.power_off()).map(done),
+            "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
+            "host.log" => Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())})),
+            _ => Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}"))),
+        }
+    }
+
+    fn guest(&self) -> Result<&dyn GuestControl, Failure> {
+        self.guest.ok_or_else(|| Failure::new(Failure::SERVER_ERROR, "no guest runs"))
+    }
+
+    fn ports(&self) -> Result<&GuestPorts, Failure> {
+        self.ports.ok_or_else(|| Failure::new(Failure::SERVER_ERROR, "no guest runs"))
+    }
+
+    fn screen_text(&self) -> Result<Value, Failure> {
+        let Some(screen) = self.ports()?.vga.text_screen() else { return Ok(Value::Null) };
+        let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
+        Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
+    }
+
+    fn screen_png(&self) -> Result<Value, Failure> {
+        let picture = png::screenshot(&self.ports()?.vga);
+        Ok(json!({"png": STANDARD.encode(&picture.bytes), "width": picture.width, "height": picture.height}))
+    }
+
+    fn input_type(&mut self, params: &Value) -> Result<Value, Failure> {
+        self.ports()?;
+        self.keyboard
+            .type_text(text(params)?)
+            .map_err(|character| Failure::params(format!("no key types {character:?}")))??;
+        Ok(done(()))
+    }
+
+    fn input_key(&mut self, params: &Value) -> Result<Value, Failure> {
+        self.ports()?;
+        let code = integer(params, "code", 1, 0x7f)? as u8;
+        let key = Key { code, extended: flag(params, "extended", Some(false))? };
+        self.keyboard.press(key, flag(params, "pressed", None)?)?;
+        Ok(done(()))
+    }
+
+    fn input_mouse(&self, params: &Value) -> Result<Value, Failure> {
+        const REACH: i64 = 4096;
+        let distance = |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
+        let (dx, dy, dz) = (distance("dx")?, distance("dy")?, distance("dz")?);
+        let buttons = Buttons::from_bits(integer_or(params, "buttons", 0, 0, 0x1f)? as u8);
+        self.ports()?.i8042.mouse_move(dx, dy, dz, buttons);
+        Ok(done(()))
+    }
+
+    fn serial_write(&mut self, params: &Value) -> Result<Value, Failure> {
+        self.ports()?;
+        if !self.terminal.write_to_guest(text(params)?.as_bytes()) {
+            return Err(QueueFull.into());
+        }
+        Ok(done(()))
+    }
+
+    fn guest_stats(&self) -> Result<Value, Failure> {
+        let stats = self.guest()?.stats();
+        let exits: serde_json::Map<String, Value> =
+            stats.exits.iter().map(|&(name, count)| (name.to_string(), count.into())).collect();
+        Ok(json!({
+            "state": stats.state,
+            "total_exits": stats.total_exits,
+            "exits": exits,
+            "guest_time_ns": stats.guest_time_ns,
+            "host_free_bytes": self.platform.free_bytes(),
+        }))
+    }
+}
+
+/// The result of a method that has nothing to say.
+fn done((): ()) -> Value {
+    json!({})
+}
+
+fn text(params: &Value) -> Result<&str, Failure> {
+    params.get("text").and_then(Value::as_str).ok_or_else(|| Failure::params("text must be a string"))
+}
+
+fn flag(params: &Value, name: &str, default: Option<bool>) -> Result<bool, Failure> {
+    let value = match params.get(name) {
+        None => default,
+        Some(value) => value.as_bool(),
+    };
+    value.ok_or_else(|| Failure::params(format!("{name} must be true or false")))
+}
+
+fn integer(params: &Value, name: &str, min: i64, max: i64) -> Result<i64, Failure> {
+    let value = params.get(name).and_then(Value::as_i64).filter(|value| (min..=max).contains(value));
+    value.ok_or_else(|| Failure::params(format!("{name} must be a number from {min} to {max}")))
+}
+
+fn integer_or(params: &Value, name: &str, default: i64, min: i64, max: i64) -> Result<i64, Failure> {
+    if params.get(name).is_none() { Ok(default) } else { integer(params, name, min, max) }
+}

@@ -1,0 +1,209 @@
+//! The management port.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn call(bench: &mut Bench, method: &str, params: Value) -> Value {
+    let request = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
+    let mut answer = ask(bench, &request.to_string());
+    assert_eq!((&answer["jsonrpc"], &answer["id"]), (&json!("2.0"), &json!(7)));
+    let result = answer["result"].take();
+    if result.is_null() { answer["error"].take() } else { result }
+}
+
+/// The one answer to one line.
+fn ask(bench: &mut Bench, line: &str) -> Value {
+    bench.platform.type_at(SerialPort::Com2, format!("{line}\n"));
+    let mut answer = String::new();
+    for _ in 0..2000 {
+        bench.run_ns(1_000_000);
+        answer += &bench.sent(SerialPort::Com2);
+        if answer.ends_with('\n') {
+            break;
+        }
+    }
+    assert_eq!(answer.matches('\n').count(), 1, "{answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
+fn bench() -> Bench {
+    Bench::new("console=com1 rpc=com2")
+}
+
+#[test]
+fn the_text_screen() {
+    let mut bench = bench();
+    assert_eq!(
+        ask(&mut bench, r#"{"jsonrpc":"2.0","id":"x","method":"screen.text"}"#)["result"],
+        Value::Null
+    );
+    bench.set_text_mode();
+    bench.write_text(82, "Hello\u{1}");
+    let screen = call(&mut bench, "screen.text", json!({}));
+    let rows = screen["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 25);
+    assert_eq!(rows[1].as_str().unwrap().trim(), "Hello☺");
+    assert_eq!(screen["cursor"], json!([0, 0]));
+}
+
+#[test]
+fn the_picture_decodes() {
+    let mut bench = bench();
+    bench.set_graphics_mode(640, 480);
+    DeviceMemory::write(&*bench.vram, (3 * 640 + 2) * 4, &[0x30, 0x20, 0x10, 0]);
+    let answer = call(&mut bench, "screen.png", json!({}));
+    assert_eq!((&answer["width"], &answer["height"]), (&json!(640), &json!(480)));
+    use base64::Engine;
+    let file = base64::engine::general_purpose::STANDARD.decode(answer["png"].as_str().unwrap()).unwrap();
+    let mut reader = ::png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!((frame.width, frame.height, frame.color_type), (640, 480, ::png::ColorType::Rgb));
+    let lit: Vec<usize> = (0..pixels.len()).filter(|&at| pixels[at] != 0).collect();
+    let first = (3 * 640 + 2) * 3;
+    assert_eq!(lit, [first, first + 1, first + 2]);
+    assert_eq!(pixels[first..first + 3], [0x10, 0x20, 0x30]);
+}
+
+#[test]
+fn typed_text_becomes_keys_one_after_the_other() {
+    let mut bench = bench();
+    assert_eq!(call(&mut bench, "input.type", json!({"text": "aB"})), json!({}));
+    let mut keys = bench.guest_reads_keys();
+    for _ in 0..100 {
+        bench.run_ns(1_000_000);
+        keys.extend(bench.guest_reads_keys());
+    }
+    assert_eq!(keys, [0x1c, 0xf0, 0x1c, 0x12, 0x32, 0xf0, 0x32, 0xf0, 0x12]);
+    let too_much = call(&mut bench, "input.type", json!({"text": "x".repeat(20_000)}));
+    assert_eq!(too_much["code"], -32000);
+    let unknown = call(&mut bench, "input.type", json!({"text": "é"}));
+    assert_eq!(unknown, json!({"code": -32602, "message": "no key types 'é'"}));
+}
+
+#[test]
+fn keys_wait_for_a_guest_that_does_not_read() {
+    let mut bench = bench();
+    let text = "abcdefghij".repeat(20);
+    call(&mut bench, "input.type", json!({"text": text}));
+    bench.run_ns(3_000_000_000);
+    let mut presses = 0;
+    let mut releasing = false;
+    for _ in 0..6000 {
+        for byte in bench.guest_reads_keys() {
+            presses += u32::from(byte != 0xf0 && !releasing);
+            releasing = byte == 0xf0;
+        }
+        bench.run_ns(1_000_000);
+    }
+    assert_eq!(presses, 200);
+}
+
+#[test]
+fn single_keys_and_the_mouse() {
+    let mut bench = bench();
+    assert_eq!(
+        call(&mut bench, "input.key", json!({"code": 0x48, "extended": true, "pressed": true})),
+        json!({})
+    );
+    assert_eq!(call(&mut bench, "input.key", json!({"code": 0x1c, "pressed": true})), json!({}));
+    let mut keys = bench.guest_reads_keys();
+    for _ in 0..50 {
+        bench.run_ns(1_000_000);
+        keys.extend(bench.guest_reads_keys());
+    }
+    assert_eq!(keys, [0xe0, 0x75, 0x5a]);
+    assert_eq!(call(&mut bench, "input.mouse", json!({"dx": 5, "dy": -3, "buttons": 1})), json!({}));
+    for (params, name) in [(json!({"dx": 1e9}), "dx"), (json!({"buttons": 32}), "buttons")] {
+        let error = call(&mut bench, "input.mouse", params);
+        assert!(error["message"].as_str().unwrap().starts_with(name), "{error}");
+    }
+    assert_eq!(call(&mut bench, "input.key", json!({"code": 128, "pressed": true}))["code"], -32602);
+    assert_eq!(call(&mut bench, "input.key", json!({"code": 1}))["code"], -32602);
+}
+
+#[test]
+fn the_guest_and_the_host() {
+    let mut bench = bench();
+    bench.platform.set_log("[    0.000000] \"hi\"\n");
+    assert_eq!(call(&mut bench, "host.log", json!({})), json!({"text": "[    0.000000] \"hi\"\n"}));
+    let stats = call(&mut bench, "guest.stats", json!({}));
+    assert_eq!(stats["exits"], json!({"cpuid": 5, "hlt": 7}));
+    assert_eq!((&stats["state"], &stats["total_exits"]), (&json!("running"), &json!(12)));
+    assert_eq!(stats["host_free_bytes"], u64::MAX);
+    assert!(stats["guest_time_ns"].as_u64().unwrap() > 0);
+    call(&mut bench, "guest.reset", json!({}));
+    call(&mut bench, "guest.poweroff", json!({}));
+    assert_eq!((bench.control.resets.get(), bench.control.powered_off.get()), (1, 1));
+    call(&mut bench, "serial.write", json!({"text": "uname\r"}));
+    assert_eq!(bench.guest_reads(), "uname\r");
+    bench.consoles.detach();
+    bench.platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");
+    assert!(bench.consoles.attend_alone() < u64::MAX);
+    assert!(bench.sent(SerialPort::Com2).contains("no guest runs"));
+}
+
+#[test]
+fn broken_requests_are_answered_with_errors_and_the_next_one_works() {
+    let mut bench = bench();
+    let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let long = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"}}", "x".repeat(70_000));
+    for (line, code) in [
+        ("{", -32700),
+        ("\u{1}\u{2}", -32700),
+        ("[]", -32600),
+        ("{\"id\":1}", -32600),
+        ("{\"jsonrpc\":\"2.0\",\"id\":[1],\"method\":\"host.log\"}", -32600),
+        ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"host.log\",\"params\":[1]}", -32602),
+        ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.explode\"}", -32601),
+        (deep.as_str(), -32600),
+        (long.as_str(), -32600),
+    ] {
+        assert_eq!(ask(&mut bench, line)["error"]["code"], code, "{:.60}", line);
+    }
+    assert_eq!(call(&mut bench, "guest.stats", json!({}))["total_exits"], 12);
+}
+
+#[test]
+fn several_requests_at_once_are_answered_in_order_and_notifications_are_not() {
+    let mut bench = bench();
+    for id in 0..5 {
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": "guest.stats"});
+        bench.platform.type_at(SerialPort::Com2, format!("{request}\r\n\n"));
+        bench.platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"method\":\"guest.reset\"}\n");
+    }
+    let mut text = String::new();
+    bench.attend();
+    while let Some(ns) = bench.alarm_in_ns() {
+        bench.advance_ns(ns);
+        bench.attend();
+        text += &bench.sent(SerialPort::Com2);
+    }
+    let ids: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].take()).collect();
+    assert_eq!(ids, [json!(0), json!(1), json!(2), json!(3), json!(4)]);
+    assert_eq!(bench.control.resets.get(), 5);
+}
+
+#[test]
+fn a_port_for_management_is_no_console() {
+    let mut bench = Bench::new("console=com1,com2 rpc=com2");
+    bench.guest_prints("hello");
+    bench.run_ns(10_000_000);
+    assert!(bench.sent(SerialPort::Com1).ends_with("hello"));
+    assert_eq!(bench.sent(SerialPort::Com2), "");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_line_harms(lines in proptest::collection::vec(".{0,80}|\\{\"jsonrpc\":\"2.0\",\"id\":[0-9\"\\[]{1,3},\"method\":\"(input|screen|guest|serial)\\.[a-z]{3,5}\",\"params\":\\{\"(text|dx|code)\":[-0-9\"a-z]{1,12}\\}\\}", 1..8)) {
+        let mut bench = bench();
+        for line in &lines {
+            bench.platform.type_at(SerialPort::Com2, format!("{line}\n"));
+        }
+        bench.run_ns(50_000_000);
+        let text = bench.sent(SerialPort::Com2);
+        proptest::prop_assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|answer| answer["jsonrpc"] == "2.0")));
+        proptest::prop_assert!(text.is_empty() || text.ends_with('\n'));
+    }
+}

@@ -1,0 +1,200 @@
+//! The consoles with a guest's devices, on a machine that the test scripts.
+
+mod display;
+mod management;
+mod serial;
+
+use super::*;
+use crate::test_platform::TestPlatform;
+use core::cell::Cell;
+use devices::bus::{Access, PioDevice};
+use devices::irq::IrqLine;
+use devices::memory::{DeviceMemory, TestMemory};
+use devices::system_control::SystemProbe;
+use devices::time::{Deadlines, TestClock};
+use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, VgaMemory};
+
+const SWITCH: &[u8] = b"\x01\x01\x01";
+
+/// What was asked of the guest.
+#[derive(Default)]
+struct Control {
+    clock_ns: Cell<u64>,
+    powered_off: Cell<u32>,
+    resets: Cell<u32>,
+}
+
+impl GuestControl for Control {
+    fn stats(&self) -> GuestStats {
+        GuestStats {
+            state: "running",
+            total_exits: 12,
+            exits: vec![("cpuid", 5), ("hlt", 7)],
+            guest_time_ns: self.clock_ns.get(),
+        }
+    }
+
+    fn power_off(&self) {
+        self.powered_off.set(self.powered_off.get() + 1);
+    }
+
+    fn reset(&self) {
+        self.resets.set(self.resets.get() + 1);
+    }
+
+    fn dump(&self) -> String {
+        "rip 00001234\n".into()
+    }
+
+    fn clock_ns(&self) -> u64 {
+        self.clock_ns.get()
+    }
+}
+
+/// A machine, the consoles and a guest called `linux`.
+struct Bench {
+    platform: &'static TestPlatform,
+    consoles: Consoles,
+    control: Control,
+    clock: Arc<TestClock>,
+    guest: GuestPorts,
+    odd_even: Arc<TestMemory>,
+    vram: Arc<TestMemory>,
+}
+
+impl Bench {
+    fn new(command_line: &str) -> Self {
+        Self::on(TestPlatform::leak(), command_line)
+    }
+
+    fn on(platform: &'static TestPlatform, command_line: &str) -> Self {
+        let (options, warnings) = CommandLine::parse(command_line);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let clock = TestClock::new();
+        let alarm = Deadlines::new(1).alarm(0);
+        let output = Arc::new(OutputRing::new(clock.clone(), alarm.clone()));
+        let uart = Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
+        let (vram, odd_even) = (TestMemory::new(4 << 20), TestMemory::new(ODD_EVEN_BYTES));
+        let memory =
+            VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
+        let i8042 = I8042::new(
+            IrqLine::detached(),
+            IrqLine::detached(),
+            Arc::new(SystemProbe::default()),
+            clock.clone(),
+            Alarm::detached(),
+        );
+        let guest = GuestPorts {
+            name: "linux".into(),
+            uart: Arc::new(uart),
+            output,
+            vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
+            i8042: Arc::new(i8042),
+            alarm,
+        };
+        let mut consoles = Consoles::new(platform, &options);
+        consoles.attach(guest.clone());
+        let control = Control::default();
+        Self { platform, consoles, control, clock, guest, odd_even, vram }
+    }
+
+    fn advance_ns(&self, ns: u64) {
+        self.platform.advance_ns(ns);
+        self.clock.advance_ns(ns);
+        self.control.clock_ns.set(self.control.clock_ns.get() + ns);
+    }
+
+    fn attend(&mut self) {
+        self.consoles.attend(&self.control);
+    }
+
+    /// Lets `ns` pass, in steps of a millisecond, and attends after each.
+    fn run_ns(&mut self, ns: u64) {
+        for _ in 0..ns / 1_000_000 {
+            self.advance_ns(1_000_000);
+            self.attend();
+        }
+    }
+
+    /// Time until the alarm rings.
+    fn alarm_in_ns(&self) -> Option<u64> {
+        self.guest.alarm.deadline().map(|deadline| deadline.as_ns() - self.control.clock_ns.get())
+    }
+
+    fn sent(&self, port: SerialPort) -> String {
+        String::from_utf8(self.platform.take_sent(port)).unwrap()
+    }
+
+    /// The guest transmits on COM1.
+    fn guest_prints(&self, text: &str) {
+        for byte in text.bytes() {
+            self.guest.uart.pio_write(Access::new(0, 1), byte.into());
+        }
+    }
+
+    /// The guest reads what COM1 received.
+    fn guest_reads(&mut self) -> String {
+        let mut text = String::new();
+        while self.guest.uart.pio_read(Access::new(5, 1)) == Some(0x61) {
+            text.push(self.guest.uart.pio_read(Access::new(0, 1)).unwrap() as u8 as char);
+            self.attend();
+        }
+        text
+    }
+
+    /// The guest reads what the keyboard controller has: scan codes of set 1.
+    fn guest_reads_keys(&mut self) -> Vec<u8> {
+        let read = |region| {
+            let access = Access { region, offset: 0, size_bytes: 1 };
+            self.guest.i8042.pio_read(access).unwrap() as u8
+        };
+        if read(1) & 1 == 1 { vec![read(0)] } else { Vec::new() }
+    }
+
+    fn vga_out(&self, port: u16, value: u16, size_bytes: u8) {
+        let (region, base) = if port < 0x200 { (2, 0x1ce) } else { (1, 0x3c0) };
+        let access = Access { region, offset: u64::from(port - base), size_bytes };
+        self.guest.vga.pio_write(access, value.into());
+    }
+
+    /// The registers of mode 3, in a BIOS's order.
+    fn set_text_mode(&self) {
+        const CRTC: [u8; 25] = [
+            0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00, 0x00, 0x00,
+            0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+        ];
+        let set = |port, index: usize, value: u8| self.vga_out(port, u16::from(value) << 8 | index as u16, 2);
+        self.vga_out(0x3c2, 0x67, 1);
+        [0x03, 0x00, 0x03, 0x00, 0x02].into_iter().enumerate().for_each(|(n, value)| set(0x3c4, n, value));
+        set(0x3d4, 0x11, 0);
+        CRTC.into_iter().enumerate().for_each(|(n, value)| set(0x3d4, n, value));
+        [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff].into_iter().enumerate().for_each(|(n, v)| set(0x3ce, n, v));
+        let attribute = |index: u16, value: u16| {
+            let status = Access { region: 1, offset: 0x1a, size_bytes: 1 };
+            self.guest.vga.pio_read(status);
+            self.vga_out(0x3c0, index, 1);
+            self.vga_out(0x3c0, value, 1);
+        };
+        (0..16).for_each(|n| attribute(n, n));
+        attribute(0x10, 0x0c);
+        attribute(0x12, 0x0f);
+        attribute(0x13, 0x08);
+        self.vga_out(0x3c0, 0x20, 1);
+        self.write_text(0, &" ".repeat(2000));
+    }
+
+    fn set_graphics_mode(&self, width: u16, height: u16) {
+        for (index, value) in [(4, 0), (1, width), (2, height), (3, 32), (4, 0x41)] {
+            self.vga_out(0x1ce, index, 2);
+            self.vga_out(0x1cf, value, 2);
+        }
+        // The attribute controller's palette, without which the screen is dark.
+        self.vga_out(0x3c0, 0x20, 1);
+    }
+
+    fn write_text(&self, cell: usize, text: &str) {
+        for (index, byte) in text.bytes().enumerate() {
+            DeviceMemory::write(&*self.odd_even, (cell + index) * 2, &[byte, 0x07]);
+        }
+    }
+}

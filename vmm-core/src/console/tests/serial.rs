@@ -1,0 +1,150 @@
+//! The console's serial ports.
+
+use super::*;
+
+const TO_LINUX: &str = "*** Serial input to linux (type 'CTRL-a' three times to switch input)\r\n";
+const TO_BULKHEAD: &str =
+    "*** Serial input to Bulkhead (type 'CTRL-a' three times to switch input)\r\nbulkhead> ";
+
+fn bench() -> Bench {
+    let mut bench = Bench::new("console=com1");
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), TO_LINUX);
+    bench
+}
+
+#[test]
+fn com1_is_joined_both_ways() {
+    let mut bench = bench();
+    bench.guest_prints("login: ");
+    assert_eq!(bench.alarm_in_ns(), Some(2_000_000));
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), "login: ");
+    bench.platform.type_at(SerialPort::Com1, "root\r");
+    bench.attend();
+    // A UART without FIFO takes one byte at a time; the rest is kept.
+    assert!(bench.alarm_in_ns().unwrap() < 1_100_000);
+    assert_eq!(bench.guest_reads(), "root\r");
+    bench.attend();
+    assert_eq!(bench.alarm_in_ns(), None);
+}
+
+#[test]
+fn a_slow_port_holds_the_guest_up_and_loses_nothing() {
+    let mut bench = bench();
+    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    let text: String = (0..100_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    let mut rest = text.as_str();
+    let mut shown = String::new();
+    while shown.len() < text.len() {
+        while !rest.is_empty() && bench.guest.uart.pio_read(Access::new(5, 1)) == Some(0x60) {
+            bench.guest_prints(&rest[..1]);
+            rest = &rest[1..];
+        }
+        bench.attend();
+        assert!(bench.consoles.terminal.is_behind() == (bench.alarm_in_ns() == Some(1_001_000)));
+        let sent = bench.sent(SerialPort::Com1);
+        // The queue may be in two pieces.
+        assert!(sent.len() <= 32);
+        shown += &sent;
+        bench.advance_ns(1_000_000);
+    }
+    assert_eq!(shown, text);
+}
+
+#[test]
+fn ctrl_a_three_times_moves_the_input() {
+    let mut bench = bench();
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), TO_BULKHEAD);
+    bench.platform.type_at(SerialPort::Com1, "dumpx\x7f\r");
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), "dumpx\x08 \x08\r\nrip 00001234\r\nbulkhead> ");
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), format!("\r\n{TO_LINUX}"));
+    bench.platform.type_at(SerialPort::Com1, "\x01\x01a");
+    bench.attend();
+    assert_eq!(bench.guest_reads(), "\x01\x01a");
+}
+
+#[test]
+fn the_prompt_controls_the_guest() {
+    let mut bench = bench();
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.platform.type_at(SerialPort::Com1, "list\rstats\rreset\rdestroy\rnonsense\r");
+    bench.set_text_mode();
+    bench.write_text(80, "hello");
+    bench.platform.type_at(SerialPort::Com1, "screen\r");
+    bench.platform.set_log("a line\n");
+    bench.platform.type_at(SerialPort::Com1, "log\r");
+    bench.attend();
+    bench.run_ns(100_000_000);
+    let text = bench.sent(SerialPort::Com1);
+    assert_eq!((bench.control.resets.get(), bench.control.powered_off.get()), (1, 1));
+    for part in [
+        "linux",
+        "running",
+        "cpuid                           5",
+        "nonsense: unknown",
+        "\r\nhello\r\n",
+        "a line\r\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+}
+
+#[test]
+fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
+    let mut bench = bench();
+    bench.guest_prints("bye");
+    bench.consoles.detach();
+    assert_eq!(bench.sent(SerialPort::Com1), "bye");
+    bench.consoles.attach(bench.guest.clone());
+    bench.attend();
+    assert_eq!(bench.sent(SerialPort::Com1), "");
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    bench.consoles.detach();
+    bench.consoles.attach(bench.guest.clone());
+    bench.platform.type_at(SerialPort::Com1, "help\r");
+    bench.attend();
+    assert!(bench.sent(SerialPort::Com1).contains("this list"));
+}
+
+#[test]
+fn without_a_guest_there_is_the_prompt() {
+    let mut bench = bench();
+    bench.consoles.detach();
+    assert_eq!(bench.consoles.attend_alone(), u64::MAX);
+    bench.platform.type_at(SerialPort::Com1, "stats\r");
+    bench.consoles.attend_alone();
+    assert_eq!(bench.sent(SerialPort::Com1), format!("{TO_BULKHEAD}stats\r\nno guest\r\nbulkhead> "));
+}
+
+#[test]
+fn with_no_console_the_guest_prints_for_itself() {
+    let mut bench = Bench::new("console=none");
+    for _ in 0..3 {
+        bench.guest_prints(&"x".repeat(20_000));
+        bench.run_ns(100_000_000);
+    }
+    assert_eq!(bench.guest.uart.pio_read(Access::new(5, 1)), Some(0x60));
+    assert_eq!(bench.sent(SerialPort::Com1), "");
+}
+
+#[test]
+fn the_machines_keyboard_and_mouse_are_the_guests() {
+    let mut bench = bench();
+    for byte in [0x1e, 0x9e, 0xe0, 0x48] {
+        bench.platform.input(crate::platform::InputEvent::KeyboardByte(byte));
+    }
+    let mut keys = Vec::new();
+    for _ in 0..20 {
+        bench.run_ns(1_000_000);
+        keys.extend(bench.guest_reads_keys());
+    }
+    // Set 2: the controller does not translate before a guest asks it to.
+    assert_eq!(keys, [0x1c, 0xf0, 0x1c, 0xe0, 0x75]);
+}
