@@ -85,18 +85,18 @@ pub fn set_consoles(consoles: &[ConsoleDevice]) {
     SINKS.store(consoles.iter().map(bit).fold(0, |all, one| all | one), Ordering::Relaxed);
 }
 
-/// Sends what the ports take without waiting. The slowest port sets the pace.
-pub fn drain() {
+/// Sends what the ports take without waiting; true if something still waits. The slowest port sets the pace.
+pub fn drain() -> bool {
     if !RING.lock().has_pending() {
-        return;
+        return false;
     }
     let foreign_tsc = FOREIGN_LINE_TSC.load(Ordering::Relaxed);
     if foreign_tsc != 0 && !MID_LINE.load(Ordering::Relaxed) {
         if tsc::read().wrapping_sub(foreign_tsc) < tsc::hz() / 1000 * FOREIGN_LINE_MS {
-            return;
+            return true;
         }
         if send(b"\r\n") == 0 {
-            return;
+            return true;
         }
         FOREIGN_LINE_TSC.store(0, Ordering::Relaxed);
     }
@@ -112,11 +112,11 @@ pub fn drain() {
             None => (chunk, length),
         };
         if text.is_empty() {
-            return;
+            return false;
         }
         let sent = send(text);
         if sent == 0 {
-            return;
+            return true;
         }
         MID_LINE.store(text != b"\r\n", Ordering::Relaxed);
         // Of a line end, "\r" alone may have gone; terminals do not mind another.

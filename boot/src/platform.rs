@@ -61,8 +61,8 @@ impl Platform for Machine {
         cpu::interrupt_window();
     }
 
-    fn drain_log(&self) {
-        log::drain();
+    fn drain_log(&self) -> bool {
+        log::drain()
     }
 
     fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {

@@ -130,8 +130,8 @@ pub trait Platform: Send + Sync {
     fn idle(&self);
     /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on.
     fn handle_interrupts(&self);
-    /// Drains the log ring to the console, as far as it takes it without waiting.
-    fn drain_log(&self);
+    /// Drains the log ring to the console, as far as it takes it without waiting; true if something still waits.
+    fn drain_log(&self) -> bool;
 
     /// Sends bytes; returns how many were taken without waiting.
     fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize;

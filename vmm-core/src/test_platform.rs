@@ -125,7 +125,11 @@ impl Platform for TestPlatform {
     fn set_timer(&self, _deadline_tsc: u64) {}
     fn idle(&self) {}
     fn handle_interrupts(&self) {}
-    fn drain_log(&self) {}
+
+    fn drain_log(&self) -> bool {
+        false
+    }
+
     fn set_crash_dump(&self, _dump: CrashDump) {}
 
     fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {

@@ -4,6 +4,7 @@
 //! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
 //! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
 
+mod housekeeping;
 mod keyboard;
 mod mirror;
 mod output;
@@ -22,8 +23,9 @@ use crate::platform::{Display, Platform, SerialPort};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use devices::console::ByteSink;
 use devices::i8042::I8042;
-use devices::time::{Alarm, GuestTime, ns_to_ticks};
+use devices::time::{Alarm, Clock, GuestTime, ns_to_ticks};
 use devices::uart::Uart;
 use devices::vga::Vga;
 use keyboard::Keyboard;
@@ -33,6 +35,9 @@ use terminal::Terminal;
 
 /// Until the next try when something did not go at once: a port was busy, a queue was full.
 const RETRY_NS: u64 = 1_000_000;
+
+/// The same for the log, which also waits for a guest to end its line.
+const LOG_RETRY_NS: u64 = 4_000_000;
 
 /// What a guest did so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +62,19 @@ pub trait GuestControl {
     fn reset(&self);
     /// The state of its virtual CPUs, as text with line ends.
     fn dump(&self) -> String;
-    /// Guest time now.
-    fn clock_ns(&self) -> u64;
+}
+
+/// Where a new guest's devices transmit to.
+#[derive(Clone)]
+pub struct OpenPorts {
+    /// Of COM1.
+    pub output: Arc<OutputRing>,
+    /// Of the firmware's debug port.
+    pub debug: Arc<dyn ByteSink>,
 }
 
 /// Where a guest is joined to the consoles.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct GuestPorts {
     /// Its name.
     pub name: String,
@@ -74,8 +86,10 @@ pub struct GuestPorts {
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
     pub i8042: Arc<I8042>,
-    /// An alarm of the guest's timer queue, the same that `output` has. Nothing need be done when it rings but to call
-    /// [`Consoles::attend`], as after each physical interrupt.
+    /// Guest time.
+    pub clock: Arc<dyn Clock>,
+    /// An alarm of the guest's timer queue. Nothing need be done when it rings but to call [`Consoles::attend_guest`], as
+    /// after each physical interrupt.
     pub alarm: Alarm,
 }
 
@@ -88,6 +102,8 @@ pub struct Consoles {
     mirror: Mirror,
     rpc: Option<RpcPort>,
     guest: Option<GuestPorts>,
+    /// Lines of the log wait for the ports.
+    log_waits: bool,
     next_refresh_ns: u64,
     armed: Armed,
 }
@@ -96,10 +112,10 @@ pub struct Consoles {
 #[derive(Clone, Copy, Debug)]
 struct Armed {
     host_ns: u64,
-    guest_ns: u64,
+    guest_time: GuestTime,
 }
 
-const NOT_ARMED: Armed = Armed { host_ns: u64::MAX, guest_ns: u64::MAX };
+const NOT_ARMED: Armed = Armed { host_ns: u64::MAX, guest_time: GuestTime::ZERO };
 
 const fn serial_port(port: ComPort) -> SerialPort {
     match port {
@@ -131,13 +147,20 @@ impl Consoles {
             mirror: Mirror::new(),
             rpc: rpc.map(RpcPort::new),
             guest: None,
+            log_waits: false,
             next_refresh_ns: 0,
             armed: NOT_ARMED,
         }
     }
 
+    /// The ports of a guest called `name` that is being built; [`Consoles::attach`] takes them.
+    pub fn open(&self, name: &str) -> OpenPorts {
+        OpenPorts { output: Arc::new(OutputRing::new()), debug: Arc::new(DebugLines::new(name)) }
+    }
+
     /// Joins a guest to the consoles, instead of the one before.
     pub fn attach(&mut self, guest: GuestPorts) {
+        guest.output.connect(&guest.clock, &guest.alarm);
         self.terminal.attach(&guest.name);
         self.keyboard.clear();
         self.mirror.invalidate();
@@ -159,11 +182,11 @@ impl Consoles {
 
     /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps; short if there is
     /// nothing to do.
-    pub fn attend(&mut self, guest: &dyn GuestControl) {
+    pub fn attend_guest(&mut self, guest: &dyn GuestControl) {
         let now_ns = host_ns(self.platform);
         self.work(Some(guest), now_ns);
         self.refresh_display(now_ns);
-        self.arm(guest, now_ns);
+        self.arm(now_ns);
     }
 
     /// Does what is due while there is no guest, and returns the time stamp counter at which to call again if no
@@ -175,12 +198,12 @@ impl Consoles {
         self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
     }
 
-    /// Sends what still waits for the console's ports, for `patience_ns` at most: for the last words before the machine
-    /// is turned off. This waits.
-    pub fn flush(&mut self, patience_ns: u64) {
-        let end_ns = host_ns(self.platform).saturating_add(patience_ns);
-        while self.terminal.is_behind() && host_ns(self.platform) < end_ns {
-            self.platform.drain_log();
+    /// Sends what still waits for the console's ports: for the last words before the machine is turned off. This waits,
+    /// for a second at most.
+    pub fn flush(&mut self) {
+        const PATIENCE_NS: u64 = 1_000_000_000;
+        let end_ns = host_ns(self.platform).saturating_add(PATIENCE_NS);
+        while (self.platform.drain_log() || self.terminal.is_behind()) && host_ns(self.platform) < end_ns {
             self.terminal.send(self.platform);
         }
     }
@@ -188,7 +211,7 @@ impl Consoles {
     fn work(&mut self, guest: Option<&dyn GuestControl>, now_ns: u64) {
         let platform = self.platform;
         let ports = self.guest.as_ref();
-        platform.drain_log();
+        self.log_waits = platform.drain_log();
         if self.keyboard.attend(platform, ports.map(|ports| &*ports.i8042), now_ns) {
             self.mirror.hurry();
             self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
@@ -227,6 +250,7 @@ impl Consoles {
         let refreshes = self.display.is_some() && self.guest.is_some();
         let deadlines = [
             busy.then_some(now_ns + RETRY_NS),
+            self.log_waits.then_some(now_ns + LOG_RETRY_NS),
             refreshes.then_some(self.next_refresh_ns),
             self.keyboard.deadline_ns(now_ns),
         ];
@@ -234,7 +258,7 @@ impl Consoles {
     }
 
     /// Sets the alarm. On another CPU the guest may transmit a byte meanwhile, whose alarm must not be lost.
-    fn arm(&mut self, control: &dyn GuestControl, now_ns: u64) {
+    fn arm(&mut self, now_ns: u64) {
         let Some(guest) = &self.guest else { return };
         let deadline_ns = self.deadline_ns(now_ns);
         if let Some(host_ns) = deadline_ns
@@ -242,13 +266,13 @@ impl Consoles {
         {
             // A little late, so that it has come when the alarm rings.
             const SLACK_NS: u64 = 1_000;
-            let guest_ns = control.clock_ns() + host_ns.saturating_sub(now_ns) + SLACK_NS;
-            self.armed = Armed { host_ns, guest_ns };
+            let guest_time = guest.clock.now() + host_ns.saturating_sub(now_ns) + SLACK_NS;
+            self.armed = Armed { host_ns, guest_time };
         }
-        guest.alarm.set(deadline_ns.map(|_| GuestTime::from_ns(self.armed.guest_ns)));
+        guest.alarm.set(deadline_ns.map(|_| self.armed.guest_time));
         let retry_ns = now_ns + RETRY_NS;
         if deadline_ns.is_none_or(|deadline_ns| deadline_ns > retry_ns) && !guest.output.is_empty() {
-            guest.alarm.set(Some(GuestTime::from_ns(control.clock_ns() + RETRY_NS)));
+            guest.alarm.set(Some(guest.clock.now() + RETRY_NS));
         }
     }
 }

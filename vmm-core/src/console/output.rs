@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use devices::console::ByteSink;
 use devices::time::{Alarm, Clock};
 use log::Level;
+use spin::Once;
 
 /// Bytes that a guest can be ahead of the console; then its serial port is busy. A power of two.
 pub const OUTPUT_BYTES: usize = 32 << 10;
@@ -22,20 +23,35 @@ pub struct OutputRing {
     /// Bytes ever written and ever read, modulo 2^64.
     written: AtomicUsize,
     read: AtomicUsize,
+    reader: Once<Reader>,
+}
+
+/// Who is woken when the first byte comes in.
+struct Reader {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
 }
 
-impl OutputRing {
-    /// An empty ring. `alarm` is the console's ([`super::GuestPorts::alarm`]): it is set when the first byte comes in.
-    pub fn new(clock: Arc<dyn Clock>, alarm: Alarm) -> Self {
+impl Default for OutputRing {
+    fn default() -> Self {
         Self {
             bytes: (0..OUTPUT_BYTES).map(|_| AtomicU8::new(0)).collect(),
             written: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
-            clock,
-            alarm,
+            reader: Once::new(),
         }
+    }
+}
+
+impl OutputRing {
+    /// An empty ring, not yet connected.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `alarm` is set when the first byte comes in. Only the first call counts.
+    pub fn connect(&self, clock: &Arc<dyn Clock>, alarm: &Alarm) {
+        self.reader.call_once(|| Reader { clock: clock.clone(), alarm: alarm.clone() });
     }
 
     /// True if nothing waits.
@@ -60,9 +76,10 @@ impl OutputRing {
     }
 
     fn wake_reader(&self) {
-        let at = self.clock.now() + GATHER_NS;
-        if self.alarm.deadline().is_none_or(|deadline| at < deadline) {
-            self.alarm.set(Some(at));
+        let Some(Reader { clock, alarm }) = self.reader.get() else { return };
+        let at = clock.now() + GATHER_NS;
+        if alarm.deadline().is_none_or(|deadline| at < deadline) {
+            alarm.set(Some(at));
         }
     }
 }
@@ -135,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_full_ring_refuses_and_keeps_the_order() {
-        let ring = OutputRing::new(TestClock::new(), Alarm::detached());
+        let ring = OutputRing::new();
         let mut taken = [0; 100];
         assert!(ring.put(b'x') && ring.take(&mut taken) == 1);
         let text: Vec<u8> = (0..OUTPUT_BYTES).map(|n| n as u8).collect();
@@ -154,7 +171,9 @@ mod tests {
     fn the_first_byte_wakes_the_console_and_no_earlier_alarm_is_lost() {
         let (clock, deadlines) = (TestClock::new(), Deadlines::new(1));
         let alarm = deadlines.alarm(0);
-        let ring = OutputRing::new(clock.clone(), alarm.clone());
+        let ring = OutputRing::new();
+        let wire: Arc<dyn Clock> = clock.clone();
+        ring.connect(&wire, &alarm);
         ring.put(b'a');
         assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(GATHER_NS)));
         clock.advance_ns(10);

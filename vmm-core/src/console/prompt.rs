@@ -36,9 +36,8 @@ impl Prompt {
                 return Some(core::mem::take(&mut self.line));
             }
             BACKSPACE | DELETE => {
-                if self.line.pop().is_some() {
-                    echo.extend_from_slice(b"\x08 \x08");
-                }
+                let taken = self.line.pop();
+                echo.extend_from_slice(taken.map_or(b"", |_| b"\x08 \x08"));
             }
             CTRL_C | CTRL_U => {
                 for _ in self.line.drain(..) {

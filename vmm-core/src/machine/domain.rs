@@ -96,6 +96,7 @@ impl<'a> Domain<'a> {
             vga: pc.vga.clone(),
             i8042: pc.i8042.clone(),
             output: ports.output.clone(),
+            clock: pc.vm.clock.clone(),
             alarm: pc.console_alarm(),
         });
         let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, apic_wires, pc.timers)

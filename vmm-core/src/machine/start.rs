@@ -31,7 +31,13 @@ pub fn start<B: Backend>(
     let config = guest_config(platform, options, inputs)?;
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut consoles = Consoles::new(platform, options);
-    Domain::new(platform, inputs, config)?.run::<B>(&cpu, &mut consoles)
+    Domain::new(platform, inputs, config)?.run::<B>(&cpu, &mut consoles)?;
+    consoles.flush();
+    while options.stay_on {
+        platform.set_timer(consoles.attend_alone());
+        platform.idle();
+    }
+    Ok(())
 }
 
 /// The guest to run: from a configuration module, or from an ISO image alone.

@@ -134,7 +134,11 @@ impl<B: Backend> Vcpu<B> {
             self.deliver_events();
             if self.activity != Activity::Running {
                 housekeeping.attend(self);
-                self.sleep();
+                if self.vm.stop.requested().is_none() {
+                    self.sleep();
+                    // The interrupt may be the last one for long.
+                    housekeeping.attend(self);
+                }
                 continue;
             }
             self.vm.refresh_layout();
