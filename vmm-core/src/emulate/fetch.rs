@@ -86,17 +86,17 @@ impl Code {
     }
 }
 
-/// Reads the fetched bytes one after the other.
+/// Reads the fetched bytes one after the other. Whether they were fetched is asked once, at the end.
 pub(super) struct Reader<'a> {
     code: &'a Code,
     position: usize,
 }
 
 impl Reader<'_> {
-    /// The next byte, if it was fetched.
+    /// The next byte.
     #[inline]
     pub(super) fn byte(&mut self) -> Option<u8> {
-        let byte = *self.code.as_slice().get(self.position)?;
+        let byte = *self.code.bytes.get(self.position)?;
         self.position += 1;
         Some(byte)
     }
@@ -104,13 +104,14 @@ impl Reader<'_> {
     /// The next bytes.
     #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let bytes = *self.code.as_slice().get(self.position..)?.first_chunk()?;
+        let bytes = *self.code.bytes.get(self.position..)?.first_chunk()?;
         self.position += N;
         Some(bytes)
     }
 
-    /// Bytes read.
-    pub(super) const fn position(&self) -> usize {
-        self.position
+    /// Bytes read; `None` if not all of them were fetched.
+    #[inline]
+    pub(super) fn length_bytes(&self) -> Option<usize> {
+        (self.position <= self.code.length).then_some(self.position)
     }
 }

@@ -136,7 +136,7 @@ impl Move {
                 Width::Dword | Width::Qword => i32::from_le_bytes(reader.array()?) as u64,
             }),
         };
-        let length_bytes = reader.position();
+        let length_bytes = reader.length_bytes()?;
         if rip_relative {
             reference = reference.moved(rip.wrapping_add(length_bytes as u64) as i64);
         }
@@ -154,7 +154,7 @@ impl Move {
         let direction =
             if form == Form::Load { Direction::Load(accumulator) } else { Direction::Store(accumulator) };
         let reference = Reference { segment: SegmentName::Ds, offset, mask };
-        Some(Self { direction, width, reference, length_bytes: reader.position() })
+        Some(Self { direction, width, reference, length_bytes: reader.length_bytes()? })
     }
 }
 

@@ -106,7 +106,7 @@ impl StringInstruction {
             (64, true) | (16, true) | (32, false) => Width::Dword,
             _ => Width::Word,
         };
-        let length_bytes = reader.position();
+        let length_bytes = reader.length_bytes()?;
         Some(Self { operation, width, address_width, repeat, source_segment, length_bytes })
     }
 

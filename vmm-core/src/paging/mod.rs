@@ -133,20 +133,30 @@ const PROTECTION_KEY: Stop = Stop::Fault(ErrorCode::new().with_present(true).wit
 /// What all entries of a walk together allow.
 #[derive(Clone, Copy)]
 struct Rights {
-    writable: bool,
-    user: bool,
-    no_execute: bool,
+    /// Bits that all entries have: writable, user.
+    all: u64,
+    /// Bits that some entry has: no-execute.
+    any: u64,
 }
 
 impl Rights {
-    const ALL: Self = Self { writable: true, user: true, no_execute: false };
+    const ALL: Self = Self { all: u64::MAX, any: 0 };
 
+    #[inline]
     const fn narrow(self, entry: Entry) -> Self {
-        Self {
-            writable: self.writable && entry.writable(),
-            user: self.user && entry.user(),
-            no_execute: self.no_execute || entry.no_execute(),
-        }
+        Self { all: self.all & entry.into_bits(), any: self.any | entry.into_bits() }
+    }
+
+    const fn writable(self) -> bool {
+        Entry::from_bits(self.all).writable()
+    }
+
+    const fn user(self) -> bool {
+        Entry::from_bits(self.all).user()
+    }
+
+    const fn no_execute(self) -> bool {
+        Entry::from_bits(self.any).no_execute()
     }
 }
 
@@ -184,38 +194,45 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
     }
 
     /// Walks `level` levels of 512 entries of 8 bytes.
+    #[inline]
     fn walk_wide(&self, mut table: u64, mut level: u32, mut rights: Rights) -> Result<Translation, Stop> {
         let reserved = self.reserved_wide();
         loop {
-            let shift = 12 + 9 * (level - 1);
-            let address = table | (((self.linear >> shift) & 0x1ff) << 3);
+            let index = (self.linear >> (3 + 9 * level)) & 0x1ff;
+            let address = table | (index << 3);
             let entry = self.read_wide(address);
             if !entry.present() {
                 return Err(NOT_PRESENT);
             }
-            rights = rights.narrow(entry);
-            let leaf = level == 1 || (entry.page_size() && level <= 3);
-            let page_bytes = 1u64 << shift;
-            // Bit 12 of a large page is PAT; the address bits above it, up to the page's size, are reserved.
-            let low_reserved = match (leaf, level) {
-                (true, 1) => 0,
-                (true, _) => (page_bytes - 1) & !0x1fff,
-                (false, 4..) => Entry::new().with_page_size(true).into_bits(),
-                (false, _) => 0,
-            };
-            if entry.into_bits() & (reserved | low_reserved) != 0 {
+            if entry.into_bits() & reserved != 0 {
                 return Err(RESERVED);
             }
-            if leaf {
-                self.check(rights, entry)?;
-                self.mark(address, entry, true)?;
-                let frame = (entry.frame() << 12) & !(page_bytes - 1);
-                return Ok(Translation { gpa: frame | (self.linear & (page_bytes - 1)), page_bytes });
+            rights = rights.narrow(entry);
+            if level == 1 || entry.page_size() {
+                return self.leaf_wide(address, entry, level, rights);
             }
-            self.mark(address, entry, false)?;
+            if !entry.accessed() {
+                self.mark(address, entry, false)?;
+            }
             table = entry.frame() << 12;
             level -= 1;
         }
+    }
+
+    /// A page of 4 KiB, 2 MiB or 1 GiB.
+    #[inline]
+    fn leaf_wide(&self, address: u64, entry: Entry, level: u32, rights: Rights) -> Result<Translation, Stop> {
+        let page_bytes = 1u64 << (3 + 9 * level);
+        // No page is larger than 1 GiB. Bit 12 of a large page is PAT; the address bits above it, up to the page's
+        // size, are reserved.
+        let low_address_bits = (page_bytes - 1) & !0x1fff;
+        if level > 3 || entry.into_bits() & low_address_bits != 0 {
+            return Err(RESERVED);
+        }
+        self.check(rights, entry)?;
+        self.mark(address, entry, true)?;
+        let frame = (entry.frame() << 12) & !(page_bytes - 1);
+        Ok(Translation { gpa: frame | (self.linear & (page_bytes - 1)), page_bytes })
     }
 
     fn walk_32(&self) -> Result<Translation, Stop> {
@@ -279,25 +296,25 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
     fn check(&self, rights: Rights, leaf: Entry) -> Result<(), Stop> {
         let state = self.state;
         let by_user = self.access.privilege == Privilege::User;
-        if by_user && !rights.user {
+        if by_user && !rights.user() {
             return Err(PROTECTION);
         }
         match self.access.kind {
             AccessKind::Execute => {
-                let smep = state.cr4.smep() && rights.user && !by_user;
+                let smep = state.cr4.smep() && rights.user() && !by_user;
                 // Bit 63 means no-execute only where it is not reserved, and 32-bit entries have none.
-                return if rights.no_execute || smep { Err(PROTECTION) } else { Ok(()) };
+                return if rights.no_execute() || smep { Err(PROTECTION) } else { Ok(()) };
             }
-            AccessKind::Write if !rights.writable && (by_user || state.cr0.write_protect()) => {
+            AccessKind::Write if !rights.writable() && (by_user || state.cr0.write_protect()) => {
                 return Err(PROTECTION);
             }
             AccessKind::Read | AccessKind::Write => {}
         }
         let lifted = self.access.privilege == Privilege::Supervisor && state.alignment_check;
-        if rights.user && !by_user && state.cr4.smap() && !lifted {
+        if rights.user() && !by_user && state.cr4.smap() && !lifted {
             return Err(PROTECTION);
         }
-        if rights.user && state.cr4.pke() && state.efer.long_mode_active() {
+        if rights.user() && state.cr4.pke() && state.efer.long_mode_active() {
             return self.check_key(leaf.protection_key(), by_user);
         }
         Ok(())
