@@ -12,7 +12,7 @@ const HUGE: usize = FrameSize::Huge.bytes() as usize;
 
 /// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is dropped.
 ///
-/// A frame is cleared when it is touched for the first time, so that a large guest starts at once.
+/// Each 2 MiB are cleared when they are touched for the first time, so that a large guest starts at once.
 pub struct FrameMemory {
     platform: &'static dyn Platform,
     frames: Vec<Frame>,
@@ -25,10 +25,11 @@ struct Piece {
     run: Run,
     /// Index of the frame that it is in.
     frame: u32,
+    hpa: u64,
     cleared: AtomicBool,
 }
 
-/// The part of [`FrameMemory`] that is in one host frame, and cleared.
+/// A part of [`FrameMemory`] that is contiguous in host memory, and cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Where it starts in the memory.
@@ -55,11 +56,8 @@ impl FrameMemory {
                 // it at this address.
                 #[allow(unsafe_code)]
                 let run = unsafe { Run::new(frame.address + offset, LARGE) };
-                pieces.push(Piece {
-                    run,
-                    frame: memory.frames.len() as u32,
-                    cleared: AtomicBool::new(false),
-                });
+                let (index, hpa) = (memory.frames.len() as u32, frame.hpa + offset as u64);
+                pieces.push(Piece { run, frame: index, hpa, cleared: AtomicBool::new(false) });
             }
             memory.frames.push(frame);
         }
@@ -94,12 +92,17 @@ impl FrameMemory {
         self.write_across(offset, data)
     }
 
-    /// The frame around a byte, cleared; `None` past the end.
+    /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past the end.
     pub fn extent(&self, offset: u64) -> Option<Extent> {
-        let index = self.piece(usize::try_from(offset).ok()?)?.frame;
-        let frame = self.frames.get(index as usize)?;
-        let start = offset & !(frame.size.bytes() - 1);
-        Some(Extent { offset: start, length_bytes: frame.size.bytes(), hpa: frame.hpa })
+        let piece = self.piece(usize::try_from(offset).ok()?)?;
+        let frame = self.frames.get(piece.frame as usize)?;
+        // A frame starts at a multiple of its size.
+        let first = (offset & !(frame.size.bytes() - 1)) as usize / LARGE;
+        let siblings = self.pieces.get(first..first + frame.size.bytes() as usize / LARGE)?;
+        let is_whole = siblings.iter().all(|sibling| sibling.cleared.load(Ordering::Acquire));
+        let (length_bytes, hpa) =
+            if is_whole { (frame.size.bytes(), frame.hpa) } else { (LARGE as u64, piece.hpa) };
+        Some(Extent { offset: offset & !(length_bytes - 1), length_bytes, hpa })
     }
 
     /// The piece around a byte, cleared.
@@ -107,19 +110,17 @@ impl FrameMemory {
     fn piece(&self, offset: usize) -> Option<&Piece> {
         let piece = self.pieces.get(offset / LARGE)?;
         if !piece.cleared.load(Ordering::Acquire) {
-            self.clear_frame(piece.frame);
+            self.clear(piece);
         }
         Some(piece)
     }
 
     #[cold]
-    fn clear_frame(&self, frame: u32) {
+    fn clear(&self, piece: &Piece) {
         let _clearing = self.clearing.lock();
-        for piece in self.pieces.iter().filter(|piece| piece.frame == frame) {
-            if !piece.cleared.load(Ordering::Acquire) {
-                piece.run.clear();
-                piece.cleared.store(true, Ordering::Release);
-            }
+        if !piece.cleared.load(Ordering::Acquire) {
+            piece.run.clear();
+            piece.cleared.store(true, Ordering::Release);
         }
     }
 
