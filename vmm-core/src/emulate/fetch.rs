@@ -69,8 +69,8 @@ impl Code {
     /// Decodes the instruction, and fetches the rest of it if there is one.
     pub(super) fn decode<C: EmulatedCpu>(&mut self, unit: &MemoryUnit<'_, C>) -> Step<Instruction> {
         let mut instruction = Instruction::default();
-        // Once with what there is, once with the next page.
-        for _ in 0..2 {
+        // With what there is, to the end of its page, and with the next page.
+        for _ in 0..3 {
             let mut decoder =
                 Decoder::with_ip(unit.mode.bitness, self.as_slice(), unit.cpu.rip(), DecoderOptions::NONE);
             decoder.decode_out(&mut instruction);

@@ -61,6 +61,21 @@ fn an_instruction_across_pages_is_fetched_from_both() {
 }
 
 #[test]
+fn what_the_hardware_saved_is_completed_from_memory() {
+    let mut cpu = cpu();
+    cpu.map(0x60_0000, 0x2_0000 | 7);
+    cpu.map(0x60_1000, 0x3_0000 | 7);
+    // or dword [rbx], 1, four of its bytes in the first page, of which the hardware saved two.
+    cpu.put(0x2_0ffc, &[0x81, 0x0b, 0x01, 0x00]);
+    cpu.put(0x3_0000, &[0x00, 0x00]);
+    cpu.rip = 0x60_0ffc;
+    cpu.set(Gpr::Rbx, MMIO_GPA);
+    let bytes = [0x81, 0x0b].into_iter().collect();
+    assert_eq!(step(&mut cpu, &Hints { bytes, access: None }), Outcome::Done { trap: false });
+    assert_eq!((cpu.rip, cpu.device[0]), (0x60_1002, 1));
+}
+
+#[test]
 fn push_and_pop_leave_the_stack_pointer_if_they_fault() {
     let mut cpu = cpu();
     cpu.set(Gpr::Rsp, ABSENT + 8);
