@@ -4,6 +4,7 @@
 //! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
 //! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
 
+mod deflate;
 mod housekeeping;
 mod keyboard;
 mod mirror;

@@ -1,11 +1,8 @@
 //! The guest's picture as a PNG file (ISO/IEC 15948).
 
-use alloc::vec;
+use super::deflate::Compressor;
 use alloc::vec::Vec;
 use devices::vga::{FrameInfo, Painter, Surface, Vga};
-use miniz_oxide::DataFormat;
-use miniz_oxide::deflate::CompressionLevel;
-use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, compress_to_output};
 
 const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
 /// Bits a sample, true colour, the one compression and filter method, not interlaced (11.2.2).
@@ -25,47 +22,28 @@ pub struct Png {
 
 /// What `vga` shows now.
 pub fn screenshot(vga: &Vga) -> Png {
-    let mut writer = Writer {
-        compressor: CompressorOxide::with_format_and_level(DataFormat::Zlib, CompressionLevel::BestSpeed),
-        compressed: Vec::new(),
-        line: Vec::new(),
-        width: 0,
-        height: 0,
-    };
+    let mut writer = Writer { compressor: Compressor::new(), line: Vec::new(), width: 0, height: 0 };
     Painter::new().paint(vga, &mut writer);
     writer.finish()
 }
 
 /// Compresses rows as they are painted, so that the whole picture is never held.
 struct Writer {
-    compressor: CompressorOxide,
-    compressed: Vec<u8>,
+    compressor: Compressor,
     line: Vec<u8>,
     width: u32,
     height: u32,
 }
 
 impl Writer {
-    fn compress(&mut self, flush: TDEFLFlush) {
-        let compressed = &mut self.compressed;
-        // Fails only if the callback does.
-        compress_to_output(&mut self.compressor, &self.line, flush, |bytes| {
-            compressed.extend_from_slice(bytes);
-            true
-        });
-    }
-
-    fn finish(mut self) -> Png {
-        self.line.clear();
-        self.compress(TDEFLFlush::Finish);
+    fn finish(self) -> Png {
         let mut header = [0; 13];
         header[..4].copy_from_slice(&self.width.to_be_bytes());
         header[4..8].copy_from_slice(&self.height.to_be_bytes());
         header[8..].copy_from_slice(&FORMAT);
-        let mut bytes = vec![];
-        bytes.extend_from_slice(&SIGNATURE);
+        let mut bytes = SIGNATURE.to_vec();
         put_chunk(&mut bytes, b"IHDR", &header);
-        put_chunk(&mut bytes, b"IDAT", &self.compressed);
+        put_chunk(&mut bytes, b"IDAT", &self.compressor.finish());
         put_chunk(&mut bytes, b"IEND", &[]);
         Png { bytes, width: self.width, height: self.height }
     }
@@ -83,7 +61,7 @@ impl Surface for Writer {
             let [blue, green, red, _] = dot.to_le_bytes();
             [red, green, blue]
         }));
-        self.compress(TDEFLFlush::None);
+        self.compressor.row(&self.line);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The management port: JSON-RPC 2.0 over a serial port, one object a line.
 
 use super::keyboard::{Keyboard, QueueFull};
+use super::png::{self, Png};
 use super::terminal::{Terminal, send_some};
-use super::{GuestControl, GuestPorts, png};
+use super::{GuestControl, GuestPorts};
 use crate::platform::{Platform, SerialPort};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -103,8 +104,7 @@ impl RpcPort {
             if byte != b'\n' {
                 self.collect(byte);
             } else if let Some(answer) = self.answer(services) {
-                self.answers.extend(answer.as_bytes());
-                self.answers.push_back(b'\n');
+                self.answers = answer.into_bytes().into();
                 send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
                 break;
             }
@@ -132,18 +132,19 @@ impl RpcPort {
             }
             handle(&line, services)?
         };
-        let answer = match result {
-            Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+        // By hand, because a picture is long and should not be copied more than once.
+        Some(match result {
+            Ok(result) => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n"),
             Err(Failure { code, message }) => {
-                json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+                let error = json!({"code": code, "message": message});
+                format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}\n")
             }
-        };
-        Some(answer.to_string())
+        })
     }
 }
 
-/// Answers one line: the request's `id`, and the result. `None` for a notification.
-fn handle(line: &[u8], services: &mut Services<'_>) -> Option<(Value, Result<Value, Failure>)> {
+/// Answers one line: the request's `id`, and the result as JSON text. `None` for a notification.
+fn handle(line: &[u8], services: &mut Services<'_>) -> Option<(Value, Result<String, Failure>)> {
     let mut request = match parse(line) {
         Ok(request) => request,
         Err(failure) => return Some((Value::Null, Err(failure))),
@@ -190,10 +191,12 @@ fn depth(line: &[u8]) -> usize {
 }
 
 impl Services<'_> {
-    fn call(&mut self, method: &str, params: &Value) -> Result<Value, Failure> {
-        match method {
+    fn call(&mut self, method: &str, params: &Value) -> Result<String, Failure> {
+        if method == "screen.png" {
+            return self.screen_png();
+        }
+        let result = match method {
             "screen.text" => self.screen_text(),
-            "screen.png" => self.screen_png(),
             "input.type" => self.input_type(params),
             "input.key" => self.input_key(params),
             "input.mouse" => self.input_mouse(params),
@@ -203,7 +206,8 @@ impl Services<'_> {
             "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
             "host.log" => Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())})),
             _ => Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}"))),
-        }
+        };
+        result.map(|result| result.to_string())
     }
 
     fn guest(&self) -> Result<&dyn GuestControl, Failure> {
@@ -220,9 +224,12 @@ impl Services<'_> {
         Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
     }
 
-    fn screen_png(&self) -> Result<Value, Failure> {
-        let picture = png::screenshot(&self.ports()?.vga);
-        Ok(json!({"png": STANDARD.encode(&picture.bytes), "width": picture.width, "height": picture.height}))
+    fn screen_png(&self) -> Result<String, Failure> {
+        let Png { bytes, width, height } = png::screenshot(&self.ports()?.vga);
+        let mut result = format!("{{\"width\":{width},\"height\":{height},\"png\":\"");
+        STANDARD.encode_string(bytes, &mut result);
+        result.push_str("\"}");
+        Ok(result)
     }
 
     fn input_type(&mut self, params: &Value) -> Result<Value, Failure> {
