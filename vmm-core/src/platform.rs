@@ -86,7 +86,8 @@ pub enum DisplayMode {
 /// The machine's own display.
 pub trait Display: Send + Sync {
     /// Asks for a mode; returns the one that is in force afterwards, which may be another (a fixed framebuffer, or a
-    /// card that cannot go back to text). Clears the screen if the mode changed.
+    /// card that cannot go back to text). Clears the screen if the mode changed. A picture that is smaller than a
+    /// fixed framebuffer is shown in its middle, with black around it; the pixels' coordinates are the picture's.
     fn request_mode(&self, wanted: DisplayMode) -> DisplayMode;
     /// Text modes: writes cells (low byte character, high byte attribute) from a position on. Outside is ignored.
     fn write_cells(&self, column: u16, row: u16, cells: &[u16]);

@@ -87,8 +87,7 @@ impl Mirror {
                 Some(_) => {}
             }
         }
-        let mut surface = DotSurface { display, mode: &mut self.mode, x: 0, y: 0, width: 0, height: 0 };
-        surface.place_again();
+        let mut surface = DotSurface { display, mode: &mut self.mode };
         self.painter.paint(vga, &mut surface) != 0
     }
 
@@ -171,47 +170,10 @@ impl TextShown {
     }
 }
 
-/// A display in a graphics mode, with the picture in its middle.
+/// A display in a graphics mode. It puts a smaller picture in its middle by itself.
 struct DotSurface<'a> {
     display: &'a dyn Display,
     mode: &'a mut Option<(DisplayMode, DisplayMode)>,
-    /// Where the picture is, and what of it is seen.
-    x: u16,
-    y: u16,
-    width: u16,
-    height: u16,
-}
-
-impl DotSurface<'_> {
-    /// Puts the picture where the mode in force has it.
-    fn place_again(&mut self) {
-        let Some((
-            DisplayMode::Graphics { width: wanted_width, height: wanted_height },
-            DisplayMode::Graphics { width, height },
-        )) = *self.mode
-        else {
-            return;
-        };
-        self.x = width.saturating_sub(wanted_width) / 2;
-        self.y = height.saturating_sub(wanted_height) / 2;
-        self.width = wanted_width.min(width);
-        self.height = wanted_height.min(height);
-    }
-
-    /// Blackens what the picture leaves free.
-    fn clear_borders(&self) {
-        let Some((_, DisplayMode::Graphics { width, height })) = *self.mode else { return };
-        if (self.width, self.height) == (width, height) {
-            return;
-        }
-        let black = vec![0; usize::from(width)];
-        for y in 0..height {
-            let beside = (self.y..self.y + self.height).contains(&y);
-            let (left, right) = if beside { (self.x, self.x + self.width) } else { (width, width) };
-            self.display.write_pixels(0, y, &black[..usize::from(left)]);
-            self.display.write_pixels(right, y, &black[usize::from(right)..]);
-        }
-    }
 }
 
 impl Surface for DotSurface<'_> {
@@ -219,17 +181,14 @@ impl Surface for DotSurface<'_> {
         let wanted =
             DisplayMode::Graphics { width: clip(frame.width as usize), height: clip(frame.height as usize) };
         *self.mode = Some((wanted, self.display.request_mode(wanted)));
-        self.place_again();
-        self.clear_borders();
     }
 
     fn row(&mut self, y: u32, dots: &[u32]) {
-        let seen = &dots[..dots.len().min(usize::from(self.width))];
+        let Some((_, DisplayMode::Graphics { width, height })) = *self.mode else { return };
         if let Ok(y) = u16::try_from(y)
-            && y < self.height
-            && !seen.is_empty()
+            && y < height
         {
-            self.display.write_pixels(self.x, self.y + y, seen);
+            self.display.write_pixels(0, y, &dots[..dots.len().min(width.into())]);
         }
     }
 }

@@ -109,22 +109,14 @@ fn graphics_are_shown_in_the_guests_size_and_only_changed_rows_are_written() {
 }
 
 #[test]
-fn on_a_larger_display_the_picture_is_in_the_middle() {
+fn a_larger_display_is_given_the_guests_rows() {
     let (mut bench, screen) = bench(Some(DisplayMode::Graphics { width: 1024, height: 768 }));
     bench.set_graphics_mode(640, 480);
-    DeviceMemory::write(&*bench.vram, 0, &vec![0xff; 4 * 640 * 480]);
     bench.run_ns(200_000_000);
-    let mut lit = vec![false; 1024 * 768];
-    let mut written = vec![false; 1024 * 768];
-    for (x, y, pixels) in &screen.lock().rows {
-        for (offset, &pixel) in pixels.iter().enumerate() {
-            let at = usize::from(*y) * 1024 + usize::from(*x) + offset;
-            (written[at], lit[at]) = (true, pixel != 0);
-        }
-    }
-    assert!(written.iter().all(|&written| written));
-    let inside = |at: usize| (192..832).contains(&(at % 1024)) && (144..624).contains(&(at / 1024));
-    assert!((0..lit.len()).all(|at| lit[at] == inside(at)));
+    let screen = screen.lock();
+    assert!(
+        screen.rows.iter().map(|(x, y, pixels)| (*x, *y, pixels.len())).eq((0..480).map(|y| (0, y, 640)))
+    );
 }
 
 #[test]
@@ -144,7 +136,7 @@ fn text_is_painted_where_the_display_has_only_dots() {
     bench.run_ns(500_000_000);
     let wanted = DisplayMode::Graphics { width: 720, height: 400 };
     assert_eq!(screen.lock().requests, [TEXT, wanted]);
-    assert!(screen.lock().rows.iter().any(|(x, y, _)| (*x, *y) == (152, 184)));
+    assert!(screen.lock().rows.iter().any(|(x, y, _)| (*x, *y) == (0, 399)));
     screen.lock().rows.clear();
     bench.write_text(0, "x");
     bench.run_ns(200_000_000);
