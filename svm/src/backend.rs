@@ -208,7 +208,7 @@ impl Backend for Svm {
         gprs.set(Gpr::Rsp, vmcb.save.rsp);
         vmcb.control.event_injection = EventField::new();
         vmcb.control.tlb_control = TlbControl::Keep;
-        let exit = decode(&vmcb.control, vmcb.save.rip);
+        let exit = decode(&vmcb.control);
         if exit == Exit::NmiWindow {
             self.note_exit();
         }
@@ -231,6 +231,7 @@ impl Backend for Svm {
 
     fn next_rip(&self) -> Option<u64> {
         let control = &self.vmcb().control;
+        // EXITINFO2 of an IOIO exit is the address of the next instruction (15.10.2), on every processor.
         if control.exit_code == exit_code::IOIO {
             return Some(control.exit_info_2);
         }

@@ -4,10 +4,10 @@ use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
 use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use vmm_core::registers::Exception;
 
-/// Decodes the exit that the control area reports. `rip` is the guest's instruction pointer.
-pub fn decode(control: &ControlArea, rip: u64) -> Exit {
+/// Decodes the exit that the control area reports.
+pub fn decode(control: &ControlArea) -> Exit {
     match control.exit_code {
-        exit_code::IOIO => Exit::Port(port_access(control, rip)),
+        exit_code::IOIO => Exit::Port(port_access(control)),
         exit_code::NESTED_PAGE_FAULT => {
             let info = NestedFaultInfo::from(control.exit_info_1);
             Exit::Memory(MemoryAccess {
@@ -42,15 +42,13 @@ pub fn decode(control: &ControlArea, rip: u64) -> Exit {
     }
 }
 
-/// EXITINFO2 of an IOIO exit is the address of the next instruction (15.10.2), on every processor.
-fn port_access(control: &ControlArea, rip: u64) -> PortAccess {
+fn port_access(control: &ControlArea) -> PortAccess {
     let info = IoInfo::from(control.exit_info_1);
     PortAccess {
         port: info.port(),
         size_bytes: info.size_bits(),
         direction: if info.input() { Direction::In } else { Direction::Out },
         string: info.string(),
-        length_bytes: u8::try_from(control.exit_info_2.wrapping_sub(rip)).ok(),
     }
 }
 

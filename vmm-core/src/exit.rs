@@ -22,8 +22,6 @@ pub struct PortAccess {
     pub direction: Direction,
     /// INS or OUTS.
     pub string: bool,
-    /// Length of the instruction, if the hardware says it.
-    pub length_bytes: Option<u8>,
 }
 
 /// An access to guest-physical memory that the second-level page tables refused.

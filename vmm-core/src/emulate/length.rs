@@ -8,6 +8,12 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions};
 /// The opcodes that exit without saying their length (CPUID, RDMSR, WRMSR, HLT, IN, OUT and their like) are told
 /// by their first bytes; prefixed ones and others take the decoder.
 pub fn instruction_length(bytes: &[u8], bitness: u32) -> Option<usize> {
+    simple_length(bytes).or_else(|| decoded_length(bytes, bitness))
+}
+
+/// [`instruction_length`] for the opcodes that are told by their first three bytes.
+#[inline]
+pub fn simple_length(bytes: &[u8]) -> Option<usize> {
     match *bytes {
         // HLT; IN and OUT through DX.
         [0xf4 | 0xec..=0xef, ..] => Some(1),
@@ -17,7 +23,7 @@ pub fn instruction_length(bytes: &[u8], bitness: u32) -> Option<usize> {
         [0x0f, 0x01, 0xc1 | 0xc8 | 0xc9 | 0xd0 | 0xd1 | 0xd8..=0xdf | 0xf9, ..] => Some(3),
         // MOV to and from control registers.
         [0x0f, 0x20 | 0x22, 0xc0..=0xff, ..] => Some(3),
-        _ => decoded_length(bytes, bitness),
+        _ => None,
     }
 }
 

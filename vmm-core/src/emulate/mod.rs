@@ -29,7 +29,7 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
-pub use length::instruction_length;
+pub use length::{instruction_length, simple_length};
 
 use crate::exit::MemoryAccess;
 use crate::paging::{PagingState, Privilege};

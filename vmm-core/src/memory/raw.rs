@@ -51,11 +51,15 @@ impl Run {
         unsafe {
             match data.len() {
                 1 => data[0] = source.read_volatile(),
-                4 if source.cast::<u32>().is_aligned() => {
-                    data.copy_from_slice(&source.cast::<u32>().read_volatile().to_ne_bytes());
+                4 => {
+                    let value: u32;
+                    asm!("mov {:e}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags));
+                    data.copy_from_slice(&value.to_ne_bytes());
                 }
-                8 if source.cast::<u64>().is_aligned() => {
-                    data.copy_from_slice(&source.cast::<u64>().read_volatile().to_ne_bytes());
+                8 => {
+                    let value: u64;
+                    asm!("mov {}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags));
+                    data.copy_from_slice(&value.to_ne_bytes());
                 }
                 count => copy(source, data.as_mut_ptr(), count),
             }
@@ -73,12 +77,13 @@ impl Run {
         unsafe {
             match *data {
                 [byte] => destination.write_volatile(byte),
-                [a, b, c, d] if destination.cast::<u32>().is_aligned() => {
-                    destination.cast::<u32>().write_volatile(u32::from_ne_bytes([a, b, c, d]));
+                [a, b, c, d] => {
+                    let value = u32::from_ne_bytes([a, b, c, d]);
+                    asm!("mov [{}], {:e}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
                 }
-                [a, b, c, d, e, f, g, h] if destination.cast::<u64>().is_aligned() => {
+                [a, b, c, d, e, f, g, h] => {
                     let value = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-                    destination.cast::<u64>().write_volatile(value);
+                    asm!("mov [{}], {}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
                 }
                 _ => copy(data.as_ptr(), destination, data.len()),
             }

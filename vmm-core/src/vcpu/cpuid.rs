@@ -99,10 +99,14 @@ pub struct CpuidState {
 
 /// A guest's CPUID.
 pub struct CpuidTable {
-    /// Leaves 0 to [`MAX_BASIC`] without subleaves come first, at their number.
+    /// Leaves from 0 on, each with subleaf 0.
     basic: Vec<CpuIdResult>,
-    others: Vec<Entry>,
+    /// Leaves from 8000_0000h on.
+    extended: Vec<CpuIdResult>,
+    /// Those with subleaves.
+    subleaves: Vec<Entry>,
     max_extended: u32,
+    physical_address_bits: u8,
     xcr0: u64,
 }
 
@@ -118,18 +122,23 @@ impl CpuidTable {
             let components = source(0xd, 0);
             xcr0 = (u64::from(components.edx) << 32 | u64::from(components.eax)) & XCR0_KNOWN;
         }
-        let mut table = Self { basic: Vec::new(), others: Vec::new(), max_extended, xcr0 };
+        let mut table = Self {
+            basic: Vec::new(),
+            extended: Vec::new(),
+            subleaves: Vec::new(),
+            max_extended,
+            physical_address_bits: (source(0x8000_0008, 0).eax as u8).clamp(36, 52),
+            xcr0,
+        };
         table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         for (leaf, count) in SUBLEAVES {
             for subleaf in 0..if leaf <= max_basic { count } else { 0 } {
                 let result = table.filter(source, leaf, subleaf, vcpu_count);
-                table.others.push(Entry { leaf, subleaf, result });
+                table.subleaves.push(Entry { leaf, subleaf, result });
             }
         }
-        for leaf in 0x8000_0000..=max_extended {
-            let result = table.filter(source, leaf, 0, vcpu_count);
-            table.others.push(Entry { leaf, subleaf: 0, result });
-        }
+        table.extended =
+            (0x8000_0000..=max_extended).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         table
     }
 
@@ -139,8 +148,8 @@ impl CpuidTable {
     }
 
     /// Width of a guest-physical address.
-    pub fn physical_address_bits(&self) -> u8 {
-        (self.find(0x8000_0008, 0).eax as u8).clamp(36, 52)
+    pub const fn physical_address_bits(&self) -> u8 {
+        self.physical_address_bits
     }
 
     fn filter(&self, source: CpuidSource, leaf: u32, subleaf: u32, vcpu_count: u32) -> CpuIdResult {
@@ -198,27 +207,24 @@ impl CpuidTable {
     }
 
     fn find(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
-        let found = self.others.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
+        let found = self.subleaves.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
         found.map_or(NOTHING, |entry| entry.result)
     }
 
     /// What CPUID answers.
     pub fn get(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
-        let last = self.basic.len() as u32 - 1;
-        let has_subleaves = SUBLEAVES.iter().any(|&(with, _)| with == leaf);
         let mut result = match leaf {
-            _ if has_subleaves => self.find(leaf, subleaf),
+            4 | 7 | 0xb | 0xd => self.find(leaf, subleaf),
             HYPERVISOR => {
                 let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
                 return CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx };
             }
-            _ if leaf <= last => self.basic[leaf as usize],
-            0x8000_0000.. if leaf <= self.max_extended => self.find(leaf, 0),
             // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with zeroes.
-            _ => NOTHING,
+            0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or(NOTHING),
+            _ => self.basic.get(leaf as usize).copied().unwrap_or(NOTHING),
         };
         match leaf {
-            1 => {
+            1 if self.basic.len() > 1 => {
                 result.ebx |= state.apic_id << 24;
                 result.ecx |= if state.osxsave { leaf_1::ECX_OSXSAVE } else { 0 };
                 result.edx &= if state.apic_enabled { u32::MAX } else { !leaf_1::EDX_APIC };

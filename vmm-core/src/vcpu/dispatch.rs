@@ -5,7 +5,7 @@ use super::cpuid::CpuidState;
 use super::{Activity, Vcpu};
 use crate::backend::Backend;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
-use crate::memory::FaultCause;
+use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Exception, Fault, Gpr};
 use crate::vm::Stop;
 use raw_cpuid::CpuIdResult;
@@ -54,7 +54,10 @@ impl<B: Backend> Vcpu<B> {
                 self.raise(Fault::UNDEFINED);
                 ExitKind::Undefined
             }
-            Exit::InterruptWindow => ExitKind::InterruptWindow,
+            Exit::InterruptWindow => {
+                self.set_window(None);
+                ExitKind::InterruptWindow
+            }
             Exit::NmiWindow => ExitKind::NmiWindow,
             Exit::ExternalInterrupt => {
                 self.after_host_interrupt();
@@ -108,14 +111,20 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn memory(&mut self, access: MemoryAccess) -> ExitKind {
+        if self.is_apic(access.gpa).is_some() && !access.page_walk && !access.execute {
+            self.emulate(Some(access));
+            return ExitKind::Mmio;
+        }
         match self.vm.space.resolve_fault(access.gpa, access.write) {
             Ok(FaultCause::Memory) => ExitKind::MemoryMap,
             // Page tables in ROM or in a device: the walk's own writes are lost, as on hardware, and the guest can
             // only be stopped from walking them for ever.
             Ok(_) if access.page_walk => self.crash("page tables outside RAM", ExitKind::Fatal),
             Ok(_) if access.execute => self.crash("instructions outside memory", ExitKind::Fatal),
-            Ok(_) => {
+            Ok(cause) => {
+                self.device_page = (cause == FaultCause::Device).then_some(access.gpa / PAGE_BYTES);
                 self.emulate(Some(access));
+                self.device_page = None;
                 ExitKind::Mmio
             }
             Err(_) => self.crash("the host has no memory left for page tables", ExitKind::Fatal),

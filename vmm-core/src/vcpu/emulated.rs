@@ -5,12 +5,11 @@ use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
 use crate::emulate::{self, EmulatedCpu, Hints, Outcome};
 use crate::exit::MemoryAccess;
-use crate::memory::GuestSpace;
+use crate::memory::{GuestSpace, PAGE_BYTES};
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
 use crate::registers::{Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName};
 use devices::memory::GuestMemory;
 
-const PAGE_BYTES: u64 = 4096;
 /// DR6: a single step.
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 /// The local APIC's registers.
@@ -42,15 +41,30 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Address of the instruction after the one at RIP.
+    #[inline]
     pub(super) fn next_rip(&self) -> Result<u64, Fault> {
-        if let Some(next_rip) = self.backend.next_rip() {
-            return Ok(next_rip);
+        match self.backend.next_rip() {
+            Some(next_rip) => Ok(next_rip),
+            None => self.decode_next_rip(),
+        }
+    }
+
+    fn decode_next_rip(&self) -> Result<u64, Fault> {
+        // Nearly all instructions that exit are told by four bytes.
+        let (rip, linear) = (self.backend.rip(), self.linear_rip());
+        if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
+            let mut start = [0; 4];
+            let gpa = self.paging_state().translate(&*self.vm.space, linear, self.fetch_access())?.gpa;
+            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
+            if let Some(length) = emulate::simple_length(&start).filter(|_| is_read) {
+                return Ok(rip.wrapping_add(length as u64));
+            }
         }
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes)?;
         let length =
             emulate::instruction_length(&bytes[..count], self.code_bits()).ok_or(Fault::PROTECTION)?;
-        Ok(self.backend.rip().wrapping_add(length as u64))
+        Ok(rip.wrapping_add(length as u64))
     }
 
     /// Width of the code that runs: 16, 32 or 64.
@@ -65,14 +79,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// The bytes at RIP, as many as there are up to 15.
     pub(super) fn fetch(&self, bytes: &mut [u8; 15]) -> Result<usize, Fault> {
-        let rip = self.backend.rip();
-        let linear = if self.code_bits() == 64 {
-            rip
-        } else {
-            self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
-        };
-        let paging = self.paging_state();
-        let access = Access { kind: AccessKind::Execute, privilege: Privilege::of_cpl(self.backend.cpl()) };
+        let (linear, paging, access) = (self.linear_rip(), self.paging_state(), self.fetch_access());
         let mut count = 0;
         while count < bytes.len() {
             let at = linear.wrapping_add(count as u64);
@@ -90,6 +97,18 @@ impl<B: Backend> Vcpu<B> {
         Ok(count)
     }
 
+    fn linear_rip(&self) -> u64 {
+        let rip = self.backend.rip();
+        if self.code_bits() == 64 {
+            return rip;
+        }
+        self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+    }
+
+    fn fetch_access(&self) -> Access {
+        Access { kind: AccessKind::Execute, privilege: Privilege::of_cpl(self.backend.cpl()) }
+    }
+
     fn paging_state(&self) -> PagingState {
         PagingState {
             cr0: self.backend.cr0(),
@@ -102,7 +121,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    fn is_apic(&self, gpa: u64) -> Option<u16> {
+    /// The offset in the local APIC's register page, if `gpa` is there.
+    pub(super) fn is_apic(&self, gpa: u64) -> Option<u16> {
         let offset = gpa.wrapping_sub(self.apic.mmio_base()?);
         (offset < APIC_PAGE_BYTES).then_some(offset as u16)
     }
@@ -179,6 +199,9 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         if let Some(offset) = self.is_apic(gpa) {
             return self.apic.mmio_read(offset).into();
         }
+        if self.device_page == Some(gpa / PAGE_BYTES) {
+            return self.vm.mmio.read(gpa, size_bytes);
+        }
         let mut bytes = [0; 8];
         let part = &mut bytes[..usize::from(size_bytes).min(8)];
         match self.vm.space.read(gpa, part) {
@@ -192,6 +215,9 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
             self.apic.mmio_write(offset, value as u32);
             self.backend.set_cr8(self.apic.tpr() >> 4);
             return;
+        }
+        if self.device_page == Some(gpa / PAGE_BYTES) {
+            return self.vm.mmio.write(gpa, size_bytes, value);
         }
         let bytes = value.to_le_bytes();
         if self.vm.space.write(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {

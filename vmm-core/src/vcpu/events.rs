@@ -11,11 +11,13 @@ impl<B: Backend> Vcpu<B> {
     /// Puts the most urgent event into the next entry, and asks for a window if one must wait.
     #[inline]
     pub(super) fn deliver_events(&mut self) {
-        let quiet = self.pending.is_none() && !self.apic.has_pending() && !self.vm.pic.is_pending();
-        if !quiet {
-            self.deliver_pending();
-        } else if self.window_open {
-            self.set_window(None);
+        let quiet = self.pending.is_none() && !self.apic.has_pending();
+        match (quiet, self.vm.pic.is_pending()) {
+            (true, false) if self.window.is_none() => {}
+            (true, false) => self.set_window(None),
+            // Nothing has changed since the window was asked for: the guest does not take interrupts.
+            (true, true) if self.window == Some(EXTINT_CLASS) && self.activity == Activity::Running => {}
+            _ => self.deliver_pending(),
         }
     }
 
@@ -78,11 +80,12 @@ impl<B: Backend> Vcpu<B> {
         (class <= self.apic.tpr() >> 4).then_some(class)
     }
 
-    fn set_window(&mut self, class: Option<u8>) {
-        if class.is_some() || self.window_open {
+    /// Asks for an exit when the guest can take an interrupt of `class`, or withdraws the wish.
+    pub(super) fn set_window(&mut self, class: Option<u8>) {
+        if class != self.window {
             self.backend.set_interrupt_window(class);
+            self.window = class;
         }
-        self.window_open = class.is_some();
     }
 
     /// INIT and start-up messages.

@@ -52,8 +52,10 @@ pub struct Vcpu<B: Backend> {
     activity: Activity,
     /// To be delivered at the next entry, before anything else.
     pending: Option<Event>,
-    /// An interrupt window was asked for.
-    window_open: bool,
+    /// The priority class of the interrupt window that was asked for.
+    window: Option<u8>,
+    /// The page whose access is being emulated, if a device answers there.
+    device_page: Option<u64>,
     msrs: Msrs,
     xcr0: u64,
     counters: ExitCounters,
@@ -87,7 +89,8 @@ impl<B: Backend> Vcpu<B> {
             timers,
             activity,
             pending: None,
-            window_open: false,
+            window: None,
+            device_page: None,
             msrs: Msrs::default(),
             xcr0: 1,
             counters: ExitCounters::new(),
@@ -100,6 +103,7 @@ impl<B: Backend> Vcpu<B> {
     /// The registers after RESET# or INIT.
     fn reset_registers(&mut self) {
         self.backend.reset(&mut self.gprs);
+        self.window = None;
         self.backend.set_cr8(0);
         self.set_xcr0(1);
         // DX holds the processor's signature.
