@@ -23,6 +23,20 @@ unsafe fn copy(source: *const u8, destination: *mut u8, count: usize) {
     }
 }
 
+/// Loads eight bytes, aligned or not.
+///
+/// # Safety
+/// `source` is valid for reads of eight bytes.
+#[inline(always)]
+unsafe fn load(source: *const u8) -> u64 {
+    let value;
+    // SAFETY: as the caller promises.
+    unsafe {
+        asm!("mov {}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags, readonly));
+    }
+    value
+}
+
 /// A run of bytes at a fixed address: memory of a frame that somebody owns for as long as the run is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -56,10 +70,11 @@ impl Run {
                     asm!("mov {:e}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags));
                     data.copy_from_slice(&value.to_ne_bytes());
                 }
-                8 => {
-                    let value: u64;
-                    asm!("mov {}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags));
-                    data.copy_from_slice(&value.to_ne_bytes());
+                8 => data.copy_from_slice(&load(source).to_ne_bytes()),
+                // Instructions: two loads that overlap.
+                count @ 9..=16 => {
+                    data[..8].copy_from_slice(&load(source).to_ne_bytes());
+                    data[count - 8..].copy_from_slice(&load(source.add(count - 8)).to_ne_bytes());
                 }
                 count => copy(source, data.as_mut_ptr(), count),
             }

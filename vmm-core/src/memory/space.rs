@@ -17,6 +17,8 @@ pub const PAGE_BYTES: u64 = 4096;
 const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 4 << 30;
 const LOW_PAGES: usize = 256;
+/// Where a PC has its I/O APIC, HPET and local APICs.
+const FIXED_DEVICES: core::ops::Range<u64> = 0xfec0_0000..0xff00_0000;
 
 /// Memory that appears somewhere in the guest-physical address space, apart from RAM above 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,9 +247,16 @@ impl GuestSpace {
         if gpa >= FOUR_GIB && gpa - FOUR_GIB < self.high_ram_bytes() {
             return Some((&self.ram, (gpa - FOUR_GIB + self.low_ram_end) as usize, true));
         }
-        let areas = self.areas.read();
-        let area = areas.iter().find(|area| area.holds(gpa))?;
+        let area = self.find_area(gpa)?;
         Some((self.backing(area.backing), (gpa - area.gpa + area.offset) as usize, area.writable))
+    }
+
+    fn find_area(&self, gpa: u64) -> Option<Area> {
+        // Interrupt controllers and timers are asked for most, and no area may hide them.
+        if FIXED_DEVICES.contains(&gpa) {
+            return None;
+        }
+        self.areas.read().iter().find(|area| area.holds(gpa)).copied()
     }
 
     fn backing(&self, backing: Backing) -> &FrameMemory {
@@ -311,12 +320,17 @@ impl GuestSpace {
         }
     }
 
-    /// Changes which areas above 1 MiB show memory. Areas that would cover RAM are left out.
+    /// Changes which areas above 1 MiB show memory. Areas that would cover RAM, the interrupt controllers or the HPET
+    /// are left out.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn set_areas(&self, wanted: &[Area]) -> Result<(), SpaceError> {
-        let is_free = |area: &&Area| area.gpa >= self.low_ram_end && area.gpa + area.length_bytes <= FOUR_GIB;
+        let is_free = |area: &&Area| {
+            let end = area.gpa.saturating_add(area.length_bytes);
+            let hides_devices = area.gpa < FIXED_DEVICES.end && end > FIXED_DEVICES.start;
+            area.gpa >= self.low_ram_end && end <= FOUR_GIB && !hides_devices
+        };
         let wanted: Vec<Area> = wanted.iter().filter(is_free).copied().collect();
         let mut nested = self.nested.lock();
         let mut areas = self.areas.write();
@@ -406,7 +420,7 @@ impl GuestSpace {
             let start = if self.a20() { MIB } else { 2 * MIB };
             return Some(ram(start, self.low_ram_end - start, start)).filter(|area| gpa >= area.gpa);
         }
-        self.areas.read().iter().find(|area| area.holds(gpa)).copied()
+        self.find_area(gpa)
     }
 
     fn owe(&self, nested: &mut Nested, flush: Flush) {

@@ -94,6 +94,7 @@ impl PagingState {
     ///
     /// # Errors
     /// The page fault that the CPU would raise.
+    #[inline]
     pub fn translate<M: GuestMemory + ?Sized>(
         &self,
         memory: &M,
@@ -103,6 +104,16 @@ impl PagingState {
         if !self.cr0.paging() {
             return Ok(Translation { gpa: linear & 0xffff_ffff, page_bytes: 1 << 32 });
         }
+        self.walk(memory, linear, access)
+    }
+
+    #[inline(never)]
+    fn walk<M: GuestMemory + ?Sized>(
+        &self,
+        memory: &M,
+        linear: u64,
+        access: Access,
+    ) -> Result<Translation, Fault> {
         let mut attempt = 0;
         loop {
             let mut walk = Walk { state: self, memory, access, linear, insist: attempt == RETRIES };

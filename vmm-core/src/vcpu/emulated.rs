@@ -54,7 +54,7 @@ impl<B: Backend> Vcpu<B> {
         let (rip, linear) = (self.backend.rip(), self.linear_rip());
         if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
             let mut start = [0; 4];
-            let gpa = self.paging_state().translate(&*self.vm.space, linear, self.fetch_access())?.gpa;
+            let gpa = self.code_gpa(linear)?;
             let is_read = self.vm.space.read(gpa, &mut start).is_ok();
             if let Some(length) = emulate::simple_length(&start).filter(|_| is_read) {
                 return Ok(rip.wrapping_add(length as u64));
@@ -103,6 +103,15 @@ impl<B: Backend> Vcpu<B> {
             return rip;
         }
         self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+    }
+
+    /// Where the code at a linear address is.
+    #[inline]
+    fn code_gpa(&self, linear: u64) -> Result<u64, Fault> {
+        if !self.backend.cr0().paging() {
+            return Ok(linear);
+        }
+        Ok(self.paging_state().translate(&*self.vm.space, linear, self.fetch_access())?.gpa)
     }
 
     fn fetch_access(&self) -> Access {
