@@ -199,13 +199,18 @@ impl Consoles {
         self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
     }
 
-    /// Sends what still waits for the console's ports: for the last words before the machine is turned off. This waits,
+    /// Sends what still waits for the ports: for the last words before the machine is turned off. This waits,
     /// for a second at most.
     pub fn flush(&mut self) {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let end_ns = host_ns(self.platform).saturating_add(PATIENCE_NS);
-        while (self.platform.drain_log() || self.terminal.is_behind()) && host_ns(self.platform) < end_ns {
+        while host_ns(self.platform) < end_ns {
+            let log_waits = self.platform.drain_log();
             self.terminal.send(self.platform);
+            let answers_wait = self.rpc.as_mut().is_some_and(|rpc| rpc.send(self.platform));
+            if !log_waits && !answers_wait && !self.terminal.is_behind() {
+                return;
+            }
         }
     }
 

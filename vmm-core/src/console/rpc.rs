@@ -95,7 +95,7 @@ impl RpcPort {
         let platform = services.platform;
         self.has_more = false;
         if !self.answers.is_empty() {
-            send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
+            self.send(platform);
             self.has_more = true;
             return;
         }
@@ -105,11 +105,17 @@ impl RpcPort {
                 self.collect(byte);
             } else if let Some(answer) = self.answer(services) {
                 self.answers = answer.into_bytes().into();
-                send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
+                self.send(platform);
                 break;
             }
         }
         self.has_more = true;
+    }
+
+    /// Sends as much as the port takes; true if something is left.
+    pub fn send(&mut self, platform: &dyn Platform) -> bool {
+        send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
+        !self.answers.is_empty()
     }
 
     fn collect(&mut self, byte: u8) {

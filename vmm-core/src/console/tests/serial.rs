@@ -114,6 +114,16 @@ fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
 }
 
 #[test]
+fn the_last_words_are_sent_before_the_machine_is_turned_off() {
+    let mut bench = bench();
+    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    bench.guest_prints(&"bye ".repeat(5000));
+    bench.consoles.detach();
+    bench.consoles.flush();
+    assert_eq!(bench.sent(SerialPort::Com1), "bye ".repeat(5000));
+}
+
+#[test]
 fn without_a_guest_there_is_the_prompt() {
     let mut bench = bench();
     bench.consoles.detach();
