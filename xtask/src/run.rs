@@ -72,7 +72,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS")]
     pause: Vec<f64>,
 
-    /// In the end, wait until the machine has powered off
+    /// After that, wait until the machine has powered off
     #[arg(long)]
     expect_end: bool,
 
@@ -164,9 +164,11 @@ impl RunArgs {
         };
         let mut machine = Machine::start(&spec, self.window(), timeout, self.tees()?)?;
         self.connect(machine.serial(), scripted)?;
-        let outcome = self.play(&mut machine, &steps, scripted);
-        self.leave_files(&mut machine)?;
-        outcome
+        let played = self.play(&mut machine, &steps, scripted);
+        // A machine that has ended shows nothing any more; one that failed says first why.
+        let left = self.leave_files(&mut machine);
+        played.and(left)?;
+        if self.expect_end || !scripted { machine.expect_end() } else { Ok(()) }
     }
 
     fn spec(&self) -> Result<Spec> {
@@ -250,11 +252,8 @@ impl RunArgs {
                 Step::Pause(time) => machine.pause(*time),
             }
         }
-        // Without any step, the machine runs until it ends; only for pictures and counters, until the time is up.
-        if self.expect_end || !scripted {
-            return machine.expect_end();
-        }
-        if steps.is_empty() {
+        // Only pictures and counters are wanted: at the end of the time.
+        if steps.is_empty() && scripted && !self.expect_end {
             machine.pause(machine.time_left());
         }
         Ok(())
