@@ -56,6 +56,9 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     tsc::calibrate(tables.pm_timer).unwrap_or_else(|reason| give_up(reason));
     let input = i8042::init();
     ioapic::init(&tables, &ROUTES);
+    // What came before raised lines that were not connected yet.
+    serial::COM1.interrupt();
+    serial::COM2.interrupt();
     let screen = display::init(&handover);
 
     let (apic, timer) = lapic::describe();

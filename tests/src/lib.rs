@@ -68,6 +68,9 @@ pub fn linux_for(spec: &Spec, patience: Duration) -> Result<Machine> {
     let mut machine = start_for(spec, patience)?;
     machine.expect_serial(LINUX_MARKER)?;
     machine.expect_serial(LINUX_PROMPT)?;
+    // Kernel messages would stand between a command's output.
+    machine.serial().write(b"dmesg -n 1\n")?;
+    machine.expect_serial(LINUX_PROMPT)?;
     Ok(machine)
 }
 

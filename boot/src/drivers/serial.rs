@@ -113,12 +113,22 @@ impl<const N: usize> Port<N> {
 
     /// The port's interrupt: moves what has been received to the ring (bytes without room are lost). That there is
     /// room to send is known by having been woken.
+    ///
+    /// The interrupt line is edge-triggered, and rises again only if it has fallen: everything that raises it is served
+    /// before this returns. For the same reason it must be called once when the line is connected.
     pub fn interrupt(&self) {
-        // SAFETY: reading the interrupt identification acknowledges the transmitter's interrupt.
-        let identification = unsafe { inb(self.base() + INTERRUPT_IDENTIFICATION) };
-        if identification & INTERRUPT_CAUSE == TRANSMITTER_EMPTY {
-            self.set_interrupts(IER::DATA_READY);
+        for _ in 0..SERVICE_LIMIT {
+            // SAFETY: reading the interrupt identification acknowledges the transmitter's interrupt.
+            let identification = unsafe { inb(self.base() + INTERRUPT_IDENTIFICATION) };
+            match identification & INTERRUPT_CAUSE {
+                cause if cause & NO_INTERRUPT != 0 => return,
+                TRANSMITTER_EMPTY => self.set_interrupts(IER::DATA_READY),
+                _ => self.receive(),
+            }
         }
+    }
+
+    fn receive(&self) {
         for _ in 0..RECEIVE_LIMIT {
             // SAFETY: the port's line status register and receive buffer, which the transmitting side leaves alone.
             unsafe {
@@ -135,8 +145,11 @@ const INTERRUPT_ENABLE: u16 = 1;
 const INTERRUPT_IDENTIFICATION: u16 = 2;
 const LINE_STATUS: u16 = 5;
 const INTERRUPT_CAUSE: u8 = 0b1111;
+const NO_INTERRUPT: u8 = 0b0001;
 const TRANSMITTER_EMPTY: u8 = 0b0010;
-/// Bytes handled in one interrupt: a broken port that always has one must not hang the machine.
+/// Causes served in one interrupt, and bytes in one of them: a broken port that always has one must not hang the
+/// machine.
+const SERVICE_LIMIT: usize = 64;
 const RECEIVE_LIMIT: usize = 256;
 
 const DEFAULT_BAUD: u32 = 115_200;
