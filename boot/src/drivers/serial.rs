@@ -70,7 +70,14 @@ impl<const N: usize> Port<N> {
         if !self.present.load(Ordering::Relaxed) {
             return bytes.len();
         }
-        let sent = self.transmitter.lock().send_bytes(bytes);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            // A FIFO's worth at the most; a port that empties it at once (an emulated one) takes more.
+            match self.transmitter.lock().send_bytes(&bytes[sent..]) {
+                0 => break,
+                count => sent += count,
+            }
+        }
         if sent < bytes.len() {
             // Somebody has more to send: an interrupt is to wake this CPU when there is room.
             self.set_interrupts(IER::DATA_READY | IER::THR_EMPTY);
