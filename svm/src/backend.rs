@@ -1,5 +1,6 @@
 //! One virtual CPU on AMD-V.
 
+use crate::asid::Asid;
 use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
@@ -18,10 +19,11 @@ use vmm_core::registers::{
 
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
+    platform: &'static dyn Platform,
     vmcb: Frame,
     host_state_hpa: u64,
     features: Features,
-    owns_asid: bool,
+    asid: Asid,
     /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
     iret_rip: Option<u64>,
 }
@@ -34,6 +36,11 @@ const ATTRIBUTES_TSS: u16 = 0x08b;
 const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const DR6_RESET: u64 = 0xffff_0ff0;
 const DR7_RESET: u64 = 0x400;
+/// Exceptions that exit. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on its own
+/// stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because it is
+/// the host's.
+const INTERCEPTED_EXCEPTIONS: u32 =
+    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
 /// XCR0: AVX state.
 const XCR0_AVX: u64 = 1 << 2;
 
@@ -63,15 +70,17 @@ impl Svm {
         }
     }
 
-    fn set_up_controls(&mut self, platform: &dyn Platform, asid: u32, nested_root_hpa: u64) {
-        let iopm_base_hpa = platform.hpa_of(&raw const IO_PERMISSIONS as usize);
-        let msrpm_base_hpa = platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
+    fn set_up_controls(&mut self, nested_root_hpa: u64) {
+        let iopm_base_hpa = self.platform.hpa_of(&raw const IO_PERMISSIONS as usize);
+        let msrpm_base_hpa = self.platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
+        let asid = self.asid.number();
         let control = &mut self.vmcb_mut().control;
-        control.intercept_exceptions = 1 << Exception::MachineCheck as u8;
+        control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
         control.intercept_1 = Intercept1::new()
             .with_intr(true)
             .with_nmi(true)
             .with_init(true)
+            .with_rdpmc(true)
             .with_cpuid(true)
             .with_invd(true)
             .with_hlt(true)
@@ -87,6 +96,7 @@ impl Svm {
             .with_stgi(true)
             .with_clgi(true)
             .with_skinit(true)
+            .with_wbinvd(true)
             .with_monitor(true)
             .with_mwait(true)
             .with_xsetbv(true)
@@ -142,15 +152,15 @@ impl Backend for Svm {
             platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCB"))?;
         // SAFETY: the frame is a page of our own that nobody refers to yet.
         unsafe { core::ptr::write_bytes(vmcb.address as *mut u8, 0, size_of::<Vmcb>()) };
-        let (asid, owns_asid) = cpu.assign_asid();
         let mut vcpu = Self {
+            platform,
             vmcb,
             host_state_hpa: cpu.host_state.hpa,
             features: cpu.features,
-            owns_asid,
+            asid: cpu.asids.take(),
             iret_rip: None,
         };
-        vcpu.set_up_controls(platform, asid, setup.nested_root_hpa);
+        vcpu.set_up_controls(setup.nested_root_hpa);
         Ok(vcpu)
     }
 
@@ -192,7 +202,7 @@ impl Backend for Svm {
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
-        let flush_always = !self.owns_asid;
+        let flush_always = self.asid.is_shared();
         let vmcb = self.vmcb_mut();
         if flush_always {
             vmcb.control.tlb_control = TlbControl::FlushAll;
@@ -469,5 +479,54 @@ impl Backend for Svm {
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         crate::dump::dump(self.vmcb(), f)
+    }
+}
+
+impl Drop for Svm {
+    fn drop(&mut self) {
+        let Frame { address, hpa, size } = self.vmcb;
+        self.platform.free_frame(Frame { address, hpa, size });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::asid::AsidPool;
+    use vmm_core::test_platform::TestPlatform;
+
+    fn cpu(platform: &'static TestPlatform) -> Cpu {
+        let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
+        let features =
+            Features { next_rip: false, decode_assists: false, flush_by_asid: false, xsave: false };
+        Cpu { features, host_state: frame(), _host_save_area: frame(), asids: AsidPool::new(16) }
+    }
+
+    fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
+        Svm::new(cpu, platform, &VcpuSetup { nested_root_hpa: 0x1000 }).unwrap()
+    }
+
+    #[test]
+    fn a_vcpu_that_is_gone_leaves_nothing_behind() {
+        let platform = TestPlatform::leak();
+        let cpu = cpu(platform);
+        let before = platform.allocated_bytes();
+        for _ in 0..50 {
+            let vcpu = vcpu(&cpu, platform);
+            assert!(!vcpu.asid.is_shared());
+        }
+        assert_eq!(platform.allocated_bytes(), before);
+    }
+
+    #[test]
+    fn what_could_hold_or_slow_the_host_exits() {
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        vcpu.reset(&mut Gprs::default());
+        let control = &vcpu.vmcb().control;
+        for exception in [Exception::Debug, Exception::AlignmentCheck, Exception::MachineCheck] {
+            assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
+        }
+        assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
     }
 }

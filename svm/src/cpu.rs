@@ -1,6 +1,7 @@
 //! Turning AMD-V on for a physical CPU.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::asid::AsidPool;
+use alloc::sync::Arc;
 use raw_cpuid::CpuId;
 use vmm_core::backend::Unsupported;
 use vmm_core::platform::{Frame, FrameSize, Platform};
@@ -31,9 +32,8 @@ pub struct Cpu {
     /// Host-physical address of the page that VMSAVE filled with this CPU's own state.
     pub(crate) host_state: Frame,
     /// Kept for as long as the processor may write to it.
-    _host_save_area: Frame,
-    asid_count: u32,
-    next_asid: AtomicU32,
+    pub(crate) _host_save_area: Frame,
+    pub(crate) asids: Arc<AsidPool>,
 }
 
 impl Cpu {
@@ -83,16 +83,7 @@ impl Cpu {
             features,
             host_state,
             _host_save_area: host_save_area,
-            asid_count: svm.supported_asids(),
-            next_asid: AtomicU32::new(1),
+            asids: AsidPool::new(svm.supported_asids()),
         })
-    }
-
-    /// An ASID for a new virtual CPU, and whether it is the virtual CPU's own. When they run out the last one is
-    /// shared, and its users flush at every entry.
-    pub(crate) fn assign_asid(&self) -> (u32, bool) {
-        let last = self.asid_count.saturating_sub(1).max(1);
-        let asid = self.next_asid.fetch_add(1, Ordering::Relaxed);
-        if asid < last { (asid, true) } else { (last, false) }
     }
 }

@@ -28,6 +28,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         exit_code::VMMCALL => Exit::Hypercall,
         exit_code::XSETBV => Exit::Xsetbv,
         exit_code::INVD | exit_code::WBINVD => Exit::CacheInvalidate,
+        exit_code::RDPMC => Exit::Forbidden,
         exit_code::VMRUN
         | exit_code::VMLOAD..=exit_code::SKINIT
         | exit_code::INVLPGA
@@ -55,6 +56,8 @@ fn port_access(control: &ControlArea) -> PortAccess {
 /// The exceptions that the hypervisor intercepts.
 fn exception(vector: u64) -> Option<Exception> {
     match vector {
+        1 => Some(Exception::Debug),
+        17 => Some(Exception::AlignmentCheck),
         18 => Some(Exception::MachineCheck),
         _ => None,
     }

@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod asid;
 mod backend;
 mod cpu;
 mod decode;

@@ -288,6 +288,7 @@ pub mod exit_code {
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
+    pub const RDPMC: u64 = 0x6f;
     pub const CPUID: u64 = 0x72;
     pub const IRET: u64 = 0x74;
     pub const INVD: u64 = 0x76;

@@ -60,6 +60,8 @@ pub enum Exit {
     CacheInvalidate,
     /// An instruction that the guest's CPU does not have: to be answered with #UD.
     Undefined,
+    /// An instruction that the guest's CPU has and does not allow: to be answered with #GP(0).
+    Forbidden,
     /// The guest can now take an interrupt.
     InterruptWindow,
     /// The guest has left its NMI handler.

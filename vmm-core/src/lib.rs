@@ -2,7 +2,7 @@
 //!
 //! The crate stands between the bare-metal image (`boot`), which offers it a [`platform::Platform`], the two
 //! [`backend::Backend`]s, and the guest's PC (`devices`, `firmware`, `ept`).
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "test-platform")), no_std)]
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -19,7 +19,7 @@ pub mod memory;
 pub mod paging;
 pub mod platform;
 pub mod registers;
-#[cfg(test)]
-mod test_platform;
+#[cfg(any(test, feature = "test-platform"))]
+pub mod test_platform;
 pub mod vcpu;
 pub mod vm;

@@ -3,7 +3,7 @@
 use super::counters::ExitKind;
 use super::cpuid::CpuidState;
 use super::{Activity, Vcpu};
-use crate::backend::Backend;
+use crate::backend::{Backend, SystemRegister};
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Exception, Fault, Gpr};
@@ -12,6 +12,8 @@ use raw_cpuid::CpuIdResult;
 
 /// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.
 const HYPERCALL_UNKNOWN: u64 = -38i64 as u64;
+/// DR7: accesses to the debug registers raise #DB.
+const DR7_GENERAL_DETECT: u64 = 1 << 13;
 const XCR0_X87: u64 = 1;
 const XCR0_SSE: u64 = 2;
 const XCR0_AVX: u64 = 4;
@@ -54,6 +56,10 @@ impl<B: Backend> Vcpu<B> {
                 self.raise(Fault::UNDEFINED);
                 ExitKind::Undefined
             }
+            Exit::Forbidden => {
+                self.raise(Fault::PROTECTION);
+                ExitKind::Undefined
+            }
             Exit::InterruptWindow => {
                 self.set_window(None);
                 ExitKind::InterruptWindow
@@ -68,7 +74,7 @@ impl<B: Backend> Vcpu<B> {
                 self.crash("machine check in the guest", ExitKind::Exception)
             }
             Exit::Exception(exception) => {
-                self.raise(Fault { exception, error_code: None, address: None });
+                self.reflect(exception);
                 ExitKind::Exception
             }
             Exit::TripleFault => {
@@ -108,6 +114,17 @@ impl<B: Backend> Vcpu<B> {
         self.gprs.set(Gpr::Rax, rax);
         self.complete_instruction(next_rip);
         ExitKind::PortIn
+    }
+
+    /// Gives an intercepted exception back to the guest.
+    fn reflect(&mut self, exception: Exception) {
+        if exception == Exception::Debug {
+            // Its delivery, which did not come about, opens the debug registers to the handler.
+            let dr7 = self.backend.system_register(SystemRegister::Dr7);
+            self.backend.set_system_register(SystemRegister::Dr7, dr7 & !DR7_GENERAL_DETECT);
+        }
+        let error_code = (exception == Exception::AlignmentCheck).then_some(0);
+        self.raise(Fault { exception, error_code, address: None });
     }
 
     fn memory(&mut self, access: MemoryAccess) -> ExitKind {
