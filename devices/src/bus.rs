@@ -59,26 +59,39 @@ pub trait PioDevice: Send + Sync {
     fn pio_write(&self, access: Access, value: u32);
 
     /// `rep ins`: fills `data` with elements of `access.size_bytes` each, read one after the other from the same
-    /// port; returns the bytes filled (whole elements). A device with a data port answers many at once.
+    /// port; returns the bytes filled: whole elements, at least one if `data` has room for it. A device with a data
+    /// port answers many at once. The others answer one, so that the caller can stop when it has taken too long.
     fn pio_read_string(&self, access: Access, data: &mut [u8]) -> usize {
-        let size = usize::from(access.size_bytes);
-        for element in data.chunks_exact_mut(size) {
-            let value = self.pio_read(access).unwrap_or(u32::MAX);
-            element.copy_from_slice(&value.to_le_bytes()[..size]);
-        }
-        data.len() / size * size
+        read_element(self, access, data)
     }
 
     /// `rep outs`: the counterpart of [`PioDevice::pio_read_string`]; returns the bytes taken.
     fn pio_write_string(&self, access: Access, data: &[u8]) -> usize {
-        let size = usize::from(access.size_bytes);
-        for element in data.chunks_exact(size) {
-            let mut bytes = [0; 4];
-            bytes[..size].copy_from_slice(element);
-            self.pio_write(access, u32::from_le_bytes(bytes));
-        }
-        data.len() / size * size
+        write_element(self, access, data)
     }
+}
+
+/// Reads the first element of a string by [`PioDevice::pio_read`]; returns its length, or 0 if `data` is shorter.
+pub fn read_element(device: &(impl PioDevice + ?Sized), access: Access, data: &mut [u8]) -> usize {
+    let size = usize::from(access.size_bytes);
+    let Some(element) = data.get_mut(..size) else { return 0 };
+    let value = device.pio_read(access).unwrap_or(u32::MAX).to_le_bytes();
+    for (byte, read) in element.iter_mut().zip(value) {
+        *byte = read;
+    }
+    size
+}
+
+/// Writes the first element of a string by [`PioDevice::pio_write`]; returns its length, or 0 if `data` is shorter.
+pub fn write_element(device: &(impl PioDevice + ?Sized), access: Access, data: &[u8]) -> usize {
+    let size = usize::from(access.size_bytes);
+    let Some(element) = data.get(..size) else { return 0 };
+    let mut bytes = [0; 4];
+    for (byte, sent) in bytes.iter_mut().zip(element) {
+        *byte = *sent;
+    }
+    device.pio_write(access, u32::from_le_bytes(bytes));
+    size
 }
 
 /// A device that answers guest-physical memory.

@@ -70,6 +70,16 @@ impl PioDevice for DebugConsole {
     fn pio_write(&self, _access: Access, value: u32) {
         self.sink.put(value as u8);
     }
+
+    fn pio_write_string(&self, access: Access, data: &[u8]) -> usize {
+        let size = usize::from(access.size_bytes).max(1);
+        let elements = data.chunks_exact(size);
+        let rest = elements.remainder().len();
+        for element in elements {
+            self.sink.put(element[0]);
+        }
+        data.len() - rest
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region, Reset, read_element};
 use crate::memory::{GuestMemory, NotRam};
 use spec::{DmaCommand, DmaControl, Interfaces, key};
 
@@ -239,12 +239,7 @@ impl PioDevice for FwCfg {
             self.read_data(data);
             return data.len();
         }
-        let size = usize::from(access.size_bytes).max(1);
-        for element in data.chunks_exact_mut(size) {
-            let value = self.pio_read(access).unwrap_or(u32::MAX).to_le_bytes();
-            element.copy_from_slice(&value[..size]);
-        }
-        data.len() / size * size
+        read_element(self, access, data)
     }
 }
 

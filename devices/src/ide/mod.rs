@@ -12,7 +12,7 @@ mod taskfile;
 mod unit;
 
 use crate::block::{BlockBackend, BlockClient, BlockCompletion};
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region, Reset, read_element, write_element};
 use crate::irq::IrqLine;
 use crate::memory::GuestMemory;
 use crate::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
@@ -221,13 +221,7 @@ impl PioDevice for Ide {
             self.channel(access.region).lock().data_in(&mut data[..whole]);
             return whole;
         }
-        for element in data.chunks_exact_mut(size) {
-            let value = self.pio_read(access).unwrap_or(u32::MAX).to_le_bytes();
-            for (byte, read) in element.iter_mut().zip(value) {
-                *byte = read;
-            }
-        }
-        data.len() / size * size
+        read_element(self, access, data)
     }
 
     fn pio_write_string(&self, access: Access, data: &[u8]) -> usize {
@@ -238,14 +232,7 @@ impl PioDevice for Ide {
             self.channel(access.region).lock().data_out(&data[..whole]);
             return whole;
         }
-        for element in data.chunks_exact(size) {
-            let mut bytes = [0; 4];
-            for (byte, sent) in bytes.iter_mut().zip(element) {
-                *byte = *sent;
-            }
-            self.pio_write(access, u32::from_le_bytes(bytes));
-        }
-        whole
+        write_element(self, access, data)
     }
 }
 

@@ -114,6 +114,11 @@ pub trait EmulatedCpu {
     fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize;
     /// Writes elements of `size_bytes` (1, 2 or 4) to one port; returns the bytes taken, at least one element.
     fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize;
+    /// Asked between the parts of a repeated instruction, once for each part: true if it has kept the host for so long
+    /// that it has to let others in. It then goes on at the guest's next entry.
+    fn must_yield(&mut self) -> bool {
+        false
+    }
 }
 
 /// What the hardware told about the exit, to save work.

@@ -1,8 +1,8 @@
 //! String instructions: MOVS, STOS, LODS, SCAS and CMPS, with or without a repeat prefix.
 //!
 //! A repeated instruction works in runs: as many elements as lie in one page on each side. After about
-//! [`BATCH_BYTES`] it stops with its registers advanced, so that interrupts are not held up, and goes on when the guest
-//! is entered again.
+//! [`BATCH_BYTES`], or when its CPU says so, it stops with its registers advanced, so that interrupts are not held up, and
+//! goes on when the guest is entered again.
 
 use super::address::{PAGE_BYTES, Reference};
 use super::alu::{self, Binary, Width};
@@ -37,6 +37,7 @@ pub(super) struct Batch {
     budget_elements: u64,
     /// The bits of rCX that count, or 0 without a repeat prefix.
     count_mask: u64,
+    has_begun: bool,
 }
 
 impl<C: EmulatedCpu> MemoryUnit<'_, C> {
@@ -55,7 +56,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     fn movs(&mut self, form: &StringInstruction) -> Step<Flow> {
         let (to, from, width) = (form.destination(), form.source(), form.width);
         let mut batch = self.batch(form);
-        while let Some(wanted) = batch.next() {
+        while let Some(wanted) = self.next_part(&mut batch) {
             let source = self.elements(&from, width, wanted, AccessKind::Read)?;
             let destination = self.elements(&to, width, source.elements, AccessKind::Write)?;
             let elements = self.move_run(width, source.place, destination.place, destination.elements);
@@ -104,7 +105,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         let (to, width) = (form.destination(), form.width);
         let value = self.cpu.gprs().get(Gpr::Rax) & width.mask();
         let mut batch = self.batch(form);
-        while let Some(wanted) = batch.next() {
+        while let Some(wanted) = self.next_part(&mut batch) {
             let destination = self.elements(&to, width, wanted, AccessKind::Write)?;
             if destination.elements == 1 {
                 self.write_place(destination.place, value);
@@ -131,7 +132,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     fn lods(&mut self, form: &StringInstruction) -> Step<Flow> {
         let (from, width) = (form.source(), form.width);
         let mut batch = self.batch_of_singles(form);
-        while batch.next().is_some() {
+        while self.next_part(&mut batch).is_some() {
             let source = self.elements(&from, width, 1, AccessKind::Read)?;
             let value = self.read_place(source.place);
             Part::encoded(0, width, true).write(self.cpu.gprs_mut(), value);
@@ -145,7 +146,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         let (at, width) = (form.destination(), form.width);
         let accumulator = self.cpu.gprs().get(Gpr::Rax);
         let mut batch = self.batch_of_singles(form);
-        while batch.next().is_some() {
+        while self.next_part(&mut batch).is_some() {
             let source = self.elements(&at, width, 1, AccessKind::Read)?;
             let value = self.read_place(source.place);
             self.advance(&at, width, 1);
@@ -157,7 +158,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     fn cmps(&mut self, form: &StringInstruction) -> Step<Flow> {
         let (first, second, width) = (form.source(), form.destination(), form.width);
         let mut batch = self.batch_of_singles(form);
-        while batch.next().is_some() {
+        while self.next_part(&mut batch).is_some() {
             let first_run = self.elements(&first, width, 1, AccessKind::Read)?;
             let second_run = self.elements(&second, width, 1, AccessKind::Read)?;
             let (a, b) = (self.read_place(first_run.place), self.read_place(second_run.place));
@@ -192,12 +193,20 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
 
     fn batch_of(&self, form: &StringInstruction, budget_elements: u64) -> Batch {
         if form.repeat == Repeat::Once {
-            return Batch { count: 1, budget_elements: 1, count_mask: 0 };
+            return Batch { count: 1, budget_elements: 1, count_mask: 0, has_begun: false };
         }
         let count_mask = form.address_width.mask();
         let count = self.cpu.gprs().get(Gpr::Rcx) & count_mask;
         let budget_elements = if self.mode.rflags.trap() { 1 } else { budget_elements };
-        Batch { count, budget_elements, count_mask }
+        Batch { count, budget_elements, count_mask, has_begun: false }
+    }
+
+    /// How many elements may be moved next; `None`: no more in this step.
+    pub(super) fn next_part(&mut self, batch: &mut Batch) -> Option<u64> {
+        let elements = batch.count.min(batch.budget_elements);
+        let has_begun = core::mem::replace(&mut batch.has_begun, true);
+        let goes_on = elements > 0 && !(has_begun && self.cpu.must_yield());
+        goes_on.then_some(elements)
     }
 
     /// Translates at most `wanted` elements from the cursor on.
@@ -243,12 +252,6 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
 }
 
 impl Batch {
-    /// How many elements may be moved next; `None`: no more in this step.
-    pub(super) fn next(&self) -> Option<u64> {
-        let elements = self.count.min(self.budget_elements);
-        (elements > 0).then_some(elements)
-    }
-
     /// How this step ends.
     pub(super) const fn flow(&self) -> Flow {
         if self.count > 0 { Flow::Repeat } else { Flow::Next }

@@ -213,6 +213,9 @@ impl CpuidTable {
 
     /// What CPUID answers.
     pub fn get(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
+        if (self.basic.len() as u32..HYPERVISOR).contains(&leaf) {
+            return NOTHING;
+        }
         let mut result = match leaf {
             4 | 7 | 0xb | 0xd => self.find(leaf, subleaf),
             HYPERVISOR => {

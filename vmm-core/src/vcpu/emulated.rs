@@ -12,6 +12,9 @@ use devices::memory::GuestMemory;
 
 /// DR6: a single step.
 const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// What a repeated instruction may keep the host for. Some devices take long for one element: a move of the A20 gate
+/// changes 256 page-table entries, a mode of the display clears its memory.
+const MAX_STEP_US: u64 = 100;
 /// The local APIC's registers.
 const APIC_PAGE_BYTES: u64 = 4096;
 
@@ -22,6 +25,7 @@ impl<B: Backend> Vcpu<B> {
         if let Some(bytes) = self.backend.instruction_bytes() {
             hints.bytes.extend(bytes.iter().copied().take(hints.bytes.capacity()));
         }
+        self.yield_tsc = None;
         match emulate::step(self, &hints) {
             Outcome::Done { trap: true } => self.trap_single_step(),
             Outcome::Done { trap: false } | Outcome::Continue => {}
@@ -254,5 +258,14 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
 
     fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize {
         self.vm.ports.write_string(port, size_bytes, data)
+    }
+
+    fn must_yield(&mut self) -> bool {
+        let now_tsc = self.platform.tsc();
+        // The time runs from the end of the first part, so that an instruction with one part need not ask.
+        let yield_tsc = self
+            .yield_tsc
+            .get_or_insert_with(|| now_tsc.saturating_add(self.vm.clock.tsc_hz() / 1_000_000 * MAX_STEP_US));
+        now_tsc >= *yield_tsc
     }
 }

@@ -58,6 +58,8 @@ pub struct Vcpu<B: Backend> {
     device_page: Option<u64>,
     msrs: Msrs,
     xcr0: u64,
+    /// When the repeated instruction at work has to let others in.
+    yield_tsc: Option<u64>,
     counters: ExitCounters,
 }
 
@@ -93,6 +95,7 @@ impl<B: Backend> Vcpu<B> {
             device_page: None,
             msrs: Msrs::default(),
             xcr0: 1,
+            yield_tsc: None,
             counters: ExitCounters::new(),
         };
         vcpu.reset_registers();

@@ -38,6 +38,8 @@ pub(super) struct FakeCpu {
     /// What OUTS wrote, with how many elements each call had.
     pub(super) port_writes: Vec<(u16, Vec<u8>)>,
     pub(super) port_reads: Vec<(u16, usize)>,
+    /// Ports take one element at a time, and a step may take so many parts.
+    pub(super) patience: Option<u32>,
     next_table: u64,
 }
 
@@ -69,6 +71,7 @@ impl FakeCpu {
             port_value: 0,
             port_writes: Vec::new(),
             port_reads: Vec::new(),
+            patience: None,
             next_table: FIRST_TABLE,
         }
     }
@@ -245,6 +248,8 @@ impl EmulatedCpu for FakeCpu {
     }
 
     fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize {
+        let length = if self.patience.is_some() { size_bytes.into() } else { data.len() };
+        let data = &mut data[..length];
         self.port_reads.push((port, data.len() / usize::from(size_bytes)));
         for element in data.chunks_exact_mut(size_bytes.into()) {
             element.copy_from_slice(&self.port_value.to_le_bytes()[..usize::from(size_bytes)]);
@@ -253,8 +258,15 @@ impl EmulatedCpu for FakeCpu {
         data.len()
     }
 
-    fn port_out(&mut self, port: u16, _size_bytes: u8, data: &[u8]) -> usize {
+    fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize {
+        let data = if self.patience.is_some() { &data[..size_bytes.into()] } else { data };
         self.port_writes.push((port, data.to_vec()));
         data.len()
+    }
+
+    fn must_yield(&mut self) -> bool {
+        let Some(left) = &mut self.patience else { return false };
+        *left = left.saturating_sub(1);
+        *left == 0
     }
 }

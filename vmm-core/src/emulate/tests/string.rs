@@ -37,6 +37,47 @@ fn long_runs_are_done_in_batches() {
 }
 
 #[test]
+fn a_slow_port_does_not_keep_the_host() {
+    let mut cpu = FakeCpu::protected();
+    let bytes: Vec<u8> = (0..=255).collect();
+    cpu.put(0x9f80, &bytes);
+    cpu.set(Gpr::Rcx, 256);
+    cpu.set(Gpr::Rdx, 0x92);
+    cpu.set(Gpr::Rsi, 0x9f80);
+    cpu.patience = Some(10);
+    assert_eq!(cpu.run(&[0xf3, 0x6e]), Outcome::Continue);
+    assert_eq!((cpu.reg(Gpr::Rcx), cpu.reg(Gpr::Rsi), cpu.rip), (246, 0x9f8a, 0x8000));
+    // The rest, two elements at a step.
+    while cpu.rip == 0x8000 {
+        cpu.patience = Some(2);
+        cpu.run(&[0xf3, 0x6e]);
+    }
+    let written: Vec<u8> = cpu.port_writes.iter().flat_map(|(_, data)| data.clone()).collect();
+    assert_eq!(written, bytes);
+
+    let mut cpu = FakeCpu::protected();
+    cpu.set(Gpr::Rcx, 100);
+    cpu.set(Gpr::Rdi, 0x9000);
+    cpu.patience = Some(7);
+    assert_eq!(cpu.run(&[0xf3, 0x6d]), Outcome::Continue);
+    assert_eq!((cpu.reg(Gpr::Rcx), cpu.reg(Gpr::Rdi)), (93, 0x901c));
+    assert_eq!(cpu.get(0x9000 + 4 * 6, 8), [6, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_slow_device_does_not_keep_the_host() {
+    for (instruction, elements) in [(&[0xf3, 0xab][..], 512), (&[0xf3, 0xad], 3), (&[0xf3, 0xa5], 512)] {
+        let mut cpu = FakeCpu::protected();
+        cpu.set(Gpr::Rcx, 1000);
+        cpu.set(Gpr::Rdi, MMIO_GPA);
+        cpu.set(Gpr::Rsi, MMIO_GPA + 0x8000);
+        cpu.patience = Some(if elements == 3 { 3 } else { 1 });
+        assert_eq!(cpu.run(instruction), Outcome::Continue);
+        assert_eq!(cpu.reg(Gpr::Rcx), 1000 - elements, "{instruction:02x?}");
+    }
+}
+
+#[test]
 fn rep_outs_writes_what_lies_in_memory() {
     let mut cpu = FakeCpu::protected();
     let bytes: Vec<u8> = (0..=255).collect();
