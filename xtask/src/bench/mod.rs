@@ -34,7 +34,13 @@ struct Boot {
     instructions: u64,
     /// Exits by reason; empty without a hypervisor.
     exits: BTreeMap<String, u64>,
-    /// What the hypervisor logged for the time to the guest's first instruction.
+}
+
+/// A boot in real time.
+struct TimedBoot {
+    /// CPU time of the emulator.
+    cpu_seconds: f64,
+    /// From the image's entry to the guest's first instruction.
     first_entry_ms: Option<f64>,
 }
 
@@ -46,8 +52,8 @@ struct Measured {
     image_bytes: u64,
     direct: Boot,
     bulkhead: Boot,
-    /// CPU seconds of pairs: without a hypervisor, under Bulkhead.
-    cpu_seconds: Vec<(f64, f64)>,
+    /// Pairs: without a hypervisor, under Bulkhead.
+    timed: Vec<(TimedBoot, TimedBoot)>,
     direct_exits: ExitCosts,
     bulkhead_exits: ExitCosts,
 }
@@ -69,9 +75,9 @@ impl BenchArgs {
         let bulkhead = boot(&counted(spec(false)))?;
         step.done();
         let step = Step::begin("Measuring CPU time");
-        let mut cpu_seconds = Vec::new();
+        let mut timed = Vec::new();
         for _ in 0..self.pairs {
-            cpu_seconds.push((boot_cpu_seconds(&spec(true))?, boot_cpu_seconds(&spec(false))?));
+            timed.push((timed_boot(&spec(true))?, timed_boot(&spec(false))?));
         }
         step.done();
         let step = Step::begin("Measuring exits");
@@ -80,7 +86,7 @@ impl BenchArgs {
         let (direct_exits, bulkhead_exits) = (exits(true)?, exits(false)?);
         step.done();
         let image_bytes = std::fs::metadata(image)?.len();
-        let measured = Measured { image_bytes, direct, bulkhead, cpu_seconds, direct_exits, bulkhead_exits };
+        let measured = Measured { image_bytes, direct, bulkhead, timed, direct_exits, bulkhead_exits };
         let table = report::table(&measured);
         println!("{table}");
         if !self.print_only {
@@ -102,7 +108,7 @@ fn boot(spec: &Spec) -> Result<Boot> {
         let counters = stats["exits"].as_object().context("no exits in guest.stats")?;
         exits = counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect();
     }
-    Ok(Boot { instructions: u64::from_str_radix(tsc, 16)?, exits, first_entry_ms: first_entry_ms(&log) })
+    Ok(Boot { instructions: u64::from_str_radix(tsc, 16)?, exits })
 }
 
 /// From the hypervisor's log line "...: first instruction N us after the image was entered".
@@ -112,10 +118,14 @@ fn first_entry_ms(log: &str) -> Option<f64> {
     Some(microseconds.parse::<f64>().ok()? / 1000.0)
 }
 
-fn boot_cpu_seconds(spec: &Spec) -> Result<f64> {
+fn timed_boot(spec: &Spec) -> Result<TimedBoot> {
     let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
     machine.expect_serial(LINUX_MARKER)?;
-    Ok(machine.cpu_time().context("the emulator's CPU time cannot be read")?.as_secs_f64())
+    let cpu_time = machine.cpu_time().context("the emulator's CPU time cannot be read")?;
+    Ok(TimedBoot {
+        cpu_seconds: cpu_time.as_secs_f64(),
+        first_entry_ms: first_entry_ms(&machine.serial().text()),
+    })
 }
 
 fn exit_costs(spec: &Spec) -> Result<ExitCosts> {
