@@ -126,7 +126,8 @@ const fn serial_port(port: ComPort) -> SerialPort {
 }
 
 impl Consoles {
-    /// The consoles that the command line asks for. A port that is the management port is nothing else.
+    /// The consoles that the command line asks for; a port that is the management port is nothing else. The machine's
+    /// display is the guest's in any case.
     pub fn new(platform: &'static dyn Platform, options: &CommandLine) -> Self {
         let rpc = options.rpc.map(serial_port);
         let mut ports = Vec::new();
@@ -139,10 +140,9 @@ impl Consoles {
                 ports.push(port);
             }
         }
-        let display = platform.display().filter(|_| options.console.contains(&ConsoleDevice::Vga));
         Self {
             platform,
-            display,
+            display: platform.display(),
             terminal: Terminal::new(&ports),
             keyboard: Keyboard::default(),
             mirror: Mirror::new(),

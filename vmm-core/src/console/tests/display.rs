@@ -49,7 +49,7 @@ fn bench(fixed: Option<DisplayMode>) -> (Bench, Arc<Mutex<Screen>>) {
     let platform = TestPlatform::leak();
     let screen = Arc::new(Mutex::new(Screen::default()));
     platform.plug_display(TestDisplay { fixed, screen: screen.clone() });
-    (Bench::on(platform, "console=vga"), screen)
+    (Bench::on(platform, "console=com1"), screen)
 }
 
 #[test]
