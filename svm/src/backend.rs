@@ -8,7 +8,7 @@ use crate::spec::{
     EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2, InterruptControl,
     TlbControl, Vmcb, VmcbSegment, exit_code,
 };
-use crate::{vector, world_switch};
+use crate::{running, vector, world_switch};
 use core::fmt;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::exit::Exit;
@@ -202,6 +202,7 @@ impl Backend for Svm {
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
+        running::note(self.vmcb.address, gprs);
         let flush_always = self.asid.is_shared();
         let vmcb = self.vmcb_mut();
         if flush_always {
@@ -485,6 +486,7 @@ impl Backend for Svm {
 impl Drop for Svm {
     fn drop(&mut self) {
         let Frame { address, hpa, size } = self.vmcb;
+        running::forget(address);
         self.platform.free_frame(Frame { address, hpa, size });
     }
 }

@@ -78,6 +78,7 @@ impl Cpu {
             wrmsr(MSR_VM_HSAVE_PA, host_save_area.hpa);
             crate::world_switch::save_host(host_state.hpa);
         }
+        platform.set_crash_dump(crate::running::dump_running);
         log::info!("AMD-V: {} ASIDs, {features:?}", svm.supported_asids());
         Ok(Self {
             features,

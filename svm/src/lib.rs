@@ -11,6 +11,7 @@ mod cpu;
 mod decode;
 mod dump;
 mod permission_maps;
+mod running;
 mod spec;
 mod vector;
 mod world_switch;

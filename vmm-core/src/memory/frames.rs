@@ -92,6 +92,11 @@ impl FrameMemory {
         self.write_across(offset, data)
     }
 
+    /// Replaces a byte by `new` if it is still `expected`, in one piece; `None` past the end.
+    pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
+        self.piece(offset)?.run.compare_exchange(offset % LARGE, expected, new)
+    }
+
     /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past the end.
     pub fn extent(&self, offset: u64) -> Option<Extent> {
         let piece = self.piece(usize::try_from(offset).ok()?)?;

@@ -1,6 +1,7 @@
 //! Access to memory that the guest may change at any moment.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Copies `count` bytes. Written in assembly so that the compiler assumes nothing about memory that the guest
 /// shares.
@@ -104,6 +105,16 @@ impl Run {
             }
         }
         true
+    }
+
+    /// Replaces the byte at `offset` by `new` if it is still `expected`, in one piece; `None` if it is outside.
+    pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
+        if !self.holds(offset, 1) {
+            return None;
+        }
+        // SAFETY: the byte is inside the run, which is mapped (condition of `new`), and is never accessed by reference.
+        let byte = unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) };
+        Some(byte.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     /// Fills the run with zeroes.

@@ -498,4 +498,12 @@ impl GuestMemory for GuestSpace {
             (data, gpa) = (later, gpa.wrapping_add(count as u64));
         }
     }
+
+    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
+        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
+        if !writable {
+            return Err(NotRam { gpa });
+        }
+        memory.compare_exchange(offset, expected, new).ok_or(NotRam { gpa })
+    }
 }

@@ -211,27 +211,41 @@ impl CpuidTable {
         found.map_or(NOTHING, |entry| entry.result)
     }
 
-    /// What CPUID answers.
-    pub fn get(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
-        if (self.basic.len() as u32..HYPERVISOR).contains(&leaf) {
-            return NOTHING;
+    /// What CPUID answers. `state` is asked for only where the answer depends on it.
+    #[inline]
+    pub fn get(&self, leaf: u32, subleaf: u32, state: impl FnOnce() -> CpuidState) -> CpuIdResult {
+        match leaf {
+            1 | 7 | 0xb | 0xd if (leaf as usize) < self.basic.len() => {
+                self.get_dynamic(leaf, subleaf, &state())
+            }
+            _ => self.get_static(leaf, subleaf),
         }
-        let mut result = match leaf {
-            4 | 7 | 0xb | 0xd => self.find(leaf, subleaf),
+    }
+
+    fn get_static(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
+        match leaf {
+            4 => self.find(leaf, subleaf),
             HYPERVISOR => {
                 let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
-                return CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx };
+                CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx }
             }
             // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with zeroes.
             0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or(NOTHING),
             _ => self.basic.get(leaf as usize).copied().unwrap_or(NOTHING),
-        };
+        }
+    }
+
+    /// The leaves that depend on the guest's registers.
+    fn get_dynamic(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
+        if leaf == 1 {
+            let mut result = self.get_static(leaf, 0);
+            result.ebx |= state.apic_id << 24;
+            result.ecx |= if state.osxsave { leaf_1::ECX_OSXSAVE } else { 0 };
+            result.edx &= if state.apic_enabled { u32::MAX } else { !leaf_1::EDX_APIC };
+            return result;
+        }
+        let mut result = self.find(leaf, subleaf);
         match leaf {
-            1 if self.basic.len() > 1 => {
-                result.ebx |= state.apic_id << 24;
-                result.ecx |= if state.osxsave { leaf_1::ECX_OSXSAVE } else { 0 };
-                result.edx &= if state.apic_enabled { u32::MAX } else { !leaf_1::EDX_APIC };
-            }
             7 if subleaf == 0 && state.pke => result.ecx |= leaf_7::ECX_OSPKE,
             0xb => result.edx = state.apic_id,
             0xd if subleaf < 2 => result.ebx = self.save_area_bytes(state.xcr0),
@@ -285,33 +299,33 @@ mod tests {
     #[test]
     fn what_the_guest_has_not_is_not_promised() {
         let table = CpuidTable::new(everything, 1);
-        let features = table.get(1, 0, &STATE);
+        let features = table.get(1, 0, || STATE);
         assert_eq!(features.ecx & (leaf_1::ECX_VMX | leaf_1::ECX_MONITOR | leaf_1::ECX_OSXSAVE), 0);
         assert_ne!(features.ecx & leaf_1::ECX_HYPERVISOR, 0);
         assert_eq!(features.ebx >> 24, 3);
-        assert_eq!(table.get(0x8000_0001, 0, &STATE).ecx & 1 << 2, 0, "SVM");
-        assert_eq!(table.get(7, 0, &STATE).ecx & 1 << 16, 0, "LA57");
-        assert_eq!(table.get(0, 0, &STATE).eax, MAX_BASIC);
-        assert_eq!(table.get(0x8000_0000, 0, &STATE).eax, MAX_EXTENDED);
-        assert_eq!(table.get(0x17, 0, &STATE), NOTHING);
-        assert_eq!(table.get(0x8000_000a, 0, &STATE), NOTHING);
+        assert_eq!(table.get(0x8000_0001, 0, || STATE).ecx & 1 << 2, 0, "SVM");
+        assert_eq!(table.get(7, 0, || STATE).ecx & 1 << 16, 0, "LA57");
+        assert_eq!(table.get(0, 0, || STATE).eax, MAX_BASIC);
+        assert_eq!(table.get(0x8000_0000, 0, || STATE).eax, MAX_EXTENDED);
+        assert_eq!(table.get(0x17, 0, || STATE), NOTHING);
+        assert_eq!(table.get(0x8000_000a, 0, || STATE), NOTHING);
     }
 
     #[test]
     fn bits_follow_the_guests_registers() {
         let table = CpuidTable::new(everything, 2);
         let state = CpuidState { osxsave: true, pke: true, apic_enabled: false, ..STATE };
-        assert_ne!(table.get(1, 0, &state).ecx & leaf_1::ECX_OSXSAVE, 0);
-        assert_eq!(table.get(1, 0, &state).edx & leaf_1::EDX_APIC, 0);
-        assert_ne!(table.get(7, 0, &state).ecx & leaf_7::ECX_OSPKE, 0);
-        assert_eq!(table.get(0xb, 1, &state).ebx, 2);
+        assert_ne!(table.get(1, 0, || state).ecx & leaf_1::ECX_OSXSAVE, 0);
+        assert_eq!(table.get(1, 0, || state).edx & leaf_1::EDX_APIC, 0);
+        assert_ne!(table.get(7, 0, || state).ecx & leaf_7::ECX_OSPKE, 0);
+        assert_eq!(table.get(0xb, 1, || state).ebx, 2);
     }
 
     #[test]
     fn a_processor_with_few_leaves_is_no_trouble() {
         let table = CpuidTable::new(|_, _| NOTHING, 1);
-        assert_eq!(table.get(1, 0, &STATE), NOTHING);
+        assert_eq!(table.get(1, 0, || STATE), NOTHING);
         assert_eq!(table.xcr0_allowed(), 0);
-        assert_eq!(table.get(0xd, 0, &STATE).eax, 0);
+        assert_eq!(table.get(0xd, 0, || STATE).eax, 0);
     }
 }

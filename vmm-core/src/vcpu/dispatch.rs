@@ -161,15 +161,16 @@ impl<B: Backend> Vcpu<B> {
     }
 
     pub(super) fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
-        let cr4 = self.backend.cr4();
-        let state = CpuidState {
-            osxsave: cr4.osxsave(),
-            pke: cr4.pke(),
-            apic_enabled: self.apic.is_x2apic() || self.apic.mmio_base().is_some(),
-            apic_id: self.index as u32,
-            xcr0: self.xcr0,
-        };
-        self.vm.cpuid.get(leaf, subleaf, &state)
+        self.vm.cpuid.get(leaf, subleaf, || {
+            let cr4 = self.backend.cr4();
+            CpuidState {
+                osxsave: cr4.osxsave(),
+                pke: cr4.pke(),
+                apic_enabled: self.apic.is_x2apic() || self.apic.mmio_base().is_some(),
+                apic_id: self.index as u32,
+                xcr0: self.xcr0,
+            }
+        })
     }
 
     fn on_read_msr(&mut self) -> ExitKind {

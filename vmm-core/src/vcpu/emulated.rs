@@ -239,17 +239,27 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
     }
 
     fn read_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &mut [u8]) {
-        if self.is_apic(gpa).is_some() || self.vm.space.read(gpa, data).is_ok() {
-            return;
+        if self.is_apic(gpa).is_some() {
+            let size = usize::from(element_bytes);
+            for (element, at) in data.chunks_exact_mut(size).zip((gpa..).step_by(size)) {
+                element.copy_from_slice(&self.read_gpa(at, element_bytes).to_le_bytes()[..size]);
+            }
+        } else if self.vm.space.read(gpa, data).is_err() {
+            self.vm.mmio.read_run(gpa, element_bytes, data);
         }
-        self.vm.mmio.read_run(gpa, element_bytes, data);
     }
 
     fn write_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &[u8]) {
-        if self.is_apic(gpa).is_some() || self.vm.space.write(gpa, data).is_ok() {
-            return;
+        if self.is_apic(gpa).is_some() {
+            let size = usize::from(element_bytes);
+            for (element, at) in data.chunks_exact(size).zip((gpa..).step_by(size)) {
+                let mut bytes = [0; 8];
+                bytes[..size].copy_from_slice(element);
+                self.write_gpa(at, element_bytes, u64::from_le_bytes(bytes));
+            }
+        } else if self.vm.space.write(gpa, data).is_err() {
+            self.vm.mmio.write_run(gpa, element_bytes, data);
         }
-        self.vm.mmio.write_run(gpa, element_bytes, data);
     }
 
     fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize {
