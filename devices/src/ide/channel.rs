@@ -17,6 +17,10 @@ use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// What a channel without devices reads: the data lines float high, but DD7, which hosts pull down so that nobody
+/// waits for BSY (ATA/ATAPI-6, 9.2). Systems take it for "no drive" at once.
+const FLOATING_BUS: u8 = 0x7f;
+
 /// How much is asked from the back end at once: a multiple of every sector size and of every DRQ block of a disk.
 pub(super) const CHUNK_BYTES: u32 = 0x1_0000;
 /// Sectors of a chunk that is turned into raw CD sectors.
@@ -120,9 +124,17 @@ impl Channel {
     }
 
     fn status(&self) -> Status {
+        if self.is_empty() {
+            return Status::from(FLOATING_BUS);
+        }
         let unit = &self.state.units[self.state.selected & 1];
-        // An absent device leaves the bus at zeroes, as pull-downs do.
+        // The present device answers for an absent one, with zeroes.
         if unit.is_absent() { Status::new() } else { unit.task.status }
+    }
+
+    /// Nothing is attached to the channel.
+    fn is_empty(&self) -> bool {
+        self.state.units.iter().all(Unit::is_absent)
     }
 
     /// Status without side effects: the control block's only readable register.
@@ -135,8 +147,8 @@ impl Channel {
             self.interrupt.set(false);
             return self.status().into();
         }
-        if self.state.units.iter().all(Unit::is_absent) {
-            return 0;
+        if self.is_empty() {
+            return FLOATING_BUS;
         }
         let previous = self.state.control.high_order();
         let is_absent = self.unit().is_absent();
