@@ -9,6 +9,7 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod acpi;
+mod boot_rom;
 #[cfg(target_os = "none")]
 mod cpu;
 mod drivers;

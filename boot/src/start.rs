@@ -6,7 +6,7 @@ use crate::entry::handover::{Handover, LoadedModule};
 use crate::memory::host;
 use crate::panic::{self, give_up};
 use crate::platform::Machine;
-use crate::{acpi, log as console, power};
+use crate::{acpi, boot_rom, log as console, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use vmm_core::config::command_line::CommandLine;
@@ -77,7 +77,7 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
 
     let machine: &'static Machine =
         Box::leak(Box::new(Machine { boot_time_unix_s: rtc::read_unix_s(tables.century_register) }));
-    run_guests(machine, &options, &inputs(&handover));
+    run_guests(machine, &options, &inputs(&handover, &options));
     if !options.stay_on {
         machine.power_off();
     }
@@ -101,12 +101,13 @@ fn apply_options(text: &str) -> CommandLine {
     options
 }
 
-fn inputs(handover: &Handover) -> BootInputs {
+fn inputs(handover: &Handover, options: &CommandLine) -> BootInputs {
     BootInputs {
         command_line: handover.command_line.to_string(),
         modules: handover.modules.iter().map(module).collect(),
         bios: BIOS,
         vga_bios: VGA_BIOS,
+        boot_rom: if options.boot_rom { boot_rom::image() } else { &[] },
     }
 }
 

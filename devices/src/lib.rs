@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod block;
+pub mod boot_disk;
 pub mod bus;
 pub mod console;
 pub mod debug_port;

@@ -63,6 +63,12 @@ pub fn order(letters: &str, present: &[Bootable]) -> Vec<BootDevice> {
     devices
 }
 
+/// Puts drives of one kind into the order in which SeaBIOS numbers them: those that `order` names in its order, then the
+/// others, which come in the order of their positions (src/boot.c, `bootentry_add` and `bcv_prepboot`).
+pub fn sort_as_numbered(order: &[BootDevice], drives: &mut [BootDevice]) {
+    drives.sort_by_key(|drive| order.iter().position(|named| named == drive).unwrap_or(usize::MAX));
+}
+
 /// The file `bootorder`: a path a line, closed by a zero.
 pub fn file(devices: &[BootDevice]) -> Vec<u8> {
     let paths: Vec<String> = devices.iter().map(|device| device.path()).collect();
@@ -89,6 +95,15 @@ mod tests {
         assert_eq!(order("dc", &present), [HDC, HDA, HDB]);
         assert_eq!(order("ndd", &present), [HDC]);
         assert_eq!(order("", &present), []);
+    }
+
+    #[test]
+    fn named_drives_have_the_first_numbers() {
+        let mut drives = [HDA, HDB, HDC];
+        sort_as_numbered(&[BootDevice::Floppy(0), HDC, HDB], &mut drives);
+        assert_eq!(drives, [HDC, HDB, HDA]);
+        sort_as_numbered(&[], &mut drives);
+        assert_eq!(drives, [HDC, HDB, HDA]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ extern crate std;
 pub mod acpi;
 pub mod boot_order;
 pub mod e820;
+pub mod option_rom;
 pub mod seabios;
 pub mod smbios;
 
@@ -45,6 +46,8 @@ pub struct MachineDescription {
     pub boot_fail_wait_ms: Option<u32>,
     /// The video BIOS of the standard VGA (PCI 1234:1111), if its PCI device offers none itself.
     pub vga_bios: Option<Arc<[u8]>>,
+    /// The ROM that reads CDs through [`devices::boot_disk`].
+    pub boot_rom: Option<Arc<[u8]>>,
 }
 
 impl MachineDescription {
@@ -63,6 +66,16 @@ impl MachineDescription {
     /// Where the RAM lies.
     pub const fn ram_layout(&self) -> RamLayout {
         RamLayout::new(self.ram_bytes)
+    }
+
+    /// The CD-ROM drives in the order in which the BIOS numbers them, from E0h on; `present` is in the order of their
+    /// positions. None if the person at the boot menu can change it.
+    pub fn numbered_cds(&self, mut present: Vec<BootDevice>) -> Vec<BootDevice> {
+        if self.boot_menu && present.len() > 1 {
+            return Vec::new();
+        }
+        boot_order::sort_as_numbered(&self.boot_order, &mut present);
+        present
     }
 
     fn cpu_count(&self) -> u16 {
@@ -106,6 +119,7 @@ pub fn fw_cfg_files(machine: &MachineDescription) -> Vec<File> {
     files.extend(machine.boot_fail_wait_ms.map(|ms| file("etc/boot-fail-wait", ms.to_le_bytes())));
     // SeaBIOS looks for an option ROM of this name before it looks into the PCI device (src/optionroms.c).
     files.extend(machine.vga_bios.clone().map(|image| (String::from("pci1234,1111.rom"), image)));
+    files.extend(machine.boot_rom.clone().map(|image| (String::from("genroms/bulkhead.rom"), image)));
     files
 }
 
@@ -129,6 +143,7 @@ mod test_machine {
             boot_menu: false,
             boot_fail_wait_ms: None,
             vga_bios: None,
+            boot_rom: None,
         }
     }
 }
@@ -142,13 +157,25 @@ mod tests {
     fn files_have_unique_names_and_contents() {
         let mut machine = test_machine::description();
         machine.vga_bios = Some(Arc::from([0x55, 0xaa]));
+        machine.boot_rom = Some(Arc::from([0x55, 0xaa]));
         machine.boot_fail_wait_ms = Some(5000);
         let files = fw_cfg_files(&machine);
         let names: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names.len(), 10);
+        assert_eq!(names.len(), 11);
         assert!(files.iter().all(|(name, data)| !data.is_empty() && name.len() < 56));
         let wait = files.iter().find(|(name, _)| name == "etc/boot-fail-wait").unwrap();
         assert_eq!(*wait.1, 5000u32.to_le_bytes());
+    }
+
+    #[test]
+    fn cds_have_no_known_numbers_where_a_menu_can_change_them() {
+        let cd = |unit| BootDevice::Ide { channel: 1, unit };
+        let mut machine = test_machine::description();
+        machine.boot_order = Vec::from([cd(1)]);
+        assert_eq!(machine.numbered_cds(Vec::from([cd(0), cd(1)])), [cd(1), cd(0)]);
+        machine.boot_menu = true;
+        assert_eq!(machine.numbered_cds(Vec::from([cd(0), cd(1)])), []);
+        assert_eq!(machine.numbered_cds(Vec::from([cd(0)])), [cd(0)]);
     }
 
     #[test]

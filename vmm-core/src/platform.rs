@@ -174,4 +174,6 @@ pub struct BootInputs {
     pub bios: &'static [u8],
     /// SeaBIOS's VGA BIOS for the standard VGA.
     pub vga_bios: &'static [u8],
+    /// The ROM that reads CDs through [`devices::boot_disk`], without its checksum; empty for none.
+    pub boot_rom: &'static [u8],
 }

@@ -78,6 +78,8 @@ pub struct CommandLine {
     pub no_reboot: bool,
     /// True if the machine stays on when no guest is left.
     pub stay_on: bool,
+    /// True if guests' BIOSes read CDs through the boot ROM.
+    pub boot_rom: bool,
     /// The port of the management interface.
     pub rpc: Option<ComPort>,
     /// The modules that are guest configurations, by name; if empty, they are found by their contents.
@@ -99,6 +101,7 @@ impl Default for CommandLine {
             log_level: LevelFilter::Info,
             no_reboot: false,
             stay_on: false,
+            boot_rom: true,
             rpc: None,
             guest_configs: Vec::new(),
             iso: None,
@@ -138,6 +141,7 @@ impl CommandLine {
             "noreboot" => self.no_reboot = parse_flag(value)?,
             "no-noreboot" => self.no_reboot = false,
             "poweroff" => self.stay_on = parse_poweroff(required()?)?,
+            "bootrom" => self.boot_rom = parse_flag(value)?,
             "rpc" => self.rpc = parse_rpc(required()?)?,
             "guest_cfg" => self.guest_configs.push(required()?.to_owned()),
             "iso" => self.iso = Some(required()?.to_owned()),
@@ -323,6 +327,7 @@ mod tests {
         assert_eq!((options.guest_memory_mib, options.guest_vcpus), (Some(2048), 4));
         assert_eq!(parse("console=none").console, []);
         assert!(!parse("noreboot=no").no_reboot);
+        assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
     }
 
     #[test]

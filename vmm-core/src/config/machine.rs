@@ -22,6 +22,7 @@ impl GuestConfig {
             boot_menu: false,
             boot_fail_wait_ms: None,
             vga_bios: None,
+            boot_rom: None,
         }
     }
 

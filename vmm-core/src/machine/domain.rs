@@ -16,7 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
-use firmware::Firmware;
+use firmware::{Firmware, option_rom};
 
 /// What stays when a guest restarts: its configuration and its disks.
 pub struct Domain<'a> {
@@ -113,12 +113,13 @@ impl<'a> Domain<'a> {
         let name = &self.config.name;
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
+        let apic_ids = (0..self.config.vcpus).collect();
+        let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
+        description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
         let parts = PcParts {
             platform: self.platform,
             config: &self.config,
-            description: self
-                .config
-                .machine_description(self.made_up_uuid(), (0..self.config.vcpus).collect()),
+            description,
             drives: self.drives.clone(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,

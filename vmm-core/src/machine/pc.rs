@@ -13,6 +13,7 @@ use crate::vcpu::cpuid::CpuidTable;
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;
 use devices::debug_port::{DebugConsole, PostCode};
@@ -36,6 +37,7 @@ use devices::uart::Uart;
 use devices::vga::{
     ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES, VRAM_BYTES, Vga, VgaMemory,
 };
+use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
 use firmware::{MachineDescription, fw_cfg_files};
 
@@ -155,6 +157,7 @@ impl Pc {
         board.add_timers(&parts, &space, &io_apic);
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
+        board.add_boot_disk(&parts, space.clone());
         let facts = parts.description.facts();
         let files = fw_cfg_files(&parts.description);
         board.ports.attach(Arc::new(FwCfg::new(&facts, files, space.clone())));
@@ -306,6 +309,27 @@ impl Board {
         self.timers.connect(AlarmSlot::Keyboard as usize, i8042.clone());
         self.ports.attach(i8042.clone());
         i8042
+    }
+
+    /// What the boot ROM talks to, if there is one: the discs in the drives as the BIOS numbers them.
+    fn add_boot_disk(&mut self, parts: &PcParts<'_>, memory: Arc<GuestSpace>) {
+        if parts.description.boot_rom.is_none() {
+            return;
+        }
+        let position = |index: usize| BootDevice::Ide { channel: index as u8 / 2, unit: index as u8 % 2 };
+        let cds: Vec<_> = parts
+            .drives
+            .iter()
+            .enumerate()
+            .filter_map(|(index, drive)| match drive {
+                Some(Drive::Cdrom(disc)) => Some((position(index), disc)),
+                _ => None,
+            })
+            .collect();
+        let numbered = parts.description.numbered_cds(cds.iter().map(|&(device, _)| device).collect());
+        let disc = |device: &BootDevice| cds.iter().find(|(other, _)| other == device)?.1.clone();
+        let discs = numbered.iter().map(disc).collect();
+        self.ports.attach(Arc::new(BootDisk::new(discs, memory)));
     }
 
     fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) {
