@@ -124,7 +124,8 @@ impl<'a> Domain<'a> {
             firmware: placements,
             vga_bios: self.inputs.vga_bios,
             com1: ports.output.clone(),
-            debug: ports.debug.clone(),
+            // Firmware that finds the port takes an exit for each byte.
+            debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus),
             format: B::NESTED_FORMAT,
             largest_page: LARGEST_PAGE,

@@ -87,8 +87,8 @@ pub struct PcParts<'a> {
     pub vga_bios: &'a [u8],
     /// Where COM1 transmits to.
     pub com1: Arc<dyn ByteSink>,
-    /// Where the firmware's debug messages go.
-    pub debug: Arc<dyn ByteSink>,
+    /// Where the firmware's debug messages go, if somebody wants them.
+    pub debug: Option<Arc<dyn ByteSink>>,
     /// What CPUID answers.
     pub cpuid: CpuidTable,
     /// The backend's format of second-level page tables.
@@ -152,7 +152,9 @@ impl Pc {
         board.ports.attach(pic.clone());
         board.mmio.attach(io_apic.clone());
         board.ports.attach(Arc::new(PostCode::new()));
-        board.ports.attach(Arc::new(DebugConsole::new(parts.debug.clone())));
+        if let Some(debug) = &parts.debug {
+            board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
+        }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
         board.add_timers(&parts, &space, &io_apic);
         let com1 = board.add_serial_ports(config, &parts.com1);
