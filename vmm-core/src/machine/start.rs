@@ -33,11 +33,18 @@ pub fn start<B: Backend>(
     let mut consoles = Consoles::new(platform, options);
     Domain::new(platform, inputs, config)?.run::<B>(&cpu, &mut consoles)?;
     consoles.flush();
-    while options.stay_on {
+    if options.stay_on {
+        keep_prompt(platform, &mut consoles);
+    }
+    Ok(())
+}
+
+/// No guest is left, and the machine stays on: the hypervisor's prompt goes on answering.
+fn keep_prompt(platform: &'static dyn Platform, consoles: &mut Consoles) -> ! {
+    loop {
         platform.set_timer(consoles.attend_alone());
         platform.idle();
     }
-    Ok(())
 }
 
 /// The guest to run: from a configuration module, or from an ISO image alone.

@@ -67,7 +67,7 @@ impl Mtrrs {
     pub fn write(&mut self, msr: u32, value: u64) -> Result<(), Fault> {
         match msr {
             VARIABLE_FIRST..=VARIABLE_LAST => {
-                let is_base = msr % 2 == 0;
+                let is_base = msr.is_multiple_of(2);
                 let bits = value & 0xfff;
                 let legal = if is_base { is_memory_type(bits) } else { bits & !(1 << 11) == 0 };
                 if !legal || value >> 52 != 0 {
