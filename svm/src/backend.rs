@@ -1,6 +1,5 @@
 //! One virtual CPU on AMD-V.
 
-use crate::asid::Asid;
 use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
@@ -8,8 +7,9 @@ use crate::spec::{
     EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2, InterruptControl,
     TlbControl, Vmcb, VmcbSegment, exit_code,
 };
-use crate::{running, vector, world_switch};
+use crate::{running, world_switch};
 use core::fmt;
+use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::exit::Exit;
 use vmm_core::platform::{Frame, FrameSize, Platform};
@@ -23,7 +23,7 @@ pub struct Svm {
     vmcb: Frame,
     host_state_hpa: u64,
     features: Features,
-    asid: Asid,
+    asid: Tag,
     /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
     iret_rip: Option<u64>,
 }
@@ -41,8 +41,6 @@ const DR7_RESET: u64 = 0x400;
 /// the host's.
 const INTERCEPTED_EXCEPTIONS: u32 =
     1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
-/// XCR0: AVX state.
-const XCR0_AVX: u64 = 1 << 2;
 
 impl Svm {
     fn vmcb(&self) -> &Vmcb {
@@ -110,19 +108,6 @@ impl Svm {
         control.nested_cr3 = nested_root_hpa;
     }
 
-    /// The guest switched AVX state on. Read from the CPU: not every processor lets XSETBV be intercepted.
-    fn has_avx(&self) -> bool {
-        if !self.features.xsave {
-            return false;
-        }
-        let xcr0_low: u32;
-        // SAFETY: CR4.OSXSAVE is set on this CPU (`Cpu::enable`).
-        unsafe {
-            core::arch::asm!("xgetbv", in("ecx") 0, out("eax") xcr0_low, out("edx") _, options(nomem, nostack))
-        };
-        u64::from(xcr0_low) & XCR0_AVX != 0
-    }
-
     /// IRET was reached in an NMI handler and is intercepted once; NMIs are open again when RIP has moved on.
     fn note_exit(&mut self) {
         if self.vmcb().control.exit_code == exit_code::IRET {
@@ -145,6 +130,11 @@ impl Backend for Svm {
 
     fn enable_cpu(platform: &'static dyn Platform) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform)
+    }
+
+    fn largest_page(_: &Cpu) -> ept::PageSize {
+        // Every processor with nested paging has pages of 1 GiB.
+        ept::PageSize::Size1G
     }
 
     fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
@@ -450,26 +440,15 @@ impl Backend for Svm {
     }
 
     fn set_xcr0(&mut self, xcr0: u64) {
-        if !self.features.xsave {
-            return;
-        }
-        // SAFETY: the shared code checked the value against CPUID leaf 0Dh, CR4.OSXSAVE is set on this CPU
-        // (`Cpu::enable`), and the hypervisor itself uses no extended state.
-        unsafe {
-            core::arch::asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nomem, nostack));
-        }
+        self.features.extended_state.set_xcr0(xcr0);
     }
 
     fn vector_register(&self, index: u8) -> [u8; 32] {
-        vector::read(index, self.has_avx())
+        self.features.extended_state.vector_register(index)
     }
 
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
-        let wide = bytes.len() == 32 && self.has_avx();
-        let mut buffer = [0; 32];
-        let count = bytes.len().min(32);
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        vector::write(index, &buffer, wide);
+        self.features.extended_state.set_vector_register(index, bytes);
     }
 
     fn flush_nested(&mut self) {
@@ -494,14 +473,17 @@ impl Drop for Svm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::asid::AsidPool;
+    use vmm_core::address_tags::TagPool;
+    use vmm_core::extended_state::ExtendedState;
     use vmm_core::test_platform::TestPlatform;
 
     fn cpu(platform: &'static TestPlatform) -> Cpu {
         let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
+        // SAFETY: this processor's extended state is not touched without XSAVE.
+        let extended_state = unsafe { ExtendedState::new(false) };
         let features =
-            Features { next_rip: false, decode_assists: false, flush_by_asid: false, xsave: false };
-        Cpu { features, host_state: frame(), _host_save_area: frame(), asids: AsidPool::new(16) }
+            Features { next_rip: false, decode_assists: false, flush_by_asid: false, extended_state };
+        Cpu { features, host_state: frame(), _host_save_area: frame(), asids: TagPool::new(16) }
     }
 
     fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {

@@ -1,9 +1,10 @@
 //! Turning AMD-V on for a physical CPU.
 
-use crate::asid::AsidPool;
 use alloc::sync::Arc;
 use raw_cpuid::CpuId;
+use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
+use vmm_core::extended_state::ExtendedState;
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr4, cr4, cr4_write};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
@@ -22,8 +23,8 @@ pub struct Features {
     pub decode_assists: bool,
     /// TLB_CONTROL can flush one guest.
     pub flush_by_asid: bool,
-    /// XSAVE exists, so that XCR0 does.
-    pub xsave: bool,
+    /// The guest's FPU and vector registers.
+    pub extended_state: ExtendedState,
 }
 
 /// A physical CPU on which AMD-V is on.
@@ -33,7 +34,7 @@ pub struct Cpu {
     pub(crate) host_state: Frame,
     /// Kept for as long as the processor may write to it.
     pub(crate) _host_save_area: Frame,
-    pub(crate) asids: Arc<AsidPool>,
+    pub(crate) asids: Arc<TagPool>,
 }
 
 impl Cpu {
@@ -62,14 +63,16 @@ impl Cpu {
         let short = Unsupported("too little memory to turn AMD-V on");
         let host_save_area = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
         let host_state = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
+        let xsave = cpuid.get_feature_info().is_some_and(|leaf| leaf.has_xsave());
         let features = Features {
             next_rip: svm.has_nrip(),
             decode_assists: svm.has_decode_assists(),
             flush_by_asid: svm.has_flush_by_asid(),
-            xsave: cpuid.get_feature_info().is_some_and(|leaf| leaf.has_xsave()),
+            // SAFETY: the control bits are set below, before any guest runs; the image is compiled without FPU code.
+            extended_state: unsafe { ExtendedState::new(xsave) },
         };
         let mut cr4_bits = Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
-        cr4_bits.set(Cr4::CR4_ENABLE_OS_XSAVE, features.xsave);
+        cr4_bits.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
         // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given back. The control
         // bits only make guest register state reachable.
         unsafe {
@@ -84,7 +87,7 @@ impl Cpu {
             features,
             host_state,
             _host_save_area: host_save_area,
-            asids: AsidPool::new(svm.supported_asids()),
+            asids: TagPool::new(svm.supported_asids()),
         })
     }
 }

@@ -5,7 +5,6 @@
 
 extern crate alloc;
 
-mod asid;
 mod backend;
 mod cpu;
 mod decode;
@@ -13,7 +12,6 @@ mod dump;
 mod permission_maps;
 mod running;
 mod spec;
-mod vector;
 mod world_switch;
 
 pub use backend::Svm;

@@ -1,5 +1,7 @@
 //! Which ports and MSRs exit (15.10.1, 15.11). They are the same for every guest.
 
+use vmm_core::registers::DIRECT_MSRS;
+
 /// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap: every port exits.
 #[repr(C, align(4096))]
 pub struct IoPermissionMap([u8; 3 * 4096]);
@@ -13,22 +15,6 @@ pub static IO_PERMISSIONS: IoPermissionMap = IoPermissionMap([0xff; 3 * 4096]);
 
 /// Every MSR exits but those of [`DIRECT_MSRS`].
 pub static MSR_PERMISSIONS: MsrPermissionMap = MsrPermissionMap(msr_permissions());
-
-/// MSRs that the guest reads and writes without an exit: the processor keeps them in the VMCB (VMLOAD, VMSAVE), or
-/// the hypervisor never uses them (TSC_AUX).
-const DIRECT_MSRS: [u32; 11] = [
-    0x174,       // SYSENTER_CS
-    0x175,       // SYSENTER_ESP
-    0x176,       // SYSENTER_EIP
-    0xc000_0081, // STAR
-    0xc000_0082, // LSTAR
-    0xc000_0083, // CSTAR
-    0xc000_0084, // SFMASK
-    0xc000_0100, // FS.base
-    0xc000_0101, // GS.base
-    0xc000_0102, // KernelGSbase
-    0xc000_0103, // TSC_AUX
-];
 
 const fn msr_permissions() -> [u8; 2 * 4096] {
     let mut map = [0xff; 2 * 4096];

@@ -64,6 +64,9 @@ pub trait Backend: Sized + Send {
     /// [`Unsupported`] says what is missing or switched off.
     fn enable_cpu(platform: &'static dyn Platform) -> Result<Self::Cpu, Unsupported>;
 
+    /// The largest page of the second-level page tables on this CPU.
+    fn largest_page(cpu: &Self::Cpu) -> ept::PageSize;
+
     /// A virtual CPU in the state after RESET#.
     ///
     /// # Errors

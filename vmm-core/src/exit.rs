@@ -62,6 +62,8 @@ pub enum Exit {
     Undefined,
     /// An instruction that the guest's CPU has and does not allow: to be answered with #GP(0).
     Forbidden,
+    /// An access to a control register that the backend has dealt with: the guest goes on.
+    ControlRegister,
     /// The guest can now take an interrupt.
     InterruptWindow,
     /// The guest has left its NMI handler.

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+pub mod address_tags;
 pub mod backend;
 pub mod bus;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod console;
 pub mod emulate;
 pub mod exit;
+pub mod extended_state;
 pub mod machine;
 pub mod memory;
 pub mod paging;

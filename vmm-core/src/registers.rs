@@ -216,6 +216,22 @@ pub struct Cr4 {
     __: u64,
 }
 
+/// MSRs that the guest reads and writes without an exit: the processor keeps the guest's value in the VMCB or VMCS, or the
+/// hypervisor never uses them.
+pub const DIRECT_MSRS: [u32; 11] = [
+    0x174,       // SYSENTER_CS
+    0x175,       // SYSENTER_ESP
+    0x176,       // SYSENTER_EIP
+    0xc000_0081, // STAR
+    0xc000_0082, // LSTAR
+    0xc000_0083, // CSTAR
+    0xc000_0084, // SFMASK
+    0xc000_0100, // FS.base
+    0xc000_0101, // GS.base
+    0xc000_0102, // KernelGSbase
+    0xc000_0103, // TSC_AUX
+];
+
 /// EFER.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]

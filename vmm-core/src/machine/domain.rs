@@ -26,9 +26,6 @@ pub struct Domain<'a> {
     drives: [Option<Drive>; 4],
 }
 
-/// Pages of 1 GiB are used wherever memory is that large and aligned: every CPU with nested paging has them.
-const LARGEST_PAGE: ept::PageSize = ept::PageSize::Size1G;
-
 impl<'a> Domain<'a> {
     /// A domain with its disks in place.
     ///
@@ -88,7 +85,7 @@ impl<'a> Domain<'a> {
     fn run_once<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<Stop, String> {
         let name = &self.config.name;
         let ports = consoles.open(name);
-        let pc = self.build::<B>(&ports)?;
+        let pc = self.build::<B>(cpu, &ports)?;
         let apic_wires = (pc.inboxes[0].clone(), pc.apic_bus.clone());
         consoles.attach(GuestPorts {
             name: name.clone(),
@@ -109,7 +106,7 @@ impl<'a> Domain<'a> {
         Ok(stop)
     }
 
-    fn build<B: Backend>(&self, ports: &crate::console::OpenPorts) -> Result<Pc, String> {
+    fn build<B: Backend>(&self, cpu: &B::Cpu, ports: &crate::console::OpenPorts) -> Result<Pc, String> {
         let name = &self.config.name;
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
@@ -128,7 +125,7 @@ impl<'a> Domain<'a> {
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus),
             format: B::NESTED_FORMAT,
-            largest_page: LARGEST_PAGE,
+            largest_page: B::largest_page(cpu),
         };
         Pc::new(parts).map_err(|_| {
             let free_mib = self.platform.free_bytes() >> 20;

@@ -25,6 +25,7 @@ counters! {
     Xsetbv "xsetbv",
     Cache "cache",
     Undefined "undefined",
+    ControlRegister "control register",
     InterruptWindow "interrupt window",
     NmiWindow "nmi window",
     HostInterrupt "host interrupt",

@@ -60,6 +60,7 @@ impl<B: Backend> Vcpu<B> {
                 self.raise(Fault::PROTECTION);
                 ExitKind::Undefined
             }
+            Exit::ControlRegister => ExitKind::ControlRegister,
             Exit::InterruptWindow => {
                 self.set_window(None);
                 ExitKind::InterruptWindow

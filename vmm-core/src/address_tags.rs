@@ -1,12 +1,13 @@
-//! Address space identifiers: by them a CPU tells the cached translations of its guests apart (15.16).
+//! Tags of address spaces: by them a CPU tells the cached translations of its guests apart. AMD calls them ASIDs (APM
+//! volume 2, 15.16), Intel VPIDs (SDM volume 3, 29.4).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::Mutex;
 
-/// The identifiers of one physical CPU.
+/// The tags of one physical CPU.
 #[derive(Debug)]
-pub struct AsidPool {
+pub struct TagPool {
     /// The highest one, which virtual CPUs share when the others are taken.
     last: u32,
     state: Mutex<State>,
@@ -19,24 +20,24 @@ struct State {
     given_back: Vec<u32>,
 }
 
-/// An identifier, given back when it is dropped.
+/// A tag, given back when it is dropped.
 #[derive(Debug)]
-pub struct Asid {
+pub struct Tag {
     number: u32,
     /// Where it goes back to; `None` if it is the shared one.
-    pool: Option<Arc<AsidPool>>,
+    pool: Option<Arc<TagPool>>,
 }
 
-impl AsidPool {
-    /// The pool of a CPU with identifiers 0, which is the host's, to `count - 1`.
+impl TagPool {
+    /// The pool of a CPU with tags 0, which is the host's, to `count - 1`.
     pub fn new(count: u32) -> Arc<Self> {
         let last = count.saturating_sub(1).max(1);
         Arc::new(Self { last, state: Mutex::new(State { next: 1, given_back: Vec::new() }) })
     }
 
-    /// An identifier for a virtual CPU: one of its own while there are any. What the CPU cached for a former owner is
+    /// A tag for a virtual CPU: one of its own while there are any. What the CPU cached for a former owner is
     /// still there: the new one flushes it before it runs.
-    pub fn take(self: &Arc<Self>) -> Asid {
+    pub fn take(self: &Arc<Self>) -> Tag {
         let mut state = self.state.lock();
         let number = match state.given_back.pop() {
             Some(number) => number,
@@ -44,14 +45,14 @@ impl AsidPool {
                 state.next += 1;
                 state.next - 1
             }
-            None => return Asid { number: self.last, pool: None },
+            None => return Tag { number: self.last, pool: None },
         };
-        Asid { number, pool: Some(self.clone()) }
+        Tag { number, pool: Some(self.clone()) }
     }
 }
 
-impl Asid {
-    /// What goes into the VMCB.
+impl Tag {
+    /// What goes into the VMCB or VMCS.
     pub const fn number(&self) -> u32 {
         self.number
     }
@@ -62,7 +63,7 @@ impl Asid {
     }
 }
 
-impl Drop for Asid {
+impl Drop for Tag {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
             pool.state.lock().given_back.push(self.number);
@@ -76,16 +77,16 @@ mod tests {
 
     #[test]
     fn each_has_its_own_until_they_run_out() {
-        let pool = AsidPool::new(4);
+        let pool = TagPool::new(4);
         let (first, second, third) = (pool.take(), pool.take(), pool.take());
         assert_eq!([first.number(), second.number(), third.number()], [1, 2, 3]);
         assert_eq!([first.is_shared(), second.is_shared(), third.is_shared()], [false, false, true]);
-        assert!(AsidPool::new(1).take().is_shared());
+        assert!(TagPool::new(1).take().is_shared());
     }
 
     #[test]
     fn a_guest_that_restarts_for_ever_leaves_some_for_the_others() {
-        let pool = AsidPool::new(4);
+        let pool = TagPool::new(4);
         for _ in 0..100 {
             assert!(!pool.take().is_shared());
         }

@@ -1,0 +1,105 @@
+//! The guest's FPU and vector state, which stays live in the CPU because the hypervisor never uses it. Both backends
+//! reach it by this.
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+
+/// XCR0: AVX state.
+const XCR0_AVX: u64 = 1 << 2;
+
+/// The state of the guest that runs on this CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtendedState {
+    xsave: bool,
+}
+
+impl ExtendedState {
+    /// The state of this CPU; `xsave` says whether it has XSAVE.
+    ///
+    /// # Safety
+    /// CR4.OSFXSR, and with `xsave` CR4.OSXSAVE, are set on every CPU that this is used on. Nothing but guests uses the
+    /// FPU and the vector registers there.
+    pub const unsafe fn new(xsave: bool) -> Self {
+        Self { xsave }
+    }
+
+    /// Sets XCR0. The shared code has checked the value against CPUID leaf 0Dh.
+    pub fn set_xcr0(self, xcr0: u64) {
+        if self.xsave {
+            // SAFETY: CR4.OSXSAVE is set (condition of `new`), and only guests have extended state.
+            unsafe {
+                asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nomem, nostack));
+            }
+        }
+    }
+
+    /// The guest switched AVX state on. Read from the CPU: not every processor lets XSETBV be intercepted.
+    fn has_avx(self) -> bool {
+        if !self.xsave {
+            return false;
+        }
+        let xcr0_low: u32;
+        // SAFETY: CR4.OSXSAVE is set (condition of `new`).
+        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") xcr0_low, out("edx") _, options(nomem, nostack)) };
+        u64::from(xcr0_low) & XCR0_AVX != 0
+    }
+
+    /// The low 256 bits of vector register `index` (0 to 15), or 128 while AVX is off; the rest is zero.
+    pub fn vector_register(self, index: u8) -> [u8; 32] {
+        read(index, self.has_avx())
+    }
+
+    /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
+    pub fn set_vector_register(self, index: u8, bytes: &[u8]) {
+        let wide = bytes.len() == 32 && self.has_avx();
+        let mut buffer = [0; 32];
+        let count = bytes.len().min(32);
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        write(index, &buffer, wide);
+    }
+}
+
+/// One instruction with the register whose number is known at run time only.
+macro_rules! with_register {
+    ($index:expr, $pointer:expr, $before:literal, $after:literal) => {
+        with_register!($index, $pointer, $before, $after; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($index:expr, $pointer:expr, $before:literal, $after:literal; $($number:literal)*) => {
+        match $index {
+            $($number => asm!(
+                concat!($before, $number, $after),
+                pointer = in(reg) $pointer,
+                options(nostack, preserves_flags)
+            ),)*
+            _ => {}
+        }
+    };
+}
+
+fn read(index: u8, wide: bool) -> [u8; 32] {
+    let mut bytes = [0u8; 32];
+    let pointer = bytes.as_mut_ptr();
+    // SAFETY: the buffer holds 32 bytes. CR4.OSFXSR, and OSXSAVE with AVX state in XCR0 for `wide`, are set on every
+    // CPU that runs guests (condition of `ExtendedState::new`; the caller asks for `wide` only if XCR0 has AVX).
+    unsafe {
+        if wide {
+            with_register!(index, pointer, "vmovups [{pointer}], ymm", "");
+        } else {
+            with_register!(index, pointer, "movups [{pointer}], xmm", "");
+        }
+    }
+    bytes
+}
+
+/// Writes the low 16 bytes and leaves the rest of the register, or, with `wide`, all 32 bytes.
+fn write(index: u8, bytes: &[u8; 32], wide: bool) {
+    let pointer = bytes.as_ptr();
+    // SAFETY: as in `read`; the register holds nothing but guest state.
+    unsafe {
+        if wide {
+            with_register!(index, pointer, "vmovups ymm", ", [{pointer}]");
+        } else {
+            with_register!(index, pointer, "movups xmm", ", [{pointer}]");
+        }
+    }
+}
