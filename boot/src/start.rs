@@ -17,9 +17,7 @@ static BIOS: &[u8] = include_bytes!(env!("BULKHEAD_BIOS"));
 /// SeaBIOS's VGA BIOS.
 static VGA_BIOS: &[u8] = include_bytes!(env!("BULKHEAD_VGABIOS"));
 
-const NO_VTX_BACKEND: &str =
-    "this CPU has VT-x, whose backend is not built yet; use a machine with AMD-V (SVM)";
-const NO_VIRTUALISATION: &str = "this CPU has no hardware virtualisation, or the firmware hides it; turn AMD-V (SVM) on in the firmware's setup";
+const NO_VIRTUALISATION: &str = "this CPU has no hardware virtualisation, or the firmware hides it; turn VT-x (VMX) or AMD-V (SVM) on in the firmware's setup";
 
 /// The legacy interrupts that the hypervisor wants.
 const ROUTES: [(u8, u8); 4] = [
@@ -127,7 +125,7 @@ fn run_guests(machine: &'static Machine, options: &CommandLine, inputs: &BootInp
     let vmx = cpuid.get_feature_info().is_some_and(|features| features.has_vmx());
     let result = match (svm, vmx) {
         (true, _) => vmm_core::machine::start::<svm::Svm>(machine, options, inputs),
-        (false, true) => Err(NO_VTX_BACKEND.to_string()),
+        (false, true) => vmm_core::machine::start::<vmx::Vmx>(machine, options, inputs),
         (false, false) => Err(NO_VIRTUALISATION.to_string()),
     };
     if let Err(reason) = result {

@@ -1,0 +1,266 @@
+//! The VMX controls: what is wanted, what is required, and what the processor allows.
+
+#[cfg(test)]
+pub mod tests;
+
+use crate::capabilities::Capabilities;
+use bitflags::bitflags;
+use vmm_core::backend::Unsupported;
+
+bitflags! {
+    /// Pin-based VM-execution controls (25.6.1).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PinControls: u32 {
+        const EXTERNAL_INTERRUPT = 1 << 0;
+        const NMI = 1 << 3;
+        const VIRTUAL_NMIS = 1 << 5;
+        const PREEMPTION_TIMER = 1 << 6;
+        const POSTED_INTERRUPTS = 1 << 7;
+        const _ = !0;
+    }
+
+    /// Primary processor-based VM-execution controls (25.6.2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct PrimaryControls: u32 {
+        const INTERRUPT_WINDOW = 1 << 2;
+        const TSC_OFFSETTING = 1 << 3;
+        const HLT = 1 << 7;
+        const INVLPG = 1 << 9;
+        const MWAIT = 1 << 10;
+        const RDPMC = 1 << 11;
+        const RDTSC = 1 << 12;
+        const CR3_LOAD = 1 << 15;
+        const CR3_STORE = 1 << 16;
+        const TERTIARY = 1 << 17;
+        const CR8_LOAD = 1 << 19;
+        const CR8_STORE = 1 << 20;
+        const TPR_SHADOW = 1 << 21;
+        const NMI_WINDOW = 1 << 22;
+        const MOV_DR = 1 << 23;
+        const UNCONDITIONAL_IO = 1 << 24;
+        const IO_BITMAPS = 1 << 25;
+        const MONITOR_TRAP = 1 << 27;
+        const MSR_BITMAPS = 1 << 28;
+        const MONITOR = 1 << 29;
+        const PAUSE = 1 << 30;
+        const SECONDARY = 1 << 31;
+        const _ = !0;
+    }
+
+    /// Secondary processor-based VM-execution controls (25.6.2).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct SecondaryControls: u32 {
+        const APIC_ACCESSES = 1 << 0;
+        const EPT = 1 << 1;
+        const DESCRIPTOR_TABLES = 1 << 2;
+        const RDTSCP = 1 << 3;
+        const X2APIC = 1 << 4;
+        const VPID = 1 << 5;
+        const WBINVD = 1 << 6;
+        const UNRESTRICTED_GUEST = 1 << 7;
+        const APIC_REGISTERS = 1 << 8;
+        const VIRTUAL_INTERRUPTS = 1 << 9;
+        const PAUSE_LOOP = 1 << 10;
+        const INVPCID = 1 << 12;
+        const XSAVES = 1 << 20;
+        const _ = !0;
+    }
+
+    /// VM-exit controls (25.7.1).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ExitControls: u32 {
+        const SAVE_DEBUG = 1 << 2;
+        const HOST_64_BIT = 1 << 9;
+        const LOAD_PERF_GLOBAL = 1 << 12;
+        const ACKNOWLEDGE_INTERRUPT = 1 << 15;
+        const SAVE_PAT = 1 << 18;
+        const LOAD_PAT = 1 << 19;
+        const SAVE_EFER = 1 << 20;
+        const LOAD_EFER = 1 << 21;
+        const SAVE_PREEMPTION_TIMER = 1 << 22;
+        const _ = !0;
+    }
+
+    /// VM-entry controls (25.8.1).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EntryControls: u32 {
+        const LOAD_DEBUG = 1 << 2;
+        const GUEST_64_BIT = 1 << 9;
+        const TO_SMM = 1 << 10;
+        const LEAVE_DUAL_MONITOR = 1 << 11;
+        const LOAD_PERF_GLOBAL = 1 << 13;
+        const LOAD_PAT = 1 << 14;
+        const LOAD_EFER = 1 << 15;
+        const _ = !0;
+    }
+}
+
+/// What is asked of one control.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    /// It must be on; otherwise the text says what is missing.
+    On(&'static str),
+    /// It must be off; otherwise the text says what is in the way.
+    Off(&'static str),
+    /// It is on if the processor has it.
+    IfThere,
+}
+
+use Wish::{IfThere, Off, On};
+
+/// A requirement that names itself.
+macro_rules! lacks {
+    ($name:literal) => {
+        concat!("this CPU's VT-x lacks ", $name, ", which Bulkhead needs")
+    };
+}
+
+macro_rules! forces {
+    ($name:literal) => {
+        concat!("this CPU's VT-x cannot run guests without ", $name, ", which Bulkhead cannot answer")
+    };
+}
+
+const PIN: &[(PinControls, Wish)] = &[
+    (PinControls::EXTERNAL_INTERRUPT, On(lacks!("external-interrupt exiting"))),
+    (PinControls::NMI, On(lacks!("NMI exiting"))),
+    (PinControls::VIRTUAL_NMIS, On(lacks!("virtual NMIs"))),
+    (PinControls::PREEMPTION_TIMER, Off(forces!("the preemption timer"))),
+    (PinControls::POSTED_INTERRUPTS, Off(forces!("posted interrupts"))),
+];
+
+const PRIMARY: &[(PrimaryControls, Wish)] = &[
+    (PrimaryControls::SECONDARY, On(lacks!("secondary controls (and with them EPT)"))),
+    (PrimaryControls::INTERRUPT_WINDOW, Off(forces!("interrupt-window exits"))),
+    (PrimaryControls::NMI_WINDOW, Off(forces!("NMI-window exits"))),
+    (PrimaryControls::TSC_OFFSETTING, On(lacks!("TSC offsetting"))),
+    (PrimaryControls::HLT, On(lacks!("HLT exiting"))),
+    (PrimaryControls::MWAIT, On(lacks!("MWAIT exiting"))),
+    (PrimaryControls::MONITOR, On(lacks!("MONITOR exiting"))),
+    (PrimaryControls::RDPMC, On(lacks!("RDPMC exiting"))),
+    (PrimaryControls::UNCONDITIONAL_IO, On(lacks!("unconditional I/O exiting"))),
+    (PrimaryControls::MSR_BITMAPS, On(lacks!("MSR bitmaps"))),
+    (PrimaryControls::TPR_SHADOW, IfThere),
+    (PrimaryControls::CR3_LOAD, Off(forces!("exits at MOV to CR3"))),
+    (PrimaryControls::CR3_STORE, Off(forces!("exits at MOV from CR3"))),
+    (PrimaryControls::INVLPG, Off(forces!("exits at INVLPG"))),
+    (PrimaryControls::RDTSC, Off(forces!("exits at RDTSC"))),
+    (PrimaryControls::MOV_DR, Off(forces!("exits at MOV DR"))),
+    (PrimaryControls::PAUSE, Off(forces!("exits at PAUSE"))),
+    (PrimaryControls::MONITOR_TRAP, Off(forces!("the monitor trap flag"))),
+    (PrimaryControls::IO_BITMAPS, Off(forces!("I/O bitmaps"))),
+];
+
+/// Without a TPR shadow, accesses to CR8 exit instead.
+const NO_TPR_SHADOW: &[(PrimaryControls, Wish)] = &[
+    (PrimaryControls::CR8_LOAD, On(lacks!("both a TPR shadow and exits at MOV to CR8"))),
+    (PrimaryControls::CR8_STORE, On(lacks!("both a TPR shadow and exits at MOV from CR8"))),
+];
+
+const SECONDARY: &[(SecondaryControls, Wish)] = &[
+    (SecondaryControls::EPT, On(lacks!("extended page tables (EPT)"))),
+    (
+        SecondaryControls::UNRESTRICTED_GUEST,
+        On(lacks!("unrestricted guest (Westmere, the first Core i5 of 32 nm, was the first to have it)")),
+    ),
+    (SecondaryControls::VPID, IfThere),
+    (SecondaryControls::RDTSCP, IfThere),
+    (SecondaryControls::INVPCID, IfThere),
+];
+
+const EXIT: &[(ExitControls, Wish)] = &[
+    (ExitControls::HOST_64_BIT, On(lacks!("64-bit hosts"))),
+    (ExitControls::SAVE_DEBUG, On(lacks!("saving of debug controls at exits"))),
+    (ExitControls::SAVE_PAT, On(lacks!("saving of the PAT at exits"))),
+    (ExitControls::LOAD_PAT, On(lacks!("loading of the PAT at exits"))),
+    (ExitControls::SAVE_EFER, On(lacks!("saving of EFER at exits"))),
+    (ExitControls::LOAD_EFER, On(lacks!("loading of EFER at exits"))),
+    (ExitControls::ACKNOWLEDGE_INTERRUPT, Off(forces!("acknowledging interrupts at exits"))),
+];
+
+const ENTRY: &[(EntryControls, Wish)] = &[
+    (EntryControls::LOAD_DEBUG, On(lacks!("loading of debug controls at entries"))),
+    (EntryControls::LOAD_PAT, On(lacks!("loading of the PAT at entries"))),
+    (EntryControls::LOAD_EFER, On(lacks!("loading of EFER at entries"))),
+    (EntryControls::GUEST_64_BIT, Off(forces!("64-bit mode at entries"))),
+];
+
+/// The control words of a virtual CPU that was just made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Controls {
+    pub pin: PinControls,
+    pub primary: PrimaryControls,
+    pub secondary: SecondaryControls,
+    pub exit: ExitControls,
+    pub entry: EntryControls,
+}
+
+/// One control word: what must be 1 and what is wished, as far as the capability allows. `value` is what earlier
+/// tables asked for.
+fn word<B>(capability: u64, value: u32, table: &[(B, Wish)]) -> Result<u32, Unsupported>
+where
+    B: bitflags::Flags<Bits = u32> + Copy,
+{
+    let (must_be_one, may_be_one) = (capability as u32, (capability >> 32) as u32);
+    let mut value = value | must_be_one;
+    for &(control, wish) in table {
+        let bit = control.bits();
+        match wish {
+            On(missing) if may_be_one & bit == 0 => return Err(Unsupported(missing)),
+            Off(in_the_way) if must_be_one & bit != 0 => return Err(Unsupported(in_the_way)),
+            IfThere if may_be_one & bit == 0 => {}
+            Off(_) => {}
+            On(_) | IfThere => value |= bit,
+        }
+    }
+    Ok(value)
+}
+
+impl Controls {
+    /// What this processor's capabilities make of the wishes.
+    ///
+    /// # Errors
+    /// [`Unsupported`] names what is missing.
+    pub fn new(capabilities: &Capabilities) -> Result<Self, Unsupported> {
+        let mut primary = word(capabilities.primary, 0, PRIMARY)?;
+        if !PrimaryControls::from_bits_retain(primary).contains(PrimaryControls::TPR_SHADOW) {
+            primary = word(capabilities.primary, primary, NO_TPR_SHADOW)?;
+        }
+        let controls = Self {
+            pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
+            primary: PrimaryControls::from_bits_retain(primary),
+            secondary: SecondaryControls::from_bits_retain(word(capabilities.secondary, 0, SECONDARY)?),
+            exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
+            entry: EntryControls::from_bits_retain(word(capabilities.entry, 0, ENTRY)?),
+        };
+        let ept = capabilities.ept_vpid;
+        if !ept.four_levels() {
+            return Err(Unsupported(lacks!("four levels of EPT")));
+        }
+        if !ept.write_back_tables() {
+            return Err(Unsupported(lacks!("EPT tables in write-back memory")));
+        }
+        if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
+            return Err(Unsupported(lacks!("INVEPT")));
+        }
+        Ok(controls.without_useless_vpid(ept))
+    }
+
+    /// VPIDs are used only if what is cached under them can be dropped.
+    fn without_useless_vpid(mut self, ept: crate::spec::EptVpidCapabilities) -> Self {
+        if !ept.invvpid() || !(ept.invvpid_single() || ept.invvpid_all()) {
+            self.secondary.remove(SecondaryControls::VPID);
+        }
+        self
+    }
+
+    /// MOV to and from CR8 reach the TPR without an exit.
+    pub const fn has_tpr_shadow(&self) -> bool {
+        self.primary.contains(PrimaryControls::TPR_SHADOW)
+    }
+
+    /// Translations are kept apart by VPID.
+    pub const fn has_vpid(&self) -> bool {
+        self.secondary.contains(SecondaryControls::VPID)
+    }
+}

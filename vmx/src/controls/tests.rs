@@ -1,0 +1,148 @@
+//! Capability values of real processors, as published in public register dumps.
+
+use super::*;
+use crate::spec::msr;
+use std::string::ToString;
+use std::vec::Vec;
+
+const PIN_BASE: u64 = 0x7f_0000_0016;
+const PRIMARY_BASE: u64 = 0xfff9_fffe_0401_e172;
+const PRIMARY_TRUE: u64 = 0xfff9_fffe_0400_6172;
+const EXIT_BASE: u64 = 0x7f_ffff_0003_6dff;
+const EXIT_TRUE: u64 = 0x7f_ffff_0003_6dfb;
+const ENTRY_BASE: u64 = 0xffff_0000_11ff;
+const ENTRY_TRUE: u64 = 0xffff_0000_11fb;
+
+/// Name, VMX_BASIC, secondary controls, EPT and VPID capabilities; the rest is the same from Sandy Bridge to Skylake.
+const WITH_EPT: [(&str, u64, u64, u64); 5] = [
+    ("Core i7-2635QM (Sandy Bridge)", 0x00da_0400_0000_0010, 0xff_0000_0000, 0xf01_0611_4141),
+    ("Core i7-3960X (Sandy Bridge-E)", 0x00da_0400_0000_0010, 0x4ff_0000_0000, 0xf01_0613_4141),
+    ("Core i5-3570 (Ivy Bridge)", 0x00da_0400_0000_0010, 0x8ff_0000_0000, 0xf01_0611_4141),
+    ("Core i7-5600U (Broadwell)", 0x00da_0400_0000_0012, 0x57cff_0000_0000, 0xf01_0633_4141),
+    ("Pentium N3530 (Silvermont)", 0x00da_0400_0000_0002, 0x28ef_0000_0000, 0xf01_0611_4141),
+];
+
+/// The capabilities of one of [`WITH_EPT`].
+pub fn processor(name: &str) -> Capabilities {
+    let &(_, basic, secondary, ept) =
+        WITH_EPT.iter().find(|(other, ..)| other.starts_with(name)).expect("a processor of the table");
+    capabilities(basic, secondary, ept)
+}
+
+fn capabilities(basic: u64, secondary: u64, ept: u64) -> Capabilities {
+    Capabilities::from(|index| match index {
+        msr::VMX_BASIC => basic,
+        msr::VMX_PIN | msr::VMX_TRUE_PIN => PIN_BASE,
+        msr::VMX_PRIMARY => PRIMARY_BASE,
+        msr::VMX_TRUE_PRIMARY => PRIMARY_TRUE,
+        msr::VMX_SECONDARY => secondary,
+        msr::VMX_EPT_VPID => ept,
+        msr::VMX_EXIT => EXIT_BASE,
+        msr::VMX_TRUE_EXIT => EXIT_TRUE,
+        msr::VMX_ENTRY => ENTRY_BASE,
+        msr::VMX_TRUE_ENTRY => ENTRY_TRUE,
+        msr::VMX_CR0_FIXED0 => 0x8000_0021,
+        msr::VMX_CR0_FIXED1 => 0xffff_ffff,
+        msr::VMX_CR4_FIXED0 => 0x2000,
+        msr::VMX_CR4_FIXED1 => 0x37_67ff,
+        _ => panic!("MSR {index:#x} need not exist"),
+    })
+}
+
+/// A 45 nm Core 2 (VMCS revision 0Dh): no TRUE MSRs, no EPT.
+fn core_2() -> Capabilities {
+    Capabilities::from(|index| match index {
+        msr::VMX_BASIC => 0x005a_0800_0000_000d,
+        msr::VMX_PIN => 0x3f_0000_0016,
+        msr::VMX_PRIMARY => 0xf7f9_fffe_0401_e172,
+        msr::VMX_SECONDARY => 0x41_0000_0000,
+        msr::VMX_EXIT => 0x3_ffff_0003_6dff,
+        msr::VMX_ENTRY => 0x3fff_0000_11ff,
+        msr::VMX_CR0_FIXED0 => 0x8000_0021,
+        msr::VMX_CR0_FIXED1 => 0xffff_ffff,
+        msr::VMX_CR4_FIXED0 => 0x2000,
+        msr::VMX_CR4_FIXED1 => 0x27ff,
+        _ => panic!("MSR {index:#x} does not exist on this processor"),
+    })
+}
+
+fn assert_allowed(name: &str, value: u32, capability: u64) {
+    let (must, may) = (capability as u32, (capability >> 32) as u32);
+    assert_eq!(value & must, must, "{name}: {value:#x} lacks bits of {must:#x}");
+    assert_eq!(value & !may, 0, "{name}: {value:#x} has bits outside {may:#x}");
+}
+
+#[test]
+fn every_word_is_what_the_processor_allows() {
+    for (name, basic, secondary, ept) in WITH_EPT {
+        let capabilities = capabilities(basic, secondary, ept);
+        let controls = Controls::new(&capabilities).unwrap_or_else(|missing| panic!("{name}: {missing:?}"));
+        assert_allowed(name, controls.pin.bits(), capabilities.pin);
+        assert_allowed(name, controls.primary.bits(), capabilities.primary);
+        assert_allowed(name, controls.secondary.bits(), capabilities.secondary);
+        assert_allowed(name, controls.exit.bits(), capabilities.exit);
+        assert_allowed(name, controls.entry.bits(), capabilities.entry);
+        assert!(controls.has_tpr_shadow() && controls.has_vpid(), "{name}");
+        assert!(
+            !controls.primary.intersects(PrimaryControls::CR3_LOAD | PrimaryControls::CR8_LOAD),
+            "{name}"
+        );
+        let has_invpcid = controls.secondary.contains(SecondaryControls::INVPCID);
+        assert_eq!(has_invpcid, name.contains("Broadwell"), "{name}");
+    }
+}
+
+#[test]
+fn what_is_missing_names_itself() {
+    let missing = |capabilities| Controls::new(&capabilities).unwrap_err().0.to_string();
+    // Without the TRUE MSRs exits at MOV CR3 cannot be switched off.
+    assert!(missing(core_2()).contains("without exits at MOV to CR3"));
+    let good = processor("Core i5-3570");
+    let nehalem = Capabilities { secondary: 0x6f_0000_0000, ..good };
+    assert!(missing(nehalem).contains("unrestricted guest"));
+    let no_ept = Capabilities { secondary: 0x1_0000_0000, ..good };
+    assert!(missing(no_ept).contains("extended page tables"));
+    let uncached = Capabilities { ept_vpid: good.ept_vpid.with_write_back_tables(false), ..good };
+    assert!(missing(uncached).contains("write-back"));
+}
+
+#[test]
+fn every_requirement_is_checked_one_by_one() {
+    let good = processor("Core i7-5600U");
+    let mut lost = Vec::new();
+    for bit in 32..64 {
+        let without = |value: u64| value & !(1 << bit);
+        for changed in [
+            Capabilities { pin: without(good.pin), ..good },
+            Capabilities { primary: without(good.primary), ..good },
+            Capabilities { secondary: without(good.secondary), ..good },
+            Capabilities { exit: without(good.exit), ..good },
+            Capabilities { entry: without(good.entry), ..good },
+        ] {
+            if let Err(Unsupported(text)) = Controls::new(&changed) {
+                lost.push(text);
+            }
+        }
+    }
+    let count = lost.len();
+    lost.sort_unstable();
+    lost.dedup();
+    assert_eq!(lost.len(), count, "two requirements with one text");
+    assert_eq!(count, 3 + 8 + 2 + 6 + 3);
+}
+
+#[test]
+fn without_a_tpr_shadow_cr8_exits() {
+    let good = processor("Core i5-3570");
+    let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
+    let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
+    assert!(!controls.has_tpr_shadow());
+    assert!(controls.primary.contains(PrimaryControls::CR8_LOAD | PrimaryControls::CR8_STORE));
+}
+
+#[test]
+fn vpids_that_cannot_be_flushed_are_not_used() {
+    let good = processor("Core i5-3570");
+    let ept_vpid = good.ept_vpid.with_invvpid(false);
+    assert!(!Controls::new(&Capabilities { ept_vpid, ..good }).unwrap().has_vpid());
+}

@@ -1,0 +1,145 @@
+//! Turning VT-x on for a physical CPU.
+
+use crate::capabilities::Capabilities;
+use crate::control_registers::SharedRegister;
+use crate::controls::Controls;
+use crate::instructions;
+use crate::spec::{FeatureControl, msr};
+use crate::vmcs::{Current, NONE, write_revision};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use raw_cpuid::CpuId;
+use vmm_core::backend::Unsupported;
+use vmm_core::extended_state::ExtendedState;
+use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::registers;
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+use x86::msr::{rdmsr, wrmsr};
+
+/// What virtual CPUs need to know of their physical one.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    pub capabilities: Capabilities,
+    pub controls: Controls,
+    pub cr0: SharedRegister,
+    pub cr4: SharedRegister,
+    /// The guest's FPU and vector registers.
+    pub extended_state: ExtendedState,
+}
+
+/// A physical CPU in VMX operation.
+pub struct Cpu {
+    pub(crate) features: Features,
+    pub(crate) current: Current,
+    pub(crate) physical_address_bits: u8,
+    /// Kept for as long as the processor may write to it.
+    _vmxon_region: Frame,
+    next_vpid: AtomicU16,
+}
+
+impl Cpu {
+    /// Checks the processor, and enters VMX operation.
+    pub(crate) fn enable(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
+        let cpuid = CpuId::new();
+        let leaf_1 = cpuid.get_feature_info();
+        if !leaf_1.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_vmx) {
+            return Err(Unsupported("this CPU has no Intel VT-x (VMX)"));
+        }
+        let xsave = leaf_1.is_some_and(|leaf| leaf.has_xsave());
+        unlock()?;
+        // SAFETY: the CPU has VMX.
+        let capabilities = unsafe { Capabilities::read() };
+        let controls = Controls::new(&capabilities)?;
+        let region = platform
+            .allocate_frame(FrameSize::Small)
+            .ok_or(Unsupported("too little memory to turn VT-x on"))?;
+        set_control_registers(&capabilities, xsave);
+        // SAFETY: FEATURE_CONTROL allows it (`unlock`), the control registers are as they must be, and the region is a
+        // page of our own that is never given back.
+        let entered = unsafe {
+            write_revision(&region, capabilities.basic.revision());
+            instructions::vmxon(region.hpa)
+        };
+        if entered.is_err() {
+            return Err(Unsupported("the CPU refused to enter VMX operation (VMXON failed)"));
+        }
+        // SAFETY: reads a register.
+        let host_cr4 = registers::Cr4::from(unsafe { cr4() }.bits() as u64);
+        let features = Features {
+            capabilities,
+            controls,
+            cr0: SharedRegister::cr0(&capabilities),
+            cr4: SharedRegister::cr4(&capabilities, host_cr4),
+            // SAFETY: the control bits were set by `set_control_registers`; the image is compiled without FPU code.
+            extended_state: unsafe { ExtendedState::new(xsave) },
+        };
+        log::info!(
+            "VT-x: VMCS revision {:#x}, {:?}, {:?}",
+            capabilities.basic.revision(),
+            controls.primary & crate::controls::PrimaryControls::TPR_SHADOW,
+            controls.secondary
+        );
+        Ok(Self {
+            features,
+            current: Arc::new(AtomicU64::new(NONE)),
+            physical_address_bits: cpuid
+                .get_processor_capacity_feature_info()
+                .map_or(36, |leaf| leaf.physical_address_bits()),
+            _vmxon_region: region,
+            next_vpid: AtomicU16::new(1),
+        })
+    }
+
+    /// A VPID for a new virtual CPU; 0, the host's own, if the processor has none.
+    pub(crate) fn assign_vpid(&self) -> u16 {
+        if !self.features.controls.has_vpid() {
+            return 0;
+        }
+        match self.next_vpid.fetch_add(1, Ordering::Relaxed) {
+            0 => self.next_vpid.fetch_add(1, Ordering::Relaxed),
+            vpid => vpid,
+        }
+    }
+
+    /// The largest page that EPT can map here.
+    pub(crate) fn largest_page(&self) -> ept::PageSize {
+        let ept = self.features.capabilities.ept_vpid;
+        match (ept.pages_1g(), ept.pages_2m()) {
+            (true, _) => ept::PageSize::Size1G,
+            (false, true) => ept::PageSize::Size2M,
+            (false, false) => ept::PageSize::Size4K,
+        }
+    }
+}
+
+/// Sees to it that FEATURE_CONTROL allows VMXON (24.7): firmware that left the register open leaves the decision to us.
+fn unlock() -> Result<(), Unsupported> {
+    // SAFETY: the register exists on every processor with VMX.
+    let control = FeatureControl::from(unsafe { rdmsr(msr::FEATURE_CONTROL) });
+    if control.vmx_outside_smx() && control.locked() {
+        return Ok(());
+    }
+    if control.locked() {
+        return Err(Unsupported(
+            "VT-x is switched off and locked by the firmware (FEATURE_CONTROL): switch it on in the BIOS set-up",
+        ));
+    }
+    let open = control.with_vmx_outside_smx(true).with_locked(true);
+    // SAFETY: the register is not locked, and only allows what we are about to do.
+    unsafe { wrmsr(msr::FEATURE_CONTROL, open.into()) };
+    Ok(())
+}
+
+/// Sets CR0 and CR4 as VMX operation demands, and makes guest register state reachable.
+fn set_control_registers(capabilities: &Capabilities, xsave: bool) {
+    // SAFETY: the fixed bits are those that long mode with paging has anyway, NE and VMXE; the others only make
+    // guest register state reachable.
+    unsafe {
+        let fixed = cr0().bits() as u64 & capabilities.cr0_fixed1 | capabilities.cr0_fixed0;
+        cr0_write(Cr0::from_bits_unchecked(fixed as usize));
+        let mut wanted = cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
+        wanted.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
+        let fixed = wanted.bits() as u64 & capabilities.cr4_fixed1 | capabilities.cr4_fixed0;
+        cr4_write(Cr4::from_bits_unchecked(fixed as usize));
+    }
+}

@@ -1,0 +1,170 @@
+//! From the exit fields of a VMCS to an [`Exit`].
+
+use crate::field::Field;
+use crate::spec::{EptQualification, Interruption, PortQualification, interruption, reason};
+use crate::vmcs::Fields;
+use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use vmm_core::registers::{Exception, Fault};
+
+/// Decodes an exit with basic reason `basic`. Control-register accesses are dealt with elsewhere.
+#[inline]
+pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
+    match basic {
+        reason::PORT => port(fields),
+        reason::EPT_VIOLATION => memory(fields),
+        reason::CPUID => Exit::Cpuid,
+        reason::RDMSR => Exit::ReadMsr,
+        reason::WRMSR => Exit::WriteMsr,
+        reason::HLT => Exit::Halt,
+        reason::EXTERNAL_INTERRUPT | reason::INIT => Exit::ExternalInterrupt,
+        reason::INTERRUPT_WINDOW | reason::TPR_BELOW_THRESHOLD => Exit::InterruptWindow,
+        reason::NMI_WINDOW => Exit::NmiWindow,
+        reason::EXCEPTION_OR_NMI => exception(fields),
+        reason::VMCALL => Exit::Hypercall,
+        reason::XSETBV => Exit::Xsetbv,
+        reason::INVD | reason::WBINVD => Exit::CacheInvalidate,
+        reason::TRIPLE_FAULT => Exit::TripleFault,
+        // What the guest's CPUID denies.
+        reason::GETSEC
+        | reason::VMCLEAR..=reason::VMXON
+        | reason::MWAIT
+        | reason::MONITOR
+        | reason::INVEPT
+        | reason::INVVPID
+        | reason::VMFUNC => Exit::Undefined,
+        reason::RDPMC => Exit::Fault(Fault::PROTECTION),
+        other => Exit::Unknown(other.into()),
+    }
+}
+
+/// Whether the exit was caused by the instruction at RIP, so that its length is known (28.2.5).
+#[inline]
+pub const fn has_instruction_length(basic: u16) -> bool {
+    matches!(
+        basic,
+        reason::TASK_SWITCH..=reason::CONTROL_REGISTER
+            | reason::PORT..=reason::WRMSR
+            | reason::MWAIT
+            | reason::MONITOR
+            | reason::INVEPT
+            | reason::INVVPID..=reason::XSETBV
+            | reason::VMFUNC
+    )
+}
+
+/// Whether the exit may have come while the processor was delivering an event to the guest.
+#[inline]
+pub const fn may_interrupt_delivery(basic: u16) -> bool {
+    matches!(
+        basic,
+        reason::EXCEPTION_OR_NMI | reason::TASK_SWITCH | reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION
+    )
+}
+
+fn port(fields: &impl Fields) -> Exit {
+    let info = PortQualification::from(fields.get(Field::ExitQualification));
+    Exit::Port(PortAccess {
+        port: info.port(),
+        size_bytes: info.size_less_one() + 1,
+        direction: if info.input() { Direction::In } else { Direction::Out },
+        string: info.string(),
+    })
+}
+
+fn memory(fields: &impl Fields) -> Exit {
+    let info = EptQualification::from(fields.get(Field::ExitQualification));
+    Exit::Memory(MemoryAccess {
+        gpa: fields.get(Field::GuestPhysicalAddress),
+        write: info.write(),
+        execute: info.execute(),
+        // Without a linear address the processor was loading page-directory pointers.
+        page_walk: !(info.linear_valid() && info.final_access()),
+    })
+}
+
+fn exception(fields: &impl Fields) -> Exit {
+    let info = Interruption::from(fields.get(Field::ExitInterruption) as u32);
+    if info.kind() == interruption::NMI {
+        return Exit::HostNmi;
+    }
+    match Exception::from_vector(info.vector()) {
+        Some(Exception::MachineCheck) => Exit::Exception(Exception::MachineCheck),
+        _ => Exit::Unknown(reason::EXCEPTION_OR_NMI.into()),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A VMCS in a table.
+    #[derive(Clone)]
+    pub struct Table([u64; Field::COUNT]);
+
+    impl Table {
+        pub const fn new() -> Self {
+            Self([0; Field::COUNT])
+        }
+
+        pub const fn with(mut self, field: Field, value: u64) -> Self {
+            self.0[field as usize] = value;
+            self
+        }
+    }
+
+    impl Fields for Table {
+        fn get(&self, field: Field) -> u64 {
+            self.0[field as usize]
+        }
+    }
+
+    #[test]
+    fn port_accesses() {
+        // REP INSW from port 1F0h, and OUT DX, AL to port 3F8h.
+        let insw = Table::new().with(Field::ExitQualification, 0x01f0_0039);
+        let expected = PortAccess { port: 0x1f0, size_bytes: 2, direction: Direction::In, string: true };
+        assert_eq!(decode(reason::PORT, &insw), Exit::Port(expected));
+        let out = Table::new().with(Field::ExitQualification, 0x03f8_0000);
+        let expected = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out, string: false };
+        assert_eq!(decode(reason::PORT, &out), Exit::Port(expected));
+    }
+
+    #[test]
+    fn memory_accesses() {
+        let access = |qualification| {
+            let table = Table::new()
+                .with(Field::GuestPhysicalAddress, 0xfee0_0300)
+                .with(Field::ExitQualification, qualification);
+            match decode(reason::EPT_VIOLATION, &table) {
+                Exit::Memory(access) => (access.gpa, access.write, access.execute, access.page_walk),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(access(0x182), (0xfee0_0300, true, false, false));
+        assert_eq!(access(0x184), (0xfee0_0300, false, true, false));
+        assert_eq!(access(0x081), (0xfee0_0300, false, false, true), "page table");
+        assert_eq!(access(0x001), (0xfee0_0300, false, false, true), "page-directory pointers");
+    }
+
+    #[test]
+    fn every_reason_is_answered_without_a_panic() {
+        for basic in 0..=u16::MAX {
+            let exit = decode(basic, &Table::new());
+            let instruction = matches!(
+                exit,
+                Exit::Port(_)
+                    | Exit::Cpuid
+                    | Exit::ReadMsr
+                    | Exit::WriteMsr
+                    | Exit::Halt
+                    | Exit::Hypercall
+                    | Exit::Xsetbv
+            );
+            assert!(!instruction || has_instruction_length(basic), "{basic} moves on by its length");
+            assert!(
+                !(has_instruction_length(basic) && may_interrupt_delivery(basic))
+                    || basic == reason::TASK_SWITCH
+            );
+        }
+    }
+}

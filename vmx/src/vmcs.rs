@@ -1,0 +1,225 @@
+//! A VMCS and what is known of its fields without asking the processor.
+
+use crate::field::Field;
+use crate::instructions::{self, VmFail};
+use alloc::sync::Arc;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+use vmm_core::backend::Unsupported;
+use vmm_core::platform::{Frame, FrameSize, Platform};
+
+/// Whoever can be asked for the value of a field: a VMCS, or a table in tests.
+pub trait Fields {
+    /// The field's value; 0 if the processor does not have it.
+    fn get(&self, field: Field) -> u64;
+}
+
+/// The VMCS that is current on a physical CPU: its host-physical address, or [`NONE`].
+pub type Current = Arc<AtomicU64>;
+
+/// No VMCS is current.
+pub const NONE: u64 = u64::MAX;
+
+const WORDS: usize = Field::COUNT.div_ceil(64);
+
+/// A bit for each field.
+type FieldSet = [u64; WORDS];
+
+/// Fields that the processor leaves alone while the guest runs.
+const STABLE: FieldSet = {
+    let mut set = [0; WORDS];
+    let mut i = 0;
+    while i < Field::COUNT {
+        if !Field::ALL[i].is_volatile() {
+            set[i / 64] |= 1 << (i % 64);
+        }
+        i += 1;
+    }
+    set
+};
+
+/// A virtual-machine control structure in a page of its own.
+///
+/// Values that were read or written stay known until the guest runs, those of stable fields for ever: VMREAD and VMWRITE
+/// are slow, most of all under another hypervisor.
+pub struct Vmcs {
+    region: Option<Frame>,
+    hpa: u64,
+    platform: &'static dyn Platform,
+    current: Current,
+    launched: bool,
+    known: [Cell<u64>; WORDS],
+    values: [Cell<u64>; Field::COUNT],
+}
+
+impl Vmcs {
+    /// A clear VMCS, made current on this CPU.
+    ///
+    /// # Errors
+    /// [`Unsupported`] if memory is short or the processor does not take it.
+    ///
+    /// # Safety
+    /// VMX operation is on for this CPU, of which `current` tells, and `revision` is the processor's VMCS revision.
+    pub unsafe fn new(
+        platform: &'static dyn Platform,
+        current: Current,
+        revision: u32,
+    ) -> Result<Self, Unsupported> {
+        let region =
+            platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCS"))?;
+        let hpa = region.hpa;
+        // SAFETY: the frame is a page of our own that nobody refers to yet; VMCLEAR then makes it a VMCS.
+        let made = unsafe {
+            write_revision(&region, revision);
+            instructions::vmclear(hpa)
+        };
+        if made.is_err() {
+            platform.free_frame(region);
+            return Err(Unsupported("the CPU did not take a new VMCS (VMCLEAR failed)"));
+        }
+        Ok(Self {
+            region: Some(region),
+            hpa,
+            platform,
+            current,
+            launched: false,
+            known: Default::default(),
+            values: [const { Cell::new(0) }; Field::COUNT],
+        })
+    }
+
+    /// Makes this VMCS the current one, if it is not.
+    #[inline]
+    fn make_current(&self) {
+        if self.current.load(Ordering::Relaxed) != self.hpa {
+            self.load();
+        }
+    }
+
+    #[cold]
+    fn load(&self) {
+        // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses this VMCS.
+        match unsafe { instructions::vmptrld(self.hpa) } {
+            Ok(()) => self.current.store(self.hpa, Ordering::Relaxed),
+            Err(error) => log::error!("VMPTRLD failed: {error:?}"),
+        }
+    }
+
+    /// Reads a field from the processor; `None` if it does not have it.
+    pub fn read_now(&self, field: Field) -> Option<u64> {
+        self.make_current();
+        // SAFETY: VMX operation is on (condition of `new`).
+        unsafe { instructions::vmread(field.encoding()) }.ok()
+    }
+
+    fn known(&self, field: Field) -> bool {
+        self.known[field as usize / 64].get() >> (field as usize % 64) & 1 != 0
+    }
+
+    fn note(&self, field: Field, value: u64) {
+        let word = &self.known[field as usize / 64];
+        word.set(word.get() | 1 << (field as usize % 64));
+        self.values[field as usize].set(value);
+    }
+
+    /// Reads a field.
+    #[inline]
+    pub fn read(&self, field: Field) -> u64 {
+        if self.known(field) {
+            return self.values[field as usize].get();
+        }
+        let value = self.read_now(field).unwrap_or(0);
+        self.note(field, value);
+        value
+    }
+
+    /// Writes a field, unless it has that value already.
+    ///
+    /// The fields of the host's state and those that hold addresses are written by `host_state` and by `Vmx::new` only.
+    #[inline]
+    pub fn write(&mut self, field: Field, value: u64) {
+        if self.known(field) && self.values[field as usize].get() == value {
+            return;
+        }
+        self.make_current();
+        // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and addresses say why
+        // their values are right.
+        if let Err(error) = unsafe { instructions::vmwrite(field.encoding(), value) } {
+            self.complain(field, value, error);
+        }
+        self.note(field, value);
+    }
+
+    #[cold]
+    fn complain(&self, field: Field, value: u64, error: VmFail) {
+        log::error!("VMWRITE of {value:#x} to {field:?} failed: {error:?}");
+    }
+
+    /// Prepares for an entry; returns whether this VMCS was launched before.
+    #[inline]
+    pub fn before_entry(&mut self) -> bool {
+        self.make_current();
+        self.launched
+    }
+
+    /// The guest ran: from now on it is resumed.
+    #[inline]
+    pub const fn note_launched(&mut self) {
+        self.launched = true;
+    }
+
+    /// Nothing is known of the fields that the processor changes.
+    #[inline]
+    pub fn forget(&mut self) {
+        for (word, stable) in self.known.iter().zip(STABLE) {
+            word.set(word.get() & stable);
+        }
+    }
+}
+
+impl Fields for Vmcs {
+    fn get(&self, field: Field) -> u64 {
+        self.read(field)
+    }
+}
+
+impl Drop for Vmcs {
+    fn drop(&mut self) {
+        // SAFETY: VMX operation is on (condition of `new`), and the guest never runs again.
+        let cleared = unsafe { instructions::vmclear(self.hpa) };
+        if self.current.load(Ordering::Relaxed) == self.hpa {
+            self.current.store(NONE, Ordering::Relaxed);
+        }
+        // A page that the processor may still write to is never given back.
+        if let (Ok(()), Some(region)) = (cleared, self.region.take()) {
+            self.platform.free_frame(region);
+        }
+    }
+}
+
+/// Clears a page and writes the VMCS revision into its first four bytes (25.2).
+///
+/// # Safety
+/// The frame is a page that nobody refers to.
+pub unsafe fn write_revision(frame: &Frame, revision: u32) {
+    // SAFETY: the page is the caller's to write.
+    unsafe {
+        core::ptr::write_bytes(frame.address as *mut u8, 0, FrameSize::Small.bytes() as usize);
+        core::ptr::write(frame.address as *mut u32, revision);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_fields_are_those_that_only_the_hypervisor_writes() {
+        let is_stable = |field: Field| STABLE[field as usize / 64] >> (field as usize % 64) & 1 != 0;
+        assert!(
+            is_stable(Field::PrimaryControls) && is_stable(Field::HostCr3) && is_stable(Field::TscOffset)
+        );
+        assert!(!is_stable(Field::GuestRip) && !is_stable(Field::ExitReason));
+        assert!(!is_stable(Field::EntryControls) && !is_stable(Field::EntryInterruption));
+    }
+}
