@@ -11,11 +11,12 @@ use crate::instructions::{self, Scope};
 use crate::msr_bitmap::MSR_BITMAP;
 use crate::spec::{
     CrQualification, EptPointer, ExitReason, Interruptibility, Interruption, PendingDebug, cr_access,
-    instruction_error, msr, reason,
+    instruction_error, interruption, msr, reason,
 };
 use crate::vmcs::Vmcs;
-use crate::{dump, guest_state, host_state, segments, world_switch};
+use crate::{dump, guest_state, host_state, running, segments, world_switch};
 use core::fmt;
+use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::exit::Exit;
 use vmm_core::platform::{Frame, FrameSize, Platform};
@@ -34,7 +35,8 @@ pub struct Vmx {
     virtual_apic: Frame,
     features: Features,
     physical_address_bits: u8,
-    vpid: u16,
+    vpid: Tag,
+    platform: &'static dyn Platform,
     ept_pointer: u64,
     cr2: u64,
     /// What was last written to the host-RSP field.
@@ -54,8 +56,17 @@ pub struct Vmx {
     checked: bool,
 }
 
+/// Exceptions that exit: see the same list of the AMD-V backend. #DB and #AC, because their delivery can raise them again
+/// for ever; #MC, because it is the host's.
+const INTERCEPTED_EXCEPTIONS: u64 =
+    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
 const DR6_RESET: u64 = 0xffff_0ff0;
 const DR7_ALWAYS_ONE: u64 = 0x400;
+/// DR6: B0 to B3.
+const DR6_BREAKPOINTS: u64 = 0xf;
+/// DR6: B0 to B3, BD, BS.
+const DR6_CAUSES: u64 = 0x600f;
+const DEBUG_CTL_BTF: u64 = 2;
 /// LBR and BTF: what the guest may set of DEBUGCTL.
 const DEBUG_CTL_GUEST: u64 = 3;
 /// EPT tables in write-back memory.
@@ -70,16 +81,16 @@ impl Vmx {
         (self.virtual_apic.address + TPR_OFFSET) as *mut u8
     }
 
-    fn set_up_controls(&mut self, platform: &dyn Platform) {
+    fn set_up_controls(&mut self) {
         let controls = self.features.controls;
-        let msr_bitmap_hpa = platform.hpa_of(&raw const MSR_BITMAP as usize);
+        let msr_bitmap_hpa = self.platform.hpa_of(&raw const MSR_BITMAP as usize);
         let fields = [
             (Field::PinControls, controls.pin.bits().into()),
             (Field::PrimaryControls, controls.primary.bits().into()),
             (Field::SecondaryControls, controls.secondary.bits().into()),
             (Field::ExitControls, controls.exit.bits().into()),
             (Field::EntryControls, controls.entry.bits().into()),
-            (Field::ExceptionBitmap, 1 << Exception::MachineCheck as u8),
+            (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS),
             (Field::PageFaultMask, 0),
             (Field::PageFaultMatch, 0),
             (Field::Cr3TargetCount, 0),
@@ -96,7 +107,7 @@ impl Vmx {
             self.vmcs.write(field, value);
         }
         if controls.has_vpid() {
-            self.vmcs.write(Field::Vpid, self.vpid.into());
+            self.vmcs.write(Field::Vpid, self.vpid.number().into());
         }
         if controls.has_tpr_shadow() {
             self.vmcs.write(Field::VirtualApicPage, self.virtual_apic.hpa);
@@ -127,7 +138,7 @@ impl Vmx {
         if self.window_changed {
             self.apply_window();
         }
-        if self.flush_guest || self.flush_nested {
+        if self.flush_guest || self.flush_nested || self.vpid.is_shared() {
             self.flush();
         }
     }
@@ -152,10 +163,10 @@ impl Vmx {
             }
         }
         // Without VPIDs every entry and exit flushes.
-        if self.flush_guest && self.features.controls.has_vpid() {
+        if (self.flush_guest || self.vpid.is_shared()) && self.features.controls.has_vpid() {
             let scope = if ept.invvpid_single() { Scope::Single } else { Scope::All };
             // SAFETY: as above.
-            if let Err(error) = unsafe { instructions::invvpid(scope, self.vpid) } {
+            if let Err(error) = unsafe { instructions::invvpid(scope, self.vpid.number() as u16) } {
                 log::error!("INVVPID failed: {error:?}");
             }
         }
@@ -210,11 +221,37 @@ impl Vmx {
             _ => {}
         }
         let exit = decode(self.basic_reason, &self.vmcs);
-        if exit == Exit::HostNmi {
+        match exit {
             // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
-            unsafe { core::arch::asm!("int 2") };
+            Exit::HostNmi => unsafe { core::arch::asm!("int 2") },
+            Exit::Exception(Exception::Debug) => self.debug_exception(),
+            _ => {}
         }
         exit
+    }
+
+    /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).
+    #[cold]
+    fn debug_exception(&mut self) {
+        let causes = self.vmcs.read(Field::ExitQualification) & DR6_CAUSES;
+        let dr6 = self.system_register(SystemRegister::Dr6) & !DR6_BREAKPOINTS;
+        self.set_system_register(SystemRegister::Dr6, dr6 | causes);
+        let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
+        if info.kind() == interruption::PRIVILEGED_SOFTWARE_EXCEPTION {
+            // INT1: RIP still points to it, although it is a trap.
+            self.skip_instruction();
+        }
+    }
+
+    /// While STI or MOV SS protects an instruction, an entry demands that a single step is pending exactly if it is
+    /// switched on (27.3.1.5).
+    fn settle_single_step(&mut self, state: Interruptibility) {
+        if state.by_sti() || state.by_mov_ss() {
+            let branches_only = self.vmcs.read(Field::GuestDebugCtl) & DEBUG_CTL_BTF != 0;
+            let pending = PendingDebug::from(self.vmcs.read(Field::GuestPendingDebug))
+                .with_single_step(self.rflags().trap() && !branches_only);
+            self.vmcs.write(Field::GuestPendingDebug, pending.into());
+        }
     }
 
     /// A control-register access that exited (28.2.1, table 28-3).
@@ -231,7 +268,7 @@ impl Vmx {
                 self.set_cr8(value as u8);
                 self.skip_instruction()
             }
-            (cr_access::TO_CR, 0 | 8) => Exit::Fault(Fault::PROTECTION),
+            (cr_access::TO_CR, 0 | 8) => Exit::Forbidden,
             (cr_access::FROM_CR, 8) => {
                 gprs.0[usize::from(access.gpr())] = self.cr8().into();
                 self.skip_instruction()
@@ -249,7 +286,7 @@ impl Vmx {
             }
             // The shadow is not why it exited: it would exit for ever.
             Some(_) => Exit::Unknown(reason::CONTROL_REGISTER.into()),
-            None => Exit::Fault(Fault::PROTECTION),
+            None => Exit::Forbidden,
         }
     }
 
@@ -335,7 +372,8 @@ impl Backend for Vmx {
             virtual_apic,
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,
-            vpid: cpu.assign_vpid(),
+            vpid: cpu.vpids.take(),
+            platform,
             ept_pointer: ept_pointer.into(),
             cr2: 0,
             host_rsp: 0,
@@ -347,7 +385,7 @@ impl Backend for Vmx {
             flush_guest: true,
             checked: false,
         };
-        vcpu.set_up_controls(platform);
+        vcpu.set_up_controls();
         Ok(vcpu)
     }
 
@@ -376,6 +414,7 @@ impl Backend for Vmx {
             }
         }
         let launched = self.vmcs.before_entry();
+        running::note(gprs);
         // SAFETY: reads and writes CR2, which the hypervisor does not use.
         unsafe {
             if x86::controlregs::cr2() as u64 != self.cr2 {
@@ -438,13 +477,9 @@ impl Backend for Vmx {
     fn set_rflags(&mut self, rflags: Rflags) {
         self.vmcs.write(Field::GuestRflags, rflags.into());
         let state = self.interruptibility();
-        if state.by_sti() || state.by_mov_ss() {
-            // While an instruction is still protected, a single step must be pending exactly if it is switched on.
-            let pending = PendingDebug::from(self.vmcs.read(Field::GuestPendingDebug));
-            let pending = pending.with_single_step(rflags.trap());
-            self.vmcs.write(Field::GuestPendingDebug, pending.into());
-            self.set_interruptibility(state.with_by_sti(state.by_sti() && rflags.interrupt()));
-        }
+        let state = state.with_by_sti(state.by_sti() && rflags.interrupt());
+        self.set_interruptibility(state);
+        self.settle_single_step(state);
     }
 
     fn cr0(&self) -> Cr0 {
@@ -495,7 +530,7 @@ impl Backend for Vmx {
 
     fn set_system_register(&mut self, register: SystemRegister, value: u64) {
         let value = match register {
-            SystemRegister::Dr7 => value % TWO_TO_32 | DR7_ALWAYS_ONE,
+            SystemRegister::Dr7 => (value % TWO_TO_32) | DR7_ALWAYS_ONE,
             SystemRegister::DebugCtl => value & DEBUG_CTL_GUEST,
             _ => value,
         };
@@ -587,6 +622,9 @@ impl Backend for Vmx {
                 self.set_primary(PrimaryControls::NMI_WINDOW, true);
             }
             Event::Fault(Fault { address: Some(address), .. }) => self.cr2 = address,
+            Event::Fault(Fault { exception: Exception::Debug, .. }) => {
+                self.settle_single_step(self.interruptibility());
+            }
             _ => {}
         }
     }
@@ -632,7 +670,16 @@ impl Backend for Vmx {
     }
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        dump::dump(&self.vmcs, f)
+        dump::dump(|field| self.vmcs.read_now(field), f)
+    }
+}
+
+impl Drop for Vmx {
+    fn drop(&mut self) {
+        running::forget();
+        // The VMCS, which names the page, is cleared after this, but never entered again.
+        let Frame { address, hpa, size } = self.virtual_apic;
+        self.platform.free_frame(Frame { address, hpa, size });
     }
 }
 

@@ -164,6 +164,7 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
         On(lacks!("unrestricted guest (Westmere, the first Core i5 of 32 nm, was the first to have it)")),
     ),
     (SecondaryControls::VPID, IfThere),
+    (SecondaryControls::WBINVD, IfThere),
     (SecondaryControls::RDTSCP, IfThere),
     (SecondaryControls::INVPCID, IfThere),
 ];

@@ -7,8 +7,9 @@ use crate::instructions;
 use crate::spec::{FeatureControl, msr};
 use crate::vmcs::{Current, NONE, write_revision};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use raw_cpuid::CpuId;
+use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
 use vmm_core::extended_state::ExtendedState;
 use vmm_core::platform::{Frame, FrameSize, Platform};
@@ -27,6 +28,9 @@ pub struct Features {
     pub extended_state: ExtendedState,
 }
 
+/// VPIDs have 16 bits.
+const VPID_COUNT: u32 = 1 << 16;
+
 /// A physical CPU in VMX operation.
 pub struct Cpu {
     pub(crate) features: Features,
@@ -34,7 +38,7 @@ pub struct Cpu {
     pub(crate) physical_address_bits: u8,
     /// Kept for as long as the processor may write to it.
     _vmxon_region: Frame,
-    next_vpid: AtomicU16,
+    pub(crate) vpids: Arc<TagPool>,
 }
 
 impl Cpu {
@@ -73,6 +77,7 @@ impl Cpu {
             // SAFETY: the control bits were set by `set_control_registers`; the image is compiled without FPU code.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
+        platform.set_crash_dump(crate::running::dump_running);
         log::info!(
             "VT-x: VMCS revision {:#x}, {:?}, {:?}",
             capabilities.basic.revision(),
@@ -86,19 +91,8 @@ impl Cpu {
                 .get_processor_capacity_feature_info()
                 .map_or(36, |leaf| leaf.physical_address_bits()),
             _vmxon_region: region,
-            next_vpid: AtomicU16::new(1),
+            vpids: TagPool::new(VPID_COUNT),
         })
-    }
-
-    /// A VPID for a new virtual CPU; 0, the host's own, if the processor has none.
-    pub(crate) fn assign_vpid(&self) -> u16 {
-        if !self.features.controls.has_vpid() {
-            return 0;
-        }
-        match self.next_vpid.fetch_add(1, Ordering::Relaxed) {
-            0 => self.next_vpid.fetch_add(1, Ordering::Relaxed),
-            vpid => vpid,
-        }
     }
 
     /// The largest page that EPT can map here.

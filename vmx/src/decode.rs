@@ -4,7 +4,7 @@ use crate::field::Field;
 use crate::spec::{EptQualification, Interruption, PortQualification, interruption, reason};
 use crate::vmcs::Fields;
 use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
-use vmm_core::registers::{Exception, Fault};
+use vmm_core::registers::Exception;
 
 /// Decodes an exit with basic reason `basic`. Control-register accesses are dealt with elsewhere.
 #[inline]
@@ -32,7 +32,8 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         | reason::INVEPT
         | reason::INVVPID
         | reason::VMFUNC => Exit::Undefined,
-        reason::RDPMC => Exit::Fault(Fault::PROTECTION),
+        // There are no performance counters.
+        reason::RDPMC => Exit::Forbidden,
         other => Exit::Unknown(other.into()),
     }
 }
@@ -87,10 +88,8 @@ fn exception(fields: &impl Fields) -> Exit {
     if info.kind() == interruption::NMI {
         return Exit::HostNmi;
     }
-    match Exception::from_vector(info.vector()) {
-        Some(Exception::MachineCheck) => Exit::Exception(Exception::MachineCheck),
-        _ => Exit::Unknown(reason::EXCEPTION_OR_NMI.into()),
-    }
+    Exception::from_vector(info.vector())
+        .map_or(Exit::Unknown(reason::EXCEPTION_OR_NMI.into()), Exit::Exception)
 }
 
 #[cfg(test)]

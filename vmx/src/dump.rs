@@ -3,7 +3,6 @@
 use crate::controls::{EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
 use crate::field::{Area, Field};
 use crate::spec::{ExitReason, instruction_error, reason};
-use crate::vmcs::Vmcs;
 use core::fmt;
 
 const AREAS: [(Area, &str); 4] = [
@@ -14,9 +13,9 @@ const AREAS: [(Area, &str); 4] = [
 ];
 const FIELDS_A_LINE: usize = 4;
 
-/// Prints every field that the processor has, exit reason first.
-pub fn dump(vmcs: &Vmcs, f: &mut dyn fmt::Write) -> fmt::Result {
-    let get = |field| vmcs.read_now(field).unwrap_or(0);
+/// Prints every field that `read` has, exit reason first.
+pub fn dump(read: impl Fn(Field) -> Option<u64>, f: &mut dyn fmt::Write) -> fmt::Result {
+    let get = |field| read(field).unwrap_or(0);
     let exit = ExitReason::from(get(Field::ExitReason) as u32);
     writeln!(
         f,
@@ -34,7 +33,7 @@ pub fn dump(vmcs: &Vmcs, f: &mut dyn fmt::Write) -> fmt::Result {
     for (area, title) in AREAS {
         write!(f, "{title}:")?;
         let fields = Field::ALL.iter().filter(|field| field.area() == area);
-        let values = fields.filter_map(|&field| vmcs.read_now(field).map(|value| (field, value)));
+        let values = fields.filter_map(|&field| read(field).map(|value| (field, value)));
         for (number, (field, value)) in values.enumerate() {
             let separator = if number % FIELDS_A_LINE == 0 { "\n  " } else { "  " };
             write!(f, "{separator}{field:?} {value:#x}")?;

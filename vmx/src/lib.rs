@@ -20,6 +20,7 @@ mod guest_state;
 mod host_state;
 mod instructions;
 mod msr_bitmap;
+mod running;
 mod segments;
 mod spec;
 mod vmcs;

@@ -321,12 +321,14 @@ pub struct Interruption {
     pub valid: bool,
 }
 
-/// Kinds of interruptions. 4, 5 and 6 are INT n, INT1, and INT3 and INTO.
+/// Kinds of interruptions. 4 is INT n, 6 INT3 and INTO.
 pub mod interruption {
     #![allow(missing_docs)]
     pub const EXTERNAL: u8 = 0;
     pub const NMI: u8 = 2;
     pub const HARDWARE_EXCEPTION: u8 = 3;
+    /// INT1.
+    pub const PRIVILEGED_SOFTWARE_EXCEPTION: u8 = 5;
     pub const OTHER: u8 = 7;
 }
 
