@@ -4,13 +4,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tests::{LINUX_MARKER, Result, Spec, start_for};
+use xtask::image::Loader;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
 fn boots(uefi: bool) -> Result<()> {
     static ISO: OnceLock<Result<std::path::PathBuf, String>> = OnceLock::new();
     let made = ISO.get_or_init(|| {
-        xtask::image::make(None, None, "console=com1 rpc=com2").map_err(|error| format!("{error:#}"))
+        xtask::image::make(None, None, "console=com1 rpc=com2", Loader::Multiboot2)
+            .map_err(|error| format!("{error:#}"))
     });
     let iso = made.clone().map_err(anyhow::Error::msg)?;
     let mut machine = start_for(&Spec { host_iso: Some(iso), uefi, ..Spec::default() }, PATIENCE)?;

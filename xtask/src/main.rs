@@ -35,6 +35,9 @@ enum Task {
         /// The hypervisor's command line
         #[arg(long, value_name = "TEXT", default_value = "console=com1 rpc=com2")]
         cmdline: String,
+        /// How GRUB starts it
+        #[arg(long, value_enum, default_value_t)]
+        loader: image::Loader,
     },
     /// Calls a method of the hypervisor that `cargo xtask run` runs on a terminal, and prints the result
     Rpc {
@@ -89,8 +92,8 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),
         Task::Bench(arguments) => arguments.run(),
-        Task::Image { iso, config, cmdline } => {
-            println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline)?.display());
+        Task::Image { iso, config, cmdline, loader } => {
+            println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline, loader)?.display());
             Ok(())
         }
         Task::Rpc { method, params } => {

@@ -279,14 +279,15 @@ impl RunArgs {
                 "No graphical display here: the guest's serial port is on this terminal, its screen is not shown."
             );
         }
-        eprintln!("Ctrl-] x ends the emulator.\n");
+        let emulator = emulator(spec);
+        eprintln!("{}\n", emulator.how_to_end());
         let folder = paths::build_folder(rpc::RUNNING);
-        let mut command = emulator(spec).command(spec, &folder, Wiring::Terminal, self.window())?;
+        let mut command = emulator.command(spec, &folder, Wiring::Terminal, self.window())?;
         let mut child = command.spawn().context("cannot start the emulator")?;
         let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.max(0.0)));
         loop {
             if let Some(status) = child.try_wait()? {
-                anyhow::ensure!(status.success(), "the emulator failed ({status})");
+                anyhow::ensure!(emulator.is_success(status), "the emulator failed ({status})");
                 return Ok(());
             }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {

@@ -1,18 +1,97 @@
 //! Bochs: Intel VT-x.
 
-use std::path::Path;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::{Emulator, Spec, Wiring};
+use super::bochs_setup::Installation;
+use super::{Emulator, Spec, Wiring, module_name, mortal};
+use crate::image::{Contents, Loader};
+use crate::rpc::MANAGEMENT_SOCKET;
 
-/// Bulkhead in Bochs.
+/// A CPU with everything that Bulkhead uses of VT-x.
+const DEFAULT_CPU: &str = "corei7_haswell_4770";
+
+/// The most memory that Bochs gives a machine.
+const MAX_MEMORY_MIB: u64 = 2048;
+
+/// Instructions that pass in one emulated second.
+const INSTRUCTIONS_PER_SECOND: u64 = 50_000_000;
+
+/// Bulkhead in Bochs's i440FX machine, booted by GRUB from a CD-ROM.
 pub struct Bochs;
 
 impl Emulator for Bochs {
-    fn command(&self, _: &Spec, _: &Path, _: Wiring, _: bool) -> Result<Command> {
-        bail!("the VT-x backend is not built yet: use --backend svm");
+    fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, _window: bool) -> Result<Command> {
+        if spec.kvm || spec.uefi {
+            bail!("Bochs has neither KVM nor UEFI");
+        }
+        let memory_mib = spec.machine_memory_mib()?;
+        ensure!(
+            memory_mib <= MAX_MEMORY_MIB,
+            "Bochs has at most {MAX_MEMORY_MIB} MiB, of which Bulkhead and the modules need {} MiB here",
+            memory_mib - spec.guest_memory_mib()
+        );
+        let bochs = Installation::find()?;
+        let iso = match &spec.host_iso {
+            Some(iso) => iso.clone(),
+            None => boot_iso(spec, folder)?,
+        };
+        let com1 = match wiring {
+            Wiring::Harness => socket_line(1, Socket::connecting(folder.join("com1.sock")).port()?),
+            Wiring::Terminal => "com1: enabled=1, mode=term, dev=/dev/tty".to_owned(),
+        };
+        let com2 = match wiring {
+            Wiring::Harness => Socket::connecting(folder.join(MANAGEMENT_SOCKET)),
+            Wiring::Terminal => Socket::listening(folder.join(MANAGEMENT_SOCKET))?,
+        };
+        let lines = [
+            "config_interface: textconfig".to_owned(),
+            // The machine's screen is at the first free VNC display; nothing waits for a viewer.
+            "display_library: rfb, options=\"timeout=0\"".to_owned(),
+            format!(
+                "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1",
+                spec.cpu.as_deref().unwrap_or(DEFAULT_CPU),
+                spec.smp
+            ),
+            format!("memory: guest={memory_mib}, host={memory_mib}"),
+            format!("romimage: file={}", bochs.bios.display()),
+            format!("vgaromimage: file={}", bochs.vga_bios.display()),
+            "vga: extension=vbe, update_freq=1".to_owned(),
+            "pci: enabled=1, chipset=i440fx".to_owned(),
+            "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15".to_owned(),
+            format!("ata1-master: type=cdrom, path={}, status=inserted", iso.display()),
+            "boot: cdrom".to_owned(),
+            // Time is the count of instructions.
+            "clock: sync=none, time0=utc".to_owned(),
+            com1,
+            socket_line(2, com2.port()?),
+            "log: bochs.log".to_owned(),
+            "panic: action=fatal".to_owned(),
+            // Each access of a guest to a device's memory would be an error.
+            "error: action=ignore".to_owned(),
+            "info: action=ignore".to_owned(),
+            "debug: action=ignore".to_owned(),
+            "mouse: enabled=0".to_owned(),
+            "speaker: enabled=0, mode=none".to_owned(),
+        ];
+        std::fs::write(folder.join("bochsrc"), lines.join("\n") + "\n")?;
+        let mut command = mortal(&bochs.program[0]);
+        command
+            .args(&bochs.program[1..])
+            .args(["-q", "-unlock", "-f", "bochsrc"])
+            .args(&spec.arguments)
+            .envs(bochs.environment)
+            .current_dir(folder)
+            .stdin(Stdio::null());
+        if wiring == Wiring::Terminal {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        Ok(command)
     }
 
     fn has_management_port(&self) -> bool {
@@ -21,5 +100,107 @@ impl Emulator for Bochs {
 
     fn has_monitor(&self) -> bool {
         false
+    }
+
+    fn how_to_end(&self) -> &'static str {
+        "Ctrl-A three times leads to the hypervisor's prompt, whose command poweroff ends the machine. Its screen is a VNC server on this host (port 5900 or the next free one)."
+    }
+
+    fn is_success(&self, status: ExitStatus) -> bool {
+        // However a machine ends in Bochs, the status is 1.
+        matches!(status.code(), Some(0 | 1))
+    }
+}
+
+/// Makes the CD-ROM that the machine boots.
+fn boot_iso(spec: &Spec, folder: &Path) -> Result<PathBuf> {
+    let modules: Vec<(PathBuf, String)> = spec
+        .iso
+        .iter()
+        .chain(&spec.config)
+        .map(|file| Ok((file.clone(), module_name(file)?)))
+        .collect::<Result<_>>()?;
+    let tree = folder.join("iso");
+    if tree.exists() {
+        std::fs::remove_dir_all(&tree)?;
+    }
+    let output = folder.join("boot.iso");
+    let cmdline = spec.hypervisor_cmdline();
+    let contents =
+        Contents { image: &spec.image, cmdline: &cmdline, modules: &modules, loader: Loader::Text };
+    contents.write(&tree, &output)?;
+    std::fs::remove_dir_all(&tree)?;
+    Ok(output)
+}
+
+fn socket_line(number: u8, port: u16) -> String {
+    format!("com{number}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}")
+}
+
+/// The harness speaks over Unix sockets, Bochs over TCP: a thread stands between them.
+enum Socket {
+    /// Connects to whoever listens at the path.
+    Connecting(PathBuf),
+    /// Listens, for one client after the other.
+    Listening(UnixListener),
+}
+
+impl Socket {
+    fn connecting(path: PathBuf) -> Self {
+        Self::Connecting(path)
+    }
+
+    fn listening(path: PathBuf) -> Result<Self> {
+        // Left over from an earlier run.
+        let _ = std::fs::remove_file(&path);
+        let listener =
+            UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        Ok(Self::Listening(listener))
+    }
+
+    /// The port that Bochs connects to.
+    fn port(self) -> Result<u16> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("no TCP port for Bochs")?;
+        let port = listener.local_addr()?.port();
+        std::thread::spawn(move || {
+            let Ok((serial, _)) = listener.accept() else { return };
+            match self {
+                Self::Connecting(path) => {
+                    if let Ok(harness) = UnixStream::connect(path) {
+                        join(&serial, &harness);
+                    }
+                    let _ = serial.shutdown(Shutdown::Both);
+                }
+                Self::Listening(clients) => {
+                    for client in clients.incoming().flatten() {
+                        join(&serial, &client);
+                    }
+                }
+            }
+        });
+        Ok(port)
+    }
+}
+
+/// Passes bytes both ways until one side ends.
+fn join(serial: &TcpStream, harness: &UnixStream) {
+    // Without the option the answer to each line waits for the next one.
+    let _ = serial.set_nodelay(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            pass(serial, harness);
+            let _ = harness.shutdown(Shutdown::Both);
+        });
+        pass(harness, serial);
+        let _ = harness.shutdown(Shutdown::Both);
+    });
+}
+
+fn pass(mut from: impl Read, mut to: impl Write) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if to.write_all(&bytes[..count]).is_err() {
+            return;
+        }
     }
 }

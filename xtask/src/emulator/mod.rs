@@ -1,17 +1,20 @@
 //! The emulators that stand in for machines, and what they run.
 
 pub mod bochs;
+mod bochs_setup;
 mod keys;
 pub mod monitor;
 pub mod qemu;
 pub mod rpc_control;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::paths;
 use crate::rpc::Client;
 use crate::screen::TextScreen;
 
@@ -79,6 +82,61 @@ impl Default for Spec {
     }
 }
 
+/// The hypervisor takes this much beside the guest's memory and the modules: its image, heap, page tables, VGA memory.
+const OVERHEAD_MIB: u64 = 192;
+
+impl Spec {
+    /// The hypervisor's command line.
+    fn hypervisor_cmdline(&self) -> String {
+        let mut words = vec!["console=com1 rpc=com2".to_owned()];
+        if self.config.is_none() {
+            words.push(format!("guest_memory={}", self.memory_mib));
+        }
+        if !self.cmdline.is_empty() {
+            words.push(self.cmdline.clone());
+        }
+        words.join(" ")
+    }
+
+    /// What the guest takes: as its configuration says, if it has one.
+    fn guest_memory_mib(&self) -> u64 {
+        let text =
+            self.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        let setting =
+            |line: &str| line.trim().strip_prefix("memory")?.trim().strip_prefix('=')?.trim().parse().ok();
+        text.lines().find_map(setting).unwrap_or(u64::from(self.memory_mib))
+    }
+
+    /// What the machine needs for the hypervisor, its modules and the guest.
+    fn machine_memory_mib(&self) -> Result<u64> {
+        let mut mib = self.guest_memory_mib() + OVERHEAD_MIB;
+        for file in self.host_iso.iter().chain(&self.iso).chain(&self.config) {
+            let bytes = std::fs::metadata(file).with_context(|| format!("no file {}", file.display()))?.len();
+            mib += bytes.div_ceil(1 << 20);
+        }
+        Ok(mib)
+    }
+}
+
+/// The name of a module, by which configurations refer to it. It becomes the module's command line, in which a blank ends
+/// the file name and a comma the module: neither is kept.
+fn module_name(file: &Path) -> Result<String> {
+    let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?.to_string_lossy();
+    let plain =
+        |letter: char| if letter.is_ascii_alphanumeric() || "._-+".contains(letter) { letter } else { '_' };
+    Ok(name.chars().map(plain).collect())
+}
+
+/// A command that ends when the harness is killed.
+fn mortal(program: impl AsRef<OsStr>) -> Command {
+    if paths::program("setpriv").is_none() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 /// Who is at the machine's serial port and monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -102,6 +160,16 @@ pub trait Emulator {
 
     /// Whether `monitor.sock` is connected (QEMU's QMP).
     fn has_monitor(&self) -> bool;
+
+    /// How a user on the terminal ends it.
+    fn how_to_end(&self) -> &'static str {
+        "Ctrl-] x ends the emulator."
+    }
+
+    /// Whether a machine that powered itself off ends with this status.
+    fn is_success(&self, status: ExitStatus) -> bool {
+        status.success()
+    }
 }
 
 /// The emulator that runs `spec`.
