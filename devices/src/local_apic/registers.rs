@@ -18,6 +18,7 @@ fn lvt_entry(number: u8) -> Option<LvtEntry> {
 impl LocalApic {
     /// Reads at byte `offset` of the memory page (xAPIC mode). The four bytes at each multiple of 16 are a register;
     /// an access into the middle of one gives its upper bytes, one between registers gives 0.
+    #[inline]
     pub fn mmio_read(&mut self, offset: u16) -> u32 {
         let within = u32::from(offset % 16);
         if within > 3 {

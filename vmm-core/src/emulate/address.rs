@@ -32,6 +32,7 @@ const READ_OR_WRITE: u8 = 2;
 
 impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     /// The linear address of `size_bytes` at a reference.
+    #[inline]
     pub(super) fn linear(
         &self,
         reference: Reference,

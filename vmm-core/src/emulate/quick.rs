@@ -81,7 +81,7 @@ enum Form {
 
 impl Move {
     /// Decodes the instruction if it is one of these; its memory operand is addressed with the registers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn decode(code: &Code, bitness: u32, rip: u64, gprs: &Gprs) -> Option<Self> {
         if bitness == 16 {
             return None;

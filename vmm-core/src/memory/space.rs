@@ -381,6 +381,7 @@ impl GuestSpace {
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
+    #[inline]
     pub fn resolve_fault(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
         let Some((_, _, writable)) = self.locate(gpa) else { return Ok(FaultCause::Device) };
         if write && !writable {

@@ -32,9 +32,12 @@ pub struct BenchArgs {
 struct Boot {
     /// Instructions from the virtual machine's start, by the guest's time-stamp counter.
     instructions: u64,
-    /// Exits by reason; empty without a hypervisor.
-    exits: BTreeMap<String, u64>,
+    /// All exits; none without a hypervisor.
+    exits: u64,
 }
+
+/// Exits by reason.
+type Exits = BTreeMap<String, u64>;
 
 /// A boot in real time.
 struct TimedBoot {
@@ -42,6 +45,8 @@ struct TimedBoot {
     cpu_seconds: f64,
     /// From the image's entry to the guest's first instruction.
     first_entry_ms: Option<f64>,
+    /// Empty without a hypervisor.
+    exits: Exits,
 }
 
 /// What an exit costs: instructions for one, by the instruction that exits.
@@ -74,13 +79,13 @@ impl BenchArgs {
         let step = Step::begin("Counting the instructions of a boot under Bulkhead");
         let bulkhead = boot(&counted(spec(false)))?;
         step.done();
-        let step = Step::begin("Measuring CPU time");
+        let step = Step::begin("Measuring CPU time and exits of boots");
         let mut timed = Vec::new();
         for _ in 0..self.pairs {
             timed.push((timed_boot(&spec(true))?, timed_boot(&spec(false))?));
         }
         step.done();
-        let step = Step::begin("Measuring exits");
+        let step = Step::begin("Measuring the cost of exits");
         let exits =
             |direct| exit_costs(&counted(Spec { iso: Some(Guest::Exits.iso()?), direct, ..Spec::default() }));
         let (direct_exits, bulkhead_exits) = (exits(true)?, exits(false)?);
@@ -102,13 +107,17 @@ fn boot(spec: &Spec) -> Result<Boot> {
     machine.expect_serial("\n")?;
     let log = machine.serial().text();
     let tsc = log.split("tsc=").nth(1).and_then(|rest| rest.split(' ').next()).context("no time stamp")?;
-    let mut exits = BTreeMap::new();
-    if !spec.direct {
-        let stats = machine.stats()?;
-        let counters = stats["exits"].as_object().context("no exits in guest.stats")?;
-        exits = counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect();
-    }
+    let exits = exits(&mut machine, spec)?.values().sum();
     Ok(Boot { instructions: u64::from_str_radix(tsc, 16)?, exits })
+}
+
+fn exits(machine: &mut Machine, spec: &Spec) -> Result<Exits> {
+    if spec.direct {
+        return Ok(Exits::new());
+    }
+    let stats = machine.stats()?;
+    let counters = stats["exits"].as_object().context("no exits in guest.stats")?;
+    Ok(counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect())
 }
 
 /// From the hypervisor's log line "...: first instruction N us after the image was entered".
@@ -125,6 +134,7 @@ fn timed_boot(spec: &Spec) -> Result<TimedBoot> {
     Ok(TimedBoot {
         cpu_seconds: cpu_time.as_secs_f64(),
         first_entry_ms: first_entry_ms(&machine.serial().text()),
+        exits: exits(&mut machine, spec)?,
     })
 }
 
