@@ -7,6 +7,7 @@ test: ; @$(XTASK) test
 test-full: ; @$(XTASK) test --full
 test-guests: ; @$(XTASK) test-guests $(if $(DIR),"$(DIR)") $(ARGS)
 image: ; @$(XTASK) image $(if $(ISO),--iso "$(ISO)") $(ARGS)
+fuzz: ; @$(XTASK) fuzz $(ARGS)
 bench: ; @$(XTASK) bench $(ARGS)
 clean: ; rm -rf build target
 
@@ -16,9 +17,10 @@ help:
 	@echo "make test-full                         the slow whole-system tests too"
 	@echo "make test-guests DIR=folder            every ISO of a folder with a manifest"
 	@echo "make image [ISO=file.iso]              build/bulkhead.iso, bootable on BIOS and UEFI machines"
+	@echo "make fuzz [ARGS=\"--seconds 600\"]       fuzz the devices, the emulator, the parsers"
 	@echo "make bench                             instructions, CPU time and exits; writes docs/performance.md"
 	@echo "make clean                             remove everything built"
 	@echo "More: cargo xtask --help, docs/running.md"
 
-.PHONY: run test test-full test-guests image bench clean help
+.PHONY: run test test-full test-guests image fuzz bench clean help
 .DEFAULT_GOAL := help

@@ -16,11 +16,15 @@ pub mod console;
 pub mod emulate;
 pub mod exit;
 pub mod extended_state;
+#[cfg(any(test, feature = "test-platform"))]
+pub mod fuzzing;
 pub mod machine;
 pub mod memory;
 pub mod paging;
 pub mod platform;
 pub mod registers;
+#[cfg(any(test, feature = "test-platform"))]
+pub mod test_backend;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_platform;
 pub mod vcpu;

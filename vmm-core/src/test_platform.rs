@@ -12,7 +12,10 @@ use std::alloc::Layout;
 #[derive(Default)]
 pub struct TestPlatform {
     tsc: AtomicU64,
+    timer_tsc: AtomicU64,
     allocated: AtomicU64,
+    /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
+    spare: Mutex<Vec<Frame>>,
     serial: [Mutex<TestSerial>; 2],
     input: Mutex<VecDeque<InputEvent>>,
     display: Once<Box<dyn Display>>,
@@ -98,18 +101,26 @@ impl Platform for TestPlatform {
 
     #[allow(unsafe_code)]
     fn allocate_frame(&self, size: FrameSize) -> Option<Frame> {
-        // SAFETY: the layout is not empty.
-        let pointer = unsafe { std::alloc::alloc_zeroed(layout(size)) };
-        if pointer.is_null() {
-            return None;
-        }
         self.allocated.fetch_add(size.bytes(), Ordering::Relaxed);
+        if size == FrameSize::Large
+            && let Some(frame) = self.spare.lock().pop()
+        {
+            return Some(frame);
+        }
+        // SAFETY: the layout is not empty.
+        let pointer = unsafe { std::alloc::alloc(layout(size)) };
+        assert!(!pointer.is_null(), "the development host is out of memory");
         Some(Frame { address: pointer as usize, hpa: pointer as u64, size })
     }
 
     #[allow(unsafe_code)]
     fn free_frame(&self, frame: Frame) {
+        const MAX_SPARE: usize = 32;
         self.allocated.fetch_sub(frame.size.bytes(), Ordering::Relaxed);
+        let mut spare = self.spare.lock();
+        if frame.size == FrameSize::Large && spare.len() < MAX_SPARE {
+            return spare.push(frame);
+        }
         // SAFETY: `allocate_frame` made it with this layout, and the owner gives it back.
         unsafe { std::alloc::dealloc(frame.address as *mut u8, layout(frame.size)) };
     }
@@ -122,8 +133,18 @@ impl Platform for TestPlatform {
         u64::MAX
     }
 
-    fn set_timer(&self, _deadline_tsc: u64) {}
-    fn idle(&self) {}
+    fn set_timer(&self, deadline_tsc: u64) {
+        self.timer_tsc.store(deadline_tsc, Ordering::Relaxed);
+    }
+
+    /// Time passes until the timer rings, or a second.
+    fn idle(&self) {
+        const LONGEST: u64 = 1_000_000_000;
+        let now = self.tsc();
+        let until = self.timer_tsc.swap(u64::MAX, Ordering::Relaxed);
+        self.tsc.store(until.clamp(now, now.saturating_add(LONGEST)), Ordering::Relaxed);
+    }
+
     fn handle_interrupts(&self) {}
 
     fn drain_log(&self) -> bool {

@@ -9,6 +9,7 @@ pub mod build;
 pub mod check;
 pub mod emulator;
 pub mod folder;
+pub mod fuzz;
 pub mod guests;
 pub mod image;
 pub mod machine;

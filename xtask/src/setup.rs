@@ -51,6 +51,9 @@ pub const IMAGE: &[Need] = &[
 /// What only some tests need.
 pub const TESTS: &[Need] = &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
 
+/// To fuzz: libFuzzer is C++.
+pub const FUZZ: &[Need] = &[Program("c++", "g++")];
+
 impl Need {
     fn missing_package(&self) -> Option<&'static str> {
         match self {

@@ -49,6 +49,13 @@ impl MmioBus {
         }
     }
 
+    /// First address and length of each region, for tests; `None` if it is mapped nowhere.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn regions(&self) -> Vec<Option<(u64, u64)>> {
+        let place = |entry: &Entry| (entry.base.load(Ordering::Relaxed), entry.length);
+        self.entries.iter().map(place).map(|place| (place.0 != UNMAPPED).then_some(place)).collect()
+    }
+
     #[inline]
     fn find(&self, gpa: u64, size_bytes: u8) -> Option<(&Entry, Access)> {
         self.entries.iter().find_map(|entry| {

@@ -73,6 +73,13 @@ impl PortBus {
         self.for_ports(new, entry.length, |_, owner| owner.store(index as u8, Ordering::Relaxed));
     }
 
+    /// First port and length of each region, for tests; `None` if it is mapped nowhere.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn regions(&self) -> Vec<Option<(u32, u32)>> {
+        let place = |entry: &Entry| (entry.base.load(Ordering::Relaxed), entry.length);
+        self.entries.iter().map(place).map(|place| (place.0 != UNMAPPED).then_some(place)).collect()
+    }
+
     fn for_ports(&self, base: u32, length: u32, visit: impl Fn(u32, &AtomicU8)) {
         if base == UNMAPPED {
             return;

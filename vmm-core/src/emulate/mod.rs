@@ -15,6 +15,8 @@ mod address;
 mod alu;
 mod arithmetic;
 mod execute;
+#[cfg(any(test, feature = "test-platform"))]
+pub mod fake;
 mod fetch;
 mod length;
 mod operand;

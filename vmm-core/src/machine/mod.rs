@@ -3,7 +3,7 @@
 mod disk;
 mod domain;
 mod layout;
-mod pc;
+pub(crate) mod pc;
 mod start;
 mod wiring;
 

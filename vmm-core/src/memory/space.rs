@@ -431,6 +431,40 @@ impl GuestSpace {
         }
     }
 
+    /// What the CPU sees at `gpa`, for tests: which memory, where in it, and whether writes pass. `None` if an access
+    /// exits.
+    ///
+    /// # Panics
+    /// If the page tables show anything but this guest's memory, or let the guest write its ROM.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn shown(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
+        let nested = self.nested.lock();
+        let mapping = nested.tables.lookup(&nested.frames, gpa)?;
+        let memories = [Backing::Ram, Backing::Rom, Backing::Video];
+        let found = memories
+            .into_iter()
+            .find_map(|backing| self.backing(backing).offset_of(mapping.hpa).map(|offset| (backing, offset)));
+        let (backing, offset) = found.expect("the guest sees memory that is not its own");
+        let writable = mapping.permissions.write;
+        assert!(!(writable && backing == Backing::Rom), "the guest can write ROM at {gpa:#x}");
+        Some((backing, offset, writable))
+    }
+
+    /// What an access of the hypervisor's or of a device's finds at `gpa`, in the terms of [`GuestSpace::shown`].
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn found(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
+        let (memory, offset, writable) = self.locate(gpa)?;
+        let memories = [Backing::Ram, Backing::Rom, Backing::Video];
+        let backing = memories.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
+        Some((backing, offset as u64, writable))
+    }
+
+    /// Reminders of flushes that wait for a virtual CPU, for tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn owed_flushes(&self) -> usize {
+        self.nested.lock().owed.len()
+    }
+
     /// True if virtual CPU `vcpu` must flush its cached translations before it runs again: it does so, then calls
     /// this again after [`GuestSpace::note_flush`].
     #[inline]

@@ -135,32 +135,44 @@ impl<B: Backend> Vcpu<B> {
             if let Some(stop) = self.vm.stop.requested() {
                 return stop;
             }
-            if self.timers.take_changed() {
-                self.arm_host_timer();
-            }
-            self.deliver_events();
-            if self.activity != Activity::Running {
-                housekeeping.attend(self);
-                if self.vm.stop.requested().is_none() {
-                    self.sleep();
-                    // The interrupt may be the last one for long.
-                    housekeeping.attend(self);
-                }
-                continue;
-            }
-            self.vm.refresh_layout();
-            if self.vm.space.needs_flush(self.index) {
-                self.backend.flush_nested();
-                self.vm.space.note_flush(self.index);
-            }
-            let exit = self.backend.enter(&mut self.gprs);
-            self.after_exit();
-            let kind = self.dispatch(exit);
-            self.counters.count(kind);
-            if matches!(exit, Exit::ExternalInterrupt) {
-                housekeeping.attend(self);
-            }
+            self.turn(housekeeping);
         }
+    }
+
+    /// One entry and its exit, or one sleep.
+    #[inline]
+    pub(crate) fn turn(&mut self, housekeeping: &mut impl Housekeeping) {
+        if self.timers.take_changed() {
+            self.arm_host_timer();
+        }
+        self.deliver_events();
+        if self.activity != Activity::Running {
+            housekeeping.attend(self);
+            if self.vm.stop.requested().is_none() {
+                self.sleep();
+                // The interrupt may be the last one for long.
+                housekeeping.attend(self);
+            }
+            return;
+        }
+        self.vm.refresh_layout();
+        if self.vm.space.needs_flush(self.index) {
+            self.backend.flush_nested();
+            self.vm.space.note_flush(self.index);
+        }
+        let exit = self.backend.enter(&mut self.gprs);
+        self.after_exit();
+        let kind = self.dispatch(exit);
+        self.counters.count(kind);
+        if matches!(exit, Exit::ExternalInterrupt) {
+            housekeeping.attend(self);
+        }
+    }
+
+    /// The hardware's part and the general registers, for tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn registers_mut(&mut self) -> (&mut B, &mut Gprs) {
+        (&mut self.backend, &mut self.gprs)
     }
 
     /// What the CPU changed without an exit, brought back where the shared code keeps it.

@@ -1,7 +1,6 @@
 //! The emulator against a CPU made of plain memory, and against the real one.
 
 mod decoders;
-mod fake;
 mod fault;
 mod length;
 mod memory_io;
@@ -12,5 +11,5 @@ mod segmentation;
 mod string;
 
 use super::*;
+use crate::emulate::fake::{self, FakeCpu, MMIO_GPA};
 use crate::registers::{Exception, Gpr};
-use fake::{FakeCpu, MMIO_GPA};

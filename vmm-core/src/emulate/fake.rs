@@ -2,44 +2,49 @@
 
 use crate::emulate::{EmulatedCpu, Hints, Outcome, step};
 use crate::registers::{Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use devices::memory::{GuestMemory, TestMemory};
-use std::sync::Arc;
 
 const RAM_BYTES: usize = 1 << 20;
 /// Where the device is.
-pub(super) const MMIO_GPA: u64 = RAM_BYTES as u64;
+pub const MMIO_GPA: u64 = RAM_BYTES as u64;
 const MMIO_BYTES: usize = 1 << 16;
 /// Tables of [`FakeCpu::map`] are handed out from here on.
 const FIRST_TABLE: u64 = 0x1000;
 
 /// One access that the device saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+#[allow(missing_docs)]
+pub enum Access {
     Read { offset: u64, size_bytes: u8 },
     Write { offset: u64, size_bytes: u8, value: u64 },
 }
 
-pub(super) struct FakeCpu {
-    pub(super) ram: Arc<TestMemory>,
-    pub(super) device: Vec<u8>,
-    pub(super) accesses: Vec<Access>,
-    pub(super) gprs: Gprs,
-    pub(super) rip: u64,
-    pub(super) rflags: Rflags,
-    pub(super) segments: [Segment; 6],
-    pub(super) cpl: u8,
-    pub(super) cr0: Cr0,
-    pub(super) cr3: u64,
-    pub(super) cr4: Cr4,
-    pub(super) efer: Efer,
-    pub(super) vectors: [[u8; 32]; 16],
+/// The CPU. It asserts what the emulator promises: sizes, and no access across pages.
+#[allow(missing_docs)]
+pub struct FakeCpu {
+    pub ram: Arc<TestMemory>,
+    pub device: Vec<u8>,
+    pub accesses: Vec<Access>,
+    pub gprs: Gprs,
+    pub rip: u64,
+    pub rflags: Rflags,
+    pub segments: [Segment; 6],
+    pub cpl: u8,
+    pub cr0: Cr0,
+    pub cr3: u64,
+    pub cr4: Cr4,
+    pub efer: Efer,
+    pub vectors: [[u8; 32]; 16],
     /// What INS finds: each element counts one up.
-    pub(super) port_value: u32,
+    pub port_value: u32,
     /// What OUTS wrote, with how many elements each call had.
-    pub(super) port_writes: Vec<(u16, Vec<u8>)>,
-    pub(super) port_reads: Vec<(u16, usize)>,
+    pub port_writes: Vec<(u16, Vec<u8>)>,
+    pub port_reads: Vec<(u16, usize)>,
     /// Ports take one element at a time, and a step may take so many parts.
-    pub(super) patience: Option<u32>,
+    pub patience: Option<u32>,
     next_table: u64,
 }
 
@@ -77,7 +82,7 @@ impl FakeCpu {
     }
 
     /// Real mode: all segments at 0, 64 KiB long.
-    pub(super) fn real() -> Self {
+    pub fn real() -> Self {
         let mut cpu = Self::flat(16);
         cpu.cr0 = Cr0::new();
         for segment in &mut cpu.segments {
@@ -87,12 +92,12 @@ impl FakeCpu {
     }
 
     /// Protected mode with flat 32-bit segments and no paging.
-    pub(super) fn protected() -> Self {
+    pub fn protected() -> Self {
         Self::flat(32)
     }
 
     /// 64-bit mode; the first 2 MiB are mapped to themselves.
-    pub(super) fn long() -> Self {
+    pub fn long() -> Self {
         let mut cpu = Self::flat(64);
         cpu.cr0 = Cr0::new().with_protection(true).with_paging(true).with_write_protect(true);
         cpu.cr4 = Cr4::new().with_pae(true);
@@ -111,7 +116,7 @@ impl FakeCpu {
     }
 
     /// Writes the entry of a 4 KiB page into 4-level tables.
-    pub(super) fn map(&mut self, linear: u64, entry: u64) {
+    pub fn map(&mut self, linear: u64, entry: u64) {
         let mut table = self.cr3;
         for shift in [39, 30, 21] {
             let gpa = table + ((linear >> shift) & 0x1ff) * 8;
@@ -125,37 +130,42 @@ impl FakeCpu {
         self.put(table + ((linear >> 12) & 0x1ff) * 8, &entry.to_le_bytes());
     }
 
-    pub(super) fn put(&self, gpa: u64, bytes: &[u8]) {
+    /// Writes RAM.
+    pub fn put(&self, gpa: u64, bytes: &[u8]) {
         GuestMemory::write(&*self.ram, gpa, bytes).unwrap();
     }
 
-    pub(super) fn get(&self, gpa: u64, length: usize) -> Vec<u8> {
+    /// Reads RAM.
+    pub fn get(&self, gpa: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         GuestMemory::read(&*self.ram, gpa, &mut bytes).unwrap();
         bytes
     }
 
-    pub(super) fn set(&mut self, register: Gpr, value: u64) {
+    /// Sets a register.
+    pub fn set(&mut self, register: Gpr, value: u64) {
         self.gprs.set(register, value);
     }
 
-    pub(super) fn reg(&self, register: Gpr) -> u64 {
+    /// Reads a register.
+    pub fn reg(&self, register: Gpr) -> u64 {
         self.gprs.get(register)
     }
 
-    pub(super) fn segment_mut(&mut self, name: SegmentName) -> &mut Segment {
+    /// A segment register, to be changed.
+    pub fn segment_mut(&mut self, name: SegmentName) -> &mut Segment {
         &mut self.segments[name as usize]
     }
 
     /// Puts an instruction at RIP and runs it once.
-    pub(super) fn run(&mut self, instruction: &[u8]) -> Outcome {
+    pub fn run(&mut self, instruction: &[u8]) -> Outcome {
         let code = self.segments[SegmentName::Cs as usize].base;
         self.put(code + self.rip, instruction);
         step(self, &Hints::default())
     }
 
     /// Runs an instruction that must complete, repeating it as often as it asks for.
-    pub(super) fn complete(&mut self, instruction: &[u8]) {
+    pub fn complete(&mut self, instruction: &[u8]) {
         let next = self.rip + instruction.len() as u64;
         while self.rip != next {
             let outcome = self.run(instruction);

@@ -1,0 +1,29 @@
+//! The text that users write.
+
+use crate::config::guest::MAX_VCPUS;
+use crate::config::{CommandLine, GuestConfig};
+use alloc::string::String;
+
+/// A guest's configuration: whatever is accepted makes a machine that the firmware can be told of.
+pub fn xl_cfg(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Ok((config, warnings)) = GuestConfig::parse("fuzz.cfg", &text) else { return };
+    assert!((1..=MAX_VCPUS).contains(&config.vcpus) && config.memory_mib > 0);
+    assert!(warnings.iter().all(|warning| !warning.message.is_empty()));
+    for (index, disk) in config.disks.iter().enumerate() {
+        let is_same = |other: &crate::config::Disk| other.device.index == disk.device.index;
+        assert!(!config.disks[..index].iter().any(is_same), "two disks at one place");
+    }
+    let description = config.machine_description([7; 16], (0..config.vcpus).collect());
+    let files = firmware::fw_cfg_files(&description);
+    assert!(files.iter().all(|(name, _)| !name.is_empty() && name.len() < 56));
+}
+
+/// The hypervisor's command line: nothing is an error, and no word is complained of more than once.
+pub fn command_line(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (options, warnings) = CommandLine::parse(&text);
+    assert!(warnings.len() <= text.split_ascii_whitespace().count());
+    assert!((5..=8).contains(&options.com1.data_bits) && (1..=2).contains(&options.com1.stop_bits));
+    assert!((1..=MAX_VCPUS).contains(&options.guest_vcpus));
+}

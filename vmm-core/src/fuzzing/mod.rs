@@ -1,0 +1,15 @@
+//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them what a guest or a user
+//! could do, and panics if a promise is broken. The fuzz targets are in `tests/fuzz`.
+
+mod config;
+mod emulator;
+mod input;
+mod machine;
+mod paging;
+#[cfg(test)]
+mod tests;
+
+pub use config::{command_line, xl_cfg};
+pub use emulator::emulator;
+pub use machine::devices;
+pub use paging::paging;

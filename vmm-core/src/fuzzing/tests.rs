@@ -1,0 +1,36 @@
+//! The fuzzers' functions with bytes that are not led by coverage, a bounded number of times.
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_machine_survives_what_its_guest_does(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+        super::devices(&data);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_emulator_survives_every_instruction(data in prop::collection::vec(any::<u8>(), 0..120)) {
+        super::emulator(&data);
+    }
+
+    #[test]
+    fn every_walk_ends(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+        super::paging(&data);
+    }
+
+    #[test]
+    fn every_configuration_is_read_or_refused(text in "([a-z_]{1,10} ?= ?(['\"\\[][a-z0-9,:=]{0,12}['\"\\]]?|[0-9]{1,12})[;\n]){0,6}") {
+        super::xl_cfg(text.as_bytes());
+    }
+
+    #[test]
+    fn every_command_line_is_read(text in "([a-z0-9]{1,8}(=[a-z0-9,:]{0,14})? ){0,6}") {
+        super::command_line(text.as_bytes());
+    }
+}

@@ -1,0 +1,252 @@
+//! A backend for tests: registers in plain fields, and exits that the test chooses.
+
+use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use crate::exit::Exit;
+use crate::platform::Platform;
+use crate::registers::{
+    Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
+use alloc::vec::Vec;
+use core::fmt;
+
+const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
+
+/// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`].
+///
+/// After a reset it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct TestBackend {
+    /// The exit of the next entry.
+    pub exit: Exit,
+    /// What was injected, oldest first.
+    pub injected: Vec<Event>,
+    /// What [`Backend::take_interrupted_event`] gives next.
+    pub interrupted: Option<Event>,
+    pub rip: u64,
+    pub next_rip: Option<u64>,
+    pub rflags: Rflags,
+    pub cr0: Cr0,
+    pub cr4: Cr4,
+    pub efer: Efer,
+    pub system: [u64; SYSTEM_REGISTERS],
+    pub segments: [Segment; 8],
+    pub tables: [TableRegister; 2],
+    pub cpl: u8,
+    pub interrupt_shadow: bool,
+    pub nmi_blocked: bool,
+    pub window: Option<u8>,
+    pub cr8: u8,
+    pub tsc_offset: u64,
+    pub xcr0: u64,
+    pub vectors: [[u8; 32]; 16],
+    /// Entries whose cached translations were flushed.
+    pub flushes: u64,
+}
+
+impl TestBackend {
+    fn flat() -> Self {
+        let attributes = SegmentAttributes::new()
+            .with_kind(3)
+            .with_code_or_data(true)
+            .with_present(true)
+            .with_default_big(true)
+            .with_granularity(true);
+        let data = Segment { selector: 0x10, attributes, limit: u32::MAX, base: 0 };
+        let mut segments = [data; 8];
+        segments[SegmentName::Cs as usize] = Segment { attributes: attributes.with_kind(0xb), ..data };
+        Self {
+            exit: Exit::Cpuid,
+            injected: Vec::new(),
+            interrupted: None,
+            rip: 0x8000,
+            next_rip: None,
+            rflags: Rflags::new(),
+            cr0: Cr0::new().with_protection(true),
+            cr4: Cr4::new(),
+            efer: Efer::new(),
+            system: [0; SYSTEM_REGISTERS],
+            segments,
+            tables: [TableRegister::default(); 2],
+            cpl: 0,
+            interrupt_shadow: false,
+            nmi_blocked: false,
+            window: None,
+            cr8: 0,
+            tsc_offset: 0,
+            xcr0: 0,
+            vectors: [[0; 32]; 16],
+            flushes: 0,
+        }
+    }
+}
+
+impl Backend for TestBackend {
+    const NAME: &'static str = "test";
+    const NESTED_FORMAT: ept::Format = ept::Format::Npt;
+    type Cpu = ();
+
+    fn enable_cpu(_platform: &'static dyn Platform) -> Result<(), Unsupported> {
+        Ok(())
+    }
+
+    fn new((): &(), _platform: &'static dyn Platform, _setup: &VcpuSetup) -> Result<Self, Unsupported> {
+        Ok(Self::flat())
+    }
+
+    fn reset(&mut self, gprs: &mut Gprs) {
+        *gprs = Gprs::default();
+        let (injected, flushes, tsc_offset) =
+            (core::mem::take(&mut self.injected), self.flushes, self.tsc_offset);
+        *self = Self { injected, flushes, tsc_offset, exit: self.exit, ..Self::flat() };
+    }
+
+    fn enter(&mut self, _gprs: &mut Gprs) -> Exit {
+        self.exit
+    }
+
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    fn set_rip(&mut self, rip: u64) {
+        self.rip = rip;
+    }
+
+    fn complete_instruction(&mut self, next_rip: u64) {
+        self.rip = next_rip;
+        self.interrupt_shadow = false;
+    }
+
+    fn next_rip(&self) -> Option<u64> {
+        self.next_rip
+    }
+
+    fn instruction_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn rflags(&self) -> Rflags {
+        self.rflags
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.rflags = rflags;
+    }
+
+    fn cr0(&self) -> Cr0 {
+        self.cr0
+    }
+
+    fn cr4(&self) -> Cr4 {
+        self.cr4
+    }
+
+    fn efer(&self) -> Efer {
+        self.efer
+    }
+
+    fn set_cr0(&mut self, cr0: Cr0) {
+        self.cr0 = cr0;
+    }
+
+    fn set_cr4(&mut self, cr4: Cr4) {
+        self.cr4 = cr4;
+    }
+
+    fn set_efer(&mut self, efer: Efer) {
+        self.efer = efer;
+    }
+
+    fn system_register(&self, register: SystemRegister) -> u64 {
+        self.system[register as usize]
+    }
+
+    fn set_system_register(&mut self, register: SystemRegister, value: u64) {
+        self.system[register as usize] = value;
+    }
+
+    fn cpl(&self) -> u8 {
+        self.cpl
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.segments[name as usize]
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.segments[name as usize] = segment;
+    }
+
+    fn gdtr(&self) -> TableRegister {
+        self.tables[0]
+    }
+
+    fn idtr(&self) -> TableRegister {
+        self.tables[1]
+    }
+
+    fn set_gdtr(&mut self, gdtr: TableRegister) {
+        self.tables[0] = gdtr;
+    }
+
+    fn set_idtr(&mut self, idtr: TableRegister) {
+        self.tables[1] = idtr;
+    }
+
+    fn interrupt_shadow(&self) -> bool {
+        self.interrupt_shadow
+    }
+
+    fn nmi_blocked(&self) -> bool {
+        self.nmi_blocked
+    }
+
+    fn take_interrupted_event(&mut self) -> Option<Event> {
+        self.interrupted.take()
+    }
+
+    fn inject(&mut self, event: Event) {
+        self.injected.push(event);
+    }
+
+    fn set_interrupt_window(&mut self, priority: Option<u8>) {
+        self.window = priority;
+    }
+
+    fn cr8(&self) -> u8 {
+        self.cr8
+    }
+
+    fn set_cr8(&mut self, cr8: u8) {
+        self.cr8 = cr8;
+    }
+
+    fn tsc_offset(&self) -> u64 {
+        self.tsc_offset
+    }
+
+    fn set_tsc_offset(&mut self, offset: u64) {
+        self.tsc_offset = offset;
+    }
+
+    fn set_xcr0(&mut self, xcr0: u64) {
+        self.xcr0 = xcr0;
+    }
+
+    fn vector_register(&self, index: u8) -> [u8; 32] {
+        self.vectors[usize::from(index)]
+    }
+
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
+        self.vectors[usize::from(index)][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn flush_nested(&mut self) {
+        self.flushes += 1;
+    }
+
+    fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(f, "{self:?}")
+    }
+}
