@@ -172,7 +172,7 @@ impl Machine {
         let port = self.pick_port(input)?;
         let choice = input.u8()?;
         let direction = if choice & 1 == 0 { Direction::Out } else { Direction::In };
-        let size_bytes = 1 << (choice >> 1) % 3;
+        let size_bytes = 1 << ((choice >> 1) % 3);
         if direction == Direction::Out {
             let value = if choice & 0x80 == 0 { input.u8()?.into() } else { input.u32()? };
             self.vcpu.registers_mut().1.set(Gpr::Rax, value.into());

@@ -50,7 +50,7 @@ fn entry(input: &mut Input<'_>) -> Option<u64> {
         return input.u64();
     }
     let no_execute = u64::from(kind & 0x80) << 56;
-    Some(u64::from(kind) % TABLES << 12 | flags | 1 | no_execute)
+    Some(((u64::from(kind) % TABLES) << 12) | flags | 1 | no_execute)
 }
 
 fn walk(state: &PagingState, memory: &TestMemory, input: &mut Input<'_>) -> Option<()> {
