@@ -90,6 +90,10 @@ impl Backend for TestBackend {
         Ok(())
     }
 
+    fn largest_page((): &()) -> ept::PageSize {
+        ept::PageSize::Size1G
+    }
+
     fn new((): &(), _platform: &'static dyn Platform, _setup: &VcpuSetup) -> Result<Self, Unsupported> {
         Ok(Self::flat())
     }

@@ -111,7 +111,7 @@ impl Machine {
             firmware: vec![],
             vga_bios: &[],
             com1: output.clone(),
-            debug: Arc::new(OutputRing::new()),
+            debug: Some(Arc::new(OutputRing::new())),
             cpuid: CpuidTable::new(cpuid, 1),
             format: TestBackend::NESTED_FORMAT,
             largest_page: ept::PageSize::Size1G,
