@@ -14,6 +14,8 @@ pub struct TestPlatform {
     tsc: AtomicU64,
     timer_tsc: AtomicU64,
     allocated: AtomicU64,
+    /// Memory that [`Platform::free_bytes`] does not count.
+    taken: AtomicU64,
     /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
     spare: Mutex<Vec<Frame>>,
     serial: [Mutex<TestSerial>; 2],
@@ -40,6 +42,11 @@ impl TestPlatform {
     /// Moves the clock on.
     pub fn advance_ns(&self, ns: u64) {
         self.tsc.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// What the timer was last set to.
+    pub fn timer_tsc(&self) -> u64 {
+        self.timer_tsc.load(Ordering::Relaxed)
     }
 
     /// Bytes arrive at a serial port.
@@ -70,6 +77,11 @@ impl TestPlatform {
     /// What the log holds.
     pub fn set_log(&self, text: &str) {
         *self.log.lock() = text.into();
+    }
+
+    /// From now on only so much memory seems to be free.
+    pub fn limit_free_bytes(&self, bytes: u64) {
+        self.taken.store(u64::MAX - bytes, Ordering::Relaxed);
     }
 
     /// Bytes that are handed out now.
@@ -130,7 +142,7 @@ impl Platform for TestPlatform {
     }
 
     fn free_bytes(&self) -> u64 {
-        u64::MAX
+        u64::MAX - self.taken.load(Ordering::Relaxed)
     }
 
     fn set_timer(&self, deadline_tsc: u64) {

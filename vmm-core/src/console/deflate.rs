@@ -79,6 +79,11 @@ impl Compressor {
         self.above.extend_from_slice(row);
     }
 
+    /// Bytes of the stream so far.
+    pub fn len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Ends the stream, and returns it.
     pub fn finish(mut self) -> Vec<u8> {
         self.put_symbol(END_OF_BLOCK);

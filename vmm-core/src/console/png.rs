@@ -20,11 +20,13 @@ pub struct Png {
     pub height: u32,
 }
 
-/// What `vga` shows now.
-pub fn screenshot(vga: &Vga) -> Png {
-    let mut writer = Writer { compressor: Compressor::new(), line: Vec::new(), width: 0, height: 0 };
+/// What `vga` shows now; `None` if the file would be longer than about `max_bytes`: a guest can show what does not
+/// compress.
+pub fn screenshot(vga: &Vga, max_bytes: usize) -> Option<Png> {
+    let mut writer =
+        Writer { compressor: Compressor::new(), line: Vec::new(), width: 0, height: 0, max_bytes };
     Painter::new().paint(vga, &mut writer);
-    writer.finish()
+    (!writer.is_full()).then(|| writer.finish())
 }
 
 /// Compresses rows as they are painted, so that the whole picture is never held.
@@ -33,9 +35,14 @@ struct Writer {
     line: Vec<u8>,
     width: u32,
     height: u32,
+    max_bytes: usize,
 }
 
 impl Writer {
+    fn is_full(&self) -> bool {
+        self.compressor.len() > self.max_bytes
+    }
+
     fn finish(self) -> Png {
         let mut header = [0; 13];
         header[..4].copy_from_slice(&self.width.to_be_bytes());
@@ -55,6 +62,9 @@ impl Surface for Writer {
     }
 
     fn row(&mut self, _y: u32, dots: &[u32]) {
+        if self.is_full() {
+            return;
+        }
         self.line.clear();
         self.line.push(NO_FILTER);
         self.line.extend(dots.iter().flat_map(|dot| {

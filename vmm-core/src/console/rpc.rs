@@ -24,6 +24,11 @@ const RECEIVE_AT_ONCE: usize = 4096;
 /// Bytes sent to the port at once.
 const SEND_AT_ONCE: usize = 4096;
 
+/// Copies of a picture that are in memory at once: the file, its text, the answer, and each while it grows.
+const PICTURE_COPIES: u64 = 10;
+/// A picture's file for which there is always memory.
+const SMALL_PICTURE_BYTES: usize = 256 << 10;
+
 /// Why a request failed: JSON-RPC's code, and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -231,7 +236,11 @@ impl Services<'_> {
     }
 
     fn screen_png(&self) -> Result<String, Failure> {
-        let Png { bytes, width, height } = png::screenshot(&self.ports()?.vga);
+        let most = usize::try_from(self.platform.free_bytes() / PICTURE_COPIES).unwrap_or(usize::MAX);
+        let picture = png::screenshot(&self.ports()?.vga, most.max(SMALL_PICTURE_BYTES));
+        let Png { bytes, width, height } = picture.ok_or_else(|| {
+            Failure::new(Failure::SERVER_ERROR, "too little memory is free for so large a picture")
+        })?;
         let mut result = format!("{{\"width\":{width},\"height\":{height},\"png\":\"");
         STANDARD.encode_string(bytes, &mut result);
         result.push_str("\"}");

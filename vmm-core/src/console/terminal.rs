@@ -20,6 +20,9 @@ const RECEIVE_AT_ONCE: usize = 256;
 const SEND_AT_ONCE: usize = 512;
 /// A port that is behind by so much holds the guest's output up.
 const MAX_BEHIND: usize = 2048;
+/// The last words of guests that wait at most. A guest that restarts for ever says more than a port can take; what is too
+/// much is lost.
+const MAX_LAST_WORDS: usize = 64 << 10;
 /// Bytes for the guest that wait at most; what is typed beyond is lost.
 const MAX_GUEST_INPUT: usize = 64 << 10;
 
@@ -216,10 +219,10 @@ impl Terminal {
         self.show(&chunk[..count]);
     }
 
-    /// Takes all that the guest still had to say, whether the ports are behind or not.
+    /// Takes what the guest still had to say, whether the ports are behind or not, up to a limit.
     pub fn take_last_output(&mut self, output: &OutputRing) {
         let mut chunk = [0; SEND_AT_ONCE];
-        loop {
+        while self.most_behind() < MAX_LAST_WORDS {
             match output.take(&mut chunk) {
                 0 => return,
                 count => self.show(&chunk[..count]),

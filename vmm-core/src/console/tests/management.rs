@@ -66,6 +66,24 @@ fn the_picture_decodes() {
 }
 
 #[test]
+fn a_picture_of_noise_does_not_take_the_memory_that_is_not_there() {
+    let mut bench = bench();
+    bench.set_graphics_mode(1024, 768);
+    let noise: Vec<u8> =
+        (0..1024u32 * 768 * 4).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    DeviceMemory::write(&*bench.vram, 0, &noise);
+    bench.platform.limit_free_bytes(8 << 20);
+    let refused = call(&mut bench, "screen.png", json!({}));
+    assert_eq!(refused["code"], -32000, "{refused}");
+    bench.platform.limit_free_bytes(1 << 30);
+    assert_eq!(call(&mut bench, "screen.png", json!({}))["width"], json!(1024));
+    // What compresses is shown even then.
+    DeviceMemory::write(&*bench.vram, 0, &vec![0; noise.len()]);
+    bench.platform.limit_free_bytes(0);
+    assert_eq!(call(&mut bench, "screen.png", json!({}))["width"], json!(1024));
+}
+
+#[test]
 fn typed_text_becomes_keys_one_after_the_other() {
     let mut bench = bench();
     assert_eq!(call(&mut bench, "input.type", json!({"text": "aB"})), json!({}));

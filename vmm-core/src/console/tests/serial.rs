@@ -158,3 +158,24 @@ fn the_machines_keyboard_and_mouse_are_the_guests() {
     // Set 2: the controller does not translate before a guest asks it to.
     assert_eq!(keys, [0x1c, 0xf0, 0x1c, 0xe0, 0x75]);
 }
+
+#[test]
+fn a_guest_that_restarts_for_ever_does_not_fill_the_hosts_memory() {
+    let mut bench = bench();
+    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    for _ in 0..50 {
+        // Each life fills the ring; the port takes next to nothing meanwhile.
+        while bench.guest.output.put(b'x') {}
+        bench.consoles.detach();
+        bench.guest.output = Arc::new(OutputRing::new());
+        bench.consoles.attach(bench.guest.clone());
+    }
+    bench.platform.limit_serial(SerialPort::Com1, None);
+    let mut waited = 0;
+    while bench.consoles.terminal.is_behind() {
+        bench.attend();
+        waited += bench.sent(SerialPort::Com1).len();
+        bench.advance_ns(1_000_000);
+    }
+    assert!((64 << 10..66 << 10).contains(&waited), "{waited} bytes waited");
+}
