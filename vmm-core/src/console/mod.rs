@@ -193,9 +193,18 @@ impl Consoles {
     /// Does what is due while there is no guest, and returns the time stamp counter at which to call again if no
     /// physical interrupt comes before.
     pub fn attend_alone(&mut self) -> u64 {
-        let now_ns = host_ns(self.platform);
         self.terminal.use_prompt();
-        self.work(None, now_ns);
+        self.attend_without_ports(None)
+    }
+
+    /// The same while a guest is between two lives: the input stays where it is.
+    pub fn attend_restarting(&mut self, guest: &dyn GuestControl) -> u64 {
+        self.attend_without_ports(Some(guest))
+    }
+
+    fn attend_without_ports(&mut self, guest: Option<&dyn GuestControl>) -> u64 {
+        let now_ns = host_ns(self.platform);
+        self.work(guest, now_ns);
         self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
     }
 

@@ -68,6 +68,8 @@ poweroff  turns the machine off
 Ctrl-A three times moves the input to the guest and back.
 ";
 
+const NO_GUEST: &str = "no guest\n";
+
 /// Does what `command` says; returns what to show.
 pub fn run(
     command: &str,
@@ -77,7 +79,15 @@ pub fn run(
 ) -> String {
     let with_guest = |answer: &dyn Fn(&GuestPorts, &dyn GuestControl) -> String| match (ports, guest) {
         (Some(ports), Some(guest)) => answer(ports, guest),
-        _ => "no guest\n".into(),
+        _ => NO_GUEST.into(),
+    };
+    // Also between two lives of a guest, when it has no devices.
+    let with_control = |act: &dyn Fn(&dyn GuestControl)| match guest {
+        Some(guest) => {
+            act(guest);
+            String::new()
+        }
+        None => NO_GUEST.into(),
     };
     match command.trim() {
         "" => String::new(),
@@ -91,14 +101,8 @@ pub fn run(
             Some(screen) => screen.to_string(),
             None => "the guest's screen shows graphics\n".into(),
         }),
-        "reset" => with_guest(&|_, guest| {
-            guest.reset();
-            String::new()
-        }),
-        "destroy" => with_guest(&|_, guest| {
-            guest.power_off();
-            String::new()
-        }),
+        "reset" => with_control(&|guest| guest.reset()),
+        "destroy" => with_control(&|guest| guest.power_off()),
         "log" => String::from_utf8_lossy(&platform.log_text()).into_owned(),
         "reboot" => platform.reboot(),
         "poweroff" => {

@@ -2,6 +2,7 @@
 
 use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
+use super::restart::await_next_life;
 use crate::backend::Backend;
 use crate::config::guest::Action;
 use crate::config::{Disk, DiskKind, GuestConfig};
@@ -57,6 +58,7 @@ impl<'a> Domain<'a> {
     /// A line that says why it could not be started.
     pub fn run<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<(), String> {
         loop {
+            let started_tsc = self.platform.tsc();
             let stop = self.run_once::<B>(cpu, consoles)?;
             let (what, action) = match stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
@@ -69,7 +71,12 @@ impl<'a> Domain<'a> {
                 self.platform.free_bytes() >> 10
             );
             match action {
-                Action::Restart | Action::RenameRestart => {}
+                Action::Restart | Action::RenameRestart => {
+                    if !await_next_life(self.platform, consoles, started_tsc) {
+                        log::info!("{}: destroyed", self.config.name);
+                        return Ok(());
+                    }
+                }
                 Action::Destroy => return Ok(()),
                 Action::Preserve => {
                     log::warn!(

@@ -4,6 +4,7 @@ mod disk;
 mod domain;
 mod layout;
 pub(crate) mod pc;
+mod restart;
 mod start;
 mod wiring;
 
