@@ -141,8 +141,8 @@ pub enum Outcome {
         /// of a repeated string instruction RIP still points at it.
         trap: bool,
     },
-    /// A repeated string instruction did a part of its work and its registers say how much: run the guest again at
-    /// the same RIP, after pending interrupts.
+    /// A repeated string instruction did a part of its work and its registers say how much, or the instruction is another
+    /// one by now: run the guest again at the same RIP, after pending interrupts.
     Continue,
     /// It raises this fault, at the RIP that stands.
     Fault(Fault),
@@ -160,6 +160,7 @@ pub fn step<C: EmulatedCpu>(cpu: &mut C, hints: &Hints) -> Outcome {
         Ok(completed) => memory.retire(completed),
         Err(Stop::Fault(fault)) => Outcome::Fault(fault),
         Err(Stop::Unsupported) => Outcome::Unsupported(code.to_instruction_bytes()),
+        Err(Stop::Changed) => Outcome::Continue,
     }
 }
 
@@ -168,6 +169,8 @@ pub fn step<C: EmulatedCpu>(cpu: &mut C, hints: &Hints) -> Outcome {
 enum Stop {
     Fault(Fault),
     Unsupported,
+    /// This is not the instruction that exited.
+    Changed,
 }
 
 impl From<Fault> for Stop {

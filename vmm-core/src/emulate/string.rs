@@ -9,7 +9,7 @@ use super::alu::{self, Binary, Width};
 use super::operand::Part;
 use super::place::Place;
 use super::string_form::{Cursor, Repeat, StringInstruction, StringOperation};
-use super::{EmulatedCpu, Flow, MemoryUnit, Step};
+use super::{EmulatedCpu, Flow, MemoryUnit, Step, Stop};
 use crate::paging::AccessKind;
 use crate::registers::Gpr;
 use devices::memory::GuestMemory;
@@ -48,6 +48,9 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             StringOperation::Lods => self.lods(form),
             StringOperation::Scas => self.scas(form),
             StringOperation::Cmps => self.cmps(form),
+            // INS and OUTS exit for their port, before they touch memory: another CPU has put this one here since the
+            // exit, and nobody has checked that it may use the port.
+            StringOperation::Ins | StringOperation::Outs if self.hint.is_some() => Err(Stop::Changed),
             StringOperation::Ins => self.ins(form),
             StringOperation::Outs => self.outs(form),
         }

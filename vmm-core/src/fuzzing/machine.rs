@@ -64,9 +64,10 @@ impl Housekeeping for Nobody {
     fn attend<B: Backend>(&mut self, _vcpu: &mut Vcpu<B>) {}
 }
 
-struct Machine {
-    platform: &'static TestPlatform,
-    vcpu: Vcpu<TestBackend>,
+/// A PC and its virtual CPU.
+pub(crate) struct Machine {
+    pub(crate) platform: &'static TestPlatform,
+    pub(crate) vcpu: Vcpu<TestBackend>,
     com1: Arc<Uart>,
     i8042: Arc<I8042>,
     output: Arc<OutputRing>,
@@ -93,7 +94,7 @@ fn platform() -> &'static TestPlatform {
 }
 
 impl Machine {
-    fn new(platform: &'static TestPlatform) -> Self {
+    pub(crate) fn new(platform: &'static TestPlatform) -> Self {
         let mut config = GuestConfig::new("fuzz", RAM_MIB, 1);
         config.serial = [Serial::Console, Serial::Null, Serial::Null, Serial::None];
         let output = Arc::new(OutputRing::new());
@@ -146,14 +147,20 @@ impl Machine {
 
     /// One exit, and what comes of it.
     fn turn(&mut self, exit: Exit) {
+        self.exit(exit);
+        self.vcpu.registers_mut().0.injected.clear();
+    }
+
+    /// One exit.
+    pub(crate) fn exit(&mut self, exit: Exit) {
         let (backend, _) = self.vcpu.registers_mut();
         backend.exit = exit;
         backend.rip = CODE_GPA;
         self.vcpu.turn(&mut Nobody);
-        self.vcpu.registers_mut().0.injected.clear();
     }
 
-    fn put_instruction(&mut self, bytes: &[u8]) {
+    /// Puts the instruction that exits where RIP points to.
+    pub(crate) fn put_instruction(&mut self, bytes: &[u8]) {
         // Where the guest has no RAM, it has no instructions either.
         let _ = self.vcpu.vm().space.write(CODE_GPA, bytes);
     }

@@ -11,5 +11,7 @@ mod tests;
 
 pub use config::{command_line, xl_cfg};
 pub use emulator::emulator;
+#[cfg(test)]
+pub(crate) use machine::Machine;
 pub use machine::devices;
 pub use paging::paging;

@@ -136,6 +136,9 @@ pub struct SpaceMemory {
     pub video: Arc<FrameMemory>,
 }
 
+/// The virtual CPU will look at the generation before it enters the guest: nothing waits for it.
+const IDLE: u64 = 1 << 63;
+
 /// The byte of `gpa` in page `page` of a memory.
 const fn low_offset(page: u16, gpa: u64) -> usize {
     page as usize * PAGE_BYTES as usize + (gpa % PAGE_BYTES) as usize
@@ -161,7 +164,7 @@ pub struct GuestSpace {
     root_hpa: u64,
     /// Goes up with every change that the CPUs must be told of.
     generation: AtomicU64,
-    /// The generation that each virtual CPU has flushed for.
+    /// The generation that each virtual CPU has flushed for, and [`IDLE`] while it is not in the guest.
     flushed: Box<[AtomicU64]>,
 }
 
@@ -196,7 +199,7 @@ impl GuestSpace {
             nested: Mutex::new(Nested { tables, frames, owed: Vec::new() }),
             root_hpa,
             generation: AtomicU64::new(0),
-            flushed: (0..vcpu_count).map(|_| AtomicU64::new(0)).collect(),
+            flushed: (0..vcpu_count).map(|_| AtomicU64::new(IDLE)).collect(),
         };
         let conventional: Vec<_> = (0..0xa0).map(|page| (page, Self::ram_page(page))).collect();
         space.set_low_pages(&conventional)?;
@@ -475,13 +478,31 @@ impl GuestSpace {
     /// Virtual CPU `vcpu` will flush all translations before it runs again.
     pub fn note_flush(&self, vcpu: usize) {
         self.flushed[vcpu].store(self.generation.load(Ordering::Acquire), Ordering::Release);
-        let reached = self.flushed.iter().map(|flushed| flushed.load(Ordering::Acquire)).min().unwrap_or(0);
+        self.settle();
+    }
+
+    /// Virtual CPU `vcpu` sleeps: nothing waits for it to flush until [`GuestSpace::end_sleep`].
+    pub fn begin_sleep(&self, vcpu: usize) {
+        let flushed = self.flushed[vcpu].fetch_or(IDLE, Ordering::SeqCst);
+        if flushed & !IDLE != self.generation.load(Ordering::SeqCst) {
+            self.settle();
+        }
+    }
+
+    /// Virtual CPU `vcpu` goes on: before it enters the guest it asks [`GuestSpace::needs_flush`].
+    pub fn end_sleep(&self, vcpu: usize) {
+        self.flushed[vcpu].fetch_and(!IDLE, Ordering::SeqCst);
+    }
+
+    /// Gives back what no virtual CPU can still have cached.
+    fn settle(&self) {
+        let awake = self.flushed.iter().map(|flushed| flushed.load(Ordering::SeqCst));
+        let reached = awake.filter(|flushed| flushed & IDLE == 0).min().unwrap_or(u64::MAX);
         let mut nested = self.nested.lock();
         let Nested { frames, owed, .. } = &mut *nested;
-        let (paid, still_owed) =
+        let (paid, still_owed): (Vec<_>, Vec<_>) =
             core::mem::take(owed).into_iter().partition(|&(generation, _)| generation <= reached);
         *owed = still_owed;
-        let paid: Vec<(u64, Flush)> = paid;
         for (_, flush) in paid {
             flush.flushed(frames);
         }

@@ -60,11 +60,41 @@ fn a_closed_a20_gate_folds_the_second_mebibyte() {
 #[test]
 fn a_change_is_owed_until_the_vcpu_has_flushed() {
     let space = space();
+    space.note_flush(0);
     assert!(!space.needs_flush(0));
     space.set_low_pages(&[(0x10, LowPage::Device)]).unwrap();
     assert!(space.needs_flush(0));
     space.note_flush(0);
     assert!(!space.needs_flush(0));
+}
+
+/// A guest that changes its address space all the time, while another of its CPUs never ran or sleeps.
+#[test]
+fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
+    let platform = TestPlatform::leak();
+    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
+    let parts = SpaceMemory { ram: memory(4), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
+    let space = GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 2).unwrap();
+    let storm = || {
+        for round in 0..100 {
+            space.set_a20(round % 2 == 1).unwrap();
+            space.note_flush(0);
+        }
+    };
+    storm();
+    assert_eq!(space.owed_flushes(), 0, "the second one never ran");
+    space.end_sleep(1);
+    assert!(space.needs_flush(1));
+    storm();
+    assert_eq!(space.owed_flushes(), 50, "it may run at any moment, and each opening takes pages away");
+    space.begin_sleep(1);
+    assert_eq!(space.owed_flushes(), 0);
+    storm();
+    assert_eq!(space.owed_flushes(), 0);
+    space.end_sleep(1);
+    assert!(space.needs_flush(1));
+    space.note_flush(1);
+    assert!(!space.needs_flush(1));
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn memory(&mut self, access: MemoryAccess) -> ExitKind {
-        if self.is_apic(access.gpa).is_some() && !access.page_walk && !access.execute {
+        let is_operand = !access.page_walk && !access.execute && self.pending.is_none();
+        if is_operand && self.is_apic(access.gpa).is_some() {
             self.emulate(Some(access));
             return ExitKind::Mmio;
         }
@@ -139,6 +140,10 @@ impl<B: Backend> Vcpu<B> {
             // only be stopped from walking them for ever.
             Ok(_) if access.page_walk => self.crash("page tables outside RAM", ExitKind::Fatal),
             Ok(_) if access.execute => self.crash("instructions outside memory", ExitKind::Fatal),
+            // What the instruction at RIP does has nothing to do with it.
+            Ok(_) if self.pending.is_some() => {
+                self.crash("an event delivered through a device", ExitKind::Fatal)
+            }
             Ok(cause) => {
                 self.device_page = (cause == FaultCause::Device).then_some(access.gpa / PAGE_BYTES);
                 self.emulate(Some(access));

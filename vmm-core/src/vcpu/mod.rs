@@ -8,6 +8,8 @@ mod events;
 mod msr;
 mod mtrr;
 mod state_dump;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
@@ -192,7 +194,9 @@ impl<B: Backend> Vcpu<B> {
         if self.vm.stop.requested().is_some() || self.timers.take_changed() {
             self.arm_host_timer();
         }
+        self.vm.space.begin_sleep(self.index);
         self.platform.idle();
+        self.vm.space.end_sleep(self.index);
         self.after_host_interrupt();
     }
 }

@@ -49,7 +49,18 @@ const HWCR_TSC_AT_P0: u64 = 1 << 24;
 const MISC_ENABLE_FAST_STRINGS: u64 = 1;
 /// The revision that a hypervisor without microcode of its own reports, high half of the register.
 const MICROCODE_REVISION_VALUE: u64 = 1 << 32;
-const EFER_RESERVED: u64 = !0xffff;
+/// The bits of EFER that processors have, whether guests have them or not.
+const EFER_DEFINED: Efer = Efer::new()
+    .with_syscall(true)
+    .with_long_mode_enable(true)
+    .with_long_mode_active(true)
+    .with_no_execute(true)
+    .with_svme(true)
+    .with_lmsle(true)
+    .with_ffxsr(true)
+    .with_tce(true);
+/// CPUID 8000_0001h, EDX: fast FXSAVE and FXRSTOR.
+const CPUID_FFXSR: u32 = 1 << 25;
 
 /// Registers without an owner elsewhere.
 #[derive(Clone, Debug)]
@@ -137,7 +148,10 @@ impl<B: Backend> Vcpu<B> {
 
     fn write_efer(&mut self, value: u64) -> Result<(), Fault> {
         let (new, old) = (Efer::from(value), self.backend.efer());
-        let absent = new.svme() || new.lmsle() || new.tce() || value & EFER_RESERVED != 0;
+        let reserved = value & !EFER_DEFINED.into_bits() != 0;
+        let lacks_ffxsr = new.ffxsr() && self.cpuid(0x8000_0001, 0).edx & CPUID_FFXSR == 0;
+        // Whatever passes here must pass the processor's own check at the next entry.
+        let absent = reserved || new.svme() || new.lmsle() || new.tce() || lacks_ffxsr;
         let toggles_long_mode = new.long_mode_enable() != old.long_mode_enable();
         if absent || toggles_long_mode && self.backend.cr0().paging() {
             return Err(Fault::PROTECTION);

@@ -10,6 +10,10 @@ const APIC_SLOT: usize = 0;
 /// Alarms that one host interrupt serves at the most: a device that keeps asking for the past cannot keep the CPU.
 const MAX_EXPIRIES: usize = 64;
 
+/// What the guest runs at the least between two expiries: however many timers it sets however fast, together they cannot
+/// take all of its CPU, nor keep the host busy with nothing else.
+const MIN_RUN_US: u64 = 20;
+
 /// The deadlines, and whom to tell.
 pub struct TimerQueue {
     deadlines: Arc<Deadlines>,
@@ -17,6 +21,8 @@ pub struct TimerQueue {
     timed: Vec<Option<Arc<dyn Timed>>>,
     /// What the host's timer is set to; `u64::MAX` if it is not.
     armed_tsc: u64,
+    /// The host's timer is set to this moment at the earliest.
+    not_before_tsc: u64,
 }
 
 impl TimerQueue {
@@ -27,6 +33,7 @@ impl TimerQueue {
             deadlines: Deadlines::new(slots),
             timed: (0..slots).map(|_| None).collect(),
             armed_tsc: u64::MAX,
+            not_before_tsc: 0,
         }
     }
 
@@ -59,7 +66,7 @@ impl<B: Backend> Vcpu<B> {
     /// interrupt is early by a little.
     pub(super) fn arm_host_timer(&mut self) {
         let Some(earliest) = self.timers.deadlines.earliest() else { return };
-        let deadline_tsc = self.vm.clock.tsc_at(earliest);
+        let deadline_tsc = self.vm.clock.tsc_at(earliest).max(self.timers.not_before_tsc);
         if deadline_tsc < self.timers.armed_tsc {
             self.timers.armed_tsc = deadline_tsc;
             self.platform.set_timer(deadline_tsc);
@@ -76,13 +83,19 @@ impl<B: Backend> Vcpu<B> {
 
     fn run_timers(&mut self) {
         let now = self.vm.clock.now();
+        let mut expired = false;
         for _ in 0..MAX_EXPIRIES {
             let Some(slot) = self.timers.deadlines.take_expired(now) else { break };
+            expired = true;
             if slot == APIC_SLOT {
                 self.apic.timer_expired(now);
             } else if let Some(Some(device)) = self.timers.timed.get(slot) {
                 device.expired(now);
             }
+        }
+        if expired {
+            let min_run = self.vm.clock.tsc_hz() / 1_000_000 * MIN_RUN_US;
+            self.timers.not_before_tsc = self.platform.tsc().saturating_add(min_run);
         }
         self.arm_host_timer();
     }

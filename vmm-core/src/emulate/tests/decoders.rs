@@ -124,6 +124,7 @@ proptest! {
                 Ok(completed) => unit.retire(completed),
                 Err(Stop::Fault(fault)) => Outcome::Fault(fault),
                 Err(Stop::Unsupported) => Outcome::Unsupported(InstructionBytes::new()),
+                Err(Stop::Changed) => Outcome::Continue,
             };
             (quick, outcome, cpu.rip, cpu.gprs.0, cpu.accesses)
         });

@@ -91,6 +91,23 @@ fn rep_outs_writes_what_lies_in_memory() {
     assert_eq!(cpu.port_writes.len(), 2, "one run a page");
 }
 
+/// Another CPU of the guest's exchanges the instruction that exited: nobody has checked whether it may use the port.
+#[test]
+fn port_instructions_do_not_come_from_memory_exits() {
+    let access = MemoryAccess { gpa: MMIO_GPA, write: false, execute: false, page_walk: false };
+    for instruction in [&[0x6e][..], &[0xf3, 0x6d]] {
+        let mut cpu = FakeCpu::protected();
+        cpu.set(Gpr::Rcx, 3);
+        cpu.set(Gpr::Rsi, MMIO_GPA);
+        cpu.set(Gpr::Rdi, 0x9000);
+        cpu.put(0x8000, instruction);
+        let hints = Hints { access: Some(access), ..Hints::default() };
+        assert_eq!(step(&mut cpu, &hints), Outcome::Continue);
+        assert_eq!(cpu.rip, 0x8000);
+        assert!(cpu.port_writes.is_empty() && cpu.port_reads.is_empty() && cpu.accesses.is_empty());
+    }
+}
+
 #[test]
 fn no_count_means_no_work() {
     let mut cpu = FakeCpu::long();

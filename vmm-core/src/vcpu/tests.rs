@@ -1,0 +1,115 @@
+//! What a virtual CPU makes of exits that a hostile guest causes.
+
+use crate::backend::{Event, SystemRegister};
+use crate::exit::{Exit, MemoryAccess};
+use crate::fuzzing::Machine;
+use crate::registers::{Exception, Fault, Gpr};
+use crate::test_platform::TestPlatform;
+use crate::vm::Stop;
+
+const WRMSR: &[u8] = &[0x0f, 0x30];
+const EFER: u32 = 0xc000_0080;
+const US: u64 = 1_000;
+
+fn machine() -> Machine {
+    Machine::new(TestPlatform::leak())
+}
+
+/// What the guest gets at its next entry.
+fn next_event(machine: &mut Machine) -> Option<Event> {
+    machine.vcpu.registers_mut().0.injected.clear();
+    machine.exit(Exit::HostNmi);
+    machine.vcpu.registers_mut().0.injected.last().copied()
+}
+
+fn write_msr(machine: &mut Machine, index: u32, value: u64) {
+    let (_, gprs) = machine.vcpu.registers_mut();
+    gprs.set(Gpr::Rcx, index.into());
+    gprs.set_edx_eax(value);
+    machine.put_instruction(WRMSR);
+    machine.exit(Exit::WriteMsr);
+}
+
+#[test]
+fn efer_takes_nothing_that_the_processor_refuses_at_entry() {
+    // Reserved bits, SVME, LMSLE, TCE.
+    for value in [1 << 1, 1 << 7, 1 << 9, 1 << 12, 1 << 13, 1 << 15, 1 << 16, 1 << 63] {
+        let mut machine = machine();
+        write_msr(&mut machine, EFER, value);
+        assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)), "{value:#x}");
+        assert_eq!(u64::from(machine.vcpu.registers_mut().0.efer), 0);
+    }
+    let mut machine = machine();
+    write_msr(&mut machine, EFER, 0x4901);
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(u64::from(machine.vcpu.registers_mut().0.efer), 0x4901, "FFXSR, NX, LME, SYSCALL");
+}
+
+#[test]
+fn an_event_that_is_delivered_through_a_device_stops_the_guest_and_nothing_else_happens() {
+    for gpa in [0xfed0_0010, 0xfee0_0080] {
+        let mut machine = machine();
+        // MOV [RDI], EAX would switch the HPET on, or set the task priority.
+        machine.put_instruction(&[0x89, 0x07]);
+        let (backend, gprs) = machine.vcpu.registers_mut();
+        backend.interrupted = Some(Event::Interrupt(0x30));
+        gprs.set(Gpr::Rax, 1);
+        gprs.set(Gpr::Rdi, gpa);
+        machine.exit(Exit::Memory(MemoryAccess { gpa, write: true, execute: false, page_walk: false }));
+        assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
+        assert_eq!(machine.vcpu.vm().mmio.read(0xfed0_0010, 4), 0);
+        assert_eq!(machine.vcpu.apic.tpr(), 0);
+    }
+}
+
+#[test]
+fn intercepted_exceptions_go_back_to_the_guest() {
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.system[SystemRegister::Dr7 as usize] = 0x2400;
+    machine.exit(Exit::Exception(Exception::Debug));
+    let debug = Fault { exception: Exception::Debug, error_code: None, address: None };
+    assert_eq!(next_event(&mut machine), Some(Event::Fault(debug)));
+    assert_eq!(machine.vcpu.registers_mut().0.system[SystemRegister::Dr7 as usize], 0x400, "GD is clear");
+    machine.exit(Exit::Exception(Exception::AlignmentCheck));
+    let alignment = Fault { exception: Exception::AlignmentCheck, error_code: Some(0), address: None };
+    assert_eq!(next_event(&mut machine), Some(Event::Fault(alignment)));
+    machine.exit(Exit::Forbidden);
+    assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)));
+    assert_eq!(machine.vcpu.vm().stop.requested(), None);
+}
+
+/// All timers at their fastest: there is time for the guest between their interrupts.
+#[test]
+fn timers_leave_the_guest_some_time() {
+    let mut machine = machine();
+    let write = |machine: &mut Machine, gpa: u64, value: u64| {
+        machine.put_instruction(&[0x89, 0x07]);
+        let (_, gprs) = machine.vcpu.registers_mut();
+        gprs.set(Gpr::Rax, value);
+        gprs.set(Gpr::Rdi, gpa);
+        machine.exit(Exit::Memory(MemoryAccess { gpa, write: true, execute: false, page_walk: false }));
+    };
+    // Local APIC: enabled, periodic, vector 40h, divided by 1, one tick.
+    for (register, value) in [(0xf0, 0x1ff), (0x320, 0x2_0040), (0x3e0, 0xb), (0x380, 1)] {
+        write(&mut machine, 0xfee0_0000 + register, value);
+    }
+    // HPET: three periodic timers of one tick, then on.
+    for timer in 0..3 {
+        write(&mut machine, 0xfed0_0100 + timer * 0x20, 0x4c);
+        write(&mut machine, 0xfed0_0108 + timer * 0x20, 1);
+    }
+    write(&mut machine, 0xfed0_0010, 1);
+    let mut expiries = 0;
+    for _ in 0..1000 {
+        machine.platform.advance_ns(US);
+        let before = machine.platform.timer_tsc();
+        if before > crate::platform::Platform::tsc(machine.platform) {
+            continue;
+        }
+        machine.exit(Exit::ExternalInterrupt);
+        expiries += 1;
+        let wait = machine.platform.timer_tsc() - crate::platform::Platform::tsc(machine.platform);
+        assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
+    }
+    assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");
+}
