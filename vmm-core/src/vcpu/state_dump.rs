@@ -3,6 +3,7 @@
 use super::Vcpu;
 use crate::backend::Backend;
 use core::fmt;
+use devices::time::Clock;
 
 const GPR_NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
@@ -41,6 +42,9 @@ impl<B: Backend> fmt::Display for Dump<'_, B> {
             Ok(count) => writeln!(f, "bytes at RIP {:02x?}", &bytes[..count])?,
             Err(fault) => writeln!(f, "RIP cannot be read: {fault:?}")?,
         }
+        writeln!(f, "pending {:?} window {:?}", vcpu.pending, vcpu.window)?;
+        writeln!(f, "{:?}", vcpu.apic)?;
+        writeln!(f, "now {:?} TSC {:#x} {:?}", vcpu.vm.clock.now(), vcpu.platform.tsc(), vcpu.timers)?;
         vcpu.backend.dump(f)
     }
 }

@@ -4,6 +4,7 @@ use super::Vcpu;
 use crate::backend::Backend;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use devices::time::{Alarm, Clock, Deadlines, Timed};
 
 const APIC_SLOT: usize = 0;
@@ -23,6 +24,15 @@ pub struct TimerQueue {
     armed_tsc: u64,
     /// The host's timer is set to this moment at the earliest.
     not_before_tsc: u64,
+}
+
+impl fmt::Debug for TimerQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimerQueue")
+            .field("deadlines", &self.deadlines)
+            .field("armed_tsc", &self.armed_tsc)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TimerQueue {
