@@ -147,6 +147,8 @@ pub trait Backend: Sized + Send {
     fn set_tsc_offset(&mut self, offset: u64);
     /// Sets XCR0, which the shared code has checked against CPUID.
     fn set_xcr0(&mut self, xcr0: u64);
+    /// XCR0 as the guest has it, which not every CPU lets the hypervisor follow.
+    fn xcr0(&self) -> u64;
     /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15); it is live in the CPU.
     fn vector_register(&self, index: u8) -> [u8; 32];
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.

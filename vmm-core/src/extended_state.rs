@@ -6,6 +6,8 @@ use core::arch::asm;
 
 /// XCR0: AVX state.
 const XCR0_AVX: u64 = 1 << 2;
+/// XCR0: x87 state, always set.
+const XCR0_X87: u64 = 1;
 
 /// The state of the guest that runs on this CPU.
 #[derive(Clone, Copy, Debug)]
@@ -33,15 +35,20 @@ impl ExtendedState {
         }
     }
 
-    /// The guest switched AVX state on. Read from the CPU: not every processor lets XSETBV be intercepted.
-    fn has_avx(self) -> bool {
+    /// XCR0; 1 without XSAVE. Read from the CPU: not every one lets XSETBV be intercepted.
+    pub fn xcr0(self) -> u64 {
         if !self.xsave {
-            return false;
+            return XCR0_X87;
         }
-        let xcr0_low: u32;
+        let (low, high): (u32, u32);
         // SAFETY: CR4.OSXSAVE is set (condition of `new`).
-        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") xcr0_low, out("edx") _, options(nomem, nostack)) };
-        u64::from(xcr0_low) & XCR0_AVX != 0
+        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// The guest switched AVX state on.
+    fn has_avx(self) -> bool {
+        self.xcr0() & XCR0_AVX != 0
     }
 
     /// The low 256 bits of vector register `index` (0 to 15), or 128 while AVX is off; the rest is zero.

@@ -234,6 +234,10 @@ impl Backend for TestBackend {
         self.tsc_offset = offset;
     }
 
+    fn xcr0(&self) -> u64 {
+        1
+    }
+
     fn set_xcr0(&mut self, xcr0: u64) {
         self.xcr0 = xcr0;
     }

@@ -653,6 +653,10 @@ impl Backend for Vmx {
         self.vmcs.write(Field::TscOffset, offset);
     }
 
+    fn xcr0(&self) -> u64 {
+        self.features.extended_state.xcr0()
+    }
+
     fn set_xcr0(&mut self, xcr0: u64) {
         self.features.extended_state.set_xcr0(xcr0);
     }

@@ -174,7 +174,7 @@ impl<B: Backend> Vcpu<B> {
                 pke: cr4.pke(),
                 apic_enabled: self.apic.is_x2apic() || self.apic.mmio_base().is_some(),
                 apic_id: self.index as u32,
-                xcr0: self.xcr0,
+                xcr0: self.backend.xcr0(),
             }
         })
     }
@@ -206,13 +206,8 @@ impl<B: Backend> Vcpu<B> {
         if illegal || self.gprs.get32(Gpr::Rcx) != 0 {
             return Err(Fault::PROTECTION);
         }
-        self.set_xcr0(value);
+        self.backend.set_xcr0(value);
         Ok(())
-    }
-
-    pub(super) fn set_xcr0(&mut self, xcr0: u64) {
-        self.xcr0 = xcr0;
-        self.backend.set_xcr0(xcr0);
     }
 
     /// Carries out the instruction at RIP by `effect` and moves on behind it, or raises the fault.

@@ -59,7 +59,6 @@ pub struct Vcpu<B: Backend> {
     /// The page whose access is being emulated, if a device answers there.
     device_page: Option<u64>,
     msrs: Msrs,
-    xcr0: u64,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
     counters: ExitCounters,
@@ -96,7 +95,6 @@ impl<B: Backend> Vcpu<B> {
             window: None,
             device_page: None,
             msrs: Msrs::default(),
-            xcr0: 1,
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
@@ -110,7 +108,7 @@ impl<B: Backend> Vcpu<B> {
         self.backend.reset(&mut self.gprs);
         self.window = None;
         self.backend.set_cr8(0);
-        self.set_xcr0(1);
+        self.backend.set_xcr0(1);
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;
         self.gprs.set32(Gpr::Rdx, signature);
