@@ -235,7 +235,7 @@ impl Backend for TestBackend {
     }
 
     fn xcr0(&self) -> u64 {
-        1
+        self.xcr0
     }
 
     fn set_xcr0(&mut self, xcr0: u64) {
