@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::{LINUX_MARKER, Result, Spec, start_for};
 use xtask::image::Loader;
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 fn boots(uefi: bool) -> Result<()> {
     static ISO: OnceLock<Result<std::path::PathBuf, String>> = OnceLock::new();
