@@ -104,6 +104,9 @@ pub trait Backend: Sized + Send {
     fn set_cr0(&mut self, cr0: Cr0);
     /// Sets CR4 as the guest sees it.
     fn set_cr4(&mut self, cr4: Cr4);
+    /// Loads the page-directory pointers of PAE paging, for processors that keep them: they follow the guest's own loads of
+    /// CR3, but not those that the shared code does for it.
+    fn set_page_directory_pointers(&mut self, _pointers: [u64; 4]) {}
     /// Sets EFER as the guest sees it.
     fn set_efer(&mut self, efer: Efer);
     /// Reads a seldom used register.

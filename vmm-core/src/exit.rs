@@ -1,6 +1,7 @@
 //! Why a guest stopped running: the form that both backends decode their exits into.
 
 use crate::registers::Exception;
+use crate::task_switch::TaskSwitch;
 
 /// The direction of a port access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum Exit {
     Forbidden,
     /// An access to a control register that the backend has dealt with: the guest goes on.
     ControlRegister,
+    /// A hardware task switch that the processor left to the hypervisor.
+    TaskSwitch(TaskSwitch),
     /// The guest can now take an interrupt.
     InterruptWindow,
     /// The guest has left its NMI handler.

@@ -10,8 +10,8 @@ use crate::field::Field;
 use crate::instructions::{self, Scope};
 use crate::msr_bitmap::MSR_BITMAP;
 use crate::spec::{
-    CrQualification, EptPointer, ExitReason, Interruptibility, Interruption, PendingDebug, cr_access,
-    instruction_error, interruption, msr, reason,
+    CrQualification, EptPointer, ExitReason, Interruptibility, Interruption, PendingDebug,
+    TaskSwitchQualification, cr_access, instruction_error, interruption, msr, reason, task_source,
 };
 use crate::vmcs::Vmcs;
 use crate::{dump, guest_state, host_state, running, segments, world_switch};
@@ -23,6 +23,7 @@ use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
 };
+use vmm_core::task_switch::{Source, TaskSwitch};
 use x86::msr::{rdmsr, wrmsr};
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
@@ -217,6 +218,7 @@ impl Vmx {
     fn after_exit(&mut self, gprs: &mut Gprs) -> Exit {
         match self.basic_reason {
             reason::CONTROL_REGISTER => return self.control_register(gprs),
+            reason::TASK_SWITCH => return self.task_switch(),
             reason::NMI_WINDOW => self.set_primary(PrimaryControls::NMI_WINDOW, false),
             _ => {}
         }
@@ -228,6 +230,38 @@ impl Vmx {
             _ => {}
         }
         exit
+    }
+
+    /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event that caused it by a task
+    /// gate in the IDT is delivered by the switch itself.
+    #[cold]
+    fn task_switch(&mut self) -> Exit {
+        let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
+        let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
+        let interrupted = self.interrupted.take();
+        let source = match info.source() {
+            task_source::CALL => Source::Call,
+            task_source::IRET => Source::Iret,
+            task_source::JUMP => Source::Jump,
+            _ => Source::Gate,
+        };
+        // An interrupted task goes on where it was, one that used an instruction goes on behind it.
+        let by_instruction = source != Source::Gate || interrupted.is_none() && vectoring.valid();
+        let length = if by_instruction { self.vmcs.read(Field::ExitInstructionLength) } else { 0 };
+        let resume_rip = self.wrap_rip(self.rip().wrapping_add(length));
+        let error_code = match interrupted {
+            Some(Event::Fault(fault)) if source == Source::Gate => fault.error_code,
+            _ => None,
+        };
+        match (source, interrupted) {
+            (Source::Gate, Some(Event::Nmi)) => {
+                self.set_interruptibility(self.interruptibility().with_by_nmi(true));
+                self.set_primary(PrimaryControls::NMI_WINDOW, true);
+            }
+            (Source::Iret, _) => self.set_interruptibility(self.interruptibility().with_by_nmi(false)),
+            _ => {}
+        }
+        Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, error_code })
     }
 
     /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).
@@ -506,6 +540,13 @@ impl Backend for Vmx {
         self.vmcs.write(Field::GuestCr4, self.features.cr4.register(cr4.into()));
         self.vmcs.write(Field::Cr4Shadow, cr4.into());
         self.flush_guest = true;
+    }
+
+    fn set_page_directory_pointers(&mut self, pointers: [u64; 4]) {
+        let fields = [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
+        for (field, pointer) in fields.into_iter().zip(pointers) {
+            self.vmcs.write(field, pointer);
+        }
     }
 
     fn set_efer(&mut self, efer: Efer) {

@@ -299,10 +299,18 @@ pub struct TaskSwitchQualification {
     pub selector: u16,
     #[bits(14)]
     __: u16,
-    /// CALL, IRET, JMP, task gate in the IDT.
+    /// See [`task_source`].
     #[bits(2)]
     pub source: u8,
     __: u32,
+}
+
+/// What switches tasks; 3 is a task gate in the IDT.
+pub mod task_source {
+    #![allow(missing_docs)]
+    pub const CALL: u8 = 0;
+    pub const IRET: u8 = 1;
+    pub const JUMP: u8 = 2;
 }
 
 /// The interruption information of exits and entries and the IDT-vectoring information (25.8.3, 25.9.2, 25.9.3).

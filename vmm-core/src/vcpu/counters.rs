@@ -26,6 +26,7 @@ counters! {
     Cache "cache",
     Undefined "undefined",
     ControlRegister "control register",
+    TaskSwitch "task switch",
     InterruptWindow "interrupt window",
     NmiWindow "nmi window",
     HostInterrupt "host interrupt",

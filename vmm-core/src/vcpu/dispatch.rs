@@ -7,6 +7,7 @@ use crate::backend::{Backend, SystemRegister};
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Exception, Fault, Gpr};
+use crate::task_switch;
 use crate::vm::Stop;
 use raw_cpuid::CpuIdResult;
 
@@ -61,6 +62,12 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Undefined
             }
             Exit::ControlRegister => ExitKind::ControlRegister,
+            Exit::TaskSwitch(task) => {
+                if let Err(fault) = task_switch::switch(self, task) {
+                    self.raise(fault);
+                }
+                ExitKind::TaskSwitch
+            }
             Exit::InterruptWindow => {
                 self.set_window(None);
                 ExitKind::InterruptWindow

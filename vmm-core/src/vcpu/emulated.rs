@@ -122,7 +122,7 @@ impl<B: Backend> Vcpu<B> {
         Access { kind: AccessKind::Execute, privilege: Privilege::of_cpl(self.backend.cpl()) }
     }
 
-    fn paging_state(&self) -> PagingState {
+    pub(super) fn paging_state(&self) -> PagingState {
         PagingState {
             cr0: self.backend.cr0(),
             cr3: self.backend.system_register(SystemRegister::Cr3),

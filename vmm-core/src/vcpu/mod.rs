@@ -8,6 +8,7 @@ mod events;
 mod msr;
 mod mtrr;
 mod state_dump;
+mod task;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -1,0 +1,293 @@
+//! Two tasks in flat memory, switched by each of the four ways.
+
+use super::*;
+use crate::registers::{Cr4, Efer, Gpr, SegmentAttributes};
+use devices::memory::TestMemory;
+use std::sync::Arc;
+
+const GDT: u64 = 0x1000;
+const OLD_TSS: u64 = 0x2000;
+const NEW_TSS: u64 = 0x3000;
+const CODE: u16 = 0x08;
+const DATA: u16 = 0x10;
+const OLD: u16 = 0x18;
+const NEW: u16 = 0x20;
+const ABSENT_DATA: u16 = 0x28;
+const LDT: u16 = 0x30;
+const USER_CODE: u16 = 0x3b;
+const USER_DATA: u16 = 0x43;
+
+struct Cpu {
+    memory: Arc<TestMemory>,
+    gprs: Gprs,
+    rflags: Rflags,
+    rip: u64,
+    segments: [Segment; 8],
+    cr0: Cr0,
+    cr3: u64,
+    dr7: u64,
+    trapped: bool,
+}
+
+impl TaskCpu for Cpu {
+    type Memory = TestMemory;
+    fn memory(&self) -> &TestMemory {
+        &self.memory
+    }
+    fn paging(&self) -> PagingState {
+        PagingState {
+            cr0: self.cr0,
+            cr3: self.cr3,
+            cr4: Cr4::new(),
+            efer: Efer::new(),
+            alignment_check: false,
+            pkru: 0,
+            physical_address_bits: 36,
+        }
+    }
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+    fn rflags(&self) -> Rflags {
+        self.rflags
+    }
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.rflags = rflags;
+    }
+    fn set_rip(&mut self, rip: u64) {
+        self.rip = rip;
+    }
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.segments[name as usize]
+    }
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.segments[name as usize] = segment;
+    }
+    fn gdtr(&self) -> TableRegister {
+        TableRegister { base: GDT, limit: 0x47 }
+    }
+    fn set_cr0(&mut self, cr0: Cr0) {
+        self.cr0 = cr0;
+    }
+    fn set_cr3(&mut self, cr3: u64) -> Result<(), Fault> {
+        self.cr3 = cr3;
+        Ok(())
+    }
+    fn clear_local_breakpoints(&mut self) {
+        self.dr7 &= !0x155;
+    }
+    fn note_task_trap(&mut self) {
+        self.trapped = true;
+    }
+}
+
+impl Cpu {
+    /// In the old task, with the new one ready at CODE:5000h.
+    fn new() -> Self {
+        let memory = TestMemory::new(0x2_0000);
+        let descriptors = [
+            0,
+            0x00cf_9b00_0000_ffff,
+            0x00cf_9300_0000_ffff,
+            0x0000_8b00_2000_0067,
+            0x0000_8900_3000_0067,
+            0x00cf_1300_0000_ffff,
+            0x0000_8200_6000_000f,
+            0x00cf_fb00_0000_ffff,
+            0x00cf_f300_0000_ffff_u64,
+        ];
+        for (index, descriptor) in descriptors.into_iter().enumerate() {
+            memory.write(GDT + 8 * index as u64, &descriptor.to_le_bytes()).unwrap();
+        }
+        let flat = |selector, attributes: u16| Segment {
+            selector,
+            attributes: SegmentAttributes::from(attributes),
+            limit: u32::MAX,
+            base: 0,
+        };
+        let mut segments = [flat(DATA, 0xc93); 8];
+        segments[SegmentName::Cs as usize] = flat(CODE, 0xc9b);
+        segments[SegmentName::Tr as usize] = Segment { limit: 0x67, base: OLD_TSS, ..flat(OLD, 0x8b) };
+        segments[SegmentName::Ldtr as usize] = Segment::default();
+        let mut gprs = Gprs::default();
+        for (index, value) in gprs.0.iter_mut().take(8).enumerate() {
+            *value = 0x100 + index as u64;
+        }
+        let cpu = Self {
+            memory,
+            gprs,
+            rflags: Rflags::new().with_interrupt(true),
+            rip: 0x4000,
+            segments,
+            cr0: Cr0::new().with_protection(true),
+            cr3: 0,
+            dr7: 0x7ff,
+            trapped: false,
+        };
+        cpu.put_task(CODE, DATA);
+        cpu
+    }
+
+    fn put(&self, gpa: u64, value: u32) {
+        GuestMemory::write(&*self.memory, gpa, &value.to_le_bytes()).unwrap();
+    }
+
+    fn get(&self, gpa: u64) -> u32 {
+        GuestMemory::read_u32(&*self.memory, gpa).unwrap()
+    }
+
+    fn put_task(&self, code: u16, data: u16) {
+        self.put(NEW_TSS + 0x20, 0x5000);
+        self.put(NEW_TSS + 0x24, 0x2);
+        for (index, value) in (0..8).map(|index| 0x200 + index).enumerate() {
+            self.put(NEW_TSS + 0x28 + 4 * index as u64, value);
+        }
+        for offset in [0x48, 0x50, 0x54, 0x58, 0x5c] {
+            self.put(NEW_TSS + offset, data.into());
+        }
+        self.put(NEW_TSS + 0x4c, code.into());
+    }
+
+    fn access_byte(&self, selector: u16) -> u8 {
+        let gpa = GDT + u64::from(selector & !7) + 5;
+        let mut byte = [0];
+        GuestMemory::read(&*self.memory, gpa, &mut byte).unwrap();
+        byte[0]
+    }
+
+    fn switch(&mut self, source: Source) -> Result<(), Fault> {
+        self.switch_with(source, NEW, None)
+    }
+
+    fn switch_with(&mut self, source: Source, selector: u16, error_code: Option<u32>) -> Result<(), Fault> {
+        switch(self, TaskSwitch { selector, source, resume_rip: 0x4002, error_code })
+    }
+}
+
+fn named(exception: Exception, selector: u16) -> Result<(), Fault> {
+    Err(selector_fault(exception, selector))
+}
+
+#[test]
+fn a_jump_saves_one_task_and_loads_the_other() {
+    let mut cpu = Cpu::new();
+    assert_eq!(cpu.switch(Source::Jump), Ok(()));
+    assert_eq!((cpu.rip, cpu.gprs.get(Gpr::Rax), cpu.gprs.get(Gpr::Rdi)), (0x5000, 0x200, 0x207));
+    assert_eq!(
+        (cpu.get(OLD_TSS + 0x20), cpu.get(OLD_TSS + 0x28), cpu.get(OLD_TSS + 0x4c)),
+        (0x4002, 0x100, 8)
+    );
+    assert_eq!(cpu.get(OLD_TSS + 0x24), 0x202, "flags");
+    assert_eq!((cpu.access_byte(OLD), cpu.access_byte(NEW)), (0x89, 0x8b));
+    let tr = cpu.segment(SegmentName::Tr);
+    assert_eq!((tr.selector, tr.base, tr.limit, tr.attributes.kind()), (NEW, NEW_TSS, 0x67, 11));
+    assert!(cpu.cr0.task_switched() && !cpu.rflags.nested_task());
+    assert_eq!(cpu.dr7, 0x6aa);
+    assert_eq!(cpu.get(NEW_TSS), 0, "no link");
+}
+
+#[test]
+fn a_call_nests_and_iret_returns() {
+    let mut cpu = Cpu::new();
+    assert_eq!(cpu.switch(Source::Call), Ok(()));
+    assert!(cpu.rflags.nested_task());
+    assert_eq!(cpu.get(NEW_TSS), u32::from(OLD));
+    assert_eq!((cpu.access_byte(OLD), cpu.access_byte(NEW)), (0x8b, 0x8b));
+    // Back: what was saved of the caller is loaded.
+    assert_eq!(cpu.switch_with(Source::Iret, OLD, None), Ok(()));
+    assert_eq!((cpu.rip, cpu.gprs.get(Gpr::Rcx)), (0x4002, 0x101));
+    assert!(!cpu.rflags.nested_task() && cpu.rflags.interrupt());
+    assert_eq!((cpu.access_byte(OLD), cpu.access_byte(NEW)), (0x8b, 0x89));
+    assert_eq!(cpu.get(NEW_TSS + 0x24) & 1 << 14, 0, "NT is not saved by IRET");
+}
+
+#[test]
+fn an_exception_through_a_task_gate_finds_its_error_code_on_the_new_stack() {
+    let mut cpu = Cpu::new();
+    assert_eq!(cpu.switch_with(Source::Gate, NEW, Some(0x1234)), Ok(()));
+    assert_eq!(cpu.gprs.get(Gpr::Rsp), 0x200);
+    assert_eq!(cpu.get(0x200), 0x1234);
+}
+
+#[test]
+fn what_is_wrong_before_the_switch_changes_nothing() {
+    let general = Exception::GeneralProtection;
+    let mut cpu = Cpu::new();
+    assert_eq!(cpu.switch_with(Source::Jump, 0, None), named(general, 0));
+    assert_eq!(cpu.switch_with(Source::Jump, 0x48, None), named(general, 0x48), "beyond the GDT");
+    assert_eq!(cpu.switch_with(Source::Jump, NEW | 4, None), named(general, NEW | 4), "LDT");
+    assert_eq!(cpu.switch_with(Source::Jump, DATA, None), named(general, DATA), "no TSS");
+    assert_eq!(cpu.switch_with(Source::Call, OLD, None), named(general, OLD), "busy");
+    assert_eq!(cpu.switch_with(Source::Iret, NEW, None), named(Exception::InvalidTss, NEW), "not busy");
+    cpu.put(GDT + u64::from(NEW), 0x3000_0066);
+    assert_eq!(cpu.switch(Source::Jump), named(Exception::InvalidTss, NEW), "too short");
+    cpu.put(GDT + u64::from(NEW), 0x3000_0067);
+    cpu.put(GDT + u64::from(NEW) + 4, 0x0900);
+    assert_eq!(cpu.switch(Source::Jump), named(Exception::SegmentNotPresent, NEW));
+    assert_eq!((cpu.rip, cpu.segment(SegmentName::Tr).selector), (0x4000, OLD));
+    assert_eq!(cpu.get(OLD_TSS + 0x20), 0);
+}
+
+#[test]
+fn segments_are_checked_in_the_new_task() {
+    let load = |code, data| {
+        let mut cpu = Cpu::new();
+        cpu.put_task(code, data);
+        let result = cpu.switch(Source::Jump);
+        assert_eq!(cpu.segment(SegmentName::Tr).selector, NEW);
+        result
+    };
+    assert_eq!(load(CODE, ABSENT_DATA), named(Exception::StackFault, ABSENT_DATA));
+    assert_eq!(load(DATA, DATA), named(Exception::InvalidTss, DATA));
+    assert_eq!(load(CODE, USER_DATA), named(Exception::InvalidTss, USER_DATA), "privilege");
+    assert_eq!(load(USER_CODE, USER_DATA), Ok(()));
+    assert_eq!(load(CODE, 0), named(Exception::InvalidTss, 0), "null stack");
+}
+
+#[test]
+fn ldt_and_trap_flag_and_virtual_8086_mode() {
+    let mut cpu = Cpu::new();
+    cpu.put(NEW_TSS + 0x60, LDT.into());
+    cpu.put(NEW_TSS + 0x64, 1);
+    assert_eq!(cpu.switch(Source::Jump), Err(DEBUG_TRAP));
+    assert!(cpu.trapped);
+    assert_eq!(cpu.segment(SegmentName::Ldtr).base, 0x6000);
+
+    let mut cpu = Cpu::new();
+    cpu.put_task(0x1234, 0x2345);
+    cpu.put(NEW_TSS + 0x24, 0x2_0002);
+    assert_eq!(cpu.switch(Source::Call), Ok(()));
+    let ds = cpu.segment(SegmentName::Ds);
+    assert_eq!((ds.selector, ds.base, ds.limit), (0x2345, 0x2_3450, 0xffff));
+    assert_eq!(ds.attributes, SegmentAttributes::from(0xf3));
+}
+
+#[test]
+fn a_286_task_keeps_what_its_tss_has_no_room_for() {
+    let mut cpu = Cpu::new();
+    cpu.put(GDT + u64::from(NEW) + 4, 0x8100);
+    let fields: [u16; 15] = [0x5000, 2, 1, 2, 3, 4, 5, 6, 7, 8, DATA, CODE, DATA, DATA, 0];
+    for (index, field) in fields.into_iter().enumerate() {
+        let gpa = NEW_TSS + 0x0e + 2 * index as u64;
+        GuestMemory::write(&*cpu.memory, gpa, &field.to_le_bytes()).unwrap();
+    }
+    assert_eq!(cpu.switch(Source::Jump), Ok(()));
+    assert_eq!((cpu.rip, cpu.gprs.get(Gpr::Rax), cpu.gprs.get(Gpr::Rdi)), (0x5000, 1, 8));
+    assert_eq!(cpu.segment(SegmentName::Tr).attributes.kind(), 3);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_tss_and_no_descriptor_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 104), descriptor: u64, source in 0..4usize, selector: u16) {
+        let mut cpu = Cpu::new();
+        GuestMemory::write(&*cpu.memory, NEW_TSS, &bytes).unwrap();
+        GuestMemory::write(&*cpu.memory, GDT + u64::from(ABSENT_DATA), &descriptor.to_le_bytes()).unwrap();
+        let sources = [Source::Call, Source::Iret, Source::Jump, Source::Gate];
+        let result = cpu.switch_with(sources[source], selector, Some(0));
+        let tr = cpu.segment(SegmentName::Tr);
+        proptest::prop_assert!(tr.selector == OLD || tr.attributes.kind() & 2 != 0);
+        if result.is_ok() && !cpu.rflags.virtual_8086() {
+            proptest::prop_assert!(cpu.segment(SegmentName::Cs).attributes.present());
+        }
+    }
+}

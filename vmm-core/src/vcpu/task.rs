@@ -1,0 +1,91 @@
+//! The virtual CPU as hardware task switches see it.
+
+use super::Vcpu;
+use crate::backend::{Backend, SystemRegister};
+use crate::memory::GuestSpace;
+use crate::paging::PagingState;
+use crate::registers::{Cr0, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use crate::task_switch::TaskCpu;
+use devices::memory::GuestMemory;
+
+/// DR7: L0 to L3, LE.
+const DR7_LOCAL: u64 = 0x155;
+/// DR6: a task switch.
+const DR6_TASK_SWITCH: u64 = 1 << 15;
+const POINTER_PRESENT: u64 = 1;
+/// Bits 1, 2 and 5 to 8 of a page-directory pointer are reserved (SDM volume 3, table 5-8).
+const POINTER_RESERVED: u64 = 0x1e6;
+/// Where CR3 has the address of the page-directory pointers.
+const POINTERS_MASK: u64 = 0xffff_ffe0;
+
+impl<B: Backend> TaskCpu for Vcpu<B> {
+    type Memory = GuestSpace;
+
+    fn memory(&self) -> &GuestSpace {
+        &self.vm.space
+    }
+
+    fn paging(&self) -> PagingState {
+        self.paging_state()
+    }
+
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+
+    fn rflags(&self) -> Rflags {
+        self.backend.rflags()
+    }
+
+    fn set_rflags(&mut self, rflags: Rflags) {
+        self.backend.set_rflags(rflags);
+    }
+
+    fn set_rip(&mut self, rip: u64) {
+        self.backend.complete_instruction(rip);
+    }
+
+    fn segment(&self, name: SegmentName) -> Segment {
+        self.backend.segment(name)
+    }
+
+    fn set_segment(&mut self, name: SegmentName, segment: Segment) {
+        self.backend.set_segment(name, segment);
+    }
+
+    fn gdtr(&self) -> TableRegister {
+        self.backend.gdtr()
+    }
+
+    fn set_cr0(&mut self, cr0: Cr0) {
+        self.backend.set_cr0(cr0);
+    }
+
+    fn set_cr3(&mut self, cr3: u64) -> Result<(), Fault> {
+        let paging = self.paging_state();
+        if paging.cr4.pae() && !paging.efer.long_mode_active() {
+            let mut pointers = [0; 4];
+            let physical = (1 << self.vm.cpuid.physical_address_bits()) - 1;
+            for (pointer, gpa) in pointers.iter_mut().zip((cr3 & POINTERS_MASK..).step_by(8)) {
+                *pointer = self.vm.space.read_u64(gpa).unwrap_or(u64::MAX);
+                let reserved = *pointer & (POINTER_RESERVED | !physical) != 0;
+                if *pointer & POINTER_PRESENT != 0 && reserved {
+                    return Err(Fault::PROTECTION);
+                }
+            }
+            self.backend.set_page_directory_pointers(pointers);
+        }
+        self.backend.set_system_register(SystemRegister::Cr3, cr3);
+        Ok(())
+    }
+
+    fn clear_local_breakpoints(&mut self) {
+        let dr7 = self.backend.system_register(SystemRegister::Dr7);
+        self.backend.set_system_register(SystemRegister::Dr7, dr7 & !DR7_LOCAL);
+    }
+
+    fn note_task_trap(&mut self) {
+        let dr6 = self.backend.system_register(SystemRegister::Dr6);
+        self.backend.set_system_register(SystemRegister::Dr6, dr6 | DR6_TASK_SWITCH);
+    }
+}
