@@ -61,6 +61,8 @@ pub struct Vmx {
 /// for ever; #MC, because it is the host's.
 const INTERCEPTED_EXCEPTIONS: u64 =
     1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
+/// Host interrupts wait no longer than this for a guest that runs. Rare enough to cost nothing.
+const LONGEST_RUN_MS: u64 = 4;
 const DR6_RESET: u64 = 0xffff_0ff0;
 const DR7_ALWAYS_ONE: u64 = 0x400;
 /// DR6: B0 to B3.
@@ -224,12 +226,25 @@ impl Vmx {
         }
         let exit = decode(self.basic_reason, &self.vmcs);
         match exit {
+            // The host's interrupts are about to be handled.
+            Exit::ExternalInterrupt => self.restart_timer(),
             // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
             Exit::HostNmi => unsafe { core::arch::asm!("int 2") },
             Exit::Exception(Exception::Debug) => self.debug_exception(),
             _ => {}
         }
         exit
+    }
+
+    /// However the guest runs, it ends after [`LONGEST_RUN_MS`]. A processor ends it for each interrupt of the host's anyway;
+    /// Bochs 3.0 does not if the interrupt was pending at an entry with the guest's interrupts off.
+    fn restart_timer(&mut self) {
+        if self.features.controls.has_preemption_timer() {
+            let ticks = self.platform.tsc_hz() * LONGEST_RUN_MS / 1000;
+            let shift = self.features.capabilities.misc.preemption_timer_shift();
+            let count = u32::try_from(ticks >> shift).unwrap_or(u32::MAX);
+            self.vmcs.write(Field::GuestPreemptionTimer, count.into());
+        }
     }
 
     /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event that caused it by a task
@@ -420,6 +435,7 @@ impl Backend for Vmx {
             checked: false,
         };
         vcpu.set_up_controls();
+        vcpu.restart_timer();
         Ok(vcpu)
     }
 

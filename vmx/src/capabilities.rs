@@ -1,7 +1,7 @@
 //! What VMX can do on this processor: the capability MSRs (SDM volume 3, appendix A).
 
 use crate::controls::{PrimaryControls, SecondaryControls};
-use crate::spec::{EptVpidCapabilities, VmxBasic, msr};
+use crate::spec::{EptVpidCapabilities, VmxBasic, VmxMisc, msr};
 use x86::msr::rdmsr;
 
 /// The capability MSRs. Those of the controls hold in the low half what must be 1 and in the high half what may be 1.
@@ -14,6 +14,7 @@ pub struct Capabilities {
     pub secondary: u64,
     pub exit: u64,
     pub entry: u64,
+    pub misc: VmxMisc,
     /// 0 if there is neither EPT nor VPID.
     pub ept_vpid: EptVpidCapabilities,
     /// Bits of CR0 that must be 1 in VMX operation.
@@ -51,6 +52,7 @@ impl Capabilities {
             exit: either(msr::VMX_TRUE_EXIT, msr::VMX_EXIT),
             entry: either(msr::VMX_TRUE_ENTRY, msr::VMX_ENTRY),
             ept_vpid: if has_ept_vpid { read(msr::VMX_EPT_VPID) } else { 0 }.into(),
+            misc: read(msr::VMX_MISC).into(),
             cr0_fixed0: read(msr::VMX_CR0_FIXED0),
             cr0_fixed1: read(msr::VMX_CR0_FIXED1),
             cr4_fixed0: read(msr::VMX_CR4_FIXED0),

@@ -125,7 +125,7 @@ const PIN: &[(PinControls, Wish)] = &[
     (PinControls::EXTERNAL_INTERRUPT, On(lacks!("external-interrupt exiting"))),
     (PinControls::NMI, On(lacks!("NMI exiting"))),
     (PinControls::VIRTUAL_NMIS, On(lacks!("virtual NMIs"))),
-    (PinControls::PREEMPTION_TIMER, Off(forces!("the preemption timer"))),
+    (PinControls::PREEMPTION_TIMER, IfThere),
     (PinControls::POSTED_INTERRUPTS, Off(forces!("posted interrupts"))),
 ];
 
@@ -176,6 +176,7 @@ const EXIT: &[(ExitControls, Wish)] = &[
     (ExitControls::LOAD_PAT, On(lacks!("loading of the PAT at exits"))),
     (ExitControls::SAVE_EFER, On(lacks!("saving of EFER at exits"))),
     (ExitControls::LOAD_EFER, On(lacks!("loading of EFER at exits"))),
+    (ExitControls::SAVE_PREEMPTION_TIMER, IfThere),
     (ExitControls::ACKNOWLEDGE_INTERRUPT, Off(forces!("acknowledging interrupts at exits"))),
 ];
 
@@ -244,7 +245,7 @@ impl Controls {
         if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
             return Err(Unsupported(lacks!("INVEPT")));
         }
-        Ok(controls.without_useless_vpid(ept))
+        Ok(controls.without_useless_vpid(ept).without_useless_timer())
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -253,6 +254,21 @@ impl Controls {
             self.secondary.remove(SecondaryControls::VPID);
         }
         self
+    }
+
+    /// The preemption timer is used only if it goes on where it stopped: one that starts anew at each entry never expires
+    /// in a guest that often exits.
+    fn without_useless_timer(mut self) -> Self {
+        let usable = self.pin.contains(PinControls::PREEMPTION_TIMER)
+            && self.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER);
+        self.pin.set(PinControls::PREEMPTION_TIMER, usable);
+        self.exit.set(ExitControls::SAVE_PREEMPTION_TIMER, usable);
+        self
+    }
+
+    /// An exit comes after some time whatever the guest does.
+    pub const fn has_preemption_timer(&self) -> bool {
+        self.pin.contains(PinControls::PREEMPTION_TIMER)
     }
 
     /// MOV to and from CR8 reach the TPR without an exit.

@@ -12,6 +12,7 @@ pub mod msr {
     pub const VMX_PRIMARY: u32 = 0x482;
     pub const VMX_EXIT: u32 = 0x483;
     pub const VMX_ENTRY: u32 = 0x484;
+    pub const VMX_MISC: u32 = 0x485;
     pub const VMX_CR0_FIXED0: u32 = 0x486;
     pub const VMX_CR0_FIXED1: u32 = 0x487;
     pub const VMX_CR4_FIXED0: u32 = 0x488;
@@ -64,6 +65,16 @@ pub struct VmxBasic {
     pub any_error_code: bool,
     #[bits(7)]
     __: u8,
+}
+
+/// IA32_VMX_MISC (A.6), as far as it is used.
+#[bitfield(u64)]
+pub struct VmxMisc {
+    /// The preemption timer counts down when this bit of the TSC changes.
+    #[bits(5)]
+    pub preemption_timer_shift: u8,
+    #[bits(59)]
+    __: u64,
 }
 
 /// IA32_VMX_EPT_VPID_CAP (A.10).
@@ -157,6 +168,7 @@ pub mod reason {
     pub const EPT_VIOLATION: u16 = 48;
     pub const EPT_MISCONFIGURATION: u16 = 49;
     pub const INVEPT: u16 = 50;
+    pub const PREEMPTION_TIMER: u16 = 52;
     pub const INVVPID: u16 = 53;
     pub const WBINVD: u16 = 54;
     pub const XSETBV: u16 = 55;

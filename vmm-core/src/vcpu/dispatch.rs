@@ -7,7 +7,7 @@ use crate::backend::{Backend, SystemRegister};
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Exception, Fault, Gpr};
-use crate::task_switch;
+use crate::task_switch::{self, TaskSwitch};
 use crate::vm::Stop;
 use raw_cpuid::CpuIdResult;
 
@@ -63,9 +63,7 @@ impl<B: Backend> Vcpu<B> {
             }
             Exit::ControlRegister => ExitKind::ControlRegister,
             Exit::TaskSwitch(task) => {
-                if let Err(fault) = task_switch::switch(self, task) {
-                    self.raise(fault);
-                }
+                self.task_switch(task);
                 ExitKind::TaskSwitch
             }
             Exit::InterruptWindow => {
@@ -122,6 +120,15 @@ impl<B: Backend> Vcpu<B> {
         self.gprs.set(Gpr::Rax, rax);
         self.complete_instruction(next_rip);
         ExitKind::PortIn
+    }
+
+    fn task_switch(&mut self, task: TaskSwitch) {
+        if let Err(fault) = task_switch::switch(self, task) {
+            self.raise(fault);
+            // The fault's own gate may be a task gate that faults: then the guest never runs, and no interrupt of the
+            // host's would come through.
+            self.after_host_interrupt();
+        }
     }
 
     /// Gives an intercepted exception back to the guest.

@@ -1,7 +1,7 @@
 //! 27.2.1: VMX controls.
 
 use super::Checker;
-use crate::controls::{PinControls, PrimaryControls, SecondaryControls};
+use crate::controls::{ExitControls, PinControls, PrimaryControls, SecondaryControls};
 use crate::field::Field;
 use crate::spec::{EptPointer, Interruption, interruption};
 use crate::vmcs::Fields;
@@ -24,6 +24,12 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         !primary.contains(PrimaryControls::NMI_WINDOW) || pin.contains(PinControls::VIRTUAL_NMIS),
         "27.2.1.1: NMI-window exiting needs virtual NMIs",
         &[Field::PrimaryControls, Field::PinControls],
+    );
+    let exit = ExitControls::from_bits_retain(checker.get(Field::ExitControls) as u32);
+    checker.rule(
+        pin.contains(PinControls::PREEMPTION_TIMER) || !exit.contains(ExitControls::SAVE_PREEMPTION_TIMER),
+        "27.2.1.2: the preemption timer is saved only if it is used",
+        &[Field::PinControls, Field::ExitControls],
     );
     checker.rule(
         !checker.unrestricted() || secondary.contains(SecondaryControls::EPT),

@@ -121,7 +121,8 @@ fn each_rule_is_found() {
     let real = after_reset;
     let long = in_long_mode;
     let cases: &[Case] = &[
-        (real().with(Field::PinControls, 0), "pin-based"),
+        (real().with(Field::PinControls, 0x40), "pin-based"),
+        (real().with(Field::PinControls, 0x3e), "preemption timer"),
         (real().with(Field::Vpid, 0), "VPID"),
         (real().with(Field::EptPointer, 0x10_201c), "memory type"),
         (real().with(Field::EptPointer, 0x10_2006), "four levels"),

@@ -41,6 +41,7 @@ fn capabilities(basic: u64, secondary: u64, ept: u64) -> Capabilities {
         msr::VMX_TRUE_EXIT => EXIT_TRUE,
         msr::VMX_ENTRY => ENTRY_BASE,
         msr::VMX_TRUE_ENTRY => ENTRY_TRUE,
+        msr::VMX_MISC => 0x3004_81e5,
         msr::VMX_CR0_FIXED0 => 0x8000_0021,
         msr::VMX_CR0_FIXED1 => 0xffff_ffff,
         msr::VMX_CR4_FIXED0 => 0x2000,
@@ -58,6 +59,7 @@ fn core_2() -> Capabilities {
         msr::VMX_SECONDARY => 0x41_0000_0000,
         msr::VMX_EXIT => 0x3_ffff_0003_6dff,
         msr::VMX_ENTRY => 0x3fff_0000_11ff,
+        msr::VMX_MISC => 0x4_03c0,
         msr::VMX_CR0_FIXED0 => 0x8000_0021,
         msr::VMX_CR0_FIXED1 => 0xffff_ffff,
         msr::VMX_CR4_FIXED0 => 0x2000,
@@ -82,7 +84,10 @@ fn every_word_is_what_the_processor_allows() {
         assert_allowed(name, controls.secondary.bits(), capabilities.secondary);
         assert_allowed(name, controls.exit.bits(), capabilities.exit);
         assert_allowed(name, controls.entry.bits(), capabilities.entry);
-        assert!(controls.has_tpr_shadow() && controls.has_vpid(), "{name}");
+        assert!(
+            controls.has_tpr_shadow() && controls.has_vpid() && controls.has_preemption_timer(),
+            "{name}"
+        );
         assert!(
             !controls.primary.intersects(PrimaryControls::CR3_LOAD | PrimaryControls::CR8_LOAD),
             "{name}"
@@ -138,6 +143,17 @@ fn without_a_tpr_shadow_cr8_exits() {
     let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_tpr_shadow());
     assert!(controls.primary.contains(PrimaryControls::CR8_LOAD | PrimaryControls::CR8_STORE));
+}
+
+#[test]
+fn a_preemption_timer_that_starts_anew_at_each_entry_is_not_used() {
+    let good = processor("Core i5-3570");
+    let save = u64::from(ExitControls::SAVE_PREEMPTION_TIMER.bits()) << 32;
+    let controls = Controls::new(&Capabilities { exit: good.exit & !save, ..good }).unwrap();
+    assert!(!controls.has_preemption_timer());
+    let timer = u64::from(PinControls::PREEMPTION_TIMER.bits()) << 32;
+    let controls = Controls::new(&Capabilities { pin: good.pin & !timer, ..good }).unwrap();
+    assert!(!controls.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER));
 }
 
 #[test]
