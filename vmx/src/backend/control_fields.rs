@@ -1,0 +1,81 @@
+//! The fields that control what exits, when and for how long.
+
+use super::Vmx;
+use crate::controls::PrimaryControls;
+use crate::events::{self, Window};
+use crate::field::Field;
+use crate::host_state;
+use crate::msr_bitmap::MSR_BITMAP;
+use vmm_core::backend::Backend;
+use vmm_core::registers::Exception;
+
+/// Exceptions that exit: see the same list of the AMD-V backend. #DB and #AC, because their delivery can raise them again
+/// for ever; #MC, because it is the host's.
+const INTERCEPTED_EXCEPTIONS: u64 =
+    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
+/// Host interrupts wait no longer than this for a guest that runs. Rare enough to cost nothing.
+const LONGEST_RUN_MS: u64 = 4;
+
+impl Vmx {
+    pub(super) fn set_up_controls(&mut self) {
+        let controls = self.features.controls;
+        let msr_bitmap_hpa = self.platform.hpa_of(&raw const MSR_BITMAP as usize);
+        let fields = [
+            (Field::PinControls, controls.pin.bits().into()),
+            (Field::PrimaryControls, controls.primary.bits().into()),
+            (Field::SecondaryControls, controls.secondary.bits().into()),
+            (Field::ExitControls, controls.exit.bits().into()),
+            (Field::EntryControls, controls.entry.bits().into()),
+            (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS),
+            (Field::PageFaultMask, 0),
+            (Field::PageFaultMatch, 0),
+            (Field::Cr3TargetCount, 0),
+            (Field::ExitMsrStoreCount, 0),
+            (Field::ExitMsrLoadCount, 0),
+            (Field::EntryMsrLoadCount, 0),
+            (Field::MsrBitmap, msr_bitmap_hpa),
+            (Field::EptPointer, self.ept_pointer),
+            (Field::TscOffset, 0),
+            (Field::Cr0Mask, self.features.cr0.mask),
+            (Field::Cr4Mask, self.features.cr4.mask),
+        ];
+        for (field, value) in fields {
+            self.vmcs.write(field, value);
+        }
+        if controls.has_vpid() {
+            self.vmcs.write(Field::Vpid, self.vpid.number().into());
+        }
+        if controls.has_tpr_shadow() {
+            self.vmcs.write(Field::VirtualApicPage, self.virtual_apic.hpa);
+            self.vmcs.write(Field::TprThreshold, 0);
+        }
+        // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases stay as they are.
+        unsafe { host_state::write(&mut self.vmcs) };
+    }
+
+    pub(super) fn set_primary(&mut self, control: PrimaryControls, on: bool) {
+        let mut controls = PrimaryControls::from_bits_retain(self.vmcs.read(Field::PrimaryControls) as u32);
+        controls.set(control, on);
+        self.vmcs.write(Field::PrimaryControls, controls.bits().into());
+    }
+
+    pub(super) fn apply_window(&mut self) {
+        self.window_changed = false;
+        let Window { exiting, tpr_threshold } = events::window(self.wanted, self.cr8());
+        self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting);
+        if self.features.controls.has_tpr_shadow() {
+            self.vmcs.write(Field::TprThreshold, tpr_threshold.into());
+        }
+    }
+
+    /// However the guest runs, it ends after [`LONGEST_RUN_MS`]. A processor ends it for each interrupt of the host's anyway;
+    /// Bochs 3.0 does not if the interrupt was pending at an entry with the guest's interrupts off.
+    pub(super) fn restart_timer(&mut self) {
+        if self.features.controls.has_preemption_timer() {
+            let ticks = self.platform.tsc_hz() * LONGEST_RUN_MS / 1000;
+            let shift = self.features.capabilities.misc.preemption_timer_shift();
+            let count = u32::try_from(ticks >> shift).unwrap_or(u32::MAX);
+            self.vmcs.write(Field::GuestPreemptionTimer, count.into());
+        }
+    }
+}

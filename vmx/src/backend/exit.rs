@@ -1,0 +1,149 @@
+//! What an exit asks for that concerns VT-x alone.
+
+use super::{TWO_TO_32, Vmx};
+use crate::control_registers::{SharedRegister, is_legal_cr0};
+use crate::controls::PrimaryControls;
+use crate::decode::decode;
+use crate::events;
+use crate::field::Field;
+use crate::spec::{
+    CrQualification, Interruption, TaskSwitchQualification, cr_access, interruption, reason, task_source,
+};
+use vmm_core::backend::{Backend, Event, SystemRegister};
+use vmm_core::exit::Exit;
+use vmm_core::registers::{Exception, Gprs};
+use vmm_core::task_switch::{Source, TaskSwitch};
+
+/// DR6: B0 to B3.
+const DR6_BREAKPOINTS: u64 = 0xf;
+/// DR6: B0 to B3, BD, BS.
+const DR6_CAUSES: u64 = 0x600f;
+
+impl Vmx {
+    /// What the exit says about an event that was being delivered, and about NMIs.
+    pub(super) fn note_interrupted(&mut self) {
+        let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
+        if vectoring.valid() {
+            let error_code = self.vmcs.read(Field::VectoringErrorCode) as u32;
+            self.interrupted = events::interrupted(vectoring, error_code);
+            return;
+        }
+        // An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
+        const NMI_UNBLOCKED: u64 = 1 << 12;
+        let field = match self.basic_reason {
+            reason::EXCEPTION_OR_NMI => Field::ExitInterruption,
+            _ => Field::ExitQualification,
+        };
+        if self.basic_reason != reason::TASK_SWITCH && self.vmcs.read(field) & NMI_UNBLOCKED != 0 {
+            self.set_interruptibility(self.interruptibility().with_by_nmi(true));
+        }
+    }
+
+    /// The part of an exit that the shared code need not know.
+    #[inline]
+    pub(super) fn after_exit(&mut self, gprs: &mut Gprs) -> Exit {
+        match self.basic_reason {
+            reason::CONTROL_REGISTER => return self.control_register(gprs),
+            reason::TASK_SWITCH => return self.task_switch(),
+            reason::NMI_WINDOW => self.set_primary(PrimaryControls::NMI_WINDOW, false),
+            _ => {}
+        }
+        let exit = decode(self.basic_reason, &self.vmcs);
+        match exit {
+            // The host's interrupts are about to be handled.
+            Exit::ExternalInterrupt => self.restart_timer(),
+            // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
+            Exit::HostNmi => unsafe { core::arch::asm!("int 2") },
+            Exit::Exception(Exception::Debug) => self.debug_exception(),
+            _ => {}
+        }
+        exit
+    }
+
+    /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event that caused it by a task
+    /// gate in the IDT is delivered by the switch itself.
+    #[cold]
+    fn task_switch(&mut self) -> Exit {
+        let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
+        let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
+        let interrupted = self.interrupted.take();
+        let source = match info.source() {
+            task_source::CALL => Source::Call,
+            task_source::IRET => Source::Iret,
+            task_source::JUMP => Source::Jump,
+            _ => Source::Gate,
+        };
+        // An interrupted task goes on where it was, one that used an instruction goes on behind it.
+        let by_instruction = source != Source::Gate || interrupted.is_none() && vectoring.valid();
+        let length = if by_instruction { self.vmcs.read(Field::ExitInstructionLength) } else { 0 };
+        let resume_rip = self.wrap_rip(self.rip().wrapping_add(length));
+        let error_code = match interrupted {
+            Some(Event::Fault(fault)) if source == Source::Gate => fault.error_code,
+            _ => None,
+        };
+        match (source, interrupted) {
+            (Source::Gate, Some(Event::Nmi)) => {
+                self.set_interruptibility(self.interruptibility().with_by_nmi(true));
+                self.set_primary(PrimaryControls::NMI_WINDOW, true);
+            }
+            (Source::Iret, _) => self.set_interruptibility(self.interruptibility().with_by_nmi(false)),
+            _ => {}
+        }
+        Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, error_code })
+    }
+
+    /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).
+    #[cold]
+    fn debug_exception(&mut self) {
+        let causes = self.vmcs.read(Field::ExitQualification) & DR6_CAUSES;
+        let dr6 = self.system_register(SystemRegister::Dr6) & !DR6_BREAKPOINTS;
+        self.set_system_register(SystemRegister::Dr6, dr6 | causes);
+        let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
+        if info.kind() == interruption::PRIVILEGED_SOFTWARE_EXCEPTION {
+            // INT1: RIP still points to it, although it is a trap.
+            self.skip_instruction();
+        }
+    }
+
+    /// A control-register access that exited (28.2.1, table 28-3).
+    #[cold]
+    fn control_register(&mut self, gprs: &mut Gprs) -> Exit {
+        let access = CrQualification::from(self.vmcs.read(Field::ExitQualification));
+        let operand = gprs.0[usize::from(access.gpr())];
+        let value = if self.is_64_bit_code() { operand } else { operand % TWO_TO_32 };
+        let (cr0, cr4) = (self.features.cr0, self.features.cr4);
+        match (access.access(), access.register()) {
+            (cr_access::TO_CR, 0) if is_legal_cr0(value) => self.share(Field::Cr0Shadow, cr0, value),
+            (cr_access::TO_CR, 4) => self.share(Field::Cr4Shadow, cr4, value),
+            (cr_access::TO_CR, 8) if value < 16 => {
+                self.set_cr8(value as u8);
+                self.skip_instruction()
+            }
+            (cr_access::TO_CR, 0 | 8) => Exit::Forbidden,
+            (cr_access::FROM_CR, 8) => {
+                gprs.0[usize::from(access.gpr())] = self.cr8().into();
+                self.skip_instruction()
+            }
+            _ => Exit::Unknown(reason::CONTROL_REGISTER.into()),
+        }
+    }
+
+    /// Gives the guest the bits that it asked for in the shadow, so that the instruction can run without an exit.
+    fn share(&mut self, shadow: Field, register: SharedRegister, value: u64) -> Exit {
+        match register.shadow_for(value) {
+            Some(bits) if bits != self.vmcs.read(shadow) => {
+                self.vmcs.write(shadow, bits);
+                Exit::ControlRegister
+            }
+            // The shadow is not why it exited: it would exit for ever.
+            Some(_) => Exit::Unknown(reason::CONTROL_REGISTER.into()),
+            None => Exit::Forbidden,
+        }
+    }
+
+    fn skip_instruction(&mut self) -> Exit {
+        let length = self.vmcs.read(Field::ExitInstructionLength);
+        self.complete_instruction(self.rip().wrapping_add(length));
+        Exit::ControlRegister
+    }
+}

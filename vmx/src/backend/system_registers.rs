@@ -1,0 +1,91 @@
+//! The registers that neither the general ones nor the segments are: in the VMCS, or live in the CPU.
+
+use super::{TWO_TO_32, Vmx};
+use crate::field::Field;
+use crate::spec::msr;
+use vmm_core::backend::SystemRegister;
+use x86::msr::{rdmsr, wrmsr};
+
+const DR7_ALWAYS_ONE: u64 = 0x400;
+/// LBR and BTF: what the guest may set of DEBUGCTL.
+const DEBUG_CTL_GUEST: u64 = 3;
+
+/// The MSR that holds a register which the hypervisor does not use.
+const fn live_msr(register: SystemRegister) -> Option<u32> {
+    match register {
+        SystemRegister::Star => Some(msr::STAR),
+        SystemRegister::LStar => Some(msr::LSTAR),
+        SystemRegister::CStar => Some(msr::CSTAR),
+        SystemRegister::SfMask => Some(msr::SFMASK),
+        SystemRegister::KernelGsBase => Some(msr::KERNEL_GS_BASE),
+        _ => None,
+    }
+}
+
+/// Those of [`live_msr`].
+pub(super) const LIVE_REGISTERS: [SystemRegister; 5] = [
+    SystemRegister::Star,
+    SystemRegister::LStar,
+    SystemRegister::CStar,
+    SystemRegister::SfMask,
+    SystemRegister::KernelGsBase,
+];
+
+const fn field_of(register: SystemRegister) -> Option<Field> {
+    match register {
+        SystemRegister::Cr3 => Some(Field::GuestCr3),
+        SystemRegister::Dr7 => Some(Field::GuestDr7),
+        SystemRegister::Pat => Some(Field::GuestPat),
+        SystemRegister::SysenterCs => Some(Field::GuestSysenterCs),
+        SystemRegister::SysenterEsp => Some(Field::GuestSysenterEsp),
+        SystemRegister::SysenterEip => Some(Field::GuestSysenterEip),
+        SystemRegister::DebugCtl => Some(Field::GuestDebugCtl),
+        _ => None,
+    }
+}
+
+/// All bits from 47 up are the same.
+const fn is_canonical(address: u64) -> bool {
+    ((address << 16) as i64 >> 16) as u64 == address
+}
+
+impl Vmx {
+    pub(super) fn read_system_register(&self, register: SystemRegister) -> u64 {
+        if let Some(field) = field_of(register) {
+            return self.vmcs.read(field);
+        }
+        match (register, live_msr(register)) {
+            (SystemRegister::Cr2, _) => self.cr2,
+            // SAFETY: reads a register that holds the guest's value.
+            (SystemRegister::Dr6, _) => unsafe { x86::debugregs::dr6().bits() as u64 },
+            // SAFETY: the register exists on every processor with long mode.
+            (_, Some(index)) => unsafe { rdmsr(index) },
+            (_, None) => 0,
+        }
+    }
+
+    pub(super) fn write_system_register(&mut self, register: SystemRegister, value: u64) {
+        let value = match register {
+            SystemRegister::Dr7 => (value % TWO_TO_32) | DR7_ALWAYS_ONE,
+            SystemRegister::DebugCtl => value & DEBUG_CTL_GUEST,
+            _ => value,
+        };
+        if let Some(field) = field_of(register) {
+            self.vmcs.write(field, value);
+            self.flush_guest |= register == SystemRegister::Cr3;
+            return;
+        }
+        match (register, live_msr(register)) {
+            (SystemRegister::Cr2, _) => self.cr2 = value,
+            (SystemRegister::Dr6, _) => {
+                // SAFETY: the hypervisor does not use debug registers; the high half must be zero.
+                unsafe {
+                    core::arch::asm!("mov dr6, {}", in(reg) value % TWO_TO_32, options(nomem, nostack))
+                };
+            }
+            // SAFETY: the hypervisor does not use these registers; a value that is not canonical would fault here.
+            (_, Some(index)) if is_canonical(value) => unsafe { wrmsr(index, value) },
+            _ => {}
+        }
+    }
+}
