@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use crate::emulator::monitor::Monitor;
+use crate::emulator::no_control::NoControl;
 use crate::emulator::rpc_control::RpcControl;
 use crate::emulator::{Control, Spec, Wiring, emulator};
 use crate::progress::tail;
@@ -95,7 +96,7 @@ impl Machine {
                 (Box::new(RpcControl::new(Client::new(stream, Dialect::JsonRpc)?)), monitor)
             }
             (None, Some(monitor)) => (Box::new(monitor), None),
-            (None, None) => bail!("the emulator has no port to control it by"),
+            (None, None) => (Box::new(NoControl), None),
         };
         Ok(Self {
             child,
@@ -167,7 +168,7 @@ impl Machine {
     /// # Errors
     /// If it fails or is not answered in time.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value> {
-        self.control.client().call(method, params, Duration::from_secs(20))
+        self.control.call(method, params, Duration::from_secs(20))
     }
 
     /// The hypervisor's counters (`guest.stats`).

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
 
-use crate::emulator::{Backend, Spec, Wiring, emulator};
+use crate::emulator::{Backend, EmulatorKind, Spec, Wiring, emulator};
 use crate::guests::Guest;
 use crate::machine::{Failure, Machine};
 use crate::serial::{Serial, Tee};
@@ -35,6 +35,10 @@ pub struct RunArgs {
     /// Hardware virtualisation to run on
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
+
+    /// The emulator: by default qemu for svm, bochs for vmx
+    #[arg(long, value_enum)]
+    emulator: Option<EmulatorKind>,
 
     /// The emulator's CPU model, such as max or EPYC
     #[arg(long, value_name = "MODEL")]
@@ -100,7 +104,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "XL.CFG")]
     config: Option<PathBuf>,
 
-    /// Run the ISO in plain QEMU, without the hypervisor, to compare
+    /// Run the ISO in the plain emulator, without the hypervisor, to compare
     #[arg(long)]
     direct: bool,
 
@@ -178,6 +182,7 @@ impl RunArgs {
         };
         Ok(Spec {
             backend: self.backend,
+            emulator: self.emulator,
             direct: self.direct,
             image: paths::image(),
             iso,

@@ -1,4 +1,4 @@
-//! Bochs: Intel VT-x.
+//! Bochs: Intel VT-x, AMD-V, or a plain PC for comparison.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,12 +9,13 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::bochs_setup::Installation;
-use super::{Emulator, Spec, Wiring, module_name, mortal};
+use super::{Backend, Emulator, Spec, Wiring, module_name, mortal};
 use crate::image::{Contents, Loader};
 use crate::rpc::MANAGEMENT_SOCKET;
 
-/// A CPU with everything that Bulkhead uses of VT-x.
-const DEFAULT_CPU: &str = "corei7_haswell_4770";
+/// CPUs with everything that Bulkhead uses of VT-x and of AMD-V.
+const INTEL_CPU: &str = "corei7_haswell_4770";
+const AMD_CPU: &str = "ryzen";
 
 /// The most memory that Bochs gives a machine.
 const MAX_MEMORY_MIB: u64 = 2048;
@@ -23,13 +24,13 @@ const MAX_MEMORY_MIB: u64 = 2048;
 const INSTRUCTIONS_PER_SECOND: u64 = 50_000_000;
 
 /// Bulkhead in Bochs's i440FX machine, booted by GRUB from a CD-ROM.
-pub struct Bochs;
+pub struct Bulkhead;
 
-impl Emulator for Bochs {
+/// The guest in Bochs's i440FX machine.
+pub struct Direct;
+
+impl Emulator for Bulkhead {
     fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, _window: bool) -> Result<Command> {
-        if spec.kvm || spec.uefi {
-            bail!("Bochs has neither KVM nor UEFI");
-        }
         let memory_mib = spec.machine_memory_mib()?;
         ensure!(
             memory_mib <= MAX_MEMORY_MIB,
@@ -41,57 +42,13 @@ impl Emulator for Bochs {
             Some(iso) => iso.clone(),
             None => boot_iso(spec, folder)?,
         };
-        let com1 = match wiring {
-            Wiring::Harness => socket_line(1, Socket::connecting(folder.join("com1.sock")).port()?),
-            Wiring::Terminal => "com1: enabled=1, mode=term, dev=/dev/tty".to_owned(),
-        };
         let com2 = match wiring {
             Wiring::Harness => Socket::connecting(folder.join(MANAGEMENT_SOCKET)),
             Wiring::Terminal => Socket::listening(folder.join(MANAGEMENT_SOCKET))?,
         };
-        let lines = [
-            "config_interface: textconfig".to_owned(),
-            // The machine's screen is at the first free VNC display; nothing waits for a viewer.
-            "display_library: rfb, options=\"timeout=0\"".to_owned(),
-            format!(
-                "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0, ignore_bad_msrs=1",
-                spec.cpu.as_deref().unwrap_or(DEFAULT_CPU),
-                spec.smp
-            ),
-            format!("memory: guest={memory_mib}, host={memory_mib}"),
-            format!("romimage: file={}", bochs.bios.display()),
-            format!("vgaromimage: file={}", bochs.vga_bios.display()),
-            "vga: extension=vbe, update_freq=1".to_owned(),
-            "pci: enabled=1, chipset=i440fx".to_owned(),
-            "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15".to_owned(),
-            format!("ata1-master: type=cdrom, path={}, status=inserted", iso.display()),
-            "boot: cdrom".to_owned(),
-            // Time is the count of instructions.
-            "clock: sync=none, time0=utc".to_owned(),
-            com1,
-            socket_line(2, com2.port()?),
-            "log: bochs.log".to_owned(),
-            "panic: action=fatal".to_owned(),
-            // Each access of a guest to a device's memory would be an error.
-            "error: action=ignore".to_owned(),
-            "info: action=ignore".to_owned(),
-            "debug: action=ignore".to_owned(),
-            "mouse: enabled=0".to_owned(),
-            "speaker: enabled=0, mode=none".to_owned(),
-        ];
-        std::fs::write(folder.join("bochsrc"), lines.join("\n") + "\n")?;
-        let mut command = mortal(&bochs.program[0]);
-        command
-            .args(&bochs.program[1..])
-            .args(["-q", "-unlock", "-f", "bochsrc"])
-            .args(&spec.arguments)
-            .envs(bochs.environment)
-            .current_dir(folder)
-            .stdin(Stdio::null());
-        if wiring == Wiring::Terminal {
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-        }
-        Ok(command)
+        let mut lines = machine(spec, &bochs, memory_mib, Some(&iso))?;
+        lines.extend([com1(folder, wiring)?, socket_line(2, com2.port()?)]);
+        start(&bochs, spec, folder, wiring, &lines)
     }
 
     fn has_management_port(&self) -> bool {
@@ -107,9 +64,113 @@ impl Emulator for Bochs {
     }
 
     fn is_success(&self, status: ExitStatus) -> bool {
-        // However a machine ends in Bochs, the status is 1.
-        matches!(status.code(), Some(0 | 1))
+        is_success(status)
     }
+}
+
+impl Emulator for Direct {
+    fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, _window: bool) -> Result<Command> {
+        ensure!(u64::from(spec.memory_mib) <= MAX_MEMORY_MIB, "Bochs has at most {MAX_MEMORY_MIB} MiB");
+        let bochs = Installation::find()?;
+        let mut lines = machine(spec, &bochs, u64::from(spec.memory_mib), spec.iso.as_deref())?;
+        lines.push(com1(folder, wiring)?);
+        start(&bochs, spec, folder, wiring, &lines)
+    }
+
+    fn has_management_port(&self) -> bool {
+        false
+    }
+
+    fn has_monitor(&self) -> bool {
+        false
+    }
+
+    fn how_to_end(&self) -> &'static str {
+        "The machine ends when the guest powers it off. Its screen is a VNC server on this host (port 5900 or the next free one)."
+    }
+
+    fn is_success(&self, status: ExitStatus) -> bool {
+        is_success(status)
+    }
+}
+
+/// However a machine ends in Bochs, the status is 1.
+fn is_success(status: ExitStatus) -> bool {
+    matches!(status.code(), Some(0 | 1))
+}
+
+/// The configuration of a machine that boots `cdrom`, without its serial ports.
+fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Path>) -> Result<Vec<String>> {
+    if spec.kvm || spec.uefi {
+        bail!("Bochs has neither KVM nor UEFI");
+    }
+    let cpu = match spec.backend {
+        Backend::Svm => AMD_CPU,
+        Backend::Vmx => INTEL_CPU,
+    };
+    let mut lines = vec![
+        "config_interface: textconfig".to_owned(),
+        // The machine's screen is at the first free VNC display; nothing waits for a viewer.
+        "display_library: rfb, options=\"timeout=0\"".to_owned(),
+        format!(
+            "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault={}, ignore_bad_msrs={}",
+            spec.cpu.as_deref().unwrap_or(cpu),
+            spec.smp,
+            // A guest sees what real machines do; the hypervisor's own end is the emulator's, and it may try any MSR.
+            u8::from(spec.direct),
+            u8::from(!spec.direct),
+        ),
+        format!("memory: guest={memory_mib}, host={memory_mib}"),
+        format!("romimage: file={}", bochs.bios.display()),
+        format!("vgaromimage: file={}", bochs.vga_bios.display()),
+        "vga: extension=vbe, update_freq=1".to_owned(),
+        "pci: enabled=1, chipset=i440fx".to_owned(),
+        "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15".to_owned(),
+        "boot: cdrom".to_owned(),
+        // Time is the count of instructions.
+        "clock: sync=none, time0=utc".to_owned(),
+        "log: bochs.log".to_owned(),
+        "panic: action=fatal".to_owned(),
+        // Each access of a guest to a device's memory would be an error.
+        "error: action=ignore".to_owned(),
+        "info: action=ignore".to_owned(),
+        "debug: action=ignore".to_owned(),
+        "mouse: enabled=0".to_owned(),
+        "speaker: enabled=0, mode=none".to_owned(),
+    ];
+    lines
+        .extend(cdrom.map(|iso| format!("ata1-master: type=cdrom, path={}, status=inserted", iso.display())));
+    Ok(lines)
+}
+
+fn com1(folder: &Path, wiring: Wiring) -> Result<String> {
+    Ok(match wiring {
+        Wiring::Harness => socket_line(1, Socket::connecting(folder.join("com1.sock")).port()?),
+        Wiring::Terminal => "com1: enabled=1, mode=term, dev=/dev/tty".to_owned(),
+    })
+}
+
+/// The command that runs the machine of `lines`.
+fn start(
+    bochs: &Installation,
+    spec: &Spec,
+    folder: &Path,
+    wiring: Wiring,
+    lines: &[String],
+) -> Result<Command> {
+    std::fs::write(folder.join("bochsrc"), lines.join("\n") + "\n")?;
+    let mut command = mortal(&bochs.program[0]);
+    command
+        .args(&bochs.program[1..])
+        .args(["-q", "-unlock", "-f", "bochsrc"])
+        .args(&spec.arguments)
+        .envs(bochs.environment.iter().cloned())
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    if wiring == Wiring::Terminal {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    Ok(command)
 }
 
 /// Makes the CD-ROM that the machine boots.

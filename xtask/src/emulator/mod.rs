@@ -4,28 +4,49 @@ pub mod bochs;
 mod bochs_setup;
 mod keys;
 pub mod monitor;
+pub mod no_control;
 pub mod qemu;
 pub mod rpc_control;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use serde_json::Value;
 
 use crate::paths;
-use crate::rpc::Client;
 use crate::screen::TextScreen;
 
-/// What stands between the emulator and the guest.
+/// Whose processor the machine has, and so what the hypervisor runs guests by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// AMD-V, in QEMU
+    /// AMD-V, by default in QEMU
     #[default]
     Svm,
     /// Intel VT-x, in Bochs
     Vmx,
+}
+
+impl Backend {
+    /// The emulator that is used if no other is asked for.
+    pub fn usual_emulator(self) -> EmulatorKind {
+        match self {
+            Self::Svm => EmulatorKind::Qemu,
+            Self::Vmx => EmulatorKind::Bochs,
+        }
+    }
+}
+
+/// A program that stands in for a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EmulatorKind {
+    /// Fast; has AMD-V only, unless the machine's own processor is lent by KVM
+    Qemu,
+    /// Exact; has AMD-V and Intel VT-x
+    Bochs,
 }
 
 /// A machine to run.
@@ -33,6 +54,8 @@ pub enum Backend {
 pub struct Spec {
     /// Which hardware virtualisation the hypervisor uses.
     pub backend: Backend,
+    /// What runs the machine; `None` is the backend's usual one.
+    pub emulator: Option<EmulatorKind>,
     /// The guest runs on the emulator itself, without the hypervisor.
     pub direct: bool,
     /// The hypervisor's image.
@@ -65,6 +88,7 @@ impl Default for Spec {
     fn default() -> Self {
         Self {
             backend: Backend::Svm,
+            emulator: None,
             direct: false,
             image: crate::paths::image(),
             iso: None,
@@ -86,6 +110,11 @@ impl Default for Spec {
 const OVERHEAD_MIB: u64 = 192;
 
 impl Spec {
+    /// What runs the machine.
+    pub fn emulator_kind(&self) -> EmulatorKind {
+        self.emulator.unwrap_or(self.backend.usual_emulator())
+    }
+
     /// The hypervisor's command line.
     fn hypervisor_cmdline(&self) -> String {
         let mut words = vec!["console=com1 rpc=com2".to_owned()];
@@ -174,10 +203,11 @@ pub trait Emulator {
 
 /// The emulator that runs `spec`.
 pub fn emulator(spec: &Spec) -> Box<dyn Emulator> {
-    match spec.backend {
-        _ if spec.direct => Box::new(qemu::Direct),
-        Backend::Svm => Box::new(qemu::Bulkhead),
-        Backend::Vmx => Box::new(bochs::Bochs),
+    match (spec.emulator_kind(), spec.direct) {
+        (EmulatorKind::Qemu, true) => Box::new(qemu::Direct),
+        (EmulatorKind::Qemu, false) => Box::new(qemu::Bulkhead),
+        (EmulatorKind::Bochs, true) => Box::new(bochs::Direct),
+        (EmulatorKind::Bochs, false) => Box::new(bochs::Bulkhead),
     }
 }
 
@@ -207,6 +237,9 @@ pub trait Control: Send {
     /// If it cannot be typed.
     fn press_key(&mut self, code: u8, extended: bool) -> Result<()>;
 
-    /// The client behind it, for calls of its own.
-    fn client(&mut self) -> &mut Client;
+    /// Calls a method of the port behind it, which answers within `patience`.
+    ///
+    /// # Errors
+    /// If it fails or is not answered in time.
+    fn call(&mut self, method: &str, params: Value, patience: Duration) -> Result<Value>;
 }

@@ -79,7 +79,7 @@ impl Control for Monitor {
         Ok(())
     }
 
-    fn client(&mut self) -> &mut Client {
-        &mut self.client
+    fn call(&mut self, method: &str, params: Value, patience: Duration) -> Result<Value> {
+        self.client.call(method, params, patience)
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Emulator, Spec, Wiring, module_name, mortal};
+use super::{Backend, Emulator, Spec, Wiring, module_name, mortal};
 use crate::setup;
 
 /// Bulkhead in a Q35 machine with AMD-V.
@@ -16,6 +16,10 @@ pub struct Direct;
 
 impl Emulator for Bulkhead {
     fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, window: bool) -> Result<Command> {
+        ensure!(
+            spec.backend == Backend::Svm || spec.kvm,
+            "QEMU emulates no VT-x: use Bochs, or KVM on a machine with VT-x"
+        );
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "q35", "-no-reboot"]);
         match &spec.host_iso {

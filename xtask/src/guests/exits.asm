@@ -21,6 +21,9 @@ enter:
     or al, 2
     and al, 0xfe
     out 0x92, al
+    mov dx, COM1 + 3            ; eight bits, no parity: not every BIOS leaves it so
+    mov al, 3
+    out dx, al
     lgdt [gdt_pointer]
     mov eax, cr0
     or al, 1
