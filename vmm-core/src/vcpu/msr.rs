@@ -14,11 +14,20 @@ const P5_MC_TYPE: u32 = 0x1;
 const TSC: u32 = 0x10;
 const PLATFORM_ID: u32 = 0x17;
 const APIC_BASE: u32 = 0x1b;
+const POWER_ON: u32 = 0x2a;
+const FREQUENCY_ID: u32 = 0x2c;
 const MICROCODE_UPDATE: u32 = 0x79;
 const MICROCODE_REVISION: u32 = 0x8b;
+const P6_COUNTER_FIRST: u32 = 0xc1;
+const P6_COUNTER_LAST: u32 = 0xc2;
+const FSB_FREQUENCY: u32 = 0xcd;
 const PLATFORM_INFO: u32 = 0xce;
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
+const P6_EVENT_SELECT_FIRST: u32 = 0x186;
+const P6_EVENT_SELECT_LAST: u32 = 0x187;
+const PERF_STATUS: u32 = 0x198;
+const PERF_CTL: u32 = 0x199;
 const MISC_ENABLE: u32 = 0x1a0;
 const DEBUG_CTL: u32 = 0x1d9;
 const LAST_BRANCH_FIRST: u32 = 0x1db;
@@ -28,14 +37,21 @@ const TSC_DEADLINE: u32 = 0x6e0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 const EFER: u32 = 0xc000_0080;
+const K7_COUNTERS_FIRST: u32 = 0xc001_0000;
+const K7_COUNTERS_LAST: u32 = 0xc001_0007;
 const SYSCFG: u32 = 0xc001_0010;
 const HWCR: u32 = 0xc001_0015;
+const IORR_FIRST: u32 = 0xc001_0016;
+const IORR_LAST: u32 = 0xc001_0019;
 const TOP_MEM: u32 = 0xc001_001a;
 const TOP_MEM2: u32 = 0xc001_001d;
 const NB_CFG: u32 = 0xc001_001f;
+const PATCH_LOADER: u32 = 0xc001_0020;
 const MC4_MISC0: u32 = 0x413;
 const INT_PENDING: u32 = 0xc001_0055;
 const MMIO_CFG_BASE: u32 = 0xc001_0058;
+const TSEG_ADDRESS: u32 = 0xc001_0112;
+const TSEG_MASK: u32 = 0xc001_0113;
 const LS_CFG: u32 = 0xc001_1020;
 const IC_CFG: u32 = 0xc001_1021;
 const DC_CFG: u32 = 0xc001_1022;
@@ -45,6 +61,10 @@ const DE_CFG: u32 = 0xc001_1029;
 const DE_CFG_LFENCE_SERIALIZES: u64 = 1 << 1;
 /// HWCR: the TSC counts at the P0 frequency.
 const HWCR_TSC_AT_P0: u64 = 1 << 24;
+/// EBC_FREQUENCY_ID (family Fh): a bus of 100 MHz, times one. Systems divide by what they find.
+const FREQUENCY_ID_100_MHZ: u64 = 1 << 24;
+/// FSB_FREQ (Core): a bus of 166 MHz.
+const FSB_FREQUENCY_166_MHZ: u64 = 3;
 /// MISC_ENABLE: fast string operations.
 const MISC_ENABLE_FAST_STRINGS: u64 = 1;
 /// The revision that a hypervisor without microcode of its own reports, high half of the register.
@@ -110,9 +130,16 @@ impl<B: Backend> Vcpu<B> {
                 bytes => (4 << 30) + bytes,
             },
             DE_CFG => DE_CFG_LFENCE_SERIALIZES,
-            P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | MCG_CAP | MC4_MISC0 | NB_CFG | INT_PENDING
-            | MMIO_CFG_BASE | LS_CFG | IC_CFG | DC_CFG => 0,
-            LAST_BRANCH_FIRST..=LAST_BRANCH_LAST => 0,
+            FREQUENCY_ID => FREQUENCY_ID_100_MHZ,
+            FSB_FREQUENCY => FSB_FREQUENCY_166_MHZ,
+            P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | POWER_ON | MCG_CAP | MC4_MISC0 | PERF_STATUS
+            | PERF_CTL | NB_CFG | INT_PENDING | MMIO_CFG_BASE | TSEG_ADDRESS | TSEG_MASK | LS_CFG
+            | IC_CFG | DC_CFG => 0,
+            LAST_BRANCH_FIRST..=LAST_BRANCH_LAST | IORR_FIRST..=IORR_LAST => 0,
+            // Counters that count nothing: they are older than the CPUID leaves that tell of counters.
+            P6_COUNTER_FIRST..=P6_COUNTER_LAST
+            | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
+            | K7_COUNTERS_FIRST..=K7_COUNTERS_LAST => 0,
             _ if Mtrrs::has(index) => self.msrs.mtrrs.read(index)?,
             _ => return Err(self.unknown_msr(index, "read")),
         };
@@ -138,8 +165,12 @@ impl<B: Backend> Vcpu<B> {
             HWCR => self.msrs.hwcr = value | HWCR_TSC_AT_P0,
             SYSCFG => self.msrs.syscfg = value,
             // Nothing to update, nothing to configure.
-            MICROCODE_UPDATE | MICROCODE_REVISION | P5_MC_ADDR | P5_MC_TYPE | NB_CFG | INT_PENDING
-            | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
+            MICROCODE_UPDATE | MICROCODE_REVISION | PATCH_LOADER | P5_MC_ADDR | P5_MC_TYPE | POWER_ON
+            | PERF_CTL | NB_CFG | INT_PENDING | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
+            P6_COUNTER_FIRST..=P6_COUNTER_LAST
+            | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
+            | K7_COUNTERS_FIRST..=K7_COUNTERS_LAST
+            | IORR_FIRST..=IORR_LAST => {}
             _ if Mtrrs::has(index) => self.msrs.mtrrs.write(index, value)?,
             _ => return Err(self.unknown_msr(index, "write")),
         }

@@ -46,6 +46,17 @@ fn efer_takes_nothing_that_the_processor_refuses_at_entry() {
 }
 
 #[test]
+fn performance_counters_that_no_cpuid_bit_tells_of_take_writes_and_absent_registers_fault() {
+    let mut machine = machine();
+    for index in [0xc001_0000, 0xc001_0004, 0xc001_0007, 0x186, 0xc1] {
+        write_msr(&mut machine, index, 0);
+        assert_eq!(next_event(&mut machine), None, "{index:#x}");
+    }
+    write_msr(&mut machine, 0xc001_0008, 0);
+    assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)));
+}
+
+#[test]
 fn an_event_that_is_delivered_through_a_device_stops_the_guest_and_nothing_else_happens() {
     for gpa in [0xfed0_0010, 0xfee0_0080] {
         let mut machine = machine();
