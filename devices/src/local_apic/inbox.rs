@@ -1,7 +1,7 @@
 //! What others may do to a local APIC: everything that reaches a vCPU from outside passes through here, without
 //! locks.
 
-use super::spec::FIRST_LEGAL_VECTOR;
+use super::spec::{FIRST_LEGAL_VECTOR, x2apic_logical_id};
 use alloc::sync::Arc;
 use bitfield_struct::bitfield;
 use core::fmt;
@@ -35,18 +35,13 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The 32-bit logical ID of x2APIC mode: cluster and one bit, derived from the physical ID (SDM 11.12.10.2).
-    pub const fn x2apic_logical_id(self) -> u32 {
-        (self.id() >> 4) << 16 | 1 << (self.id() & 15)
-    }
-
     /// True if a logical destination means this APIC.
     pub const fn matches_logical(self, destination: u32) -> bool {
         if !self.enabled() {
             return false;
         }
         if self.x2apic() {
-            let own = self.x2apic_logical_id();
+            let own = x2apic_logical_id(self.id());
             return destination >> 16 == own >> 16 && destination & own & 0xffff != 0;
         }
         let own = self.logical_id();
@@ -62,8 +57,8 @@ impl Routing {
     }
 }
 
-/// Bits of [`ApicInbox::pending`] beyond the eight that say which words of the IRR hold something.
-const IRR_WORDS: u32 = 0xff;
+/// Bits of [`ApicInbox::pending`] that say which words of vectors hold something; those beyond are events.
+const VECTOR_WORDS: u32 = 0xff;
 const NMI: u32 = 1 << 8;
 const INIT: u32 = 1 << 9;
 const SIPI: u32 = 1 << 10;
@@ -74,8 +69,10 @@ pub struct ApicInbox {
     kick: Arc<dyn Kick>,
     /// Summary of all below: zero when there is nothing to do.
     pending: AtomicU32,
-    irr: [AtomicU32; 8],
-    tmr: [AtomicU32; 8],
+    /// Vectors that were posted and that the owner has not moved to its registers yet.
+    posted: [AtomicU32; 8],
+    /// Those whose last post was of a level-triggered interrupt.
+    level: [AtomicU32; 8],
     sipi_vector: AtomicU8,
     routing: AtomicU64,
 }
@@ -87,8 +84,8 @@ impl ApicInbox {
         Arc::new(Self {
             kick,
             pending: AtomicU32::new(0),
-            irr: Default::default(),
-            tmr: Default::default(),
+            posted: Default::default(),
+            level: Default::default(),
             sipi_vector: AtomicU8::new(0),
             routing: AtomicU64::new(0),
         })
@@ -143,70 +140,41 @@ impl ApicInbox {
         self.kick.kick();
     }
 
-    /// Sets an IRR bit without kicking; true if it was clear.
+    /// Posts a vector without kicking; true if it was not posted yet.
     pub(super) fn request(&self, vector: u8, level: bool) -> bool {
         let (word, bit) = split(vector);
+        let (posted, levels) = (&self.posted[usize::from(word)], &self.level[usize::from(word)]);
         if level {
-            self.tmr[word].fetch_or(bit, Ordering::Relaxed);
-        } else if self.tmr[word].load(Ordering::Relaxed) & bit != 0 {
-            self.tmr[word].fetch_and(!bit, Ordering::Relaxed);
+            levels.fetch_or(bit, Ordering::Relaxed);
+        } else if levels.load(Ordering::Relaxed) & bit != 0 {
+            levels.fetch_and(!bit, Ordering::Relaxed);
         }
-        let new = self.irr[word].fetch_or(bit, Ordering::SeqCst) & bit == 0;
+        let new = posted.fetch_or(bit, Ordering::SeqCst) & bit == 0;
         self.pending.fetch_or(1 << word, Ordering::SeqCst);
         new
     }
 
-    /// Clears an IRR bit. Only the owner calls this.
-    pub(super) fn withdraw(&self, vector: u8) {
-        let (word, bit) = split(vector);
-        if self.irr[word].fetch_and(!bit, Ordering::SeqCst) & !bit != 0 {
+    /// Takes what was posted: `each` gets the number of a word, its vectors, and which of them are level-triggered.
+    #[inline]
+    pub(super) fn take_vectors(&self, mut each: impl FnMut(u8, u32, u32)) {
+        let mut words = self.pending.load(Ordering::Relaxed) & VECTOR_WORDS;
+        if words == 0 {
             return;
         }
-        // The word became empty. A bit set by others since then must find its summary bit again.
-        self.pending.fetch_and(!(1 << word), Ordering::SeqCst);
-        if self.irr[word].load(Ordering::SeqCst) != 0 {
-            self.pending.fetch_or(1 << word, Ordering::SeqCst);
+        // What is posted from here on sets its summary bit again.
+        self.pending.fetch_and(!words, Ordering::SeqCst);
+        while words != 0 {
+            let word = words.trailing_zeros() as u8;
+            words &= words - 1;
+            let vectors = self.posted[usize::from(word)].swap(0, Ordering::SeqCst);
+            each(word, vectors, self.level[usize::from(word)].load(Ordering::Relaxed));
         }
     }
 
-    /// The highest vector requested.
-    #[inline]
-    pub(super) fn highest(&self) -> Option<u8> {
-        let words = self.pending.load(Ordering::Relaxed) & IRR_WORDS;
-        if words == 0 {
-            return None;
-        }
-        (0..8).rev().filter(|word| words & 1 << word != 0).find_map(|word| {
-            let bits = self.irr[word].load(Ordering::Acquire);
-            bits.checked_ilog2().map(|bit| (word as u32 * 32 + bit) as u8)
-        })
-    }
-
-    pub(super) fn irr_word(&self, word: usize) -> u32 {
-        self.irr[word & 7].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn tmr_word(&self, word: usize) -> u32 {
-        self.tmr[word & 7].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn is_level(&self, vector: u8) -> bool {
-        let (word, bit) = split(vector);
-        self.tmr[word].load(Ordering::Relaxed) & bit != 0
-    }
-
+    /// Forgets vectors and errors that were posted.
     pub(super) fn clear_vectors(&self) {
-        for word in 0..8 {
-            self.irr[word].store(0, Ordering::SeqCst);
-            self.tmr[word].store(0, Ordering::SeqCst);
-        }
-        self.pending.fetch_and(!(IRR_WORDS | ERROR), Ordering::SeqCst);
-        // A bit set meanwhile keeps its summary.
-        for word in 0..8 {
-            if self.irr[word].load(Ordering::SeqCst) != 0 {
-                self.pending.fetch_or(1 << word, Ordering::SeqCst);
-            }
-        }
+        self.pending.fetch_and(!ERROR, Ordering::SeqCst);
+        self.take_vectors(|_, _, _| {});
     }
 
     pub(super) fn clear_events(&self) {
@@ -244,14 +212,14 @@ impl fmt::Debug for ApicInbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApicInbox")
             .field("pending", &self.pending)
-            .field("irr", &self.irr)
-            .field("tmr", &self.tmr)
+            .field("posted", &self.posted)
+            .field("level", &self.level)
             .field("routing", &self.routing())
             .finish_non_exhaustive()
     }
 }
 
 /// Word and bit of a vector in a 256-bit register.
-pub(super) const fn split(vector: u8) -> (usize, u32) {
-    (vector as usize / 32, 1 << (vector % 32))
+pub(super) const fn split(vector: u8) -> (u8, u32) {
+    (vector / 32, 1 << (vector % 32))
 }

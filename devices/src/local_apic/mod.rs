@@ -1,32 +1,35 @@
 //! The local APIC of a vCPU, in xAPIC and x2APIC mode.
 //!
 //! The vCPU owns its [`LocalApic`] and calls it without locks. All others (devices, other vCPUs) reach it only
-//! through its [`ApicInbox`], which [`ApicBus`] finds by destination. The interrupt request register lives in the
-//! inbox; the in-service register and everything else live here.
+//! through its [`ApicInbox`], which [`ApicBus`] finds by destination. What waits in the inbox is moved to the interrupt
+//! request register when the vCPU looks.
+//!
+//! What the guest can read is in the [`RegisterPage`], its only copy. A processor that delivers interrupts by itself works
+//! on the page while the guest runs; then [`LocalApic::written`] and [`LocalApic::ended`] do what is left to do.
 //!
 //! The timer counts at 1 GHz (see [`spec::TIMER_HZ`]).
 
 mod bus;
 mod inbox;
+mod page;
 mod registers;
 pub mod spec;
 mod timer;
-mod vectors;
 
 #[cfg(test)]
 mod tests;
 
 pub use bus::{ApicBus, Destination, EoiListener, Message};
 pub use inbox::{ApicInbox, Kick, Routing};
-pub use registers::GpFault;
+pub use page::{PAGE_BYTES, RegisterPage, Vectors};
+pub use registers::{GpFault, Interface};
 pub use timer::MIN_PERIOD_NS;
 
 use crate::time::{Alarm, Clock, GuestTime};
 use alloc::sync::Arc;
 use core::fmt;
-use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Icr, Lvt, LvtEntry, Svr, TimerMode};
+use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register};
 use timer::Timer;
-use vectors::VectorSet;
 
 /// A local interrupt pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,51 +40,22 @@ pub enum LintPin {
     Lint1,
 }
 
-/// Volatile state.
+/// Volatile state that is not in the register page.
 #[derive(Clone, Debug)]
 struct State {
     base: ApicBase,
-    /// The physical ID: fixed in x2APIC mode, writable in xAPIC mode.
-    id: u32,
-    tpr: u8,
-    /// Processor priority, kept up to date with `tpr` and `isr`.
-    ppr: u8,
-    isr: VectorSet,
-    ldr: u8,
-    dfr: u32,
-    svr: Svr,
-    icr: Icr,
-    lvt: [Lvt; 6],
+    /// False if no vector is requested. A processor that delivers interrupts by itself may have taken the last one.
+    maybe_requested: bool,
     timer: Timer,
-    /// Errors since the last write to the error status register, and what that write made readable.
+    /// Errors since the last write to the error status register.
     errors: Esr,
-    esr: Esr,
     /// Levels of LINT0 and LINT1.
     lint_high: [bool; 2],
 }
 
 impl State {
-    fn new(id: u32, base: ApicBase) -> Self {
-        Self {
-            base,
-            id,
-            tpr: 0,
-            ppr: 0,
-            isr: VectorSet::default(),
-            ldr: 0,
-            dfr: u32::MAX,
-            svr: Svr::new().with_vector(0xff),
-            icr: Icr::new(),
-            lvt: [Lvt::new().with_masked(true); 6],
-            timer: Timer::new(),
-            errors: Esr::new(),
-            esr: Esr::new(),
-            lint_high: [false; 2],
-        }
-    }
-
-    fn lvt(&self, entry: LvtEntry) -> Lvt {
-        self.lvt[entry as usize]
+    const fn new(base: ApicBase) -> Self {
+        Self { base, maybe_requested: false, timer: Timer::new(), errors: Esr::new(), lint_high: [false; 2] }
     }
 }
 
@@ -95,6 +69,7 @@ pub struct LocalApic {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     // Volatile state.
+    page: Arc<RegisterPage>,
     state: State,
 }
 
@@ -103,6 +78,7 @@ impl fmt::Debug for LocalApic {
         f.debug_struct("LocalApic")
             .field("inbox", &self.inbox)
             .field("alarm", &self.alarm)
+            .field("page", &self.page)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
@@ -123,8 +99,9 @@ impl LocalApic {
             .with_bootstrap(apic_id == 0)
             .with_enabled(true)
             .with_page(spec::DEFAULT_BASE >> 12);
-        let apic = Self { initial_id: apic_id, inbox, bus, clock, alarm, state: State::new(apic_id, base) };
-        apic.publish();
+        let (page, state) = (RegisterPage::new(), State::new(base));
+        let mut apic = Self { initial_id: apic_id, inbox, bus, clock, alarm, page, state };
+        apic.start_over(base, apic_id);
         apic
     }
 
@@ -143,29 +120,59 @@ impl LocalApic {
     /// INIT: as after reset, but IA32_APIC_BASE and the ID stay (SDM 11.4.7.3). NMI, INIT and start-up messages
     /// that wait are not touched.
     pub fn init(&mut self) {
-        self.start_over(self.state.base, self.state.id);
+        self.start_over(self.state.base, self.id());
     }
 
     fn start_over(&mut self, base: ApicBase, id: u32) {
-        let lint_high = self.state.lint_high;
-        self.state = State { lint_high, ..State::new(id, base) };
+        self.state = State { lint_high: self.state.lint_high, ..State::new(base) };
+        self.page.reset();
+        self.set_id(id);
         self.alarm.set(None);
         self.publish();
         self.inbox.clear_vectors();
     }
 
+    /// The physical ID: fixed in x2APIC mode, writable in xAPIC mode.
+    fn id(&self) -> u32 {
+        let register = self.page.get(register::ID);
+        if self.is_x2apic() { register } else { register >> 24 }
+    }
+
+    /// Sets the ID and, in x2APIC mode, the logical ID that follows from it.
+    fn set_id(&self, id: u32) {
+        if self.is_x2apic() {
+            self.page.set(register::ID, id);
+            self.page.set(register::LDR, spec::x2apic_logical_id(id));
+        } else {
+            self.page.set(register::ID, id << 24);
+        }
+    }
+
+    fn svr(&self) -> Svr {
+        self.page.get(register::SVR).into()
+    }
+
+    fn lvt(&self, entry: LvtEntry) -> Lvt {
+        self.page.get(entry.register()).into()
+    }
+
     /// Tells the others what they must know to address this APIC.
     fn publish(&self) {
-        let state = &self.state;
+        let base = self.state.base;
         self.inbox.publish(
             Routing::new()
-                .with_id(state.id)
-                .with_logical_id(state.ldr)
-                .with_cluster(state.dfr >> 28 != 0xf)
-                .with_x2apic(state.base.x2apic())
-                .with_enabled(state.base.enabled())
-                .with_software_enabled(state.svr.enabled()),
+                .with_id(self.id())
+                .with_logical_id((self.page.get(register::LDR) >> 24) as u8)
+                .with_cluster(self.page.get(register::DFR) >> 28 != 0xf)
+                .with_x2apic(base.x2apic())
+                .with_enabled(base.enabled())
+                .with_software_enabled(self.svr().enabled()),
         );
+    }
+
+    /// The register page, for the processor.
+    pub const fn page(&self) -> &Arc<RegisterPage> {
+        &self.page
     }
 
     /// The inbox, for those who need to post to this vCPU directly.
@@ -175,68 +182,92 @@ impl LocalApic {
 
     // Interrupts, as the vCPU sees them.
 
-    /// True if anything at all waits in the inbox, masked by priority or not. One load.
+    /// True if something has arrived since the last look at what is pending. One load.
+    #[inline]
+    pub fn has_arrivals(&self) -> bool {
+        self.inbox.has_pending()
+    }
+
+    /// True if anything at all may wait, masked by priority or not.
     #[inline]
     pub fn has_pending(&self) -> bool {
-        self.inbox.has_pending()
+        self.inbox.has_pending() || self.state.maybe_requested
     }
 
     /// The vector to inject next: the highest requested one, if its class is above the processor priority.
     #[inline]
     pub fn highest_pending(&mut self) -> Option<u8> {
-        if !self.inbox.has_pending() {
-            return None;
-        }
-        self.highest_requested().filter(|vector| vector >> 4 > self.state.ppr >> 4)
+        self.highest_requested().filter(|vector| vector >> 4 > self.page.processor_priority() >> 4)
     }
 
     /// The highest vector requested, whatever the processor priority: to choose a TPR threshold.
+    #[inline]
     pub fn highest_requested(&mut self) -> Option<u8> {
+        self.collect();
+        if !self.state.maybe_requested {
+            return None;
+        }
+        let highest = self.page.highest(Vectors::Requested);
+        self.state.maybe_requested = highest.is_some();
+        highest
+    }
+
+    /// Moves what waits in the inbox to the registers.
+    #[inline]
+    fn collect(&mut self) {
+        if self.inbox.has_pending() {
+            self.collect_arrivals();
+        }
+    }
+
+    fn collect_arrivals(&mut self) {
         if self.inbox.take_error() {
             self.report(Esr::new().with_receive_illegal_vector(true));
         }
-        self.inbox.highest()
+        let (page, requested) = (&*self.page, &mut self.state.maybe_requested);
+        self.inbox.take_vectors(|word, vectors, level| {
+            page.set_vectors(Vectors::Requested, word, page.vectors(Vectors::Requested, word) | vectors);
+            let others = page.vectors(Vectors::Level, word) & !vectors;
+            page.set_vectors(Vectors::Level, word, others | level & vectors);
+            *requested |= vectors != 0;
+        });
     }
 
     /// The processor took `vector`: it goes from requested to in service.
     pub fn acknowledge(&mut self, vector: u8) {
-        self.inbox.withdraw(vector);
-        self.state.isr.insert(vector);
-        self.update_priority();
+        self.page.remove(Vectors::Requested, vector);
+        self.page.insert(Vectors::InService, vector);
     }
 
     /// End of interrupt: the highest vector in service is done.
     pub fn end_of_interrupt(&mut self) {
-        let Some(vector) = self.state.isr.highest() else { return };
-        self.state.isr.remove(vector);
-        self.update_priority();
-        if self.inbox.is_level(vector) {
+        let Some(vector) = self.page.highest(Vectors::InService) else { return };
+        self.page.remove(Vectors::InService, vector);
+        self.ended(vector);
+    }
+
+    /// `vector` is in service no more: the I/O APIC hears of it if it was level-triggered.
+    pub fn ended(&self, vector: u8) {
+        if self.page.has(Vectors::Level, vector) {
             self.bus.eoi(vector);
         }
     }
 
     /// The task priority register; CR8 is its upper half.
     pub fn tpr(&self) -> u8 {
-        self.state.tpr
+        self.page.tpr()
     }
 
     /// Sets the task priority register; for CR8, shift left by four.
     pub fn set_tpr(&mut self, tpr: u8) {
-        self.state.tpr = tpr;
-        self.update_priority();
-    }
-
-    fn update_priority(&mut self) {
-        let serviced = self.state.isr.highest().unwrap_or(0) & 0xf0;
-        let tpr = self.state.tpr;
-        self.state.ppr = if tpr >> 4 >= serviced >> 4 { tpr } else { serviced };
+        self.page.set_tpr(tpr);
     }
 
     /// True if an interrupt of the 8259 pair reaches the processor: LINT0 is an unmasked ExtINT, or the APIC is
     /// disabled in IA32_APIC_BASE and LINT0 is the INTR pin.
     #[inline]
     pub fn accepts_extint(&self) -> bool {
-        let lint0 = self.state.lvt(LvtEntry::Lint0);
+        let lint0 = self.lvt(LvtEntry::Lint0);
         !self.state.base.enabled() || !lint0.masked() && lint0.mode() == DeliveryMode::ExtInt
     }
 
@@ -278,7 +309,7 @@ impl LocalApic {
 
     /// A local source fires.
     fn raise(&mut self, entry: LvtEntry) {
-        let lvt = self.state.lvt(entry);
+        let lvt = self.lvt(entry);
         if lvt.masked() {
             return;
         }
@@ -321,15 +352,17 @@ impl LocalApic {
 
     fn arm_timer(&mut self, now: GuestTime) {
         // A masked timer counts, but nobody needs to be woken for it.
-        let masked = self.state.lvt(LvtEntry::Timer).masked();
+        let masked = self.lvt(LvtEntry::Timer).masked();
         self.alarm.set(if masked { None } else { self.state.timer.next_deadline(now) });
     }
 
     /// Changes the timer at the present moment, after what is due was raised.
-    fn change_timer(&mut self, change: impl FnOnce(&mut State, GuestTime)) {
+    fn change_timer(&mut self, change: impl FnOnce(&mut Timer, GuestTime)) {
         let now = self.clock.now();
         self.run_timer(now);
-        change(&mut self.state, now);
+        change(&mut self.state.timer, now);
+        self.page.set(register::INITIAL_COUNT, self.state.timer.initial_count());
+        self.page.set(register::DIVIDE, self.state.timer.divide().into());
         self.arm_timer(now);
     }
 
@@ -344,13 +377,13 @@ impl LocalApic {
     /// Writes IA32_TSC_DEADLINE: `raw` is the TSC value, `deadline` the moment when the guest's TSC has it. A `raw`
     /// of 0 disarms; outside TSC-deadline mode the write is ignored.
     pub fn set_tsc_deadline(&mut self, deadline: Option<GuestTime>, raw: u64) {
-        self.change_timer(|state, _| {
-            state.timer.set_tsc_deadline(deadline, raw);
+        self.change_timer(|timer, _| {
+            timer.set_tsc_deadline(deadline, raw);
         });
     }
 
     /// True if the timer is in TSC-deadline mode.
     pub fn in_tsc_deadline_mode(&self) -> bool {
-        self.state.lvt(LvtEntry::Timer).timer_mode() == TimerMode::TscDeadline
+        self.lvt(LvtEntry::Timer).timer_mode() == TimerMode::TscDeadline
     }
 }

@@ -1,15 +1,26 @@
 //! The registers as the guest reaches them: memory-mapped (xAPIC), by MSR (x2APIC), and IA32_APIC_BASE.
 
+use super::LocalApic;
 use super::bus::{Destination, Message};
 use super::spec::{
-    ApicBase, DeliveryMode, Divide, Esr, FIRST_LEGAL_VECTOR, Icr, Lvt, LvtEntry, Shorthand, Svr, VERSION,
+    ApicBase, DeliveryMode, Divide, Esr, FIRST_LEGAL_VECTOR, Icr, Lvt, LvtEntry, Shorthand, Svr,
     X2APIC_FIRST_MSR, register,
 };
-use super::{LocalApic, State};
 
 /// The access raises #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpFault;
+
+/// How the guest reaches the registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// Not at all: the local APIC is disabled in IA32_APIC_BASE.
+    None,
+    /// In memory, at this guest-physical address (xAPIC mode).
+    Memory(u64),
+    /// By MSRs (x2APIC mode).
+    Msrs,
+}
 
 fn lvt_entry(number: u8) -> Option<LvtEntry> {
     LvtEntry::ALL.get(usize::from(number.checked_sub(register::LVT_TIMER)?)).copied()
@@ -26,11 +37,8 @@ impl LocalApic {
         }
         let number = (offset >> 4) as u8;
         let value = match number {
-            register::ID => self.state.id << 24,
-            register::APR => u32::from(self.state.ppr),
-            register::LDR => u32::from(self.state.ldr) << 24,
-            register::DFR => self.state.dfr,
-            register::ICR_HIGH => (self.state.icr.into_bits() >> 32) as u32,
+            register::APR => self.page.processor_priority().into(),
+            register::DFR | register::ICR_HIGH => self.page.get(number),
             // Remote read register, not offered since the Pentium 4.
             0x0c => 0,
             _ => self.read_register(number).unwrap_or_else(|| self.illegal_register()),
@@ -46,26 +54,21 @@ impl LocalApic {
         let number = (offset >> 4) as u8;
         match number {
             register::EOI => self.end_of_interrupt(),
-            register::ID => {
-                self.state.id = value >> 24;
-                self.publish();
-            }
-            register::LDR => {
-                self.state.ldr = (value >> 24) as u8;
+            register::ID | register::LDR => {
+                self.page.set(number, value & 0xff00_0000);
                 self.publish();
             }
             register::DFR => {
-                self.state.dfr = value | 0x0fff_ffff;
+                self.page.set(number, value | 0x0fff_ffff);
                 self.publish();
             }
             register::ESR => self.latch_errors(),
             register::ICR_LOW => {
-                let destination = self.state.icr.destination();
-                let low = u64::from(value & Icr::WRITABLE_LOW);
-                self.state.icr = Icr::from_bits(low).with_destination(destination);
-                self.send((destination >> 24) as u8, self.state.icr);
+                self.page.set(number, value & Icr::WRITABLE_LOW);
+                let icr = self.icr();
+                self.send_to(Destination::from_u8((icr.destination() >> 24) as u8, icr.logical()), icr);
             }
-            register::ICR_HIGH => self.state.icr.set_destination(value & 0xff00_0000),
+            register::ICR_HIGH => self.page.set(number, value & 0xff00_0000),
             _ => {
                 if !self.write_register(number, value) {
                     self.illegal_register();
@@ -79,6 +82,29 @@ impl LocalApic {
         0
     }
 
+    /// The processor has carried out a write of the guest's to the register at byte `offset` of the page: what follows from
+    /// it, and the register as it should be.
+    pub fn written(&mut self, offset: u16) {
+        let number = (offset >> 4) as u8;
+        let value = self.page.get(number);
+        if self.is_x2apic() {
+            // The processor lets no write pass that faults.
+            let _ = self.write_msr(X2APIC_FIRST_MSR + u32::from(number), value.into());
+        } else {
+            self.mmio_write(offset & !0xf, value);
+        }
+    }
+
+    fn icr(&self) -> Icr {
+        let (low, high) = (self.page.get(register::ICR_LOW), self.page.get(register::ICR_HIGH));
+        Icr::from_bits(u64::from(high) << 32 | u64::from(low))
+    }
+
+    fn set_icr(&self, icr: Icr) {
+        self.page.set(register::ICR_LOW, icr.into_bits() as u32);
+        self.page.set(register::ICR_HIGH, icr.destination());
+    }
+
     /// Reads an x2APIC register, MSR 800h to 83fh (SDM table 11-6).
     ///
     /// # Errors
@@ -86,9 +112,7 @@ impl LocalApic {
     pub fn read_msr(&mut self, index: u32) -> Result<u64, GpFault> {
         let number = self.x2apic_register(index)?;
         match number {
-            register::ID => Ok(self.state.id.into()),
-            register::LDR => Ok(self.inbox.routing().x2apic_logical_id().into()),
-            register::ICR_LOW => Ok(self.state.icr.into_bits()),
+            register::ICR_LOW => Ok(self.icr().into_bits()),
             _ => self.read_register(number).map(u64::from).ok_or(GpFault),
         }
     }
@@ -103,8 +127,9 @@ impl LocalApic {
             if value & Icr::X2APIC_RESERVED != 0 {
                 return Err(GpFault);
             }
-            self.state.icr = Icr::from_bits(value);
-            self.send_x2apic(self.state.icr);
+            let icr = Icr::from_bits(value);
+            self.set_icr(icr);
+            self.send_x2apic(icr);
             return Ok(());
         }
         let value = u32::try_from(value).map_err(|_| GpFault)?;
@@ -144,28 +169,24 @@ impl LocalApic {
 
     /// The registers that are the same in both modes.
     fn read_register(&mut self, number: u8) -> Option<u32> {
-        let state = &self.state;
-        Some(match number {
-            register::VERSION => VERSION,
-            register::TPR => state.tpr.into(),
-            register::PPR => state.ppr.into(),
-            register::SVR => state.svr.into_bits(),
-            register::ISR_FIRST..=register::ISR_LAST => {
-                state.isr.word(usize::from(number - register::ISR_FIRST))
+        match number {
+            register::PPR => return Some(self.page.processor_priority().into()),
+            register::CURRENT_COUNT => return Some(self.state.timer.current_count(self.clock.now())),
+            register::ISR_FIRST..=register::IRR_LAST => self.collect(),
+            register::ID
+            | register::VERSION
+            | register::TPR
+            | register::LDR
+            | register::SVR
+            | register::ESR
+            | register::ICR_LOW
+            | register::INITIAL_COUNT
+            | register::DIVIDE => {}
+            _ => {
+                lvt_entry(number)?;
             }
-            register::TMR_FIRST..=register::TMR_LAST => {
-                self.inbox.tmr_word(usize::from(number - register::TMR_FIRST))
-            }
-            register::IRR_FIRST..=register::IRR_LAST => {
-                self.inbox.irr_word(usize::from(number - register::IRR_FIRST))
-            }
-            register::ESR => state.esr.into_bits(),
-            register::ICR_LOW => state.icr.into_bits() as u32,
-            register::INITIAL_COUNT => state.timer.initial_count(),
-            register::CURRENT_COUNT => state.timer.current_count(self.clock.now()),
-            register::DIVIDE => state.timer.divide().into_bits(),
-            _ => state.lvt(lvt_entry(number)?).into_bits(),
-        })
+        }
+        Some(self.page.get(number))
     }
 
     fn write_register(&mut self, number: u8, value: u32) -> bool {
@@ -173,11 +194,11 @@ impl LocalApic {
             register::TPR => self.set_tpr(value as u8),
             register::SVR => self.write_svr(Svr::from_bits(value & 0x3ff)),
             register::INITIAL_COUNT => {
-                self.change_timer(|state, now| state.timer.set_initial_count(value, now));
+                self.change_timer(|timer, now| timer.set_initial_count(value, now));
             }
             register::DIVIDE => {
                 let divide = Divide::from_bits(value & 0xb);
-                self.change_timer(|state, now| state.timer.set_divide(divide, now));
+                self.change_timer(|timer, now| timer.set_divide(divide, now));
             }
             // Read-only: writes have no effect.
             register::VERSION | register::PPR | register::APR | register::CURRENT_COUNT | 0x0c => {
@@ -193,46 +214,40 @@ impl LocalApic {
     }
 
     fn write_svr(&mut self, svr: Svr) {
-        self.state.svr = svr;
+        self.page.set(register::SVR, svr.into());
         if !svr.enabled() {
             // SDM 11.4.7.2: all entries are masked, and stay so.
-            self.change_timer(|state, _| {
-                for lvt in &mut state.lvt {
-                    lvt.set_masked(true);
-                }
-            });
+            for entry in LvtEntry::ALL {
+                self.page.set(entry.register(), self.lvt(entry).with_masked(true).into());
+            }
+            self.change_timer(|_, _| {});
         }
         self.publish();
     }
 
     fn write_lvt(&mut self, entry: LvtEntry, value: u32) {
-        let mut lvt = Lvt::from_bits(value & entry.writable());
-        if !self.state.svr.enabled() {
-            lvt.set_masked(true);
-        }
+        let lvt = Lvt::from_bits(value & entry.writable());
+        let lvt = lvt.with_masked(lvt.masked() || !self.svr().enabled());
         if entry != LvtEntry::Timer {
-            self.state.lvt[entry as usize] = lvt;
+            self.page.set(entry.register(), lvt.into());
             return;
         }
-        self.change_timer(|state, now| {
-            state.lvt[LvtEntry::Timer as usize] = lvt;
-            state.timer.set_mode(lvt.timer_mode(), now);
-        });
+        // What was due is raised by the old entry, if the processor has not written the new one already.
+        let now = self.clock.now();
+        self.run_timer(now);
+        self.page.set(entry.register(), lvt.into());
+        self.change_timer(|timer, now| timer.set_mode(lvt.timer_mode(), now));
     }
 
     fn latch_errors(&mut self) {
         if self.inbox.take_error() {
             self.state.errors.set_receive_illegal_vector(true);
         }
-        self.state.esr = self.state.errors;
+        self.page.set(register::ESR, self.state.errors.into());
         self.state.errors = Esr::new();
     }
 
     // Interprocessor interrupts.
-
-    fn send(&mut self, destination: u8, icr: Icr) {
-        self.send_to(Destination::from_u8(destination, icr.logical()), icr);
-    }
 
     fn send_x2apic(&mut self, icr: Icr) {
         self.send_to(Destination::from_u32(icr.destination(), icr.logical()), icr);
@@ -265,10 +280,24 @@ impl LocalApic {
         self.state.base.into_bits()
     }
 
-    /// The guest-physical address of the register page, if there is one: the APIC is enabled and in xAPIC mode.
-    pub fn mmio_base(&self) -> Option<u64> {
+    /// How the guest reaches the registers now.
+    #[inline]
+    pub fn interface(&self) -> Interface {
         let base = self.state.base;
-        (base.enabled() && !base.x2apic()).then(|| base.page() << 12)
+        match (base.enabled(), base.x2apic()) {
+            (false, _) => Interface::None,
+            (true, false) => Interface::Memory(base.page() << 12),
+            (true, true) => Interface::Msrs,
+        }
+    }
+
+    /// The guest-physical address of the register page, if there is one: the APIC is enabled and in xAPIC mode.
+    #[inline]
+    pub fn mmio_base(&self) -> Option<u64> {
+        match self.interface() {
+            Interface::Memory(gpa) => Some(gpa),
+            Interface::None | Interface::Msrs => None,
+        }
     }
 
     /// True in x2APIC mode.
@@ -305,7 +334,8 @@ impl LocalApic {
 
     fn enter_x2apic(&mut self, base: ApicBase) {
         // SDM 11.12.5.1: the ID is the initial one again, the ICR loses its upper half, the rest stays.
-        let icr = self.state.icr.with_destination(0);
-        self.state = State { base, id: self.initial_id, icr, ..self.state.clone() };
+        self.state.base = base;
+        self.set_id(self.initial_id);
+        self.page.set(register::ICR_HIGH, 0);
     }
 }

@@ -17,6 +17,11 @@ pub const X2APIC_FIRST_MSR: u32 = 0x800;
 /// Vectors below this one are illegal in a fixed interrupt.
 pub const FIRST_LEGAL_VECTOR: u8 = 16;
 
+/// The 32-bit logical ID of x2APIC mode: cluster and one bit, derived from the physical ID (SDM 11.12.10.2).
+pub const fn x2apic_logical_id(id: u32) -> u32 {
+    (id >> 4) << 16 | 1 << (id & 15)
+}
+
 /// Register numbers: memory offset divided by 16 (SDM table 11-1).
 pub mod register {
     #![allow(missing_docs)]
@@ -44,6 +49,7 @@ pub mod register {
     pub const CURRENT_COUNT: u8 = 0x39;
     pub const DIVIDE: u8 = 0x3e;
     pub const SELF_IPI: u8 = 0x3f;
+    pub const LAST: u8 = 0x3f;
 }
 
 /// How an interrupt message is delivered (SDM 11.6.1, 11.5.1).
@@ -194,6 +200,11 @@ impl LvtEntry {
     /// All of them, in register order.
     pub const ALL: [Self; 6] =
         [Self::Timer, Self::Thermal, Self::Performance, Self::Lint0, Self::Lint1, Self::Error];
+
+    /// The number of its register.
+    pub const fn register(self) -> u8 {
+        register::LVT_TIMER + self as u8
+    }
 
     /// The bits that software can write.
     pub const fn writable(self) -> u32 {
