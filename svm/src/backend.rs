@@ -8,7 +8,9 @@ use crate::spec::{
     TlbControl, Vmcb, VmcbSegment, exit_code,
 };
 use crate::{running, world_switch};
+use alloc::sync::Arc;
 use core::fmt;
+use devices::local_apic::RegisterPage;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::exit::Exit;
@@ -26,6 +28,7 @@ pub struct Svm {
     asid: Tag,
     /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
     iret_rip: Option<u64>,
+    apic_page: Arc<RegisterPage>,
 }
 
 const ATTRIBUTES_CODE: u16 = 0x09b;
@@ -149,6 +152,7 @@ impl Backend for Svm {
             features: cpu.features,
             asid: cpu.asids.take(),
             iret_rip: None,
+            apic_page: setup.apic_page.clone(),
         };
         vcpu.set_up_controls(setup.nested_root_hpa);
         Ok(vcpu)
@@ -194,12 +198,14 @@ impl Backend for Svm {
         let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
         running::note(self.vmcb.address, gprs);
         let flush_always = self.asid.is_shared();
+        let priority_class = self.apic_page.tpr() >> 4;
         let vmcb = self.vmcb_mut();
         if flush_always {
             vmcb.control.tlb_control = TlbControl::FlushAll;
         }
         vmcb.save.rax = gprs.get(Gpr::Rax);
         vmcb.save.rsp = gprs.get(Gpr::Rsp);
+        vmcb.control.interrupt_control.set_tpr(priority_class);
         // SAFETY: `Cpu::enable` turned virtualisation on and filled the host state page; the VMCB was set up in `new`
         // and `reset`, its nested tables hold the guest's own memory only (condition on the shared code); interrupts
         // are off (condition of `Backend::enter`).
@@ -210,6 +216,10 @@ impl Backend for Svm {
         vmcb.control.event_injection = EventField::new();
         vmcb.control.tlb_control = TlbControl::Keep;
         let exit = decode(&vmcb.control);
+        let new_class = vmcb.control.interrupt_control.tpr() & 0xf;
+        if new_class != priority_class {
+            self.apic_page.set_tpr(new_class << 4);
+        }
         if exit == Exit::NmiWindow {
             self.note_exit();
         }
@@ -423,14 +433,6 @@ impl Backend for Svm {
         control.interrupt_control.set_priority(priority.unwrap_or(0));
     }
 
-    fn cr8(&self) -> u8 {
-        self.vmcb().control.interrupt_control.tpr() & 0xf
-    }
-
-    fn set_cr8(&mut self, cr8: u8) {
-        self.vmcb_mut().control.interrupt_control.set_tpr(cr8 & 0xf);
-    }
-
     fn tsc_offset(&self) -> u64 {
         self.vmcb().control.tsc_offset
     }
@@ -491,7 +493,8 @@ mod tests {
     }
 
     fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
-        Svm::new(cpu, platform, &VcpuSetup { nested_root_hpa: 0x1000 }).unwrap()
+        Svm::new(cpu, platform, &VcpuSetup { nested_root_hpa: 0x1000, apic_page: RegisterPage::new() })
+            .unwrap()
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use alloc::sync::Arc;
 use core::fmt;
+use devices::local_apic::RegisterPage;
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +43,13 @@ pub enum SystemRegister {
 }
 
 /// What a virtual CPU is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct VcpuSetup {
     /// Host-physical address of the top table of the second-level page tables.
     pub nested_root_hpa: u64,
+    /// The registers of the local APIC. The guest runs with the task priority that they have, and they have the guest's
+    /// after an exit: it changes CR8 without one.
+    pub apic_page: Arc<RegisterPage>,
 }
 
 /// One virtual CPU on a vendor's hardware: it owns the VMCB or VMCS and what belongs to it.
@@ -139,10 +144,6 @@ pub trait Backend: Sized + Send {
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
     /// `priority` (vector / 16), or withdraws the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
-    /// The task-priority register's class (CR8), which the guest changes without an exit.
-    fn cr8(&self) -> u8;
-    /// Sets CR8.
-    fn set_cr8(&mut self, cr8: u8);
 
     /// Guest TSC minus host TSC.
     fn tsc_offset(&self) -> u64;

@@ -118,7 +118,7 @@ pub trait Platform: Send + Sync {
     fn allocate_frame(&self, size: FrameSize) -> Option<Frame>;
     /// Takes memory back.
     fn free_frame(&self, frame: Frame);
-    /// Host-physical address of something in the hypervisor's image.
+    /// Host-physical address of something in the hypervisor's image or heap.
     fn hpa_of(&self, address: usize) -> u64;
     /// Bytes that are free.
     fn free_bytes(&self) -> u64;

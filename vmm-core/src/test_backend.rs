@@ -6,8 +6,10 @@ use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use devices::local_apic::RegisterPage;
 
 const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
 
@@ -36,7 +38,8 @@ pub struct TestBackend {
     pub interrupt_shadow: bool,
     pub nmi_blocked: bool,
     pub window: Option<u8>,
-    pub cr8: u8,
+    /// The local APIC's registers.
+    pub apic_page: Arc<RegisterPage>,
     pub tsc_offset: u64,
     pub xcr0: u64,
     pub vectors: [[u8; 32]; 16],
@@ -45,7 +48,7 @@ pub struct TestBackend {
 }
 
 impl TestBackend {
-    fn flat() -> Self {
+    fn flat(apic_page: Arc<RegisterPage>) -> Self {
         let attributes = SegmentAttributes::new()
             .with_kind(3)
             .with_code_or_data(true)
@@ -72,7 +75,7 @@ impl TestBackend {
             interrupt_shadow: false,
             nmi_blocked: false,
             window: None,
-            cr8: 0,
+            apic_page,
             tsc_offset: 0,
             xcr0: 0,
             vectors: [[0; 32]; 16],
@@ -94,15 +97,15 @@ impl Backend for TestBackend {
         ept::PageSize::Size1G
     }
 
-    fn new((): &(), _platform: &'static dyn Platform, _setup: &VcpuSetup) -> Result<Self, Unsupported> {
-        Ok(Self::flat())
+    fn new((): &(), _platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
+        Ok(Self::flat(setup.apic_page.clone()))
     }
 
     fn reset(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
         let (injected, flushes, tsc_offset) =
             (core::mem::take(&mut self.injected), self.flushes, self.tsc_offset);
-        *self = Self { injected, flushes, tsc_offset, exit: self.exit, ..Self::flat() };
+        *self = Self { injected, flushes, tsc_offset, exit: self.exit, ..Self::flat(self.apic_page.clone()) };
     }
 
     fn enter(&mut self, _gprs: &mut Gprs) -> Exit {
@@ -216,14 +219,6 @@ impl Backend for TestBackend {
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.window = priority;
-    }
-
-    fn cr8(&self) -> u8 {
-        self.cr8
-    }
-
-    fn set_cr8(&mut self, cr8: u8) {
-        self.cr8 = cr8;
     }
 
     fn tsc_offset(&self) -> u64 {

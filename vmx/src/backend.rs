@@ -13,12 +13,14 @@ use crate::field::Field;
 use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
 use crate::{dump, guest_state, running, segments};
+use alloc::sync::Arc;
 use core::fmt;
+use devices::local_apic::RegisterPage;
 use system_registers::LIVE_REGISTERS;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::exit::Exit;
-use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::platform::Platform;
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister,
 };
@@ -29,8 +31,8 @@ use vmm_core::registers::{
 /// do: the hypervisor uses none of them.
 pub struct Vmx {
     vmcs: Vmcs,
-    /// Where the processor keeps the task priority (25.6.8).
-    virtual_apic: Frame,
+    /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).
+    apic_page: Arc<RegisterPage>,
     features: Features,
     physical_address_bits: u8,
     vpid: Tag,
@@ -44,8 +46,9 @@ pub struct Vmx {
     interrupted: Option<Event>,
     /// Priority class of the interrupt that waits.
     wanted: Option<u8>,
-    /// `wanted` or the task priority changed.
     window_changed: bool,
+    /// What the TPR-threshold field holds.
+    tpr_threshold: u8,
     /// Translations of the second-level tables must go before the next entry.
     flush_nested: bool,
     /// The guest's own translations must go before the next entry.
@@ -58,16 +61,9 @@ const DR6_RESET: u64 = 0xffff_0ff0;
 const DEBUG_CTL_BTF: u64 = 2;
 /// EPT tables in write-back memory.
 const WRITE_BACK: u8 = 6;
-/// Where the task priority register is in the virtual-APIC page.
-const TPR_OFFSET: usize = 0x80;
 const TWO_TO_32: u64 = 1 << 32;
 
 impl Vmx {
-    /// The task-priority byte of the virtual-APIC page.
-    fn tpr(&self) -> *mut u8 {
-        (self.virtual_apic.address + TPR_OFFSET) as *mut u8
-    }
-
     fn interruptibility(&self) -> Interruptibility {
         Interruptibility::from(self.vmcs.read(Field::GuestInterruptibility) as u32)
     }
@@ -111,13 +107,6 @@ impl Backend for Vmx {
     }
 
     fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
-        let virtual_apic = platform
-            .allocate_frame(FrameSize::Small)
-            .ok_or(Unsupported("too little memory for a virtual-APIC page"))?;
-        // SAFETY: the frame is a page of our own that nobody refers to yet.
-        unsafe {
-            core::ptr::write_bytes(virtual_apic.address as *mut u8, 0, FrameSize::Small.bytes() as usize)
-        };
         let revision = cpu.features.capabilities.basic.revision();
         // SAFETY: `cpu` is in VMX operation.
         let vmcs = unsafe { Vmcs::new(platform, cpu.current.clone(), revision)? };
@@ -127,7 +116,7 @@ impl Backend for Vmx {
             .with_frame(setup.nested_root_hpa >> 12);
         let mut vcpu = Self {
             vmcs,
-            virtual_apic,
+            apic_page: setup.apic_page.clone(),
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,
             vpid: cpu.vpids.take(),
@@ -139,6 +128,7 @@ impl Backend for Vmx {
             interrupted: None,
             wanted: None,
             window_changed: false,
+            tpr_threshold: 0,
             flush_nested: true,
             flush_guest: true,
             checked: false,
@@ -324,17 +314,6 @@ impl Backend for Vmx {
         self.window_changed = true;
     }
 
-    fn cr8(&self) -> u8 {
-        // SAFETY: the page is ours alone while the guest does not run.
-        unsafe { self.tpr().read_volatile() >> 4 }
-    }
-
-    fn set_cr8(&mut self, cr8: u8) {
-        // SAFETY: as above.
-        unsafe { self.tpr().write_volatile(cr8 << 4) };
-        self.window_changed = true;
-    }
-
     fn tsc_offset(&self) -> u64 {
         self.vmcs.read(Field::TscOffset)
     }
@@ -379,8 +358,5 @@ impl Backend for Vmx {
 impl Drop for Vmx {
     fn drop(&mut self) {
         running::forget();
-        // The VMCS, which names the page, is cleared after this, but never entered again.
-        let Frame { address, hpa, size } = self.virtual_apic;
-        self.platform.free_frame(Frame { address, hpa, size });
     }
 }

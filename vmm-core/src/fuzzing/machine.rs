@@ -436,7 +436,7 @@ impl Machine {
         backend.rflags.set_trap(choice & 2 != 0);
         backend.interrupt_shadow = choice & 4 != 0;
         backend.nmi_blocked = choice & 8 != 0;
-        backend.cr8 = vector & 0xf;
+        backend.apic_page.set_tpr(vector << 4);
         backend.next_rip = (choice & 0x10 != 0).then_some(CODE_GPA + 2);
         backend.interrupted = match choice >> 5 {
             0 => Some(Event::Interrupt(vector)),

@@ -226,7 +226,6 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
     fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64) {
         if let Some(offset) = self.is_apic(gpa) {
             self.apic.mmio_write(offset, value as u32);
-            self.backend.set_cr8(self.apic.tpr() >> 4);
             return;
         }
         if self.device_page == Some(gpa / PAGE_BYTES) {

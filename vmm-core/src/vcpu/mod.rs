@@ -78,10 +78,10 @@ impl<B: Backend> Vcpu<B> {
         apic_wires: (Arc<ApicInbox>, Arc<ApicBus>),
         timers: TimerQueue,
     ) -> Result<Self, Unsupported> {
-        let setup = VcpuSetup { nested_root_hpa: vm.space.nested_root_hpa() };
-        let backend = B::new(cpu, platform, &setup)?;
         let (inbox, bus) = apic_wires;
         let apic = LocalApic::new(index as u32, inbox, bus, vm.clock.clone(), timers.apic_alarm());
+        let setup = VcpuSetup { nested_root_hpa: vm.space.nested_root_hpa(), apic_page: apic.page().clone() };
+        let backend = B::new(cpu, platform, &setup)?;
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
             index,
@@ -108,7 +108,6 @@ impl<B: Backend> Vcpu<B> {
     fn reset_registers(&mut self) {
         self.backend.reset(&mut self.gprs);
         self.window = None;
-        self.backend.set_cr8(0);
         self.backend.set_xcr0(1);
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;
@@ -179,10 +178,6 @@ impl<B: Backend> Vcpu<B> {
     /// What the CPU changed without an exit, brought back where the shared code keeps it.
     #[inline]
     fn after_exit(&mut self) {
-        let cr8 = self.backend.cr8();
-        if cr8 != self.apic.tpr() >> 4 {
-            self.apic.set_tpr(cr8 << 4);
-        }
         if let Some(event) = self.backend.take_interrupted_event() {
             self.pending = Some(event);
         }

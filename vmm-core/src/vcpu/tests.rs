@@ -89,6 +89,19 @@ fn intercepted_exceptions_go_back_to_the_guest() {
     assert_eq!(machine.vcpu.vm().stop.requested(), None);
 }
 
+#[test]
+fn the_task_priority_is_one_however_it_is_written() {
+    let mut machine = machine();
+    write_msr(&mut machine, 0x1b, 0xfee0_0d00);
+    write_msr(&mut machine, 0x808, 0x35);
+    assert_eq!(machine.vcpu.apic.tpr(), 0x35);
+    assert_eq!(machine.vcpu.registers_mut().0.apic_page.tpr(), 0x35);
+    // MOV to CR8, without an exit.
+    machine.vcpu.registers_mut().0.apic_page.set_tpr(0x40);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.apic.tpr(), 0x40);
+}
+
 /// All timers at their fastest: there is time for the guest between their interrupts.
 #[test]
 fn timers_leave_the_guest_some_time() {

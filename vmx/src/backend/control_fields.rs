@@ -6,7 +6,7 @@ use crate::events::{self, Window};
 use crate::field::Field;
 use crate::host_state;
 use crate::msr_bitmap::MSR_BITMAP;
-use vmm_core::backend::Backend;
+use alloc::sync::Arc;
 use vmm_core::registers::Exception;
 
 /// Exceptions that exit: see the same list of the AMD-V backend. #DB and #AC, because their delivery can raise them again
@@ -46,7 +46,8 @@ impl Vmx {
             self.vmcs.write(Field::Vpid, self.vpid.number().into());
         }
         if controls.has_tpr_shadow() {
-            self.vmcs.write(Field::VirtualApicPage, self.virtual_apic.hpa);
+            let page_hpa = self.platform.hpa_of(Arc::as_ptr(&self.apic_page) as usize);
+            self.vmcs.write(Field::VirtualApicPage, page_hpa);
             self.vmcs.write(Field::TprThreshold, 0);
         }
         // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases stay as they are.
@@ -61,9 +62,10 @@ impl Vmx {
 
     pub(super) fn apply_window(&mut self) {
         self.window_changed = false;
-        let Window { exiting, tpr_threshold } = events::window(self.wanted, self.cr8());
+        let Window { exiting, tpr_threshold } = events::window(self.wanted, self.apic_page.tpr() >> 4);
         self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting);
         if self.features.controls.has_tpr_shadow() {
+            self.tpr_threshold = tpr_threshold;
             self.vmcs.write(Field::TprThreshold, tpr_threshold.into());
         }
     }

@@ -56,7 +56,8 @@ impl Vmx {
     #[inline]
     fn before_entry(&mut self, gprs: &Gprs) {
         self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
-        if self.window_changed {
+        // An entry refuses a threshold above the task priority.
+        if self.window_changed || self.tpr_threshold > self.apic_page.tpr() >> 4 {
             self.apply_window();
         }
         if self.flush_guest || self.flush_nested || self.vpid.is_shared() {

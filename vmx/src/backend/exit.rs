@@ -116,12 +116,12 @@ impl Vmx {
             (cr_access::TO_CR, 0) if is_legal_cr0(value) => self.share(Field::Cr0Shadow, cr0, value),
             (cr_access::TO_CR, 4) => self.share(Field::Cr4Shadow, cr4, value),
             (cr_access::TO_CR, 8) if value < 16 => {
-                self.set_cr8(value as u8);
+                self.apic_page.set_tpr((value as u8) << 4);
                 self.skip_instruction()
             }
             (cr_access::TO_CR, 0 | 8) => Exit::Forbidden,
             (cr_access::FROM_CR, 8) => {
-                gprs.0[usize::from(access.gpr())] = self.cr8().into();
+                gprs.0[usize::from(access.gpr())] = (self.apic_page.tpr() >> 4).into();
                 self.skip_instruction()
             }
             _ => Exit::Unknown(reason::CONTROL_REGISTER.into()),
