@@ -1,4 +1,4 @@
-//! Builds the bare-metal image.
+//! Builds what runs on the bare machine: the image, and the conformance guests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +10,9 @@ use crate::{paths, progress, setup};
 
 /// The most that the image may take on disk and, so, in memory when loaded.
 pub const IMAGE_SIZE_LIMIT_BYTES: u64 = 2 << 20;
+
+/// The workspace of the conformance guests.
+pub const GUESTS_MANIFEST: &str = "tests/guests/Cargo.toml";
 
 /// The image is linked to a fixed address, and keeps frame pointers for backtraces.
 const RUSTFLAGS: &str = "-C relocation-model=static -C force-frame-pointers=yes";
@@ -36,15 +39,29 @@ pub fn image() -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Lints the image's code for its own target.
+/// Builds the conformance guests, and returns the folder of their ELF files, one a topic.
+///
+/// # Errors
+/// If something to build with is missing, or the code does not compile.
+pub fn conformance_guests() -> Result<PathBuf> {
+    setup::require(&[setup::BUILD])?;
+    let mut command = guests_cargo("build")?;
+    progress::run_logged("Building the conformance guests", "conformance-build", &mut command)?;
+    Ok(paths::target().join("image").join(TARGET).join("release"))
+}
+
+/// Lints what is built for the bare-metal target: the image and the conformance guests.
 ///
 /// # Errors
 /// If there is any warning.
 pub fn clippy() -> Result<()> {
     setup::require(&[setup::BUILD])?;
-    let mut command = cargo("clippy")?;
-    command.args(["--", "-D", "warnings"]);
-    progress::run_logged("Linting the image", "image-clippy", &mut command)
+    let commands = [("image", cargo("clippy")?), ("conformance guests", guests_cargo("clippy")?)];
+    for (what, mut command) in commands {
+        command.args(["--", "-D", "warnings"]);
+        progress::run_logged(&format!("Linting the {what}"), "bare-metal-clippy", &mut command)?;
+    }
+    Ok(())
 }
 
 /// `cargo SUBCOMMAND` for the crate `boot`, with everything that its build takes from outside.
@@ -55,5 +72,12 @@ fn cargo(subcommand: &str) -> Result<Command> {
         .env("RUSTFLAGS", RUSTFLAGS)
         .env("BULKHEAD_BIOS", "/usr/share/seabios/bios-256k.bin")
         .env("BULKHEAD_VGABIOS", "/usr/share/seabios/vgabios-stdvga.bin");
+    Ok(command)
+}
+
+/// `cargo SUBCOMMAND` for the conformance guests.
+fn guests_cargo(subcommand: &str) -> Result<Command> {
+    let mut command = Toolchain::find()?.cargo(subcommand);
+    command.args(["--release", "--manifest-path", GUESTS_MANIFEST]).env("RUSTFLAGS", RUSTFLAGS);
     Ok(command)
 }

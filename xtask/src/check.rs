@@ -66,9 +66,11 @@ impl TestArgs {
 }
 
 fn check_code() -> Result<()> {
-    let mut format = cargo();
-    format.args(["fmt", "--all", "--check"]);
-    progress::run_logged("Checking the formatting", "fmt", &mut format)?;
+    for manifest in ["Cargo.toml", build::GUESTS_MANIFEST] {
+        let mut format = cargo();
+        format.args(["fmt", "--all", "--check", "--manifest-path", manifest]);
+        progress::run_logged("Checking the formatting", "fmt", &mut format)?;
+    }
     let mut clippy = cargo();
     clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     progress::run_logged("Linting", "clippy", &mut clippy)?;

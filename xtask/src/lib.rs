@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod build;
 pub mod check;
+pub mod conformance;
 pub mod emulator;
 pub mod folder;
 pub mod fuzz;

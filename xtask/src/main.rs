@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use xtask::guests::Guest;
 use xtask::machine::Failure;
-use xtask::{bench, build, check, folder, fuzz, image, rpc, run, symbolize};
+use xtask::{bench, build, check, conformance, folder, fuzz, image, rpc, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -24,6 +24,7 @@ enum Task {
     Test(check::TestArgs),
     TestGuests(folder::FolderArgs),
     Bench(bench::BenchArgs),
+    Conformance(conformance::ConformanceArgs),
     Fuzz(fuzz::FuzzArgs),
     /// Makes build/bulkhead.iso: Bulkhead and a guest, bootable on BIOS and UEFI machines
     Image {
@@ -93,6 +94,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),
         Task::Bench(arguments) => arguments.run(),
+        Task::Conformance(arguments) => arguments.run(),
         Task::Fuzz(arguments) => arguments.run(),
         Task::Image { iso, config, cmdline, loader } => {
             println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline, loader)?.display());

@@ -1,0 +1,35 @@
+//! Variables that assembly, interrupt handlers and the hardware change too.
+
+use core::cell::UnsafeCell;
+
+/// A static variable of which nobody holds a reference: it is read and written whole, or by its address.
+#[repr(transparent)]
+pub struct Global<T>(UnsafeCell<T>);
+
+// SAFETY: a guest has one CPU, and no reference into the variable is given out.
+unsafe impl<T> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    /// With a value.
+    pub const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Where it is.
+    pub const fn address(&self) -> *mut T {
+        self.0.get()
+    }
+
+    /// Its value.
+    pub fn get(&self) -> T
+    where
+        T: Copy,
+    {
+        unsafe { self.address().read_volatile() }
+    }
+
+    /// Replaces its value.
+    pub fn set(&self, value: T) {
+        unsafe { self.address().write_volatile(value) }
+    }
+}

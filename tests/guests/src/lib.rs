@@ -1,0 +1,39 @@
+//! What the conformance guests share: a guest (`src/bin/TOPIC.rs`) boots as an ordinary system from a CD-ROM, tests from inside what the
+//! virtual CPU and PC promise about its topic, and writes the results to COM1 ([`report`]).
+//!
+//! A guest runs in 64-bit mode at ring 0 with interrupts off, on one CPU, with the first 4 GiB mapped to themselves. Nothing else
+//! runs on its machine. That is why functions here are not marked `unsafe` although most could break the program: a topic exists
+//! to do such things, and a mark on every line would mark nothing.
+
+#![no_std]
+
+mod boot;
+pub mod cpu;
+pub mod descriptors;
+mod global;
+pub mod interrupts;
+pub mod report;
+pub mod serial;
+
+pub use boot::page_tables;
+pub use global::Global;
+
+/// Makes the function given the guest's main program: its name is that of the binary, its end is the end of the results.
+#[macro_export]
+macro_rules! topic {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn topic_main() -> ! {
+            $crate::report::begin(env!("CARGO_BIN_NAME"));
+            let main: fn() = $main;
+            main();
+            $crate::report::end()
+        }
+    };
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo) -> ! {
+    report::fail("panic", info.message());
+    report::end()
+}

@@ -1,0 +1,51 @@
+//! The machines that the conformance guests run on.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::emulator::{Backend, EmulatorKind, Spec};
+
+/// A machine: an emulator, and what stands between it and the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Environment {
+    /// QEMU by itself
+    Qemu,
+    /// Bochs by itself, with an Intel processor
+    Bochs,
+    /// Bulkhead on AMD-V in QEMU
+    SvmQemu,
+    /// Bulkhead on AMD-V in Bochs
+    SvmBochs,
+    /// Bulkhead on VT-x in Bochs
+    VmxBochs,
+}
+
+/// What the guests need.
+const MEMORY_MIB: u32 = 64;
+
+impl Environment {
+    /// The name used on the command line and in lists.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// The machine with `iso` in its drive.
+    pub fn spec(self, iso: &Path) -> Spec {
+        let (emulator, backend, direct) = match self {
+            Self::Qemu => (EmulatorKind::Qemu, Backend::Svm, true),
+            Self::Bochs => (EmulatorKind::Bochs, Backend::Vmx, true),
+            Self::SvmQemu => (EmulatorKind::Qemu, Backend::Svm, false),
+            Self::SvmBochs => (EmulatorKind::Bochs, Backend::Svm, false),
+            Self::VmxBochs => (EmulatorKind::Bochs, Backend::Vmx, false),
+        };
+        Spec {
+            emulator: Some(emulator),
+            backend,
+            direct,
+            iso: Some(iso.to_path_buf()),
+            memory_mib: MEMORY_MIB,
+            ..Spec::default()
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The conformance guests' ISO images, in `build/conformance`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSegment};
+
+use crate::{build, paths, progress, setup};
+
+/// The unit in which El Torito counts.
+const SECTOR_BYTES: usize = 512;
+
+/// The BIOS of Bochs loads no more.
+const IMAGE_LIMIT_BYTES: usize = 64 << 10;
+
+/// A guest.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The name of its binary.
+    pub topic: String,
+    /// Its CD-ROM.
+    pub iso: PathBuf,
+}
+
+/// Builds the guests of all topics: one for each file of `tests/guests/src/bin`.
+///
+/// # Errors
+/// If one does not compile, or a tool fails.
+pub fn make() -> Result<Vec<Guest>> {
+    setup::require(&[setup::GUESTS])?;
+    let built = build::conformance_guests()?;
+    let sources = paths::root().join("tests/guests/src/bin");
+    let mut guests = Vec::new();
+    for source in std::fs::read_dir(&sources).with_context(|| format!("no folder {}", sources.display()))? {
+        let source = source?.path();
+        let topic = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let iso = iso(&topic, &built.join(&topic))?;
+        guests.push(Guest { topic, iso });
+    }
+    guests.sort_by(|one, other| one.topic.cmp(&other.topic));
+    Ok(guests)
+}
+
+/// Makes the ISO of an ELF file, unless it is there already.
+fn iso(topic: &str, program: &Path) -> Result<PathBuf> {
+    let image = flat_image(program)?;
+    let tree = paths::build_folder(&format!("conformance/{topic}"));
+    let boot = tree.join("boot.bin");
+    let iso = paths::build(&format!("conformance/{topic}.iso"));
+    if iso.is_file() && std::fs::read(&boot).is_ok_and(|before| before == image) {
+        return Ok(iso);
+    }
+    std::fs::write(&boot, &image)?;
+    let sectors = (image.len() / SECTOR_BYTES).to_string();
+    let mut command = Command::new("xorriso");
+    command
+        .args(["-as", "mkisofs", "-V", "CONFORMANCE", "-b", "boot.bin", "-no-emul-boot"])
+        .args(["-boot-load-size", &sectors, "-o"])
+        .args([&iso, &tree]);
+    progress::run_logged(&format!("Making {topic}.iso"), "conformance-xorriso", &mut command)?;
+    Ok(iso)
+}
+
+/// The memory image of an ELF file's one segment, in whole sectors.
+fn flat_image(program: &Path) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(program).with_context(|| format!("no file {}", program.display()))?;
+    let file = object::File::parse(&*bytes)?;
+    let segments: Vec<_> = file.segments().collect();
+    ensure!(segments.len() == 1, "{} has {} segments, not one", program.display(), segments.len());
+    let mut image = segments[0].data()?.to_vec();
+    image.resize(image.len().next_multiple_of(SECTOR_BYTES), 0);
+    ensure!(
+        image.len() <= IMAGE_LIMIT_BYTES,
+        "{} is too large to be booted: {} bytes",
+        program.display(),
+        image.len()
+    );
+    Ok(image)
+}

@@ -1,0 +1,175 @@
+//! What differs from the manuals or between the machines, and which of it is known to be an emulator's own fault.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use super::environment::Environment;
+use super::results::{Outcome, Results};
+
+/// The results of every run, by topic and environment.
+pub type Runs = BTreeMap<String, BTreeMap<Environment, Results>>;
+
+/// Which case, where.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The guest.
+    pub topic: String,
+    /// The case.
+    pub case: String,
+    /// The machine.
+    pub environment: Environment,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {} on {}", self.topic, self.case, self.environment.name())
+    }
+}
+
+/// An emulator's bug, as `tests/emulator-bugs.md` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bug {
+    /// Where it shows.
+    pub places: Vec<Place>,
+}
+
+/// Reads the rows of a Markdown table whose columns are topic, case, environments and evidence.
+///
+/// # Errors
+/// If a row is broken or has no evidence.
+pub fn parse_bugs(text: &str) -> Result<Vec<Bug>> {
+    let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| parse_bug(row).with_context(|| format!("in the row {row}"))).collect()
+}
+
+fn parse_bug(row: &str) -> Result<Bug> {
+    let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+    let [topic, case, environments, evidence] = cells[..] else { anyhow::bail!("it has not four columns") };
+    ensure!(!evidence.is_empty(), "it has no evidence");
+    let places = environments.split(',').map(|name| {
+        let environment = Environment::from_str(name.trim(), false).map_err(anyhow::Error::msg)?;
+        Ok(Place { topic: topic.to_owned(), case: case.to_owned(), environment })
+    });
+    Ok(Bug { places: places.collect::<Result<_>>()? })
+}
+
+/// Everything that must not be: cases that do not hold and facts that differ, but are not listed; and what is listed, but did not
+/// show. Each is a line of text.
+pub fn problems(runs: &Runs, bugs: &[Bug]) -> Vec<String> {
+    let listed: BTreeSet<&Place> = bugs.iter().flat_map(|bug| &bug.places).collect();
+    let deviations = deviations(runs, &listed);
+    let unlisted = deviations.iter().filter(|(place, _)| !listed.contains(place));
+    let mut problems: Vec<String> = unlisted.map(|(place, what)| format!("{place}: {what}")).collect();
+    let was_run =
+        |place: &&&Place| runs.get(&place.topic).is_some_and(|runs| runs.contains_key(&place.environment));
+    let gone = listed.iter().filter(was_run).filter(|place| !deviations.contains_key(place));
+    problems.extend(gone.map(|place| format!("{place}: listed as an emulator's bug, but it did not show")));
+    problems
+}
+
+/// What each place has that it should not have.
+fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String> {
+    let mut deviations = BTreeMap::new();
+    for (topic, environments) in runs {
+        let cases: BTreeSet<&String> = environments.values().flat_map(BTreeMap::keys).collect();
+        for case in cases {
+            let place = |environment| Place { topic: topic.clone(), case: case.clone(), environment };
+            let outcomes =
+                || environments.iter().map(|(environment, results)| (*environment, results.get(case)));
+            // Bochs is the more exact of the emulators; where it is wrong, the other one.
+            let reference = outcomes()
+                .filter(|(environment, _)| !listed.contains(&place(*environment)))
+                .min_by_key(|(environment, _)| match environment {
+                    Environment::Bochs => 0,
+                    Environment::Qemu => 1,
+                    _ => 2,
+                });
+            let reference = reference.and_then(|(_, outcome)| outcome);
+            for (environment, outcome) in outcomes() {
+                if let Some(what) = deviation(outcome, reference) {
+                    deviations.insert(place(environment), what);
+                }
+            }
+        }
+    }
+    deviations
+}
+
+fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<String> {
+    match (outcome, reference) {
+        (Some(Outcome::Failed(detail)), _) => Some(detail.clone()),
+        (Some(Outcome::Value(value)), Some(Outcome::Value(reference))) if value != reference => {
+            Some(format!("{value}, elsewhere {reference}"))
+        }
+        (None, _) => Some("not reported, elsewhere it is".to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "words\n\n| topic | case | environments | evidence |\n|---|---|---|---|\n";
+
+    fn runs(cases: &[(&str, [&str; 5])]) -> Runs {
+        let mut runs = Runs::new();
+        let environments = runs.entry("t".to_owned()).or_default();
+        for (index, environment) in Environment::value_variants().iter().enumerate() {
+            let outcome = |text: &str| match text.split_at(1) {
+                ("+", _) => Outcome::Ok,
+                ("-", detail) => Outcome::Failed(detail.to_owned()),
+                (_, value) => Outcome::Value(value.to_owned()),
+            };
+            let results = cases.iter().filter(|(_, outcomes)| !outcomes[index].is_empty());
+            let results = results.map(|(case, outcomes)| ((*case).to_owned(), outcome(outcomes[index])));
+            environments.insert(*environment, results.collect());
+        }
+        runs
+    }
+
+    fn bugs(rows: &str) -> Vec<Bug> {
+        parse_bugs(&format!("{TABLE}{rows}")).unwrap()
+    }
+
+    #[test]
+    fn a_case_that_holds_everywhere_is_no_problem() {
+        assert_eq!(problems(&runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]), &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn failures_differing_facts_and_missing_cases_are_problems() {
+        let runs = runs(&[
+            ("a", ["+", "+", "-why", "+", "+"]),
+            ("b", ["=1", "=1", "=1", "=1", "=2"]),
+            ("c", ["+", "+", "+", "", "+"]),
+        ]);
+        let expected = [
+            "t a on svm-qemu: why",
+            "t b on vmx-bochs: 2, elsewhere 1",
+            "t c on svm-bochs: not reported, elsewhere it is",
+        ];
+        assert_eq!(problems(&runs, &[]), expected);
+    }
+
+    #[test]
+    fn the_list_excuses_what_shows_and_complains_about_what_does_not() {
+        let runs = runs(&[("a", ["+", "-why", "+", "-why", "-why"]), ("b", ["=1", "=2", "=1", "=1", "=1"])]);
+        let all = "| t | a | bochs, svm-bochs, vmx-bochs | seen |\n| t | b | bochs | read |\n";
+        assert_eq!(problems(&runs, &bugs(all)), Vec::<String>::new());
+        let more = format!("{all}| t | a | qemu | never |\n");
+        assert_eq!(
+            problems(&runs, &bugs(&more)),
+            ["t a on qemu: listed as an emulator's bug, but it did not show"]
+        );
+    }
+
+    #[test]
+    fn rows_need_four_columns_environments_and_evidence() {
+        for row in ["| t | a | qemu |", "| t | a | qemu | |", "| t | a | xen | seen |"] {
+            assert!(parse_bugs(&format!("{TABLE}{row}\n")).is_err(), "{row}");
+        }
+    }
+}
