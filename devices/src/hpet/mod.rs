@@ -168,6 +168,18 @@ impl State {
 }
 
 impl Hpet {
+    /// The aligned 64-bit register at `offset`, apart from the counter.
+    fn read_register(&self, offset: u64) -> u64 {
+        let tick = tick_at(self.clock.now());
+        let mut state = self.state.lock();
+        if offset >= STATUS {
+            // Status and periodic comparators move by themselves.
+            self.settle(&mut state, tick);
+            self.drive(&state);
+        }
+        state.read(offset)
+    }
+
     /// A timer block after power-on, halted. `alarm` is shared by the three timers.
     pub fn new(clock: Arc<dyn Clock>, alarm: Alarm, lines: HpetLines) -> Self {
         Self { clock, alarm, lines, state: Mutex::new(State::new()) }
@@ -238,20 +250,15 @@ impl MmioDevice for Hpet {
 
     fn mmio_read(&self, access: Access) -> Option<u64> {
         let (offset, shift) = register_of(access);
-        let tick = tick_at(self.clock.now());
-        let mut state = self.state.lock();
-        if offset == COUNTER {
-            return Some(state.counter(tick) >> shift);
-        }
-        if offset >= HPET_BYTES {
-            return None;
-        }
-        if offset >= STATUS {
-            // Status and periodic comparators move by themselves.
-            self.settle(&mut state, tick);
-            self.drive(&state);
-        }
-        Some(state.read(offset) >> shift)
+        let register = match offset {
+            COUNTER => {
+                let tick = tick_at(self.clock.now());
+                self.state.lock().counter(tick)
+            }
+            HPET_BYTES.. => return None,
+            _ => self.read_register(offset),
+        };
+        Some(register >> shift)
     }
 
     fn mmio_write(&self, access: Access, value: u64) {

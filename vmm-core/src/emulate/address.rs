@@ -3,7 +3,7 @@
 
 use super::place::Place;
 use super::{EmulatedCpu, MemoryUnit, Step, Stop};
-use crate::paging::{self, Access, AccessKind};
+use crate::paging::{self, Access, AccessKind, PagingState, Privilege};
 use crate::registers::{Exception, Fault, Segment, SegmentName};
 
 pub(super) const PAGE_BYTES: u64 = 4096;
@@ -45,7 +45,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
         let segment = self.cpu.segment(name);
         let allowed =
-            (!self.mode.protected || allows(&segment, kind)) && within_limit(&segment, offset, size_bytes);
+            (!self.is_protected() || allows(&segment, kind)) && within_limit(&segment, offset, size_bytes);
         if !allowed {
             return Err(segmentation_fault(name));
         }
@@ -58,7 +58,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             _ => 0,
         };
         let linear = base.wrapping_add(offset);
-        let la57 = self.mode.paging.cr4.la57();
+        let la57 = self.cpu.cr4().la57();
         let last = linear.wrapping_add(size_bytes.wrapping_sub(1));
         if paging::is_canonical(linear, la57) && paging::is_canonical(last, la57) {
             Ok(linear)
@@ -67,9 +67,29 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
     }
 
+    /// Protected mode, not virtual-8086: segment types are checked.
+    fn is_protected(&self) -> bool {
+        self.cpu.cr0().protection() && !self.mode.rflags.virtual_8086()
+    }
+
+    #[inline]
     pub(super) fn translate(&self, linear: u64, kind: AccessKind) -> Result<u64, Fault> {
-        let access = Access { kind, privilege: self.mode.privilege };
-        Ok(self.mode.paging.translate(self.cpu.memory(), linear, access)?.gpa)
+        if self.cpu.cr0().paging() { self.walk(linear, kind) } else { Ok(linear & 0xffff_ffff) }
+    }
+
+    fn walk(&self, linear: u64, kind: AccessKind) -> Result<u64, Fault> {
+        let (cpu, cr4) = (&*self.cpu, self.cpu.cr4());
+        let paging = PagingState {
+            cr0: cpu.cr0(),
+            cr3: cpu.cr3(),
+            cr4,
+            efer: cpu.efer(),
+            alignment_check: self.mode.rflags.alignment_check(),
+            pkru: if cr4.pke() { cpu.pkru() } else { 0 },
+            physical_address_bits: cpu.physical_address_bits(),
+        };
+        let access = Access { kind, privilege: Privilege::of_cpl(cpu.cpl()) };
+        Ok(paging.translate(cpu.memory(), linear, access)?.gpa)
     }
 
     /// Translates the memory operand of an instruction that has no other one. If the hardware said where it leads, the
@@ -80,13 +100,13 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
         let linear = self.linear(reference, size_bytes, kind)?;
         let within_page = linear % PAGE_BYTES + size_bytes <= PAGE_BYTES;
-        if let Some(hint) = self.hint
+        if let Some(refused) = self.refused
             && within_page
-            && hint.gpa % PAGE_BYTES == linear % PAGE_BYTES
-            && (hint.write || kind == AccessKind::Read)
-            && !(hint.page_walk || hint.execute)
+            && refused.gpa % PAGE_BYTES == linear % PAGE_BYTES
+            && (refused.write || kind == AccessKind::Read)
+            && !(refused.page_walk || refused.execute)
         {
-            return Ok(Place { gpa: hint.gpa, size_bytes: size_bytes as u8, crossing: None });
+            return Ok(Place { gpa: refused.gpa, size_bytes: size_bytes as u8, crossing: None });
         }
         Ok(self.place_linear(linear, size_bytes, kind)?)
     }

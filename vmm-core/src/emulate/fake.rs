@@ -1,6 +1,6 @@
 //! A CPU of plain memory: RAM from 0 on, and from [`MMIO_GPA`] on a device that remembers every access.
 
-use crate::emulate::{EmulatedCpu, Hints, Outcome, step};
+use crate::emulate::{EmulatedCpu, InstructionBytes, Outcome, step};
 use crate::registers::{Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
 use alloc::sync::Arc;
 use alloc::vec;
@@ -30,6 +30,7 @@ pub struct FakeCpu {
     pub accesses: Vec<Access>,
     pub gprs: Gprs,
     pub rip: u64,
+    pub saved_bytes: Option<InstructionBytes>,
     pub rflags: Rflags,
     pub segments: [Segment; 6],
     pub cpl: u8,
@@ -65,6 +66,7 @@ impl FakeCpu {
             accesses: Vec::new(),
             gprs: Gprs::default(),
             rip: 0x8000,
+            saved_bytes: None,
             rflags: Rflags::new(),
             segments,
             cpl: 0,
@@ -161,7 +163,7 @@ impl FakeCpu {
     pub fn run(&mut self, instruction: &[u8]) -> Outcome {
         let code = self.segments[SegmentName::Cs as usize].base;
         self.put(code + self.rip, instruction);
-        step(self, &Hints::default())
+        step(self, None)
     }
 
     /// Runs an instruction that must complete, repeating it as often as it asks for.
@@ -188,6 +190,9 @@ impl EmulatedCpu for FakeCpu {
     }
     fn rip(&self) -> u64 {
         self.rip
+    }
+    fn instruction_bytes(&self) -> Option<&[u8]> {
+        self.saved_bytes.as_deref()
     }
     fn complete_instruction(&mut self, next_rip: u64) {
         self.rip = next_rip;

@@ -3,23 +3,26 @@
 use super::address::PAGE_BYTES;
 use super::{EmulatedCpu, InstructionBytes, MemoryUnit, Step, Stop};
 use crate::paging::AccessKind;
-use crate::registers::Fault;
+use crate::registers::{Fault, SegmentName};
 use devices::memory::GuestMemory;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 
 /// The longest instruction.
 const LONGEST: usize = 15;
+/// One more than that: memory is read in words.
+const FETCH_BYTES: usize = 16;
+/// Code in a device's memory is nothing that a PC has.
+const NOT_IN_MEMORY: Stop = Stop::Unsupported;
 
 /// The bytes at RIP, as far as they have been fetched.
 pub(super) struct Code {
-    /// One more than an instruction has: memory is read in words.
-    bytes: [u8; 16],
+    bytes: [u8; FETCH_BYTES],
     length: usize,
 }
 
 impl Code {
     pub(super) const fn new() -> Self {
-        Self { bytes: [0; 16], length: 0 }
+        Self { bytes: [0; FETCH_BYTES], length: 0 }
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
@@ -34,34 +37,42 @@ impl Code {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// Fetches up to the end of the page, or takes what the hardware saved (unless it is empty).
+    /// Fetches up to the end of the page, or takes what the hardware saved.
     #[inline]
-    pub(super) fn fetch<C: EmulatedCpu>(
-        &mut self,
-        unit: &MemoryUnit<'_, C>,
-        saved: &InstructionBytes,
-    ) -> Step<()> {
-        if saved.is_empty() {
+    pub(super) fn fetch<C: EmulatedCpu>(&mut self, unit: &MemoryUnit<'_, C>) -> Step<()> {
+        if let Some(saved) = unit.cpu.instruction_bytes() {
+            self.length = saved.len().min(LONGEST);
+            for (byte, saved) in self.bytes.iter_mut().zip(saved) {
+                *byte = *saved;
+            }
+            return Ok(());
+        }
+        let linear = Self::linear(unit, unit.cpu.rip());
+        if linear % PAGE_BYTES > PAGE_BYTES - FETCH_BYTES as u64 {
             return self.append(unit);
         }
-        for (byte, saved) in self.bytes.iter_mut().zip(saved) {
-            *byte = *saved;
-        }
-        self.length = saved.len();
+        let gpa = unit.translate(linear, AccessKind::Execute)?;
+        unit.cpu.memory().read(gpa, &mut self.bytes).map_err(|_| NOT_IN_MEMORY)?;
+        self.length = LONGEST;
         Ok(())
     }
 
+    fn linear<C: EmulatedCpu>(unit: &MemoryUnit<'_, C>, rip: u64) -> u64 {
+        if unit.mode.is_64() {
+            return rip;
+        }
+        unit.cpu.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+    }
+
     /// Appends what there is from the end of the fetched bytes to the end of that page.
+    #[cold]
     fn append<C: EmulatedCpu>(&mut self, unit: &MemoryUnit<'_, C>) -> Step<()> {
-        let mode = &unit.mode;
-        let rip = unit.cpu.rip().wrapping_add(self.length as u64);
-        let linear = if mode.is_64() { rip } else { mode.code.base.wrapping_add(rip) & 0xffff_ffff };
+        let linear = Self::linear(unit, unit.cpu.rip().wrapping_add(self.length as u64));
         let gpa = unit.translate(linear, AccessKind::Execute)?;
         let room = (PAGE_BYTES - linear % PAGE_BYTES) as usize;
         let end = self.bytes.len().min(self.length + room);
         let bytes = self.bytes.get_mut(self.length..end).unwrap_or_default();
-        // Code in a device's memory is nothing that a PC has.
-        unit.cpu.memory().read(gpa, bytes).map_err(|_| Stop::Unsupported)?;
+        unit.cpu.memory().read(gpa, bytes).map_err(|_| NOT_IN_MEMORY)?;
         self.length = end.min(LONGEST);
         Ok(())
     }

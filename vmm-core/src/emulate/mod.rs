@@ -34,7 +34,6 @@ mod tests;
 pub use length::{instruction_length, simple_length};
 
 use crate::exit::MemoryAccess;
-use crate::paging::{PagingState, Privilege};
 use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName};
 use arrayvec::ArrayVec;
 use devices::memory::GuestMemory;
@@ -59,6 +58,10 @@ pub trait EmulatedCpu {
     fn gprs_mut(&mut self) -> &mut Gprs;
     /// Instruction pointer.
     fn rip(&self) -> u64;
+    /// The bytes at RIP, at most 15, if the hardware saved them.
+    fn instruction_bytes(&self) -> Option<&[u8]> {
+        None
+    }
     /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
     fn complete_instruction(&mut self, next_rip: u64);
     /// Flags.
@@ -123,15 +126,6 @@ pub trait EmulatedCpu {
     }
 }
 
-/// What the hardware told about the exit, to save work.
-#[derive(Clone, Debug, Default)]
-pub struct Hints {
-    /// The bytes at RIP, if the hardware saved them; else empty.
-    pub bytes: InstructionBytes,
-    /// The refused memory access, if it was one of the instruction's own.
-    pub access: Option<MemoryAccess>,
-}
-
 /// What became of the instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -150,13 +144,14 @@ pub enum Outcome {
     Unsupported(InstructionBytes),
 }
 
-/// Carries out the instruction at RIP.
-pub fn step<C: EmulatedCpu>(cpu: &mut C, hints: &Hints) -> Outcome {
+/// Carries out the instruction at RIP. `refused` is the access for which it exited, if that was one of its own: where the
+/// hardware said what it leads to, a page walk is saved.
+#[inline]
+pub fn step<C: EmulatedCpu>(cpu: &mut C, refused: Option<MemoryAccess>) -> Outcome {
     let mode = Mode::of(cpu);
-    let mut memory = MemoryUnit { cpu, mode, hint: hints.access };
+    let mut memory = MemoryUnit { cpu, mode, refused };
     let mut code = Code::new();
-    let result = memory.run(&mut code, &hints.bytes);
-    match result {
+    match memory.run(&mut code) {
         Ok(completed) => memory.retire(completed),
         Err(Stop::Fault(fault)) => Outcome::Fault(fault),
         Err(Stop::Unsupported) => Outcome::Unsupported(code.to_instruction_bytes()),
@@ -192,39 +187,22 @@ enum Flow {
     Repeat,
 }
 
-/// The CPU's modes when the instruction began.
+/// The CPU's modes when the instruction began. What only some instructions need is asked for when they do.
 struct Mode {
     /// Default operand size of the code: 16, 32 or 64.
     bitness: u32,
-    /// Protected mode, not virtual-8086: segment types are checked.
-    protected: bool,
     rflags: Rflags,
-    paging: PagingState,
-    privilege: Privilege,
-    code: Segment,
 }
 
 impl Mode {
     fn of<C: EmulatedCpu>(cpu: &C) -> Self {
-        let (cr0, cr4, efer, rflags) = (cpu.cr0(), cpu.cr4(), cpu.efer(), cpu.rflags());
-        let code = cpu.segment(SegmentName::Cs);
-        let bitness = match (efer.long_mode_active() && code.attributes.long(), code.attributes.default_big())
-        {
+        let code = cpu.segment(SegmentName::Cs).attributes;
+        let bitness = match (cpu.efer().long_mode_active() && code.long(), code.default_big()) {
             (true, _) => 64,
             (false, true) => 32,
             (false, false) => 16,
         };
-        let paging = PagingState {
-            cr0,
-            cr3: cpu.cr3(),
-            cr4,
-            efer,
-            alignment_check: rflags.alignment_check(),
-            pkru: if cr4.pke() { cpu.pkru() } else { 0 },
-            physical_address_bits: cpu.physical_address_bits(),
-        };
-        let protected = cr0.protection() && !rflags.virtual_8086();
-        Self { bitness, protected, rflags, paging, privilege: Privilege::of_cpl(cpu.cpl()), code }
+        Self { bitness, rflags: cpu.rflags() }
     }
 
     const fn is_64(&self) -> bool {
@@ -245,18 +223,26 @@ struct Completed {
 struct MemoryUnit<'a, C> {
     cpu: &'a mut C,
     mode: Mode,
-    hint: Option<MemoryAccess>,
+    /// The access for which the instruction exited.
+    refused: Option<MemoryAccess>,
 }
 
 impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     /// Decodes and executes. The most frequent forms have decoders of their own, which take a tenth of the time.
-    fn run(&mut self, code: &mut Code, saved: &InstructionBytes) -> Step<Completed> {
-        code.fetch(self, saved)?;
-        let rflags = self.mode.rflags;
+    #[inline]
+    fn run(&mut self, code: &mut Code) -> Step<Completed> {
+        code.fetch(self)?;
         if let Some(instruction) = Move::decode(code, self.mode.bitness, self.cpu.rip(), self.cpu.gprs()) {
             self.transfer(&instruction)?;
-            return Ok(Completed { flow: Flow::Next, length_bytes: instruction.length_bytes, rflags });
+            let length_bytes = instruction.length_bytes;
+            return Ok(Completed { flow: Flow::Next, length_bytes, rflags: self.mode.rflags });
         }
+        self.run_other(code)
+    }
+
+    /// All but plain moves. Apart from them, because the general decoder's stack frame is large.
+    #[inline(never)]
+    fn run_other(&mut self, code: &mut Code) -> Step<Completed> {
         if let Some(instruction) = StringInstruction::decode(code, self.mode.bitness) {
             let flow = self.string(&instruction)?;
             // Comparisons set the flags element by element.

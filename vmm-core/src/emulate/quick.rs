@@ -207,19 +207,19 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     /// Carries out a move.
     #[inline]
     pub(super) fn transfer(&mut self, instruction: &Move) -> Step<()> {
-        let size_bytes = instruction.width.bytes().into();
-        let (kind, value) = match instruction.direction {
+        let kind = match instruction.direction {
+            Direction::Load(_) => AccessKind::Read,
+            Direction::Store(_) | Direction::StoreImmediate(_) => AccessKind::Write,
+        };
+        let place = self.operand_at(instruction.reference, instruction.width.bytes().into(), kind)?;
+        match instruction.direction {
             Direction::Load(part) => {
-                let place = self.operand_at(instruction.reference, size_bytes, AccessKind::Read)?;
                 let value = self.read_place(place);
                 part.write(self.cpu.gprs_mut(), value);
-                return Ok(());
             }
-            Direction::Store(part) => (AccessKind::Write, part.read(self.cpu.gprs())),
-            Direction::StoreImmediate(value) => (AccessKind::Write, value),
-        };
-        let place = self.operand_at(instruction.reference, size_bytes, kind)?;
-        self.write_place(place, value);
+            Direction::Store(part) => self.write_place(place, part.read(self.cpu.gprs())),
+            Direction::StoreImmediate(value) => self.write_place(place, value),
+        }
         Ok(())
     }
 }

@@ -9,13 +9,13 @@ use iced_x86::OpKind;
 
 impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn push(&mut self) -> Step<()> {
-        self.memory.hint = None;
+        self.memory.refused = None;
         let value = self.read_operand(0)?;
         self.push_value(value)
     }
 
     pub(super) fn pop(&mut self) -> Step<()> {
-        self.memory.hint = None;
+        self.memory.refused = None;
         let size_bytes = self.stack_operand_bytes()?;
         let source = self.memory.place(self.stack_top(0), size_bytes, AccessKind::Read)?;
         let old_rsp = self.memory.cpu.gprs().get(Gpr::Rsp);
@@ -32,7 +32,7 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
 
     /// A near call; far ones are not supported.
     pub(super) fn call(&mut self) -> Step<Flow> {
-        self.memory.hint = None;
+        self.memory.refused = None;
         let target = self.branch_target()?;
         self.push_value(self.instruction.next_ip())?;
         Ok(Flow::Jump(target))
@@ -57,9 +57,9 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
             _ => return Err(Stop::Unsupported),
         };
         let reachable = if self.memory.mode.is_64() {
-            paging::is_canonical(target, self.memory.mode.paging.cr4.la57())
+            paging::is_canonical(target, self.memory.cpu.cr4().la57())
         } else {
-            target <= self.memory.mode.code.limit.into()
+            target <= self.memory.cpu.segment(SegmentName::Cs).limit.into()
         };
         if reachable { Ok(target) } else { Err(Fault::PROTECTION.into()) }
     }

@@ -50,7 +50,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             StringOperation::Cmps => self.cmps(form),
             // INS and OUTS exit for their port, before they touch memory: another CPU has put this one here since the
             // exit, and nobody has checked that it may use the port.
-            StringOperation::Ins | StringOperation::Outs if self.hint.is_some() => Err(Stop::Changed),
+            StringOperation::Ins | StringOperation::Outs if self.refused.is_some() => Err(Stop::Changed),
             StringOperation::Ins => self.ins(form),
             StringOperation::Outs => self.outs(form),
         }

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use crate::emulate::fake::{FakeCpu, MMIO_GPA};
-use crate::emulate::{Hints, InstructionBytes, Outcome, instruction_length, step};
+use crate::emulate::{Outcome, instruction_length, step};
 use crate::exit::MemoryAccess;
 use crate::registers::{Rflags, SegmentAttributes};
 
@@ -56,10 +56,9 @@ fn run(input: &mut Input<'_>) -> Option<()> {
     }
     // With base 0 the code is where RIP says; another base leads to whatever is there.
     cpu.put(cpu.rip, instruction);
-    let hints = Hints { bytes: InstructionBytes::new(), access };
     for _ in 0..MAX_STEPS {
         let (rip, gprs, accesses) = (cpu.rip, cpu.gprs.0, cpu.accesses.len());
-        match step(&mut cpu, &hints) {
+        match step(&mut cpu, access) {
             Outcome::Done { .. } => return Some(()),
             Outcome::Continue => assert_eq!(cpu.rip, rip),
             Outcome::Fault(_) => {

@@ -386,10 +386,15 @@ impl GuestSpace {
     /// [`SpaceError::OutOfMemory`].
     #[inline]
     pub fn resolve_fault(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
-        let Some((_, _, writable)) = self.locate(gpa) else { return Ok(FaultCause::Device) };
-        if write && !writable {
-            return Ok(FaultCause::ReadOnly);
+        match self.locate(gpa) {
+            None => Ok(FaultCause::Device),
+            Some((_, _, false)) if write => Ok(FaultCause::ReadOnly),
+            Some(_) => self.map_around(gpa, write),
         }
+    }
+
+    /// Maps the memory at `gpa`, with as much around it as there is in one piece.
+    fn map_around(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
         let mut nested = self.nested.lock();
         let Nested { tables, frames, .. } = &mut *nested;
         if tables.lookup(frames, gpa).is_some_and(|mapping| mapping.permissions.write || !write) {
@@ -520,38 +525,58 @@ impl GuestSpace {
     const fn room(gpa: u64) -> usize {
         (PAGE_BYTES - gpa % PAGE_BYTES) as usize
     }
+
+    #[inline]
+    fn read_in_page(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+        let (memory, offset, _) = self.locate(gpa).ok_or(NotRam { gpa })?;
+        memory.read(offset, data);
+        Ok(())
+    }
+
+    fn read_pages(&self, mut gpa: u64, mut data: &mut [u8]) -> Result<(), NotRam> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at_mut(data.len().min(Self::room(gpa)));
+            self.read_in_page(gpa, now)?;
+            gpa = gpa.wrapping_add(now.len() as u64);
+            data = later;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn write_in_page(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
+        if writable {
+            memory.write(offset, data);
+        } else if self.is_shadowed(gpa) {
+            self.ram.write(gpa as usize, data);
+        }
+        Ok(())
+    }
+
+    fn write_pages(&self, mut gpa: u64, mut data: &[u8]) -> Result<(), NotRam> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(Self::room(gpa)));
+            self.write_in_page(gpa, now)?;
+            gpa = gpa.wrapping_add(now.len() as u64);
+            data = later;
+        }
+        Ok(())
+    }
 }
 
 impl GuestMemory for GuestSpace {
     #[inline]
-    fn read(&self, mut gpa: u64, mut data: &mut [u8]) -> Result<(), NotRam> {
-        loop {
-            let (memory, offset, _) = self.locate(gpa).ok_or(NotRam { gpa })?;
-            let count = data.len().min(Self::room(gpa));
-            let (now, later) = data.split_at_mut(count);
-            memory.read(offset, now);
-            if later.is_empty() {
-                return Ok(());
-            }
-            (data, gpa) = (later, gpa.wrapping_add(count as u64));
-        }
+    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+        if data.len() <= Self::room(gpa) { self.read_in_page(gpa, data) } else { self.read_pages(gpa, data) }
     }
 
     #[inline]
-    fn write(&self, mut gpa: u64, mut data: &[u8]) -> Result<(), NotRam> {
-        loop {
-            let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
-            let count = data.len().min(Self::room(gpa));
-            let (now, later) = data.split_at(count);
-            if writable {
-                memory.write(offset, now);
-            } else if self.is_shadowed(gpa) {
-                self.ram.write(gpa as usize, now);
-            }
-            if later.is_empty() {
-                return Ok(());
-            }
-            (data, gpa) = (later, gpa.wrapping_add(count as u64));
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+        if data.len() <= Self::room(gpa) {
+            self.write_in_page(gpa, data)
+        } else {
+            self.write_pages(gpa, data)
         }
     }
 

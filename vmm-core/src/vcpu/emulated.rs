@@ -3,7 +3,7 @@
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
-use crate::emulate::{self, EmulatedCpu, Hints, Outcome};
+use crate::emulate::{self, EmulatedCpu, Outcome};
 use crate::exit::MemoryAccess;
 use crate::memory::{GuestSpace, PAGE_BYTES};
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
@@ -21,12 +21,8 @@ const APIC_PAGE_BYTES: u64 = 4096;
 impl<B: Backend> Vcpu<B> {
     /// Carries out the instruction at RIP, which the CPU could not.
     pub(super) fn emulate(&mut self, access: Option<MemoryAccess>) {
-        let mut hints = Hints { access, ..Hints::default() };
-        if let Some(bytes) = self.backend.instruction_bytes() {
-            hints.bytes.extend(bytes.iter().copied().take(hints.bytes.capacity()));
-        }
         self.yield_tsc = None;
-        match emulate::step(self, &hints) {
+        match emulate::step(self, access) {
             Outcome::Done { trap: true } => self.trap_single_step(),
             Outcome::Done { trap: false } | Outcome::Continue => {}
             Outcome::Fault(fault) => self.raise(fault),
@@ -160,6 +156,10 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         self.backend.rip()
     }
 
+    fn instruction_bytes(&self) -> Option<&[u8]> {
+        self.backend.instruction_bytes()
+    }
+
     fn complete_instruction(&mut self, next_rip: u64) {
         self.backend.complete_instruction(next_rip);
     }
@@ -208,12 +208,13 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         self.backend.set_vector_register(index, bytes);
     }
 
+    #[inline]
     fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64 {
-        if let Some(offset) = self.is_apic(gpa) {
-            return self.apic.mmio_read(offset).into();
-        }
         if self.device_page == Some(gpa / PAGE_BYTES) {
             return self.vm.mmio.read(gpa, size_bytes);
+        }
+        if let Some(offset) = self.is_apic(gpa) {
+            return self.apic.mmio_read(offset).into();
         }
         let mut bytes = [0; 8];
         let part = &mut bytes[..usize::from(size_bytes).min(8)];
@@ -223,13 +224,14 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         }
     }
 
+    #[inline]
     fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64) {
+        if self.device_page == Some(gpa / PAGE_BYTES) {
+            return self.vm.mmio.write(gpa, size_bytes, value);
+        }
         if let Some(offset) = self.is_apic(gpa) {
             self.apic.mmio_write(offset, value as u32);
             return;
-        }
-        if self.device_page == Some(gpa / PAGE_BYTES) {
-            return self.vm.mmio.write(gpa, size_bytes, value);
         }
         let bytes = value.to_le_bytes();
         if self.vm.space.write(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {

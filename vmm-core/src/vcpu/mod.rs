@@ -14,12 +14,11 @@ mod tests;
 mod timers;
 
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
-use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{Gpr, Gprs};
 use crate::vm::{Stop, Vm};
 use alloc::sync::Arc;
-use counters::ExitCounters;
+use counters::{ExitCounters, ExitKind};
 use devices::local_apic::{ApicBus, ApicInbox, LocalApic};
 use msr::Msrs;
 use timers::TimerQueue;
@@ -57,7 +56,7 @@ pub struct Vcpu<B: Backend> {
     pending: Option<Event>,
     /// The priority class of the interrupt window that was asked for.
     window: Option<u8>,
-    /// The page whose access is being emulated, if a device answers there.
+    /// The page whose access is being emulated, if a device (not the local APIC) answers there.
     device_page: Option<u64>,
     msrs: Msrs,
     /// When the repeated instruction at work has to let others in.
@@ -164,7 +163,7 @@ impl<B: Backend> Vcpu<B> {
         self.after_exit();
         let kind = self.dispatch(exit);
         self.counters.count(kind);
-        if matches!(exit, Exit::ExternalInterrupt) {
+        if kind == ExitKind::HostInterrupt {
             housekeeping.attend(self);
         }
     }

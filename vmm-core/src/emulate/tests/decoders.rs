@@ -10,9 +10,9 @@ use proptest::prelude::*;
 fn fetched(cpu: &mut FakeCpu, instruction: &[u8]) -> Code {
     cpu.put(cpu.rip, instruction);
     let mode = Mode::of(cpu);
-    let unit = MemoryUnit { cpu, mode, hint: None };
+    let unit = MemoryUnit { cpu, mode, refused: None };
     let mut code = Code::new();
-    code.fetch(&unit, &InstructionBytes::new()).unwrap();
+    code.fetch(&unit).unwrap();
     code
 }
 
@@ -55,7 +55,7 @@ proptest! {
         let mut code = fetched(&mut cpu, &bytes);
         let ours = StringInstruction::decode(&code, bitness);
         let mode = Mode::of(&cpu);
-        let unit = MemoryUnit { cpu: &mut cpu, mode, hint: None };
+        let unit = MemoryUnit { cpu: &mut cpu, mode, refused: None };
         let Ok(theirs) = code.decode(&unit) else { return Ok(()) };
         if !theirs.is_string_instruction() {
             prop_assert_eq!(ours, None);
@@ -117,9 +117,9 @@ proptest! {
             let code = fetched(&mut cpu, &bytes);
             let quick = Move::decode(&code, bitness, cpu.rip, &cpu.gprs).is_some();
             let mode = Mode::of(&cpu);
-            let mut unit = MemoryUnit { cpu: &mut cpu, mode, hint: None };
+            let mut unit = MemoryUnit { cpu: &mut cpu, mode, refused: None };
             let mut code = code;
-            let result = if by_iced { unit.run_decoded(&mut code) } else { unit.run(&mut code, &InstructionBytes::new()) };
+            let result = if by_iced { unit.run_decoded(&mut code) } else { unit.run(&mut code) };
             let outcome = match result {
                 Ok(completed) => unit.retire(completed),
                 Err(Stop::Fault(fault)) => Outcome::Fault(fault),

@@ -52,12 +52,12 @@ fn an_instruction_across_pages_is_fetched_from_both() {
     cpu.put(0x3_0000, &[0x03]);
     cpu.rip = 0x60_0fff;
     cpu.set(Gpr::Rbx, MMIO_GPA);
-    assert_eq!(step(&mut cpu, &Hints::default()), Outcome::Done { trap: false });
+    assert_eq!(step(&mut cpu, None), Outcome::Done { trap: false });
     assert_eq!(cpu.rip, 0x60_1001);
 
     cpu.map(0x60_1000, 0);
     cpu.rip = 0x60_0fff;
-    assert_eq!(step(&mut cpu, &Hints::default()), Outcome::Fault(Fault::page(0, 0x60_1000)));
+    assert_eq!(step(&mut cpu, None), Outcome::Fault(Fault::page(0, 0x60_1000)));
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn what_the_hardware_saved_is_completed_from_memory() {
     cpu.put(0x3_0000, &[0x00, 0x00]);
     cpu.rip = 0x60_0ffc;
     cpu.set(Gpr::Rbx, MMIO_GPA);
-    let bytes = [0x81, 0x0b].into_iter().collect();
-    assert_eq!(step(&mut cpu, &Hints { bytes, access: None }), Outcome::Done { trap: false });
+    cpu.saved_bytes = Some([0x81, 0x0b].into_iter().collect());
+    assert_eq!(step(&mut cpu, None), Outcome::Done { trap: false });
     assert_eq!((cpu.rip, cpu.device[0]), (0x60_1002, 1));
 }
 

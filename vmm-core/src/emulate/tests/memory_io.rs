@@ -78,8 +78,7 @@ fn the_hint_saves_the_walk_and_is_used_for_its_own_access_only() {
     let mut run = |instruction: &[u8], access| {
         cpu.put(cpu.rip, instruction);
         cpu.accesses.clear();
-        let bytes = instruction.try_into().unwrap();
-        assert_eq!(step(&mut cpu, &Hints { bytes, access: Some(access) }), Outcome::Done { trap: false });
+        assert_eq!(step(&mut cpu, Some(access)), Outcome::Done { trap: false });
         cpu.accesses.clone()
     };
     assert_eq!(run(&[0x8b, 0x03], access(MMIO_GPA + 0x2010, false)), [READ(0x2010, 4)]);

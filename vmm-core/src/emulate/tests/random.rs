@@ -38,7 +38,7 @@ proptest! {
         // The hint leads anywhere: the device of the test has to be there.
         let access = access.map(|access| MemoryAccess { gpa: MMIO_GPA | (access.gpa & 0x7fff), ..access });
         let before = cpu.gprs.0;
-        match step(&mut cpu, &Hints { bytes: InstructionBytes::new(), access }) {
+        match step(&mut cpu, access) {
             Outcome::Done { .. } => {}
             Outcome::Continue | Outcome::Fault(_) => prop_assert_eq!(cpu.rip, 0x8000),
             Outcome::Unsupported(_) => {

@@ -101,8 +101,7 @@ fn port_instructions_do_not_come_from_memory_exits() {
         cpu.set(Gpr::Rsi, MMIO_GPA);
         cpu.set(Gpr::Rdi, 0x9000);
         cpu.put(0x8000, instruction);
-        let hints = Hints { access: Some(access), ..Hints::default() };
-        assert_eq!(step(&mut cpu, &hints), Outcome::Continue);
+        assert_eq!(step(&mut cpu, Some(access)), Outcome::Continue);
         assert_eq!(cpu.rip, 0x8000);
         assert!(cpu.port_writes.is_empty() && cpu.port_reads.is_empty() && cpu.accesses.is_empty());
     }

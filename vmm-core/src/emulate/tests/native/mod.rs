@@ -41,9 +41,9 @@ fn data_of(cpu: &FakeCpu) -> Vec<u8> {
 fn compare(processor: &mut Processor, sample: &Sample, state: &State) -> Result<(), TestCaseError> {
     let instruction = &sample.instruction;
     let mut cpu = emulated(processor, state, instruction);
-    let mut outcome = step(&mut cpu, &Hints::default());
+    let mut outcome = step(&mut cpu, None);
     while outcome == Outcome::Continue {
-        outcome = step(&mut cpu, &Hints::default());
+        outcome = step(&mut cpu, None);
     }
     let divide_error = Fault { exception: Exception::DivideError, error_code: None, address: None };
     if sample.may_divide_by_zero && outcome == Outcome::Fault(divide_error) {
