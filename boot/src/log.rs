@@ -1,7 +1,9 @@
 //! The log: every line goes to a ring with its time, and is drained to the console port when nobody waits.
 
 use crate::cpu::tsc;
-use crate::drivers::display::VgaText;
+use crate::drivers::display;
+use crate::drivers::display::last_screen::{COLUMNS, LastScreen};
+
 use crate::drivers::serial::{self, COM1, COM2};
 use crate::entry::image;
 use crate::log_ring::LogRing;
@@ -161,10 +163,11 @@ pub fn text() -> Vec<u8> {
     RING.lock().to_vec()
 }
 
-/// Writes straight to the ports, and to the screen if it shows text, waiting for them: for the last words.
+/// Writes straight to the ports and to the screen, waiting for them: for the last words.
 pub struct LastWords {
-    screen: Option<VgaText>,
-    line: ArrayVec<u8, 80>,
+    screen: Option<LastScreen>,
+    /// What the screen does not show yet.
+    line: ArrayVec<u8, COLUMNS>,
 }
 
 impl LastWords {
@@ -177,7 +180,7 @@ impl LastWords {
         if SINKS.load(Ordering::Relaxed) == 0 && COM1.init(serial::DEFAULT_COM1) {
             SINKS.store(SINK_COM1, Ordering::Relaxed);
         }
-        let mut words = Self { screen: VgaText::find(), line: ArrayVec::new() };
+        let mut words = Self { screen: display::last_screen(), line: ArrayVec::new() };
         if MID_LINE.load(Ordering::Relaxed) || FOREIGN_LINE_TSC.load(Ordering::Relaxed) != 0 {
             words.send(b"\r\n");
         }
@@ -206,16 +209,24 @@ impl LastWords {
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
             let text = part.strip_suffix(b"\n").unwrap_or(part);
             self.send(text);
-            // What does not fit the screen is cut off there.
-            let _ = self.line.try_extend_from_slice(&text[..text.len().min(self.line.remaining_capacity())]);
+            for &byte in text {
+                if self.line.is_full() {
+                    self.show_line();
+                }
+                self.line.push(byte);
+            }
             if text.len() < part.len() {
                 self.send(b"\r\n");
-                if let Some(screen) = &self.screen {
-                    screen.scroll_in(&self.line);
-                }
-                self.line.clear();
+                self.show_line();
             }
         }
+    }
+
+    fn show_line(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.add_line(&self.line);
+        }
+        self.line.clear();
     }
 }
 

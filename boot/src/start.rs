@@ -42,7 +42,12 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     };
     // The search needs the entry code's page tables.
     let rsdp = handover.rsdp.or_else(acpi::search_rsdp);
-    host::init(&handover).unwrap_or_else(|reason| give_up(reason));
+    host::init(&handover).unwrap_or_else(|reason| {
+        display::init(&handover);
+        give_up(reason)
+    });
+    // Early: it shows why the steps below fail.
+    let screen = display::init(&handover);
     let options = apply_options(handover.command_line);
     if handover.truncated {
         log::warn!("the boot loader gave more modules or memory ranges than fit; the rest is not used");
@@ -57,7 +62,6 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     // What came before raised lines that were not connected yet.
     serial::COM1.interrupt();
     serial::COM2.interrupt();
-    let screen = display::init(&handover);
 
     let (apic, timer) = lapic::describe();
     log::info!(

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod glyphs;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 

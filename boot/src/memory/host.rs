@@ -184,12 +184,13 @@ fn zero(address: u64, bytes: u64) {
 }
 
 /// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped already stays
-/// as it is.
+/// as it is. Before [`init`] has succeeded there is what the entry code mapped, and no more.
 pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging::OutOfFrames> {
     let range = align_down(start, PAGE_BYTES)..align_up(start.saturating_add(bytes), PAGE_BYTES);
     match TABLES.get() {
         Some(tables) => tables.lock().map(range, mapping, &mut take_table_frame),
-        None => Ok(()),
+        None if range.end <= BOOT_MAP_END => Ok(()),
+        None => Err(super::paging::OutOfFrames),
     }
 }
 

@@ -6,6 +6,7 @@ use core::ops::Range;
 use vmm_core::platform::DisplayMode;
 
 /// A framebuffer that is mapped, and the part of it that pictures are shown in.
+#[derive(Clone)]
 pub struct Surface {
     framebuffer: Framebuffer,
     /// The picture's part of the screen.
@@ -56,6 +57,13 @@ impl Surface {
             self.clear();
             (self.columns, self.rows) = (columns, rows);
         }
+    }
+
+    /// Takes the whole screen for one picture, and clears it; returns its height.
+    pub fn fill(&mut self) -> usize {
+        (self.columns, self.rows) = (0..self.framebuffer.width as usize, 0..self.framebuffer.height as usize);
+        self.clear();
+        self.rows.end
     }
 
     fn clear(&self) {

@@ -3,15 +3,16 @@
 
 mod dispi;
 mod framebuffer;
+pub mod last_screen;
 mod vga_text;
 
 use crate::entry::handover::Handover;
 use crate::entry::handover::Screen;
 use dispi::Dispi;
 use framebuffer::Surface;
+use last_screen::{LastScreen, PixelText};
 use spin::{Mutex, Once};
-use vga_text::SavedText;
-pub use vga_text::VgaText;
+use vga_text::{SavedText, VgaText};
 use vmm_core::platform::{Display, DisplayMode};
 
 static DISPLAY: Once<HostDisplay> = Once::new();
@@ -40,6 +41,18 @@ pub fn init(handover: &Handover) -> &'static str {
 /// The display, if there is one.
 pub fn get() -> Option<&'static dyn Display> {
     DISPLAY.get().map(|display| display as &dyn Display)
+}
+
+/// What the last words can be shown on, for whoever runs alone and does not go on; `None` where there is nothing.
+pub fn last_screen() -> Option<LastScreen> {
+    if let Some(text) = VgaText::find() {
+        return Some(LastScreen::Text(text));
+    }
+    let display = &DISPLAY.get()?.0;
+    // SAFETY: whoever held the lock does not go on (above).
+    unsafe { display.force_unlock() };
+    let surface = display.lock().surface.clone()?;
+    Some(LastScreen::Pixels(PixelText::new(surface)))
 }
 
 struct HostDisplay(Mutex<State>);
