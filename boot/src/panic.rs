@@ -127,15 +127,14 @@ fn control_registers(words: &mut LastWords) -> fmt::Result {
     writeln!(words, "cr0 {:08x} cr2 {cr2:016x} cr3 {cr3:016x} cr4 {:08x}", cr0.bits(), cr4.bits())
 }
 
-/// Prints return addresses, innermost first, by the chain of frame pointers.
+/// Prints return addresses, innermost first, by the chain of frame pointers. Frame 0 is where an exception came.
 fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Result {
     let text = image::text();
-    let mut number = 0;
     if let Some(rip) = rip {
         writeln!(words, "#0 {rip:#x}")?;
-        number = 1;
     }
-    while number < DEEPEST_CALL && rbp.is_multiple_of(8) && rbp != 0 && host::is_readable(rbp, 16) {
+    let mut number = 1;
+    while number <= DEEPEST_CALL && rbp.is_multiple_of(8) && rbp != 0 && host::is_readable(rbp, 16) {
         // SAFETY: both words can be read without a fault, by the page tables.
         let [next, address] = unsafe { *(rbp as *const [u64; 2]) };
         if !text.contains(&address) {

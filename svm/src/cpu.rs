@@ -82,7 +82,17 @@ impl Cpu {
             crate::world_switch::save_host(host_state.hpa);
         }
         platform.set_crash_dump(crate::running::dump_running);
-        log::info!("AMD-V: {} ASIDs, {features:?}", svm.supported_asids());
+        let optional = [
+            (features.next_rip, ", next-RIP save"),
+            (features.decode_assists, ", decode assists"),
+            (features.flush_by_asid, ", flush by ASID"),
+        ];
+        let [next_rip, decode_assists, flush_by_asid] =
+            optional.map(|(there, name)| if there { name } else { "" });
+        log::info!(
+            "AMD-V: nested paging, {} ASIDs{next_rip}{decode_assists}{flush_by_asid}",
+            svm.supported_asids()
+        );
         Ok(Self {
             features,
             host_state,

@@ -1,9 +1,11 @@
-//! What the hypervisor says before it stops is on the machine's screen, for machines without a serial port.
+//! What the hypervisor says before it stops: on the screen of a machine without a serial port, and after a crash.
 
 use std::time::Duration;
 
-use tests::{Result, Spec, glyphs, start_for};
+use anyhow::ensure;
+use tests::{Guest, Result, Spec, glyphs, spec, start_for};
 use xtask::image::{Contents, Loader};
+use xtask::symbolize::symbolize;
 use xtask::{build, paths};
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -30,4 +32,25 @@ fn a_reason_is_drawn_on_the_framebuffer_of_a_uefi_machine() -> Result<()> {
         }
     }
     anyhow::bail!("the screen does not say it: see {}", picture.display())
+}
+
+#[test]
+fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<()> {
+    let mut machine = start_for(&spec(Guest::Ipxe)?, PATIENCE)?;
+    machine.expect_serial("type 'CTRL-a' three times")?;
+    machine.serial().write(b"\x01\x01\x01")?;
+    machine.expect_serial("bulkhead> ")?;
+    machine.serial().write(b"crash\r")?;
+    machine.expect_serial("PANIC at vmm-core/src/console/prompt.rs:")?;
+    machine.expect_serial("exit code")?;
+    machine.expect_serial("Bulkhead has crashed; ")?;
+    let report = symbolize(&machine.serial().text())?;
+    for caller in ["at run (", "at attend_guest (", "at run_guests ("] {
+        ensure!(report.contains(caller), "not {caller:?} in\n{report}");
+    }
+    let lines: Vec<&str> = report.lines().collect();
+    for pair in lines.windows(2).filter(|pair| pair[0].starts_with('#')) {
+        ensure!(pair[1].contains(" at "), "no name for {}", pair[0]);
+    }
+    Ok(())
 }

@@ -63,6 +63,7 @@ screen    the guest's text screen
 reset     resets the guest
 destroy   ends the guest, as if its power were cut
 log       the hypervisor's log
+crash     crashes the hypervisor, to see what it says then
 reboot    reboots the machine
 poweroff  turns the machine off
 Ctrl-A three times moves the input to the guest and back.
@@ -104,6 +105,7 @@ pub fn run(
         "reset" => with_control(&|guest| guest.reset()),
         "destroy" => with_control(&|guest| guest.power_off()),
         "log" => String::from_utf8_lossy(&platform.log_text()).into_owned(),
+        "crash" => panic!("asked for at the prompt"),
         "reboot" => platform.reboot(),
         "poweroff" => {
             platform.power_off();
