@@ -493,8 +493,12 @@ mod tests {
     }
 
     fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
-        Svm::new(cpu, platform, &VcpuSetup { nested_root_hpa: 0x1000, apic_page: RegisterPage::new() })
-            .unwrap()
+        Svm::new(
+            cpu,
+            platform,
+            &VcpuSetup { nested_root_hpa: 0x1000, apic_page: RegisterPage::new(), apic_access_hpa: 0x2000 },
+        )
+        .unwrap()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::platform::Platform;
 use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use alloc::sync::Arc;
 use core::fmt;
-use devices::local_apic::RegisterPage;
+use devices::local_apic::{Interface, RegisterPage};
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct VcpuSetup {
     /// The registers of the local APIC. The guest runs with the task priority that they have, and they have the guest's
     /// after an exit: it changes CR8 without one.
     pub apic_page: Arc<RegisterPage>,
+    /// Host-physical address of a page that stands for the registers in the guest's address space. Nothing is in it.
+    pub apic_access_hpa: u64,
 }
 
 /// One virtual CPU on a vendor's hardware: it owns the VMCB or VMCS and what belongs to it.
@@ -144,6 +146,19 @@ pub trait Backend: Sized + Send {
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
     /// `priority` (vector / 16), or withdraws the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
+
+    /// The processor itself takes the interrupts that the register page of the local APIC requests, and ends them there
+    /// (virtual-interrupt delivery, AVIC): none of them is injected, and no window is asked for them.
+    fn delivers_interrupts(&self) -> bool {
+        false
+    }
+    /// The shared code changed the vectors of the register page: those requested, in service, or level-triggered.
+    fn note_vectors(&mut self) {}
+    /// The guest reaches its local APIC in this way from now on. True if it must find the access page where the registers
+    /// are ([`VcpuSetup::apic_access_hpa`]): the processor answers accesses to it out of the register page.
+    fn set_apic_interface(&mut self, _interface: Interface) -> bool {
+        false
+    }
 
     /// Guest TSC minus host TSC.
     fn tsc_offset(&self) -> u64;

@@ -65,6 +65,17 @@ pub enum Exit {
     Forbidden,
     /// An access to a control register that the backend has dealt with: the guest goes on.
     ControlRegister,
+    /// The processor has written the register at this byte of the local APIC's register page, and the instruction is done:
+    /// what follows from the write is left to do.
+    ApicWrite {
+        /// Offset in the page.
+        offset: u16,
+    },
+    /// The processor has ended a level-triggered interrupt in the register page: its source has to be told.
+    EndOfInterrupt {
+        /// Its vector.
+        vector: u8,
+    },
     /// A hardware task switch that the processor left to the hypervisor.
     TaskSwitch(TaskSwitch),
     /// The guest can now take an interrupt.

@@ -9,7 +9,7 @@ use crate::registers::{
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use devices::local_apic::RegisterPage;
+use devices::local_apic::{Interface, RegisterPage};
 
 const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
 
@@ -36,6 +36,12 @@ pub struct TestBackend {
     pub tables: [TableRegister; 2],
     pub cpl: u8,
     pub interrupt_shadow: bool,
+    /// It is one that delivers interrupts by itself; the test does so.
+    pub delivers_interrupts: bool,
+    /// How the guest reaches its local APIC.
+    pub apic_interface: Option<Interface>,
+    /// Calls of [`Backend::note_vectors`].
+    pub noted_vectors: u64,
     pub nmi_blocked: bool,
     pub window: Option<u8>,
     /// The local APIC's registers.
@@ -73,6 +79,9 @@ impl TestBackend {
             tables: [TableRegister::default(); 2],
             cpl: 0,
             interrupt_shadow: false,
+            delivers_interrupts: false,
+            apic_interface: None,
+            noted_vectors: 0,
             nmi_blocked: false,
             window: None,
             apic_page,
@@ -105,7 +114,15 @@ impl Backend for TestBackend {
         *gprs = Gprs::default();
         let (injected, flushes, tsc_offset) =
             (core::mem::take(&mut self.injected), self.flushes, self.tsc_offset);
-        *self = Self { injected, flushes, tsc_offset, exit: self.exit, ..Self::flat(self.apic_page.clone()) };
+        *self = Self {
+            injected,
+            flushes,
+            tsc_offset,
+            exit: self.exit,
+            delivers_interrupts: self.delivers_interrupts,
+            apic_interface: self.apic_interface,
+            ..Self::flat(self.apic_page.clone())
+        };
     }
 
     fn enter(&mut self, _gprs: &mut Gprs) -> Exit {
@@ -219,6 +236,19 @@ impl Backend for TestBackend {
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.window = priority;
+    }
+
+    fn delivers_interrupts(&self) -> bool {
+        self.delivers_interrupts
+    }
+
+    fn note_vectors(&mut self) {
+        self.noted_vectors += 1;
+    }
+
+    fn set_apic_interface(&mut self, interface: Interface) -> bool {
+        self.apic_interface = Some(interface);
+        false
     }
 
     fn tsc_offset(&self) -> u64 {

@@ -115,7 +115,8 @@ impl Vm {
         }
     }
 
-    fn stop_if_short(&self, result: Result<(), SpaceError>) {
+    /// Stops the guest if the host has no memory for its page tables.
+    pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
         if result.is_err() {
             log::error!("{}: the host has no memory left for page tables: the guest is stopped", self.name);
             self.stop.request(Stop::Crash);

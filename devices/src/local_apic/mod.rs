@@ -44,7 +44,8 @@ pub enum LintPin {
 #[derive(Clone, Debug)]
 struct State {
     base: ApicBase,
-    /// False if no vector is requested. A processor that delivers interrupts by itself may have taken the last one.
+    /// A vector was requested at the last look. A processor that delivers interrupts by itself may have taken it, or
+    /// requested one.
     maybe_requested: bool,
     timer: Timer,
     /// Errors since the last write to the error status register.
@@ -188,7 +189,7 @@ impl LocalApic {
         self.inbox.has_pending()
     }
 
-    /// True if anything at all may wait, masked by priority or not.
+    /// True if anything at all may wait, masked by priority or not, as far as the processor does not work on the page.
     #[inline]
     pub fn has_pending(&self) -> bool {
         self.inbox.has_pending() || self.state.maybe_requested
@@ -204,9 +205,6 @@ impl LocalApic {
     #[inline]
     pub fn highest_requested(&mut self) -> Option<u8> {
         self.collect();
-        if !self.state.maybe_requested {
-            return None;
-        }
         let highest = self.page.highest(Vectors::Requested);
         self.state.maybe_requested = highest.is_some();
         highest

@@ -125,7 +125,7 @@ impl Machine {
     }
 
     fn step(&mut self, input: &mut Input<'_>) -> Option<()> {
-        match input.u8()? % 16 {
+        match input.u8()? % 17 {
             0..=3 => self.port(input),
             4 => self.port_string(input),
             5..=6 => self.memory(input),
@@ -137,6 +137,7 @@ impl Machine {
             12 => self.ide_command(input),
             13 => self.vga_register(input),
             14 => self.processor_state(input),
+            15 => self.apic_write(input),
             _ => {
                 self.platform.advance_ns(u64::from(input.u8()?) << (input.u8()? % 40));
                 self.turn(Exit::ExternalInterrupt);
@@ -319,6 +320,16 @@ impl Machine {
         Some(())
     }
 
+    /// What a processor with the local APIC's registers leaves to do after a write.
+    fn apic_write(&mut self, input: &mut Input<'_>) -> Option<()> {
+        let (choice, value) = (input.u8()?, input.u32()?);
+        let (backend, number) = (self.vcpu.registers_mut().0, choice & 0x3f);
+        backend.delivers_interrupts = choice & 0x40 != 0;
+        backend.apic_page.set(number, value);
+        self.turn(Exit::ApicWrite { offset: u16::from(number) << 4 });
+        Some(())
+    }
+
     fn other_exit(&mut self, input: &mut Input<'_>) -> Option<()> {
         let exit = input.pick(&[
             Exit::Cpuid,
@@ -331,6 +342,7 @@ impl Machine {
             Exit::InterruptWindow,
             Exit::NmiWindow,
             Exit::HostNmi,
+            Exit::EndOfInterrupt { vector: 0x59 },
             Exit::Exception(Exception::Debug),
             Exit::Exception(Exception::AlignmentCheck),
             Exit::Exception(Exception::MachineCheck),

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use devices::memory::{GuestMemory, NotRam};
-use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions};
+use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions, TableMemory};
 use spin::{Mutex, RwLock};
 
 /// The page size of everything here.
@@ -162,6 +162,8 @@ pub struct GuestSpace {
     a20: AtomicBool,
     nested: Mutex<Nested>,
     root_hpa: u64,
+    /// A page that belongs to the tables, and is no table.
+    apic_access_hpa: u64,
     /// Goes up with every change that the CPUs must be told of.
     generation: AtomicU64,
     /// The generation that each virtual CPU has flushed for, and [`IDLE`] while it is not in the guest.
@@ -187,6 +189,7 @@ impl GuestSpace {
         let mut frames = TableFrames::new(platform);
         let tables = NestedTables::new(format, largest, &mut frames)?;
         let root_hpa = tables.root_hpa();
+        let apic_access_hpa = frames.allocate().ok_or(OutOfMemory)?;
         let low_ram_end = (ram.length_bytes() as u64).min(Self::PCI_HOLE_BASE);
         let space = Self {
             ram,
@@ -198,6 +201,7 @@ impl GuestSpace {
             a20: AtomicBool::new(true),
             nested: Mutex::new(Nested { tables, frames, owed: Vec::new() }),
             root_hpa,
+            apic_access_hpa,
             generation: AtomicU64::new(0),
             flushed: (0..vcpu_count).map(|_| AtomicU64::new(IDLE)).collect(),
         };
@@ -347,6 +351,31 @@ impl GuestSpace {
             flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
         }
         *areas = wanted;
+        self.owe(&mut nested, flush);
+        Ok(())
+    }
+
+    /// Host-physical address of the page that [`GuestSpace::show_apic`] shows.
+    pub const fn apic_access_hpa(&self) -> u64 {
+        self.apic_access_hpa
+    }
+
+    /// Shows a page of its own where local APICs are after a reset, for processors that answer accesses to it by themselves,
+    /// or nothing.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn show_apic(&self, shown: bool) -> Result<(), SpaceError> {
+        const GPA: u64 = devices::local_apic::spec::DEFAULT_BASE;
+        let mut nested = self.nested.lock();
+        let Nested { tables, frames, .. } = &mut *nested;
+        let flush = if shown {
+            let permissions = Permissions { write: true, execute: false };
+            let hpa = self.apic_access_hpa;
+            tables.map(frames, GPA, PAGE_BYTES, hpa, permissions, Caching::WriteBack)?
+        } else {
+            tables.unmap(frames, GPA, PAGE_BYTES)?
+        };
         self.owe(&mut nested, flush);
         Ok(())
     }

@@ -16,6 +16,8 @@ counters! {
     PortOut "port out",
     PortString "port string",
     Mmio "mmio",
+    ApicWrite "apic write",
+    EndOfInterrupt "end of interrupt",
     MemoryMap "memory map",
     Cpuid "cpuid",
     ReadMsr "rdmsr",

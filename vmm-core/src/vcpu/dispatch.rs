@@ -27,6 +27,15 @@ impl<B: Backend> Vcpu<B> {
         match exit {
             Exit::Port(access) => self.port(access),
             Exit::Memory(access) => self.memory(access),
+            Exit::ApicWrite { offset } => {
+                self.apic.written(offset);
+                self.backend.note_vectors();
+                ExitKind::ApicWrite
+            }
+            Exit::EndOfInterrupt { vector } => {
+                self.apic.ended(vector);
+                ExitKind::EndOfInterrupt
+            }
             Exit::Cpuid => self.on_cpuid(),
             Exit::ReadMsr => self.on_read_msr(),
             Exit::WriteMsr => self.on_write_msr(),

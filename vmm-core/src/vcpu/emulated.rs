@@ -231,6 +231,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         }
         if let Some(offset) = self.is_apic(gpa) {
             self.apic.mmio_write(offset, value as u32);
+            self.backend.note_vectors();
             return;
         }
         let bytes = value.to_le_bytes();

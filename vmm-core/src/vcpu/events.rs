@@ -11,7 +11,7 @@ impl<B: Backend> Vcpu<B> {
     /// Puts the most urgent event into the next entry, and asks for a window if one must wait.
     #[inline]
     pub(super) fn deliver_events(&mut self) {
-        let quiet = self.pending.is_none() && !self.apic.has_pending();
+        let quiet = self.pending.is_none() && !self.is_apic_waiting();
         match (quiet, self.vm.pic.is_pending()) {
             (true, false) if self.window.is_none() => {}
             (true, false) => self.set_window(None),
@@ -19,6 +19,15 @@ impl<B: Backend> Vcpu<B> {
             (true, true) if self.window == Some(EXTINT_CLASS) && self.activity == Activity::Running => {}
             _ => self.deliver_pending(),
         }
+    }
+
+    /// True if the local APIC may have something to deliver that the processor does not know of.
+    #[inline]
+    fn is_apic_waiting(&self) -> bool {
+        if self.backend.delivers_interrupts() {
+            return self.apic.has_arrivals() || self.activity == Activity::Halted;
+        }
+        self.apic.has_pending()
     }
 
     fn deliver_pending(&mut self) {
@@ -35,6 +44,9 @@ impl<B: Backend> Vcpu<B> {
             self.backend.inject(Event::Nmi);
             free = false;
         }
+        if self.backend.delivers_interrupts() {
+            self.hand_over_vectors();
+        }
         self.deliver_interrupt(free);
         // Whatever entered the guest ended its HLT.
         if !free {
@@ -42,11 +54,21 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
+    /// Lets the processor deliver what is requested, and wakes the virtual CPU for it.
+    fn hand_over_vectors(&mut self) {
+        let pending = self.apic.highest_pending();
+        self.backend.note_vectors();
+        if pending.is_some() && self.backend.rflags().interrupt() {
+            self.activity = Activity::Running;
+        }
+    }
+
     fn deliver_interrupt(&mut self, free: bool) {
-        let extint = self.index == 0 && self.vm.pic.is_pending() && self.apic.accepts_extint();
-        let vector = if extint { None } else { self.apic.highest_pending() };
+        let extint = self.has_extint();
+        let by_processor = extint || self.backend.delivers_interrupts();
+        let vector = if by_processor { None } else { self.apic.highest_pending() };
         if !extint && vector.is_none() {
-            let class = self.class_behind_tpr();
+            let class = self.waiting_class();
             return self.set_window(class);
         }
         let class = vector.map_or(EXTINT_CLASS, |vector| vector >> 4);
@@ -62,22 +84,27 @@ impl<B: Backend> Vcpu<B> {
         };
         self.activity = Activity::Running;
         self.backend.inject(Event::Interrupt(vector));
-        let class = self.next_class();
+        let class = self.waiting_class();
         self.set_window(class);
     }
 
-    /// The class of an interrupt that waits behind the one that is being delivered.
-    fn next_class(&mut self) -> Option<u8> {
-        if self.vm.pic.is_pending() && self.index == 0 && self.apic.accepts_extint() {
-            return Some(EXTINT_CLASS);
-        }
-        self.apic.highest_pending().map(|vector| vector >> 4).or_else(|| self.class_behind_tpr())
+    /// True if the 8259 pair interrupts this virtual CPU.
+    fn has_extint(&self) -> bool {
+        self.index == 0 && self.vm.pic.is_pending() && self.apic.accepts_extint()
     }
 
-    /// The class of the highest interrupt, if nothing but the task priority holds it back.
-    fn class_behind_tpr(&mut self) -> Option<u8> {
+    /// The class of the interrupt to ask a window for: one that waits behind another that is being delivered, or that
+    /// nothing but the task priority holds back.
+    fn waiting_class(&mut self) -> Option<u8> {
+        if self.has_extint() {
+            return Some(EXTINT_CLASS);
+        }
+        if self.backend.delivers_interrupts() {
+            return None;
+        }
         let class = self.apic.highest_requested()? >> 4;
-        (class <= self.apic.tpr() >> 4).then_some(class)
+        let is_behind_tpr = class <= self.apic.tpr() >> 4;
+        (is_behind_tpr || self.apic.highest_pending().is_some()).then_some(class)
     }
 
     /// Asks for an exit when the guest can take an interrupt of `class`, or withdraws the wish.
@@ -92,6 +119,7 @@ impl<B: Backend> Vcpu<B> {
     fn take_start_signals(&mut self) {
         if self.apic.take_init() {
             self.apic.init();
+            self.place_apic();
             self.reset_registers();
             self.pending = None;
             self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };

@@ -19,7 +19,8 @@ use crate::registers::{Gpr, Gprs};
 use crate::vm::{Stop, Vm};
 use alloc::sync::Arc;
 use counters::{ExitCounters, ExitKind};
-use devices::local_apic::{ApicBus, ApicInbox, LocalApic};
+use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
+use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
 use msr::Msrs;
 use timers::TimerQueue;
 
@@ -79,7 +80,11 @@ impl<B: Backend> Vcpu<B> {
     ) -> Result<Self, Unsupported> {
         let (inbox, bus) = apic_wires;
         let apic = LocalApic::new(index as u32, inbox, bus, vm.clock.clone(), timers.apic_alarm());
-        let setup = VcpuSetup { nested_root_hpa: vm.space.nested_root_hpa(), apic_page: apic.page().clone() };
+        let setup = VcpuSetup {
+            nested_root_hpa: vm.space.nested_root_hpa(),
+            apic_page: apic.page().clone(),
+            apic_access_hpa: vm.space.apic_access_hpa(),
+        };
         let backend = B::new(cpu, platform, &setup)?;
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
@@ -99,6 +104,7 @@ impl<B: Backend> Vcpu<B> {
             counters: ExitCounters::new(),
         };
         vcpu.reset_registers();
+        vcpu.place_apic();
         vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());
         Ok(vcpu)
     }
@@ -111,6 +117,16 @@ impl<B: Backend> Vcpu<B> {
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;
         self.gprs.set32(Gpr::Rdx, signature);
+    }
+
+    /// The local APIC is somewhere else, or lost its vectors: the processor and the page tables follow.
+    fn place_apic(&mut self) {
+        let interface = self.apic.interface();
+        let needs_page = self.backend.set_apic_interface(interface);
+        self.backend.note_vectors();
+        // Elsewhere it may be RAM that the guest expects to find.
+        let is_in_place = interface == Interface::Memory(APIC_DEFAULT_BASE);
+        self.vm.stop_if_short(self.vm.space.show_apic(needs_page && is_in_place));
     }
 
     /// The virtual machine.

@@ -154,9 +154,15 @@ impl<B: Backend> Vcpu<B> {
                 let deadline = (value != 0).then(|| self.vm.clock.at_tsc(host_tsc));
                 self.apic.set_tsc_deadline(deadline, value);
             }
-            X2APIC_FIRST..=X2APIC_LAST => self.apic.write_msr(index, value).map_err(|_| Fault::PROTECTION)?,
+            X2APIC_FIRST..=X2APIC_LAST => {
+                self.apic.write_msr(index, value).map_err(|_| Fault::PROTECTION)?;
+                self.backend.note_vectors();
+            }
             EFER => self.write_efer(value)?,
-            APIC_BASE => self.apic.set_apic_base(value).map_err(|_| Fault::PROTECTION)?,
+            APIC_BASE => {
+                self.apic.set_apic_base(value).map_err(|_| Fault::PROTECTION)?;
+                self.place_apic();
+            }
             TSC => self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc())),
             PAT => self.write_pat(value)?,
             DEBUG_CTL => self.backend.set_system_register(SystemRegister::DebugCtl, value & 0x3f),

@@ -5,7 +5,9 @@ use crate::exit::{Exit, MemoryAccess};
 use crate::fuzzing::Machine;
 use crate::registers::{Exception, Fault, Gpr};
 use crate::test_platform::TestPlatform;
+use crate::vcpu::Activity;
 use crate::vm::Stop;
+use devices::local_apic::{Interface, Vectors};
 
 const WRMSR: &[u8] = &[0x0f, 0x30];
 const EFER: u32 = 0xc000_0080;
@@ -100,6 +102,77 @@ fn the_task_priority_is_one_however_it_is_written() {
     machine.vcpu.registers_mut().0.apic_page.set_tpr(0x40);
     machine.exit(Exit::HostNmi);
     assert_eq!(machine.vcpu.apic.tpr(), 0x40);
+}
+
+/// A machine whose processor delivers interrupts by itself, with the local APIC switched on.
+fn self_delivering() -> Machine {
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.delivers_interrupts = true;
+    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+    machine
+}
+
+#[test]
+fn a_processor_that_delivers_interrupts_gets_them_in_the_register_page() {
+    let mut machine = self_delivering();
+    machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+    let page = machine.vcpu.apic.page().clone();
+    assert!(machine.vcpu.apic.inbox().post_vector(0x41, false));
+    let noted = machine.vcpu.registers_mut().0.noted_vectors;
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(page.highest(Vectors::Requested), Some(0x41));
+    assert_eq!(page.highest(Vectors::InService), None);
+    assert!(machine.vcpu.registers_mut().0.noted_vectors > noted, "the processor hears of it");
+    let noted = machine.vcpu.registers_mut().0.noted_vectors;
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(machine.vcpu.registers_mut().0.noted_vectors, noted, "once");
+    assert_eq!(machine.vcpu.registers_mut().0.window, None);
+}
+
+#[test]
+fn a_requested_interrupt_that_sti_held_back_ends_the_hlt_behind_it() {
+    for (tpr, interrupts, activity) in
+        [(0, true, Activity::Running), (0x50, true, Activity::Halted), (0, false, Activity::Halted)]
+    {
+        let mut machine = self_delivering();
+        machine.vcpu.registers_mut().0.rflags.set_interrupt(interrupts);
+        // A self-IPI that the processor itself sent: nobody here has heard of it.
+        let page = machine.vcpu.apic.page().clone();
+        page.set(0x22, 1 << 1);
+        page.set_tpr(tpr);
+        machine.put_instruction(&[0xf4]);
+        machine.exit(Exit::Halt);
+        machine.vcpu.deliver_events();
+        assert_eq!(machine.vcpu.activity, activity, "TPR {tpr:#x}, IF {interrupts}");
+    }
+}
+
+#[test]
+fn what_the_processor_wrote_to_the_local_apic_takes_effect() {
+    let mut machine = self_delivering();
+    let page = machine.vcpu.apic.page().clone();
+    // One-shot timer, vector 41h, divided by 1, 1000 ticks.
+    for (register, value) in [(0x32, 0x41), (0x3e, 0xb), (0x38, 1000)] {
+        page.set(register, value);
+        machine.exit(Exit::ApicWrite { offset: u16::from(register) << 4 });
+    }
+    machine.platform.advance_ns(2_000);
+    machine.exit(Exit::ExternalInterrupt);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(page.highest(Vectors::Requested), Some(0x41));
+}
+
+#[test]
+fn the_backend_follows_the_local_apics_interface() {
+    let mut machine = machine();
+    let interface = |machine: &mut Machine| machine.vcpu.registers_mut().0.apic_interface;
+    assert_eq!(interface(&mut machine), Some(Interface::Memory(0xfee0_0000)));
+    write_msr(&mut machine, 0x1b, 0xfee0_0d00);
+    assert_eq!(interface(&mut machine), Some(Interface::Msrs));
+    write_msr(&mut machine, 0x1b, 0xfee0_0100);
+    assert_eq!(interface(&mut machine), Some(Interface::None));
+    write_msr(&mut machine, 0x1b, 0xfed8_0900);
+    assert_eq!(interface(&mut machine), Some(Interface::Memory(0xfed8_0000)));
 }
 
 /// All timers at their fastest: there is time for the guest between their interrupts.
