@@ -1,5 +1,6 @@
 //! One virtual CPU on VT-x.
 
+mod apic;
 mod control_fields;
 mod entry;
 mod exit;
@@ -15,7 +16,7 @@ use crate::vmcs::Vmcs;
 use crate::{dump, guest_state, running, segments};
 use alloc::sync::Arc;
 use core::fmt;
-use devices::local_apic::RegisterPage;
+use devices::local_apic::{Interface, RegisterPage};
 use system_registers::LIVE_REGISTERS;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
@@ -33,6 +34,9 @@ pub struct Vmx {
     vmcs: Vmcs,
     /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).
     apic_page: Arc<RegisterPage>,
+    apic_access_hpa: u64,
+    /// The vectors of the register page changed.
+    vectors_changed: bool,
     features: Features,
     physical_address_bits: u8,
     vpid: Tag,
@@ -117,6 +121,8 @@ impl Backend for Vmx {
         let mut vcpu = Self {
             vmcs,
             apic_page: setup.apic_page.clone(),
+            apic_access_hpa: setup.apic_access_hpa,
+            vectors_changed: false,
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,
             vpid: cpu.vpids.take(),
@@ -312,6 +318,18 @@ impl Backend for Vmx {
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.wanted = priority;
         self.window_changed = true;
+    }
+
+    fn delivers_interrupts(&self) -> bool {
+        self.features.controls.has_virtual_interrupts()
+    }
+
+    fn note_vectors(&mut self) {
+        self.vectors_changed = self.features.controls.has_virtual_interrupts();
+    }
+
+    fn set_apic_interface(&mut self, interface: Interface) -> bool {
+        self.apply_apic_interface(interface)
     }
 
     fn tsc_offset(&self) -> u64 {

@@ -5,6 +5,7 @@ pub mod tests;
 
 use crate::capabilities::Capabilities;
 use bitflags::bitflags;
+use devices::local_apic::Interface;
 use vmm_core::backend::Unsupported;
 
 bitflags! {
@@ -62,6 +63,7 @@ bitflags! {
         const VIRTUAL_INTERRUPTS = 1 << 9;
         const PAUSE_LOOP = 1 << 10;
         const INVPCID = 1 << 12;
+        const PAGE_LOG = 1 << 17;
         const XSAVES = 1 << 20;
         const _ = !0;
     }
@@ -167,7 +169,16 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::WBINVD, IfThere),
     (SecondaryControls::RDTSCP, IfThere),
     (SecondaryControls::INVPCID, IfThere),
+    (SecondaryControls::XSAVES, IfThere),
+    (SecondaryControls::APIC_REGISTERS, IfThere),
+    (SecondaryControls::VIRTUAL_INTERRUPTS, IfThere),
+    (SecondaryControls::PAUSE_LOOP, Off(forces!("exits at PAUSE loops"))),
+    (SecondaryControls::PAGE_LOG, Off(forces!("page-modification logging"))),
 ];
+
+/// Switched on as the guest switches its local APIC's interface.
+const APIC_INTERFACE: &[(SecondaryControls, Wish)] =
+    &[(SecondaryControls::APIC_ACCESSES, IfThere), (SecondaryControls::X2APIC, IfThere)];
 
 const EXIT: &[(ExitControls, Wish)] = &[
     (ExitControls::HOST_64_BIT, On(lacks!("64-bit hosts"))),
@@ -193,6 +204,8 @@ pub struct Controls {
     pub pin: PinControls,
     pub primary: PrimaryControls,
     pub secondary: SecondaryControls,
+    /// Those that may be added to `secondary`: see [`Controls::secondary_for`].
+    pub apic_interface: SecondaryControls,
     pub exit: ExitControls,
     pub entry: EntryControls,
 }
@@ -228,10 +241,13 @@ impl Controls {
         if !PrimaryControls::from_bits_retain(primary).contains(PrimaryControls::TPR_SHADOW) {
             primary = word(capabilities.primary, primary, NO_TPR_SHADOW)?;
         }
+        let secondary = word(capabilities.secondary, 0, SECONDARY)?;
+        let apic_interface = word(capabilities.secondary, 0, APIC_INTERFACE)? & !secondary;
         let controls = Self {
             pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
             primary: PrimaryControls::from_bits_retain(primary),
-            secondary: SecondaryControls::from_bits_retain(word(capabilities.secondary, 0, SECONDARY)?),
+            secondary: SecondaryControls::from_bits_retain(secondary),
+            apic_interface: SecondaryControls::from_bits_retain(apic_interface),
             exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
             entry: EntryControls::from_bits_retain(word(capabilities.entry, 0, ENTRY)?),
         };
@@ -245,7 +261,7 @@ impl Controls {
         if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
             return Err(Unsupported(lacks!("INVEPT")));
         }
-        Ok(controls.without_useless_vpid(ept).without_useless_timer())
+        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic())
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -266,6 +282,35 @@ impl Controls {
         self
     }
 
+    /// A local APIC in hardware needs the TPR shadow (27.2.1.1).
+    fn without_useless_apic(mut self) -> Self {
+        if !self.has_tpr_shadow() {
+            self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
+            self.apic_interface = SecondaryControls::empty();
+        }
+        self
+    }
+
+    /// The secondary controls while the guest reaches its local APIC by `interface`.
+    pub const fn secondary_for(&self, interface: Interface) -> SecondaryControls {
+        let wanted = match interface {
+            Interface::None => SecondaryControls::empty(),
+            Interface::Memory(_) => SecondaryControls::APIC_ACCESSES,
+            Interface::Msrs => SecondaryControls::X2APIC,
+        };
+        self.secondary.union(self.apic_interface.intersection(wanted))
+    }
+
+    /// The processor takes and ends interrupts in the register page.
+    pub const fn has_virtual_interrupts(&self) -> bool {
+        self.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPTS)
+    }
+
+    /// The processor reads registers from the register page, and writes them there.
+    pub const fn has_apic_registers(&self) -> bool {
+        self.secondary.contains(SecondaryControls::APIC_REGISTERS)
+    }
+
     /// An exit comes after some time whatever the guest does.
     pub const fn has_preemption_timer(&self) -> bool {
         self.pin.contains(PinControls::PREEMPTION_TIMER)
@@ -274,6 +319,11 @@ impl Controls {
     /// MOV to and from CR8 reach the TPR without an exit.
     pub const fn has_tpr_shadow(&self) -> bool {
         self.primary.contains(PrimaryControls::TPR_SHADOW)
+    }
+
+    /// The guest has XSAVES and XRSTORS.
+    pub const fn has_xsaves(&self) -> bool {
+        self.secondary.contains(SecondaryControls::XSAVES)
     }
 
     /// Translations are kept apart by VPID.

@@ -1,10 +1,16 @@
 //! From the exit fields of a VMCS to an [`Exit`].
 
 use crate::field::Field;
-use crate::spec::{EptQualification, Interruption, PortQualification, interruption, reason};
+use crate::spec::{
+    ApicAccessQualification, EptQualification, Interruption, PortQualification, apic_access, interruption,
+    reason,
+};
 use crate::vmcs::Fields;
+use devices::local_apic::spec::DEFAULT_BASE;
 use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use vmm_core::registers::Exception;
+
+const APIC_PAGE_BYTES: u16 = 4096;
 
 /// Decodes an exit with basic reason `basic`. Control-register accesses are dealt with elsewhere.
 #[inline]
@@ -12,6 +18,11 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
     match basic {
         reason::PORT => port(fields),
         reason::EPT_VIOLATION => memory(fields),
+        reason::APIC_ACCESS => apic(fields),
+        reason::APIC_WRITE => {
+            Exit::ApicWrite { offset: fields.get(Field::ExitQualification) as u16 % APIC_PAGE_BYTES }
+        }
+        reason::VIRTUAL_EOI => Exit::EndOfInterrupt { vector: fields.get(Field::ExitQualification) as u8 },
         reason::CPUID => Exit::Cpuid,
         reason::RDMSR => Exit::ReadMsr,
         reason::WRMSR => Exit::WriteMsr,
@@ -58,7 +69,11 @@ pub const fn has_instruction_length(basic: u16) -> bool {
 pub const fn may_interrupt_delivery(basic: u16) -> bool {
     matches!(
         basic,
-        reason::EXCEPTION_OR_NMI | reason::TASK_SWITCH | reason::EPT_VIOLATION | reason::EPT_MISCONFIGURATION
+        reason::EXCEPTION_OR_NMI
+            | reason::TASK_SWITCH
+            | reason::APIC_ACCESS
+            | reason::EPT_VIOLATION
+            | reason::EPT_MISCONFIGURATION
     )
 }
 
@@ -80,6 +95,17 @@ fn memory(fields: &impl Fields) -> Exit {
         execute: info.execute(),
         // Without a linear address the processor was loading page-directory pointers.
         page_walk: !(info.linear_valid() && info.final_access()),
+    })
+}
+
+/// An access to the local APIC that the processor did not answer. The access page is shown at the default address only.
+fn apic(fields: &impl Fields) -> Exit {
+    let info = ApicAccessQualification::from(fields.get(Field::ExitQualification));
+    Exit::Memory(MemoryAccess {
+        gpa: DEFAULT_BASE + u64::from(info.offset()),
+        write: info.kind() == apic_access::WRITE,
+        execute: info.kind() == apic_access::FETCH,
+        page_walk: info.kind() >= apic_access::PHYSICAL,
     })
 }
 
@@ -143,6 +169,21 @@ pub mod tests {
         assert_eq!(access(0x184), (0xfee0_0300, false, true, false));
         assert_eq!(access(0x081), (0xfee0_0300, false, false, true), "page table");
         assert_eq!(access(0x001), (0xfee0_0300, false, false, true), "page-directory pointers");
+    }
+
+    #[test]
+    fn local_apic() {
+        let decoded =
+            |basic, qualification| decode(basic, &Table::new().with(Field::ExitQualification, qualification));
+        let memory = |offset: u64, write, execute, page_walk| {
+            Exit::Memory(MemoryAccess { gpa: 0xfee0_0000 + offset, write, execute, page_walk })
+        };
+        assert_eq!(decoded(reason::APIC_ACCESS, 0x0390), memory(0x390, false, false, false));
+        assert_eq!(decoded(reason::APIC_ACCESS, 0x1310), memory(0x310, true, false, false));
+        assert_eq!(decoded(reason::APIC_ACCESS, 0x2000), memory(0, false, true, false));
+        assert_eq!(decoded(reason::APIC_ACCESS, 0xf010), memory(0x10, false, false, true));
+        assert_eq!(decoded(reason::APIC_WRITE, 0x320), Exit::ApicWrite { offset: 0x320 });
+        assert_eq!(decoded(reason::VIRTUAL_EOI, 0x59), Exit::EndOfInterrupt { vector: 0x59 });
     }
 
     #[test]

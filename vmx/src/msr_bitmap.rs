@@ -1,5 +1,6 @@
-//! Which MSRs exit (SDM volume 3, 25.6.9). It is the same for every guest.
+//! Which MSRs exit (SDM volume 3, 25.6.9). It depends on the local APIC's interface only.
 
+use devices::local_apic::spec::{X2APIC_FIRST_MSR, register};
 use vmm_core::registers::DIRECT_MSRS;
 
 /// One bit an MSR: reads of 0 to 1FFFh, reads of C0000000h to C0001FFFh, writes of both.
@@ -7,18 +8,64 @@ use vmm_core::registers::DIRECT_MSRS;
 pub struct MsrBitmap([u8; 4096]);
 
 /// Every MSR exits but those of [`DIRECT_MSRS`].
-pub static MSR_BITMAP: MsrBitmap = MsrBitmap(bitmap());
+pub static MSR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[], &[]));
+
+/// In x2APIC mode the processor also answers accesses to the task priority.
+pub static X2APIC_TPR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[TPR], &[TPR]));
+
+/// In x2APIC mode, with the registers in hardware and interrupts delivered by it, all reads but those of the current count
+/// and of the 64-bit ICR, and the writes whose effect the processor knows.
+pub static X2APIC_BITMAP: MsrBitmap = MsrBitmap(bitmap(&X2APIC_READ, &[TPR, EOI, SELF_IPI]));
+
+const TPR: u32 = X2APIC_FIRST_MSR + register::TPR as u32;
+const EOI: u32 = X2APIC_FIRST_MSR + register::EOI as u32;
+const SELF_IPI: u32 = X2APIC_FIRST_MSR + register::SELF_IPI as u32;
+
+const X2APIC_READ: [u32; 39] = {
+    let mut msrs = [0; 39];
+    let (mut count, mut number) = (0, 0);
+    while number <= register::LAST {
+        let is_read = matches!(
+            number,
+            register::ID
+                | register::VERSION
+                | register::TPR
+                | register::PPR
+                | register::LDR
+                | register::SVR
+                | register::ISR_FIRST..=register::IRR_LAST
+                | register::ESR
+                | register::LVT_TIMER..=register::LVT_ERROR
+                | register::INITIAL_COUNT
+                | register::DIVIDE
+        );
+        if is_read {
+            msrs[count] = X2APIC_FIRST_MSR + number as u32;
+            count += 1;
+        }
+        number += 1;
+    }
+    assert!(count == msrs.len());
+    msrs
+};
 
 const HIGH: u32 = 0xc000_0000;
 
-const fn bitmap() -> [u8; 4096] {
-    let mut map = [0xff; 4096];
+/// Where the writes' bits begin.
+const WRITES: usize = 2048;
+
+const fn bitmap(read: &[u32], written: &[u32]) -> [u8; 4096] {
+    let map = pass([0xff; 4096], 0, &DIRECT_MSRS);
+    let map = pass(map, WRITES, &DIRECT_MSRS);
+    pass(pass(map, 0, read), WRITES, written)
+}
+
+const fn pass(mut map: [u8; 4096], base: usize, msrs: &[u32]) -> [u8; 4096] {
     let mut i = 0;
-    while i < DIRECT_MSRS.len() {
-        let msr = DIRECT_MSRS[i];
+    while i < msrs.len() {
+        let msr = msrs[i];
         let index = if msr < HIGH { msr as usize } else { (msr - HIGH) as usize + 0x2000 };
-        map[index / 8] &= !(1 << (index % 8));
-        map[2048 + index / 8] &= !(1 << (index % 8));
+        map[base + index / 8] &= !(1 << (index % 8));
         i += 1;
     }
     map
@@ -28,9 +75,13 @@ const fn bitmap() -> [u8; 4096] {
 mod tests {
     use super::*;
 
+    fn exits_in(bitmap: &MsrBitmap, index: usize) -> (bool, bool) {
+        let bit = |byte: usize| bitmap.0[byte] >> (index % 8) & 1 != 0;
+        (bit(index / 8), bit(WRITES + index / 8))
+    }
+
     fn exits(index: usize) -> (bool, bool) {
-        let bit = |byte: usize| MSR_BITMAP.0[byte] >> (index % 8) & 1 != 0;
-        (bit(index / 8), bit(2048 + index / 8))
+        exits_in(&MSR_BITMAP, index)
     }
 
     #[test]
@@ -39,5 +90,22 @@ mod tests {
         assert_eq!(exits(0x173), (true, true));
         assert_eq!(exits(0x2000 + 0x82), (false, false));
         assert_eq!(exits(0x2000 + 0x80), (true, true), "EFER");
+        assert_eq!(exits(0x808), (true, true));
+    }
+
+    #[test]
+    fn x2apic_registers_exit_unless_the_processor_knows_them() {
+        assert_eq!(exits_in(&X2APIC_TPR_BITMAP, 0x808), (false, false));
+        assert_eq!(exits_in(&X2APIC_TPR_BITMAP, 0x80b), (true, true));
+        let exits = |index| exits_in(&X2APIC_BITMAP, index);
+        assert_eq!(exits(0x174), (false, false), "SYSENTER_CS");
+        assert_eq!(
+            (exits(0x802), exits(0x808), exits(0x820)),
+            ((false, true), (false, false), (false, true))
+        );
+        assert_eq!((exits(0x80b), exits(0x83f)), ((true, false), (true, false)), "written only");
+        for index in [0x800, 0x809, 0x80e, 0x829, 0x830, 0x831, 0x839, 0x83d, 0x840, 0x8ff] {
+            assert_eq!(exits(index), (true, true), "{index:#x}");
+        }
     }
 }

@@ -165,6 +165,8 @@ pub mod reason {
     pub const MWAIT: u16 = 36;
     pub const MONITOR: u16 = 39;
     pub const TPR_BELOW_THRESHOLD: u16 = 43;
+    pub const APIC_ACCESS: u16 = 44;
+    pub const VIRTUAL_EOI: u16 = 45;
     pub const EPT_VIOLATION: u16 = 48;
     pub const EPT_MISCONFIGURATION: u16 = 49;
     pub const INVEPT: u16 = 50;
@@ -172,6 +174,7 @@ pub mod reason {
     pub const INVVPID: u16 = 53;
     pub const WBINVD: u16 = 54;
     pub const XSETBV: u16 = 55;
+    pub const APIC_WRITE: u16 = 56;
     pub const VMFUNC: u16 = 59;
 
     const NAMES: [&str; 60] = [
@@ -278,6 +281,36 @@ pub struct EptQualification {
     pub nmi_unblocked_by_iret: bool,
     #[bits(51)]
     __: u64,
+}
+
+/// Exit qualification of an APIC access (table 28-6).
+#[bitfield(u64)]
+pub struct ApicAccessQualification {
+    #[bits(12)]
+    pub offset: u16,
+    /// See [`apic_access`].
+    #[bits(4)]
+    pub kind: u8,
+    #[bits(48)]
+    __: u64,
+}
+
+/// Kinds of APIC accesses. 0 is a read, 3 a linear access during the delivery of an event; those from
+/// [`apic_access::PHYSICAL`] on are not translated: page walks and the like.
+pub mod apic_access {
+    #![allow(missing_docs)]
+    pub const WRITE: u8 = 1;
+    pub const FETCH: u8 = 2;
+    pub const PHYSICAL: u8 = 10;
+}
+
+/// The guest interrupt status (25.4.2).
+#[bitfield(u16)]
+pub struct InterruptStatus {
+    /// The highest vector requested, 0 for none.
+    pub requested: u8,
+    /// The highest vector in service, 0 for none.
+    pub in_service: u8,
 }
 
 /// Exit qualification of a control-register access (table 28-3).

@@ -5,8 +5,8 @@ use crate::controls::PrimaryControls;
 use crate::events::{self, Window};
 use crate::field::Field;
 use crate::host_state;
-use crate::msr_bitmap::MSR_BITMAP;
 use alloc::sync::Arc;
+use devices::local_apic::Interface;
 use vmm_core::registers::Exception;
 
 /// Exceptions that exit: see the same list of the AMD-V backend. #DB and #AC, because their delivery can raise them again
@@ -19,11 +19,9 @@ const LONGEST_RUN_MS: u64 = 4;
 impl Vmx {
     pub(super) fn set_up_controls(&mut self) {
         let controls = self.features.controls;
-        let msr_bitmap_hpa = self.platform.hpa_of(&raw const MSR_BITMAP as usize);
         let fields = [
             (Field::PinControls, controls.pin.bits().into()),
             (Field::PrimaryControls, controls.primary.bits().into()),
-            (Field::SecondaryControls, controls.secondary.bits().into()),
             (Field::ExitControls, controls.exit.bits().into()),
             (Field::EntryControls, controls.entry.bits().into()),
             (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS),
@@ -33,7 +31,6 @@ impl Vmx {
             (Field::ExitMsrStoreCount, 0),
             (Field::ExitMsrLoadCount, 0),
             (Field::EntryMsrLoadCount, 0),
-            (Field::MsrBitmap, msr_bitmap_hpa),
             (Field::EptPointer, self.ept_pointer),
             (Field::TscOffset, 0),
             (Field::Cr0Mask, self.features.cr0.mask),
@@ -50,6 +47,10 @@ impl Vmx {
             self.vmcs.write(Field::VirtualApicPage, page_hpa);
             self.vmcs.write(Field::TprThreshold, 0);
         }
+        if controls.has_xsaves() {
+            self.vmcs.write(Field::XssExiting, 0);
+        }
+        self.apply_apic_interface(Interface::None);
         // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases stay as they are.
         unsafe { host_state::write(&mut self.vmcs) };
     }
@@ -62,7 +63,10 @@ impl Vmx {
 
     pub(super) fn apply_window(&mut self) {
         self.window_changed = false;
-        let Window { exiting, tpr_threshold } = events::window(self.wanted, self.apic_page.tpr() >> 4);
+        // A processor that delivers the local APIC's interrupts has no exit for the task priority, which holds no others.
+        let by_processor = self.features.controls.has_virtual_interrupts();
+        let priority_class = if by_processor { 0 } else { self.apic_page.tpr() >> 4 };
+        let Window { exiting, tpr_threshold } = events::window(self.wanted, priority_class);
         self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting);
         if self.features.controls.has_tpr_shadow() {
             self.tpr_threshold = tpr_threshold;

@@ -60,6 +60,9 @@ impl Vmx {
         if self.window_changed || self.tpr_threshold > self.apic_page.tpr() >> 4 {
             self.apply_window();
         }
+        if self.vectors_changed {
+            self.apply_vectors();
+        }
         if self.flush_guest || self.flush_nested || self.vpid.is_shared() {
             self.flush();
         }

@@ -34,7 +34,8 @@ impl Vmx {
             reason::EXCEPTION_OR_NMI => Field::ExitInterruption,
             _ => Field::ExitQualification,
         };
-        if self.basic_reason != reason::TASK_SWITCH && self.vmcs.read(field) & NMI_UNBLOCKED != 0 {
+        let reports_iret = !matches!(self.basic_reason, reason::TASK_SWITCH | reason::APIC_ACCESS);
+        if reports_iret && self.vmcs.read(field) & NMI_UNBLOCKED != 0 {
             self.set_interruptibility(self.interruptibility().with_by_nmi(true));
         }
     }

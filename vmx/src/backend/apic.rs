@@ -1,0 +1,48 @@
+//! The local APIC in hardware (SDM volume 3, chapter 30).
+
+use super::Vmx;
+use crate::controls::SecondaryControls;
+use crate::field::Field;
+use crate::msr_bitmap::{MSR_BITMAP, X2APIC_BITMAP, X2APIC_TPR_BITMAP};
+use crate::spec::InterruptStatus;
+use devices::local_apic::{Interface, Vectors};
+
+/// The vectors whose end exits, 64 each.
+const EOI_EXIT: [Field; 4] = [Field::EoiExit0, Field::EoiExit1, Field::EoiExit2, Field::EoiExit3];
+
+impl Vmx {
+    /// See [`vmm_core::backend::Backend::set_apic_interface`].
+    pub(super) fn apply_apic_interface(&mut self, interface: Interface) -> bool {
+        let controls = self.features.controls;
+        let secondary = controls.secondary_for(interface);
+        let by_msrs = secondary.contains(SecondaryControls::X2APIC);
+        let bitmap = match (by_msrs, controls.has_apic_registers() && controls.has_virtual_interrupts()) {
+            (false, _) => &MSR_BITMAP,
+            (true, false) => &X2APIC_TPR_BITMAP,
+            (true, true) => &X2APIC_BITMAP,
+        };
+        let in_memory = secondary.contains(SecondaryControls::APIC_ACCESSES);
+        if in_memory {
+            self.vmcs.write(Field::ApicAccessPage, self.apic_access_hpa);
+        }
+        self.vmcs.write(Field::MsrBitmap, self.platform.hpa_of(core::ptr::from_ref(bitmap) as usize));
+        self.vmcs.write(Field::SecondaryControls, secondary.bits().into());
+        // Cached translations may remember the access page (30.4.5).
+        (self.flush_nested, self.flush_guest) = (true, true);
+        in_memory
+    }
+
+    /// Tells the processor the highest vectors of the register page, and which of them are level-triggered: their end exits.
+    pub(super) fn apply_vectors(&mut self) {
+        self.vectors_changed = false;
+        let status = InterruptStatus::new()
+            .with_requested(self.apic_page.highest(Vectors::Requested).unwrap_or(0))
+            .with_in_service(self.apic_page.highest(Vectors::InService).unwrap_or(0));
+        self.vmcs.write(Field::GuestInterruptStatus, status.into_bits().into());
+        for (field, word) in EOI_EXIT.into_iter().zip((0..).step_by(2)) {
+            let [low, high] =
+                [word, word + 1].map(|word| u64::from(self.apic_page.vectors(Vectors::Level, word)));
+            self.vmcs.write(field, high << 32 | low);
+        }
+    }
+}
