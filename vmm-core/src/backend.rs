@@ -42,6 +42,17 @@ pub enum SystemRegister {
     DebugCtl,
 }
 
+/// Instructions that a processor may have although its virtualisation does not let guests have them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// RDTSCP and RDPID.
+    pub rdtscp: bool,
+    /// INVPCID.
+    pub invpcid: bool,
+    /// XSAVES and XRSTORS.
+    pub xsaves: bool,
+}
+
 /// What a virtual CPU is made with.
 #[derive(Clone, Debug)]
 pub struct VcpuSetup {
@@ -73,6 +84,11 @@ pub trait Backend: Sized + Send {
 
     /// The largest page of the second-level page tables on this CPU.
     fn largest_page(cpu: &Self::Cpu) -> ept::PageSize;
+
+    /// What CPUID must not promise to a guest on this CPU.
+    fn withheld(_cpu: &Self::Cpu) -> Withheld {
+        Withheld::default()
+    }
 
     /// A virtual CPU in the state after RESET#.
     ///

@@ -19,7 +19,7 @@ use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 use system_registers::LIVE_REGISTERS;
 use vmm_core::address_tags::Tag;
-use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
 use vmm_core::exit::Exit;
 use vmm_core::platform::Platform;
 use vmm_core::registers::{
@@ -108,6 +108,10 @@ impl Backend for Vmx {
 
     fn largest_page(cpu: &Cpu) -> ept::PageSize {
         cpu.largest_page()
+    }
+
+    fn withheld(cpu: &Cpu) -> Withheld {
+        cpu.features.controls.withheld()
     }
 
     fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {

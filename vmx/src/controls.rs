@@ -6,7 +6,7 @@ pub mod tests;
 use crate::capabilities::Capabilities;
 use bitflags::bitflags;
 use devices::local_apic::Interface;
-use vmm_core::backend::Unsupported;
+use vmm_core::backend::{Unsupported, Withheld};
 
 bitflags! {
     /// Pin-based VM-execution controls (25.6.1).
@@ -324,6 +324,15 @@ impl Controls {
     /// The guest has XSAVES and XRSTORS.
     pub const fn has_xsaves(&self) -> bool {
         self.secondary.contains(SecondaryControls::XSAVES)
+    }
+
+    /// Instructions whose control is off: they raise #UD in guests.
+    pub const fn withheld(&self) -> Withheld {
+        Withheld {
+            rdtscp: !self.secondary.contains(SecondaryControls::RDTSCP),
+            invpcid: !self.secondary.contains(SecondaryControls::INVPCID),
+            xsaves: !self.has_xsaves(),
+        }
     }
 
     /// Translations are kept apart by VPID.

@@ -78,6 +78,7 @@ impl Cpu {
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
         platform.set_crash_dump(crate::running::dump_running);
+        log::debug!("VMX capabilities: {capabilities:x?}");
         log::info!(
             "VT-x: VMCS revision {:#x}, {:?}, {:?}",
             capabilities.basic.revision(),

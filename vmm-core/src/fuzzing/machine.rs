@@ -1,7 +1,7 @@
 //! A whole PC, driven by exits that its guest could cause.
 
 use super::input::Input;
-use crate::backend::{Backend, Event};
+use crate::backend::{Backend, Event, Withheld};
 use crate::config::GuestConfig;
 use crate::config::guest::Serial;
 use crate::console::OutputRing;
@@ -113,7 +113,7 @@ impl Machine {
             vga_bios: &[],
             com1: output.clone(),
             debug: Some(Arc::new(OutputRing::new())),
-            cpuid: CpuidTable::new(cpuid, 1),
+            cpuid: CpuidTable::new(cpuid, 1, Withheld::default()),
             format: TestBackend::NESTED_FORMAT,
             largest_page: ept::PageSize::Size1G,
         };

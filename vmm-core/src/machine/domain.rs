@@ -130,7 +130,7 @@ impl<'a> Domain<'a> {
             com1: ports.output.clone(),
             // Firmware that finds the port takes an exit for each byte.
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
-            cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus),
+            cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus, B::withheld(cpu)),
             format: B::NESTED_FORMAT,
             largest_page: B::largest_page(cpu),
         };

@@ -1,5 +1,6 @@
 //! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in words.
 
+use crate::backend::Withheld;
 use alloc::vec::Vec;
 use raw_cpuid::CpuIdResult;
 
@@ -39,6 +40,8 @@ mod leaf_7 {
     /// WAITPKG, CET_SS, TME, LA57, KL, bus-lock detection, ENQCMD, SGX_LC, PKS.
     pub const ECX_ABSENT: u32 =
         1 << 5 | 1 << 7 | 1 << 13 | 1 << 16 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31;
+    pub const EBX_INVPCID: u32 = 1 << 10;
+    pub const ECX_RDPID: u32 = 1 << 22;
     /// OSPKE follows CR4.PKE.
     pub const ECX_OSPKE: u32 = 1 << 4;
     /// Only what needs neither MSRs nor state of its own: AVX512_4VNNIW, AVX512_4FMAPS, FSRM, VP2INTERSECT, SERIALIZE,
@@ -48,6 +51,7 @@ mod leaf_7 {
 
 /// Extended features, leaf 8000_0001h.
 mod leaf_8000_0001 {
+    pub const EDX_RDTSCP: u32 = 1 << 27;
     /// CmpLegacy, SVM, ExtApic, OSVW, IBS, SKINIT, WDT, LWP, TopologyExt, PerfCtr, MONITORX and the performance
     /// counters around them.
     pub const ECX_ABSENT: u32 = 1 << 1
@@ -66,6 +70,17 @@ mod leaf_8000_0001 {
         | 1 << 28
         | 1 << 29;
 }
+
+/// The second part of the state components, leaf 0Dh, subleaf 1.
+mod leaf_d_1 {
+    pub const EAX_XSAVEC: u32 = 1 << 1;
+    pub const EAX_XSAVES: u32 = 1 << 3;
+    /// XSAVEOPT, XSAVEC, XGETBV with ECX=1, XSAVES.
+    pub const EAX_KEPT: u32 = 0xf;
+}
+
+/// The part of an XSAVE area that is always there.
+const LEGACY_AND_HEADER: u32 = 512 + 64;
 
 /// State components that a guest may switch on in XCR0: x87, SSE, AVX, the three of AVX-512, PKRU.
 const XCR0_KNOWN: u64 = 0x2e7;
@@ -108,13 +123,14 @@ pub struct CpuidTable {
     max_extended: u32,
     physical_address_bits: u8,
     xcr0: u64,
+    withheld: Withheld,
 }
 
 const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 impl CpuidTable {
     /// The filtered table of a guest with `vcpu_count` CPUs.
-    pub fn new(source: CpuidSource, vcpu_count: u32) -> Self {
+    pub fn new(source: CpuidSource, vcpu_count: u32, withheld: Withheld) -> Self {
         let max_basic = source(0, 0).eax.min(MAX_BASIC);
         let max_extended = source(0x8000_0000, 0).eax.clamp(0x8000_0000, MAX_EXTENDED);
         let mut xcr0 = 0;
@@ -129,6 +145,7 @@ impl CpuidTable {
             max_extended,
             physical_address_bits: (source(0x8000_0008, 0).eax as u8).clamp(36, 52),
             xcr0,
+            withheld,
         };
         table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         for (leaf, count) in SUBLEAVES {
@@ -172,6 +189,8 @@ impl CpuidTable {
                 result.eax = result.eax.min(1);
                 result.ebx &= !leaf_7::EBX_ABSENT;
                 result.ecx &= !(leaf_7::ECX_ABSENT | leaf_7::ECX_OSPKE);
+                result.ebx &= if self.withheld.invpcid { !leaf_7::EBX_INVPCID } else { u32::MAX };
+                result.ecx &= if self.withheld.rdtscp { !leaf_7::ECX_RDPID } else { u32::MAX };
                 result.edx &= leaf_7::EDX_KEPT;
             }
             // AVX-VNNI, AVX512-BF16, fast string operations.
@@ -181,7 +200,10 @@ impl CpuidTable {
             0xb => result = topology(subleaf, vcpu_count),
             0xd => result = self.extended_state(subleaf, result),
             0x8000_0000 => result.eax = self.max_extended,
-            0x8000_0001 => result.ecx &= !leaf_8000_0001::ECX_ABSENT,
+            0x8000_0001 => {
+                result.ecx &= !leaf_8000_0001::ECX_ABSENT;
+                result.edx &= if self.withheld.rdtscp { !leaf_8000_0001::EDX_RDTSCP } else { u32::MAX };
+            }
             // Only that the TSC is invariant.
             0x8000_0007 => result = CpuIdResult { edx: result.edx & 1 << 8, ..NOTHING },
             // Address widths, CLZERO, always-saved FP error pointers, WBNOINVD.
@@ -199,8 +221,10 @@ impl CpuidTable {
     fn extended_state(&self, subleaf: u32, result: CpuIdResult) -> CpuIdResult {
         match subleaf {
             0 => CpuIdResult { eax: self.xcr0 as u32, edx: (self.xcr0 >> 32) as u32, ..result },
-            // XSAVEOPT, XSAVEC, XGETBV with ECX=1; no XSAVES.
-            1 => CpuIdResult { eax: result.eax & 7, ..NOTHING },
+            1 if self.withheld.xsaves => {
+                CpuIdResult { eax: result.eax & leaf_d_1::EAX_KEPT & !leaf_d_1::EAX_XSAVES, ..NOTHING }
+            }
+            1 => CpuIdResult { eax: result.eax & leaf_d_1::EAX_KEPT, ..NOTHING },
             component if self.xcr0 >> component & 1 != 0 => result,
             _ => NOTHING,
         }
@@ -248,21 +272,40 @@ impl CpuidTable {
         match leaf {
             7 if subleaf == 0 && state.pke => result.ecx |= leaf_7::ECX_OSPKE,
             0xb => result.edx = state.apic_id,
-            0xd if subleaf < 2 => result.ebx = self.save_area_bytes(state.xcr0),
+            0xd if subleaf == 0 => result.ebx = self.save_area_bytes(state.xcr0),
+            0xd if subleaf == 1 && result.eax & (leaf_d_1::EAX_XSAVEC | leaf_d_1::EAX_XSAVES) != 0 => {
+                result.ebx = self.compacted_area_bytes(state.xcr0);
+            }
             _ => {}
         }
         result
     }
 
+    /// True if the guest has XSAVES, and with it IA32_XSS.
+    pub fn has_xsaves(&self) -> bool {
+        self.find(0xd, 1).eax & leaf_d_1::EAX_XSAVES != 0
+    }
+
     /// Size of the XSAVE area, in the standard form, for the components that XCR0 switches on.
     fn save_area_bytes(&self, xcr0: u64) -> u32 {
-        const LEGACY_AND_HEADER: u32 = 512 + 64;
         let components = (2..10).filter(|component| xcr0 >> component & 1 != 0);
         let ends = components.map(|component| {
             let area = self.find(0xd, component);
             area.eax + area.ebx
         });
         ends.max().unwrap_or(0).max(LEGACY_AND_HEADER)
+    }
+
+    /// The same in the compacted form (SDM volume 1, 13.4.3): one component behind the other, some of them aligned.
+    fn compacted_area_bytes(&self, xcr0: u64) -> u32 {
+        const ALIGNED: u32 = 1 << 1;
+        const ALIGNMENT: u32 = 64;
+        let components = (2..10).filter(|component| xcr0 >> component & 1 != 0);
+        components.fold(LEGACY_AND_HEADER, |end, component| {
+            let area = self.find(0xd, component);
+            let start = if area.ecx & ALIGNED != 0 { end.next_multiple_of(ALIGNMENT) } else { end };
+            start + area.eax
+        })
     }
 }
 
@@ -298,7 +341,7 @@ mod tests {
 
     #[test]
     fn what_the_guest_has_not_is_not_promised() {
-        let table = CpuidTable::new(everything, 1);
+        let table = CpuidTable::new(everything, 1, Withheld::default());
         let features = table.get(1, 0, || STATE);
         assert_eq!(features.ecx & (leaf_1::ECX_VMX | leaf_1::ECX_MONITOR | leaf_1::ECX_OSXSAVE), 0);
         assert_ne!(features.ecx & leaf_1::ECX_HYPERVISOR, 0);
@@ -313,7 +356,7 @@ mod tests {
 
     #[test]
     fn bits_follow_the_guests_registers() {
-        let table = CpuidTable::new(everything, 2);
+        let table = CpuidTable::new(everything, 2, Withheld::default());
         let state = CpuidState { osxsave: true, pke: true, apic_enabled: false, ..STATE };
         assert_ne!(table.get(1, 0, || state).ecx & leaf_1::ECX_OSXSAVE, 0);
         assert_eq!(table.get(1, 0, || state).edx & leaf_1::EDX_APIC, 0);
@@ -322,8 +365,45 @@ mod tests {
     }
 
     #[test]
+    fn what_virtualisation_withholds_is_not_promised() {
+        let withheld = Withheld { rdtscp: true, invpcid: true, xsaves: true };
+        let bits = |table: &CpuidTable| {
+            [
+                table.get(0x8000_0001, 0, || STATE).edx & 1 << 27,
+                table.get(7, 0, || STATE).ecx & 1 << 22,
+                table.get(7, 0, || STATE).ebx & 1 << 10,
+                table.get(0xd, 1, || STATE).eax & 1 << 3,
+            ]
+        };
+        assert_eq!(bits(&CpuidTable::new(everything, 1, withheld)), [0; 4]);
+        assert!(bits(&CpuidTable::new(everything, 1, Withheld::default())).iter().all(|&bit| bit != 0));
+    }
+
+    /// AVX at 576 with 256 bytes, and, aligned, AVX-512 masks at 1088 with 64 bytes.
+    fn two_components(leaf: u32, subleaf: u32) -> CpuIdResult {
+        match (leaf, subleaf) {
+            (0, _) => CpuIdResult { eax: 0xd, ..NOTHING },
+            (0xd, 0) => CpuIdResult { eax: 0x27, ..NOTHING },
+            (0xd, 1) => CpuIdResult { eax: 0xf, ..NOTHING },
+            (0xd, 2) => CpuIdResult { eax: 256, ebx: 576, ..NOTHING },
+            (0xd, 5) => CpuIdResult { eax: 64, ebx: 1088, ecx: 2, ..NOTHING },
+            _ => NOTHING,
+        }
+    }
+
+    #[test]
+    fn save_areas_have_the_sizes_of_both_forms() {
+        let table = CpuidTable::new(two_components, 1, Withheld::default());
+        let sizes = |xcr0| [0, 1].map(|subleaf| table.get(0xd, subleaf, || CpuidState { xcr0, ..STATE }).ebx);
+        assert_eq!(sizes(3), [576, 576]);
+        assert_eq!(sizes(7), [832, 832]);
+        assert_eq!(sizes(0x27), [1152, 896]);
+        assert_eq!(sizes(0x23), [1152, 640]);
+    }
+
+    #[test]
     fn a_processor_with_few_leaves_is_no_trouble() {
-        let table = CpuidTable::new(|_, _| NOTHING, 1);
+        let table = CpuidTable::new(|_, _| NOTHING, 1, Withheld::default());
         assert_eq!(table.get(1, 0, || STATE), NOTHING);
         assert_eq!(table.xcr0_allowed(), 0);
         assert_eq!(table.get(0xd, 0, || STATE).eax, 0);

@@ -34,6 +34,7 @@ const LAST_BRANCH_FIRST: u32 = 0x1db;
 const LAST_BRANCH_LAST: u32 = 0x1de;
 const PAT: u32 = 0x277;
 const TSC_DEADLINE: u32 = 0x6e0;
+const XSS: u32 = 0xda0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 const EFER: u32 = 0xc000_0080;
@@ -118,6 +119,8 @@ impl<B: Backend> Vcpu<B> {
             X2APIC_FIRST..=X2APIC_LAST => self.apic.read_msr(index).map_err(|_| Fault::PROTECTION)?,
             PAT => self.backend.system_register(SystemRegister::Pat),
             DEBUG_CTL => self.backend.system_register(SystemRegister::DebugCtl),
+            // No supervisor state is offered.
+            XSS if self.vm.cpuid.has_xsaves() => 0,
             MCG_STATUS => self.msrs.mcg_status,
             MISC_ENABLE => self.msrs.misc_enable,
             PLATFORM_INFO => (self.vm.clock.tsc_hz() / 100_000_000) << 8,
@@ -166,6 +169,7 @@ impl<B: Backend> Vcpu<B> {
             TSC => self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc())),
             PAT => self.write_pat(value)?,
             DEBUG_CTL => self.backend.set_system_register(SystemRegister::DebugCtl, value & 0x3f),
+            XSS if self.vm.cpuid.has_xsaves() && value == 0 => {}
             MCG_STATUS => self.msrs.mcg_status = value & 7,
             MISC_ENABLE => self.msrs.misc_enable = value,
             HWCR => self.msrs.hwcr = value | HWCR_TSC_AT_P0,
