@@ -47,7 +47,46 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         &[Field::Cr3TargetCount],
     );
     addresses(checker);
+    local_apic(checker);
     injection(checker);
+}
+
+/// 27.2.1.1: the local APIC in hardware.
+fn local_apic(checker: &mut Checker<'_, impl Fields>) {
+    const FIELDS: &[Field] = &[Field::PinControls, Field::PrimaryControls, Field::SecondaryControls];
+    let (primary, secondary) = (checker.primary(), checker.secondary());
+    let by_msrs = secondary.contains(SecondaryControls::X2APIC);
+    let in_memory = secondary.contains(SecondaryControls::APIC_ACCESSES);
+    let delivers = secondary.contains(SecondaryControls::VIRTUAL_INTERRUPTS);
+    let needs_shadow = by_msrs || delivers || secondary.contains(SecondaryControls::APIC_REGISTERS);
+    checker.rule(
+        !needs_shadow || primary.contains(PrimaryControls::TPR_SHADOW),
+        "27.2.1.1: x2APIC mode, APIC registers and virtual interrupts need the TPR shadow",
+        FIELDS,
+    );
+    checker.rule(
+        !(by_msrs && in_memory),
+        "27.2.1.1: the local APIC is virtualised in memory or in x2APIC mode",
+        FIELDS,
+    );
+    let pin = PinControls::from_bits_retain(checker.get(Field::PinControls) as u32);
+    checker.rule(
+        !delivers || pin.contains(PinControls::EXTERNAL_INTERRUPT),
+        "27.2.1.1: virtual interrupts need external-interrupt exiting",
+        FIELDS,
+    );
+    let page = checker.get(Field::ApicAccessPage);
+    checker.rule(
+        !in_memory || page.is_multiple_of(4096) && checker.is_physical(page),
+        "27.2.1.1: the APIC-access page is a page",
+        &[Field::ApicAccessPage],
+    );
+    let has_threshold = primary.contains(PrimaryControls::TPR_SHADOW) && !delivers;
+    checker.rule(
+        !has_threshold || checker.get(Field::TprThreshold) < 16,
+        "27.2.1.1: the TPR threshold has 4 bits",
+        &[Field::TprThreshold],
+    );
 }
 
 fn words(checker: &mut Checker<'_, impl Fields>) {
@@ -84,8 +123,6 @@ fn addresses(checker: &mut Checker<'_, impl Fields>) {
     if checker.primary().contains(PrimaryControls::TPR_SHADOW) {
         let holds = is_page(checker, Field::VirtualApicPage);
         checker.rule(holds, "27.2.1.1: the virtual-APIC page is a page", &[Field::VirtualApicPage]);
-        let threshold = checker.get(Field::TprThreshold);
-        checker.rule(threshold < 16, "27.2.1.1: the TPR threshold has 4 bits", &[Field::TprThreshold]);
     }
     if checker.secondary().contains(SecondaryControls::EPT) {
         let pointer = EptPointer::from(checker.get(Field::EptPointer));

@@ -1,8 +1,7 @@
 //! The rules that an entry must keep (SDM volume 3, chapter 27), checked by ourselves: the processor only says that
 //! some rule does not hold.
 //!
-//! Left out are the rules of features that are never switched on: posted interrupts, APIC virtualisation, VMCS
-//! shadowing, MSR lists, SMM, enclaves, CET, PKS and FRED.
+//! Left out are the rules of features that are never switched on: posted interrupts, VMCS shadowing, MSR lists, SMM, enclaves, CET, PKS and FRED.
 
 mod controls;
 mod guest;

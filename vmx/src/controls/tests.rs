@@ -5,40 +5,61 @@ use crate::spec::msr;
 use std::string::ToString;
 use std::vec::Vec;
 
-const PIN_BASE: u64 = 0x7f_0000_0016;
 const PRIMARY_BASE: u64 = 0xfff9_fffe_0401_e172;
 const PRIMARY_TRUE: u64 = 0xfff9_fffe_0400_6172;
-const EXIT_BASE: u64 = 0x7f_ffff_0003_6dff;
-const EXIT_TRUE: u64 = 0x7f_ffff_0003_6dfb;
+const PIN: u64 = 0x7f_0000_0016;
+const PIN_POSTED: u64 = 0xff_0000_0016;
+const EXIT: u64 = 0x7f_ffff_0003_6dfb;
+const EXIT_BOCHS: u64 = 0x407f_ffff_0003_6dfb;
 const ENTRY_BASE: u64 = 0xffff_0000_11ff;
 const ENTRY_TRUE: u64 = 0xffff_0000_11fb;
 
-/// Name, VMX_BASIC, secondary controls, EPT and VPID capabilities; the rest is the same from Sandy Bridge to Skylake.
-const WITH_EPT: [(&str, u64, u64, u64); 5] = [
-    ("Core i7-2635QM (Sandy Bridge)", 0x00da_0400_0000_0010, 0xff_0000_0000, 0xf01_0611_4141),
-    ("Core i7-3960X (Sandy Bridge-E)", 0x00da_0400_0000_0010, 0x4ff_0000_0000, 0xf01_0613_4141),
-    ("Core i5-3570 (Ivy Bridge)", 0x00da_0400_0000_0010, 0x8ff_0000_0000, 0xf01_0611_4141),
-    ("Core i7-5600U (Broadwell)", 0x00da_0400_0000_0012, 0x0005_7cff_0000_0000, 0xf01_0633_4141),
-    ("Pentium N3530 (Silvermont)", 0x00da_0400_0000_0002, 0x28ef_0000_0000, 0xf01_0611_4141),
-];
-
-/// The capabilities of one of [`WITH_EPT`].
-pub fn processor(name: &str) -> Capabilities {
-    let &(_, basic, secondary, ept) =
-        WITH_EPT.iter().find(|(other, ..)| other.starts_with(name)).expect("a processor of the table");
-    capabilities(basic, secondary, ept)
+/// A processor's capability MSRs; those that are not here are the same from Westmere to Skylake.
+pub struct Model {
+    pub name: &'static str,
+    basic: u64,
+    pin: u64,
+    secondary: u64,
+    exit: u64,
+    ept_vpid: u64,
 }
 
-fn capabilities(basic: u64, secondary: u64, ept: u64) -> Capabilities {
+const fn model(name: &'static str, basic: u64, secondary: u64, ept_vpid: u64) -> Model {
+    Model { name, basic, pin: PIN, secondary, exit: EXIT, ept_vpid }
+}
+
+/// As Bochs 3.0 has it, read by the image itself (`loglvl=debug` prints the capabilities).
+const fn bochs(name: &'static str, pin: u64, secondary: u64, ept_vpid: u64) -> Model {
+    Model { name, basic: 0x00d8_1000_0000_002b, pin, secondary, exit: EXIT_BOCHS, ept_vpid }
+}
+
+const MODELS: [Model; 10] = [
+    model("Core i7-2635QM (Sandy Bridge)", 0x00da_0400_0000_0010, 0xff_0000_0000, 0xf01_0611_4141),
+    model("Core i7-3960X (Sandy Bridge-E)", 0x00da_0400_0000_0010, 0x4ff_0000_0000, 0xf01_0613_4141),
+    model("Core i5-3570 (Ivy Bridge)", 0x00da_0400_0000_0010, 0x8ff_0000_0000, 0xf01_0611_4141),
+    model("Core i7-5600U (Broadwell)", 0x00da_0400_0000_0012, 0x0005_7cff_0000_0000, 0xf01_0633_4141),
+    model("Pentium N3530 (Silvermont)", 0x00da_0400_0000_0002, 0x28ef_0000_0000, 0xf01_0611_4141),
+    bochs("Bochs corei5_arrandale_m520", PIN, 0xff_0000_0000, 0xf01_0611_4141),
+    bochs("Bochs corei7_sandy_bridge_2600k", PIN, 0xef_0000_0000, 0xf01_0611_4141),
+    bochs("Bochs corei7_haswell_4770", PIN, 0x0004_7fff_0000_0000, 0xf01_0633_4141),
+    bochs("Bochs corei7_skylake_x", PIN_POSTED, 0x0257_7fff_0000_0000, 0xf01_0673_4141),
+    bochs("Bochs corei7_icelake_u", PIN_POSTED, 0x02d7_7fff_0000_0000, 0xf01_0673_4141),
+];
+
+/// The capabilities of one of [`MODELS`].
+pub fn processor(name: &str) -> Capabilities {
+    capabilities(MODELS.iter().find(|model| model.name.starts_with(name)).expect("a processor of the table"))
+}
+
+fn capabilities(model: &Model) -> Capabilities {
     Capabilities::from(|index| match index {
-        msr::VMX_BASIC => basic,
-        msr::VMX_PIN | msr::VMX_TRUE_PIN => PIN_BASE,
+        msr::VMX_BASIC => model.basic,
+        msr::VMX_PIN | msr::VMX_TRUE_PIN => model.pin,
         msr::VMX_PRIMARY => PRIMARY_BASE,
         msr::VMX_TRUE_PRIMARY => PRIMARY_TRUE,
-        msr::VMX_SECONDARY => secondary,
-        msr::VMX_EPT_VPID => ept,
-        msr::VMX_EXIT => EXIT_BASE,
-        msr::VMX_TRUE_EXIT => EXIT_TRUE,
+        msr::VMX_SECONDARY => model.secondary,
+        msr::VMX_EPT_VPID => model.ept_vpid,
+        msr::VMX_EXIT | msr::VMX_TRUE_EXIT => model.exit,
         msr::VMX_ENTRY => ENTRY_BASE,
         msr::VMX_TRUE_ENTRY => ENTRY_TRUE,
         msr::VMX_MISC => 0x3004_81e5,
@@ -74,14 +95,18 @@ fn assert_allowed(name: &str, value: u32, capability: u64) {
     assert_eq!(value & !may, 0, "{name}: {value:#x} has bits outside {may:#x}");
 }
 
+const INTERFACES: [Interface; 3] = [Interface::None, Interface::Memory(0xfee0_0000), Interface::Msrs];
+
 #[test]
 fn every_word_is_what_the_processor_allows() {
-    for (name, basic, secondary, ept) in WITH_EPT {
-        let capabilities = capabilities(basic, secondary, ept);
+    for model in &MODELS {
+        let (name, capabilities) = (model.name, capabilities(model));
         let controls = Controls::new(&capabilities).unwrap_or_else(|missing| panic!("{name}: {missing:?}"));
         assert_allowed(name, controls.pin.bits(), capabilities.pin);
         assert_allowed(name, controls.primary.bits(), capabilities.primary);
-        assert_allowed(name, controls.secondary.bits(), capabilities.secondary);
+        for interface in INTERFACES {
+            assert_allowed(name, controls.secondary_for(interface).bits(), capabilities.secondary);
+        }
         assert_allowed(name, controls.exit.bits(), capabilities.exit);
         assert_allowed(name, controls.entry.bits(), capabilities.entry);
         assert!(
@@ -92,9 +117,47 @@ fn every_word_is_what_the_processor_allows() {
             !controls.primary.intersects(PrimaryControls::CR3_LOAD | PrimaryControls::CR8_LOAD),
             "{name}"
         );
-        let has_invpcid = controls.secondary.contains(SecondaryControls::INVPCID);
-        assert_eq!(has_invpcid, name.contains("Broadwell"), "{name}");
+        assert!(!controls.pin.contains(PinControls::POSTED_INTERRUPTS), "{name}");
     }
+}
+
+/// What each model offers beyond what all have.
+#[test]
+fn options_are_used_where_they_are_there() {
+    use SecondaryControls as S;
+    let in_hardware = S::APIC_REGISTERS | S::VIRTUAL_INTERRUPTS;
+    let options = in_hardware | S::APIC_ACCESSES | S::X2APIC | S::RDTSCP | S::INVPCID | S::XSAVES;
+    let old = S::RDTSCP | S::APIC_ACCESSES | S::X2APIC;
+    let expected = [
+        old,
+        old,
+        old,
+        old | S::INVPCID,
+        S::RDTSCP | S::APIC_ACCESSES,
+        old,
+        S::RDTSCP | S::APIC_ACCESSES,
+        old | S::INVPCID | in_hardware,
+        old | S::INVPCID | in_hardware | S::XSAVES,
+        old | S::INVPCID | in_hardware | S::XSAVES,
+    ];
+    for (model, expected) in MODELS.iter().zip(expected) {
+        let controls = Controls::new(&capabilities(model)).unwrap();
+        let used = INTERFACES.map(|interface| controls.secondary_for(interface));
+        assert_eq!((used[0] | used[1] | used[2]) & options, expected, "{}", model.name);
+        assert_eq!(controls.withheld().invpcid, !expected.contains(S::INVPCID), "{}", model.name);
+        assert_eq!(controls.withheld().xsaves, !expected.contains(S::XSAVES), "{}", model.name);
+    }
+}
+
+#[test]
+fn the_local_apics_interface_chooses_between_two_controls_that_exclude_each_other() {
+    let controls = Controls::new(&processor("Bochs corei7_haswell")).unwrap();
+    let both = SecondaryControls::APIC_ACCESSES | SecondaryControls::X2APIC;
+    let chosen = INTERFACES.map(|interface| controls.secondary_for(interface) & both);
+    assert_eq!(
+        chosen,
+        [SecondaryControls::empty(), SecondaryControls::APIC_ACCESSES, SecondaryControls::X2APIC]
+    );
 }
 
 #[test]
@@ -137,11 +200,20 @@ fn every_requirement_is_checked_one_by_one() {
 }
 
 #[test]
+fn without_a_tpr_shadow_the_local_apic_is_not_in_hardware() {
+    let good = processor("Bochs corei7_haswell");
+    let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
+    let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
+    assert!(!controls.has_virtual_interrupts() && !controls.has_apic_registers());
+}
+
+#[test]
 fn without_a_tpr_shadow_cr8_exits() {
     let good = processor("Core i5-3570");
     let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
     let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_tpr_shadow());
+    assert!(controls.secondary_for(Interface::Msrs) == controls.secondary);
     assert!(controls.primary.contains(PrimaryControls::CR8_LOAD | PrimaryControls::CR8_STORE));
 }
 
