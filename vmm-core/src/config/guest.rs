@@ -222,7 +222,9 @@ impl Reader<'_> {
     fn warn_without_effect(&mut self, setting: &Setting) {
         let effective = match setting.key.as_str() {
             "vif" => self.config.vifs.is_empty(),
-            "vnc" | "xen_platform_pci" => is_off(setting),
+            "vnc" | "xen_platform_pci" | "localtime" => is_off(setting),
+            "vga" => self.config.vga == Vga::Standard,
+            "videoram" => self.config.video_memory_mib == DEFAULT_VIDEO_MEMORY_MIB,
             "bios" => self.config.bios == Bios::SeaBios,
             "maxmem" | "maxvcpus" | "cpu_weight" | "cap" => false,
             _ => true,
@@ -354,8 +356,16 @@ impl Reader<'_> {
                 return Err(self.error(setting, message));
             }
         };
-        if name.starts_with("coredump-") {
-            self.warn(setting, "no core is dumped: a guest's state is written to the log when it crashes");
+        match name {
+            "preserve" => self.warn(setting, "preserve is not supported yet, destroy is used"),
+            "rename-restart" => self.warn(setting, "rename-restart is not supported yet, restart is used"),
+            "coredump-destroy" | "coredump-restart" => {
+                self.warn(
+                    setting,
+                    "no core is dumped: a guest's state is written to the log when it crashes",
+                );
+            }
+            _ => {}
         }
         Ok(action)
     }

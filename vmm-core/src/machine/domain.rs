@@ -77,14 +77,7 @@ impl<'a> Domain<'a> {
                         return Ok(());
                     }
                 }
-                Action::Destroy => return Ok(()),
-                Action::Preserve => {
-                    log::warn!(
-                        "{}: preserving stopped guests is not supported yet: destroyed",
-                        self.config.name
-                    );
-                    return Ok(());
-                }
+                Action::Destroy | Action::Preserve => return Ok(()),
             }
         }
     }

@@ -63,8 +63,10 @@ acpi=1; apic=1; pae="1"
         [
             "g.cfg:7: maxmem: has no effect yet",
             "g.cfg:9: vif: has no effect yet",
+            "g.cfg:17: videoram: has no effect yet",
             "g.cfg:18: vnc: has no effect yet",
             "g.cfg:22: usbdevice: is not supported and ignored",
+            "g.cfg:25: on_crash: preserve is not supported yet, destroy is used",
         ]
     );
 }
@@ -93,13 +95,13 @@ fn actions_have_their_names() {
     );
     let actions = [config.on_poweroff, config.on_reboot, config.on_crash];
     assert_eq!(actions, [Action::RenameRestart, Action::Destroy, Action::Restart]);
-    assert_eq!(warnings.len(), 2);
+    assert_eq!(warnings.len(), 3);
 }
 
 #[test]
 fn what_is_unsupported_is_named() {
     let (_, warnings) =
-        parse("name='g'; memory=1\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0");
+        parse("name='g'; memory=1\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0\nlocaltime=1");
     assert_eq!(
         warnings,
         [
@@ -107,8 +109,10 @@ fn what_is_unsupported_is_named() {
             "g.cfg:3: viridian: is not supported and ignored",
             "g.cfg:4: acpi: cannot be turned off and stays on",
             "g.cfg:5: vga: cirrus is not supported, stdvga is used",
+            "g.cfg:7: localtime: has no effect yet",
         ]
     );
+    assert_eq!(parse("name='g'; memory=1; vga='none'").1, ["g.cfg:1: vga: has no effect yet"]);
 }
 
 #[test]
