@@ -3,7 +3,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES="cargo-web rustc-web rust-web-src rust-web-clippy rustfmt-web lld gcc libc6-dev"
+RUST="cargo-web rustc-web rust-web-src rust-web-clippy rustfmt-web lld gcc libc6-dev"
+# What `cargo xtask` itself installs when it is needed (xtask/src/setup.rs), for those who cannot install: one list.
+REST="acpica-tools binutils cpio dpkg grub-common grub-efi-amd64-bin grub-pc-bin gzip isolinux mtools nasm ovmf
+qemu-system-x86 seabios syslinux-common xorriso"
 MINIMUM=88 # the minor version of Rust named in Cargo.toml (rust-version)
 
 # Succeeds if the cargo named $1 is new enough and there is a linker for host programs.
@@ -29,21 +32,25 @@ if ! cargo=$(find_cargo); then
         sudo=none
     fi
     if [ "$sudo" = none ] || ! command -v apt-get >/dev/null 2>&1; then
-        echo "Bulkhead needs Rust 1.$MINIMUM or newer and a C linker. On Debian, as root:" >&2
-        echo "    apt-get install $PACKAGES" >&2
-        echo "Elsewhere: rustup (https://rustup.rs) with the target x86_64-unknown-none, and gcc." >&2
+        echo "Bulkhead needs Rust 1.$MINIMUM or newer, a C linker, and tools to run and test with. On Debian, as root:" >&2
+        echo "    apt-get install" $RUST $REST >&2
+        echo "Elsewhere: rustup (https://rustup.rs) with the target x86_64-unknown-none, gcc, and what these packages hold." >&2
         exit 1
     fi
     mkdir -p build
     echo "Installing Rust from Debian's packages (log: build/bootstrap.log) ..." >&2
     if ! { $sudo apt-get update &&
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $PACKAGES; } \
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $RUST; } \
         >build/bootstrap.log 2>&1 </dev/null; then
         tail -n 20 build/bootstrap.log >&2
-        echo "Could not install: $PACKAGES" >&2
+        echo "Could not install: $RUST" >&2
         exit 1
     fi
-    cargo=$(find_cargo) || { echo "No usable cargo, although Debian's packages are installed." >&2; exit 1; }
+    if ! cargo=$(find_cargo); then
+        echo "Debian's packages are installed, but $(cargo --version) is too old: 1.$MINIMUM is needed." >&2
+        echo "Debian 12 has a newer Rust in its security updates: add the suite bookworm-security to apt's sources." >&2
+        exit 1
+    fi
 fi
 
 PATH="$(dirname "$cargo"):$PATH" exec "$cargo" xtask "$@"

@@ -54,13 +54,27 @@ pub const TESTS: &[Need] = &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("i
 /// To fuzz: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[Program("c++", "g++")];
 
+/// What everything but fuzzing needs.
+const ALL: &[&[Need]] = &[BUILD, QEMU, GUESTS, IMAGE, TESTS];
+
 impl Need {
-    fn missing_package(&self) -> Option<&'static str> {
+    fn package(&self) -> &'static str {
         match self {
-            Program(name, package) => paths::program(name).is_none().then_some(package),
-            File(path, package) => (!Path::new(path).exists()).then_some(package),
+            Program(_, package) | File(_, package) => package,
         }
     }
+
+    fn is_missing(&self) -> bool {
+        match self {
+            Program(name, _) => paths::program(name).is_none(),
+            File(path, _) => !Path::new(path).exists(),
+        }
+    }
+}
+
+/// The packages of what is missing.
+fn missing(needs: &[&[Need]]) -> BTreeSet<&'static str> {
+    needs.iter().copied().flatten().filter(|need| need.is_missing()).map(Need::package).collect()
 }
 
 /// Installs the packages of what is missing, if anything is.
@@ -68,7 +82,7 @@ impl Need {
 /// # Errors
 /// If something is missing and cannot be installed; the message is the list of what to install.
 pub fn require(needs: &[&[Need]]) -> Result<()> {
-    let missing: BTreeSet<_> = needs.iter().copied().flatten().filter_map(Need::missing_package).collect();
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -78,10 +92,12 @@ pub fn require(needs: &[&[Need]]) -> Result<()> {
 /// Installs Debian packages, as root or by sudo.
 ///
 /// # Errors
-/// If that is not possible; the message is the list of what to install.
-pub fn install(packages: &[&str]) -> Result<()> {
-    let list = packages.join(" ");
+/// If that is not possible; the message is the list of what to install, also for what may be asked for next.
+pub fn install(packages: &[&'static str]) -> Result<()> {
     let Some(prefix) = privilege().filter(|_| paths::program("apt-get").is_some()) else {
+        let mut all = missing(ALL);
+        all.extend(packages);
+        let list = all.into_iter().collect::<Vec<_>>().join(" ");
         bail!("these Debian packages are missing; as root:\n    apt-get install {list}");
     };
     let apt = |arguments: &[&str]| {
@@ -92,7 +108,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
     // The lists may be absent (containers) or old: a second try with fresh ones settles it.
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(packages);
-    let title = format!("Installing {list}");
+    let title = format!("Installing {}", packages.join(" "));
     if progress::run_logged(&title, "apt-install", &mut apt(&arguments)).is_ok() {
         return Ok(());
     }
@@ -115,4 +131,18 @@ fn privilege() -> Option<&'static [&'static str]> {
     }
     let unlocked = asks && Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success());
     unlocked.then_some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_for_those_who_cannot_install_is_complete() {
+        let script = include_str!("../bootstrap.sh");
+        let (_, rest) = script.split_once("\nREST=\"").unwrap();
+        let listed: BTreeSet<&str> = rest.split('"').next().unwrap().split_whitespace().collect();
+        let needed: BTreeSet<&str> = ALL.iter().copied().flatten().map(Need::package).collect();
+        assert_eq!(listed, needed);
+    }
 }
