@@ -19,8 +19,8 @@ fn a_reason_is_drawn_on_the_framebuffer_of_a_uefi_machine() -> Result<()> {
         loader: Loader::Multiboot2,
     };
     let iso = paths::build("without-guest.iso");
-    contents.write(&paths::empty_build_folder("without-guest")?, &iso)?;
-    let mut machine = start_for(&Spec { host_iso: Some(iso), uefi: true, ..Spec::default() }, PATIENCE)?;
+    contents.write_iso(&paths::empty_build_folder("without-guest")?, &iso)?;
+    let mut machine = start_for(&Spec { host_image: Some(iso), uefi: true, ..Spec::default() }, PATIENCE)?;
     let picture = paths::build("last-words.png");
     while !machine.time_left().is_zero() {
         machine.pause(Duration::from_secs(1));

@@ -1,9 +1,10 @@
-//! `cargo xtask image`: an ISO that boots Bulkhead and a guest by GRUB, on BIOS and UEFI machines, from CD or USB stick.
+//! `cargo xtask image`: what boots Bulkhead and a guest by GRUB, on BIOS and UEFI machines: an ISO for CD, USB stick or disk, or a
+//! folder for PXE.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use crate::guests::Guest;
@@ -19,7 +20,21 @@ pub enum Loader {
     Text,
 }
 
-/// What goes into an ISO.
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `build/bulkhead.iso`: a CD-ROM, and with its partition tables a disk too.
+    Iso,
+    /// `build/netboot`: a folder for a TFTP server.
+    Netboot,
+}
+
+/// What PXE loads first, in the folder of [`Form::Netboot`], on BIOS machines.
+pub const NETBOOT_BIOS: &str = "boot/grub/i386-pc/core.0";
+/// The same on UEFI machines.
+pub const NETBOOT_UEFI: &str = "boot/grub/x86_64-efi/core.efi";
+
+/// What goes into an image.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// The hypervisor's image.
@@ -37,7 +52,32 @@ impl Contents<'_> {
     ///
     /// # Errors
     /// If a file or a program is missing.
-    pub fn write(&self, tree: &Path, output: &Path) -> Result<()> {
+    pub fn write_iso(&self, tree: &Path, output: &Path) -> Result<()> {
+        self.fill(tree)?;
+        let mut command = Command::new("grub-mkrescue");
+        if self.loader == Loader::Text {
+            command.args(["-d", "/usr/lib/grub/i386-pc"]);
+        }
+        command.arg("-o").arg(output).arg(tree);
+        progress::run_logged("Making the bootable ISO", "image-iso", &mut command)
+    }
+
+    /// Puts everything into `tree`, with the programs by which PXE starts.
+    ///
+    /// # Errors
+    /// If a file or a program is missing.
+    pub fn write_netboot(&self, tree: &Path) -> Result<()> {
+        self.fill(tree)?;
+        for platform in ["i386-pc", "x86_64-efi"] {
+            let mut command = Command::new("grub-mknetdir");
+            command.arg("--net-directory").arg(tree).args(["--subdir", "boot/grub"]);
+            command.arg("-d").arg(format!("/usr/lib/grub/{platform}"));
+            progress::run_logged(&format!("Making GRUB for PXE, {platform}"), "image-netboot", &mut command)?;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, tree: &Path) -> Result<()> {
         setup::require(&[setup::IMAGE])?;
         std::fs::create_dir_all(tree.join("boot/grub"))?;
         let copy = |from: &Path, name: &str| {
@@ -49,12 +89,7 @@ impl Contents<'_> {
             copy(source, &format!("module{number}"))?;
         }
         std::fs::write(tree.join("boot/grub/grub.cfg"), self.menu())?;
-        let mut command = Command::new("grub-mkrescue");
-        if self.loader == Loader::Text {
-            command.args(["-d", "/usr/lib/grub/i386-pc"]);
-        }
-        command.arg("-o").arg(output).arg(tree);
-        progress::run_logged("Making the bootable ISO", "image-iso", &mut command)
+        Ok(())
     }
 
     /// GRUB's configuration.
@@ -74,17 +109,36 @@ impl Contents<'_> {
     }
 }
 
-/// Makes `build/bulkhead.iso` of the image, the guest's ISO (a small Linux if none is given) and its xl.cfg.
+/// Makes what `form` says of the image, the guest's ISO (a small Linux if none is given) and its xl.cfg.
 ///
 /// # Errors
 /// If a file or a program is missing.
-pub fn make(iso: Option<&Path>, config: Option<&Path>, cmdline: &str, loader: Loader) -> Result<PathBuf> {
+pub fn make(
+    form: Form,
+    iso: Option<&Path>,
+    config: Option<&Path>,
+    cmdline: &str,
+    loader: Loader,
+) -> Result<PathBuf> {
+    for file in iso.iter().chain(&config) {
+        ensure!(file.is_file(), "no file {}", file.display());
+    }
+    setup::require(&[setup::BUILD, setup::GUESTS, setup::IMAGE])?;
     let image = build::image()?;
     let guest = iso.map_or_else(|| Guest::LinuxAmd64.iso(), |iso| Ok(iso.to_path_buf()))?;
     let mut modules = vec![(guest, "guest.iso".to_owned())];
     modules.extend(config.map(|file| (file.to_path_buf(), "guest.cfg".to_owned())));
-    let tree = paths::empty_build_folder("image-tree")?;
-    let output = paths::build("bulkhead.iso");
-    Contents { image: &image, cmdline, modules: &modules, loader }.write(&tree, &output)?;
-    Ok(output)
+    let contents = Contents { image: &image, cmdline, modules: &modules, loader };
+    match form {
+        Form::Iso => {
+            let output = paths::build("bulkhead.iso");
+            contents.write_iso(&paths::empty_build_folder("image-tree")?, &output)?;
+            Ok(output)
+        }
+        Form::Netboot => {
+            let folder = paths::empty_build_folder("netboot")?;
+            contents.write_netboot(&folder)?;
+            Ok(folder)
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use xtask::guests::Guest;
+use xtask::image::Form;
 use xtask::machine::Failure;
 use xtask::{bench, build, check, conformance, folder, fuzz, image, rpc, run, symbolize};
 
@@ -26,7 +27,7 @@ enum Task {
     Bench(bench::BenchArgs),
     Conformance(conformance::ConformanceArgs),
     Fuzz(fuzz::FuzzArgs),
-    /// Makes build/bulkhead.iso: Bulkhead and a guest, bootable on BIOS and UEFI machines
+    /// Makes build/bulkhead.iso: Bulkhead and a guest, for BIOS and UEFI machines to boot from CD, USB stick or disk
     Image {
         /// The guest's CD-ROM; without it, a small Linux made of Debian packages
         #[arg(long, value_name = "FILE")]
@@ -40,6 +41,9 @@ enum Task {
         /// How GRUB starts it
         #[arg(long, value_enum, default_value_t)]
         loader: image::Loader,
+        /// Make build/netboot instead, a folder for a TFTP server, to boot by PXE
+        #[arg(long)]
+        netboot: bool,
     },
     /// Calls a method of the hypervisor that `cargo xtask run` runs on a terminal, and prints the result
     Rpc {
@@ -96,8 +100,10 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Bench(arguments) => arguments.run(),
         Task::Conformance(arguments) => arguments.run(),
         Task::Fuzz(arguments) => arguments.run(),
-        Task::Image { iso, config, cmdline, loader } => {
-            println!("{}", image::make(iso.as_deref(), config.as_deref(), &cmdline, loader)?.display());
+        Task::Image { iso, config, cmdline, loader, netboot } => {
+            let form = if netboot { Form::Netboot } else { Form::Iso };
+            let made = image::make(form, iso.as_deref(), config.as_deref(), &cmdline, loader)?;
+            println!("{}", made.display());
             Ok(())
         }
         Task::Rpc { method, params } => {

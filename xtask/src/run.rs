@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
 
-use crate::emulator::{Backend, EmulatorKind, Spec, Wiring, emulator};
+use crate::emulator::{Backend, EmulatorKind, Medium, Spec, Wiring, emulator};
 use crate::guests::Guest;
 use crate::machine::{Failure, Machine};
 use crate::serial::{Serial, Tee};
+use crate::setup::{self, Need};
 use crate::{build, paths, rpc};
 
 /// A timeout when none is given: a script must end some day.
@@ -108,15 +109,19 @@ pub struct RunArgs {
     #[arg(long)]
     direct: bool,
 
-    /// Boot FILE, made by `cargo xtask image`, through GRUB
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["iso", "config", "direct"])]
-    host_iso: Option<PathBuf>,
+    /// Boot PATH, made by `cargo xtask image`, through GRUB
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["iso", "config", "direct"])]
+    host_image: Option<PathBuf>,
 
-    /// With --host-iso: boot by UEFI
-    #[arg(long, requires = "host_iso")]
+    /// With --host-image: where the machine has it
+    #[arg(long, value_enum, default_value_t, requires = "host_image")]
+    medium: Medium,
+
+    /// With --host-image: boot by UEFI
+    #[arg(long, requires = "host_image")]
     uefi: bool,
 
-    /// Use this machine's own AMD-V (nested KVM)
+    /// Use this machine's own processor, AMD's or Intel's, lent by KVM (nested)
     #[arg(long)]
     kvm: bool,
 
@@ -148,10 +153,15 @@ impl RunArgs {
     /// # Errors
     /// If something cannot be built or started, or a step fails.
     pub fn run(&self, matches: &ArgMatches) -> Result<()> {
-        if !self.direct && !self.no_build && self.host_iso.is_none() {
+        let mut spec = self.spec()?;
+        // All at once, rather than one password after the other.
+        setup::require(&self.needs(&spec))?;
+        if spec.iso.is_none() && spec.host_image.is_none() {
+            spec.iso = Some(Guest::LinuxAmd64.iso()?);
+        }
+        if !self.direct && !self.no_build && self.host_image.is_none() {
             build::image()?;
         }
-        let spec = self.spec()?;
         let steps = self.steps(matches);
         let scripted = !steps.is_empty()
             || self.expect_end
@@ -176,18 +186,15 @@ impl RunArgs {
     }
 
     fn spec(&self) -> Result<Spec> {
-        let iso = match &self.iso {
-            None if self.host_iso.is_none() => Some(Guest::LinuxAmd64.iso()?),
-            other => other.as_deref().map(absolute).transpose()?,
-        };
         Ok(Spec {
             backend: self.backend,
             emulator: self.emulator,
             direct: self.direct,
             image: paths::image(),
-            iso,
+            iso: self.iso.as_deref().map(absolute).transpose()?,
             config: self.config.as_deref().map(absolute).transpose()?,
-            host_iso: self.host_iso.as_deref().map(absolute).transpose()?,
+            host_image: self.host_image.as_deref().map(absolute).transpose()?,
+            medium: self.medium,
             uefi: self.uefi,
             cpu: self.cpu.clone(),
             smp: self.smp,
@@ -197,6 +204,15 @@ impl RunArgs {
             kvm: self.kvm,
             arguments: self.emulator_arg.clone(),
         })
+    }
+
+    fn needs(&self, spec: &Spec) -> Vec<&'static [Need]> {
+        let machine = match spec.emulator_kind() {
+            EmulatorKind::Qemu => setup::QEMU,
+            EmulatorKind::Bochs => setup::IMAGE,
+        };
+        let is_own_guest = spec.iso.is_none() && spec.host_image.is_none();
+        [setup::BUILD, machine].into_iter().chain(is_own_guest.then_some(setup::GUESTS)).collect()
     }
 
     fn window(&self) -> bool {

@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::bochs_setup::Installation;
-use super::{Backend, Emulator, Spec, Wiring, module_name, mortal};
+use super::{Backend, Emulator, Medium, Spec, Wiring, module_name, mortal};
 use crate::image::{Contents, Loader};
 use crate::rpc::MANAGEMENT_SOCKET;
 
@@ -38,7 +38,8 @@ impl Emulator for Bulkhead {
             memory_mib - spec.guest_memory_mib()
         );
         let bochs = Installation::find()?;
-        let iso = match &spec.host_iso {
+        ensure!(spec.medium == Medium::Cdrom, "Bochs boots from CD-ROM only");
+        let iso = match &spec.host_image {
             Some(iso) => iso.clone(),
             None => boot_iso(spec, folder)?,
         };
@@ -189,7 +190,7 @@ fn boot_iso(spec: &Spec, folder: &Path) -> Result<PathBuf> {
     let cmdline = spec.hypervisor_cmdline();
     let contents =
         Contents { image: &spec.image, cmdline: &cmdline, modules: &modules, loader: Loader::Text };
-    contents.write(&tree, &output)?;
+    contents.write_iso(&tree, &output)?;
     std::fs::remove_dir_all(&tree)?;
     Ok(output)
 }

@@ -49,6 +49,20 @@ pub enum EmulatorKind {
     Bochs,
 }
 
+/// How a whole machine is given the boot medium that `cargo xtask image` makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Medium {
+    /// A CD-ROM
+    #[default]
+    Cdrom,
+    /// A hard disk
+    Disk,
+    /// A USB stick
+    Usb,
+    /// A TFTP server, for PXE: the medium is a folder
+    Network,
+}
+
 /// A machine to run.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -64,9 +78,11 @@ pub struct Spec {
     pub iso: Option<PathBuf>,
     /// The guest's xl.cfg.
     pub config: Option<PathBuf>,
-    /// A whole machine's CD-ROM (made by `cargo xtask image`) to boot instead of `image` and its modules.
-    pub host_iso: Option<PathBuf>,
-    /// The emulator boots `host_iso` by UEFI.
+    /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image` and its modules.
+    pub host_image: Option<PathBuf>,
+    /// Where the machine has `host_image`.
+    pub medium: Medium,
+    /// The machine's firmware is UEFI.
     pub uefi: bool,
     /// The emulator's CPU model; `None` is its best.
     pub cpu: Option<String>,
@@ -93,7 +109,8 @@ impl Default for Spec {
             image: crate::paths::image(),
             iso: None,
             config: None,
-            host_iso: None,
+            host_image: None,
+            medium: Medium::Cdrom,
             uefi: false,
             cpu: None,
             smp: 1,
@@ -112,7 +129,8 @@ const OVERHEAD_MIB: u64 = 192;
 impl Spec {
     /// What runs the machine.
     pub fn emulator_kind(&self) -> EmulatorKind {
-        self.emulator.unwrap_or(self.backend.usual_emulator())
+        let usual = if self.kvm { EmulatorKind::Qemu } else { self.backend.usual_emulator() };
+        self.emulator.unwrap_or(usual)
     }
 
     /// The hypervisor's command line.
@@ -139,12 +157,20 @@ impl Spec {
     /// What the machine needs for the hypervisor, its modules and the guest.
     fn machine_memory_mib(&self) -> Result<u64> {
         let mut mib = self.guest_memory_mib() + OVERHEAD_MIB;
-        for file in self.host_iso.iter().chain(&self.iso).chain(&self.config) {
-            let bytes = std::fs::metadata(file).with_context(|| format!("no file {}", file.display()))?.len();
+        for file in self.host_image.iter().chain(&self.iso).chain(&self.config) {
+            let bytes = size_bytes(file).with_context(|| format!("cannot read {}", file.display()))?;
             mib += bytes.div_ceil(1 << 20);
         }
         Ok(mib)
     }
+}
+
+/// The size of a file, or of all that is in a folder.
+fn size_bytes(path: &Path) -> std::io::Result<u64> {
+    if !path.is_dir() {
+        return Ok(path.metadata()?.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| size_bytes(&entry?.path())).sum()
 }
 
 /// The name of a module, by which configurations refer to it. It becomes the module's command line, in which a blank ends

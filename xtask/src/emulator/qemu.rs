@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Backend, Emulator, Spec, Wiring, module_name, mortal};
-use crate::setup;
+use super::{Backend, Emulator, Medium, Spec, Wiring, module_name, mortal};
+use crate::{image, setup};
 
 /// Bulkhead in a Q35 machine with AMD-V.
 pub struct Bulkhead;
@@ -22,10 +22,8 @@ impl Emulator for Bulkhead {
         );
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "q35", "-no-reboot"]);
-        match &spec.host_iso {
-            Some(iso) => {
-                command.arg("-cdrom").arg(iso);
-            }
+        match &spec.host_image {
+            Some(image) => attach(&mut command, spec, image),
             None => {
                 let mut modules = Vec::new();
                 for file in spec.iso.iter().chain(&spec.config) {
@@ -62,7 +60,8 @@ impl Emulator for Direct {
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "pc", "-m", &spec.memory_mib.to_string()]);
         if let Some(iso) = &spec.iso {
-            command.arg("-cdrom").arg(iso).args(["-boot", "d"]);
+            let drive = format!("file={},format=raw,media=cdrom", option_value(iso));
+            command.args(["-drive", &drive, "-boot", "d"]);
         }
         wire_com1(&mut command, wiring);
         command.args(&spec.arguments);
@@ -99,6 +98,36 @@ fn qemu(spec: &Spec, folder: &Path, window: bool) -> Result<Command> {
             .args(["-rtc", "base=2026-01-01T00:00:00,clock=vm"]);
     }
     Ok(command)
+}
+
+/// Gives the machine the medium that it boots, which is not written to.
+fn attach(command: &mut Command, spec: &Spec, image: &Path) {
+    let path = option_value(image);
+    let drive = |kind| format!("file={path},format=raw,{kind}");
+    match spec.medium {
+        Medium::Cdrom => command.args(["-drive", &drive("media=cdrom")]),
+        Medium::Disk => command.args(["-drive", &drive("media=disk,snapshot=on")]),
+        Medium::Usb => command.args(["-drive", &drive("if=none,id=stick,snapshot=on")]).args([
+            "-device",
+            "qemu-xhci",
+            "-device",
+            "usb-storage,drive=stick",
+        ]),
+        Medium::Network => {
+            let program = if spec.uefi { image::NETBOOT_UEFI } else { image::NETBOOT_BIOS };
+            command.args(["-netdev", &format!("user,id=net,tftp={path},bootfile={program}")]).args([
+                "-device",
+                "e1000,netdev=net",
+                "-boot",
+                "n",
+            ])
+        }
+    };
+}
+
+/// A path as the value of one of QEMU's options, in which a comma ends the value unless it is doubled.
+fn option_value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
 }
 
 /// COM1, and the monitor: QMP for the harness; for the user behind Ctrl-], since Ctrl-A is the hypervisor's.
