@@ -16,7 +16,7 @@ help:
 	@echo "make test                              formatting, lints, unit tests and whole-system tests"
 	@echo "make test-full                         the slow whole-system tests too"
 	@echo "make test-guests DIR=folder            every ISO of a folder with a manifest"
-	@echo "make image [ISO=file.iso]              build/bulkhead.iso, bootable on BIOS and UEFI machines"
+	@echo "make image [ISO=file.iso]              build/bulkhead.iso, for CD, USB stick or disk, BIOS or UEFI"
 	@echo "make fuzz [ARGS=\"--seconds 600\"]       fuzz the devices, the emulator, the parsers"
 	@echo "make bench                             instructions, CPU time and exits; writes docs/performance.md"
 	@echo "make clean                             remove everything built"

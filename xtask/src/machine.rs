@@ -88,7 +88,11 @@ impl Machine {
         let com1 = connect(com1)?.context("no COM1")?;
         let com2 = connect(com2)?;
         let monitor = match connect(monitor)? {
-            Some(stream) => Some(Monitor::new(Client::new(stream, Dialect::Qmp)?, folder.0.clone())?),
+            Some(stream) => {
+                let client = Client::new(stream, Dialect::Qmp)?;
+                let monitor = Monitor::new(client, folder.0.clone());
+                Some(monitor.with_context(|| format!("the emulator does not run:\n{}", said(&folder.0)))?)
+            }
             None => None,
         };
         let (control, monitor): (Box<dyn Control>, _) = match (com2, monitor) {
@@ -222,9 +226,9 @@ impl Machine {
             Ok(None) => report += "--- screen: graphics\n",
             Err(error) => report += &format!("--- screen: {error:#}\n"),
         }
-        let said = std::fs::read_to_string(self.folder.join("emulator.log")).unwrap_or_default();
+        let said = said(&self.folder);
         if !said.trim().is_empty() {
-            report += &format!("--- emulator\n{}\n", tail(&said, 20));
+            report += &format!("--- emulator\n{said}\n");
         }
         report
     }
@@ -295,6 +299,11 @@ impl Drop for Folder {
     }
 }
 
+/// The last lines of what the emulator itself printed.
+fn said(folder: &Path) -> String {
+    tail(&std::fs::read_to_string(folder.join("emulator.log")).unwrap_or_default(), 20)
+}
+
 fn accept(listener: &UnixListener, child: &mut Child, folder: &Path) -> Result<UnixStream> {
     let patience = Instant::now() + Duration::from_secs(20);
     loop {
@@ -309,8 +318,7 @@ fn accept(listener: &UnixListener, child: &mut Child, folder: &Path) -> Result<U
             }
             Err(_) => {
                 let _ = child.kill();
-                let said = std::fs::read_to_string(folder.join("emulator.log")).unwrap_or_default();
-                bail!("the emulator did not start:\n{}", tail(&said, 20));
+                bail!("the emulator did not start:\n{}", said(folder));
             }
         }
     }
