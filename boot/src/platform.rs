@@ -4,7 +4,7 @@ use crate::cpu::{self, lapic, tsc};
 use crate::drivers::serial::{COM1, COM2};
 use crate::drivers::{display, i8042};
 use crate::entry::image;
-use crate::memory::host;
+use crate::memory::{heap, host};
 use crate::{log, panic, power};
 use alloc::vec::Vec;
 use vmm_core::platform::{CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
@@ -47,6 +47,10 @@ impl Platform for Machine {
     fn hpa_of(&self, address: usize) -> u64 {
         // All RAM is mapped at its physical address.
         address as u64
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        heap::used_bytes()
     }
 
     fn set_timer(&self, deadline_tsc: u64) {

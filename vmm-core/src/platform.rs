@@ -122,6 +122,9 @@ pub trait Platform: Send + Sync {
     fn hpa_of(&self, address: usize) -> u64;
     /// Bytes that are free.
     fn free_bytes(&self) -> u64;
+    /// Bytes of the hypervisor's own heap that are in use. The heap keeps the memory that it once took: what leaks into
+    /// it shows here before it shows in [`Platform::free_bytes`].
+    fn heap_bytes(&self) -> u64;
 
     /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`; `u64::MAX` disarms.
     /// Early by a little is allowed, late is not, beyond the latency of the hardware.

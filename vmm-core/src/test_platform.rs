@@ -8,6 +8,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
+/// What the hypervisor's heap holds, as this machine says.
+pub const TEST_HEAP_BYTES: u64 = 1 << 20;
+
 /// The machine. Leaked, as the hypervisor's platform lives for ever.
 #[derive(Default)]
 pub struct TestPlatform {
@@ -143,6 +146,10 @@ impl Platform for TestPlatform {
 
     fn free_bytes(&self) -> u64 {
         u64::MAX - self.taken.load(Ordering::Relaxed)
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        TEST_HEAP_BYTES
     }
 
     fn set_timer(&self, deadline_tsc: u64) {

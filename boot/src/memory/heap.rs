@@ -11,6 +11,11 @@ const ORDERS: usize = 33;
 /// The least that the heap grows by.
 const LEAST_GROWTH_BYTES: u64 = 2 * LARGE_BYTES;
 
+/// Bytes in use, blocks counted whole.
+pub fn used_bytes() -> u64 {
+    HEAP.0.lock().stats_alloc_actual() as u64
+}
+
 struct GrowingHeap(Mutex<Heap<ORDERS>>);
 
 #[global_allocator]

@@ -5,7 +5,7 @@
 
 pub mod frames;
 #[cfg(target_os = "none")]
-mod heap;
+pub mod heap;
 #[cfg(target_os = "none")]
 pub mod host;
 #[cfg(target_os = "none")]

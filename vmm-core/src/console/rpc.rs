@@ -290,6 +290,7 @@ impl Services<'_> {
             "exits": exits,
             "guest_time_ns": stats.guest_time_ns,
             "host_free_bytes": self.platform.free_bytes(),
+            "host_heap_bytes": self.platform.heap_bytes(),
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! The management port.
 
 use super::*;
+use crate::test_platform::TEST_HEAP_BYTES;
 use serde_json::{Value, json};
 
 fn call(bench: &mut Bench, method: &str, params: Value) -> Value {
@@ -149,6 +150,7 @@ fn the_guest_and_the_host() {
     assert_eq!(stats["exits"], json!({"cpuid": 5, "hlt": 7}));
     assert_eq!((&stats["state"], &stats["total_exits"]), (&json!("running"), &json!(12)));
     assert_eq!(stats["host_free_bytes"], u64::MAX);
+    assert_eq!(stats["host_heap_bytes"], TEST_HEAP_BYTES);
     assert_eq!(stats["guest_time_ns"], 34);
     call(&mut bench, "guest.reset", json!({}));
     call(&mut bench, "guest.poweroff", json!({}));
