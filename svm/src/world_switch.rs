@@ -63,8 +63,8 @@ pub unsafe extern "sysv64" fn run_guest(vmcb_hpa: u64, gprs: *mut Gprs, host_hpa
         "mov [rax + 8 * 15], r15",
         "mov rax, [rsp + 8]",
         "vmload rax",
-        // QEMU's TCG may forget an interrupt that becomes pending during an exit (its VMEXIT clears a bit among those that
-        // another thread sets). A write of the task priority makes its APIC look again; it is 0 already.
+        // QEMU's VMRUN with V_IRQ may lose an interrupt that becomes pending meanwhile (docs/svm.md). A write of the task
+        // priority makes its APIC look again; it is 0 already.
         "xor eax, eax",
         "mov cr8, rax",
         "cli",
