@@ -20,12 +20,14 @@ pub const TIMER_VECTOR: u8 = 0xe0;
 /// The local APIC's spurious interrupt: the low four bits must be set.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
+/// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind by an exit (Bochs's SVM does that).
+const DEBUG: u8 = 1;
 const NMI: u8 = 2;
 
 /// Every interrupt and exception comes here.
 pub extern "C" fn handle(frame: &mut TrapFrame) {
     match frame.vector as u8 {
-        NMI => {}
+        DEBUG | NMI => {}
         vector @ 0..32 => panic::exception(vector, frame),
         TIMER_VECTOR => {
             lapic::timer_expired();

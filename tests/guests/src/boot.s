@@ -14,6 +14,8 @@
 .set PRESENT_WRITE_USER, 7
 .set LARGE, 0x80
 
+.set BLOCK_BYTES, 2048
+
 .section .boot, "awx"
 .code16
 .global boot_start
@@ -22,12 +24,52 @@ boot_start:
     cld
     .byte 0xea                  # JMP FAR: CS is 0 or 7C0h
     .short real_mode, 0
+
+# Filled in when the ISO is made (mkisofs, -boot-info-table).
+.org boot_start + 12
+image_block:
+    .long 0
+image_bytes:
+    .long 0
+.org boot_start + 64
+
+# INT 13h, AH = 42h: what to read next.
+packet:
+    .byte 16, 0
+    .short 1                    # blocks
+    .short 0x7c00               # offset
+packet_segment:
+    .short BLOCK_BYTES / 16
+packet_block:
+    .quad 0
+
 real_mode:
     xor ax, ax
     mov ds, ax
     mov es, ax
     mov ss, ax
     mov sp, 0x7c00
+    sti
+    # The BIOS has loaded the first block; some load no more than 32 KiB. The rest, block by block:
+    mov eax, dword ptr [image_block]
+    inc eax
+    mov dword ptr [packet_block], eax
+    mov ecx, dword ptr [image_bytes]
+    dec ecx
+    shr ecx, 11
+read_block:
+    push ecx
+    push dx
+    mov si, offset packet
+    mov ah, 0x42
+    int 0x13
+    jc stop
+    pop dx
+    pop ecx
+    inc dword ptr [packet_block]
+    add word ptr [packet_segment], BLOCK_BYTES / 16
+    loop read_block
+    cli
     in al, 0x92                 # A20 on; bit 0 would reset
     or al, 2
     and al, 0xfe
@@ -38,6 +80,11 @@ real_mode:
     mov cr0, eax
     .byte 0xea
     .short protected_mode, CODE32
+
+stop:
+    cli
+    hlt
+    jmp stop
 
 .code32
 protected_mode:

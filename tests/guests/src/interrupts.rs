@@ -9,7 +9,7 @@ use crate::global::Global;
 use crate::{cpu, report};
 
 /// The vector of an event, and its error code if it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Which.
     pub vector: u8,
@@ -71,6 +71,12 @@ impl Event {
     /// Without an error code, or with a zero.
     pub const fn plain(vector: u8) -> Self {
         Self { vector, error: 0 }
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 
@@ -168,6 +174,16 @@ const INTERRUPT_GATE: u8 = 0x8e;
 const ENTRY_SIZE: u64 = 16;
 
 impl Gate {
+    /// With another type, DPL and P.
+    pub const fn with_access(self, access: u8) -> Self {
+        Self { access, ..self }
+    }
+
+    /// With another code segment.
+    pub const fn with_selector(self, selector: u16) -> Self {
+        Self { selector, ..self }
+    }
+
     const ABSENT: Self = Self {
         offset_low: 0,
         selector: 0,

@@ -12,8 +12,10 @@ pub mod cpu;
 pub mod descriptors;
 mod global;
 pub mod interrupts;
+pub mod legacy;
 pub mod report;
 pub mod serial;
+pub mod user;
 
 pub use boot::page_tables;
 pub use global::Global;
@@ -30,6 +32,20 @@ macro_rules! topic {
             $crate::report::end()
         }
     };
+}
+
+/// Functions in assembly, for modes and rings of their own:
+/// `assembly! { fn name() { "instruction" "instruction" } }`. Those of 16 and 32 bits begin with `.code16` and `.code32`, and end with
+/// `.code64`; real mode reaches those in `#[unsafe(link_section = ".low.text")]`.
+#[macro_export]
+macro_rules! assembly {
+    ($($(#[$attribute:meta])* fn $name:ident() { $($line:literal)* })*) => { $(
+        $(#[$attribute])*
+        #[unsafe(naked)]
+        extern "C" fn $name() {
+            core::arch::naked_asm!($($line),*)
+        }
+    )* };
 }
 
 #[panic_handler]

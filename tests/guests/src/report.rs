@@ -91,17 +91,15 @@ pub fn runs(case: &str, body: impl FnOnce()) {
 
 /// The case is that `body` ends in `event`. Returns what it ended in.
 pub fn faults(case: &str, event: Event, body: impl FnOnce()) -> Option<Fault> {
-    match interrupts::catch(body) {
-        Ok(()) => {
-            fail(case, format_args!("got none, want {event}"));
-            None
-        }
-        Err(fault) => {
-            match fault.event == event {
-                true => pass(case),
-                false => fail(case, format_args!("got {fault}, want {event}")),
-            }
-            Some(fault)
-        }
+    let fault = interrupts::catch(body).err();
+    compare_fault(case, event, fault.as_ref());
+    fault
+}
+
+fn compare_fault(case: &str, event: Event, fault: Option<&Fault>) {
+    match fault {
+        Some(fault) if fault.event == event => pass(case),
+        Some(fault) => fail(case, format_args!("got {fault}, want {event}")),
+        None => fail(case, format_args!("got none, want {event}")),
     }
 }

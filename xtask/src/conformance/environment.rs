@@ -30,6 +30,11 @@ impl Environment {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
+    /// Whether the guest runs on the emulator itself.
+    pub fn is_direct(self) -> bool {
+        matches!(self, Self::Qemu | Self::Bochs)
+    }
+
     /// The machine with `iso` in its drive.
     pub fn spec(self, iso: &Path) -> Spec {
         let (emulator, backend, direct) = match self {

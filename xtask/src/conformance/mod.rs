@@ -17,8 +17,8 @@ pub use environment::Environment;
 use crate::machine::Machine;
 use crate::{build, paths};
 use guests::Guest;
-use results::Results;
-use verdict::Runs;
+use results::{Outcome, Results, WHOLE_TOPIC};
+use verdict::{Bug, Runs};
 
 /// Machines that run at the same time.
 const PARALLEL_MACHINES: usize = 2;
@@ -59,16 +59,22 @@ impl ConformanceArgs {
     /// # Errors
     /// If a guest does not come to its end, or there is a difference that is not listed.
     pub fn run(&self) -> Result<()> {
-        build::image()?;
-        let runs = self.runs(&self.guests()?)?;
-        let bugs = std::fs::read_to_string(paths::root().join(BUGS)).with_context(|| format!("no {BUGS}"))?;
-        let problems = verdict::problems(&runs, &verdict::parse_bugs(&bugs)?);
+        if self.environments().iter().any(|environment| !environment.is_direct()) {
+            build::image()?;
+        }
+        let text = std::fs::read_to_string(paths::root().join(BUGS)).with_context(|| format!("no {BUGS}"))?;
+        let bugs = verdict::parse_bugs(&text)?;
+        let runs = self.runs(&self.guests()?, &bugs)?;
+        let problems = verdict::problems(&runs, &bugs);
         ensure!(problems.is_empty(), "the conformance guests found:\n{}", problems.join("\n"));
         if self.topic.is_empty() && self.environment.is_empty() {
-            self.page(&page::page(&runs, &bugs))
-        } else {
-            Ok(())
+            self.page(&page::page(&runs, &text))?;
         }
+        Ok(())
+    }
+
+    fn environments(&self) -> &[Environment] {
+        if self.environment.is_empty() { Environment::value_variants() } else { &self.environment }
     }
 
     fn guests(&self) -> Result<Vec<Guest>> {
@@ -80,17 +86,16 @@ impl ConformanceArgs {
         Ok(guests)
     }
 
-    fn runs(&self, guests: &[Guest]) -> Result<Runs> {
-        let environments =
-            if self.environment.is_empty() { Environment::value_variants() } else { &self.environment };
-        let pairs =
-            guests.iter().flat_map(|guest| environments.iter().map(move |environment| (guest, *environment)));
+    fn runs(&self, guests: &[Guest], bugs: &[Bug]) -> Result<Runs> {
+        let pairs = guests
+            .iter()
+            .flat_map(|guest| self.environments().iter().map(move |environment| (guest, *environment)));
         let (queue, runs) = (Mutex::new(pairs), Mutex::new(Ok(Runs::new())));
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL_MACHINES {
                 scope.spawn(|| {
                     while let Some((guest, environment)) = lock(&queue).next() {
-                        let outcome = self.attempt(guest, environment);
+                        let outcome = self.attempt(guest, environment, bugs);
                         add(&mut lock(&runs), guest, environment, outcome);
                     }
                 });
@@ -99,10 +104,15 @@ impl ConformanceArgs {
         runs.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn attempt(&self, guest: &Guest, environment: Environment) -> Result<Results> {
+    fn attempt(&self, guest: &Guest, environment: Environment, bugs: &[Bug]) -> Result<Results> {
+        let is_listed = verdict::is_listed(bugs, &guest.topic, WHOLE_TOPIC, environment);
         let mut attempt = 1;
         loop {
             match self.boot(guest, environment) {
+                Err(_) if is_listed => {
+                    let failed = Outcome::Failed("does not run".to_owned());
+                    return Ok(Results::from([(WHOLE_TOPIC.to_owned(), failed)]));
+                }
                 Err(error) if attempt < ATTEMPTS => {
                     eprintln!("{} on {}, attempt {attempt}: {error:#}", guest.topic, environment.name());
                     attempt += 1;

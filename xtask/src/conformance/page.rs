@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 
 use super::environment::Environment;
-use super::results::{Outcome, Results};
+use super::results::{Outcome, Results, WHOLE_TOPIC};
 use super::verdict::Runs;
 
 const HEAD: &str = "# Conformance
@@ -39,6 +39,9 @@ pub fn page(runs: &Runs, bugs: &str) -> String {
 }
 
 fn cell(results: &Results) -> String {
+    if results.contains_key(WHOLE_TOPIC) {
+        return "does not run".to_owned();
+    }
     let count = |wanted: fn(&Outcome) -> bool| results.values().filter(|outcome| wanted(outcome)).count();
     let mut cell = count(|outcome| matches!(outcome, Outcome::Ok | Outcome::Value(_))).to_string();
     for (number, word) in [

@@ -20,6 +20,9 @@ pub enum Outcome {
 /// The cases of a topic by name, in one environment.
 pub type Results = BTreeMap<String, Outcome>;
 
+/// Stands for all cases of a guest that an emulator does not run to its end.
+pub const WHOLE_TOPIC: &str = "*";
+
 /// The text that a guest's results end with.
 pub fn end_mark(topic: &str) -> String {
     format!("conf {topic} done ")

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
 use super::environment::Environment;
-use super::results::{Outcome, Results};
+use super::results::{Outcome, Results, WHOLE_TOPIC};
 
 /// The results of every run, by topic and environment.
 pub type Runs = BTreeMap<String, BTreeMap<Environment, Results>>;
@@ -35,7 +35,7 @@ pub struct Bug {
     pub places: Vec<Place>,
 }
 
-/// Reads the rows of a Markdown table whose columns are topic, case, environments and evidence.
+/// Reads the rows of a Markdown table whose columns are topic, cases, environments and evidence.
 ///
 /// # Errors
 /// If a row is broken or has no evidence.
@@ -46,13 +46,21 @@ pub fn parse_bugs(text: &str) -> Result<Vec<Bug>> {
 
 fn parse_bug(row: &str) -> Result<Bug> {
     let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-    let [topic, case, environments, evidence] = cells[..] else { anyhow::bail!("it has not four columns") };
+    let [topic, cases, environments, evidence] = cells[..] else { anyhow::bail!("it has not four columns") };
     ensure!(!evidence.is_empty(), "it has no evidence");
-    let places = environments.split(',').map(|name| {
-        let environment = Environment::from_str(name.trim(), false).map_err(anyhow::Error::msg)?;
-        Ok(Place { topic: topic.to_owned(), case: case.to_owned(), environment })
-    });
-    Ok(Bug { places: places.collect::<Result<_>>()? })
+    let mut places = Vec::new();
+    for environment in environments.split(',') {
+        let environment = Environment::from_str(environment.trim(), false).map_err(anyhow::Error::msg)?;
+        let place = |case: &str| Place { topic: topic.to_owned(), case: case.trim().to_owned(), environment };
+        places.extend(cases.split(',').map(place));
+    }
+    Ok(Bug { places })
+}
+
+/// Whether a case is listed as an emulator's bug.
+pub fn is_listed(bugs: &[Bug], topic: &str, case: &str, environment: Environment) -> bool {
+    let place = Place { topic: topic.to_owned(), case: case.to_owned(), environment };
+    bugs.iter().any(|bug| bug.places.contains(&place))
 }
 
 /// Everything that must not be: cases that do not hold and facts that differ, but are not listed; and what is listed, but did not
@@ -80,7 +88,7 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
                 || environments.iter().map(|(environment, results)| (*environment, results.get(case)));
             // Bochs is the more exact of the emulators; where it is wrong, the other one.
             let reference = outcomes()
-                .filter(|(environment, _)| !listed.contains(&place(*environment)))
+                .filter(|(environment, outcome)| outcome.is_some() && !listed.contains(&place(*environment)))
                 .min_by_key(|(environment, _)| match environment {
                     Environment::Bochs => 0,
                     Environment::Qemu => 1,
@@ -88,6 +96,10 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
                 });
             let reference = reference.and_then(|(_, outcome)| outcome);
             for (environment, outcome) in outcomes() {
+                // A guest that does not run has that case alone, and nothing else has it.
+                if (case == WHOLE_TOPIC) != environments[&environment].contains_key(WHOLE_TOPIC) {
+                    continue;
+                }
                 if let Some(what) = deviation(outcome, reference) {
                     deviations.insert(place(environment), what);
                 }
@@ -103,7 +115,7 @@ fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<S
         (Some(Outcome::Value(value)), Some(Outcome::Value(reference))) if value != reference => {
             Some(format!("{value}, elsewhere {reference}"))
         }
-        (None, _) => Some("not reported, elsewhere it is".to_owned()),
+        (None, Some(_)) => Some("not reported, elsewhere it is".to_owned()),
         _ => None,
     }
 }
@@ -112,7 +124,7 @@ fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<S
 mod tests {
     use super::*;
 
-    const TABLE: &str = "words\n\n| topic | case | environments | evidence |\n|---|---|---|---|\n";
+    const TABLE: &str = "words\n\n| topic | cases | environments | evidence |\n|---|---|---|---|\n";
 
     fn runs(cases: &[(&str, [&str; 5])]) -> Runs {
         let mut runs = Runs::new();
@@ -164,6 +176,21 @@ mod tests {
             problems(&runs, &bugs(&more)),
             ["t a on qemu: listed as an emulator's bug, but it did not show"]
         );
+    }
+
+    #[test]
+    fn a_case_that_the_reference_lacks_is_a_problem_there() {
+        let runs = runs(&[("a", ["+", "", "+", "+", "+"])]);
+        assert_eq!(problems(&runs, &[]), ["t a on bochs: not reported, elsewhere it is"]);
+    }
+
+    #[test]
+    fn a_topic_that_does_not_run_is_one_row() {
+        let mut runs = runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]);
+        let failed = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Failed("does not run".into()))]);
+        runs.get_mut("t").unwrap().insert(Environment::SvmBochs, failed);
+        assert_eq!(problems(&runs, &bugs("| t | * | svm-bochs | seen |\n")), Vec::<String>::new());
+        assert_eq!(problems(&runs, &[]), ["t * on svm-bochs: does not run"]);
     }
 
     #[test]

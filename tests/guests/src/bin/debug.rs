@@ -1,0 +1,233 @@
+//! Single-stepping and hardware breakpoints (Intel SDM volume 3, chapter 17).
+
+#![no_std]
+#![no_main]
+
+use core::arch::asm;
+
+use conformance::Global;
+use conformance::cpu::{dr6, dr7, set_dr0, set_dr1, set_dr6, set_dr7};
+use conformance::interrupts::{DB, Fault, Frame, UD, catch, handle};
+use conformance::report::{check, equal, faults};
+
+conformance::topic!(run);
+
+const TF: u64 = 1 << 8;
+const RF: u64 = 1 << 16;
+
+/// DR6: what happened. The other bits read as ones, or zero (bit 12).
+const B0: u64 = 1 << 0;
+const B1: u64 = 1 << 1;
+const BD: u64 = 1 << 13;
+const BS: u64 = 1 << 14;
+const HAPPENED: u64 = 0xf | BD | BS;
+
+/// DR7: local enable of the four breakpoints, their kinds and lengths.
+const GD: u64 = 1 << 13;
+const ENABLE: u64 = 1;
+const EXECUTE: u64 = 0;
+const WRITE: u64 = 1;
+const ACCESS: u64 = 3;
+
+const fn breakpoint(number: u64, kind: u64, length: u64) -> u64 {
+    let length = match length {
+        1 => 0,
+        2 => 1,
+        8 => 2,
+        _ => 3,
+    };
+    ENABLE << (2 * number) | kind << (16 + 4 * number) | length << (18 + 4 * number)
+}
+
+static DATA: Global<[u64; 4]> = Global::new([0; 4]);
+
+static COUNT: Global<u32> = Global::new(0);
+static LAST_RIP: Global<u64> = Global::new(0);
+static SEEN: Global<u64> = Global::new(0);
+
+fn count(frame: &mut Frame) {
+    COUNT.set(COUNT.get() + 1);
+    LAST_RIP.set(frame.rip);
+    SEEN.set(SEEN.get() | dr6() & HAPPENED);
+    set_dr6(0);
+    // An instruction breakpoint is a fault: it would come again.
+    frame.rflags |= RF;
+}
+
+/// Runs `body` and says how many #DB there were, and what DR6 said in them.
+fn counted(body: impl FnOnce()) -> (u32, u64) {
+    COUNT.set(0);
+    SEEN.set(0);
+    set_dr6(0);
+    handle(1, Some(count));
+    body();
+    set_dr7(0x400);
+    handle(1, None);
+    (COUNT.get(), SEEN.get())
+}
+
+fn run() {
+    registers();
+    single_step();
+    data_breakpoints();
+    instruction_breakpoints();
+    general_detect();
+    faults("icebp", DB, || unsafe { asm!(".byte 0xf1") });
+}
+
+fn registers() {
+    equal("dr7-at-first", dr7(), 0x400);
+    set_dr6(0);
+    equal("dr6-fixed-bits", dr6() as u32 & !HAPPENED as u32, 0xffff_0ff0);
+    set_dr7(0);
+    equal("dr7-fixed-bit", dr7(), 0x400);
+    faults("dr6-upper-half", conformance::interrupts::gp(0), || set_dr6(1 << 32));
+    faults("dr7-upper-half", conformance::interrupts::gp(0), || set_dr7(1 << 32));
+    let cr4 = conformance::cpu::cr4();
+    let value: u64;
+    set_dr6(0);
+    unsafe { asm!(".byte 0x0f, 0x21, 0xe0", out("rax") value) };
+    equal("dr4-is-dr6", value, dr6());
+    conformance::cpu::set_cr4(cr4 | 8);
+    faults("dr4-with-debugging-extensions", UD, || unsafe { asm!(".byte 0x0f, 0x21, 0xe0", out("rax") _) });
+    conformance::cpu::set_cr4(cr4);
+}
+
+fn single_step() {
+    let (stepped, seen) = counted(|| unsafe {
+        asm!("pushfq", "or qword ptr [rsp], {TF}", "popfq", "nop", "nop", "nop", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq", TF = const TF);
+    });
+    // The instruction after POPFQ is the first: three NOPs, PUSHFQ, AND, POPFQ.
+    equal("single-step", (stepped, seen), (6, BS));
+    let (stepped, _) = counted(|| unsafe {
+        asm!(
+            "lea rsi, [{data}]", "lea rdi, [{data} + 8]", "mov ecx, 4", "cld",
+            "pushfq", "or qword ptr [rsp], {TF}", "popfq", "rep movsb", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+            data = sym DATA, TF = const TF, out("rsi") _, out("rdi") _, out("ecx") _
+        );
+    });
+    // Each iteration is one.
+    equal("single-step-of-a-repeated-move", stepped, 4 + 3);
+    let (stepped, _) = counted(|| unsafe {
+        asm!(
+            "mov eax, ss", "pushfq", "or qword ptr [rsp], {TF}", "popfq", "mov ss, eax", "nop", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+            TF = const TF, out("eax") _
+        );
+    });
+    // MOV SS holds the trap off until the next instruction has run.
+    equal("single-step-of-mov-ss", stepped, 4);
+    for (case, want) in [
+        ("single-step-of-cpuid", 0),
+        ("single-step-of-in", 1),
+        ("single-step-of-out", 2),
+        ("single-step-of-rdmsr", 3),
+    ] {
+        let (stepped, seen) = counted(|| unsafe {
+            match want {
+                0 => asm!(
+                    "mov r8, rbx", "xor eax, eax", "pushfq", "or qword ptr [rsp], {TF}", "popfq", "cpuid", "pushfq",
+                    "and qword ptr [rsp], ~{TF}", "popfq", "mov rbx, r8",
+                    TF = const TF, out("eax") _, out("r8") _, out("ecx") _, out("edx") _
+                ),
+                1 => asm!(
+                    "pushfq", "or qword ptr [rsp], {TF}", "popfq", "in al, 0x80", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+                    TF = const TF, out("al") _
+                ),
+                2 => asm!(
+                    "pushfq", "or qword ptr [rsp], {TF}", "popfq", "out 0x80, al", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+                    TF = const TF, in("al") 0_u8
+                ),
+                _ => asm!(
+                    "pushfq", "or qword ptr [rsp], {TF}", "popfq", "rdmsr", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+                    TF = const TF, in("ecx") 0x1b, out("eax") _, out("edx") _
+                ),
+            }
+        });
+        equal(case, (stepped, seen), (4, BS));
+    }
+    let (stepped, _) = counted(|| unsafe {
+        asm!(
+            "pushfq", "or qword ptr [rsp], {TF}", "popfq", "mov eax, [{lapic}]", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+            TF = const TF, lapic = in(reg) 0xfee0_0030_u64, out("eax") _
+        );
+    });
+    equal("single-step-of-device-memory", stepped, 4);
+    let fault =
+        catch(|| unsafe { asm!("pushfq", "or qword ptr [rsp], {TF}", "popfq", "nop", TF = const TF) }).err();
+    check("single-step-saves-tf", fault.is_some_and(|fault| fault.event == DB && fault.rflags & TF != 0));
+}
+
+fn data_breakpoints() {
+    let data = DATA.address() as u64;
+    let touch = |value: u8| unsafe { asm!("mov [{}], {}", in(reg) data, in(reg_byte) value) };
+    let read = || unsafe { asm!("mov al, [{}]", in(reg) data, out("al") _) };
+    set_dr0(data);
+    let armed = |dr7: u64, body: &dyn Fn()| {
+        counted(|| {
+            set_dr7(dr7);
+            body();
+        })
+    };
+    equal("write-breakpoint", armed(breakpoint(0, WRITE, 1), &|| touch(1)), (1, B0));
+    equal("write-breakpoint-on-a-read", armed(breakpoint(0, WRITE, 1), &read), (0, 0));
+    equal("access-breakpoint-on-a-read", armed(breakpoint(0, ACCESS, 1), &read), (1, B0));
+    equal("breakpoint-not-enabled", armed(breakpoint(0, WRITE, 1) & !3, &|| touch(1)), (0, 0));
+    set_dr1(data + 4);
+    let wide = || unsafe { asm!("mov qword ptr [{}], 0", in(reg) data) };
+    equal(
+        "two-breakpoints-at-once",
+        armed(breakpoint(0, WRITE, 1) | breakpoint(1, WRITE, 4), &wide),
+        (1, B0 | B1),
+    );
+    let neighbour = || unsafe { asm!("mov byte ptr [{}], 0", in(reg) data + 1) };
+    equal("beside-the-breakpoint", armed(breakpoint(0, WRITE, 1), &neighbour), (0, 0));
+    equal("within-the-breakpoint", armed(breakpoint(0, WRITE, 8), &neighbour), (1, B0));
+    let (_, _) = armed(breakpoint(0, WRITE, 1), &|| touch(1));
+    let after = LAST_RIP.get();
+    let fault = caught(|| {
+        set_dr7(breakpoint(0, WRITE, 1));
+        touch(1);
+    });
+    check("write-breakpoint-is-a-trap", fault.is_some_and(|fault| fault.rip != 0) && after != 0);
+}
+
+fn caught(body: impl FnOnce()) -> Option<Fault> {
+    set_dr6(0);
+    let fault = catch(body).err();
+    set_dr7(0x400);
+    fault
+}
+
+fn instruction_breakpoints() {
+    let target: u64;
+    unsafe { asm!("lea {}, [rip + 2f]", "jmp 3f", "2: nop", "nop", "ret", "3:", out(reg) target) };
+    let call = || unsafe { asm!("call {}", in(reg) target) };
+    set_dr0(target + 1);
+    equal(
+        "instruction-breakpoint",
+        counted(|| {
+            set_dr7(breakpoint(0, EXECUTE, 1));
+            call();
+        }),
+        (1, B0),
+    );
+    equal("instruction-breakpoint-is-a-fault", LAST_RIP.get(), target + 1);
+    let fault = caught(|| {
+        set_dr7(breakpoint(0, EXECUTE, 1));
+        call();
+    });
+    // The handler has to set RF itself (section 17.3.1.1); any other fault saves it set.
+    check("instruction-breakpoint-saves-no-rf", fault.is_some_and(|fault| fault.rflags & RF == 0));
+    let fault = caught(|| unsafe { asm!("ud2") });
+    check("other-faults-save-rf", fault.is_some_and(|fault| fault.rflags & RF != 0));
+}
+
+fn general_detect() {
+    let fault = caught(|| {
+        set_dr7(0x400 | GD);
+        set_dr0(0);
+    });
+    equal("general-detect", fault.map(|fault| fault.event), Some(DB));
+    // The processor has cleared it, so that the handler may read.
+    equal("general-detect-in-dr6", dr6() & HAPPENED, BD);
+}
