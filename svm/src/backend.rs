@@ -524,4 +524,18 @@ mod tests {
         }
         assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
     }
+
+    #[test]
+    fn a_state_that_the_processor_refuses_is_told_from_an_unknown_exit() {
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        let mut exit = |code| {
+            vcpu.vmcb_mut().control.exit_code = code;
+            decode(&vcpu.vmcb().control)
+        };
+        // As the manual says, and as QEMU does it.
+        assert_eq!(exit(u64::MAX), Exit::EntryFailure);
+        assert_eq!(exit(u32::MAX.into()), Exit::EntryFailure);
+        assert_eq!(exit(0x3ff), Exit::Unknown(0x3ff));
+    }
 }

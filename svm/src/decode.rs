@@ -35,7 +35,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         | exit_code::MONITOR..=exit_code::MWAIT_ARMED
         | exit_code::RDPRU => Exit::Undefined,
         exit_code::SHUTDOWN => Exit::TripleFault,
-        exit_code::INVALID => Exit::EntryFailure,
+        exit_code::INVALID | exit_code::INVALID_32 => Exit::EntryFailure,
         code @ exit_code::EXCEPTION_FIRST..=exit_code::EXCEPTION_LAST => {
             exception(code - exit_code::EXCEPTION_FIRST).map_or(Exit::Unknown(code), Exit::Exception)
         }

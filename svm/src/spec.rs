@@ -312,4 +312,6 @@ pub mod exit_code {
     pub const RDPRU: u64 = 0x8e;
     pub const NESTED_PAGE_FAULT: u64 = 0x400;
     pub const INVALID: u64 = u64::MAX;
+    /// The same from QEMU, which leaves the upper half zero.
+    pub const INVALID_32: u64 = u32::MAX as u64;
 }
