@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use anyhow::Result;
-pub use xtask::emulator::Spec;
+pub use xtask::emulator::{Backend, Spec};
 pub use xtask::guests::{Guest, LINUX_MARKER};
 pub use xtask::machine::{Failure, Machine};
 use xtask::picture::{ALIKE, Picture};

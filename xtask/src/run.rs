@@ -105,6 +105,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "XL.CFG")]
     config: Option<PathBuf>,
 
+    /// One more file that the configuration names as a disk (repeatable)
+    #[arg(long, value_name = "FILE", requires = "config")]
+    disk: Vec<PathBuf>,
+
     /// Run the ISO in the plain emulator, without the hypervisor, to compare
     #[arg(long)]
     direct: bool,
@@ -193,6 +197,7 @@ impl RunArgs {
             image: paths::image(),
             iso: self.iso.as_deref().map(absolute).transpose()?,
             config: self.config.as_deref().map(absolute).transpose()?,
+            disks: self.disk.iter().map(|file| absolute(file)).collect::<Result<_>>()?,
             host_image: self.host_image.as_deref().map(absolute).transpose()?,
             medium: self.medium,
             uefi: self.uefi,

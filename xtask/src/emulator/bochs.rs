@@ -176,12 +176,8 @@ fn start(
 
 /// Makes the CD-ROM that the machine boots.
 fn boot_iso(spec: &Spec, folder: &Path) -> Result<PathBuf> {
-    let modules: Vec<(PathBuf, String)> = spec
-        .iso
-        .iter()
-        .chain(&spec.config)
-        .map(|file| Ok((file.clone(), module_name(file)?)))
-        .collect::<Result<_>>()?;
+    let modules: Vec<(PathBuf, String)> =
+        spec.modules().map(|file| Ok((file.clone(), module_name(file)?))).collect::<Result<_>>()?;
     let tree = folder.join("iso");
     if tree.exists() {
         std::fs::remove_dir_all(&tree)?;

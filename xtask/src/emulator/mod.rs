@@ -78,6 +78,8 @@ pub struct Spec {
     pub iso: Option<PathBuf>,
     /// The guest's xl.cfg.
     pub config: Option<PathBuf>,
+    /// More files that the configuration names.
+    pub disks: Vec<PathBuf>,
     /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image` and its modules.
     pub host_image: Option<PathBuf>,
     /// Where the machine has `host_image`.
@@ -109,6 +111,7 @@ impl Default for Spec {
             image: crate::paths::image(),
             iso: None,
             config: None,
+            disks: Vec::new(),
             host_image: None,
             medium: Medium::Cdrom,
             uefi: false,
@@ -131,6 +134,11 @@ impl Spec {
     pub fn emulator_kind(&self) -> EmulatorKind {
         let usual = if self.kvm { EmulatorKind::Qemu } else { self.backend.usual_emulator() };
         self.emulator.unwrap_or(usual)
+    }
+
+    /// The files that are loaded beside the hypervisor's image.
+    fn modules(&self) -> impl Iterator<Item = &PathBuf> {
+        self.iso.iter().chain(&self.config).chain(&self.disks)
     }
 
     /// The hypervisor's command line.
@@ -157,7 +165,7 @@ impl Spec {
     /// What the machine needs for the hypervisor, its modules and the guest.
     fn machine_memory_mib(&self) -> Result<u64> {
         let mut mib = self.guest_memory_mib() + OVERHEAD_MIB;
-        for file in self.host_image.iter().chain(&self.iso).chain(&self.config) {
+        for file in self.host_image.iter().chain(self.modules()) {
             let bytes = size_bytes(file).with_context(|| format!("cannot read {}", file.display()))?;
             mib += bytes.div_ceil(1 << 20);
         }

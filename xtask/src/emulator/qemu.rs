@@ -26,7 +26,7 @@ impl Emulator for Bulkhead {
             Some(image) => attach(&mut command, spec, image),
             None => {
                 let mut modules = Vec::new();
-                for file in spec.iso.iter().chain(&spec.config) {
+                for file in spec.modules() {
                     modules.push(module(file, folder)?);
                 }
                 command.arg("-kernel").arg(&spec.image);

@@ -1,7 +1,7 @@
 //! Guests that everybody can make: ISO images from Debian's packages, in `build/guests`.
 
 mod apt;
-mod exits;
+mod assembled;
 mod installer;
 mod isolinux;
 mod linux;
@@ -46,7 +46,14 @@ pub enum Guest {
     GrubRescue,
     /// Measures what exits cost, for `cargo xtask bench`
     Exits,
+    /// Attacks the hypervisor, as it is told on its serial port
+    Hostile,
 }
+
+/// The sources of the guests in assembly language.
+const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm"))];
+const HOSTILE: &[(&str, &str)] =
+    &[("boot.asm", include_str!("hostile/boot.asm")), ("attacks.asm", include_str!("hostile/attacks.asm"))];
 
 impl Guest {
     /// The name used on the command line and for the file.
@@ -72,7 +79,8 @@ impl Guest {
             Self::Linux686 => linux::I686.iso(&name),
             Self::InstallerSerial => installer::iso(&name, "console=ttyS0,115200"),
             Self::InstallerScreen => installer::iso(&name, ""),
-            Self::Exits => exits::iso(&name),
+            Self::Exits => assembled::iso(&name, EXITS),
+            Self::Hostile => assembled::iso(&name, HOSTILE),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
             Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
             Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),
