@@ -183,6 +183,14 @@ impl Machine {
         self.call("guest.stats", json!({}))
     }
 
+    /// The emulated machine's own display and keyboard, where the emulator gives them; the guest's otherwise.
+    pub fn host_control(&mut self) -> &mut dyn Control {
+        match &mut self.monitor {
+            Some(monitor) => monitor,
+            None => &mut *self.control,
+        }
+    }
+
     /// Writes the guest's screen to a PNG file.
     ///
     /// # Errors
@@ -197,11 +205,7 @@ impl Machine {
     /// # Errors
     /// If it cannot be had or written.
     pub fn host_screenshot(&mut self, file: &Path) -> Result<()> {
-        let control: &mut dyn Control = match &mut self.monitor {
-            Some(monitor) => monitor,
-            None => &mut *self.control,
-        };
-        let png = control.screen_png()?;
+        let png = self.host_control().screen_png()?;
         std::fs::write(file, png).with_context(|| format!("cannot write {}", file.display()))
     }
 

@@ -1,0 +1,51 @@
+//! The machine's own keyboard and display: the guest's, for whoever sits before them.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use tests::{Guest, Machine, Result, spec, start};
+use xtask::picture::{ALIKE, Picture};
+
+/// Waits until the machine's display shows what the guest's screen shows.
+fn await_mirrored(machine: &mut Machine) -> Result<()> {
+    let mut similarity = 0.0;
+    while !machine.time_left().is_zero() {
+        machine.pause(Duration::from_secs(1));
+        let shown = Picture::from_png(&machine.host_control().screen_png()?)?;
+        similarity = shown.similarity(&Picture::from_png(&machine.control().screen_png()?)?);
+        if similarity > ALIKE {
+            return Ok(());
+        }
+    }
+    bail!("the machine's display is not the guest's (similarity {similarity:.2})")
+}
+
+/// Presses a key until the guest's text screen shows `text`: GRUB drops what is typed while it draws its menu.
+fn press_until(machine: &mut Machine, key: &str, text: &str) -> Result<()> {
+    while !machine.time_left().is_zero() {
+        machine.host_control().type_text(key)?;
+        machine.pause(Duration::from_secs(2));
+        if machine.control().screen_text()?.is_some_and(|screen| screen.contains(text)) {
+            return Ok(());
+        }
+    }
+    bail!("{key:?} does not lead to {text:?}\n{}", machine.report())
+}
+
+#[test]
+fn the_machines_keyboard_types_and_its_display_shows_text_and_graphics() -> Result<()> {
+    let mut machine = start(&spec(Guest::GrubRescue)?)?;
+    machine.expect("GNU GRUB")?;
+    press_until(&mut machine, "c", "grub>")?;
+    await_mirrored(&mut machine)?;
+    machine
+        .host_control()
+        .type_text("\ninsmod all_video\nset gfxmode=800x600x32\ninsmod videotest\nvideotest\n")?;
+    while machine.control().screen_text()?.is_some() && !machine.time_left().is_zero() {
+        machine.pause(Duration::from_secs(1));
+    }
+    await_mirrored(&mut machine)?;
+    // A key ends the picture.
+    press_until(&mut machine, "\n", "grub>")?;
+    await_mirrored(&mut machine)
+}
