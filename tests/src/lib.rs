@@ -8,13 +8,51 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use anyhow::Result;
-pub use xtask::emulator::{Backend, Spec};
+pub use xtask::emulator::{Backend, EmulatorKind, Spec};
 pub use xtask::guests::{Guest, LINUX_MARKER};
 pub use xtask::machine::{Failure, Machine};
 use xtask::picture::{ALIKE, Picture};
+use xtask::retry;
 
 /// A machine's time unless a test says otherwise: many times what a guest takes when the host is idle.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The same for Bochs, which is a few times slower than QEMU, and whose BIOS reads the guest's image word by word.
+pub const BOCHS_PATIENCE: Duration = Duration::from_secs(900);
+
+/// Makes a test of each named function for each backend: `svm::NAME` and `vmx::NAME`. The functions take a
+/// [`Backend`] and return a [`Result`].
+#[macro_export]
+macro_rules! on_both_backends {
+    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
+        mod svm {
+            $(#[test] $(#[$attribute])* fn $test() -> $crate::Result<()> {
+                super::$test($crate::Backend::Svm)
+            })+
+        }
+        $crate::on_vmx! { $($(#[$attribute])* $test),+ }
+    };
+}
+
+/// Like [`on_both_backends`], but on VT-x only.
+#[macro_export]
+macro_rules! on_vmx {
+    ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
+        mod vmx {
+            $(#[test] $(#[$attribute])* fn $test() -> $crate::Result<()> {
+                $crate::unless_stalled(concat!("vmx::", stringify!($test)), || super::$test($crate::Backend::Vmx))
+            })+
+        }
+    };
+}
+
+/// Runs a test, and again while the emulator stalls.
+///
+/// # Errors
+/// The test's.
+pub fn unless_stalled(name: &str, test: impl FnMut() -> Result<()>) -> Result<()> {
+    retry::when_stalled(name, test)
+}
 
 /// What the shells of the Linux guests print when they are ready for a command.
 pub const LINUX_PROMPT: &str = "guest# ";
@@ -29,7 +67,13 @@ fn directly() -> bool {
 /// # Errors
 /// If the guest cannot be made.
 pub fn spec(guest: Guest) -> Result<Spec> {
-    Ok(Spec { iso: Some(guest.iso()?), direct: directly(), ..Spec::default() })
+    let direct = directly();
+    Ok(Spec {
+        iso: Some(guest.iso()?),
+        direct,
+        emulator: direct.then_some(EmulatorKind::Qemu),
+        ..Spec::default()
+    })
 }
 
 /// Builds the image once and starts `spec`.
@@ -37,7 +81,14 @@ pub fn spec(guest: Guest) -> Result<Spec> {
 /// # Errors
 /// If the image does not build or the emulator does not start.
 pub fn start(spec: &Spec) -> Result<Machine> {
-    start_for(spec, PATIENCE)
+    start_for(spec, patience(spec))
+}
+
+fn patience(spec: &Spec) -> Duration {
+    match spec.emulator_kind() {
+        EmulatorKind::Qemu => PATIENCE,
+        EmulatorKind::Bochs => BOCHS_PATIENCE,
+    }
 }
 
 /// Like [`start`], for a test that takes its time.
@@ -59,7 +110,7 @@ pub fn start_for(spec: &Spec, patience: Duration) -> Result<Machine> {
 /// # Errors
 /// If it does not get there.
 pub fn linux(spec: &Spec) -> Result<Machine> {
-    linux_for(spec, PATIENCE)
+    linux_for(spec, patience(spec))
 }
 
 /// Like [`linux`], for a test that takes its time.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tests::{Guest, Result, Spec, spec, start_for};
+use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start_for};
 
 const PATIENCE: Duration = Duration::from_secs(400);
+/// In Bochs.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// With less, the installer goes into its low memory mode and does not ask for the language.
 const MEMORY_MIB: u32 = 1024;
@@ -13,9 +15,14 @@ fn installer(guest: Guest) -> Result<Spec> {
     Ok(Spec { memory_mib: MEMORY_MIB, ..spec(guest)? })
 }
 
-#[test]
-fn the_installer_goes_through_the_language_choice_on_the_serial_port() -> Result<()> {
-    let mut machine = start_for(&installer(Guest::InstallerSerial)?, PATIENCE)?;
+on_both_backends! { the_installer_goes_through_the_language_choice_on_the_serial_port }
+
+fn the_installer_goes_through_the_language_choice_on_the_serial_port(backend: Backend) -> Result<()> {
+    let patience = match backend {
+        Backend::Svm => PATIENCE,
+        Backend::Vmx => LONG_PATIENCE,
+    };
+    let mut machine = start_for(&Spec { backend, ..installer(Guest::InstallerSerial)? }, patience)?;
     machine.expect_serial("Select a language")?;
     machine.serial().write(b"\r")?;
     machine.expect_serial("Select your location")?;

@@ -1,7 +1,7 @@
 //! Linux as a guest: to a shell, at its devices, and out again.
 
 use anyhow::{Context, ensure};
-use tests::{Guest, LINUX_MARKER, Result, Spec, linux, shell, spec};
+use tests::{Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec};
 
 /// Its shell answers, and `poweroff` ends the machine.
 fn reaches_a_shell_and_powers_off(spec: &Spec, machine_name: &str) -> Result<()> {
@@ -12,9 +12,29 @@ fn reaches_a_shell_and_powers_off(spec: &Spec, machine_name: &str) -> Result<()>
     machine.expect_end()
 }
 
-#[test]
-fn amd64_reaches_a_shell_and_powers_off() -> Result<()> {
-    reaches_a_shell_and_powers_off(&spec(Guest::LinuxAmd64)?, "x86_64")
+on_both_backends! {
+    amd64_reaches_a_shell_and_powers_off,
+    i686_with_pae_reaches_a_shell_and_powers_off,
+    i686_with_two_level_paging_reaches_a_shell_and_powers_off,
+    reboot_starts_the_guest_again,
+}
+
+fn amd64_reaches_a_shell_and_powers_off(backend: Backend) -> Result<()> {
+    reaches_a_shell_and_powers_off(&Spec { backend, ..spec(Guest::LinuxAmd64)? }, "x86_64")
+}
+
+fn i686_with_pae_reaches_a_shell_and_powers_off(backend: Backend) -> Result<()> {
+    reaches_a_shell_and_powers_off(&Spec { backend, ..spec(Guest::Linux686Pae)? }, "i686")
+}
+
+fn i686_with_two_level_paging_reaches_a_shell_and_powers_off(backend: Backend) -> Result<()> {
+    reaches_a_shell_and_powers_off(&Spec { backend, ..spec(Guest::Linux686)? }, "i686")
+}
+
+fn reboot_starts_the_guest_again(backend: Backend) -> Result<()> {
+    let mut machine = linux(&Spec { backend, ..spec(Guest::LinuxAmd64Quiet)? })?;
+    machine.serial().write(b"reboot -f\n")?;
+    machine.expect_serial(LINUX_MARKER)
 }
 
 #[test]
@@ -23,25 +43,8 @@ fn amd64_reaches_a_shell_and_powers_off_on_epyc() -> Result<()> {
 }
 
 #[test]
-fn i686_with_pae_reaches_a_shell_and_powers_off() -> Result<()> {
-    reaches_a_shell_and_powers_off(&spec(Guest::Linux686Pae)?, "i686")
-}
-
-#[test]
-fn i686_with_two_level_paging_reaches_a_shell_and_powers_off() -> Result<()> {
-    reaches_a_shell_and_powers_off(&spec(Guest::Linux686)?, "i686")
-}
-
-#[test]
 fn i686_with_two_level_paging_reaches_a_shell_and_powers_off_on_epyc() -> Result<()> {
     reaches_a_shell_and_powers_off(&Spec { cpu: Some("EPYC".into()), ..spec(Guest::Linux686)? }, "i686")
-}
-
-#[test]
-fn reboot_starts_the_guest_again() -> Result<()> {
-    let mut machine = linux(&spec(Guest::LinuxAmd64Quiet)?)?;
-    machine.serial().write(b"reboot -f\n")?;
-    machine.expect_serial(LINUX_MARKER)
 }
 
 #[test]

@@ -2,11 +2,21 @@
 
 use std::time::Duration;
 
-use tests::{Guest, Result, Spec, spec, start, start_for};
+use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start, start_for};
 
-#[test]
-fn ipxe_finds_no_bootable_device() -> Result<()> {
-    start(&spec(Guest::Ipxe)?)?.expect("No bootable device.")
+on_both_backends! {
+    ipxe_finds_no_bootable_device,
+    the_grub_rescue_cd_answers,
+    memtest_x64_begins_to_test,
+    memtest_ia32_begins_to_test,
+    #[ignore = "slow: a whole pass"]
+    memtest_x64_passes,
+    #[ignore = "slow: a whole pass"]
+    memtest_ia32_passes,
+}
+
+fn ipxe_finds_no_bootable_device(backend: Backend) -> Result<()> {
+    start(&Spec { backend, ..spec(Guest::Ipxe)? })?.expect("No bootable device.")
 }
 
 /// GRUB shows its menu, takes a key, and its command line answers.
@@ -19,9 +29,8 @@ fn grub_answers(spec: &Spec) -> Result<()> {
     machine.expect("pc-i386")
 }
 
-#[test]
-fn the_grub_rescue_cd_answers() -> Result<()> {
-    grub_answers(&spec(Guest::GrubRescue)?)
+fn the_grub_rescue_cd_answers(backend: Backend) -> Result<()> {
+    grub_answers(&Spec { backend, ..spec(Guest::GrubRescue)? })
 }
 
 #[test]
@@ -29,8 +38,18 @@ fn the_grub_rescue_cd_answers_on_epyc() -> Result<()> {
     grub_answers(&Spec { cpu: Some("EPYC".into()), ..spec(Guest::GrubRescue)? })
 }
 
-fn memtest(guest: Guest, awaited: &[&str], patience: Duration) -> Result<()> {
-    let mut machine = start_for(&Spec { memory_mib: 128, ..spec(guest)? }, patience)?;
+/// Both versions are in their first pass within seconds.
+const BEGINNING: [&str; 2] = ["Memtest86+ v", "Status: Testing"];
+const PASSED: [&str; 2] = ["Memtest86+ v", "Pass:  1"];
+const WHOLE_PASS: Duration = Duration::from_secs(3600);
+
+fn memtest(backend: Backend, guest: Guest, awaited: &[&str]) -> Result<()> {
+    let memory_mib = match backend {
+        Backend::Svm => 128,
+        // Bochs takes its time.
+        Backend::Vmx => 64,
+    };
+    let mut machine = start_for(&Spec { backend, memory_mib, ..spec(guest)? }, WHOLE_PASS)?;
     for text in awaited {
         machine.expect(text)?;
     }
@@ -39,26 +58,18 @@ fn memtest(guest: Guest, awaited: &[&str], patience: Duration) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn memtest_x64_begins_to_test() -> Result<()> {
-    memtest(Guest::MemtestX64, &["Memtest86+ v", "Status: Testing"], tests::PATIENCE)
+fn memtest_x64_begins_to_test(backend: Backend) -> Result<()> {
+    memtest(backend, Guest::MemtestX64, &BEGINNING)
 }
 
-#[test]
-fn memtest_ia32_begins_to_test() -> Result<()> {
-    memtest(Guest::MemtestIa32, &["Memtest86+ v", "Status: Testing"], tests::PATIENCE)
+fn memtest_ia32_begins_to_test(backend: Backend) -> Result<()> {
+    memtest(backend, Guest::MemtestIa32, &BEGINNING)
 }
 
-const WHOLE_PASS: Duration = Duration::from_secs(3600);
-
-#[test]
-#[ignore = "slow: a whole pass over 128 MiB"]
-fn memtest_x64_passes() -> Result<()> {
-    memtest(Guest::MemtestX64, &["Memtest86+ v", "Pass:  1"], WHOLE_PASS)
+fn memtest_x64_passes(backend: Backend) -> Result<()> {
+    memtest(backend, Guest::MemtestX64, &PASSED)
 }
 
-#[test]
-#[ignore = "slow: a whole pass over 128 MiB"]
-fn memtest_ia32_passes() -> Result<()> {
-    memtest(Guest::MemtestIa32, &["Memtest86+ v", "Pass:  1"], WHOLE_PASS)
+fn memtest_ia32_passes(backend: Backend) -> Result<()> {
+    memtest(backend, Guest::MemtestIa32, &PASSED)
 }

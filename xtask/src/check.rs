@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::guests::Guest;
-use crate::{build, paths, progress, setup};
+use crate::{build, paths, progress, retry, setup};
 
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
@@ -39,7 +39,10 @@ impl TestArgs {
         for guest in Guest::value_variants() {
             guest.iso()?;
         }
-        self.boot_guests()?;
+        retry::forget()?;
+        let outcome = self.boot_guests();
+        retry::summarize()?;
+        outcome?;
         println!("Everything passed in {:.0} s.", started.elapsed().as_secs_f32());
         Ok(())
     }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::emulator::Spec;
+use crate::emulator::{Backend, EmulatorKind, Spec};
 use crate::machine::Machine;
 use crate::picture::{ALIKE, Picture};
-use crate::{build, paths};
+use crate::{build, paths, retry};
 
 /// Pictures cost more than text.
 const PICTURE_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,9 +30,13 @@ pub struct FolderArgs {
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
 
-    /// How long a guest may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
-    timeout: u64,
+    /// Hardware virtualisation to run on
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+
+    /// How long a guest may take; by default 240, and 1200 in Bochs
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
 
     /// Guests that run at the same time
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -43,7 +47,7 @@ pub struct FolderArgs {
     cpu: Option<String>,
 
     /// Run the guests in plain QEMU, without the hypervisor
-    #[arg(long)]
+    #[arg(long, conflicts_with = "backend")]
     direct: bool,
 }
 
@@ -69,6 +73,7 @@ impl FolderArgs {
         if !self.direct {
             build::image()?;
         }
+        retry::forget()?;
         let count = entries.len();
         let queue = Mutex::new(entries.into_iter());
         let failed = Mutex::new(Vec::new());
@@ -78,7 +83,7 @@ impl FolderArgs {
                 scope.spawn(|| {
                     while let Some(entry) = next() {
                         let started = Instant::now();
-                        let outcome = self.run_one(&entry);
+                        let outcome = retry::when_stalled(&entry.file, || self.run_one(&entry));
                         let seconds = started.elapsed().as_secs();
                         match outcome {
                             Ok(how) => println!("ok    {:32} {seconds:4} s  {how}", entry.file),
@@ -95,6 +100,7 @@ impl FolderArgs {
             }
         });
         let failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        retry::summarize()?;
         ensure!(failed.is_empty(), "{} of {count} guests failed: {}", failed.len(), failed.join(", "));
         Ok(())
     }
@@ -105,8 +111,14 @@ impl FolderArgs {
             Ok(bytes) => Some(Picture::from_png(&bytes)?),
             Err(_) => None,
         };
-        let spec = Spec { iso: Some(iso), direct: self.direct, cpu: self.cpu.clone(), ..Spec::default() };
-        let mut machine = Machine::start(&spec, false, Duration::from_secs(self.timeout), Vec::new())?;
+        let spec = Spec {
+            backend: self.backend,
+            iso: Some(iso),
+            direct: self.direct,
+            cpu: self.cpu.clone(),
+            ..Spec::default()
+        };
+        let mut machine = Machine::start(&spec, false, self.patience(&spec), Vec::new())?;
         let outcome = await_end_state(&mut machine, &entry.texts, reference.as_ref());
         let picture = paths::build(&format!("test-guests/{}", entry.file)).with_extension("png");
         match machine.screenshot(&picture) {
@@ -115,6 +127,13 @@ impl FolderArgs {
             Err(_) => {}
         }
         outcome
+    }
+
+    fn patience(&self, spec: &Spec) -> Duration {
+        Duration::from_secs(self.timeout.unwrap_or(match spec.emulator_kind() {
+            EmulatorKind::Qemu => 240,
+            EmulatorKind::Bochs => 1200,
+        }))
     }
 }
 
@@ -138,6 +157,7 @@ fn await_end_state(machine: &mut Machine, texts: &[String], reference: Option<&P
             }
             next_picture = Instant::now() + PICTURE_INTERVAL;
         }
+        machine.check_progress()?;
         machine.pause(TEXT_INTERVAL);
     }
     bail!("not reached: {} (best similarity {best:.2})\n{}", texts.join(", "), machine.report())

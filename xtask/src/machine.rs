@@ -17,6 +17,7 @@ use crate::emulator::{Control, Spec, Wiring, emulator};
 use crate::progress::tail;
 use crate::rpc::{Client, Dialect, MANAGEMENT_SOCKET};
 use crate::serial::{Serial, Tee};
+use crate::watchdog::{self, Watchdog};
 
 /// The screen is looked at this often; longer after a look that failed.
 const SCREEN_INTERVAL: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ pub enum Failure {
     TimedOut(String),
     /// The emulator ended.
     Ended(String),
+    /// The emulator makes no progress: neither the guest nor the hypervisor gives a sign of life.
+    Stalled(String),
 }
 
 impl std::error::Error for Failure {}
@@ -41,6 +44,7 @@ impl std::fmt::Display for Failure {
         match self {
             Self::TimedOut(what) => write!(formatter, "timed out, {what}"),
             Self::Ended(what) => write!(formatter, "the machine ended, {what}"),
+            Self::Stalled(what) => write!(formatter, "the emulator stalled, {what}"),
         }
     }
 }
@@ -54,6 +58,8 @@ pub struct Machine {
     /// QEMU's own monitor, beside a control that is the hypervisor's.
     monitor: Option<Monitor>,
     deadline: Instant,
+    /// For an emulator that may stall.
+    watchdog: Option<Watchdog>,
     /// The serial text up to here was consumed by earlier expectations.
     consumed: usize,
 }
@@ -109,6 +115,9 @@ impl Machine {
             control,
             monitor,
             deadline: Instant::now() + timeout,
+            // Whoever boots an image of their own chooses what the management port is.
+            watchdog: (emulator.may_stall() && spec.host_image.is_none())
+                .then(|| Watchdog::new(Instant::now())),
             consumed: 0,
         })
     }
@@ -139,6 +148,7 @@ impl Machine {
             if Instant::now() > self.deadline {
                 return Err(self.failure(Failure::TimedOut, "waiting for its end"));
             }
+            self.check_progress()?;
             std::thread::sleep(TICK);
         }
         Ok(())
@@ -150,6 +160,37 @@ impl Machine {
     /// If that cannot be told.
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Asks a machine that has long been silent whether it is there.
+    ///
+    /// # Errors
+    /// [`Failure::Stalled`] if it is not.
+    pub fn check_progress(&mut self) -> Result<()> {
+        let Some(mut watchdog) = self.watchdog.take() else { return Ok(()) };
+        let outcome = self.ask_if_silent(&mut watchdog);
+        self.watchdog = Some(watchdog);
+        outcome
+    }
+
+    fn ask_if_silent(&mut self, watchdog: &mut Watchdog) -> Result<()> {
+        if !watchdog.is_suspicious(self.serial.received(), Instant::now()) {
+            return Ok(());
+        }
+        let used_before = self.cpu_time().unwrap_or_default();
+        let answer = self.control.call("guest.stats", json!({}), watchdog::ANSWER_PATIENCE);
+        let now = Instant::now();
+        let Err(error) = answer else {
+            watchdog.answered(now);
+            return Ok(());
+        };
+        if self.has_ended()? {
+            return Ok(());
+        }
+        let silence = watchdog.silence(now).as_secs();
+        let used = self.cpu_time().unwrap_or_default().saturating_sub(used_before).as_secs_f32();
+        let what = format!("silent for {silence} s, {used:.1} s of CPU time while it was asked: {error:#}");
+        Err(self.failure(Failure::Stalled, &what))
     }
 
     /// Waits for `time`, or until the machine's time is up.
@@ -252,6 +293,7 @@ impl Machine {
             if Instant::now() > self.deadline {
                 return Err(self.failure(Failure::TimedOut, &format!("waiting for {text:?}")));
             }
+            self.check_progress()?;
             if look_at_screen && Instant::now() >= next_look {
                 let interval = match self.control.screen_text() {
                     Ok(Some(screen)) if screen.contains(text) => return Ok(()),

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
             ExitCode::from(match error.downcast_ref::<Failure>() {
                 Some(Failure::TimedOut(_)) => 3,
                 Some(Failure::Ended(_)) => 4,
+                Some(Failure::Stalled(_)) => 5,
                 None => 1,
             })
         }

@@ -26,7 +26,7 @@ const ENDLESS: Duration = Duration::from_secs(365 * 86400);
 /// Without --expect, --type, --type-serial, --pause and --screenshot, the terminal is the guest's serial console
 /// (Ctrl-] x ends the emulator, Ctrl-] c is its monitor). With them, they are a script: done one after the other, in the
 /// order of the command line. The exit code is 0 if all were done, 3 if the time was up, 4 if the machine ended
-/// before, 1 for any other error.
+/// before, 5 if the emulator stalled, 1 for any other error.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// The guest's CD-ROM; without it, a small Linux made of Debian packages

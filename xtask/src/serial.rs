@@ -67,6 +67,11 @@ impl Serial {
         self.lock().text.text.clone()
     }
 
+    /// How long the text received is by now.
+    pub fn received(&self) -> usize {
+        self.lock().text.text.len()
+    }
+
     /// Whether the other end has closed.
     pub fn is_closed(&self) -> bool {
         self.lock().closed

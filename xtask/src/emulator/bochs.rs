@@ -60,6 +60,10 @@ impl Emulator for Bulkhead {
         false
     }
 
+    fn may_stall(&self) -> bool {
+        true
+    }
+
     fn how_to_end(&self) -> &'static str {
         "Ctrl-A three times leads to the hypervisor's prompt, whose command poweroff ends the machine. Its screen is a VNC server on this host (port 5900 or the next free one)."
     }

@@ -224,6 +224,11 @@ pub trait Emulator {
     /// Whether `monitor.sock` is connected (QEMU's QMP).
     fn has_monitor(&self) -> bool;
 
+    /// Whether it may stop making progress for no fault of what it runs.
+    fn may_stall(&self) -> bool {
+        false
+    }
+
     /// How a user on the terminal ends it.
     fn how_to_end(&self) -> &'static str {
         "Ctrl-] x ends the emulator."
