@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tests::{Guest, Result, Spec, spec, start_for};
+use tests::{Backend, Guest, Result, Spec, on_vmx, spec, start_for};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn says(spec: &Spec, text: &str) -> Result<()> {
     start_for(spec, PATIENCE)?.expect_serial(text)
@@ -21,6 +21,16 @@ fn a_cpu_without_amd_v() -> Result<()> {
 #[test]
 fn a_cpu_without_nested_paging() -> Result<()> {
     says(&Spec { cpu: Some("max,-npt".into()), ..spec(Guest::Ipxe)? }, "has no nested paging")
+}
+
+on_vmx! { a_cpu_without_ept }
+
+/// Penryn was the last family that had VT-x without EPT.
+fn a_cpu_without_ept(backend: Backend) -> Result<()> {
+    says(
+        &Spec { backend, cpu: Some("core2_penryn_t9600".into()), ..spec(Guest::Ipxe)? },
+        "this CPU's VT-x lacks ",
+    )
 }
 
 #[test]

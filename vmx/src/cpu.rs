@@ -111,18 +111,22 @@ impl Cpu {
 fn unlock() -> Result<(), Unsupported> {
     // SAFETY: the register exists on every processor with VMX.
     let control = FeatureControl::from(unsafe { rdmsr(msr::FEATURE_CONTROL) });
-    if control.vmx_outside_smx() && control.locked() {
-        return Ok(());
+    if let Some(open) = opened(control)? {
+        // SAFETY: the register is not locked, and only allows what we are about to do.
+        unsafe { wrmsr(msr::FEATURE_CONTROL, open.into()) };
     }
-    if control.locked() {
-        return Err(Unsupported(
-            "VT-x is switched off and locked by the firmware (FEATURE_CONTROL): switch it on in the BIOS set-up",
-        ));
-    }
-    let open = control.with_vmx_outside_smx(true).with_locked(true);
-    // SAFETY: the register is not locked, and only allows what we are about to do.
-    unsafe { wrmsr(msr::FEATURE_CONTROL, open.into()) };
     Ok(())
+}
+
+/// What FEATURE_CONTROL must become, if it must change.
+fn opened(control: FeatureControl) -> Result<Option<FeatureControl>, Unsupported> {
+    match (control.locked(), control.vmx_outside_smx()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(Unsupported(
+            "VT-x is switched off and locked by the firmware (FEATURE_CONTROL): switch it on in the BIOS set-up",
+        )),
+        (false, _) => Ok(Some(control.with_vmx_outside_smx(true).with_locked(true))),
+    }
 }
 
 /// Sets CR0 and CR4 as VMX operation demands, and makes guest register state reachable.
@@ -136,5 +140,28 @@ fn set_control_registers(capabilities: &Capabilities, xsave: bool) {
         wanted.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
         let fixed = wanted.bits() as u64 & capabilities.cr4_fixed1 | capabilities.cr4_fixed0;
         cr4_write(Cr4::from_bits_unchecked(fixed as usize));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feature_control_is_opened_unless_it_is_locked() {
+        let control = FeatureControl::new();
+        let open = control.with_locked(true).with_vmx_outside_smx(true);
+        assert_eq!(opened(open).unwrap().map(u64::from), None);
+        assert_eq!(opened(control).unwrap().map(u64::from), Some(open.into()));
+        assert_eq!(opened(control.with_vmx_outside_smx(true)).unwrap().map(u64::from), Some(open.into()));
+    }
+
+    #[test]
+    fn a_locked_feature_control_is_one_clear_line() {
+        let Unsupported(line) = opened(FeatureControl::new().with_locked(true)).unwrap_err();
+        assert!(
+            line.contains("FEATURE_CONTROL") && line.contains("BIOS set-up") && !line.contains('\n'),
+            "{line}"
+        );
     }
 }

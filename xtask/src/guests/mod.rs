@@ -48,12 +48,15 @@ pub enum Guest {
     Exits,
     /// Attacks the hypervisor, as it is told on its serial port
     Hostile,
+    /// Shuts its CPU down by a triple fault
+    TripleFault,
 }
 
 /// The sources of the guests in assembly language.
 const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm"))];
 const HOSTILE: &[(&str, &str)] =
     &[("boot.asm", include_str!("hostile/boot.asm")), ("attacks.asm", include_str!("hostile/attacks.asm"))];
+const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 
 impl Guest {
     /// The name used on the command line and for the file.
@@ -81,6 +84,7 @@ impl Guest {
             Self::InstallerScreen => installer::iso(&name, ""),
             Self::Exits => assembled::iso(&name, EXITS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
+            Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
             Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
             Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),

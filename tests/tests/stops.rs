@@ -1,0 +1,46 @@
+//! Guests that end badly: the log says everything about them, and nothing else is disturbed.
+
+use anyhow::ensure;
+use serde_json::json;
+use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start};
+
+/// What the guest says before it does it.
+const LAST_WORDS: &str = "TRIPLE FAULT next";
+
+on_both_backends! { a_triple_fault_is_dumped_and_resets_the_guest }
+
+/// What a dump of the backend's state has, in this order: from its first line to its last.
+fn dump(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Backend::Svm => &["exit code 0x7f", "intercepts cr", "nested cr3", "cr0 0x", "es ", "idtr "],
+        Backend::Vmx => &[
+            "exit reason 2 (triple fault), instruction error",
+            "PinControls(",
+            "SecondaryControls(",
+            "exit:",
+            "ExitQualification",
+            "guest:",
+            "GuestRip",
+            "controls:",
+            "EptPointer",
+            "host:",
+            "HostRip",
+        ],
+    }
+}
+
+fn a_triple_fault_is_dumped_and_resets_the_guest(backend: Backend) -> Result<()> {
+    let mut machine = start(&Spec { backend, memory_mib: 64, ..spec(Guest::TripleFault)? })?;
+    machine.expect_serial(LAST_WORDS)?;
+    machine.expect_serial("vCPU 0: triple fault: reset")?;
+    for text in dump(backend) {
+        machine.expect_serial(text)?;
+    }
+    // Its next life, and the hypervisor's.
+    machine.expect_serial(LAST_WORDS)?;
+    machine.call("guest.poweroff", json!({}))?;
+    machine.expect_end()?;
+    let text = machine.serial().text();
+    ensure!(!text.contains("PANIC"), "the hypervisor panicked:\n{text}");
+    Ok(())
+}
