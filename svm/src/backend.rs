@@ -13,11 +13,12 @@ use core::fmt;
 use devices::local_apic::RegisterPage;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
-use vmm_core::exit::Exit;
+use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
 };
+use vmm_core::reset;
 
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
@@ -30,20 +31,6 @@ pub struct Svm {
     iret_rip: Option<u64>,
     apic_page: Arc<RegisterPage>,
 }
-
-const ATTRIBUTES_CODE: u16 = 0x09b;
-const ATTRIBUTES_DATA: u16 = 0x093;
-const ATTRIBUTES_LDT: u16 = 0x082;
-const ATTRIBUTES_TSS: u16 = 0x08b;
-/// Power-on contents of the page attribute table (7.8.1).
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
-const DR6_RESET: u64 = 0xffff_0ff0;
-const DR7_RESET: u64 = 0x400;
-/// Exceptions that exit. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on its own
-/// stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because it is
-/// the host's.
-const INTERCEPTED_EXCEPTIONS: u32 =
-    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
 
 impl Svm {
     fn vmcb(&self) -> &Vmcb {
@@ -122,10 +109,6 @@ impl Svm {
     }
 }
 
-const fn segment(selector: u16, base: u64, attributes: u16) -> VmcbSegment {
-    VmcbSegment { selector, attributes, limit: 0xffff, base }
-}
-
 impl Backend for Svm {
     const NAME: &'static str = "AMD-V";
     const NESTED_FORMAT: ept::Format = ept::Format::Npt;
@@ -169,29 +152,7 @@ impl Backend for Svm {
         control.intercept_1.set_iret(false);
         control.intercept_1.set_vintr(false);
         control.tlb_control = TlbControl::FlushAll;
-        let save = &mut self.vmcb_mut().save;
-        save.es = segment(0, 0, ATTRIBUTES_DATA);
-        save.ss = save.es;
-        save.ds = save.es;
-        save.fs = save.es;
-        save.gs = save.es;
-        save.cs = segment(0xf000, 0xffff_0000, ATTRIBUTES_CODE);
-        save.gdtr = segment(0, 0, 0);
-        save.idtr = segment(0, 0, 0);
-        save.ldtr = segment(0, 0, ATTRIBUTES_LDT);
-        save.tr = segment(0, 0, ATTRIBUTES_TSS);
-        save.cpl = 0;
-        save.efer = Efer::new().with_svme(true).into();
-        save.cr0 =
-            Cr0::new().with_extension_type(true).with_not_write_through(true).with_cache_disable(true).into();
-        (save.cr2, save.cr3, save.cr4) = (0, 0, 0);
-        (save.dr6, save.dr7) = (DR6_RESET, DR7_RESET);
-        save.rflags = Rflags::new().into();
-        save.rip = 0xfff0;
-        (save.star, save.lstar, save.cstar, save.sfmask) = (0, 0, 0, 0);
-        (save.kernel_gs_base, save.sysenter_cs, save.sysenter_esp, save.sysenter_eip) = (0, 0, 0, 0);
-        save.pat = PAT_RESET;
-        save.debug_ctl = 0;
+        reset::registers(self);
     }
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {

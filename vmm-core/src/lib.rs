@@ -23,6 +23,7 @@ pub mod memory;
 pub mod paging;
 pub mod platform;
 pub mod registers;
+pub mod reset;
 pub mod task_switch;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_backend;

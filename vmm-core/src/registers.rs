@@ -78,6 +78,12 @@ pub enum SegmentName {
     Tr = 7,
 }
 
+impl SegmentName {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Es, Self::Cs, Self::Ss, Self::Ds, Self::Fs, Self::Gs, Self::Ldtr, Self::Tr];
+}
+
 /// Segment attributes in AMD's packed form: descriptor bits 40-47 and 52-55 (APM volume 2, 15.5.1).
 #[bitfield(u16)]
 #[derive(PartialEq, Eq)]

@@ -6,18 +6,17 @@ mod entry;
 mod exit;
 mod system_registers;
 
-use crate::controls::PrimaryControls;
+use crate::controls::{EntryControls, PrimaryControls};
 use crate::cpu::{Cpu, Features};
 use crate::decode::has_instruction_length;
 use crate::events;
 use crate::field::Field;
 use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
-use crate::{dump, guest_state, running, segments};
+use crate::{dump, running, segments};
 use alloc::sync::Arc;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
-use system_registers::LIVE_REGISTERS;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
 use vmm_core::exit::Exit;
@@ -25,6 +24,7 @@ use vmm_core::platform::Platform;
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister,
 };
+use vmm_core::reset;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
@@ -61,7 +61,17 @@ pub struct Vmx {
     checked: bool,
 }
 
-const DR6_RESET: u64 = 0xffff_0ff0;
+/// What a guest was in the middle of.
+const PENDING_STATE: [Field; 8] = [
+    Field::GuestPdpte0,
+    Field::GuestPdpte1,
+    Field::GuestPdpte2,
+    Field::GuestPdpte3,
+    Field::GuestInterruptibility,
+    Field::GuestActivity,
+    Field::GuestPendingDebug,
+    Field::EntryInterruption,
+];
 const DEBUG_CTL_BTF: u64 = 2;
 /// EPT tables in write-back memory.
 const WRITE_BACK: u8 = 6;
@@ -150,18 +160,13 @@ impl Backend for Vmx {
 
     fn reset(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
-        guest_state::reset(&mut self.vmcs);
-        self.set_cr0(guest_state::cr0());
-        self.set_cr4(Cr4::new());
+        for field in PENDING_STATE {
+            self.vmcs.write(field, 0);
+        }
+        self.interrupted = None;
         self.set_primary(PrimaryControls::NMI_WINDOW, false);
         self.set_interrupt_window(None);
-        self.interrupted = None;
-        self.cr2 = 0;
-        self.flush_guest = true;
-        self.set_system_register(SystemRegister::Dr6, DR6_RESET);
-        for register in LIVE_REGISTERS {
-            self.set_system_register(register, 0);
-        }
+        reset::registers(self);
     }
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
@@ -239,7 +244,10 @@ impl Backend for Vmx {
 
     fn set_efer(&mut self, efer: Efer) {
         self.vmcs.write(Field::GuestEfer, efer.into());
-        guest_state::set_64_bit_at_entry(&mut self.vmcs, efer.long_mode_active());
+        // Whether the next entry is to long mode.
+        let mut controls = EntryControls::from_bits_retain(self.vmcs.read(Field::EntryControls) as u32);
+        controls.set(EntryControls::GUEST_64_BIT, efer.long_mode_active());
+        self.vmcs.write(Field::EntryControls, controls.bits().into());
         self.flush_guest = true;
     }
 
@@ -259,7 +267,11 @@ impl Backend for Vmx {
     }
 
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {
-        guest_state::write_segment(&mut self.vmcs, name, segment);
+        let fields = segments::fields(name);
+        self.vmcs.write(fields.selector, segment.selector.into());
+        self.vmcs.write(fields.base, segment.base);
+        self.vmcs.write(fields.limit, segment.limit.into());
+        self.vmcs.write(fields.rights, segments::rights(name, segment.attributes).into_bits().into());
     }
 
     fn gdtr(&self) -> TableRegister {

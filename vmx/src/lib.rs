@@ -16,7 +16,6 @@ mod decode;
 mod dump;
 mod events;
 mod field;
-mod guest_state;
 mod host_state;
 mod instructions;
 mod msr_bitmap;

@@ -2,7 +2,7 @@
 
 use crate::field::Field;
 use crate::spec::AccessRights;
-use vmm_core::registers::{Segment, SegmentAttributes, SegmentName};
+use vmm_core::registers::{SegmentAttributes, SegmentName};
 
 /// The four fields of a segment register.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +40,6 @@ pub const fn fields(name: SegmentName) -> SegmentFields {
     }
 }
 
-/// All segment registers.
-pub const NAMES: [SegmentName; 8] = [
-    SegmentName::Es,
-    SegmentName::Cs,
-    SegmentName::Ss,
-    SegmentName::Ds,
-    SegmentName::Fs,
-    SegmentName::Gs,
-    SegmentName::Ldtr,
-    SegmentName::Tr,
-];
-
 /// The shared form of access rights. What is unusable here is not present there.
 pub fn attributes(rights: AccessRights) -> SegmentAttributes {
     SegmentAttributes::new()
@@ -81,21 +69,6 @@ pub fn rights(name: SegmentName, attributes: SegmentAttributes) -> AccessRights 
         .with_default_big(attributes.default_big())
         .with_granularity(attributes.granularity())
         .with_unusable(!attributes.present() && !is_tr)
-}
-
-/// A segment register after RESET# (SDM volume 3, table 10-1).
-pub fn at_reset(name: SegmentName) -> Segment {
-    const CODE: u16 = 0x9b;
-    const DATA: u16 = 0x93;
-    const LDT: u16 = 0x82;
-    const BUSY_TSS: u16 = 0x8b;
-    let (selector, base, attributes) = match name {
-        SegmentName::Cs => (0xf000, 0xffff_0000, CODE),
-        SegmentName::Ldtr => (0, 0, LDT),
-        SegmentName::Tr => (0, 0, BUSY_TSS),
-        _ => (0, 0, DATA),
-    };
-    Segment { selector, base, limit: 0xffff, attributes: SegmentAttributes::from(attributes) }
 }
 
 #[cfg(test)]

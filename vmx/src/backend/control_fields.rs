@@ -7,12 +7,10 @@ use crate::field::Field;
 use crate::host_state;
 use alloc::sync::Arc;
 use devices::local_apic::Interface;
-use vmm_core::registers::Exception;
+use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
 
-/// Exceptions that exit: see the same list of the AMD-V backend. #DB and #AC, because their delivery can raise them again
-/// for ever; #MC, because it is the host's.
-const INTERCEPTED_EXCEPTIONS: u64 =
-    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
+/// No shadow VMCS.
+const NO_LINK: u64 = u64::MAX;
 /// Host interrupts wait no longer than this for a guest that runs. Rare enough to cost nothing.
 const LONGEST_RUN_MS: u64 = 4;
 
@@ -24,7 +22,7 @@ impl Vmx {
             (Field::PrimaryControls, controls.primary.bits().into()),
             (Field::ExitControls, controls.exit.bits().into()),
             (Field::EntryControls, controls.entry.bits().into()),
-            (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS),
+            (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS.into()),
             (Field::PageFaultMask, 0),
             (Field::PageFaultMatch, 0),
             (Field::Cr3TargetCount, 0),
@@ -32,6 +30,7 @@ impl Vmx {
             (Field::ExitMsrLoadCount, 0),
             (Field::EntryMsrLoadCount, 0),
             (Field::EptPointer, self.ept_pointer),
+            (Field::LinkPointer, NO_LINK),
             (Field::TscOffset, 0),
             (Field::Cr0Mask, self.features.cr0.mask),
             (Field::Cr4Mask, self.features.cr4.mask),

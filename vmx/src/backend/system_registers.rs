@@ -4,6 +4,7 @@ use super::{TWO_TO_32, Vmx};
 use crate::field::Field;
 use crate::spec::msr;
 use vmm_core::backend::SystemRegister;
+use vmm_core::paging::is_canonical;
 use x86::msr::{rdmsr, wrmsr};
 
 const DR7_ALWAYS_ONE: u64 = 0x400;
@@ -22,15 +23,6 @@ const fn live_msr(register: SystemRegister) -> Option<u32> {
     }
 }
 
-/// Those of [`live_msr`].
-pub(super) const LIVE_REGISTERS: [SystemRegister; 5] = [
-    SystemRegister::Star,
-    SystemRegister::LStar,
-    SystemRegister::CStar,
-    SystemRegister::SfMask,
-    SystemRegister::KernelGsBase,
-];
-
 const fn field_of(register: SystemRegister) -> Option<Field> {
     match register {
         SystemRegister::Cr3 => Some(Field::GuestCr3),
@@ -42,11 +34,6 @@ const fn field_of(register: SystemRegister) -> Option<Field> {
         SystemRegister::DebugCtl => Some(Field::GuestDebugCtl),
         _ => None,
     }
-}
-
-/// All bits from 47 up are the same.
-const fn is_canonical(address: u64) -> bool {
-    ((address << 16) as i64 >> 16) as u64 == address
 }
 
 impl Vmx {
@@ -84,7 +71,7 @@ impl Vmx {
                 };
             }
             // SAFETY: the hypervisor does not use these registers; a value that is not canonical would fault here.
-            (_, Some(index)) if is_canonical(value) => unsafe { wrmsr(index, value) },
+            (_, Some(index)) if is_canonical(value, false) => unsafe { wrmsr(index, value) },
             _ => {}
         }
     }

@@ -8,6 +8,7 @@ use crate::segments;
 use std::string::ToString;
 use std::vec::Vec;
 use vmm_core::registers::SegmentName;
+use vmm_core::reset;
 
 const ADDRESS_BITS: u8 = 39;
 
@@ -15,7 +16,7 @@ fn capabilities() -> Capabilities {
     processor("Core i7-5600U")
 }
 
-/// A flat protected-mode or real-mode guest under a 64-bit host, as `guest_state` and `host_state` make it.
+/// A flat protected-mode or real-mode guest under a 64-bit host, as `Vmx` and `host_state` make it.
 fn after_reset() -> Table {
     let controls = Controls::new(&capabilities()).unwrap();
     let mut table = Table::new()
@@ -45,8 +46,8 @@ fn after_reset() -> Table {
         .with(Field::LinkPointer, u64::MAX)
         .with(Field::GuestGdtrLimit, 0xffff)
         .with(Field::GuestIdtrLimit, 0xffff);
-    for name in segments::NAMES {
-        let (fields, segment) = (segments::fields(name), segments::at_reset(name));
+    for name in SegmentName::ALL {
+        let (fields, segment) = (segments::fields(name), reset::segment(name));
         table = table
             .with(fields.selector, segment.selector.into())
             .with(fields.base, segment.base)
@@ -98,7 +99,7 @@ fn in_virtual_8086() -> Table {
         .with(Field::GuestCr0, 0x31)
         .with(Field::GuestRflags, 0x2_3202)
         .with(Field::GuestRip, 0x100);
-    for name in &segments::NAMES[..6] {
+    for name in &SegmentName::ALL[..6] {
         let fields = segments::fields(*name);
         table = table
             .with(fields.selector, 0x1234)
