@@ -2,7 +2,9 @@
 
 use crate::exit::Exit;
 use crate::platform::Platform;
-use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use crate::registers::{
+    Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
 use alloc::sync::Arc;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
@@ -140,6 +142,14 @@ pub trait Backend: Sized + Send {
     fn cpl(&self) -> u8;
     /// A segment register with its hidden part.
     fn segment(&self, name: SegmentName) -> Segment;
+    /// The attributes of a segment register alone.
+    fn segment_attributes(&self, name: SegmentName) -> SegmentAttributes {
+        self.segment(name).attributes
+    }
+    /// The linear base address of a segment register alone.
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.segment(name).base
+    }
     /// Loads a segment register with its hidden part.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);
     /// GDTR.

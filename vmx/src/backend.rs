@@ -22,7 +22,7 @@ use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, 
 use vmm_core::exit::Exit;
 use vmm_core::platform::Platform;
 use vmm_core::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister,
+    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
 use vmm_core::reset;
 
@@ -86,6 +86,15 @@ impl Vmx {
         self.vmcs.write(Field::GuestInterruptibility, state.into_bits().into());
     }
 
+    /// An entry refuses a shadow of STI with interrupts off.
+    #[cold]
+    fn settle_shadow(&mut self, rflags: Rflags) {
+        let state = self.interruptibility();
+        let state = state.with_by_sti(state.by_sti() && rflags.interrupt());
+        self.set_interruptibility(state);
+        self.settle_single_step(state);
+    }
+
     /// While STI or MOV SS protects an instruction, an entry demands that a single step is pending exactly if it is
     /// switched on (27.3.1.5).
     fn settle_single_step(&mut self, state: Interruptibility) {
@@ -98,12 +107,13 @@ impl Vmx {
     }
 
     fn is_64_bit_code(&self) -> bool {
-        self.efer().long_mode_active() && self.segment(SegmentName::Cs).attributes.long()
+        self.efer().long_mode_active() && self.segment_attributes(SegmentName::Cs).long()
     }
 
-    /// RIP has 32 bits outside 64-bit code; an entry demands it.
+    /// RIP has 32 bits outside 64-bit code; an entry demands it. So if it has more now, this is 64-bit code.
     fn wrap_rip(&self, rip: u64) -> u64 {
-        if rip < TWO_TO_32 || self.is_64_bit_code() { rip } else { rip % TWO_TO_32 }
+        let is_long = || self.rip() >= TWO_TO_32 || self.is_64_bit_code();
+        if rip < TWO_TO_32 || is_long() { rip } else { rip % TWO_TO_32 }
     }
 }
 
@@ -203,10 +213,9 @@ impl Backend for Vmx {
 
     fn set_rflags(&mut self, rflags: Rflags) {
         self.vmcs.write(Field::GuestRflags, rflags.into());
-        let state = self.interruptibility();
-        let state = state.with_by_sti(state.by_sti() && rflags.interrupt());
-        self.set_interruptibility(state);
-        self.settle_single_step(state);
+        if self.interrupt_shadow() {
+            self.settle_shadow(rflags);
+        }
     }
 
     fn cr0(&self) -> Cr0 {
@@ -253,17 +262,25 @@ impl Backend for Vmx {
 
     fn cpl(&self) -> u8 {
         // The privilege level of SS is the CPL, whether SS is usable or not.
-        segments::attributes((self.vmcs.read(Field::GuestSsRights) as u32).into()).dpl()
+        self.segment_attributes(SegmentName::Ss).dpl()
     }
 
     fn segment(&self, name: SegmentName) -> Segment {
         let fields = segments::fields(name);
         Segment {
             selector: self.vmcs.read(fields.selector) as u16,
-            attributes: segments::attributes((self.vmcs.read(fields.rights) as u32).into()),
+            attributes: self.segment_attributes(name),
             limit: self.vmcs.read(fields.limit) as u32,
             base: self.vmcs.read(fields.base),
         }
+    }
+
+    fn segment_attributes(&self, name: SegmentName) -> SegmentAttributes {
+        segments::attributes((self.vmcs.read(segments::fields(name).rights) as u32).into())
+    }
+
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.vmcs.read(segments::fields(name).base)
     }
 
     fn set_segment(&mut self, name: SegmentName, segment: Segment) {

@@ -78,6 +78,20 @@ pub unsafe fn vmread(encoding: u32) -> Result<u64, VmFail> {
     }
 }
 
+/// Reads a field of the current VMCS; 0 if the processor does not have it: a VMREAD that fails leaves its destination alone.
+///
+/// # Safety
+/// VMX operation is on.
+#[inline(always)]
+pub unsafe fn vmread_or_zero(encoding: u32) -> u64 {
+    let mut value = 0;
+    // SAFETY: the caller's condition.
+    unsafe {
+        asm!("vmread {value}, {field}", value = inout(reg) value, field = in(reg) u64::from(encoding), options(nostack));
+    }
+    value
+}
+
 /// Writes a field of the current VMCS.
 ///
 /// # Safety
@@ -86,7 +100,19 @@ pub unsafe fn vmread(encoding: u32) -> Result<u64, VmFail> {
 #[inline(always)]
 pub unsafe fn vmwrite(encoding: u32, value: u64) -> Result<(), VmFail> {
     // SAFETY: the caller's conditions.
-    unsafe { vmx!("vmwrite {field}, {value}", field = in(reg) u64::from(encoding), value = in(reg) value) }
+    unsafe {
+        asm!(
+            "vmwrite {field}, {value}",
+            "jc {invalid}",
+            "jz {valid}",
+            field = in(reg) u64::from(encoding),
+            value = in(reg) value,
+            invalid = label { return Err(VmFail::Invalid) },
+            valid = label { return Err(VmFail::Valid) },
+            options(nostack)
+        );
+    }
+    Ok(())
 }
 
 /// Which cached translations INVEPT and INVVPID drop (SDM volume 3, 31.3).

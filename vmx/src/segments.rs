@@ -42,15 +42,10 @@ pub const fn fields(name: SegmentName) -> SegmentFields {
 
 /// The shared form of access rights. What is unusable here is not present there.
 pub fn attributes(rights: AccessRights) -> SegmentAttributes {
-    SegmentAttributes::new()
-        .with_kind(rights.kind())
-        .with_code_or_data(rights.code_or_data())
-        .with_dpl(rights.dpl())
-        .with_present(rights.present() && !rights.unusable())
-        .with_available(rights.available())
-        .with_long(rights.long())
-        .with_default_big(rights.default_big())
-        .with_granularity(rights.granularity())
+    // Both have a descriptor's bits in a descriptor's order: only the gap between bits 7 and 12 is closed.
+    let bits = rights.into_bits();
+    let packed = (bits & 0xff | bits >> 4 & 0xf00) as u16;
+    SegmentAttributes::from_bits(packed).with_present(rights.present() && !rights.unusable())
 }
 
 /// Type bit 1 of a TSS descriptor: busy. A VMCS takes no other task register.

@@ -88,10 +88,15 @@ impl Vmcs {
         })
     }
 
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed) == self.hpa
+    }
+
     /// Makes this VMCS the current one, if it is not.
     #[inline]
     fn make_current(&self) {
-        if self.current.load(Ordering::Relaxed) != self.hpa {
+        if !self.is_current() {
             self.load();
         }
     }
@@ -128,6 +133,17 @@ impl Vmcs {
         if self.known(field) {
             return self.values[field as usize].get();
         }
+        if !self.is_current() {
+            return self.load_and_read(field);
+        }
+        // SAFETY: VMX operation is on (condition of `new`).
+        let value = unsafe { instructions::vmread_or_zero(field.encoding()) };
+        self.note(field, value);
+        value
+    }
+
+    #[cold]
+    fn load_and_read(&self, field: Field) -> u64 {
         let value = self.read_now(field).unwrap_or(0);
         self.note(field, value);
         value

@@ -54,7 +54,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
 
     fn linear_64(&self, name: SegmentName, offset: u64, size_bytes: u64) -> Result<u64, Fault> {
         let base = match name {
-            SegmentName::Fs | SegmentName::Gs => self.cpu.segment(name).base,
+            SegmentName::Fs | SegmentName::Gs => self.cpu.segment_base(name),
             _ => 0,
         };
         let linear = base.wrapping_add(offset);

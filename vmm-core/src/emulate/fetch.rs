@@ -61,7 +61,7 @@ impl Code {
         if unit.mode.is_64() {
             return rip;
         }
-        unit.cpu.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+        unit.cpu.segment_base(SegmentName::Cs).wrapping_add(rip) & 0xffff_ffff
     }
 
     /// Appends what there is from the end of the fetched bytes to the end of that page.

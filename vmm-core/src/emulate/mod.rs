@@ -34,7 +34,7 @@ mod tests;
 pub use length::{instruction_length, simple_length};
 
 use crate::exit::MemoryAccess;
-use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentName};
+use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
 use arrayvec::ArrayVec;
 use devices::memory::GuestMemory;
 use fetch::Code;
@@ -70,6 +70,14 @@ pub trait EmulatedCpu {
     fn set_rflags(&mut self, rflags: Rflags);
     /// A segment register with its hidden part.
     fn segment(&self, name: SegmentName) -> Segment;
+    /// The attributes of a segment register alone.
+    fn segment_attributes(&self, name: SegmentName) -> SegmentAttributes {
+        self.segment(name).attributes
+    }
+    /// The linear base address of a segment register alone.
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.segment(name).base
+    }
     /// Current privilege level.
     fn cpl(&self) -> u8;
     /// CR0 as the guest sees it.
@@ -196,7 +204,7 @@ struct Mode {
 
 impl Mode {
     fn of<C: EmulatedCpu>(cpu: &C) -> Self {
-        let code = cpu.segment(SegmentName::Cs).attributes;
+        let code = cpu.segment_attributes(SegmentName::Cs);
         let bitness = match (cpu.efer().long_mode_active() && code.long(), code.default_big()) {
             (true, _) => 64,
             (false, true) => 32,

@@ -84,7 +84,7 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
     fn stack_top(&self, distance: i64) -> Reference {
         let width = if self.memory.mode.is_64() {
             Width::Qword
-        } else if self.memory.cpu.segment(SegmentName::Ss).attributes.default_big() {
+        } else if self.memory.cpu.segment_attributes(SegmentName::Ss).default_big() {
             Width::Dword
         } else {
             Width::Word

@@ -7,7 +7,9 @@ use crate::emulate::{self, EmulatedCpu, Outcome};
 use crate::exit::MemoryAccess;
 use crate::memory::{GuestSpace, PAGE_BYTES};
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
-use crate::registers::{Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentName};
+use crate::registers::{
+    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+};
 use devices::memory::GuestMemory;
 
 /// DR6: a single step.
@@ -69,7 +71,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// Width of the code that runs: 16, 32 or 64.
     fn code_bits(&self) -> u32 {
-        let code = self.backend.segment(SegmentName::Cs).attributes;
+        let code = self.backend.segment_attributes(SegmentName::Cs);
         match (self.backend.efer().long_mode_active() && code.long(), code.default_big()) {
             (true, _) => 64,
             (false, true) => 32,
@@ -102,7 +104,7 @@ impl<B: Backend> Vcpu<B> {
         if self.code_bits() == 64 {
             return rip;
         }
-        self.backend.segment(SegmentName::Cs).base.wrapping_add(rip) & 0xffff_ffff
+        self.backend.segment_base(SegmentName::Cs).wrapping_add(rip) & 0xffff_ffff
     }
 
     /// Where the code at a linear address is.
@@ -174,6 +176,14 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
 
     fn segment(&self, name: SegmentName) -> Segment {
         self.backend.segment(name)
+    }
+
+    fn segment_attributes(&self, name: SegmentName) -> SegmentAttributes {
+        self.backend.segment_attributes(name)
+    }
+
+    fn segment_base(&self, name: SegmentName) -> u64 {
+        self.backend.segment_base(name)
     }
 
     fn cpl(&self) -> u8 {
