@@ -8,7 +8,7 @@ test-full: ; @$(XTASK) test --full
 test-guests: ; @$(XTASK) test-guests $(if $(BACKEND),--backend $(BACKEND)) $(if $(DIR),"$(DIR)") $(ARGS)
 image: ; @$(XTASK) image $(if $(ISO),--iso "$(ISO)") $(ARGS)
 fuzz: ; @$(XTASK) fuzz $(ARGS)
-bench: ; @$(XTASK) bench $(ARGS)
+bench: ; @$(XTASK) bench $(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
 clean: ; rm -rf build target
 
 help:
@@ -18,7 +18,7 @@ help:
 	@echo "make test-guests DIR=folder            every ISO of a folder with a manifest; BACKEND=vmx: in Bochs"
 	@echo "make image [ISO=file.iso]              build/bulkhead.iso, for CD, USB stick or disk, BIOS or UEFI"
 	@echo "make fuzz [ARGS=\"--seconds 600\"]       fuzz the devices, the emulator, the parsers"
-	@echo "make bench                             instructions, CPU time and exits; writes docs/performance.md"
+	@echo "make bench [BACKEND=vmx]               instructions, CPU time and exits; writes docs/performance.md"
 	@echo "make clean                             remove everything built"
 	@echo "More: cargo xtask --help, docs/running.md"
 

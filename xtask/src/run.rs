@@ -206,6 +206,8 @@ impl RunArgs {
             memory_mib: self.memory,
             cmdline: self.cmdline.clone(),
             count_instructions: self.icount,
+            lenient_msrs: false,
+            speed: 1,
             kvm: self.kvm,
             arguments: self.emulator_arg.clone(),
         })

@@ -20,8 +20,8 @@ const AMD_CPU: &str = "ryzen";
 /// The most memory that Bochs gives a machine.
 const MAX_MEMORY_MIB: u64 = 2048;
 
-/// Instructions that pass in one emulated second.
-const INSTRUCTIONS_PER_SECOND: u64 = 50_000_000;
+/// Instructions that pass in one emulated second, and ticks of the time-stamp counter.
+pub const INSTRUCTIONS_PER_SECOND: u64 = 50_000_000;
 
 /// Bulkhead in Bochs's i440FX machine, booted by GRUB from a CD-ROM.
 pub struct Bulkhead;
@@ -118,12 +118,13 @@ fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Pa
         // The machine's screen is at the first free VNC display; nothing waits for a viewer.
         "display_library: rfb, options=\"timeout=0\"".to_owned(),
         format!(
-            "cpu: model={}, count={}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault={}, ignore_bad_msrs={}",
+            "cpu: model={}, count={}, ips={}, reset_on_triple_fault={}, ignore_bad_msrs={}",
             spec.cpu.as_deref().unwrap_or(cpu),
             spec.smp,
+            INSTRUCTIONS_PER_SECOND * spec.speed,
             // A guest sees what real machines do; the hypervisor's own end is the emulator's, and it may try any MSR.
             u8::from(spec.direct),
-            u8::from(!spec.direct),
+            u8::from(!spec.direct || spec.lenient_msrs),
         ),
         format!("memory: guest={memory_mib}, host={memory_mib}"),
         format!("romimage: file={}", bochs.bios.display()),

@@ -94,8 +94,13 @@ pub struct Spec {
     pub memory_mib: u32,
     /// More of the hypervisor's command line.
     pub cmdline: String,
-    /// The emulated CPU's clock counts instructions, so that runs repeat exactly.
+    /// The emulated CPU's clock counts instructions, so that runs repeat exactly. In Bochs it always does.
     pub count_instructions: bool,
+    /// In Bochs, of a guest without the hypervisor: MSRs that the CPU has and the emulator lacks read 0. Linux needs it: it
+    /// reads MISC_ENABLE before it can take the #GP.
+    pub lenient_msrs: bool,
+    /// In Bochs: how many times faster than usual the CPU is, against every clock.
+    pub speed: u64,
     /// Uses the machine's own hardware virtualisation (nested) instead of translating code.
     pub kvm: bool,
     /// More arguments for the emulator.
@@ -120,6 +125,8 @@ impl Default for Spec {
             memory_mib: 512,
             cmdline: String::new(),
             count_instructions: false,
+            lenient_msrs: false,
+            speed: 1,
             kvm: false,
             arguments: Vec::new(),
         }
