@@ -110,7 +110,8 @@ fn pam_page(state: PamState, page: u16) -> LowPage {
             LowPage::Memory { backing: Backing::Rom, page: rom_page, writable: false }
         }
         (false, true) if has_rom => LowPage::Shadowed { page: rom_page },
-        (false, _) => LowPage::Device,
+        (false, true) => LowPage::WriteOnly,
+        (false, false) => LowPage::Device,
     }
 }
 

@@ -51,15 +51,19 @@ pub enum LowPage {
         /// The page of the ROM.
         page: u16,
     },
+    /// Reads go to devices; writes go to the RAM beneath.
+    WriteOnly,
 }
 
 impl LowPage {
     const DEVICE: u32 = u32::MAX;
+    const WRITE_ONLY: u32 = u32::MAX - 1;
 
     /// Bits 0-15 the page, 16-17 the backing (3: shadowed ROM), 18 writable.
     const fn encode(self) -> u32 {
         match self {
             Self::Device => Self::DEVICE,
+            Self::WriteOnly => Self::WRITE_ONLY,
             Self::Shadowed { page } => page as u32 | 3 << 16,
             Self::Memory { backing, page, writable } => {
                 page as u32 | (backing as u32) << 16 | (writable as u32) << 18
@@ -68,8 +72,10 @@ impl LowPage {
     }
 
     const fn decode(bits: u32) -> Self {
-        if bits == Self::DEVICE {
-            return Self::Device;
+        match bits {
+            Self::DEVICE => return Self::Device,
+            Self::WRITE_ONLY => return Self::WriteOnly,
+            _ => {}
         }
         let backing = match bits >> 16 & 3 {
             0 => Backing::Ram,
@@ -244,7 +250,7 @@ impl GuestSpace {
         if gpa < MIB {
             let page = self.low_pages[(gpa / PAGE_BYTES) as usize].load(Ordering::Relaxed);
             return match LowPage::decode(page) {
-                LowPage::Device => None,
+                LowPage::Device | LowPage::WriteOnly => None,
                 LowPage::Shadowed { page } => Some((&self.rom, low_offset(page, gpa), false)),
                 LowPage::Memory { backing, page, writable } => {
                     Some((self.backing(backing), low_offset(page, gpa), writable))
@@ -310,7 +316,7 @@ impl GuestSpace {
     fn show_low_page(&self, nested: &mut Nested, gpa: u64, page: LowPage) -> Result<Flush, OutOfMemory> {
         let Nested { tables, frames, .. } = &mut *nested;
         match page {
-            LowPage::Device => tables.unmap(frames, gpa, PAGE_BYTES),
+            LowPage::Device | LowPage::WriteOnly => tables.unmap(frames, gpa, PAGE_BYTES),
             LowPage::Shadowed { page } => {
                 let rom = LowPage::Memory { backing: Backing::Rom, page, writable: false };
                 self.show_low_page(nested, gpa, rom)
@@ -416,6 +422,7 @@ impl GuestSpace {
     #[inline]
     pub fn resolve_fault(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
         match self.locate(gpa) {
+            None if write && self.has_ram_beneath(gpa) => Ok(FaultCause::ReadOnly),
             None => Ok(FaultCause::Device),
             Some((_, _, false)) if write => Ok(FaultCause::ReadOnly),
             Some(_) => self.map_around(gpa, write),
@@ -542,11 +549,12 @@ impl GuestSpace {
         }
     }
 
-    /// True if writes to the ROM at `gpa` reach the RAM beneath.
-    fn is_shadowed(&self, gpa: u64) -> bool {
+    /// True if writes at `gpa` reach RAM that reads do not show.
+    fn has_ram_beneath(&self, gpa: u64) -> bool {
         let page = self.low_pages.get((gpa / PAGE_BYTES) as usize);
         page.is_some_and(|page| {
-            matches!(LowPage::decode(page.load(Ordering::Relaxed)), LowPage::Shadowed { .. })
+            let page = LowPage::decode(page.load(Ordering::Relaxed));
+            matches!(page, LowPage::Shadowed { .. } | LowPage::WriteOnly)
         })
     }
 
@@ -574,11 +582,15 @@ impl GuestSpace {
 
     #[inline]
     fn write_in_page(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
-        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        if writable {
-            memory.write(offset, data);
-        } else if self.is_shadowed(gpa) {
-            self.ram.write(gpa as usize, data);
+        match self.locate(gpa) {
+            Some((memory, offset, true)) => {
+                memory.write(offset, data);
+            }
+            _ if self.has_ram_beneath(gpa) => {
+                self.ram.write(gpa as usize, data);
+            }
+            Some(_) => {}
+            None => return Err(NotRam { gpa }),
         }
         Ok(())
     }

@@ -131,3 +131,15 @@ fn a_shadowed_page_reads_rom_and_writes_ram() {
     space.set_low_pages(&[(0xf0, GuestSpace::ram_page(0xf0))]).unwrap();
     assert_eq!(byte(&space, 0xf0000), Ok(0x66));
 }
+
+#[test]
+fn a_write_only_page_writes_ram_that_reads_do_not_show() {
+    let space = space();
+    space.set_low_pages(&[(0xd0, LowPage::WriteOnly)]).unwrap();
+    assert_eq!(space.resolve_fault(0xd0000, false), Ok(FaultCause::Device));
+    assert_eq!(space.resolve_fault(0xd0000, true), Ok(FaultCause::ReadOnly));
+    space.write(0xd0000, &[0x66]).unwrap();
+    assert!(byte(&space, 0xd0000).is_err());
+    space.set_low_pages(&[(0xd0, GuestSpace::ram_page(0xd0))]).unwrap();
+    assert_eq!(byte(&space, 0xd0000), Ok(0x66));
+}
