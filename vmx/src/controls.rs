@@ -261,7 +261,8 @@ impl Controls {
         if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
             return Err(Unsupported(lacks!("INVEPT")));
         }
-        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic())
+        let has_posted = capabilities.pin >> 32 & u64::from(PinControls::POSTED_INTERRUPTS.bits()) != 0;
+        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic(has_posted))
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -282,10 +283,14 @@ impl Controls {
         self
     }
 
-    /// A local APIC in hardware needs the TPR shadow (27.2.1.1).
-    fn without_useless_apic(mut self) -> Self {
-        if !self.has_tpr_shadow() {
+    /// A local APIC in hardware needs the TPR shadow (27.2.1.1). Processors that deliver virtual interrupts have posted ones too; Bochs's
+    /// models without them hand a waiting interrupt to a guest that has interrupts off when one of the host's arrives
+    /// (`HandleExtInterrupt` asks whether one waits, and not whether it is masked).
+    fn without_useless_apic(mut self, has_posted_interrupts: bool) -> Self {
+        if !self.has_tpr_shadow() || !has_posted_interrupts {
             self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
+        }
+        if !self.has_tpr_shadow() {
             self.apic_interface = SecondaryControls::empty();
         }
         self
