@@ -31,9 +31,9 @@ impl Vmx {
         // An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
         const NMI_UNBLOCKED: u64 = 1 << 12;
         let info = match self.basic_reason {
-            reason::TASK_SWITCH | reason::APIC_ACCESS => 0,
             reason::EXCEPTION_OR_NMI => self.vmcs.read(Field::ExitInterruption),
-            _ => self.vmcs.read(Field::ExitQualification),
+            reason::EPT_VIOLATION => self.vmcs.read(Field::ExitQualification),
+            _ => 0,
         };
         if info & NMI_UNBLOCKED != 0 {
             self.set_interruptibility(self.interruptibility().with_by_nmi(true));
