@@ -10,7 +10,7 @@ use crate::entry::handover::Handover;
 use crate::entry::handover::Screen;
 use dispi::Dispi;
 use framebuffer::Surface;
-use last_screen::{LastScreen, PixelText};
+use last_screen::LastScreen;
 use spin::{Mutex, Once};
 use vga_text::{SavedText, VgaText};
 use vmm_core::platform::{Display, DisplayMode};
@@ -46,13 +46,13 @@ pub fn get() -> Option<&'static dyn Display> {
 /// What the last words can be shown on, for whoever runs alone and does not go on; `None` where there is nothing.
 pub fn last_screen() -> Option<LastScreen> {
     if let Some(text) = VgaText::find() {
-        return Some(LastScreen::Text(text));
+        return Some(LastScreen::text(text));
     }
     let display = &DISPLAY.get()?.0;
     // SAFETY: whoever held the lock does not go on (above).
     unsafe { display.force_unlock() };
     let surface = display.lock().surface.clone()?;
-    Some(LastScreen::Pixels(PixelText::new(surface)))
+    Some(LastScreen::pixels(surface))
 }
 
 struct HostDisplay(Mutex<State>);

@@ -9,9 +9,11 @@ use x86::io::{inb, outb};
 pub const MODE: DisplayMode = DisplayMode::Text { columns: COLUMNS as u16, rows: ROWS as u16 };
 
 const COLUMNS: usize = 80;
-const ROWS: usize = 25;
+/// Rows of text.
+pub const ROWS: usize = 25;
 const CELLS: usize = 0xb_8000;
-const BLANK: u16 = 0x0720;
+/// A blank in grey on black.
+pub const BLANK: u16 = 0x0720;
 
 const MISC_READ: u16 = 0x3cc;
 const MISC_WRITE: u16 = 0x3c2;
@@ -81,24 +83,6 @@ impl VgaText {
             // SAFETY: within the text screen's memory, which is mapped and the display's alone.
             unsafe { start.wrapping_add(index).write_volatile(cell) };
         }
-    }
-
-    /// Moves the screen up and writes a line of text into the last row.
-    pub fn scroll_in(&self, text: &[u8]) {
-        let mut cells = [BLANK; COLUMNS];
-        for row in 1..ROWS {
-            let start = (CELLS as *const u16).wrapping_add(row * COLUMNS);
-            for (column, cell) in cells.iter_mut().enumerate() {
-                // SAFETY: within the text screen's memory, which is mapped.
-                *cell = unsafe { start.wrapping_add(column).read_volatile() };
-            }
-            self.write_cells(0, row as u16 - 1, &cells);
-        }
-        cells.fill(BLANK);
-        for (cell, &byte) in cells.iter_mut().zip(text) {
-            *cell = BLANK & 0xff00 | u16::from(byte);
-        }
-        self.write_cells(0, ROWS as u16 - 1, &cells);
     }
 
     /// Clears the screen.
