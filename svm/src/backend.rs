@@ -20,6 +20,9 @@ use vmm_core::registers::{
 };
 use vmm_core::reset;
 
+/// Writes of CR8, among the intercepts of control registers.
+const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
+
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
     platform: &'static dyn Platform,
@@ -29,6 +32,10 @@ pub struct Svm {
     asid: Tag,
     /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
     iret_rip: Option<u64>,
+    /// The class of the interrupt that waits for a window.
+    window: Option<u8>,
+    /// The task priority holds that interrupt back.
+    window_is_held: bool,
     apic_page: Arc<RegisterPage>,
 }
 
@@ -98,6 +105,18 @@ impl Svm {
         control.nested_cr3 = nested_root_hpa;
     }
 
+    /// Asks for an exit when the interrupt that waits can be taken: as soon as the guest takes interrupts, or, if the task
+    /// priority of `priority_class` holds it back, when that changes. Meanwhile CR8 is not written without an exit.
+    fn apply_window(&mut self, priority_class: u8) {
+        self.window_is_held = self.window.is_some_and(|class| class <= priority_class);
+        let (is_wanted, is_held) = (self.window.is_some(), self.window_is_held);
+        let control = &mut self.vmcb_mut().control;
+        control.intercept_cr = if is_wanted { INTERCEPT_CR8_WRITE } else { 0 };
+        control.intercept_1.set_vintr(is_wanted && !is_held);
+        control.interrupt_control.set_irq(is_wanted && !is_held);
+        control.interrupt_control.set_ignore_tpr(true);
+    }
+
     /// IRET was reached in an NMI handler and is intercepted once; NMIs are open again when RIP has moved on.
     fn note_exit(&mut self) {
         if self.vmcb().control.exit_code == exit_code::IRET {
@@ -135,6 +154,8 @@ impl Backend for Svm {
             features: cpu.features,
             asid: cpu.asids.take(),
             iret_rip: None,
+            window: None,
+            window_is_held: false,
             apic_page: setup.apic_page.clone(),
         };
         vcpu.set_up_controls(setup.nested_root_hpa);
@@ -144,7 +165,9 @@ impl Backend for Svm {
     fn reset(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
         self.iret_rip = None;
+        (self.window, self.window_is_held) = (None, false);
         let control = &mut self.vmcb_mut().control;
+        control.intercept_cr = 0;
         control.interrupt_control = InterruptControl::new().with_masking(true);
         control.interrupt_shadow = 0;
         control.event_injection = EventField::new();
@@ -160,6 +183,9 @@ impl Backend for Svm {
         running::note(self.vmcb.address, gprs);
         let flush_always = self.asid.is_shared();
         let priority_class = self.apic_page.tpr() >> 4;
+        if self.window.is_some_and(|class| class <= priority_class) != self.window_is_held {
+            self.apply_window(priority_class);
+        }
         let vmcb = self.vmcb_mut();
         if flush_always {
             vmcb.control.tlb_control = TlbControl::FlushAll;
@@ -388,10 +414,8 @@ impl Backend for Svm {
     }
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
-        let control = &mut self.vmcb_mut().control;
-        control.intercept_1.set_vintr(priority.is_some());
-        control.interrupt_control.set_irq(priority.is_some());
-        control.interrupt_control.set_priority(priority.unwrap_or(0));
+        self.window = priority;
+        self.apply_window(self.apic_page.tpr() >> 4);
     }
 
     fn tsc_offset(&self) -> u64 {
@@ -484,6 +508,24 @@ mod tests {
             assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
         }
         assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
+    }
+
+    #[test]
+    fn an_interrupt_that_the_task_priority_holds_back_waits_for_cr8_and_else_for_a_window() {
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        vcpu.reset(&mut Gprs::default());
+        let state = |vcpu: &Svm| {
+            let control = &vcpu.vmcb().control;
+            (control.interrupt_control.irq(), control.intercept_1.vintr(), control.intercept_cr != 0)
+        };
+        vcpu.apic_page.set_tpr(0x50);
+        vcpu.set_interrupt_window(Some(5));
+        assert_eq!(state(&vcpu), (false, false, true), "its own class");
+        vcpu.apply_window(4);
+        assert_eq!(state(&vcpu), (true, true, true), "the guest lowered it");
+        vcpu.set_interrupt_window(None);
+        assert_eq!(state(&vcpu), (false, false, false));
     }
 
     #[test]

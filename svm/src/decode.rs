@@ -23,6 +23,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         exit_code::HLT => Exit::Halt,
         exit_code::INTR | exit_code::INIT => Exit::ExternalInterrupt,
         exit_code::NMI => Exit::HostNmi,
+        exit_code::WRITE_CR8 => Exit::WriteCr8,
         exit_code::VINTR => Exit::InterruptWindow,
         exit_code::IRET => Exit::NmiWindow,
         exit_code::VMMCALL => Exit::Hypercall,

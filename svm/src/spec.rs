@@ -282,6 +282,7 @@ pub struct NestedFaultInfo {
 /// Exit codes (appendix C).
 pub mod exit_code {
     #![allow(missing_docs, dead_code, reason = "the ends of ranges stand for what is between")]
+    pub const WRITE_CR8: u64 = 0x18;
     pub const EXCEPTION_FIRST: u64 = 0x40;
     pub const EXCEPTION_LAST: u64 = 0x5f;
     pub const INTR: u64 = 0x60;

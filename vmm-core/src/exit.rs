@@ -71,6 +71,8 @@ pub enum Exit {
     Forbidden,
     /// An access to a control register that the backend has dealt with: the guest goes on.
     ControlRegister,
+    /// MOV to CR8, which the guest is not to do unseen while an interrupt waits: left to be done.
+    WriteCr8,
     /// The processor has written the register at this byte of the local APIC's register page, and the instruction is done:
     /// what follows from the write is left to do.
     ApicWrite {

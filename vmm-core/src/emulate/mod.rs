@@ -14,6 +14,7 @@
 mod address;
 mod alu;
 mod arithmetic;
+mod control_register;
 mod execute;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod fake;
@@ -31,6 +32,7 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+pub use control_register::control_register_source;
 pub use length::{instruction_length, simple_length};
 
 use crate::exit::MemoryAccess;

@@ -4,6 +4,7 @@ use super::counters::ExitKind;
 use super::cpuid::CpuidState;
 use super::{Activity, Vcpu};
 use crate::backend::{Backend, SystemRegister};
+use crate::emulate;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Exception, Fault, Gpr};
@@ -71,6 +72,10 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Undefined
             }
             Exit::ControlRegister => ExitKind::ControlRegister,
+            Exit::WriteCr8 => {
+                self.instruction(Self::write_cr8);
+                ExitKind::ControlRegister
+            }
             Exit::TaskSwitch(task) => {
                 self.task_switch(task);
                 ExitKind::TaskSwitch
@@ -214,6 +219,20 @@ impl<B: Backend> Vcpu<B> {
     fn on_write_msr(&mut self) -> ExitKind {
         self.instruction(|vcpu| vcpu.write_msr(vcpu.gprs.get32(Gpr::Rcx), vcpu.gprs.edx_eax()));
         ExitKind::WriteMsr
+    }
+
+    /// MOV to CR8: the task priority's class. The processor has checked the privilege.
+    fn write_cr8(&mut self) -> Result<(), Fault> {
+        let mut bytes = [0; 15];
+        let count = self.fetch(&mut bytes)?;
+        let source = emulate::control_register_source(&bytes[..count], self.code_bits());
+        match source.map(|register| self.gprs.get(register)) {
+            Some(class @ 0..=15) => {
+                self.apic.set_tpr((class as u8) << 4);
+                Ok(())
+            }
+            _ => Err(Fault::PROTECTION),
+        }
     }
 
     fn xsetbv(&mut self) -> Result<(), Fault> {

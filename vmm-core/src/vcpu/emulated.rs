@@ -70,7 +70,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Width of the code that runs: 16, 32 or 64.
-    fn code_bits(&self) -> u32 {
+    pub(super) fn code_bits(&self) -> u32 {
         let code = self.backend.segment_attributes(SegmentName::Cs);
         match (self.backend.efer().long_mode_active() && code.long(), code.default_big()) {
             (true, _) => 64,
