@@ -54,8 +54,16 @@ pub enum Guest {
 
 /// The sources of the guests in assembly language.
 const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm"))];
-const HOSTILE: &[(&str, &str)] =
-    &[("boot.asm", include_str!("hostile/boot.asm")), ("attacks.asm", include_str!("hostile/attacks.asm"))];
+const HOSTILE: &[(&str, &str)] = &[
+    ("boot.asm", include_str!("hostile/boot.asm")),
+    ("attacks.asm", include_str!("hostile/attacks.asm")),
+    ("processor.asm", include_str!("hostile/processor.asm")),
+    ("devices.asm", include_str!("hostile/devices.asm")),
+    ("control_flow.asm", include_str!("hostile/control_flow.asm")),
+    ("storms.asm", include_str!("hostile/storms.asm")),
+    ("end.asm", include_str!("hostile/end.asm")),
+    ("tables.asm", include_str!("hostile/tables.asm")),
+];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 
 impl Guest {
