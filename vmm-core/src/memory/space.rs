@@ -1,6 +1,8 @@
 //! A guest's physical address space: what memory is where, for the hypervisor and, through the second-level page
 //! tables, for the CPU.
 
+mod access;
+
 use super::frames::FrameMemory;
 use super::nested::TableFrames;
 use crate::platform::Platform;
@@ -8,7 +10,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use devices::memory::{GuestMemory, NotRam};
 use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions, TableMemory};
 use spin::{Mutex, RwLock};
 
@@ -547,85 +548,5 @@ impl GuestSpace {
         for (_, flush) in paid {
             flush.flushed(frames);
         }
-    }
-
-    /// True if writes at `gpa` reach RAM that reads do not show.
-    fn has_ram_beneath(&self, gpa: u64) -> bool {
-        let page = self.low_pages.get((gpa / PAGE_BYTES) as usize);
-        page.is_some_and(|page| {
-            let page = LowPage::decode(page.load(Ordering::Relaxed));
-            matches!(page, LowPage::Shadowed { .. } | LowPage::WriteOnly)
-        })
-    }
-
-    /// The page of `gpa`: how many bytes are left in it.
-    const fn room(gpa: u64) -> usize {
-        (PAGE_BYTES - gpa % PAGE_BYTES) as usize
-    }
-
-    #[inline]
-    fn read_in_page(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
-        let (memory, offset, _) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        memory.read(offset, data);
-        Ok(())
-    }
-
-    fn read_pages(&self, mut gpa: u64, mut data: &mut [u8]) -> Result<(), NotRam> {
-        while !data.is_empty() {
-            let (now, later) = data.split_at_mut(data.len().min(Self::room(gpa)));
-            self.read_in_page(gpa, now)?;
-            gpa = gpa.wrapping_add(now.len() as u64);
-            data = later;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn write_in_page(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
-        match self.locate(gpa) {
-            Some((memory, offset, true)) => {
-                memory.write(offset, data);
-            }
-            _ if self.has_ram_beneath(gpa) => {
-                self.ram.write(gpa as usize, data);
-            }
-            Some(_) => {}
-            None => return Err(NotRam { gpa }),
-        }
-        Ok(())
-    }
-
-    fn write_pages(&self, mut gpa: u64, mut data: &[u8]) -> Result<(), NotRam> {
-        while !data.is_empty() {
-            let (now, later) = data.split_at(data.len().min(Self::room(gpa)));
-            self.write_in_page(gpa, now)?;
-            gpa = gpa.wrapping_add(now.len() as u64);
-            data = later;
-        }
-        Ok(())
-    }
-}
-
-impl GuestMemory for GuestSpace {
-    #[inline]
-    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
-        if data.len() <= Self::room(gpa) { self.read_in_page(gpa, data) } else { self.read_pages(gpa, data) }
-    }
-
-    #[inline]
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
-        if data.len() <= Self::room(gpa) {
-            self.write_in_page(gpa, data)
-        } else {
-            self.write_pages(gpa, data)
-        }
-    }
-
-    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
-        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        if !writable {
-            return Err(NotRam { gpa });
-        }
-        memory.compare_exchange(offset, expected, new).ok_or(NotRam { gpa })
     }
 }
