@@ -32,6 +32,8 @@ pub struct MachineDescription {
     pub ram_bytes: u64,
     /// The local APIC's ID of each vCPU, in the order of the vCPUs.
     pub apic_ids: Vec<u32>,
+    /// The processors' clock, MHz; 0 if unknown.
+    pub cpu_mhz: u16,
     /// Which of COM1 to COM4 there are.
     pub com_ports: [bool; 4],
     /// True if there is an HPET.
@@ -136,6 +138,7 @@ mod test_machine {
         MachineDescription {
             ram_bytes: 512 << 20,
             apic_ids: Vec::from([0, 1]),
+            cpu_mhz: 2600,
             com_ports: [true, true, false, false],
             hpet: true,
             uuid: *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff",

@@ -51,7 +51,7 @@ pub fn files(machine: &MachineDescription) -> SmbiosFiles {
     structures.system(machine);
     structures.chassis();
     for index in 0..machine.cpu_count() {
-        structures.processor(index);
+        structures.processor(index, machine.cpu_mhz);
     }
     structures.memory(machine);
     structures.add(32, handle::BOOT, &BootInformation { reserved: [0; 6], status: 0 }, &[]);
@@ -151,7 +151,7 @@ impl Structures {
         self.add(3, handle::CHASSIS, &structure, &[MANUFACTURER, VERSION]);
     }
 
-    fn processor(&mut self, index: u16) {
+    fn processor(&mut self, index: u16, mhz: u16) {
         const CENTRAL_PROCESSOR: u8 = 3;
         const POPULATED_ENABLED: u8 = 0x41;
         let structure = Processor {
@@ -163,7 +163,7 @@ impl Structures {
             id: 0.into(),
             version: 3,
             voltage: 0,
-            clocks: [0.into(); 3],
+            clocks: [0.into(), mhz.into(), mhz.into()],
             status: POPULATED_ENABLED,
             upgrade: OTHER,
             caches: [NO_HANDLE.into(); 3],
@@ -492,6 +492,10 @@ mod tests {
             if kind == 1 {
                 assert_eq!(formatted[8..16], [0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66]);
                 assert_eq!(strings[..2], ["Bulkhead", "HVM guest"]);
+            }
+            if kind == 4 {
+                // External clock unknown; maximum and current, 2600 MHz.
+                assert_eq!(formatted[0x12..0x18], [0, 0, 0x28, 0x0a, 0x28, 0x0a]);
             }
         }
     }

@@ -15,6 +15,7 @@ impl GuestConfig {
         MachineDescription {
             ram_bytes: self.memory_mib << 20,
             apic_ids,
+            cpu_mhz: 0,
             com_ports: self.serial.map(|serial| serial != Serial::None),
             hpet: self.hpet,
             uuid: self.uuid.unwrap_or(uuid),

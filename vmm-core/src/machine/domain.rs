@@ -112,6 +112,7 @@ impl<'a> Domain<'a> {
         let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
         let apic_ids = (0..self.config.vcpus).collect();
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
+        description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
         description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
         let parts = PcParts {
             platform: self.platform,
