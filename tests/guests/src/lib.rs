@@ -7,12 +7,17 @@
 
 #![no_std]
 
+pub mod apic;
+pub mod arrivals;
 mod boot;
+pub mod clock;
 pub mod cpu;
 pub mod descriptors;
 mod global;
 pub mod interrupts;
 pub mod legacy;
+pub mod pci;
+pub mod pic;
 pub mod report;
 pub mod serial;
 pub mod user;

@@ -15,7 +15,8 @@ Each runs without a hypervisor in QEMU (`-cpu max`) and Bochs (Haswell), under B
 (Haswell). Every case must hold as the manuals say, and every fact that a guest reports must be the same on all machines, but for
 the emulators' own bugs that are listed below. [testing.md](testing.md) says how to add a topic.
 
-A cell has the cases that hold and facts that agree; behind it, cases that do not because of a listed bug, and those that the processor has nothing for.
+A cell has the cases that hold and facts that agree; behind it, cases that do not because of a listed bug, and those that the processor or the
+machine has nothing for.
 ";
 
 /// The page.

@@ -1,0 +1,71 @@
+//! The local APIC in xAPIC mode.
+
+use crate::cpu::{peek, poke, rdmsr};
+
+/// Model-specific register `IA32_APIC_BASE`.
+pub const APIC_BASE: u32 = 0x1b;
+
+/// Registers of the local APIC: their offsets (Intel SDM volume 3, table 11-1).
+#[allow(missing_docs)]
+pub mod register {
+    pub const ID: u16 = 0x20;
+    pub const VERSION: u16 = 0x30;
+    pub const TPR: u16 = 0x80;
+    pub const PPR: u16 = 0xa0;
+    pub const EOI: u16 = 0xb0;
+    pub const LDR: u16 = 0xd0;
+    pub const DFR: u16 = 0xe0;
+    pub const SVR: u16 = 0xf0;
+    pub const ISR: u16 = 0x100;
+    pub const TMR: u16 = 0x180;
+    pub const IRR: u16 = 0x200;
+    pub const ESR: u16 = 0x280;
+    pub const ICR_LOW: u16 = 0x300;
+    pub const ICR_HIGH: u16 = 0x310;
+    pub const LVT_TIMER: u16 = 0x320;
+    pub const LVT_LINT0: u16 = 0x350;
+    pub const LVT_LINT1: u16 = 0x360;
+    pub const LVT_ERROR: u16 = 0x370;
+}
+
+/// The mask bit of an entry of the local vector table.
+pub const MASKED: u32 = 1 << 16;
+
+const SOFTWARE_ENABLE: u32 = 0x100;
+const SPURIOUS_VECTOR: u32 = 0xff;
+
+/// Where the local APIC's registers are.
+pub fn base() -> u64 {
+    rdmsr(APIC_BASE) & !0xfff
+}
+
+/// Reads a register.
+pub fn read(register: u16) -> u32 {
+    peek(base() + u64::from(register))
+}
+
+/// Writes a register.
+pub fn write(register: u16, value: u32) {
+    poke(base() + u64::from(register), value);
+}
+
+/// Software-enabled, with all vectors let through and spurious ones as vector FFh.
+pub fn enable() {
+    write(register::SVR, SOFTWARE_ENABLE | SPURIOUS_VECTOR);
+    write(register::TPR, 0);
+}
+
+/// The initial ID of this processor.
+pub fn id() -> u8 {
+    (read(register::ID) >> 24) as u8
+}
+
+/// Whether the bit of `vector` is set in one of the 256-bit registers ISR, TMR and IRR.
+pub fn is_set(register: u16, vector: u8) -> bool {
+    read(register + u16::from(vector / 32) * 16) >> (vector % 32) & 1 != 0
+}
+
+/// Ends the interrupt in service.
+pub fn end_of_interrupt() {
+    write(register::EOI, 0);
+}
