@@ -283,9 +283,8 @@ impl Controls {
         self
     }
 
-    /// A local APIC in hardware needs the TPR shadow (27.2.1.1). Processors that deliver virtual interrupts have posted ones too; Bochs's
-    /// models without them hand a waiting interrupt to a guest that has interrupts off when one of the host's arrives
-    /// (`HandleExtInterrupt` asks whether one waits, and not whether it is masked).
+    /// A local APIC in hardware needs the TPR shadow (27.2.1.1). It is not used without posted interrupts either: Bochs's Haswell, which
+    /// has none, was seen to deliver virtual interrupts to a guest that has interrupts off (docs/vmx.md).
     fn without_useless_apic(mut self, has_posted_interrupts: bool) -> Self {
         if !self.has_tpr_shadow() || !has_posted_interrupts {
             self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
