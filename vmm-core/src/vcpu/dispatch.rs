@@ -85,10 +85,7 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::InterruptWindow
             }
             Exit::NmiWindow => ExitKind::NmiWindow,
-            Exit::ExternalInterrupt => {
-                self.after_host_interrupt();
-                ExitKind::HostInterrupt
-            }
+            Exit::ExternalInterrupt => ExitKind::HostInterrupt,
             Exit::HostNmi => ExitKind::HostNmi,
             Exit::Exception(Exception::MachineCheck) => {
                 self.crash("machine check in the guest", ExitKind::Exception)

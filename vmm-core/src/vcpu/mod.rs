@@ -179,7 +179,8 @@ impl<B: Backend> Vcpu<B> {
         self.after_exit();
         let kind = self.dispatch(exit);
         self.counters.count(kind);
-        if kind == ExitKind::HostInterrupt {
+        if kind == ExitKind::HostInterrupt || self.is_host_timer_due() {
+            self.after_host_interrupt();
             housekeeping.attend(self);
         }
     }

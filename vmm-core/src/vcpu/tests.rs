@@ -11,6 +11,9 @@ use devices::local_apic::{Interface, Vectors};
 
 const WRMSR: &[u8] = &[0x0f, 0x30];
 const EFER: u32 = 0xc000_0080;
+const APIC_BASE: u32 = 0x1b;
+/// The local APIC is on, and that of the first CPU.
+const APIC_IN_X2APIC_MODE: u64 = 0xfee0_0d00;
 const US: u64 = 1_000;
 
 fn machine() -> Machine {
@@ -209,4 +212,20 @@ fn timers_leave_the_guest_some_time() {
         assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
     }
     assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");
+}
+
+/// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever exit comes first.
+#[test]
+fn a_deadline_does_not_wait_for_the_hosts_interrupt() {
+    let mut machine = machine();
+    write_msr(&mut machine, APIC_BASE, APIC_IN_X2APIC_MODE);
+    // Local APIC on; its timer at vector 40h, divided by 1, 100 ticks.
+    for (register, value) in [(0x80f, 0x1ff), (0x832, 0x40), (0x83e, 0xb), (0x838, 100)] {
+        write_msr(&mut machine, register, value);
+    }
+    assert_ne!(machine.platform.timer_tsc(), u64::MAX);
+    machine.platform.advance_ns(1_000 * US);
+    machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(next_event(&mut machine), Some(Event::Interrupt(0x40)));
 }

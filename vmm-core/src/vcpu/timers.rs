@@ -83,7 +83,15 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// A physical interrupt ended the guest's run or the sleep: lets it be handled, and tells whose time has come.
+    /// The moment that the host's timer is set to has come. Its interrupt is pending or on its way: to serve it with the
+    /// exit that the guest made anyway saves another one, and no interrupt that is late can hold a deadline back.
+    #[inline]
+    pub(super) fn is_host_timer_due(&self) -> bool {
+        self.platform.tsc() >= self.timers.armed_tsc
+    }
+
+    /// A physical interrupt ended the guest's run or the sleep, or is about to: lets it be handled, and tells whose time
+    /// has come.
     pub(super) fn after_host_interrupt(&mut self) {
         self.platform.handle_interrupts();
         // It may have been the timer's, even if it came a little early: either way it is set anew.
