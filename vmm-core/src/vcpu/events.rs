@@ -15,10 +15,18 @@ impl<B: Backend> Vcpu<B> {
         match (quiet, self.vm.pic.is_pending()) {
             (true, false) if self.window.is_none() => {}
             (true, false) => self.set_window(None),
-            // Nothing has changed since the window was asked for: the guest does not take interrupts.
-            (true, true) if self.window == Some(EXTINT_CLASS) && self.activity == Activity::Running => {}
+            (true, true) if self.is_extint_held() => {}
             _ => self.deliver_pending(),
         }
+    }
+
+    /// True if the guest still does not take the interrupt of the 8259 pair that a window was asked for. Where it does, another exit
+    /// came before that of the window.
+    #[inline]
+    fn is_extint_held(&self) -> bool {
+        self.window == Some(EXTINT_CLASS)
+            && self.activity == Activity::Running
+            && !self.backend.rflags().interrupt()
     }
 
     /// True if the local APIC may have something to deliver that the processor does not know of.

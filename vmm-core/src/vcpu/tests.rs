@@ -178,6 +178,23 @@ fn the_backend_follows_the_local_apics_interface() {
     assert_eq!(interface(&mut machine), Some(Interface::Memory(0xfed8_0000)));
 }
 
+#[test]
+fn an_interrupt_that_waits_for_a_window_is_delivered_at_any_exit_after_sti() {
+    let mut machine = machine();
+    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+    machine.vcpu.apic.mmio_write(0x350, 0x700);
+    // The 8259 with vectors from 20h, then COM1's interrupt: its transmitter has room.
+    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0), (0x3fc, 8), (0x3f9, 2)]
+    {
+        machine.vcpu.vm().ports.write(port, 1, value);
+    }
+    assert_eq!(next_event(&mut machine), None);
+    assert!(machine.vcpu.registers_mut().0.window.is_some());
+    machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+    assert_eq!(next_event(&mut machine), Some(Event::Interrupt(0x24)));
+    assert_eq!(machine.vcpu.registers_mut().0.window, None);
+}
+
 /// All timers at their fastest: there is time for the guest between their interrupts.
 #[test]
 fn timers_leave_the_guest_some_time() {
