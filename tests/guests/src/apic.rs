@@ -1,4 +1,4 @@
-//! The local APIC in xAPIC mode.
+//! The local APIC in xAPIC mode, and the I/O APIC.
 
 use crate::cpu::{peek, poke, rdmsr};
 
@@ -26,9 +26,12 @@ pub mod register {
     pub const LVT_LINT0: u16 = 0x350;
     pub const LVT_LINT1: u16 = 0x360;
     pub const LVT_ERROR: u16 = 0x370;
+    pub const INITIAL_COUNT: u16 = 0x380;
+    pub const CURRENT_COUNT: u16 = 0x390;
+    pub const DIVIDE: u16 = 0x3e0;
 }
 
-/// The mask bit of an entry of the local vector table.
+/// The mask bit of an entry of the local vector table, and of a redirection entry.
 pub const MASKED: u32 = 1 << 16;
 
 const SOFTWARE_ENABLE: u32 = 0x100;
@@ -68,4 +71,41 @@ pub fn is_set(register: u16, vector: u8) -> bool {
 /// Ends the interrupt in service.
 pub fn end_of_interrupt() {
     write(register::EOI, 0);
+}
+
+/// The I/O APIC.
+pub mod io {
+    use super::{peek, poke};
+
+    const SELECT: u64 = 0xfec0_0000;
+    const WINDOW: u64 = SELECT + 0x10;
+
+    /// Its ID register.
+    pub const ID: u8 = 0;
+    /// Its version register.
+    pub const VERSION: u8 = 1;
+
+    /// The number of the low half of the redirection entry of `input`; the high half follows.
+    pub const fn entry(input: u8) -> u8 {
+        0x10 + 2 * input
+    }
+
+    /// Reads a register.
+    pub fn read(number: u8) -> u32 {
+        poke(SELECT, u32::from(number));
+        peek(WINDOW)
+    }
+
+    /// Writes a register.
+    pub fn write(number: u8, value: u32) {
+        poke(SELECT, u32::from(number));
+        poke(WINDOW, value);
+    }
+
+    /// Writes a redirection entry: `low`, and the destination.
+    pub fn route(input: u8, low: u32, destination: u8) {
+        write(entry(input), super::MASKED);
+        write(entry(input) + 1, u32::from(destination) << 24);
+        write(entry(input), low);
+    }
 }

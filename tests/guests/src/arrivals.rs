@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 
-use crate::apic;
 use crate::global::Global;
 use crate::interrupts::Frame;
+use crate::{apic, clock, pic};
 
 const CAPACITY: usize = 15;
 
@@ -26,6 +26,11 @@ impl Arrivals {
 
 static ARRIVALS: Global<Arrivals> = Global::new(Arrivals::NONE);
 
+/// How many arrived since the last [`take`].
+pub fn count() -> u8 {
+    ARRIVALS.get().count
+}
+
 /// What arrived since the last call.
 #[inline(never)]
 pub fn take() -> Arrivals {
@@ -37,8 +42,22 @@ pub fn take() -> Arrivals {
 /// Lets pending interrupts in for a moment, and returns what has arrived since the last [`take`].
 #[inline(never)]
 pub fn let_in() -> Arrivals {
+    open_for_a_moment();
+    take()
+}
+
+fn open_for_a_moment() {
     // No PAUSE: QEMU prolongs the shadow of STI by it.
     unsafe { asm!("sti", ".rept 8", "nop", ".endr", "cli") };
+}
+
+/// Waits with interrupts on until something arrives, and returns what has arrived since the last [`take`]: nothing, if nothing does in
+/// good time.
+pub fn wait() -> Arrivals {
+    clock::until(|| {
+        open_for_a_moment();
+        count() != 0
+    });
     take()
 }
 
@@ -56,4 +75,10 @@ pub fn note(frame: &mut Frame) {
 pub fn note_and_end(frame: &mut Frame) {
     note(frame);
     apic::end_of_interrupt();
+}
+
+/// A handler that notes the vector and ends the interrupt at the 8259 pair.
+pub fn note_and_end_irq(frame: &mut Frame) {
+    note(frame);
+    pic::end_of_interrupt(frame.vector as u8 - pic::FIRST_VECTOR);
 }

@@ -18,6 +18,7 @@ pub mod interrupts;
 pub mod legacy;
 pub mod pci;
 pub mod pic;
+pub mod pit;
 pub mod report;
 pub mod serial;
 pub mod user;

@@ -3,15 +3,17 @@
 use crate::cpu::{inb, outb};
 
 /// The first controller's command port.
-const MASTER: u16 = 0x20;
+pub const MASTER: u16 = 0x20;
 /// The second controller's.
-const SLAVE: u16 = 0xa0;
+pub const SLAVE: u16 = 0xa0;
 /// The vector of IRQ 0; the others follow.
-const FIRST_VECTOR: u8 = 0x20;
+pub const FIRST_VECTOR: u8 = 0x20;
 
 const ICW1: u8 = 0x11;
 const ICW4_8086: u8 = 1;
 const READ_REQUESTS: u8 = 0x0a;
+const READ_IN_SERVICE: u8 = 0x0b;
+const END_OF_INTERRUPT: u8 = 0x20;
 
 /// Initialises both, with all inputs masked.
 pub fn set_up() {
@@ -21,15 +23,20 @@ pub fn set_up() {
 }
 
 /// Writes the four initialisation words. The cascade word is 4 for the first controller and 2 for the second.
-fn initialise(port: u16, vector: u8, cascade: u8, icw4: u8) {
+pub fn initialise(port: u16, vector: u8, cascade: u8, icw4: u8) {
     outb(port, ICW1);
     outb(port + 1, vector);
     outb(port + 1, cascade);
     outb(port + 1, icw4);
 }
 
+/// The inputs that are masked.
+pub fn masks() -> u16 {
+    u16::from_le_bytes([inb(MASTER + 1), inb(SLAVE + 1)])
+}
+
 /// Masks the inputs whose bits are set, and no others.
-fn set_masks(masks: u16) {
+pub fn set_masks(masks: u16) {
     let [first, second] = masks.to_le_bytes();
     outb(MASTER + 1, first);
     outb(SLAVE + 1, second);
@@ -37,7 +44,24 @@ fn set_masks(masks: u16) {
 
 /// The requests of both, masked or not.
 pub fn requested() -> u16 {
-    outb(MASTER, READ_REQUESTS);
-    outb(SLAVE, READ_REQUESTS);
+    read_both(READ_REQUESTS)
+}
+
+/// What is in service in both.
+pub fn in_service() -> u16 {
+    read_both(READ_IN_SERVICE)
+}
+
+fn read_both(command: u8) -> u16 {
+    outb(MASTER, command);
+    outb(SLAVE, command);
     u16::from_le_bytes([inb(MASTER), inb(SLAVE)])
+}
+
+/// Ends the interrupt in service of `irq`, not specifically.
+pub fn end_of_interrupt(irq: u8) {
+    if irq >= 8 {
+        outb(SLAVE, END_OF_INTERRUPT);
+    }
+    outb(MASTER, END_OF_INTERRUPT);
 }

@@ -1,4 +1,4 @@
-//! COM1, where the results go.
+//! COM1, where the results go, and a source of interrupts that takes no time.
 
 use core::fmt;
 
@@ -14,6 +14,10 @@ const LINE_STATUS: u16 = PORT + 5;
 const DIVISOR_ACCESS: u8 = 0x80;
 const EIGHT_BITS: u8 = 3;
 const DTR_AND_RTS: u8 = 3;
+/// Lets the interrupt out to the bus.
+const OUT2: u8 = 8;
+/// In the interrupt enable register.
+const TRANSMITTER_EMPTY: u8 = 2;
 /// The transmitter takes a byte; it has sent all.
 const HOLDING_EMPTY: u8 = 0x20;
 const ALL_SENT: u8 = 0x40;
@@ -36,6 +40,19 @@ impl Com1 {
     /// Waits until the last byte is on the line.
     pub fn drain() {
         while inb(LINE_STATUS) & ALL_SENT == 0 {}
+    }
+
+    /// Raises its interrupt line, IRQ 4, which stays high as long as the transmitter has room: nothing may be reported before
+    /// [`Com1::lower_irq`].
+    pub fn raise_irq() {
+        Self::drain();
+        outb(MODEM_CONTROL, DTR_AND_RTS | OUT2);
+        outb(INTERRUPT_ENABLE, TRANSMITTER_EMPTY);
+    }
+
+    /// Lowers it.
+    pub fn lower_irq() {
+        outb(INTERRUPT_ENABLE, 0);
     }
 }
 
