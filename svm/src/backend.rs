@@ -13,6 +13,7 @@ use core::fmt;
 use devices::local_apic::RegisterPage;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use vmm_core::config::CommandLine;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
@@ -133,7 +134,7 @@ impl Backend for Svm {
     const NESTED_FORMAT: ept::Format = ept::Format::Npt;
     type Cpu = Cpu;
 
-    fn enable_cpu(platform: &'static dyn Platform) -> Result<Cpu, Unsupported> {
+    fn enable_cpu(platform: &'static dyn Platform, _options: &CommandLine) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform)
     }
 

@@ -1,5 +1,6 @@
 //! The seam between the shared virtual CPU and the two vendors' hardware.
 
+use crate::config::CommandLine;
 use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{
@@ -78,11 +79,11 @@ pub trait Backend: Sized + Send {
     /// What a physical CPU needs to run guests.
     type Cpu: Send;
 
-    /// Checks this CPU and turns virtualisation on for it.
+    /// Checks this CPU and turns virtualisation on for it, but for what the command line switches off.
     ///
     /// # Errors
     /// [`Unsupported`] says what is missing or switched off.
-    fn enable_cpu(platform: &'static dyn Platform) -> Result<Self::Cpu, Unsupported>;
+    fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Self::Cpu, Unsupported>;
 
     /// The largest page of the second-level page tables on this CPU.
     fn largest_page(cpu: &Self::Cpu) -> ept::PageSize;

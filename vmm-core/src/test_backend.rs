@@ -1,6 +1,7 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
 use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use crate::config::CommandLine;
 use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{
@@ -98,7 +99,7 @@ impl Backend for TestBackend {
     const NESTED_FORMAT: ept::Format = ept::Format::Npt;
     type Cpu = ();
 
-    fn enable_cpu(_platform: &'static dyn Platform) -> Result<(), Unsupported> {
+    fn enable_cpu(_platform: &'static dyn Platform, _options: &CommandLine) -> Result<(), Unsupported> {
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
+use vmm_core::config::CommandLine;
 use vmm_core::exit::Exit;
 use vmm_core::platform::Platform;
 use vmm_core::registers::{
@@ -122,8 +123,8 @@ impl Backend for Vmx {
     const NESTED_FORMAT: ept::Format = ept::Format::Ept;
     type Cpu = Cpu;
 
-    fn enable_cpu(platform: &'static dyn Platform) -> Result<Cpu, Unsupported> {
-        Cpu::enable(platform)
+    fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Cpu, Unsupported> {
+        Cpu::enable(platform, options)
     }
 
     fn largest_page(cpu: &Cpu) -> ept::PageSize {

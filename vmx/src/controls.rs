@@ -261,8 +261,7 @@ impl Controls {
         if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
             return Err(Unsupported(lacks!("INVEPT")));
         }
-        let has_posted = capabilities.pin >> 32 & u64::from(PinControls::POSTED_INTERRUPTS.bits()) != 0;
-        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic(has_posted))
+        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic())
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -283,15 +282,17 @@ impl Controls {
         self
     }
 
-    /// A local APIC in hardware needs the TPR shadow (27.2.1.1). It is not used without posted interrupts either: Bochs's Haswell, which
-    /// has none, was seen to deliver virtual interrupts to a guest that has interrupts off (docs/vmx.md).
-    fn without_useless_apic(mut self, has_posted_interrupts: bool) -> Self {
-        if !self.has_tpr_shadow() || !has_posted_interrupts {
-            self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
+    /// A local APIC in hardware needs the TPR shadow (27.2.1.1).
+    fn without_useless_apic(self) -> Self {
+        if self.has_tpr_shadow() {
+            return self;
         }
-        if !self.has_tpr_shadow() {
-            self.apic_interface = SecondaryControls::empty();
-        }
+        Self { apic_interface: SecondaryControls::empty(), ..self.with_emulated_apic() }
+    }
+
+    /// The processor keeps no registers of the local APIC but the task priority, and delivers none of its interrupts.
+    pub fn with_emulated_apic(mut self) -> Self {
+        self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
         self
     }
 

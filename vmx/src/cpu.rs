@@ -11,6 +11,7 @@ use core::sync::atomic::AtomicU64;
 use raw_cpuid::CpuId;
 use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
+use vmm_core::config::CommandLine;
 use vmm_core::extended_state::ExtendedState;
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers;
@@ -43,7 +44,10 @@ pub struct Cpu {
 
 impl Cpu {
     /// Checks the processor, and enters VMX operation.
-    pub(crate) fn enable(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
+    pub(crate) fn enable(
+        platform: &'static dyn Platform,
+        options: &CommandLine,
+    ) -> Result<Self, Unsupported> {
         let cpuid = CpuId::new();
         let leaf_1 = cpuid.get_feature_info();
         if !leaf_1.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_vmx) {
@@ -54,6 +58,7 @@ impl Cpu {
         // SAFETY: the CPU has VMX.
         let capabilities = unsafe { Capabilities::read() };
         let controls = Controls::new(&capabilities)?;
+        let controls = if options.apicv { controls } else { controls.with_emulated_apic() };
         let region = platform
             .allocate_frame(FrameSize::Small)
             .ok_or(Unsupported("too little memory to turn VT-x on"))?;

@@ -80,6 +80,8 @@ pub struct CommandLine {
     pub stay_on: bool,
     /// True if guests' BIOSes read CDs through the boot ROM.
     pub boot_rom: bool,
+    /// True if local APICs are in hardware where the processor can do it.
+    pub apicv: bool,
     /// The port of the management interface.
     pub rpc: Option<ComPort>,
     /// The modules that are guest configurations, by name; if empty, they are found by their contents.
@@ -102,6 +104,7 @@ impl Default for CommandLine {
             no_reboot: false,
             stay_on: false,
             boot_rom: true,
+            apicv: true,
             rpc: None,
             guest_configs: Vec::new(),
             iso: None,
@@ -142,6 +145,7 @@ impl CommandLine {
             "no-noreboot" => self.no_reboot = false,
             "poweroff" => self.stay_on = parse_poweroff(required()?)?,
             "bootrom" => self.boot_rom = parse_flag(value)?,
+            "apicv" => self.apicv = parse_flag(value)?,
             "rpc" => self.rpc = parse_rpc(required()?)?,
             "guest_cfg" => self.guest_configs.push(required()?.to_owned()),
             "iso" => self.iso = Some(required()?.to_owned()),
@@ -328,6 +332,7 @@ mod tests {
         assert_eq!(parse("console=none").console, []);
         assert!(!parse("noreboot=no").no_reboot);
         assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
+        assert!(!parse("apicv=off").apicv && parse("apicv=off apicv").apicv);
     }
 
     #[test]

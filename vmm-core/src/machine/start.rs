@@ -27,7 +27,7 @@ pub fn start<B: Backend>(
     options: &CommandLine,
     inputs: &BootInputs,
 ) -> Result<(), String> {
-    let cpu = B::enable_cpu(platform).map_err(|missing| missing.0.to_owned())?;
+    let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
     let config = guest_config(platform, options, inputs)?;
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut consoles = Consoles::new(platform, options);

@@ -136,7 +136,7 @@ fn options_are_used_where_they_are_there() {
         S::RDTSCP | S::APIC_ACCESSES,
         old,
         S::RDTSCP | S::APIC_ACCESSES,
-        old | S::INVPCID,
+        old | S::INVPCID | in_hardware,
         old | S::INVPCID | in_hardware | S::XSAVES,
         old | S::INVPCID | in_hardware | S::XSAVES,
     ];
@@ -205,6 +205,15 @@ fn without_a_tpr_shadow_the_local_apic_is_not_in_hardware() {
     let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
     let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_virtual_interrupts() && !controls.has_apic_registers());
+}
+
+#[test]
+fn an_emulated_local_apic_keeps_the_task_priority_in_hardware() {
+    let controls = Controls::new(&processor("Bochs corei7_haswell")).unwrap();
+    let emulated = controls.with_emulated_apic();
+    assert!(controls.has_virtual_interrupts() && controls.has_apic_registers());
+    assert!(!emulated.has_virtual_interrupts() && !emulated.has_apic_registers());
+    assert!(emulated.has_tpr_shadow() && emulated.apic_interface == controls.apic_interface);
 }
 
 #[test]

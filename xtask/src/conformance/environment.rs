@@ -19,7 +19,13 @@ pub enum Environment {
     SvmBochs,
     /// Bulkhead on VT-x in Bochs
     VmxBochs,
+    /// The same with the local APIC in hardware
+    VmxBochsApicv,
 }
+
+/// A processor with the local APIC in hardware, and the topics that are about it.
+const APICV_CPU: &str = "corei7_skylake_x";
+const APICV_TOPICS: [&str; 5] = ["interrupts", "io_apic", "local_apic", "pic", "task_priority"];
 
 /// What the guests need.
 const MEMORY_MIB: u32 = 64;
@@ -28,6 +34,11 @@ impl Environment {
     /// The name used on the command line and in lists.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether guests of `topic` run there.
+    pub fn has(self, topic: &str) -> bool {
+        self != Self::VmxBochsApicv || APICV_TOPICS.contains(&topic)
     }
 
     /// Whether the guest runs on the emulator itself.
@@ -42,7 +53,11 @@ impl Environment {
             Self::Bochs => (EmulatorKind::Bochs, Backend::Vmx, true),
             Self::SvmQemu => (EmulatorKind::Qemu, Backend::Svm, false),
             Self::SvmBochs => (EmulatorKind::Bochs, Backend::Svm, false),
-            Self::VmxBochs => (EmulatorKind::Bochs, Backend::Vmx, false),
+            Self::VmxBochs | Self::VmxBochsApicv => (EmulatorKind::Bochs, Backend::Vmx, false),
+        };
+        let (cpu, cmdline) = match self {
+            Self::VmxBochsApicv => (Some(APICV_CPU), "apicv=on"),
+            _ => (None, ""),
         };
         Spec {
             emulator: Some(emulator),
@@ -50,6 +65,8 @@ impl Environment {
             direct,
             iso: Some(iso.to_path_buf()),
             memory_mib: MEMORY_MIB,
+            cpu: cpu.map(str::to_owned),
+            cmdline: cmdline.to_owned(),
             ..Spec::default()
         }
     }

@@ -89,7 +89,8 @@ impl ConformanceArgs {
     fn runs(&self, guests: &[Guest], bugs: &[Bug]) -> Result<Runs> {
         let pairs = guests
             .iter()
-            .flat_map(|guest| self.environments().iter().map(move |environment| (guest, *environment)));
+            .flat_map(|guest| self.environments().iter().map(move |environment| (guest, *environment)))
+            .filter(|(guest, environment)| environment.has(&guest.topic));
         let (queue, runs) = (Mutex::new(pairs), Mutex::new(Ok(Runs::new())));
         std::thread::scope(|scope| {
             for _ in 0..PARALLEL_MACHINES {

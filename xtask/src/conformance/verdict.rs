@@ -129,7 +129,7 @@ mod tests {
     fn runs(cases: &[(&str, [&str; 5])]) -> Runs {
         let mut runs = Runs::new();
         let environments = runs.entry("t".to_owned()).or_default();
-        for (index, environment) in Environment::value_variants().iter().enumerate() {
+        for (index, environment) in (0..5).zip(Environment::value_variants()) {
             let outcome = |text: &str| match text.split_at(1) {
                 ("+", _) => Outcome::Ok,
                 ("-", detail) => Outcome::Failed(detail.to_owned()),
