@@ -198,6 +198,8 @@ impl Counter {
             (_, false, Run::Counting { start, count, .. }) => {
                 // The pulse that loads the count does so with the gate low, too.
                 self.run = Run::Paused { elapsed: (tick - start).max(0), count };
+                // A count that waits for the end of the cycle comes with the trigger instead.
+                self.untriggered = self.reload.take().is_some();
             }
             (Mode::RateGenerator | Mode::SquareWave, true, Run::Paused { .. }) => self.start(tick),
             (_, true, Run::Paused { elapsed, count }) => {

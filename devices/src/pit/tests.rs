@@ -160,6 +160,26 @@ fn mode_2_is_low_for_one_clock_a_period() {
 }
 
 #[test]
+fn a_closed_gate_keeps_a_new_period_waiting() {
+    for mode in [2, 3] {
+        let mut bench = Bench::new();
+        bench.out(PORT_61, 1);
+        bench.program(2, mode, 1000);
+        bench.skip(100);
+        bench.count(2, 600);
+        bench.out(PORT_61, 0);
+        let stopped = bench.read(2);
+        bench.skip(5000);
+        bench.out(0x43, 0xe8);
+        assert_eq!(bench.inb(0x42) & 0xc0, 0xc0, "mode {mode}: output high, null count");
+        assert_eq!(bench.read(2), stopped, "mode {mode}");
+        bench.out(PORT_61, 1);
+        bench.skip(1);
+        assert_eq!(bench.read(2), 600, "mode {mode}");
+    }
+}
+
+#[test]
 fn mode_3_is_high_for_the_larger_half() {
     let mut bench = Bench::new();
     bench.out(PORT_61, 1);
