@@ -1,4 +1,7 @@
-//! The ACPI power management timer, by which waits are bounded.
+//! The ACPI power management timer, by which other clocks are judged and waits are bounded.
+//!
+//! Machines stand still now and then: an interval may be longer than it should be, by any amount. So clocks are compared, not
+//! measured, and a comparison has many attempts ([`agrees`]): a clock at the wrong rate fails all.
 
 use crate::cpu::inl;
 use crate::global::Global;
@@ -72,4 +75,21 @@ pub fn wait(count: u64) {
     while watch.ticks() < count {
         core::hint::spin_loop();
     }
+}
+
+/// What `attempt` gives when it takes no longer than `limit` ticks: it is repeated while the machine stands still meanwhile.
+pub fn within<R>(limit: u64, mut attempt: impl FnMut() -> R) -> R {
+    for _ in 0..50 {
+        let mut watch = Stopwatch::start();
+        let result = attempt();
+        if watch.ticks() <= limit {
+            return result;
+        }
+    }
+    attempt()
+}
+
+/// Whether `measure` gives a value near `expected` (within an eighth) in one of many attempts.
+pub fn agrees(expected: u64, mut measure: impl FnMut() -> u64) -> bool {
+    (0..50).any(|_| measure().abs_diff(expected) <= expected / 8)
 }
