@@ -4,7 +4,7 @@
 //! conf TOPIC CASE ok
 //! conf TOPIC CASE FAIL DETAIL
 //! conf TOPIC CASE = VALUE          a fact that must be the same on every machine
-//! conf TOPIC CASE skip REASON      this processor lacks what the case is about
+//! conf TOPIC CASE skip REASON      this processor lacks what the case is about; the case * is the whole topic
 //! conf TOPIC done N passed, M failed
 //! ```
 //!
@@ -58,6 +58,12 @@ pub fn fail(case: &str, detail: impl Display) {
 /// This processor lacks what the case is about.
 pub fn skip(case: &str, reason: &str) {
     line(case, format_args!("skip {reason}"));
+}
+
+/// This processor lacks what the whole topic is about.
+pub fn skip_topic(reason: &str) -> ! {
+    skip("*", reason);
+    end()
 }
 
 /// A fact that the manuals leave open, or that is longer than a yes: the same on every machine.

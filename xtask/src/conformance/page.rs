@@ -40,8 +40,10 @@ pub fn page(runs: &Runs, bugs: &str) -> String {
 }
 
 fn cell(results: &Results) -> String {
-    if results.contains_key(WHOLE_TOPIC) {
-        return "does not run".to_owned();
+    match results.get(WHOLE_TOPIC) {
+        None => {}
+        Some(Outcome::Skipped(_)) => return "skipped".to_owned(),
+        Some(_) => return "does not run".to_owned(),
     }
     let count = |wanted: fn(&Outcome) -> bool| results.values().filter(|outcome| wanted(outcome)).count();
     let mut cell = count(|outcome| matches!(outcome, Outcome::Ok | Outcome::Value(_))).to_string();

@@ -20,7 +20,7 @@ pub enum Outcome {
 /// The cases of a topic by name, in one environment.
 pub type Results = BTreeMap<String, Outcome>;
 
-/// Stands for all cases of a guest that an emulator does not run to its end.
+/// Stands for all cases of a guest that an emulator does not run to its end, or whose processor lacks what it is about.
 pub const WHOLE_TOPIC: &str = "*";
 
 /// The text that a guest's results end with.

@@ -9,7 +9,7 @@ use conformance::clock::until;
 use conformance::cpu::{self, rdmsr, rdtsc, wrmsr};
 use conformance::interrupts::handle;
 use conformance::pic;
-use conformance::report::{check, equal, skip};
+use conformance::report::{check, equal, skip_topic};
 
 conformance::topic!(run);
 
@@ -20,21 +20,6 @@ const TSC_DEADLINE: u32 = 2 << 17;
 /// A count of the other modes.
 const SHORT: u32 = 100_000;
 
-const CASES: [&str; 12] = [
-    "ignored-in-other-modes",
-    "ignored-requests-nothing",
-    "mode-counts-nothing",
-    "deadline",
-    "not-before",
-    "disarms-itself",
-    "delivered",
-    "in-the-past",
-    "reads-back",
-    "disarmed",
-    "gone-with-its-mode",
-    "requests-no-more",
-];
-
 fn is_requested() -> bool {
     is_set(IRR, VECTOR)
 }
@@ -44,7 +29,7 @@ fn run() {
     apic::enable();
     handle(VECTOR, Some(arrivals::note_and_end));
     if !cpu::has_feature(1, 2, 24) {
-        return CASES.into_iter().for_each(|case| skip(case, "the timer has no deadlines"));
+        skip_topic("the timer has no deadlines");
     }
     write(LVT_TIMER, ENTRY);
     wrmsr(IA32_TSC_DEADLINE, 1);
