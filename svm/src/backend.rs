@@ -24,6 +24,11 @@ use vmm_core::reset;
 /// Writes of CR8, among the intercepts of control registers.
 const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
 
+/// So many PAUSEs a guest runs before it exits: it spins for about a millisecond, longer than it waits for itself.
+const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
+/// Cycles that are between two PAUSEs of a loop at the most, where the processor looks at that.
+const PAUSE_GAP_CYCLES: u16 = 1024;
+
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
     platform: &'static dyn Platform,
@@ -70,6 +75,7 @@ impl Svm {
         let iopm_base_hpa = self.platform.hpa_of(&raw const IO_PERMISSIONS as usize);
         let msrpm_base_hpa = self.platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
         let asid = self.asid.number();
+        let Features { pause_filter, pause_filter_threshold, .. } = self.features;
         let control = &mut self.vmcb_mut().control;
         control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
         control.intercept_1 = Intercept1::new()
@@ -79,6 +85,7 @@ impl Svm {
             .with_rdpmc(true)
             .with_cpuid(true)
             .with_invd(true)
+            .with_pause(pause_filter)
             .with_hlt(true)
             .with_invlpga(true)
             .with_ioio(true)
@@ -97,6 +104,8 @@ impl Svm {
             .with_mwait(true)
             .with_xsetbv(true)
             .with_rdpru(true);
+        control.pause_filter_count = LONGEST_SPIN_PAUSES;
+        control.pause_filter_threshold = if pause_filter_threshold { PAUSE_GAP_CYCLES } else { 0 };
         control.iopm_base_hpa = iopm_base_hpa;
         control.msrpm_base_hpa = msrpm_base_hpa;
         control.asid = asid;
@@ -473,8 +482,14 @@ mod tests {
         let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
         // SAFETY: this processor's extended state is not touched without XSAVE.
         let extended_state = unsafe { ExtendedState::new(false) };
-        let features =
-            Features { next_rip: false, decode_assists: false, flush_by_asid: false, extended_state };
+        let features = Features {
+            next_rip: false,
+            decode_assists: false,
+            flush_by_asid: false,
+            pause_filter: false,
+            pause_filter_threshold: false,
+            extended_state,
+        };
         Cpu { features, host_state: frame(), _host_save_area: frame(), asids: TagPool::new(16) }
     }
 
@@ -509,6 +524,19 @@ mod tests {
             assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
         }
         assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
+    }
+
+    #[test]
+    fn a_guest_that_spins_exits_if_the_processor_can_let_it_spin_for_a_while() {
+        let platform = TestPlatform::leak();
+        let cpu = cpu(platform);
+        assert!(!vcpu(&cpu, platform).vmcb().control.intercept_1.pause());
+        let mut filtering = cpu;
+        filtering.features.pause_filter = true;
+        let vcpu = vcpu(&filtering, platform);
+        let control = &vcpu.vmcb().control;
+        assert!(control.intercept_1.pause() && control.pause_filter_count == u16::MAX);
+        assert_eq!(control.pause_filter_threshold, 0, "this processor has none");
     }
 
     #[test]

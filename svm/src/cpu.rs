@@ -23,6 +23,10 @@ pub struct Features {
     pub decode_assists: bool,
     /// TLB_CONTROL can flush one guest.
     pub flush_by_asid: bool,
+    /// A guest can be let run many PAUSEs before one exits.
+    pub pause_filter: bool,
+    /// PAUSEs that are far apart are not counted together.
+    pub pause_filter_threshold: bool,
     /// The guest's FPU and vector registers.
     pub extended_state: ExtendedState,
 }
@@ -68,6 +72,8 @@ impl Cpu {
             next_rip: svm.has_nrip(),
             decode_assists: svm.has_decode_assists(),
             flush_by_asid: svm.has_flush_by_asid(),
+            pause_filter: svm.has_pause_filter(),
+            pause_filter_threshold: svm.has_pause_filter_threshold(),
             // SAFETY: the control bits are set below, before any guest runs; the image is compiled without FPU code.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
@@ -86,11 +92,12 @@ impl Cpu {
             (features.next_rip, ", next-RIP save"),
             (features.decode_assists, ", decode assists"),
             (features.flush_by_asid, ", flush by ASID"),
+            (features.pause_filter, ", PAUSE filter"),
         ];
-        let [next_rip, decode_assists, flush_by_asid] =
+        let [next_rip, decode_assists, flush_by_asid, pause_filter] =
             optional.map(|(there, name)| if there { name } else { "" });
         log::info!(
-            "AMD-V: nested paging, {} ASIDs{next_rip}{decode_assists}{flush_by_asid}",
+            "AMD-V: nested paging, {} ASIDs{next_rip}{decode_assists}{flush_by_asid}{pause_filter}",
             svm.supported_asids()
         );
         Ok(Self {

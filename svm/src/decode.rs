@@ -21,6 +21,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         exit_code::MSR => Exit::WriteMsr,
         exit_code::CPUID => Exit::Cpuid,
         exit_code::HLT => Exit::Halt,
+        exit_code::PAUSE => Exit::Pause,
         exit_code::INTR | exit_code::INIT => Exit::ExternalInterrupt,
         exit_code::NMI => Exit::HostNmi,
         exit_code::WRITE_CR8 => Exit::WriteCr8,

@@ -92,6 +92,8 @@ pub enum Exit {
     NmiWindow,
     /// A physical interrupt arrived.
     ExternalInterrupt,
+    /// The guest spins with PAUSE, which is left to be run again: it waits for something that it does not do itself.
+    Pause,
     /// A physical NMI arrived.
     HostNmi,
     /// An intercepted exception.

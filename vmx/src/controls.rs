@@ -172,7 +172,7 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::XSAVES, IfThere),
     (SecondaryControls::APIC_REGISTERS, IfThere),
     (SecondaryControls::VIRTUAL_INTERRUPTS, IfThere),
-    (SecondaryControls::PAUSE_LOOP, Off(forces!("exits at PAUSE loops"))),
+    (SecondaryControls::PAUSE_LOOP, IfThere),
     (SecondaryControls::PAGE_LOG, Off(forces!("page-modification logging"))),
 ];
 
@@ -314,6 +314,11 @@ impl Controls {
     /// The processor reads registers from the register page, and writes them there.
     pub const fn has_apic_registers(&self) -> bool {
         self.secondary.contains(SecondaryControls::APIC_REGISTERS)
+    }
+
+    /// An exit comes when the guest spins with PAUSE.
+    pub const fn has_pause_loop(&self) -> bool {
+        self.secondary.contains(SecondaryControls::PAUSE_LOOP)
     }
 
     /// An exit comes after some time whatever the guest does.

@@ -27,6 +27,7 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         reason::RDMSR => Exit::ReadMsr,
         reason::WRMSR => Exit::WriteMsr,
         reason::HLT => Exit::Halt,
+        reason::PAUSE => Exit::Pause,
         reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => Exit::ExternalInterrupt,
         reason::INTERRUPT_WINDOW | reason::TPR_BELOW_THRESHOLD => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,

@@ -72,6 +72,8 @@ fields! {
     EntryInstructionLength = 0x401a,
     TprThreshold = 0x401c,
     SecondaryControls = 0x401e,
+    PauseLoopGap = 0x4020,
+    PauseLoopWindow = 0x4022,
     InstructionError = 0x4400,
     ExitReason = 0x4402,
     ExitInterruption = 0x4404,

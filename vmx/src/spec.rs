@@ -164,6 +164,7 @@ pub mod reason {
     pub const WRMSR: u16 = 32;
     pub const MWAIT: u16 = 36;
     pub const MONITOR: u16 = 39;
+    pub const PAUSE: u16 = 40;
     pub const TPR_BELOW_THRESHOLD: u16 = 43;
     pub const APIC_ACCESS: u16 = 44;
     pub const VIRTUAL_EOI: u16 = 45;

@@ -342,6 +342,7 @@ impl Machine {
             Exit::InterruptWindow,
             Exit::NmiWindow,
             Exit::HostNmi,
+            Exit::Pause,
             Exit::EndOfInterrupt { vector: 0x59 },
             Exit::Exception(Exception::Debug),
             Exit::Exception(Exception::AlignmentCheck),

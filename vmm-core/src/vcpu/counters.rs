@@ -32,6 +32,7 @@ counters! {
     InterruptWindow "interrupt window",
     NmiWindow "nmi window",
     HostInterrupt "host interrupt",
+    Pause "pause",
     HostNmi "host nmi",
     Exception "exception",
     Fatal "fatal",

@@ -86,6 +86,7 @@ impl<B: Backend> Vcpu<B> {
             }
             Exit::NmiWindow => ExitKind::NmiWindow,
             Exit::ExternalInterrupt => ExitKind::HostInterrupt,
+            Exit::Pause => ExitKind::Pause,
             Exit::HostNmi => ExitKind::HostNmi,
             Exit::Exception(Exception::MachineCheck) => {
                 self.crash("machine check in the guest", ExitKind::Exception)

@@ -39,7 +39,7 @@ pub enum Activity {
 
 /// What the run loop does for others between two exits: consoles, screens, management.
 pub trait Housekeeping {
-    /// Called after each physical interrupt, and before the CPU sleeps. Must return soon.
+    /// Called after each physical interrupt, when the guest spins, and before the CPU sleeps. Must return soon.
     fn attend<B: Backend>(&mut self, vcpu: &mut Vcpu<B>);
 }
 
@@ -179,7 +179,7 @@ impl<B: Backend> Vcpu<B> {
         self.after_exit();
         let kind = self.dispatch(exit);
         self.counters.count(kind);
-        if kind == ExitKind::HostInterrupt || self.is_host_timer_due() {
+        if matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause) || self.is_host_timer_due() {
             self.after_host_interrupt();
             housekeeping.attend(self);
         }

@@ -1,11 +1,11 @@
 //! What a virtual CPU makes of exits that a hostile guest causes.
 
-use crate::backend::{Event, SystemRegister};
+use crate::backend::{Backend, Event, SystemRegister};
 use crate::exit::{Exit, MemoryAccess};
 use crate::fuzzing::Machine;
 use crate::registers::{Exception, Fault, Gpr};
 use crate::test_platform::TestPlatform;
-use crate::vcpu::Activity;
+use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
 use devices::local_apic::{Interface, Vectors};
 
@@ -245,4 +245,26 @@ fn a_deadline_does_not_wait_for_the_hosts_interrupt() {
     machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
     machine.exit(Exit::HostNmi);
     assert_eq!(next_event(&mut machine), Some(Event::Interrupt(0x40)));
+}
+
+/// Counts the calls.
+struct Attended(u32);
+
+impl Housekeeping for Attended {
+    fn attend<B: Backend>(&mut self, _vcpu: &mut Vcpu<B>) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn a_guest_that_spins_lets_the_host_work() {
+    let mut machine = machine();
+    let mut host = Attended(0);
+    for (exit, attended) in [(Exit::HostNmi, 0), (Exit::Pause, 1), (Exit::ExternalInterrupt, 2)] {
+        machine.vcpu.registers_mut().0.exit = exit;
+        machine.vcpu.turn(&mut host);
+        assert_eq!(host.0, attended, "{exit:?}");
+    }
+    let pauses = machine.vcpu.counters().iter().find(|&(name, _)| name == "pause");
+    assert_eq!(pauses, Some(("pause", 1)));
 }

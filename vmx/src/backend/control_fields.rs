@@ -13,6 +13,10 @@ use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
 const NO_LINK: u64 = u64::MAX;
 /// Host interrupts wait no longer than this for a guest that runs. Rare enough to cost nothing.
 const LONGEST_RUN_MS: u64 = 4;
+/// So long a guest spins with PAUSE before it exits: longer than it waits for itself.
+const LONGEST_SPIN_MS: u64 = 1;
+/// Ticks of the TSC that are between two PAUSEs of a loop at the most; one alone takes some 140 since Skylake.
+const PAUSE_GAP_TICKS: u64 = 1024;
 
 impl Vmx {
     pub(super) fn set_up_controls(&mut self) {
@@ -45,6 +49,11 @@ impl Vmx {
             let page_hpa = self.platform.hpa_of(Arc::as_ptr(&self.apic_page) as usize);
             self.vmcs.write(Field::VirtualApicPage, page_hpa);
             self.vmcs.write(Field::TprThreshold, 0);
+        }
+        if controls.has_pause_loop() {
+            let window_ticks = self.platform.tsc_hz() * LONGEST_SPIN_MS / 1000;
+            self.vmcs.write(Field::PauseLoopGap, PAUSE_GAP_TICKS);
+            self.vmcs.write(Field::PauseLoopWindow, window_ticks.min(u32::MAX.into()));
         }
         if controls.has_xsaves() {
             self.vmcs.write(Field::XssExiting, 0);

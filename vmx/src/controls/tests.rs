@@ -126,19 +126,20 @@ fn every_word_is_what_the_processor_allows() {
 fn options_are_used_where_they_are_there() {
     use SecondaryControls as S;
     let in_hardware = S::APIC_REGISTERS | S::VIRTUAL_INTERRUPTS;
-    let options = in_hardware | S::APIC_ACCESSES | S::X2APIC | S::RDTSCP | S::INVPCID | S::XSAVES;
+    let options =
+        in_hardware | S::APIC_ACCESSES | S::X2APIC | S::RDTSCP | S::INVPCID | S::XSAVES | S::PAUSE_LOOP;
     let old = S::RDTSCP | S::APIC_ACCESSES | S::X2APIC;
     let expected = [
         old,
+        old | S::PAUSE_LOOP,
         old,
-        old,
-        old | S::INVPCID,
+        old | S::PAUSE_LOOP | S::INVPCID,
         S::RDTSCP | S::APIC_ACCESSES,
         old,
         S::RDTSCP | S::APIC_ACCESSES,
-        old | S::INVPCID | in_hardware,
-        old | S::INVPCID | in_hardware | S::XSAVES,
-        old | S::INVPCID | in_hardware | S::XSAVES,
+        old | S::PAUSE_LOOP | S::INVPCID | in_hardware,
+        old | S::PAUSE_LOOP | S::INVPCID | in_hardware | S::XSAVES,
+        old | S::PAUSE_LOOP | S::INVPCID | in_hardware | S::XSAVES,
     ];
     for (model, expected) in MODELS.iter().zip(expected) {
         let controls = Controls::new(&capabilities(model)).unwrap();

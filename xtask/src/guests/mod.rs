@@ -50,6 +50,8 @@ pub enum Guest {
     Hostile,
     /// Shuts its CPU down by a triple fault
     TripleFault,
+    /// Spins with PAUSE
+    Spin,
 }
 
 /// The sources of the guests in assembly language.
@@ -65,6 +67,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
+const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm"))];
 
 impl Guest {
     /// The name used on the command line and for the file.
@@ -93,6 +96,7 @@ impl Guest {
             Self::Exits => assembled::iso(&name, EXITS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
+            Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
             Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
             Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),
