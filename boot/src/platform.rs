@@ -57,6 +57,10 @@ impl Platform for Machine {
         lapic::set_timer(deadline_tsc);
     }
 
+    fn interrupt_self(&self) {
+        lapic::interrupt_self();
+    }
+
     fn idle(&self) {
         cpu::idle();
     }

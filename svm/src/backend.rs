@@ -1,5 +1,7 @@
 //! One virtual CPU on AMD-V.
 
+mod step;
+
 use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
@@ -11,6 +13,7 @@ use crate::{running, world_switch};
 use alloc::sync::Arc;
 use core::fmt;
 use devices::local_apic::RegisterPage;
+use step::Step;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::config::CommandLine;
@@ -43,6 +46,8 @@ pub struct Svm {
     /// The task priority holds that interrupt back.
     window_is_held: bool,
     apic_page: Arc<RegisterPage>,
+    /// What the entry at hand does for a step.
+    step: Option<Step>,
 }
 
 impl Svm {
@@ -167,6 +172,7 @@ impl Backend for Svm {
             window: None,
             window_is_held: false,
             apic_page: setup.apic_page.clone(),
+            step: None,
         };
         vcpu.set_up_controls(setup.nested_root_hpa);
         Ok(vcpu)
@@ -207,6 +213,9 @@ impl Backend for Svm {
         // and `reset`, its nested tables hold the guest's own memory only (condition on the shared code); interrupts
         // are off (condition of `Backend::enter`).
         unsafe { world_switch::run_guest(vmcb_hpa, gprs, host_state_hpa) };
+        if let Some(step) = self.step.take() {
+            self.end_step(gprs, step);
+        }
         let vmcb = self.vmcb_mut();
         gprs.set(Gpr::Rax, vmcb.save.rax);
         gprs.set(Gpr::Rsp, vmcb.save.rsp);
@@ -221,6 +230,10 @@ impl Backend for Svm {
             self.note_exit();
         }
         exit
+    }
+
+    fn begin_step(&mut self, gprs: &mut Gprs, instruction: &[u8]) {
+        self.prepare_step(gprs, instruction);
     }
 
     fn rip(&self) -> u64 {

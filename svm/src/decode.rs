@@ -1,7 +1,7 @@
 //! From the VMCB's exit fields to an [`Exit`].
 
 use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
-use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use vmm_core::exit::{Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess};
 use vmm_core::registers::Exception;
 
 /// Decodes the exit that the control area reports.
@@ -30,16 +30,18 @@ pub fn decode(control: &ControlArea) -> Exit {
         exit_code::VMMCALL => Exit::Hypercall,
         exit_code::XSETBV => Exit::Xsetbv,
         exit_code::INVD | exit_code::WBINVD => Exit::CacheInvalidate,
+        exit_code::PUSHF => Exit::PushFlags,
         exit_code::RDPMC => Exit::Forbidden,
         exit_code::VMRUN
         | exit_code::VMLOAD..=exit_code::SKINIT
         | exit_code::INVLPGA
         | exit_code::MONITOR..=exit_code::MWAIT_ARMED
         | exit_code::RDPRU => Exit::Undefined,
+        exit_code::STEPPED => Exit::Stepped,
         exit_code::SHUTDOWN => Exit::TripleFault,
         exit_code::INVALID | exit_code::INVALID_32 => Exit::EntryFailure,
         code @ exit_code::EXCEPTION_FIRST..=exit_code::EXCEPTION_LAST => {
-            exception(code - exit_code::EXCEPTION_FIRST).map_or(Exit::Unknown(code), Exit::Exception)
+            exception(control).unwrap_or(Exit::Unknown(code))
         }
         code => Exit::Unknown(code),
     }
@@ -55,12 +57,12 @@ fn port_access(control: &ControlArea) -> PortAccess {
     }
 }
 
-/// The exceptions that the hypervisor intercepts.
-fn exception(vector: u64) -> Option<Exception> {
-    match vector {
-        1 => Some(Exception::Debug),
-        17 => Some(Exception::AlignmentCheck),
-        18 => Some(Exception::MachineCheck),
-        _ => None,
+/// An exception that exits always, or only in a step.
+fn exception(control: &ControlArea) -> Option<Exit> {
+    let exception = Exception::from_vector((control.exit_code - exit_code::EXCEPTION_FIRST) as u8)?;
+    if INTERCEPTED_EXCEPTIONS & 1 << exception as u8 != 0 {
+        return Some(Exit::Exception(exception));
     }
+    let error_code = exception.has_error_code().then_some(control.exit_info_1 as u32);
+    Some(Exit::Fault { exception, error_code })
 }

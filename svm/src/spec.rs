@@ -245,6 +245,8 @@ pub const EVENT_INTERRUPT: u8 = 0;
 pub const EVENT_NMI: u8 = 2;
 /// Exception.
 pub const EVENT_EXCEPTION: u8 = 3;
+/// Software interrupt: INT n.
+pub const EVENT_SOFTWARE: u8 = 4;
 
 /// EXITINFO1 of an IOIO exit (15.10.2).
 #[bitfield(u64)]
@@ -290,6 +292,7 @@ pub mod exit_code {
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
     pub const RDPMC: u64 = 0x6f;
+    pub const PUSHF: u64 = 0x70;
     pub const CPUID: u64 = 0x72;
     pub const IRET: u64 = 0x74;
     pub const INVD: u64 = 0x76;
@@ -313,6 +316,8 @@ pub mod exit_code {
     pub const XSETBV: u64 = 0x8d;
     pub const RDPRU: u64 = 0x8e;
     pub const NESTED_PAGE_FAULT: u64 = 0x400;
+    /// None of the processor's: a step is done.
+    pub const STEPPED: u64 = 1 << 32;
     pub const INVALID: u64 = u64::MAX;
     /// The same from QEMU, which leaves the upper half zero.
     pub const INVALID_32: u64 = u32::MAX as u64;

@@ -105,6 +105,18 @@ pub trait Backend: Sized + Send {
     /// Runs the guest until it exits. Called with interrupts off.
     fn enter(&mut self, gprs: &mut Gprs) -> Exit;
 
+    /// The processor can make steps.
+    fn can_step(&self) -> bool {
+        true
+    }
+
+    /// Makes the next entry a step: the guest runs one instruction at the most, and none after an event that it takes. The entry's
+    /// exit is [`Exit::Stepped`] if the instruction is done or an event delivered. By any other exit the instruction is not
+    /// done, or left to be done; one that leaves a trap to the guest (a single step of its own, a breakpoint) ends by
+    /// that. The guest's registers do not show afterwards how it was done. `instruction` is what could be read at RIP, for
+    /// processors that have no means of their own.
+    fn begin_step(&mut self, gprs: &mut Gprs, instruction: &[u8]);
+
     /// Instruction pointer.
     fn rip(&self) -> u64;
     /// Sets the instruction pointer.

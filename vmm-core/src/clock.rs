@@ -1,12 +1,15 @@
 //! Guest time, from the CPU's time stamp counter.
 
 use crate::platform::Platform;
+use core::sync::atomic::{AtomicU64, Ordering};
 use devices::time::{Clock, GuestTime};
 
 /// The clock of one virtual machine: it starts at zero when the machine is made.
 pub struct VmClock {
     platform: &'static dyn Platform,
-    start_tsc: u64,
+    start_tsc: AtomicU64,
+    /// Where it stands, in the host's time stamp counter; `u64::MAX` while it goes.
+    stopped_tsc: AtomicU64,
     tsc_hz: u64,
     /// Nanoseconds a tick, with 32 fractional bits.
     ns_per_tick_q32: u64,
@@ -19,24 +22,44 @@ impl VmClock {
     pub fn new(platform: &'static dyn Platform) -> Self {
         let tsc_hz = platform.tsc_hz().max(1);
         let ns_per_tick_q32 = ((u128::from(NS_PER_S) << 32) / u128::from(tsc_hz)) as u64;
-        Self { platform, start_tsc: platform.tsc(), tsc_hz, ns_per_tick_q32 }
+        Self {
+            platform,
+            start_tsc: AtomicU64::new(platform.tsc()),
+            stopped_tsc: AtomicU64::new(u64::MAX),
+            tsc_hz,
+            ns_per_tick_q32,
+        }
     }
 
-    /// The host's time stamp counter when the clock stood at zero.
-    pub const fn start_tsc(&self) -> u64 {
-        self.start_tsc
+    /// The host's time stamp counter when the clock stood at zero, not counting the ticks for which it was stopped.
+    pub fn start_tsc(&self) -> u64 {
+        self.start_tsc.load(Ordering::Relaxed)
     }
 
-    /// The moment at which the host's time stamp counter has a value.
+    /// The clock stands still from now on. No virtual CPU runs.
+    pub fn stop(&self) {
+        self.stopped_tsc.fetch_min(self.platform.tsc(), Ordering::Relaxed);
+    }
+
+    /// The clock goes on where it stands, if it was stopped; returns for how many ticks of the host's time stamp counter that was.
+    pub fn start(&self) -> u64 {
+        let now_tsc = self.platform.tsc();
+        let stood_ticks = now_tsc.saturating_sub(self.stopped_tsc.load(Ordering::Relaxed));
+        self.start_tsc.fetch_add(stood_ticks, Ordering::Relaxed);
+        self.stopped_tsc.store(u64::MAX, Ordering::Relaxed);
+        stood_ticks
+    }
+
+    /// The moment at which the host's time stamp counter has a value, if the clock goes until then.
     pub fn at_tsc(&self, tsc: u64) -> GuestTime {
-        let ticks = tsc.saturating_sub(self.start_tsc);
+        let ticks = tsc.saturating_sub(self.start_tsc());
         GuestTime::from_ns(((u128::from(ticks) * u128::from(self.ns_per_tick_q32)) >> 32) as u64)
     }
 
     /// The first value of the host's time stamp counter at which `time` has come.
     pub fn tsc_at(&self, time: GuestTime) -> u64 {
         let ticks = (u128::from(time.as_ns()) << 32).div_ceil(u128::from(self.ns_per_tick_q32.max(1)));
-        self.start_tsc.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+        self.start_tsc().saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 
     /// Rate of the time stamp counter in Hz.
@@ -47,7 +70,7 @@ impl VmClock {
 
 impl Clock for VmClock {
     fn now(&self) -> GuestTime {
-        self.at_tsc(self.platform.tsc())
+        self.at_tsc(self.platform.tsc().min(self.stopped_tsc.load(Ordering::Relaxed)))
     }
 }
 
@@ -55,6 +78,23 @@ impl Clock for VmClock {
 mod tests {
     use super::*;
     use crate::test_platform::TestPlatform;
+
+    #[test]
+    fn a_stopped_clock_goes_on_where_it_stood() {
+        let platform = TestPlatform::leak();
+        platform.advance_ns(10);
+        let clock = VmClock::new(platform);
+        assert_eq!(clock.start(), 0, "it was not stopped");
+        platform.advance_ns(100);
+        clock.stop();
+        platform.advance_ns(1000);
+        clock.stop();
+        assert_eq!(clock.now(), GuestTime::from_ns(100));
+        assert_eq!(clock.start(), 1000);
+        platform.advance_ns(5);
+        assert_eq!(clock.now(), GuestTime::from_ns(105));
+        assert_eq!(clock.tsc_at(GuestTime::from_ns(105)), 1115);
+    }
 
     #[test]
     fn a_deadline_has_come_at_its_tsc_and_not_before() {

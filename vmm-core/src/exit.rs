@@ -98,6 +98,17 @@ pub enum Exit {
     HostNmi,
     /// An intercepted exception.
     Exception(Exception),
+    /// An exception that exits only in a step, with its error code: the guest is to take it. CR2 is set already.
+    Fault {
+        /// Its vector.
+        exception: Exception,
+        /// Its error code, if it has one.
+        error_code: Option<u32>,
+    },
+    /// PUSHF, which in a step is left to be done.
+    PushFlags,
+    /// A step is done: see [`crate::backend::Backend::begin_step`].
+    Stepped,
     /// The guest's CPU shut down: triple fault.
     TripleFault,
     /// The backend refused to enter the guest: its state is invalid.

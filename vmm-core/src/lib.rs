@@ -13,6 +13,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod debug;
 pub mod emulate;
 pub mod exit;
 pub mod extended_state;

@@ -129,6 +129,9 @@ pub trait Platform: Send + Sync {
     /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`; `u64::MAX` disarms.
     /// Early by a little is allowed, late is not, beyond the latency of the hardware.
     fn set_timer(&self, deadline_tsc: u64);
+    /// Makes an interrupt pending on this CPU, as if its timer rang: a guest that is entered next exits at once, when it has
+    /// taken the event that was injected.
+    fn interrupt_self(&self);
     /// Sleeps until an interrupt has been handled on this CPU. Interrupts are off before and after; one that was
     /// pending before ends the sleep.
     fn idle(&self);

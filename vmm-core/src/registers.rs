@@ -307,6 +307,20 @@ impl Exception {
         })
     }
 
+    /// It pushes an error code (in protected mode).
+    pub const fn has_error_code(&self) -> bool {
+        matches!(
+            self,
+            Self::DoubleFault
+                | Self::InvalidTss
+                | Self::SegmentNotPresent
+                | Self::StackFault
+                | Self::GeneralProtection
+                | Self::PageFault
+                | Self::AlignmentCheck
+        )
+    }
+
     /// False for those that an instruction raises on purpose (INT3, INTO), which report the instruction after.
     pub const fn is_fault(&self) -> bool {
         !matches!(self, Self::Breakpoint | Self::Overflow)

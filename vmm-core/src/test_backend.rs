@@ -7,6 +7,7 @@ use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -14,7 +15,7 @@ use devices::local_apic::{Interface, RegisterPage};
 
 const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
 
-/// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`].
+/// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///
 /// After a reset it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
 pub struct TestBackend {
     /// The exit of the next entry.
     pub exit: Exit,
+    /// Exits that come before it.
+    pub exits_before: VecDeque<Exit>,
+    /// The instructions of the steps that were asked for.
+    pub stepped: Vec<Vec<u8>>,
     /// What was injected, oldest first.
     pub injected: Vec<Event>,
     /// What [`Backend::take_interrupted_event`] gives next.
@@ -67,6 +72,8 @@ impl TestBackend {
         segments[SegmentName::Cs as usize] = Segment { attributes: attributes.with_kind(0xb), ..data };
         Self {
             exit: Exit::Cpuid,
+            exits_before: VecDeque::new(),
+            stepped: Vec::new(),
             injected: Vec::new(),
             interrupted: None,
             rip: 0x8000,
@@ -127,7 +134,15 @@ impl Backend for TestBackend {
     }
 
     fn enter(&mut self, _gprs: &mut Gprs) -> Exit {
+        if let Some(exit) = self.exits_before.pop_front() {
+            return exit;
+        }
+        self.rip += u64::from(self.exit == Exit::Stepped);
         self.exit
+    }
+
+    fn begin_step(&mut self, _gprs: &mut Gprs, instruction: &[u8]) {
+        self.stepped.push(instruction.to_vec());
     }
 
     fn rip(&self) -> u64 {

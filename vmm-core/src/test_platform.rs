@@ -166,6 +166,8 @@ impl Platform for TestPlatform {
 
     fn handle_interrupts(&self) {}
 
+    fn interrupt_self(&self) {}
+
     fn drain_log(&self) -> bool {
         false
     }

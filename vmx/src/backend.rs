@@ -60,6 +60,8 @@ pub struct Vmx {
     flush_guest: bool,
     /// The first entry was checked.
     checked: bool,
+    /// The monitor trap flag is set for this entry.
+    stepping: bool,
 }
 
 /// What a guest was in the middle of.
@@ -163,6 +165,7 @@ impl Backend for Vmx {
             flush_nested: true,
             flush_guest: true,
             checked: false,
+            stepping: false,
         };
         vcpu.set_up_controls();
         vcpu.restart_timer();
@@ -182,6 +185,15 @@ impl Backend for Vmx {
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         self.run(gprs)
+    }
+
+    fn can_step(&self) -> bool {
+        self.features.controls.has_monitor_trap()
+    }
+
+    fn begin_step(&mut self, _gprs: &mut Gprs, _instruction: &[u8]) {
+        self.set_primary(PrimaryControls::MONITOR_TRAP, true);
+        self.stepping = true;
     }
 
     fn rip(&self) -> u64 {

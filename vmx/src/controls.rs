@@ -153,6 +153,9 @@ const PRIMARY: &[(PrimaryControls, Wish)] = &[
     (PrimaryControls::IO_BITMAPS, Off(forces!("I/O bitmaps"))),
 ];
 
+/// Switched on for a step.
+const STEP: &[(PrimaryControls, Wish)] = &[(PrimaryControls::MONITOR_TRAP, IfThere)];
+
 /// Without a TPR shadow, accesses to CR8 exit instead.
 const NO_TPR_SHADOW: &[(PrimaryControls, Wish)] = &[
     (PrimaryControls::CR8_LOAD, On(lacks!("both a TPR shadow and exits at MOV to CR8"))),
@@ -203,6 +206,8 @@ const ENTRY: &[(EntryControls, Wish)] = &[
 pub struct Controls {
     pub pin: PinControls,
     pub primary: PrimaryControls,
+    /// That which may be added to `primary` for a step, if there is one.
+    pub step: PrimaryControls,
     pub secondary: SecondaryControls,
     /// Those that may be added to `secondary`: see [`Controls::secondary_for`].
     pub apic_interface: SecondaryControls,
@@ -241,11 +246,13 @@ impl Controls {
         if !PrimaryControls::from_bits_retain(primary).contains(PrimaryControls::TPR_SHADOW) {
             primary = word(capabilities.primary, primary, NO_TPR_SHADOW)?;
         }
+        let step = word(capabilities.primary, 0, STEP)? & PrimaryControls::MONITOR_TRAP.bits();
         let secondary = word(capabilities.secondary, 0, SECONDARY)?;
         let apic_interface = word(capabilities.secondary, 0, APIC_INTERFACE)? & !secondary;
         let controls = Self {
             pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
             primary: PrimaryControls::from_bits_retain(primary),
+            step: PrimaryControls::from_bits_retain(step),
             secondary: SecondaryControls::from_bits_retain(secondary),
             apic_interface: SecondaryControls::from_bits_retain(apic_interface),
             exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
@@ -319,6 +326,11 @@ impl Controls {
     /// An exit comes when the guest spins with PAUSE.
     pub const fn has_pause_loop(&self) -> bool {
         self.secondary.contains(SecondaryControls::PAUSE_LOOP)
+    }
+
+    /// The processor can stop behind an instruction.
+    pub const fn has_monitor_trap(&self) -> bool {
+        self.step.contains(PrimaryControls::MONITOR_TRAP)
     }
 
     /// An exit comes after some time whatever the guest does.

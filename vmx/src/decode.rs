@@ -35,6 +35,7 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         reason::VMCALL => Exit::Hypercall,
         reason::XSETBV => Exit::Xsetbv,
         reason::INVD | reason::WBINVD => Exit::CacheInvalidate,
+        reason::MONITOR_TRAP => Exit::Stepped,
         reason::TRIPLE_FAULT => Exit::TripleFault,
         // What the guest's CPUID denies.
         reason::GETSEC

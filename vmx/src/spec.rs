@@ -163,6 +163,7 @@ pub mod reason {
     pub const RDMSR: u16 = 31;
     pub const WRMSR: u16 = 32;
     pub const MWAIT: u16 = 36;
+    pub const MONITOR_TRAP: u16 = 37;
     pub const MONITOR: u16 = 39;
     pub const PAUSE: u16 = 40;
     pub const TPR_BELOW_THRESHOLD: u16 = 43;

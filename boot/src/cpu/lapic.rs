@@ -14,6 +14,7 @@ enum Register {
     TaskPriority = 0x80,
     EndOfInterrupt = 0xb0,
     Spurious = 0xf0,
+    Command = 0x300,
     LvtTimer = 0x320,
     LvtThermal = 0x330,
     LvtPerformance = 0x340,
@@ -30,6 +31,8 @@ const BASE_ENABLE: u64 = 1 << 11;
 const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const SPURIOUS_ENABLE: u32 = 1 << 8;
+/// Interrupt command: to this CPU alone, fixed delivery.
+const COMMAND_SELF: u32 = 1 << 18 | 1 << 14;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
 const TIMER_TSC_DEADLINE: u32 = 2 << 17;
@@ -177,6 +180,11 @@ pub fn timer_expired() {
     } else {
         cpu.timer_deadline_tsc.store(u64::MAX, Ordering::Relaxed);
     }
+}
+
+/// Makes the timer's interrupt pending on this CPU, whenever the timer itself would ring.
+pub fn interrupt_self() {
+    write(Register::Command, COMMAND_SELF | u32::from(TIMER_VECTOR));
 }
 
 /// Tells the local APIC that an interrupt has been handled.

@@ -20,6 +20,7 @@ pub use output::{DebugLines, OutputRing};
 
 use crate::config::CommandLine;
 use crate::config::command_line::{ComPort, ConsoleDevice};
+use crate::debug::DebugTarget;
 use crate::platform::{Display, Platform, SerialPort};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -63,6 +64,8 @@ pub trait GuestControl {
     fn reset(&self);
     /// The state of its virtual CPUs, as text with line ends.
     fn dump(&self) -> String;
+    /// The virtual CPU, if there is one that can be paused.
+    fn debug_target(&mut self) -> Option<&mut dyn DebugTarget>;
 }
 
 /// Where a new guest's devices transmit to.
@@ -183,7 +186,7 @@ impl Consoles {
 
     /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps; short if there is
     /// nothing to do.
-    pub fn attend_guest(&mut self, guest: &dyn GuestControl) {
+    pub fn attend_guest(&mut self, guest: &mut dyn GuestControl) {
         let now_ns = host_ns(self.platform);
         self.work(Some(guest), now_ns);
         self.refresh_display(now_ns);
@@ -194,17 +197,15 @@ impl Consoles {
     /// physical interrupt comes before.
     pub fn attend_alone(&mut self) -> u64 {
         self.terminal.use_prompt();
-        self.attend_without_ports(None)
+        self.attend_by_host_time(None)
     }
 
-    /// The same while a guest is between two lives: the input stays where it is.
-    pub fn attend_restarting(&mut self, guest: &dyn GuestControl) -> u64 {
-        self.attend_without_ports(Some(guest))
-    }
-
-    fn attend_without_ports(&mut self, guest: Option<&dyn GuestControl>) -> u64 {
+    /// The same while guest time stands still: the guest is paused, or between two lives. The input stays where it is.
+    pub fn attend_by_host_time(&mut self, guest: Option<&mut dyn GuestControl>) -> u64 {
         let now_ns = host_ns(self.platform);
         self.work(guest, now_ns);
+        self.refresh_display(now_ns);
+        self.armed = NOT_ARMED;
         self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
     }
 
@@ -223,7 +224,7 @@ impl Consoles {
         }
     }
 
-    fn work(&mut self, guest: Option<&dyn GuestControl>, now_ns: u64) {
+    fn work(&mut self, mut guest: Option<&mut dyn GuestControl>, now_ns: u64) {
         let platform = self.platform;
         let ports = self.guest.as_ref();
         self.log_waits = platform.drain_log();
@@ -232,13 +233,13 @@ impl Consoles {
             self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
         }
         for command in self.terminal.receive(platform) {
-            let answer = prompt::run(&command, platform, ports, guest);
+            let answer = prompt::run(&command, platform, ports, reborrow(&mut guest));
             self.terminal.print(&answer);
             self.terminal.show_prompt();
         }
         if let Some(rpc) = &mut self.rpc {
             let (keyboard, terminal) = (&mut self.keyboard, &mut self.terminal);
-            rpc.attend(&mut Services { platform, ports, guest, keyboard, terminal });
+            rpc.attend(&mut Services { platform, ports, guest: reborrow(&mut guest), keyboard, terminal });
         }
         if let Some(ports) = ports {
             self.terminal.exchange(&ports.uart, &ports.output);
@@ -289,6 +290,14 @@ impl Consoles {
         if deadline_ns.is_none_or(|deadline_ns| deadline_ns > retry_ns) && !guest.output.is_empty() {
             guest.alarm.set(Some(guest.clock.now() + RETRY_NS));
         }
+    }
+}
+
+/// The guest, for a while.
+fn reborrow<'a>(guest: &'a mut Option<&mut dyn GuestControl>) -> Option<&'a mut dyn GuestControl> {
+    match guest {
+        Some(guest) => Some(*guest),
+        None => None,
     }
 }
 

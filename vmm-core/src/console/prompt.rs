@@ -1,6 +1,7 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
 use super::{GuestControl, GuestPorts};
+use crate::debug::{DebugTarget, MAX_STEPS, steps};
 use crate::platform::Platform;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -59,6 +60,10 @@ help      this list
 list      the guests
 stats     the guest's exits
 dump      the state of the guest's virtual CPU
+registers its registers, and the instruction where it is
+pause     holds the guest, and its time
+step [N]  runs N instructions of a guest that is paused
+resume    lets it go on
 screen    the guest's text screen
 reset     resets the guest
 destroy   ends the guest, as if its power were cut
@@ -76,34 +81,27 @@ pub fn run(
     command: &str,
     platform: &dyn Platform,
     ports: Option<&GuestPorts>,
-    guest: Option<&dyn GuestControl>,
+    guest: Option<&mut dyn GuestControl>,
 ) -> String {
-    let with_guest = |answer: &dyn Fn(&GuestPorts, &dyn GuestControl) -> String| match (ports, guest) {
-        (Some(ports), Some(guest)) => answer(ports, guest),
-        _ => NO_GUEST.into(),
-    };
-    // Also between two lives of a guest, when it has no devices.
-    let with_control = |act: &dyn Fn(&dyn GuestControl)| match guest {
-        Some(guest) => {
-            act(guest);
-            String::new()
-        }
-        None => NO_GUEST.into(),
-    };
-    match command.trim() {
+    let (name, argument) = command.trim().split_once(' ').unwrap_or((command.trim(), ""));
+    match name {
         "" => String::new(),
         "help" | "?" => HELP.into(),
-        "list" => with_guest(&|ports, guest| {
+        "list" => with_guest(ports, guest, |ports, guest| {
             format!("{:24} {:8} {:>12}\n{:24} {}\n", "name", "state", "exits", ports.name, list_entry(guest))
         }),
-        "stats" => with_guest(&|_, guest| stats(guest, platform)),
-        "dump" => with_guest(&|_, guest| guest.dump()),
-        "screen" => with_guest(&|ports, _| match ports.vga.text_screen() {
+        "stats" => with_guest(ports, guest, |_, guest| stats(guest, platform)),
+        "dump" => with_guest(ports, guest, |_, guest| guest.dump()),
+        "registers" => with_target(guest, registers),
+        "pause" => with_target(guest, pause),
+        "step" => with_target(guest, |target| step(argument.trim(), target)),
+        "resume" => with_target(guest, resume),
+        "screen" => with_guest(ports, guest, |ports, _| match ports.vga.text_screen() {
             Some(screen) => screen.to_string(),
             None => "the guest's screen shows graphics\n".into(),
         }),
-        "reset" => with_control(&|guest| guest.reset()),
-        "destroy" => with_control(&|guest| guest.power_off()),
+        "reset" => with_control(guest, |guest| guest.reset()),
+        "destroy" => with_control(guest, |guest| guest.power_off()),
         "log" => String::from_utf8_lossy(&platform.log_text()).into_owned(),
         "crash" => panic!("asked for at the prompt"),
         "reboot" => platform.reboot(),
@@ -113,6 +111,70 @@ pub fn run(
         }
         unknown => format!("{unknown}: unknown command, try help\n"),
     }
+}
+
+fn with_guest(
+    ports: Option<&GuestPorts>,
+    guest: Option<&mut dyn GuestControl>,
+    answer: impl FnOnce(&GuestPorts, &dyn GuestControl) -> String,
+) -> String {
+    match (ports, guest) {
+        (Some(ports), Some(guest)) => answer(ports, guest),
+        _ => NO_GUEST.into(),
+    }
+}
+
+/// Also between two lives of a guest, when it has no devices.
+fn with_control(guest: Option<&mut dyn GuestControl>, act: impl FnOnce(&dyn GuestControl)) -> String {
+    match guest {
+        Some(guest) => {
+            act(guest);
+            String::new()
+        }
+        None => NO_GUEST.into(),
+    }
+}
+
+fn with_target(
+    guest: Option<&mut dyn GuestControl>,
+    answer: impl FnOnce(&mut dyn DebugTarget) -> String,
+) -> String {
+    guest.and_then(|guest| guest.debug_target()).map_or_else(|| NO_GUEST.into(), answer)
+}
+
+fn registers(target: &mut dyn DebugTarget) -> String {
+    format!("{}{}\n", target.registers(), target.location())
+}
+
+fn pause(target: &mut dyn DebugTarget) -> String {
+    target.pause();
+    format!("{}\n", target.location())
+}
+
+fn resume(target: &mut dyn DebugTarget) -> String {
+    target.resume();
+    String::new()
+}
+
+fn step(count: &str, target: &mut dyn DebugTarget) -> String {
+    let count = if count.is_empty() { Ok(1) } else { count.parse() };
+    let Some(count) = count.ok().filter(|count| (1..=MAX_STEPS).contains(count)) else {
+        return format!("step takes a number from 1 to {MAX_STEPS}\n");
+    };
+    if !target.is_paused() {
+        return "the guest runs: pause it first\n".into();
+    }
+    let steps = steps(target, count);
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    for location in &steps.done {
+        let _ = writeln!(text, "  {location}");
+    }
+    let _ = writeln!(text, "> {}", target.location());
+    if let Some(end) = steps.end {
+        let _ = writeln!(text, "{} of {count} steps: {end}", steps.done.len());
+    }
+    text
 }
 
 fn list_entry(guest: &dyn GuestControl) -> String {

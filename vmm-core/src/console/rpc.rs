@@ -4,6 +4,7 @@ use super::keyboard::{Keyboard, QueueFull};
 use super::png::{self, Png};
 use super::terminal::{Terminal, send_some};
 use super::{GuestControl, GuestPorts};
+use crate::debug::{DebugTarget, Location, MAX_STEPS, steps};
 use crate::platform::{Platform, SerialPort};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -65,7 +66,7 @@ pub struct Services<'a> {
     /// The guest's devices.
     pub ports: Option<&'a GuestPorts>,
     /// The guest.
-    pub guest: Option<&'a dyn GuestControl>,
+    pub guest: Option<&'a mut dyn GuestControl>,
     /// Types.
     pub keyboard: &'a mut Keyboard,
     /// Writes to COM1.
@@ -213,6 +214,13 @@ impl Services<'_> {
             "input.mouse" => self.input_mouse(params),
             "serial.write" => self.serial_write(params),
             "guest.stats" => self.guest_stats(),
+            "guest.pause" => self.target().map(|target| {
+                target.pause();
+                location(&target.location())
+            }),
+            "guest.resume" => self.target().map(|target| target.resume()).map(done),
+            "guest.step" => self.guest_step(params),
+            "guest.registers" => self.guest_registers(),
             "guest.poweroff" => self.guest().map(|guest| guest.power_off()).map(done),
             "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
             "host.log" => Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())})),
@@ -222,11 +230,15 @@ impl Services<'_> {
     }
 
     fn guest(&self) -> Result<&dyn GuestControl, Failure> {
-        self.guest.ok_or_else(|| Failure::new(Failure::SERVER_ERROR, "no guest runs"))
+        self.guest.as_deref().ok_or_else(no_guest)
+    }
+
+    fn target(&mut self) -> Result<&mut dyn DebugTarget, Failure> {
+        self.guest.as_deref_mut().and_then(|guest| guest.debug_target()).ok_or_else(no_guest)
     }
 
     fn ports(&self) -> Result<&GuestPorts, Failure> {
-        self.ports.ok_or_else(|| Failure::new(Failure::SERVER_ERROR, "no guest runs"))
+        self.ports.ok_or_else(no_guest)
     }
 
     fn screen_text(&self) -> Result<Value, Failure> {
@@ -280,6 +292,23 @@ impl Services<'_> {
         Ok(done(()))
     }
 
+    fn guest_step(&mut self, params: &Value) -> Result<Value, Failure> {
+        let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
+        let target = self.target()?;
+        if !target.is_paused() {
+            return Err(Failure::new(Failure::SERVER_ERROR, "the guest is not paused"));
+        }
+        let steps = steps(target, count);
+        let done: Vec<Value> = steps.done.iter().map(location).collect();
+        Ok(json!({"steps": done, "next": location(&target.location()), "end": steps.end}))
+    }
+
+    fn guest_registers(&mut self) -> Result<Value, Failure> {
+        let registers = self.target()?.registers();
+        let fields = registers.0.into_iter().map(|(name, value)| (name.into(), format!("{value:#x}").into()));
+        Ok(Value::Object(fields.collect()))
+    }
+
     fn guest_stats(&self) -> Result<Value, Failure> {
         let stats = self.guest()?.stats();
         let exits: serde_json::Map<String, Value> =
@@ -293,6 +322,19 @@ impl Services<'_> {
             "host_heap_bytes": self.platform.heap_bytes(),
         }))
     }
+}
+
+fn no_guest() -> Failure {
+    Failure::new(Failure::SERVER_ERROR, "no guest runs")
+}
+
+fn location(location: &Location) -> Value {
+    json!({
+        "cs": location.cs,
+        "rip": format!("{:#x}", location.rip),
+        "bytes": location.hex_bytes(),
+        "text": location.text,
+    })
 }
 
 /// The result of a method that has nothing to say.

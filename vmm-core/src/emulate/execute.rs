@@ -53,6 +53,7 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
             M::Idiv => self.divide(true)?,
             M::Push => self.push()?,
             M::Pop => self.pop()?,
+            M::Pushf | M::Pushfd | M::Pushfq => self.push_flags()?,
             M::Call => return self.call(),
             M::Jmp => return self.jump(),
             // Hints about memory that does nothing when it is hinted at.

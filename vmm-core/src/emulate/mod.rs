@@ -15,6 +15,7 @@ mod address;
 mod alu;
 mod arithmetic;
 mod control_register;
+mod disassembly;
 mod execute;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod fake;
@@ -33,6 +34,7 @@ mod vector;
 mod tests;
 
 pub use control_register::control_register_source;
+pub use disassembly::disassemble;
 pub use length::{instruction_length, simple_length};
 
 use crate::exit::MemoryAccess;

@@ -14,6 +14,13 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         self.push_value(value)
     }
 
+    /// PUSHF, where the processor lets the guest carry it out: it pushes VM and RF as zero.
+    pub(super) fn push_flags(&mut self) -> Step<()> {
+        self.memory.refused = None;
+        let flags = self.rflags.with_virtual_8086(false).with_resume(false);
+        self.push_value(flags.into())
+    }
+
     pub(super) fn pop(&mut self) -> Step<()> {
         self.memory.refused = None;
         let size_bytes = self.stack_operand_bytes()?;

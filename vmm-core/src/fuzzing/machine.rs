@@ -60,8 +60,12 @@ pub fn devices(data: &[u8]) {
 
 struct Nobody;
 
-impl Housekeeping for Nobody {
-    fn attend<B: Backend>(&mut self, _vcpu: &mut Vcpu<B>) {}
+impl<B: Backend> Housekeeping<B> for Nobody {
+    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {}
+
+    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
+        u64::MAX
+    }
 }
 
 /// A PC and its virtual CPU.

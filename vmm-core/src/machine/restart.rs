@@ -1,6 +1,7 @@
 //! The time between two lives of a guest.
 
 use crate::console::{Consoles, GuestControl, GuestStats};
+use crate::debug::DebugTarget;
 use crate::platform::Platform;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,14 +31,18 @@ impl GuestControl for Restarting {
     fn dump(&self) -> String {
         String::new()
     }
+
+    fn debug_target(&mut self) -> Option<&mut dyn DebugTarget> {
+        None
+    }
 }
 
 /// Waits until a guest that was started at `started_tsc` may start again; false if somebody has ended it meanwhile.
 pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started_tsc: u64) -> bool {
     let next_tsc = started_tsc.saturating_add(platform.tsc_hz().saturating_mul(MIN_LIFE_S));
-    let guest = Restarting::default();
+    let mut guest = Restarting::default();
     while platform.tsc() < next_tsc && !guest.power_off.get() {
-        let due_tsc = consoles.attend_restarting(&guest);
+        let due_tsc = consoles.attend_by_host_time(Some(&mut guest));
         platform.set_timer(due_tsc.min(next_tsc));
         platform.idle();
     }

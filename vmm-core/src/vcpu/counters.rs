@@ -34,6 +34,8 @@ counters! {
     HostInterrupt "host interrupt",
     Pause "pause",
     HostNmi "host nmi",
+    Step "step",
+    PushFlags "pushf",
     Exception "exception",
     Fatal "fatal",
 }

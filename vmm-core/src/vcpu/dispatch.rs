@@ -23,7 +23,7 @@ const XCR0_AVX512: u64 = 0xe0;
 
 impl<B: Backend> Vcpu<B> {
     /// Answers an exit; returns what to count it as.
-    #[inline]
+    #[inline(always)]
     pub(super) fn dispatch(&mut self, exit: Exit) -> ExitKind {
         match exit {
             Exit::Port(access) => self.port(access),
@@ -95,6 +95,15 @@ impl<B: Backend> Vcpu<B> {
                 self.reflect(exception);
                 ExitKind::Exception
             }
+            Exit::Fault { exception, error_code } => {
+                self.raise(Fault { exception, error_code, address: None });
+                ExitKind::Exception
+            }
+            Exit::PushFlags => {
+                self.emulate(None);
+                ExitKind::PushFlags
+            }
+            Exit::Stepped => ExitKind::Step,
             Exit::TripleFault => {
                 self.triple_fault();
                 ExitKind::Fatal

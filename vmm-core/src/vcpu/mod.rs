@@ -8,6 +8,7 @@ mod events;
 mod msr;
 mod mtrr;
 mod state_dump;
+mod stepping;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -38,9 +39,12 @@ pub enum Activity {
 }
 
 /// What the run loop does for others between two exits: consoles, screens, management.
-pub trait Housekeeping {
+pub trait Housekeeping<B: Backend> {
     /// Called after each physical interrupt, when the guest spins, and before the CPU sleeps. Must return soon.
-    fn attend<B: Backend>(&mut self, vcpu: &mut Vcpu<B>);
+    fn attend(&mut self, vcpu: &mut Vcpu<B>);
+    /// The same while the virtual CPU is paused, and guest time with it. Returns the time stamp counter at which to call
+    /// again if no physical interrupt comes before.
+    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64;
 }
 
 /// A virtual CPU.
@@ -53,6 +57,12 @@ pub struct Vcpu<B: Backend> {
     apic: LocalApic,
     timers: TimerQueue,
     activity: Activity,
+    /// Somebody holds it before its next instruction.
+    paused: bool,
+    /// It makes a step now: one turn.
+    stepping: bool,
+    /// What the last entry's exit was counted as.
+    last_exit: Option<ExitKind>,
     /// To be delivered at the next entry, before anything else.
     pending: Option<Event>,
     /// The priority class of the interrupt window that was asked for.
@@ -96,6 +106,9 @@ impl<B: Backend> Vcpu<B> {
             apic,
             timers,
             activity,
+            paused: false,
+            stepping: false,
+            last_exit: None,
             pending: None,
             window: None,
             device_page: None,
@@ -145,28 +158,42 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
-    pub fn run(&mut self, housekeeping: &mut impl Housekeeping) -> Stop {
+    pub fn run(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Stop {
         loop {
-            if let Some(stop) = self.vm.stop.requested() {
+            if let Some(stop) = self.take_turns(housekeeping) {
+                return stop;
+            }
+        }
+    }
+
+    /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands here once, so that it is compiled
+    /// in one piece.
+    fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Option<Stop> {
+        loop {
+            let stop = self.vm.stop.requested();
+            if stop.is_some() {
                 return stop;
             }
             self.turn(housekeeping);
+            if self.stepping {
+                return None;
+            }
         }
     }
 
     /// One entry and its exit, or one sleep.
-    #[inline]
-    pub(crate) fn turn(&mut self, housekeeping: &mut impl Housekeeping) {
+    #[inline(always)]
+    pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
         if self.timers.take_changed() {
             self.arm_host_timer();
         }
         self.deliver_events();
         if self.activity != Activity::Running {
-            housekeeping.attend(self);
-            if self.vm.stop.requested().is_none() {
+            let held = self.attend(housekeeping);
+            if !held && self.vm.stop.requested().is_none() {
                 self.sleep();
                 // The interrupt may be the last one for long.
-                housekeeping.attend(self);
+                self.attend(housekeeping);
             }
             return;
         }
@@ -175,14 +202,28 @@ impl<B: Backend> Vcpu<B> {
             self.backend.flush_nested();
             self.vm.space.note_flush(self.index);
         }
+        if self.stepping {
+            self.begin_step();
+        }
         let exit = self.backend.enter(&mut self.gprs);
         self.after_exit();
         let kind = self.dispatch(exit);
         self.counters.count(kind);
+        self.last_exit = Some(kind);
         if matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause) || self.is_host_timer_due() {
             self.after_host_interrupt();
-            housekeeping.attend(self);
+            self.attend(housekeeping);
         }
+    }
+
+    /// Lets others do what is due; true if they have held the guest meanwhile.
+    fn attend(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> bool {
+        housekeeping.attend(self);
+        let held = self.paused && !self.stepping;
+        if held {
+            self.hold(housekeeping);
+        }
+        held
     }
 
     /// The hardware's part and the general registers, for tests.

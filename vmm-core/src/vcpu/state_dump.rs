@@ -5,7 +5,7 @@ use crate::backend::Backend;
 use core::fmt;
 use devices::time::Clock;
 
-const GPR_NAMES: [&str; 16] = [
+pub(super) const GPR_NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15",
 ];

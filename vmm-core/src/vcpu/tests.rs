@@ -250,9 +250,13 @@ fn a_deadline_does_not_wait_for_the_hosts_interrupt() {
 /// Counts the calls.
 struct Attended(u32);
 
-impl Housekeeping for Attended {
-    fn attend<B: Backend>(&mut self, _vcpu: &mut Vcpu<B>) {
+impl<B: Backend> Housekeeping<B> for Attended {
+    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {
         self.0 += 1;
+    }
+
+    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
+        u64::MAX
     }
 }
 

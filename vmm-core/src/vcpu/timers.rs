@@ -90,6 +90,15 @@ impl<B: Backend> Vcpu<B> {
         self.platform.tsc() >= self.timers.armed_tsc
     }
 
+    /// Sets the host's timer to `tsc`, or to the earliest deadline if that is earlier.
+    pub(super) fn set_host_timer_by(&mut self, tsc: u64) {
+        self.arm_host_timer();
+        if tsc < self.timers.armed_tsc {
+            self.timers.armed_tsc = tsc;
+            self.platform.set_timer(tsc);
+        }
+    }
+
     /// A physical interrupt ended the guest's run or the sleep, or is about to: lets it be handled, and tells whose time
     /// has come.
     pub(super) fn after_host_interrupt(&mut self) {

@@ -1,6 +1,7 @@
 //! Into the guest and back.
 
 use super::Vmx;
+use crate::controls::PrimaryControls;
 use crate::decode::may_interrupt_delivery;
 use crate::field::Field;
 use crate::instructions::{self, Scope};
@@ -46,6 +47,10 @@ impl Vmx {
         }
         self.vmcs.note_launched();
         gprs.set(Gpr::Rsp, self.vmcs.read(Field::GuestRsp));
+        if self.stepping {
+            self.stepping = false;
+            self.set_primary(PrimaryControls::MONITOR_TRAP, false);
+        }
         if may_interrupt_delivery(self.basic_reason) {
             self.note_interrupted();
         }

@@ -52,6 +52,8 @@ pub enum Guest {
     TripleFault,
     /// Spins with PAUSE
     Spin,
+    /// Waits to be stepped through
+    Steps,
 }
 
 /// The sources of the guests in assembly language.
@@ -66,6 +68,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("end.asm", include_str!("hostile/end.asm")),
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
+const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm"))];
 
@@ -95,6 +98,7 @@ impl Guest {
             Self::InstallerScreen => installer::iso(&name, ""),
             Self::Exits => assembled::iso(&name, EXITS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
+            Self::Steps => assembled::iso(&name, STEPS),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),

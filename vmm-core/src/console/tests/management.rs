@@ -227,3 +227,19 @@ proptest::proptest! {
         proptest::prop_assert!(text.is_empty() || text.ends_with('\n'));
     }
 }
+
+#[test]
+fn a_guest_that_is_paused_makes_steps() {
+    let mut bench = bench();
+    assert_eq!(call(&mut bench, "guest.step", json!({}))["code"], -32000, "it runs");
+    let nop = |rip: &str| json!({"cs": 8, "rip": rip, "bytes": "90", "text": "nop"});
+    assert_eq!(call(&mut bench, "guest.pause", json!({})), nop("0x1000"));
+    let expected = json!({"steps": [nop("0x1000")], "next": nop("0x1001"), "end": null});
+    assert_eq!(call(&mut bench, "guest.step", json!({})), expected);
+    let steps = call(&mut bench, "guest.step", json!({"count": 5}));
+    assert_eq!((steps["steps"].as_array().unwrap().len(), &steps["end"]), (3, &json!("halted")));
+    assert_eq!(call(&mut bench, "guest.step", json!({"count": 1001}))["code"], -32602);
+    assert_eq!(call(&mut bench, "guest.registers", json!({}))["rip"], "0x1004");
+    assert_eq!(call(&mut bench, "guest.resume", json!({})), json!({}));
+    assert!(!bench.control.paused);
+}

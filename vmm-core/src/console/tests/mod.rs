@@ -5,6 +5,7 @@ mod management;
 mod serial;
 
 use super::*;
+use crate::debug::{Location, Registers, StepEnd};
 use crate::test_platform::TestPlatform;
 use core::cell::Cell;
 use devices::bus::{Access, PioDevice};
@@ -21,6 +22,8 @@ const SWITCH: &[u8] = b"\x01\x01\x01";
 struct Control {
     powered_off: Cell<u32>,
     resets: Cell<u32>,
+    paused: bool,
+    steps: u64,
 }
 
 impl GuestControl for Control {
@@ -43,6 +46,41 @@ impl GuestControl for Control {
 
     fn dump(&self) -> String {
         "rip 00001234\n".into()
+    }
+
+    fn debug_target(&mut self) -> Option<&mut dyn DebugTarget> {
+        Some(self)
+    }
+}
+
+/// NOPs from 1000h on; the fourth is an HLT.
+impl DebugTarget for Control {
+    fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    fn step(&mut self) -> StepEnd {
+        if self.steps == 4 {
+            return StepEnd::Halted;
+        }
+        self.steps += 1;
+        StepEnd::Done
+    }
+
+    fn location(&self) -> Location {
+        Location::new(8, 0x1000 + self.steps, 32, &[if self.steps == 3 { 0xf4 } else { 0x90 }])
+    }
+
+    fn registers(&self) -> Registers {
+        Registers(vec![("rax", 0x12), ("rip", 0x1000 + self.steps)])
     }
 }
 
@@ -100,7 +138,7 @@ impl Bench {
     }
 
     fn attend(&mut self) {
-        self.consoles.attend_guest(&self.control);
+        self.consoles.attend_guest(&mut self.control);
     }
 
     /// Lets `ns` pass, in steps of a millisecond, and attends after each.

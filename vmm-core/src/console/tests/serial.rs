@@ -70,6 +70,29 @@ fn ctrl_a_three_times_moves_the_input() {
 }
 
 #[test]
+fn the_prompt_steps_a_guest_that_is_paused() {
+    let mut bench = bench();
+    let mut answers = |commands: &str| {
+        bench.platform.type_at(SerialPort::Com1, commands);
+        bench.attend();
+        bench.sent(SerialPort::Com1)
+    };
+    answers(core::str::from_utf8(SWITCH).unwrap());
+    assert!(answers("step\r").contains("the guest runs: pause it first\r\n"));
+    assert!(answers("pause\r").contains("\r\n0008:00001000  90                    nop\r\n"));
+    let steps = answers("step 2\r");
+    let at = |address: u64| format!("0008:{address:08x}  90                    nop\r\n");
+    assert!(steps.contains(&format!("\r\n  {}  {}> {}bulk", at(0x1000), at(0x1001), at(0x1002))), "{steps}");
+    assert!(answers("step 7\r").contains("\r\n2 of 7 steps: halted\r\n"));
+    for wrong in ["step 0\r", "step 1001\r", "step x\r"] {
+        assert!(answers(wrong).contains("step takes a number from 1 to 1000\r\n"), "{wrong}");
+    }
+    assert!(answers("registers\r").contains("rax 0000000000000012     rip 0000000000001004"));
+    answers("resume\r");
+    assert!(!bench.control.paused);
+}
+
+#[test]
 fn the_prompt_controls_the_guest() {
     let mut bench = bench();
     bench.platform.type_at(SerialPort::Com1, SWITCH);

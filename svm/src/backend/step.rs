@@ -1,0 +1,251 @@
+//! Single steps. AMD-V has no monitor trap flag: RFLAGS.TF makes the processor stop, by #DB, behind the instruction, and is
+//! hidden from the guest. An event takes TF away as it is delivered, so that it cannot stop behind that: a pending
+//! interrupt of the host's does.
+
+use super::Svm;
+use crate::spec::{EVENT_SOFTWARE, EventField, exit_code};
+use vmm_core::backend::Backend;
+use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
+use vmm_core::registers::{Exception, Gpr, Gprs, Rflags, SegmentName};
+
+/// RFLAGS.TF, in SFMASK and in R11 too.
+const TRAP_FLAG: u64 = 1 << 8;
+/// DR6: B0 to B3, BD, BT: what a #DB that is the guest's own has at least one of.
+const DR6_CAUSES: u64 = 0xa00f;
+/// DR6: BS.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// All but NMI, which is no exception.
+const ALL_EXCEPTIONS: u32 = !(1 << 2);
+const DEBUG_EXCEPTION: u64 = exit_code::EXCEPTION_FIRST + Exception::Debug as u64;
+const PAGE_FAULT: u64 = exit_code::EXCEPTION_FIRST + Exception::PageFault as u64;
+
+/// What an instruction has to do with TF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// POPF, IRET: loads it.
+    LoadsFlags,
+    /// SYSCALL: saves it in R11, and masks it before the processor looks.
+    Syscall,
+    /// SYSRET: loads it from R11 before the processor looks.
+    Sysret,
+    /// INT n, INT3, INTO: saves it on the stack and clears it.
+    SoftwareInterrupt { vector: u8, length_bytes: u64 },
+    /// INT1: ends by a #DB that is the guest's.
+    IceBreakpoint,
+    /// MOV to a debug register: DR6 may be what it wrote.
+    WritesDebugRegister,
+}
+
+impl Kind {
+    fn of(instruction: &[u8], is_64_bit: bool, flags: Rflags) -> Self {
+        let is_prefix = |byte: u8| {
+            matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf2 | 0xf3)
+                || is_64_bit && byte & 0xf0 == 0x40
+        };
+        let prefixes = instruction.iter().take_while(|&&byte| is_prefix(byte)).count();
+        let software = |vector, opcode_bytes: usize| Self::SoftwareInterrupt {
+            vector,
+            length_bytes: (prefixes + opcode_bytes) as u64,
+        };
+        match instruction[prefixes..] {
+            [0x9d | 0xcf, ..] => Self::LoadsFlags,
+            [0x0f, 0x05, ..] => Self::Syscall,
+            [0x0f, 0x07, ..] => Self::Sysret,
+            [0xcd, vector, ..] if may_push_flags(flags) => software(vector, 2),
+            [0xcc, ..] => software(Exception::Breakpoint as u8, 1),
+            [0xce, ..] if !is_64_bit && flags.overflow() => software(Exception::Overflow as u8, 1),
+            [0xf1, ..] => Self::IceBreakpoint,
+            [0x0f, 0x23, ..] => Self::WritesDebugRegister,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// What an entry does for a step, and what it has to take back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// An event is delivered.
+    IntoHandler,
+    /// INT n at this address is.
+    SoftwareInterrupt { rip: u64 },
+    /// An instruction runs.
+    TrapFlag(Saved),
+}
+
+/// The guest's own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Saved {
+    kind: Kind,
+    rip: u64,
+    trap: bool,
+    r11: u64,
+    dr6: u64,
+    sfmask: u64,
+}
+
+impl Svm {
+    /// See [`Backend::begin_step`].
+    pub(super) fn prepare_step(&mut self, gprs: &mut Gprs, instruction: &[u8]) {
+        let is_64_bit = self.efer().long_mode_active() && self.segment_attributes(SegmentName::Cs).long();
+        let step = match Kind::of(instruction, is_64_bit, self.rflags()) {
+            _ if self.vmcb().control.event_injection.valid() => Step::IntoHandler,
+            Kind::SoftwareInterrupt { vector, length_bytes } => self.inject_software(vector, length_bytes),
+            kind => self.set_trap_flag(gprs, kind),
+        };
+        if !matches!(step, Step::TrapFlag(_)) {
+            // It ends the run when the event is delivered.
+            self.platform.interrupt_self();
+        }
+        self.step = Some(step);
+    }
+
+    /// Takes back what [`Svm::prepare_step`] did, and makes the exit one of a step that is done if it is.
+    #[cold]
+    pub(super) fn end_step(&mut self, gprs: &mut Gprs, step: Step) {
+        let control = &self.vmcb().control;
+        let (exit_code, interrupted) = (control.exit_code, control.exit_interrupt_info);
+        let is_done = match step {
+            Step::TrapFlag(saved) => self.clear_trap_flag(gprs, saved),
+            Step::SoftwareInterrupt { rip }
+                if interrupted.valid() && interrupted.kind() == EVENT_SOFTWARE =>
+            {
+                // It runs again from the instruction.
+                self.set_rip(rip);
+                false
+            }
+            _ => exit_code == exit_code::INTR && !interrupted.valid(),
+        };
+        if is_done {
+            self.vmcb_mut().control.exit_code = exit_code::STEPPED;
+        }
+    }
+
+    /// INT n is injected with the next instruction's address where the processor takes it from.
+    fn inject_software(&mut self, vector: u8, length_bytes: u64) -> Step {
+        let rip = self.rip();
+        let next_rip = rip.wrapping_add(length_bytes);
+        let has_next_rip = self.features.next_rip;
+        let vmcb = self.vmcb_mut();
+        vmcb.control.event_injection =
+            EventField::new().with_valid(true).with_kind(EVENT_SOFTWARE).with_vector(vector);
+        if has_next_rip {
+            vmcb.control.next_rip = next_rip;
+        } else {
+            vmcb.save.rip = next_rip;
+        }
+        Step::SoftwareInterrupt { rip }
+    }
+
+    fn set_trap_flag(&mut self, gprs: &mut Gprs, kind: Kind) -> Step {
+        let flags = self.rflags();
+        let vmcb = self.vmcb_mut();
+        let saved = Saved {
+            kind,
+            rip: vmcb.save.rip,
+            trap: flags.trap(),
+            r11: gprs.get(Gpr::R11),
+            dr6: vmcb.save.dr6,
+            sfmask: vmcb.save.sfmask,
+        };
+        vmcb.save.rflags |= TRAP_FLAG;
+        vmcb.control.intercept_exceptions = ALL_EXCEPTIONS;
+        vmcb.control.intercept_1.set_pushf(may_push_flags(flags));
+        match kind {
+            Kind::Syscall => vmcb.save.sfmask &= !TRAP_FLAG,
+            Kind::Sysret => gprs.set(Gpr::R11, saved.r11 | TRAP_FLAG),
+            _ => {}
+        }
+        Step::TrapFlag(saved)
+    }
+
+    /// True if the instruction is done, and nothing of the guest's own is left to do about it.
+    fn clear_trap_flag(&mut self, gprs: &mut Gprs, saved: Saved) -> bool {
+        let vmcb = self.vmcb_mut();
+        vmcb.control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
+        vmcb.control.intercept_1.set_pushf(false);
+        // A breakpoint on the instruction is a fault.
+        let is_trap = vmcb.control.exit_code == DEBUG_EXCEPTION;
+        let is_done = is_trap && vmcb.save.rip != saved.rip;
+        let trap = match saved.kind {
+            Kind::LoadsFlags if is_done => vmcb.save.rflags & TRAP_FLAG != 0,
+            Kind::Syscall if is_done => saved.trap && saved.sfmask & TRAP_FLAG == 0,
+            Kind::Sysret if is_done => saved.r11 & TRAP_FLAG != 0,
+            _ => saved.trap,
+        };
+        vmcb.save.rflags = Rflags::from(vmcb.save.rflags).with_trap(trap).into();
+        match saved.kind {
+            Kind::Syscall => {
+                vmcb.save.sfmask = saved.sfmask;
+                if is_done && !saved.trap {
+                    gprs.set(Gpr::R11, gprs.get(Gpr::R11) & !TRAP_FLAG);
+                }
+            }
+            Kind::Sysret => gprs.set(Gpr::R11, saved.r11),
+            _ => {}
+        }
+        if vmcb.control.exit_code == PAGE_FAULT {
+            vmcb.save.cr2 = vmcb.control.exit_info_2;
+        }
+        is_trap && self.is_trap_of_the_step(saved)
+    }
+
+    /// #DB: by the step alone, or by something of the guest's own too, whose single step also ends now.
+    fn is_trap_of_the_step(&mut self, saved: Saved) -> bool {
+        let Saved { kind, trap, dr6, .. } = saved;
+        let save = &mut self.vmcb_mut().save;
+        let is_guests = save.dr6 & !dr6 & DR6_CAUSES != 0 || trap || kind == Kind::IceBreakpoint;
+        if is_guests {
+            if !trap {
+                save.dr6 = save.dr6 & !DR6_SINGLE_STEP | dr6 & DR6_SINGLE_STEP;
+            }
+            return false;
+        }
+        save.dr6 = match kind {
+            Kind::WritesDebugRegister => save.dr6 & !DR6_SINGLE_STEP,
+            _ => dr6,
+        };
+        true
+    }
+}
+
+/// In virtual-8086 mode INT n and PUSHF are the monitor's below I/O privilege level 3.
+const fn may_push_flags(flags: Rflags) -> bool {
+    !flags.virtual_8086() || flags.iopl() == 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_to_do_with_tf_is_told_from_the_rest() {
+        let flags = Rflags::new();
+        let kind = |bytes: &[u8]| Kind::of(bytes, true, flags);
+        let software = |vector, length_bytes| Kind::SoftwareInterrupt { vector, length_bytes };
+        assert_eq!(kind(&[0x48, 0x0f, 0x07]), Kind::Sysret);
+        assert_eq!(kind(&[0x0f, 0x05]), Kind::Syscall);
+        assert_eq!(kind(&[0x48, 0xcf]), Kind::LoadsFlags);
+        assert_eq!(kind(&[0x66, 0x9d]), Kind::LoadsFlags);
+        assert_eq!(kind(&[0xcd, 0x80]), software(0x80, 2));
+        assert_eq!(kind(&[0xf3, 0xcc]), software(3, 2));
+        assert_eq!(kind(&[0x0f, 0x23, 0xf0]), Kind::WritesDebugRegister);
+        for plain in [&[][..], &[0x0f], &[0x9c], &[0x48], &[0xcd], &[0xce], &[0x0f, 0xa2]] {
+            assert_eq!(kind(plain), Kind::Plain, "{plain:x?}");
+        }
+    }
+
+    #[test]
+    fn into_interrupts_after_an_overflow_and_int_n_not_in_the_monitors_place() {
+        let kind = |bytes: &[u8], flags| Kind::of(bytes, false, flags);
+        assert_eq!(kind(&[0xce], Rflags::new()), Kind::Plain);
+        let overflow = Kind::SoftwareInterrupt { vector: 4, length_bytes: 1 };
+        assert_eq!(kind(&[0xce], Rflags::new().with_overflow(true)), overflow);
+        let v86 = Rflags::new().with_virtual_8086(true);
+        assert_eq!(kind(&[0xcd, 0x21], v86), Kind::Plain);
+        assert_ne!(kind(&[0xcd, 0x21], v86.with_iopl(3)), Kind::Plain);
+        assert_ne!(kind(&[0xcc], v86), Kind::Plain);
+        assert_eq!(kind(&[0x40, 0x0f, 0x05], v86), Kind::Plain, "INC, not REX");
+    }
+}

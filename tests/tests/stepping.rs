@@ -1,0 +1,74 @@
+//! A guest that is paused and stepped through from the prompt and the management port.
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tests::{Backend, Guest, Machine, Result, Spec, on_both_backends, spec, start};
+
+const READY: &str = "STEPS ready";
+const RIGHT: &str = "STEPS right";
+
+on_both_backends! { a_paused_guest_is_stepped_through_and_does_not_notice }
+
+/// What the guest does from its CLI on, to the end of its interrupt's handler. CLC is left out: it may be one step with POP SS
+/// and with STI before it.
+const SEQUENCE: [&str; 7] = [
+    "cli pushf pop or xor cpuid in out inc int",
+    // Its handler.
+    "push mov mov or inc pop iret ud2",
+    // Its handler.
+    "push mov add mov or inc pop iret pushf popf",
+    "push pop mov mov rep rep rep",
+    // The interrupt comes behind one more instruction.
+    "sti cmc",
+    "push mov out inc pop iret",
+    "cmc inc sti",
+];
+
+/// The mnemonics of the instructions of `count` steps.
+fn steps(machine: &mut Machine, count: u32) -> Result<Vec<String>> {
+    let answer = machine.call("guest.step", json!({"count": count}))?;
+    ensure!(answer["end"].is_null(), "{answer}");
+    let steps = answer["steps"].as_array().context("no steps")?;
+    ensure!(steps.len() == count as usize, "{answer}");
+    let mnemonic = |step: &Value| step["text"].as_str()?.split_whitespace().next().map(str::to_owned);
+    steps.iter().map(mnemonic).collect::<Option<_>>().context("a step without text")
+}
+
+fn state(machine: &mut Machine) -> Result<Value> {
+    Ok(machine.stats()?["state"].clone())
+}
+
+fn a_paused_guest_is_stepped_through_and_does_not_notice(backend: Backend) -> Result<()> {
+    let mut machine = start(&Spec { backend, memory_mib: 64, ..spec(Guest::Steps)? })?;
+    machine.expect_serial(READY)?;
+    // At the prompt, in the loop that waits for a byte.
+    machine.serial().write(b"\x01\x01\x01")?;
+    machine.expect_serial("bulkhead> ")?;
+    machine.serial().write(b"pause\r")?;
+    machine.expect_serial("0000:7c")?;
+    ensure!(state(&mut machine)? == "paused");
+    machine.serial().write(b"step 4\r")?;
+    machine.expect_serial("in al,dx")?;
+    machine.expect_serial("test al,1")?;
+    machine.expect_serial("bulkhead> ")?;
+    // Nothing moves meanwhile.
+    let registers = machine.call("guest.registers", json!({}))?;
+    ensure!(registers == machine.call("guest.registers", json!({}))?);
+    machine.call("serial.write", json!({"text": "x"}))?;
+    let mut seen = Vec::new();
+    while seen.iter().all(|step| step != "cli") {
+        ensure!(!machine.time_left().is_zero(), "no CLI in {seen:?}");
+        seen.extend(steps(&mut machine, 10)?);
+    }
+    seen.extend(steps(&mut machine, 60)?);
+    let begin = seen.iter().position(|step| step == "cli").context("no CLI")?;
+    let seen: Vec<&str> = seen[begin..].iter().map(String::as_str).filter(|&step| step != "clc").collect();
+    let (seen, sequence) = (seen.join(" "), SEQUENCE.join(" "));
+    ensure!(seen.starts_with(&sequence), "it did\n{seen}\nand not\n{sequence}");
+    machine.call("guest.resume", json!({}))?;
+    machine.expect_serial(RIGHT)?;
+    ensure!(state(&mut machine)? != "paused");
+    machine.call("guest.poweroff", json!({}))?;
+    machine.expect_end()?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Pauses and single steps.
+
+#[cfg(test)]
+mod tests;
+
+use super::counters::ExitKind;
+use super::state_dump::GPR_NAMES;
+use super::{Housekeeping, Vcpu};
+use crate::backend::{Backend, SystemRegister};
+use crate::debug::{DebugTarget, Location, Registers, StepEnd};
+use crate::registers::SegmentName;
+
+/// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's, windows.
+const MAX_TURNS: u32 = 64;
+/// A virtual CPU that is halted sleeps no longer than this at once.
+const MAX_NAP_MS: u64 = 10;
+
+const SEGMENTS: [(&str, SegmentName); 6] = [
+    ("cs", SegmentName::Cs),
+    ("ss", SegmentName::Ss),
+    ("ds", SegmentName::Ds),
+    ("es", SegmentName::Es),
+    ("fs", SegmentName::Fs),
+    ("gs", SegmentName::Gs),
+];
+
+/// Nothing is due in a step, but that a virtual CPU which is halted sleeps no longer than a little while.
+struct Nobody;
+
+impl<B: Backend> Housekeeping<B> for Nobody {
+    fn attend(&mut self, vcpu: &mut Vcpu<B>) {
+        let nap_ticks = vcpu.vm.clock.tsc_hz() / 1000 * MAX_NAP_MS;
+        vcpu.set_host_timer_by(vcpu.platform.tsc().saturating_add(nap_ticks));
+    }
+
+    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
+        u64::MAX
+    }
+}
+
+impl<B: Backend> DebugTarget for Vcpu<B> {
+    fn pause(&mut self) {
+        self.paused = true;
+        self.vm.clock.stop();
+    }
+
+    fn resume(&mut self) {
+        self.paused = false;
+        self.start_time();
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    fn step(&mut self) -> StepEnd {
+        if !self.paused {
+            return StepEnd::Refused;
+        }
+        if !self.backend.can_step() {
+            return StepEnd::Impossible;
+        }
+        self.start_time();
+        let end = self.step_in_time();
+        // What came meanwhile, and what the backend itself may have asked for.
+        self.after_host_interrupt();
+        self.vm.clock.stop();
+        end
+    }
+
+    fn location(&self) -> Location {
+        let mut bytes = [0; 15];
+        let count = self.fetch(&mut bytes).unwrap_or(0);
+        let cs = self.backend.segment(SegmentName::Cs).selector;
+        Location::new(cs, self.backend.rip(), self.code_bits(), &bytes[..count])
+    }
+
+    fn registers(&self) -> Registers {
+        let backend = &self.backend;
+        let gprs = GPR_NAMES.into_iter().zip(self.gprs.0);
+        let flow = [("rip", backend.rip()), ("rflags", backend.rflags().into())];
+        let selectors = SEGMENTS.map(|(name, segment)| (name, backend.segment(segment).selector.into()));
+        let control = [
+            ("cr0", backend.cr0().into()),
+            ("cr2", backend.system_register(SystemRegister::Cr2)),
+            ("cr3", backend.system_register(SystemRegister::Cr3)),
+            ("cr4", backend.cr4().into()),
+            ("cr8", u64::from(self.apic.tpr() >> 4)),
+            ("efer", backend.efer().into()),
+            ("dr6", backend.system_register(SystemRegister::Dr6)),
+            ("dr7", backend.system_register(SystemRegister::Dr7)),
+            ("fs base", backend.segment_base(SegmentName::Fs)),
+            ("gs base", backend.segment_base(SegmentName::Gs)),
+            ("gdt", backend.gdtr().base),
+            ("idt", backend.idtr().base),
+        ];
+        Registers(gprs.chain(flow).chain(selectors).chain(control).collect())
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// Keeps a guest that is paused from running, until it is resumed or has to stop.
+    #[cold]
+    pub(super) fn hold(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+        while self.paused && self.vm.stop.requested().is_none() {
+            let due_tsc = housekeeping.attend_paused(self);
+            if self.paused {
+                self.platform.set_timer(due_tsc);
+                self.platform.idle();
+            }
+        }
+        // Guest time that stands still would hold up whoever waits for the guest's end.
+        self.start_time();
+    }
+
+    /// Guest time goes on where it stood.
+    fn start_time(&mut self) {
+        let stood_ticks = self.vm.clock.start();
+        let offset = self.backend.tsc_offset();
+        self.backend.set_tsc_offset(offset.wrapping_sub(stood_ticks));
+        self.after_host_interrupt();
+    }
+
+    fn step_in_time(&mut self) -> StepEnd {
+        let mut end = StepEnd::Stuck;
+        for _ in 0..MAX_TURNS {
+            let rip = self.backend.rip();
+            (self.stepping, self.last_exit) = (true, None);
+            let stop = self.take_turns(&mut Nobody);
+            self.stepping = false;
+            end = match (stop, self.last_exit) {
+                (Some(_), _) => return StepEnd::Refused,
+                (None, Some(kind)) if self.is_done(rip, kind) => return StepEnd::Done,
+                (None, Some(_)) => StepEnd::Stuck,
+                (None, None) => StepEnd::Halted,
+            };
+            self.after_host_interrupt();
+        }
+        end
+    }
+
+    /// An entry at `rip` was a step.
+    fn is_done(&self, rip: u64, kind: ExitKind) -> bool {
+        // What may leave RIP where it is: a part of a repeated instruction, a jump to itself, a task that begins there.
+        let stays = matches!(kind, ExitKind::PortString | ExitKind::Mmio | ExitKind::TaskSwitch);
+        kind == ExitKind::Step || self.backend.rip() != rip || stays && self.pending.is_none()
+    }
+
+    /// The part of a turn before the entry.
+    #[cold]
+    pub(super) fn begin_step(&mut self) {
+        let mut bytes = [0; 15];
+        let count = self.fetch(&mut bytes).unwrap_or(0);
+        self.backend.begin_step(&mut self.gprs, &bytes[..count]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Pauses and steps, on a processor that the test plays.
+
+use super::*;
+use crate::backend::Event;
+use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::fuzzing::Machine;
+use crate::platform::Platform;
+use crate::registers::{Exception, Fault, Gpr};
+use crate::test_platform::TestPlatform;
+use crate::vm::Stop;
+use devices::time::Clock;
+
+const START: u64 = 0x8000;
+
+/// A guest that is paused before `code`, on a processor whose entries end by `exit`.
+fn paused(code: &[u8], exit: Exit) -> Machine {
+    let mut machine = Machine::new(TestPlatform::leak());
+    machine.put_instruction(code);
+    let (backend, _) = machine.vcpu.registers_mut();
+    (backend.rip, backend.exit) = (START, exit);
+    machine.vcpu.pause();
+    machine
+}
+
+fn rip(machine: &mut Machine) -> u64 {
+    machine.vcpu.registers_mut().0.rip
+}
+
+#[test]
+fn the_processor_makes_a_step_and_gets_to_know_the_instruction() {
+    let mut machine = paused(&[0x90, 0x0f, 0xa2], Exit::Stepped);
+    assert_eq!(machine.vcpu.location().text, "nop");
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert_eq!(machine.vcpu.location().text, "cpuid");
+    assert_eq!(machine.vcpu.registers_mut().0.stepped[0][..3], [0x90, 0x0f, 0xa2]);
+    machine.vcpu.resume();
+    assert_eq!(machine.vcpu.step(), StepEnd::Refused);
+}
+
+#[test]
+fn an_instruction_that_the_hypervisor_carries_out_is_one_step() {
+    let port = PortAccess { port: 0x80, size_bytes: 1, direction: Direction::In, string: false };
+    let string = PortAccess { string: true, ..port };
+    let hpet = MemoryAccess { gpa: 0xfed0_0000, write: false, execute: false, page_walk: false };
+    for (code, exit, length) in [
+        (&[0x0f, 0xa2][..], Exit::Cpuid, 2),
+        (&[0xe4, 0x80], Exit::Port(port), 2),
+        (&[0xf3, 0x6c], Exit::Port(string), 2),
+        (&[0x8b, 0x07], Exit::Memory(hpet), 2),
+        (&[0xf4], Exit::Halt, 1),
+        (&[0x9c], Exit::PushFlags, 1),
+    ] {
+        let mut machine = paused(code, exit);
+        let (_, gprs) = machine.vcpu.registers_mut();
+        gprs.set(Gpr::Rcx, 3);
+        gprs.set(Gpr::Rdi, if exit == Exit::Memory(hpet) { hpet.gpa } else { 0x9000 });
+        gprs.set(Gpr::Rsp, 0x7000);
+        assert_eq!(machine.vcpu.step(), StepEnd::Done, "{exit:?}");
+        assert_eq!(rip(&mut machine), START + length, "{exit:?}");
+        assert_eq!(machine.vcpu.registers_mut().0.stepped.len(), 1, "{exit:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_repeated_instruction_is_a_step() {
+    let string = PortAccess { port: 0x80, size_bytes: 1, direction: Direction::In, string: true };
+    let mut machine = paused(&[0xf3, 0x6c], Exit::Port(string));
+    let (_, gprs) = machine.vcpu.registers_mut();
+    gprs.set(Gpr::Rcx, 100_000);
+    gprs.set(Gpr::Rdi, 0x10_0000);
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert_eq!(rip(&mut machine), START);
+    assert!(machine.vcpu.registers_mut().1.get(Gpr::Rcx) < 100_000);
+}
+
+#[test]
+fn what_does_not_end_the_instruction_is_no_step() {
+    let mut machine = paused(&[0x90], Exit::Stepped);
+    let ram = MemoryAccess { gpa: 0x1000, write: false, execute: false, page_walk: false };
+    let others = [Exit::ExternalInterrupt, Exit::Memory(ram), Exit::InterruptWindow, Exit::HostNmi];
+    machine.vcpu.registers_mut().0.exits_before.extend(others);
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert_eq!(machine.vcpu.registers_mut().0.stepped.len(), others.len() + 1);
+    assert_eq!(rip(&mut machine), START + 1);
+}
+
+#[test]
+fn a_fault_is_taken_in_the_step_of_its_instruction() {
+    let mut machine = paused(&[0x0f, 0x0b], Exit::Stepped);
+    let fault = Exit::Fault { exception: Exception::InvalidOpcode, error_code: None };
+    machine.vcpu.registers_mut().0.exits_before.push_back(fault);
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Fault(Fault::UNDEFINED)]);
+}
+
+#[test]
+fn the_guests_own_single_step_traps_after_the_step() {
+    let mut machine = paused(&[0x0f, 0xa2], Exit::Cpuid);
+    machine.vcpu.registers_mut().0.rflags.set_trap(true);
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert_eq!(rip(&mut machine), START + 2);
+    assert!(machine.vcpu.registers_mut().0.injected.is_empty(), "that is the next step");
+    machine.vcpu.registers_mut().0.exit = Exit::Stepped;
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    let debug = Fault { exception: Exception::Debug, error_code: None, address: None };
+    assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Fault(debug)]);
+}
+
+#[test]
+fn a_guest_that_comes_no_further_or_sleeps_ends_the_steps() {
+    let mut stuck = paused(&[0x90], Exit::ExternalInterrupt);
+    assert_eq!(stuck.vcpu.step(), StepEnd::Stuck);
+    let mut halted = paused(&[0xf4], Exit::Halt);
+    assert_eq!(halted.vcpu.step(), StepEnd::Done);
+    assert_eq!(halted.vcpu.step(), StepEnd::Halted);
+    halted.vcpu.vm().stop.request(Stop::PowerOff);
+    assert_eq!(halted.vcpu.step(), StepEnd::Refused);
+}
+
+#[test]
+fn guest_time_stands_still_between_steps() {
+    let mut machine = paused(&[0x90; 8], Exit::Stepped);
+    let before = machine.vcpu.vm().clock.now();
+    let offset = machine.vcpu.registers_mut().0.tsc_offset;
+    machine.platform.advance_ns(5_000_000);
+    assert_eq!(machine.vcpu.vm().clock.now(), before);
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    machine.platform.advance_ns(7_000_000);
+    machine.vcpu.resume();
+    assert_eq!(machine.vcpu.vm().clock.now(), before);
+    assert_eq!(machine.vcpu.registers_mut().0.tsc_offset, offset.wrapping_sub(12_000_000));
+}
+
+/// Resumes the guest when it has been asked three times.
+#[derive(Default)]
+struct Visitor {
+    visits: u32,
+}
+
+impl<B: Backend> Housekeeping<B> for Visitor {
+    fn attend(&mut self, vcpu: &mut Vcpu<B>) {
+        vcpu.pause();
+    }
+
+    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64 {
+        self.visits += 1;
+        if self.visits == 3 {
+            vcpu.resume();
+        }
+        vcpu.platform.tsc() + 1_000
+    }
+}
+
+#[test]
+fn a_guest_is_held_until_it_is_resumed() {
+    let mut machine = Machine::new(TestPlatform::leak());
+    machine.vcpu.registers_mut().0.exit = Exit::ExternalInterrupt;
+    let mut visitor = Visitor::default();
+    machine.vcpu.turn(&mut visitor);
+    assert_eq!(visitor.visits, 3);
+    assert!(!machine.vcpu.is_paused());
+    assert_eq!(machine.platform.tsc(), 2_000);
+    assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 0);
+}

@@ -1,0 +1,147 @@
+; A guest to be stepped through: instructions that show the processor's flags, that exit, that hold interrupts off, and that lead into
+; handlers. It begins when a byte comes to COM1, and says "STEPS right" or "STEPS wrong" at its end, by what it saw of itself: no trap
+; flag, no instruction done twice or not at all.
+
+BITS 16
+ORG 0x7c00
+
+SERIAL_PORT equ 0x14            ; the BIOS's service
+INITIALIZE  equ 0x00e3          ; 9600 baud, eight bits, no parity
+SEND        equ 1
+LINE_STATUS equ 0x3fd
+DATA        equ 0x3f8
+TRAP_FLAG   equ 0x100
+UD_VECTOR   equ 6
+IRQ0_VECTOR equ 8
+OWN_VECTOR  equ 0x60
+PIC         equ 0x20
+PIC_MASK    equ 0x21
+PIT_COUNT   equ 0x40
+PIT_CONTROL equ 0x43
+
+    jmp 0:enter
+enter:
+    cli
+    xor ax, ax
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov sp, 0x7c00
+    cld
+    mov ax, INITIALIZE
+    xor dx, dx                  ; COM1
+    int SERIAL_PORT
+    mov si, ready
+    call print
+    mov word [UD_VECTOR * 4], undefined
+    mov word [UD_VECTOR * 4 + 2], 0
+    mov word [IRQ0_VECTOR * 4], interrupt
+    mov word [IRQ0_VECTOR * 4 + 2], 0
+    mov word [OWN_VECTOR * 4], handler
+    mov word [OWN_VECTOR * 4 + 2], 0
+wait_for_byte:
+    mov dx, LINE_STATUS
+    in al, dx
+    test al, 1
+    jz wait_for_byte
+    mov dx, DATA
+    in al, dx
+
+    ; IRQ 0 is requested, once.
+    mov al, 0xfe
+    out PIC_MASK, al
+    mov al, 0x30                ; counter 0, both bytes, mode 0
+    out PIT_CONTROL, al
+    mov al, 1
+    out PIT_COUNT, al
+    mov al, 0
+    out PIT_COUNT, al
+    mov al, 0x0a                ; read the requests
+    out PIC, al
+wait_for_request:
+    in al, PIC
+    test al, 1
+    jz wait_for_request
+
+    ; The test knows what comes now.
+    cli
+    pushf
+    pop ax
+    or [flags], ax
+    xor eax, eax
+    cpuid
+    in al, PIC_MASK
+    out 0x80, al
+    inc word [count]
+    int OWN_VECTOR
+    ud2
+    pushf
+    popf
+    push ss
+    pop ss
+    clc                         ; may be one step with POP SS
+    mov di, buffer
+    mov cx, 3
+    rep stosb
+    sti
+    clc                         ; before the interrupt; may be one step with STI
+    cmc                         ; where the interrupt comes
+    inc word [count]
+    sti
+
+    mov si, wrong
+    test word [flags], TRAP_FLAG
+    jnz say
+    cmp word [count], 5
+    jne say
+    mov si, right
+say:
+    call print
+stay:
+    hlt
+    jmp stay
+
+handler:
+    push bp
+    mov bp, sp
+    mov ax, [bp + 6]            ; the flags that INT saved
+    or [flags], ax
+    inc word [count]
+    pop bp
+    iret
+
+undefined:
+    push bp
+    mov bp, sp
+    add word [bp + 2], 2        ; behind UD2
+    mov ax, [bp + 6]
+    or [flags], ax
+    inc word [count]
+    pop bp
+    iret
+
+interrupt:
+    push ax
+    mov al, PIC                 ; end of interrupt
+    out PIC, al
+    inc word [count]
+    pop ax
+    iret
+
+print:
+    lodsb
+    test al, al
+    jz .done
+    mov ah, SEND
+    xor dx, dx
+    int SERIAL_PORT
+    jmp print
+.done:
+    ret
+
+ready: db 13, 10, "STEPS ready", 13, 10, 0
+right: db 13, 10, "STEPS right", 13, 10, 0
+wrong: db 13, 10, "STEPS wrong", 13, 10, 0
+count: dw 0
+flags: dw 0
+buffer: times 4 db 0
