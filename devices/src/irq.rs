@@ -9,6 +9,13 @@ pub trait LineTarget: Send + Sync {
     /// The level of input `input` has become `high`. Called on changes only, from any CPU, possibly while the
     /// driving device holds its own lock.
     fn set_line(&self, input: u32, high: bool);
+
+    /// `ticks` more edges were due before the last one, when nobody could deliver them. Most targets have no use for them:
+    /// [`TickDebt`](crate::time::TickDebt) is what becomes of those of the system timer.
+    fn owe(&self, _input: u32, _ticks: u64) {}
+
+    /// The edges that input `_input` still owes mean nothing any more: its source was set anew.
+    fn forgive(&self, _input: u32) {}
 }
 
 /// A wire that a device drives. It remembers its level, so that the target sees changes only.
@@ -44,6 +51,22 @@ impl IrqLine {
     pub fn pulse(&self) {
         self.set(true);
         self.set(false);
+    }
+
+    /// Tells that `ticks` more edges were due before the last one.
+    pub fn owe(&self, ticks: u64) {
+        if ticks != 0
+            && let Some(target) = &self.target
+        {
+            target.owe(self.input, ticks);
+        }
+    }
+
+    /// Tells that edges that were owed are no more.
+    pub fn forgive(&self) {
+        if let Some(target) = &self.target {
+            target.forgive(self.input);
+        }
     }
 
     /// The level last driven.

@@ -2,7 +2,7 @@
 
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
-use crate::machine::Layout;
+use crate::machine::{Layout, SystemTimer};
 use crate::memory::{GuestSpace, SpaceError};
 use crate::vcpu::cpuid::CpuidTable;
 use alloc::string::String;
@@ -62,6 +62,8 @@ pub struct Vm {
     pub mmio: MmioBus,
     /// The 8259 pair, whose interrupts the first virtual CPU takes.
     pub pic: Arc<Pic>,
+    /// The system timer's interrupt, which hears of being taken.
+    pub system_timer: SystemTimer,
     /// What CPUID answers.
     pub cpuid: CpuidTable,
     /// Stops the virtual CPUs.

@@ -195,19 +195,18 @@ impl Hpet {
 
     /// Passes the matches up to `tick`: sets status bits and sends edges.
     fn settle(&self, state: &mut State, tick: u64) {
-        let mut edges = [false; TIMER_COUNT];
-        for (number, (timer, edge)) in state.timers.iter_mut().zip(&mut edges).enumerate() {
-            if !timer.advance(tick) {
-                continue;
-            }
+        let mut edges = [0; TIMER_COUNT];
+        for (number, (timer, edges)) in state.timers.iter_mut().zip(&mut edges).enumerate() {
+            let matches = timer.advance(tick);
             if timer.config().level() {
-                state.status |= 1 << number;
-            } else {
-                *edge = timer.config().enable();
+                state.status |= u64::from(matches != 0) << number;
+            } else if timer.config().enable() {
+                *edges = matches;
             }
         }
-        for (number, timer) in state.timers.iter().enumerate().filter(|&(number, _)| edges[number]) {
+        for (number, timer) in state.timers.iter().enumerate().filter(|&(number, _)| edges[number] != 0) {
             if let Some(line) = self.line(number, state, timer) {
+                line.owe(if timer.owes_matches() { edges[number] - 1 } else { 0 });
                 line.pulse();
             }
         }
@@ -267,6 +266,7 @@ impl MmioDevice for Hpet {
         let tick = tick_at(self.clock.now());
         let mut state = self.state.lock();
         self.settle(&mut state, tick);
+        self.lines.legacy_timer0.forgive();
         state.write(tick, offset, |old| (old & !mask) | ((value << shift) & mask));
         self.lines.legacy_select.set(state.config.legacy());
         // A comparator written too late matches at once.

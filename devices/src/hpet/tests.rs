@@ -22,6 +22,7 @@ struct Bench {
     irq8: Arc<LineProbe>,
     routed: Vec<Arc<LineProbe>>,
     pit: IrqLine,
+    route: Arc<LegacyRoute>,
     hpet: Hpet,
 }
 
@@ -40,7 +41,7 @@ impl Bench {
             line
         });
         let hpet = Hpet::new(clock.clone(), deadlines.alarm(0), HpetLines::new(&route, lines));
-        Self { clock, deadlines, irq0, irq8, routed, pit: route.wire(LegacyRoute::PIT), hpet }
+        Self { clock, deadlines, irq0, irq8, routed, pit: route.wire(LegacyRoute::PIT), route, hpet }
     }
 
     fn readl(&self, offset: u64) -> u64 {
@@ -136,10 +137,16 @@ fn linux_periodic_tick_in_legacy_mode() {
     bench.run(1000 * MS);
     assert_eq!(bench.irq0.take_edges(), 250);
     assert_eq!(bench.readl(CMP0), now + 251 * delta);
-    // A pause: one interrupt, and the phase stays.
+    // The guest does not run for ten periods: as many interrupts, each when the one before is taken, and the phase stays.
     bench.clock.advance_ns(41 * MS);
     bench.run(0);
-    assert_eq!(bench.irq0.take_edges(), 1);
+    let mut taken = 0;
+    while bench.irq0.take_edges() == 1 {
+        taken += 1;
+        bench.pit.owe(1);
+        bench.route.irq0_taken();
+    }
+    assert_eq!(taken, 10);
     assert_eq!((bench.readl(CMP0) - now) % delta, 0);
     assert!(bench.readl(CMP0) > bench.readl(COUNTER));
     // Back to the PIT.

@@ -58,9 +58,9 @@ impl Timer {
         self.mask().checked_add(1)
     }
 
-    /// Passes the matches up to `tick`; true if there was one.
-    pub(super) fn advance(&mut self, tick: u64) -> bool {
-        let Some(due) = self.next_match.filter(|&due| due <= tick) else { return false };
+    /// Passes the matches up to `tick`; returns how many there were.
+    pub(super) fn advance(&mut self, tick: u64) -> u64 {
+        let Some(due) = self.next_match.filter(|&due| due <= tick) else { return 0 };
         self.last_match = tick;
         self.next_match = self.interval().and_then(|interval| {
             let intervals = next_after_missed(0, (tick - due) / interval);
@@ -71,7 +71,13 @@ impl Timer {
         {
             self.comparator = self.comparator.wrapping_add(next - due) & self.mask();
         }
-        true
+        self.interval().map_or(1, |interval| next_after_missed(0, (tick - due) / interval))
+    }
+
+    /// The matches between two interrupts are owed to a guest that did not run: it did not ask for a period too short to
+    /// deliver each.
+    pub(super) fn owes_matches(&self) -> bool {
+        self.config.periodic() && self.period >= MIN_INTERRUPT_DISTANCE_TICKS
     }
 
     /// Computes the next match from the counter, which is `counter` at `tick` and runs.

@@ -84,6 +84,15 @@ impl IoApic {
         }
     }
 
+    /// True if an edge of input `input` makes interrupt `vector`.
+    pub fn sends(&self, input: usize, vector: u8) -> bool {
+        let state = self.state.lock();
+        state
+            .table
+            .get(input)
+            .is_some_and(|entry| !entry.masked() && !entry.level() && entry.vector() == vector)
+    }
+
     fn finish(&self, state: &mut State, input: usize) {
         if let Some(entry) = state.table.get_mut(input) {
             entry.set_remote_irr(false);

@@ -25,7 +25,7 @@ pub use page::{PAGE_BYTES, RegisterPage, Vectors};
 pub use registers::{GpFault, Interface};
 pub use timer::MIN_PERIOD_NS;
 
-use crate::time::{Alarm, Clock, GuestTime};
+use crate::time::{Alarm, Clock, GuestTime, TickDebt};
 use alloc::sync::Arc;
 use core::fmt;
 use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register};
@@ -72,6 +72,7 @@ pub struct LocalApic {
     // Volatile state.
     page: Arc<RegisterPage>,
     state: State,
+    tick_debt: TickDebt,
 }
 
 impl fmt::Debug for LocalApic {
@@ -101,7 +102,8 @@ impl LocalApic {
             .with_enabled(true)
             .with_page(spec::DEFAULT_BASE >> 12);
         let (page, state) = (RegisterPage::new(), State::new(base));
-        let mut apic = Self { initial_id: apic_id, inbox, bus, clock, alarm, page, state };
+        let tick_debt = TickDebt::new();
+        let mut apic = Self { initial_id: apic_id, inbox, bus, clock, alarm, page, state, tick_debt };
         apic.start_over(base, apic_id);
         apic
     }
@@ -235,6 +237,10 @@ impl LocalApic {
     pub fn acknowledge(&mut self, vector: u8) {
         self.page.remove(Vectors::Requested, vector);
         self.page.insert(Vectors::InService, vector);
+        if self.tick_debt.is_owing() && self.lvt(LvtEntry::Timer).vector() == vector {
+            self.tick_debt.pay();
+            self.raise(LvtEntry::Timer);
+        }
     }
 
     /// End of interrupt: the highest vector in service is done.
@@ -343,7 +349,9 @@ impl LocalApic {
 
     /// Raises the timer's interrupt if it is due.
     fn run_timer(&mut self, now: GuestTime) {
-        if self.state.timer.expire(now) {
+        let expiries = self.state.timer.expire(now);
+        if expiries != 0 {
+            self.tick_debt.add(expiries - 1);
             self.raise(LvtEntry::Timer);
         }
     }
@@ -358,6 +366,7 @@ impl LocalApic {
     fn change_timer(&mut self, change: impl FnOnce(&mut Timer, GuestTime)) {
         let now = self.clock.now();
         self.run_timer(now);
+        self.tick_debt.clear();
         change(&mut self.state.timer, now);
         self.page.set(register::INITIAL_COUNT, self.state.timer.initial_count());
         self.page.set(register::DIVIDE, self.state.timer.divide().into());

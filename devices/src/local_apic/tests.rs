@@ -186,15 +186,25 @@ fn storm_of_a_short_period_is_held_back() {
 }
 
 #[test]
-fn missed_ticks_are_one_and_keep_the_phase() {
+fn missed_ticks_follow_each_other_and_keep_the_phase() {
     let mut machine = Machine::enabled(1);
     write(&mut machine.apics[0], register::LVT_TIMER, 0x20040);
     write(&mut machine.apics[0], register::DIVIDE, 0xb);
     write(&mut machine.apics[0], register::INITIAL_COUNT, 1_000_000);
-    machine.clock.advance_ns(10_300_000);
-    assert_eq!(machine.deadlines.take_expired(machine.clock.now()), Some(0));
-    machine.apics[0].timer_expired(machine.clock.now());
+    let miss = |machine: &mut Machine, ns: u64| {
+        machine.clock.advance_ns(ns);
+        assert_eq!(machine.deadlines.take_expired(machine.clock.now()), Some(0));
+        machine.apics[0].timer_expired(machine.clock.now());
+    };
+    miss(&mut machine, 10_300_000);
     assert_eq!(machine.deadlines.earliest(), Some(GuestTime::from_ns(11_000_000)));
+    for _ in 0..10 {
+        assert_eq!(serve(&mut machine.apics[0]), Some(0x40));
+    }
+    assert_eq!(serve(&mut machine.apics[0]), None);
+    // A timer that was set anew owes nothing of before.
+    miss(&mut machine, 10_000_000);
+    write(&mut machine.apics[0], register::INITIAL_COUNT, 1_000_000);
     assert_eq!(serve(&mut machine.apics[0]), Some(0x40));
     assert_eq!(serve(&mut machine.apics[0]), None);
 }

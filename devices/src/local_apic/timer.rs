@@ -117,24 +117,26 @@ impl Timer {
         }
     }
 
-    /// Notes expiries up to `now`, and returns whether there were any. Several count as one.
-    pub fn expire(&mut self, now: GuestTime) -> bool {
+    /// Notes expiries up to `now`, and returns how many there were. Several of a period that is shorter than
+    /// [`MIN_PERIOD_NS`] count as one.
+    pub fn expire(&mut self, now: GuestTime) -> u64 {
         if self.mode == TimerMode::TscDeadline {
             let expired = self.deadline.is_some_and(|deadline| deadline <= now);
             if expired {
                 self.deadline = None;
                 self.raw_deadline = 0;
             }
-            return expired;
+            return expired.into();
         }
         if self.next_tick == 0 || self.mode == TimerMode::Reserved {
-            return false;
+            return 0;
         }
         let period_ns = self.period_ns();
         let elapsed_ns = self.elapsed_ns(now);
         if elapsed_ns / period_ns < self.next_tick {
-            return false;
+            return 0;
         }
+        let due_tick = self.next_tick;
         self.next_tick = match self.mode {
             TimerMode::Periodic => {
                 // A tick so near that it would break the floor counts as passed already.
@@ -143,7 +145,11 @@ impl Timer {
             }
             _ => 0,
         };
-        true
+        if self.mode == TimerMode::Periodic && period_ns >= MIN_PERIOD_NS {
+            self.next_tick - due_tick
+        } else {
+            1
+        }
     }
 
     /// When to call [`Timer::expire`] next.

@@ -30,6 +30,15 @@ struct State {
     secondary: Chip,
 }
 
+/// What an interrupt acknowledge cycle gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The vector.
+    pub vector: u8,
+    /// The level that is in service now, 0 to 15; none if the interrupt is spurious.
+    pub level: Option<u8>,
+}
+
 /// The pair of 8259A.
 #[derive(Debug)]
 pub struct Pic {
@@ -49,13 +58,13 @@ impl Pic {
         self.output.is_high()
     }
 
-    /// The CPU's interrupt acknowledge cycle: returns the vector and puts its level in service. If the request has
-    /// vanished since INTR rose, the vector is that of level 7 (or 15) and nothing is in service.
-    pub fn acknowledge(&self) -> u8 {
+    /// The CPU's interrupt acknowledge cycle: puts the most urgent level in service. If the request has vanished since
+    /// INTR rose, the vector is that of level 7 (or 15) and nothing is in service.
+    pub fn acknowledge(&self) -> Acknowledged {
         let mut state = self.state.lock();
-        let vector = state.acknowledge();
+        let acknowledged = state.acknowledge();
         self.drive(&mut state);
-        vector
+        acknowledged
     }
 
     fn drive(&self, state: &mut State) {
@@ -71,15 +80,15 @@ impl State {
         self.primary.set_line(CASCADE_INPUT, high);
     }
 
-    fn acknowledge(&mut self) -> u8 {
+    fn acknowledge(&mut self) -> Acknowledged {
         let input = self.primary.acknowledge(Some(CASCADE_INPUT));
         if input != Some(CASCADE_INPUT) || !self.primary.has_cascade_at(CASCADE_INPUT) {
-            return self.primary.vector(input);
+            return Acknowledged { vector: self.primary.vector(input), level: input };
         }
         let input = self.secondary.acknowledge(None);
         // The output falls during the cycle, so a further request makes a new edge.
         self.primary.set_line(CASCADE_INPUT, false);
-        self.secondary.vector(input)
+        Acknowledged { vector: self.secondary.vector(input), level: input.map(|input| input + 8) }
     }
 
     fn poll(&mut self, primary: bool) -> u8 {

@@ -71,7 +71,7 @@ impl Bench {
     fn vectors(&self) -> Vec<u8> {
         let mut vectors = Vec::new();
         while self.pic.is_pending() {
-            vectors.push(self.pic.acknowledge());
+            vectors.push(self.pic.acknowledge().vector);
             assert!(vectors.len() < 64, "INTR never falls");
         }
         vectors
@@ -90,7 +90,7 @@ fn no_interrupt_before_initialisation_is_complete() {
     assert!(!bench.pic.is_pending());
     bench.out(0x21, 0x01);
     assert!(bench.pic.is_pending(), "an edge after ICW1 counts");
-    assert_eq!(bench.pic.acknowledge(), 8);
+    assert_eq!(bench.pic.acknowledge().vector, 8);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn vanished_requests_are_spurious_and_not_in_service() {
     bench.out(0x4d1, 0x08);
     bench.raise(5);
     bench.lower(5);
-    assert_eq!(bench.pic.acknowledge(), 0x37);
+    assert_eq!(bench.pic.acknowledge().vector, 0x37);
     bench.out(0x20, 0x0b);
     assert_eq!(bench.inb(0x20), 0);
     // The first controller has seen the second's request; by then the second has none.
@@ -338,7 +338,7 @@ proptest! {
                 _ => {
                     let state = bench.pic.state.lock().clone();
                     let requested = state.primary.pending(Some(CASCADE_INPUT));
-                    let vector = bench.pic.acknowledge();
+                    let vector = bench.pic.acknowledge().vector;
                     match requested {
                         None => prop_assert_eq!(vector, state.primary.vector(Some(7))),
                         Some(input) if input != CASCADE_INPUT => prop_assert_eq!(vector, state.primary.vector(Some(input))),

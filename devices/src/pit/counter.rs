@@ -318,6 +318,25 @@ impl Counter {
         is_edge.then_some(start + cycles * count)
     }
 
+    /// Rising edges of a periodic mode after pulse `since` and before that of `edge`, which [`Counter::last_rising_edge`]
+    /// gave.
+    pub(super) fn edges_between(&self, since: i64, edge: i64) -> u64 {
+        let Run::Counting { start, count, start_is_edge } = self.run else { return 0 };
+        if !self.mode.is_periodic() {
+            return 0;
+        }
+        let first = if since >= start { (since - start) / count + 1 } else { i64::from(!start_is_edge) };
+        ((edge - start) / count - first).max(0) as u64
+    }
+
+    /// Pulses from one edge to the next, of a periodic mode.
+    pub(super) fn period(&self) -> Option<i64> {
+        match self.run {
+            Run::Counting { count, .. } if self.mode.is_periodic() => Some(count),
+            _ => None,
+        }
+    }
+
     /// The next pulse after `tick` at which OUT rises, or a waiting count is loaded. A periodic mode's edges before
     /// `not_before` are left out.
     pub(super) fn next_event(&self, tick: i64, not_before: i64) -> Option<i64> {

@@ -79,6 +79,10 @@ impl Pit {
         if let Some(edge) = counter0.last_rising_edge(tick)
             && edge > state.delivered_tick
         {
+            // The edges of periods too short to deliver each are not owed.
+            if counter0.period().is_some_and(|period| period >= MIN_EDGE_DISTANCE_TICKS) {
+                self.irq0.owe(counter0.edges_between(state.delivered_tick, edge));
+            }
             state.delivered_tick = edge;
             self.irq0.set(false);
             self.irq0.set(true);
@@ -95,6 +99,7 @@ impl Pit {
     /// Lets `write` act on counter 0, between the edges before it and those that follow from it.
     fn with_counter0(&self, state: &mut State, tick: i64, write: impl FnOnce(&mut State)) {
         self.drive_irq0(state, tick);
+        self.irq0.forgive();
         write(state);
         self.drive_irq0(state, tick);
         self.arm(state, tick);

@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::hpet::LegacyRoute;
 use crate::irq::LineProbe;
 use crate::time::{Deadlines, TestClock};
 
@@ -289,6 +290,49 @@ fn counter_0_interrupts_at_exact_ticks_for_hours() {
     let edges = bench.run(200_000);
     assert_eq!(edges.len(), 3);
     assert!(edges.iter().all(|edge| (edge - 1) % 65_536 == 0));
+}
+
+/// Counter 0 drives IRQ 0 through the switch that keeps what it owes.
+#[test]
+fn missed_edges_follow_when_the_one_before_is_taken() {
+    let (clock, deadlines) = (TestClock::new(), Deadlines::new(1));
+    let (irq0, line) = LineProbe::wired();
+    let route = LegacyRoute::new(line, IrqLine::detached());
+    let pit = Pit::new(clock.clone(), deadlines.alarm(0), route.wire(LegacyRoute::PIT));
+    let start = |mode: u8, count: u16| {
+        let [low, high] = count.to_le_bytes();
+        pit.pio_write(Bench::access(0x43), (0x30 | mode << 1).into());
+        pit.pio_write(Bench::access(0x40), low.into());
+        pit.pio_write(Bench::access(0x40), high.into());
+    };
+    let miss = |ns: u64| {
+        clock.advance_ns(ns);
+        assert_eq!(deadlines.take_expired(clock.now()), Some(0));
+        pit.expired(clock.now());
+        assert_eq!(irq0.take_edges(), 1);
+    };
+    let taken = || {
+        route.irq0_taken();
+        irq0.take_edges()
+    };
+    for mode in [2, 3] {
+        // 10 ms.
+        start(mode, 11_932);
+        irq0.take_edges();
+        miss(35_000_000);
+        assert_eq!([taken(), taken(), taken()], [1, 1, 0], "mode {mode}");
+        miss(20_000_000);
+        assert_eq!([taken(), taken(), taken()], [1, 0, 0], "mode {mode}");
+        miss(30_000_000);
+        start(mode, 11_932);
+        irq0.take_edges();
+        assert_eq!(taken(), 0, "what was missed before the count was written anew");
+    }
+    // Less than the 100 us that are the least between two edges.
+    start(2, 60);
+    irq0.take_edges();
+    miss(35_000_000);
+    assert_eq!(taken(), 0);
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod wiring;
 
 pub use layout::Layout;
 pub use start::start;
+pub use wiring::SystemTimer;

@@ -1,7 +1,7 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
 use super::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
-use super::wiring::{Chipset, IsaLines, IsaSource};
+use super::wiring::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
 use crate::config::GuestConfig;
@@ -156,7 +156,7 @@ impl Pc {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
-        board.add_timers(&parts, &space, &io_apic);
+        let route = board.add_timers(&parts, &space, &io_apic);
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         board.add_boot_disk(&parts, space.clone());
@@ -184,6 +184,7 @@ impl Pc {
             ports: board.ports,
             mmio: board.mmio,
             pic,
+            system_timer: SystemTimer { route, io_apic },
             cpuid: parts.cpuid,
             stop,
             layout,
@@ -249,7 +250,12 @@ impl Board {
     }
 
     /// PIT, real-time clock and HPET, with the switch between them.
-    fn add_timers(&mut self, parts: &PcParts<'_>, space: &GuestSpace, io_apic: &Arc<IoApic>) {
+    fn add_timers(
+        &mut self,
+        parts: &PcParts<'_>,
+        space: &GuestSpace,
+        io_apic: &Arc<IoApic>,
+    ) -> Arc<LegacyRoute> {
         let wire = |irq| self.lines.wire(irq, IsaSource::Device);
         let legacy = LegacyRoute::new(wire(0), wire(RTC_IRQ));
         let pit = Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
@@ -276,6 +282,7 @@ impl Board {
             self.timers.connect(AlarmSlot::Hpet as usize, hpet.clone());
             self.mmio.attach(hpet);
         }
+        legacy
     }
 
     /// Seconds since the hypervisor read the machine's clock.

@@ -3,6 +3,7 @@
 use crate::memory::GuestSpace;
 use crate::vm::{Stop, StopSwitch};
 use alloc::sync::Arc;
+use devices::hpet::LegacyRoute;
 use devices::io_apic::IoApic;
 use devices::irq::{IrqLine, LineTarget};
 use devices::pci::SystemPower;
@@ -68,6 +69,30 @@ impl IsaLines {
     /// The wires of one source to all of them.
     pub fn all(&self, source: IsaSource) -> [IrqLine; ISA_IRQS] {
         core::array::from_fn(|irq| self.wire(irq, source))
+    }
+}
+
+/// The system timer's interrupt, IRQ 0, on its way through either controller.
+pub struct SystemTimer {
+    /// Where PIT or HPET drive it.
+    pub route: Arc<LegacyRoute>,
+    /// The controller that does not say which input an interrupt came from.
+    pub io_apic: Arc<IoApic>,
+}
+
+impl SystemTimer {
+    /// A virtual CPU has taken `level` of the 8259 pair.
+    pub fn taken_from_pic(&self, level: Option<u8>) {
+        if level.map(u32::from) == Some(TIMER_IRQ) {
+            self.route.irq0_taken();
+        }
+    }
+
+    /// A virtual CPU has taken `vector` of its local APIC.
+    pub fn taken_from_apic(&self, vector: u8) {
+        if self.route.is_owing() && self.io_apic.sends(TIMER_IO_APIC_INPUT as usize, vector) {
+            self.route.irq0_taken();
+        }
     }
 }
 

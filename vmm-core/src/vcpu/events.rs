@@ -86,9 +86,14 @@ impl<B: Backend> Vcpu<B> {
         let vector = match vector {
             Some(vector) => {
                 self.apic.acknowledge(vector);
+                self.vm.system_timer.taken_from_apic(vector);
                 vector
             }
-            None => self.vm.pic.acknowledge(),
+            None => {
+                let taken = self.vm.pic.acknowledge();
+                self.vm.system_timer.taken_from_pic(taken.level);
+                taken.vector
+            }
         };
         self.activity = Activity::Running;
         self.backend.inject(Event::Interrupt(vector));

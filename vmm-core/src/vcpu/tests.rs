@@ -184,10 +184,10 @@ fn an_interrupt_that_waits_for_a_window_is_delivered_at_any_exit_after_sti() {
     machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
     machine.vcpu.apic.mmio_write(0x350, 0x700);
     // The 8259 with vectors from 20h, then COM1's interrupt: its transmitter has room.
-    for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0), (0x3fc, 8), (0x3f9, 2)]
-    {
-        machine.vcpu.vm().ports.write(port, 1, value);
-    }
+    write_ports(
+        &mut machine,
+        &[(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0), (0x3fc, 8), (0x3f9, 2)],
+    );
     assert_eq!(next_event(&mut machine), None);
     assert!(machine.vcpu.registers_mut().0.window.is_some());
     machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
@@ -195,27 +195,29 @@ fn an_interrupt_that_waits_for_a_window_is_delivered_at_any_exit_after_sti() {
     assert_eq!(machine.vcpu.registers_mut().0.window, None);
 }
 
+fn write_memory(machine: &mut Machine, gpa: u64, value: u64) {
+    // MOV [RDI], EAX.
+    machine.put_instruction(&[0x89, 0x07]);
+    let (_, gprs) = machine.vcpu.registers_mut();
+    gprs.set(Gpr::Rax, value);
+    gprs.set(Gpr::Rdi, gpa);
+    machine.exit(Exit::Memory(MemoryAccess { gpa, write: true, execute: false, page_walk: false }));
+}
+
 /// All timers at their fastest: there is time for the guest between their interrupts.
 #[test]
 fn timers_leave_the_guest_some_time() {
     let mut machine = machine();
-    let write = |machine: &mut Machine, gpa: u64, value: u64| {
-        machine.put_instruction(&[0x89, 0x07]);
-        let (_, gprs) = machine.vcpu.registers_mut();
-        gprs.set(Gpr::Rax, value);
-        gprs.set(Gpr::Rdi, gpa);
-        machine.exit(Exit::Memory(MemoryAccess { gpa, write: true, execute: false, page_walk: false }));
-    };
     // Local APIC: enabled, periodic, vector 40h, divided by 1, one tick.
     for (register, value) in [(0xf0, 0x1ff), (0x320, 0x2_0040), (0x3e0, 0xb), (0x380, 1)] {
-        write(&mut machine, 0xfee0_0000 + register, value);
+        write_memory(&mut machine, 0xfee0_0000 + register, value);
     }
     // HPET: three periodic timers of one tick, then on.
     for timer in 0..3 {
-        write(&mut machine, 0xfed0_0100 + timer * 0x20, 0x4c);
-        write(&mut machine, 0xfed0_0108 + timer * 0x20, 1);
+        write_memory(&mut machine, 0xfed0_0100 + timer * 0x20, 0x4c);
+        write_memory(&mut machine, 0xfed0_0108 + timer * 0x20, 1);
     }
-    write(&mut machine, 0xfed0_0010, 1);
+    write_memory(&mut machine, 0xfed0_0010, 1);
     let mut expiries = 0;
     for _ in 0..1000 {
         machine.platform.advance_ns(US);
@@ -229,6 +231,47 @@ fn timers_leave_the_guest_some_time() {
         assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
     }
     assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");
+}
+
+fn write_ports(machine: &mut Machine, writes: &[(u16, u32)]) {
+    for &(port, value) in writes {
+        machine.vcpu.vm().ports.write(port, 1, value);
+    }
+}
+
+/// While the host was busy the PIT's output rose three times. The guest gets three interrupts, through whichever controller.
+#[test]
+fn ticks_that_were_missed_follow_each_other() {
+    const VECTOR: u8 = 0x30;
+    let through_pic = |machine: &mut Machine| {
+        write_ports(machine, &[(0x20, 0x11), (0x21, VECTOR.into()), (0x21, 4), (0x21, 1), (0x21, 0xfe)]);
+        // LINT0 of the local APIC, as the BIOS leaves it: ExtINT.
+        machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+        machine.vcpu.apic.mmio_write(0x350, 0x700);
+    };
+    let through_io_apic = |machine: &mut Machine| {
+        machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+        write_memory(machine, 0xfec0_0000, 0x14);
+        write_memory(machine, 0xfec0_0010, VECTOR.into());
+    };
+    let end_at_pic = |machine: &mut Machine| write_ports(machine, &[(0x20, 0x20)]);
+    let end_at_apic = |machine: &mut Machine| machine.vcpu.apic.mmio_write(0xb0, 0);
+    type Act = dyn Fn(&mut Machine);
+    let ways: [(&Act, &Act); 2] = [(&through_pic, &end_at_pic), (&through_io_apic, &end_at_apic)];
+    for (set_up, end) in ways {
+        let mut machine = machine();
+        machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+        // A rate generator of 10 ms. Its output rises when it is set to that mode.
+        write_ports(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
+        set_up(&mut machine);
+        machine.platform.advance_ns(35_000 * US);
+        machine.exit(Exit::HostNmi);
+        for _ in 0..3 {
+            assert_eq!(next_event(&mut machine), Some(Event::Interrupt(VECTOR)));
+            end(&mut machine);
+        }
+        assert_eq!(next_event(&mut machine), None);
+    }
 }
 
 /// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever exit comes first.
