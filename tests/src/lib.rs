@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub use anyhow::Result;
+use xtask::check::CPU_VARIABLE;
 pub use xtask::emulator::{Backend, EmulatorKind, Spec};
 pub use xtask::guests::{Guest, LINUX_MARKER};
 pub use xtask::machine::{Failure, Machine};
@@ -102,7 +103,9 @@ pub fn start_for(spec: &Spec, patience: Duration) -> Result<Machine> {
         Err(error) if !spec.direct => anyhow::bail!("{error}"),
         _ => {}
     }
-    Machine::start(spec, false, patience, Vec::new())
+    let cpu = std::env::var(CPU_VARIABLE).ok().filter(|_| spec.emulator_kind() == EmulatorKind::Qemu);
+    let spec = Spec { cpu: spec.cpu.clone().or(cpu), ..spec.clone() };
+    Machine::start(&spec, false, patience, Vec::new())
 }
 
 /// Boots a Linux guest up to its shell.

@@ -12,6 +12,9 @@ use crate::{build, paths, progress, retry, setup};
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
 
+/// Names the CPU model to the whole-system tests.
+pub const CPU_VARIABLE: &str = "BULKHEAD_TESTS_CPU";
+
 /// Checks formatting and lints, runs the unit tests and the whole-system tests
 #[derive(Args, Debug)]
 pub struct TestArgs {
@@ -22,6 +25,10 @@ pub struct TestArgs {
     /// Only the whole-system tests whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+
+    /// The CPU model, such as EPYC, of machines in QEMU whose test does not choose one
+    #[arg(long, value_name = "MODEL")]
+    cpu: Option<String>,
 }
 
 impl TestArgs {
@@ -62,6 +69,9 @@ impl TestArgs {
             command.arg("--include-ignored");
         }
         command.args(&self.only);
+        if let Some(cpu) = &self.cpu {
+            command.env(CPU_VARIABLE, cpu);
+        }
         println!("Running the whole-system tests ...");
         ensure!(command.status().context("cannot start cargo")?.success(), "whole-system tests failed");
         Ok(())
