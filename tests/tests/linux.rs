@@ -1,9 +1,7 @@
 //! Linux as a guest: to a shell, at its devices, and out again.
 
 use anyhow::{Context, ensure};
-use tests::{
-    Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec, unless_stalled,
-};
+use tests::{Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec};
 
 /// Its shell answers, and `poweroff` ends the machine.
 fn reaches_a_shell_and_powers_off(spec: &Spec, machine_name: &str) -> Result<()> {
@@ -37,25 +35,6 @@ fn reboot_starts_the_guest_again(backend: Backend) -> Result<()> {
     let mut machine = linux(&Spec { backend, ..spec(Guest::LinuxAmd64Quiet)? })?;
     machine.serial().write(b"reboot -f\n")?;
     machine.expect_serial(LINUX_MARKER)
-}
-
-#[test]
-fn amd64_reaches_a_shell_with_its_local_apic_in_hardware() -> Result<()> {
-    let machine = Spec {
-        backend: Backend::Vmx,
-        cpu: Some("corei7_skylake_x".into()),
-        cmdline: "apicv=on".into(),
-        emulator: None,
-        direct: false,
-        ..spec(Guest::LinuxAmd64Quiet)?
-    };
-    unless_stalled("amd64_reaches_a_shell_with_its_local_apic_in_hardware", || {
-        let mut machine = linux(&machine)?;
-        assert_eq!(shell(&mut machine, "echo $((6 * 7))")?, "42");
-        let stats = machine.stats()?;
-        ensure!(stats["exits"]["apic write"].as_u64().is_some_and(|exits| exits > 0), "{stats}");
-        Ok(())
-    })
 }
 
 #[test]

@@ -48,6 +48,9 @@ struct State {
     /// requested one.
     maybe_requested: bool,
     timer: Timer,
+    /// The timer's entry as it was last written: what is due was due by this one. A processor that writes registers by itself has
+    /// put another into the page already when it tells of it.
+    timer_entry: Lvt,
     /// Errors since the last write to the error status register.
     errors: Esr,
     /// Levels of LINT0 and LINT1.
@@ -56,7 +59,14 @@ struct State {
 
 impl State {
     const fn new(base: ApicBase) -> Self {
-        Self { base, maybe_requested: false, timer: Timer::new(), errors: Esr::new(), lint_high: [false; 2] }
+        Self {
+            base,
+            maybe_requested: false,
+            timer: Timer::new(),
+            timer_entry: Lvt::new().with_masked(true),
+            errors: Esr::new(),
+            lint_high: [false; 2],
+        }
     }
 }
 
@@ -313,7 +323,11 @@ impl LocalApic {
 
     /// A local source fires.
     fn raise(&mut self, entry: LvtEntry) {
-        let lvt = self.lvt(entry);
+        self.raise_by(entry, self.lvt(entry));
+    }
+
+    /// A local source fires, whose entry holds or held `lvt`.
+    fn raise_by(&mut self, entry: LvtEntry, lvt: Lvt) {
         if lvt.masked() {
             return;
         }
@@ -352,7 +366,7 @@ impl LocalApic {
         let expiries = self.state.timer.expire(now);
         if expiries != 0 {
             self.tick_debt.add(expiries - 1);
-            self.raise(LvtEntry::Timer);
+            self.raise_by(LvtEntry::Timer, self.state.timer_entry);
         }
     }
 

@@ -220,6 +220,7 @@ impl LocalApic {
             for entry in LvtEntry::ALL {
                 self.page.set(entry.register(), self.lvt(entry).with_masked(true).into());
             }
+            self.state.timer_entry.set_masked(true);
             self.change_timer(|_, _| {});
         }
         self.publish();
@@ -232,10 +233,10 @@ impl LocalApic {
             self.page.set(entry.register(), lvt.into());
             return;
         }
-        // What was due is raised by the old entry, if the processor has not written the new one already.
         let now = self.clock.now();
         self.run_timer(now);
         self.page.set(entry.register(), lvt.into());
+        self.state.timer_entry = lvt;
         self.change_timer(|timer, now| timer.set_mode(lvt.timer_mode(), now));
     }
 

@@ -25,7 +25,8 @@ pub enum Environment {
 
 /// A processor with the local APIC in hardware, and the topics that are about it.
 const APICV_CPU: &str = "corei7_skylake_x";
-const APICV_TOPICS: [&str; 5] = ["interrupts", "io_apic", "local_apic", "pic", "task_priority"];
+const APICV_TOPICS: [&str; 8] =
+    ["apic_timer", "interrupts", "io_apic", "local_apic", "pic", "task_priority", "tsc_deadline", "x2apic"];
 
 /// What the guests need.
 const MEMORY_MIB: u32 = 64;
