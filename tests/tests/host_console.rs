@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use tests::{Guest, Machine, Result, spec, start};
+use serde_json::json;
+use tests::{Guest, Machine, PATIENCE, Result, spec, start};
 use xtask::picture::{ALIKE, Picture};
 
 /// Waits until the machine's display shows what the guest's screen shows.
@@ -48,4 +49,28 @@ fn the_machines_keyboard_types_and_its_display_shows_text_and_graphics() -> Resu
     // A key ends the picture.
     press_until(&mut machine, "\n", "grub>")?;
     await_mirrored(&mut machine)
+}
+
+/// What the guest's mouse says follows what is done with the machine's: buttons, movement with its sign, the wheel.
+#[test]
+fn the_machines_mouse_is_the_guests() -> Result<()> {
+    let mut machine = start(&spec(Guest::Mouse)?)?;
+    machine.expect_serial("MOUSE ready")?;
+    let moved = |axis: &str, value: i32| json!({"type": "rel", "data": {"axis": axis, "value": value}});
+    let button = |name: &str, down: bool| json!({"type": "btn", "data": {"button": name, "down": down}});
+    // A packet: sign bits and buttons (bit 3 is always set), right, up, wheel towards the user.
+    for (event, packet) in [
+        (json!([moved("x", 5), moved("y", 3)]), "28 05 fd 00"),
+        (json!([moved("x", -7)]), "18 f9 00 00"),
+        (json!([button("left", true)]), "09 00 00 00"),
+        (json!([button("left", false)]), "08 00 00 00"),
+        (json!([button("right", true)]), "0a 00 00 00"),
+        (json!([moved("y", -2)]), "0a 00 02 00"),
+        (json!([button("right", false)]), "08 00 00 00"),
+        (json!([button("wheel-down", true), button("wheel-down", false)]), "08 00 00 01"),
+    ] {
+        machine.host_control().call("input-send-event", json!({"events": event}), PATIENCE)?;
+        machine.expect_serial(packet)?;
+    }
+    Ok(())
 }

@@ -50,6 +50,8 @@ pub enum Guest {
     Hostile,
     /// Shuts its CPU down by a triple fault
     TripleFault,
+    /// Says what its mouse does
+    Mouse,
     /// Spins with PAUSE
     Spin,
     /// Waits to be stepped through
@@ -68,6 +70,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("end.asm", include_str!("hostile/end.asm")),
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
+const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm"))];
@@ -98,6 +101,7 @@ impl Guest {
             Self::InstallerScreen => installer::iso(&name, ""),
             Self::Exits => assembled::iso(&name, EXITS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
+            Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
