@@ -70,6 +70,18 @@ pub trait DeviceMemory: Send + Sync {
     fn read_u32(&self, offset: usize) -> u32;
     /// Writes the aligned little-endian 32-bit value at `offset`.
     fn write_u32(&self, offset: usize, value: u32);
+
+    /// Looks what of a range was written, by whomever, and returns the number of this look; numbers go up. To be called
+    /// while the guest does not run.
+    fn look_for_writes(&self, _offset: usize, _length_bytes: usize) -> u64 {
+        0
+    }
+
+    /// False if what looks after number `look` found written touches no page of the range: whoever looked at the whole range
+    /// now, and read it after look number `look`, need not read it again. Memory that cannot tell says true.
+    fn written_since(&self, _offset: usize, _length_bytes: usize, _look: u64) -> bool {
+        true
+    }
 }
 
 /// Guest RAM and device memory for tests: a plain vector from address 0.

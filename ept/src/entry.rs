@@ -36,7 +36,26 @@ pub enum Caching {
     Uncached,
 }
 
-/// SDM volume 3, tables 29-1 to 29-6.
+/// How a range is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// What the guest may do.
+    pub permissions: Permissions,
+    /// How it is cached.
+    pub caching: Caching,
+    /// In pages of 4 KiB whose dirty flags start clear, for [`NestedTables::take_dirty`](crate::NestedTables::take_dirty).
+    /// All others have theirs set from the start: no processor stops to set them, or logs what it wrote.
+    pub tracked: bool,
+}
+
+impl Attributes {
+    /// Memory whose writes nobody tracks.
+    pub const fn memory(permissions: Permissions) -> Self {
+        Self { permissions, caching: Caching::WriteBack, tracked: false }
+    }
+}
+
+/// SDM volume 3, tables 29-1 to 29-6. The flags are ignored unless the EPT pointer switches them on.
 #[bitfield(u64)]
 struct EptBits {
     read: bool,
@@ -88,19 +107,22 @@ impl Format {
                 .with_read(true)
                 .with_write(true)
                 .with_execute(true)
+                .with_accessed(true)
                 .with_frame(hpa >> 12)
                 .into(),
             Self::Npt => NptBits::new()
                 .with_present(true)
                 .with_write(true)
                 .with_user(true)
+                .with_accessed(true)
                 .with_frame(hpa >> 12)
                 .into(),
         }
     }
 
     /// An entry that maps a page.
-    pub(crate) fn leaf(self, hpa: u64, large: bool, permissions: Permissions, caching: Caching) -> u64 {
+    pub(crate) fn leaf(self, hpa: u64, large: bool, attributes: Attributes) -> u64 {
+        let Attributes { permissions, caching, tracked } = attributes;
         let uncached = caching == Caching::Uncached;
         match self {
             Self::Ept => EptBits::new()
@@ -109,6 +131,8 @@ impl Format {
                 .with_execute(permissions.execute)
                 .with_memory_type(if uncached { EPT_UNCACHED } else { EPT_WRITE_BACK })
                 .with_large(large)
+                .with_accessed(true)
+                .with_dirty(!tracked)
                 .with_frame(hpa >> 12)
                 .into(),
             Self::Npt => NptBits::new()
@@ -118,6 +142,8 @@ impl Format {
                 .with_write_through(uncached)
                 .with_cache_disable(uncached)
                 .with_large(large)
+                .with_accessed(true)
+                .with_dirty(!tracked)
                 .with_frame(hpa >> 12)
                 .with_no_execute(!permissions.execute)
                 .into(),
@@ -135,6 +161,20 @@ impl Format {
         match self {
             Self::Ept => EptBits::from(entry).large(),
             Self::Npt => NptBits::from(entry).large(),
+        }
+    }
+
+    /// The entry with its dirty flag clear, if that is set. Only for entries that map a page.
+    pub(crate) fn cleaned(self, entry: u64) -> Option<u64> {
+        match self {
+            Self::Ept => {
+                let bits = EptBits::from(entry);
+                bits.dirty().then(|| bits.with_dirty(false).into())
+            }
+            Self::Npt => {
+                let bits = NptBits::from(entry);
+                bits.dirty().then(|| bits.with_dirty(false).into())
+            }
         }
     }
 

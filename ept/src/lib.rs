@@ -9,12 +9,13 @@
 
 extern crate alloc;
 
+mod dirty;
 mod entry;
 mod flush;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Caching, Format, Permissions};
+pub use entry::{Attributes, Caching, Format, Permissions};
 pub use flush::Flush;
 pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize, TableMemory};

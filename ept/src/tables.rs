@@ -1,6 +1,6 @@
 //! The tree of tables: mapping, unmapping and looking up ranges.
 
-use crate::entry::{Caching, Format, Permissions};
+use crate::entry::{Attributes, Caching, Format, Permissions};
 use crate::flush::Flush;
 use alloc::vec::Vec;
 
@@ -70,7 +70,7 @@ pub struct Mapping {
 /// Four levels of tables: 48 bits of guest-physical address.
 #[derive(Debug)]
 pub struct NestedTables {
-    format: Format,
+    pub(crate) format: Format,
     root_hpa: u64,
     largest: PageSize,
 }
@@ -79,11 +79,11 @@ const TOP_LEVEL: u32 = 4;
 const ENTRIES: usize = 512;
 
 /// Bytes that one entry of a table of `level` (1 the lowest) covers.
-const fn level_bytes(level: u32) -> u64 {
+pub(crate) const fn level_bytes(level: u32) -> u64 {
     4096 << (9 * (level - 1))
 }
 
-const fn index(gpa: u64, level: u32) -> usize {
+pub(crate) const fn index(gpa: u64, level: u32) -> usize {
     (gpa >> (12 + 9 * (level - 1))) as usize % ENTRIES
 }
 
@@ -92,8 +92,7 @@ const fn index(gpa: u64, level: u32) -> usize {
 struct Target {
     /// Host address minus guest address.
     offset: u64,
-    permissions: Permissions,
-    caching: Caching,
+    attributes: Attributes,
 }
 
 impl NestedTables {
@@ -126,10 +125,9 @@ impl NestedTables {
         gpa: u64,
         length_bytes: u64,
         hpa: u64,
-        permissions: Permissions,
-        caching: Caching,
+        attributes: Attributes,
     ) -> Result<Flush, OutOfMemory> {
-        let target = Target { offset: hpa.wrapping_sub(gpa), permissions, caching };
+        let target = Target { offset: hpa.wrapping_sub(gpa), attributes };
         self.set(memory, gpa, length_bytes, Some(target))
     }
 
@@ -165,6 +163,15 @@ impl NestedTables {
             table = self.format.address(entry);
         }
         None
+    }
+
+    /// The table of the 4 KiB pages around `gpa`, if there is one.
+    pub(crate) fn lowest_table(&self, memory: &impl TableMemory, gpa: u64) -> Option<u64> {
+        (2..=TOP_LEVEL).rev().try_fold(self.root_hpa, |table, level| {
+            let entry = memory.read(table, index(gpa, level));
+            let is_table = self.format.is_present(entry) && !self.format.is_large(entry);
+            is_table.then(|| self.format.address(entry))
+        })
     }
 
     /// Gives every table back. The guest must never run on them again.
@@ -225,7 +232,7 @@ impl NestedTables {
         }
         let new = target.map_or(0, |target| {
             let hpa = gpa.wrapping_add(target.offset);
-            self.format.leaf(hpa, leaf_level > 1, target.permissions, target.caching)
+            self.format.leaf(hpa, leaf_level > 1, target.attributes)
         });
         self.replace(memory, table, index(gpa, leaf_level), leaf_level, new, flush);
         Ok(level_bytes(leaf_level))
@@ -233,7 +240,9 @@ impl NestedTables {
 
     fn leaf_level(&self, gpa: u64, room_bytes: u64, target: Option<Target>) -> u32 {
         let offset = target.map_or(0, |target| target.offset);
-        (2..=self.largest.level())
+        let is_tracked = target.is_some_and(|target| target.attributes.tracked);
+        let largest = if is_tracked { 1 } else { self.largest.level() };
+        (2..=largest)
             .rev()
             .find(|&level| {
                 let bytes = level_bytes(level);
@@ -245,10 +254,14 @@ impl NestedTables {
     /// Fills `lower` so that it maps what the large-page `entry` of `level` maps.
     fn split(&self, memory: &mut impl TableMemory, entry: u64, level: u32, lower: u64) {
         let bytes = level_bytes(level - 1);
+        let attributes = Attributes {
+            permissions: self.format.permissions(entry),
+            caching: self.format.caching(entry),
+            tracked: false,
+        };
         for slot in 0..ENTRIES {
             let hpa = self.format.address(entry) + slot as u64 * bytes;
-            let (permissions, caching) = (self.format.permissions(entry), self.format.caching(entry));
-            memory.write(lower, slot, self.format.leaf(hpa, level > 2, permissions, caching));
+            memory.write(lower, slot, self.format.leaf(hpa, level > 2, attributes));
         }
     }
 

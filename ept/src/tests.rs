@@ -39,6 +39,8 @@ impl TableMemory for FakeMemory {
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
+const MEMORY: Attributes = Attributes::memory(Permissions::ALL);
+const TRACKED: Attributes = Attributes { tracked: true, ..MEMORY };
 
 fn tables(format: Format) -> (NestedTables, FakeMemory) {
     let mut memory = FakeMemory::default();
@@ -50,9 +52,7 @@ fn tables(format: Format) -> (NestedTables, FakeMemory) {
 fn the_largest_pages_are_used() {
     for format in [Format::Ept, Format::Npt] {
         let (mut tables, mut memory) = tables(format);
-        let flush = tables
-            .map(&mut memory, 0, 2 * GIB + 2 * MIB + 4096, 4 * GIB, Permissions::ALL, Caching::WriteBack)
-            .unwrap();
+        let flush = tables.map(&mut memory, 0, 2 * GIB + 2 * MIB + 4096, 4 * GIB, MEMORY).unwrap();
         assert!(!flush.is_needed(), "nothing was mapped before");
         let size = |gpa| tables.lookup(&memory, gpa).unwrap().size;
         assert_eq!(size(GIB + 5), PageSize::Size1G);
@@ -66,20 +66,23 @@ fn the_largest_pages_are_used() {
 #[test]
 fn entries_have_the_vendors_bits() {
     let (mut npt, mut memory) = tables(Format::Npt);
-    let rom = npt.map(&mut memory, 0, 4096, 0x5000, Permissions::READ_EXECUTE, Caching::WriteBack).unwrap();
+    let rom = npt.map(&mut memory, 0, 4096, 0x5000, Attributes::memory(Permissions::READ_EXECUTE)).unwrap();
     assert!(!rom.is_needed());
-    assert_eq!(memory.writes.last().unwrap().2, 0x5005, "present, user, not writable");
+    assert_eq!(memory.writes.last().unwrap().2, 0x5065, "present, user, not writable, accessed, dirty");
+    assert_eq!(memory.writes[0].2 & 0xfff, 0x27, "a table: present, writable, user, accessed");
     let (mut ept, mut memory) = tables(Format::Ept);
-    let mmio = Permissions { write: true, execute: false };
-    let flush = ept.map(&mut memory, 0, 2 * MIB, 0, mmio, Caching::Uncached).unwrap();
+    let permissions = Permissions { write: true, execute: false };
+    let mmio = Attributes { permissions, caching: Caching::Uncached, tracked: false };
+    let flush = ept.map(&mut memory, 0, 2 * MIB, 0, mmio).unwrap();
     assert!(!flush.is_needed());
-    assert_eq!(memory.writes.last().unwrap().2, 0x83, "read, write, uncached, large");
+    assert_eq!(memory.writes.last().unwrap().2, 0x383, "read, write, uncached, large, accessed, dirty");
+    assert_eq!(memory.writes[0].2 & 0xfff, 0x107, "a table: read, write, execute, accessed");
 }
 
 #[test]
 fn a_split_never_shows_a_hole() {
     let (mut tables, mut memory) = tables(Format::Npt);
-    let first = tables.map(&mut memory, 0, GIB, 0, Permissions::ALL, Caching::WriteBack).unwrap();
+    let first = tables.map(&mut memory, 0, GIB, 0, MEMORY).unwrap();
     first.flushed(&mut memory);
     memory.writes.clear();
     let flush = tables.unmap(&mut memory, 0xa0000, 0x20000).unwrap();
@@ -103,12 +106,11 @@ fn a_split_never_shows_a_hole() {
 fn tables_are_freed_after_the_flush_and_not_before() {
     let (mut tables, mut memory) = tables(Format::Ept);
     for page in 0..3 {
-        let flush =
-            tables.map(&mut memory, page * 4096, 4096, 0x9000, Permissions::ALL, Caching::WriteBack).unwrap();
+        let flush = tables.map(&mut memory, page * 4096, 4096, 0x9000, MEMORY).unwrap();
         assert!(!flush.is_needed());
     }
     assert_eq!(memory.tables.len(), 4);
-    let flush = tables.map(&mut memory, 0, GIB, 0, Permissions::ALL, Caching::WriteBack).unwrap();
+    let flush = tables.map(&mut memory, 0, GIB, 0, MEMORY).unwrap();
     assert_eq!(memory.tables.len(), 4, "a CPU may still walk them");
     flush.flushed(&mut memory);
     assert_eq!(memory.tables.len(), 2);
@@ -116,11 +118,72 @@ fn tables_are_freed_after_the_flush_and_not_before() {
     assert!(memory.tables.is_empty());
 }
 
+/// Sets the dirty flag of a page as a processor does, which never clears others.
+fn write_as_guest(tables: &NestedTables, memory: &mut FakeMemory, format: Format, gpa: u64) {
+    let dirty = match format {
+        Format::Ept => 1 << 9,
+        Format::Npt => 1 << 6,
+    };
+    let table = tables.lowest_table(memory, gpa).unwrap();
+    memory.tables.get_mut(&table).unwrap()[(gpa / 4096 % 512) as usize] |= dirty;
+}
+
+fn take_dirty(tables: &mut NestedTables, memory: &mut FakeMemory, gpa: u64, length: u64) -> (Vec<u64>, bool) {
+    let mut written = Vec::new();
+    let flush = tables.take_dirty(memory, gpa, length, |page| written.push(page));
+    let is_needed = flush.is_needed();
+    flush.flushed(memory);
+    (written, is_needed)
+}
+
+#[test]
+fn a_tracked_page_is_dirty_once_for_all_writes_since_it_was_last_taken() {
+    for format in [Format::Ept, Format::Npt] {
+        let (mut tables, mut memory) = tables(format);
+        let base = GIB - 2 * MIB;
+        let flush = tables.map(&mut memory, base, 4 * MIB, base, TRACKED).unwrap();
+        assert!(!flush.is_needed());
+        assert_eq!(tables.lookup(&memory, base).unwrap().size, PageSize::Size4K);
+        assert_eq!(take_dirty(&mut tables, &mut memory, base, 4 * MIB), (Vec::new(), false));
+        let pages = [base + 0x3000, GIB, GIB + 2 * MIB - 4096];
+        for page in pages {
+            write_as_guest(&tables, &mut memory, format, page);
+        }
+        memory.writes.clear();
+        assert_eq!(take_dirty(&mut tables, &mut memory, base, 4 * MIB), (pages.to_vec(), true));
+        assert_eq!(memory.writes.len(), pages.len(), "nothing else is written");
+        assert_eq!(tables.lookup(&memory, GIB + 5).unwrap().hpa, GIB + 5);
+        assert_eq!(take_dirty(&mut tables, &mut memory, base, 4 * MIB), (Vec::new(), false));
+    }
+}
+
+#[test]
+fn only_the_range_is_taken() {
+    let (mut tables, mut memory) = tables(Format::Ept);
+    let flush = tables.map(&mut memory, 0, 0x5000, 0, TRACKED).unwrap();
+    flush.flushed(&mut memory);
+    for page in 0..5 {
+        write_as_guest(&tables, &mut memory, Format::Ept, page * 4096);
+    }
+    assert_eq!(take_dirty(&mut tables, &mut memory, 0x1000, 0x2000).0, [0x1000, 0x2000]);
+    assert_eq!(take_dirty(&mut tables, &mut memory, 0, 0x5000).0, [0, 0x3000, 0x4000]);
+}
+
+#[test]
+fn what_is_not_mapped_or_not_in_small_pages_is_passed_over() {
+    let (mut tables, mut memory) = tables(Format::Npt);
+    let flush = tables.map(&mut memory, 2 * MIB, 2 * MIB, 0, MEMORY).unwrap();
+    flush.flushed(&mut memory);
+    memory.writes.clear();
+    assert_eq!(take_dirty(&mut tables, &mut memory, 0, 8 * MIB), (Vec::new(), false));
+    assert!(memory.writes.is_empty());
+}
+
 #[test]
 fn short_memory_is_an_error() {
     let (mut tables, mut memory) = tables(Format::Npt);
     memory.limit = Some(2);
-    let result = tables.map(&mut memory, 0, 4096, 0, Permissions::ALL, Caching::WriteBack);
+    let result = tables.map(&mut memory, 0, 4096, 0, MEMORY);
     assert_eq!(result.unwrap_err(), OutOfMemory);
 }
 
@@ -137,7 +200,7 @@ proptest! {
                 tables.unmap(&mut memory, gpa, length).unwrap()
             } else {
                 (0..count).for_each(|i| { model.insert(page + i, hpa + i * 4096); });
-                tables.map(&mut memory, gpa, length, hpa, Permissions::ALL, Caching::WriteBack).unwrap()
+                tables.map(&mut memory, gpa, length, hpa, MEMORY).unwrap()
             };
             flush.flushed(&mut memory);
         }

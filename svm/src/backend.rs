@@ -18,6 +18,7 @@ use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
+use vmm_core::memory::{NestedPaging, WriteTracking};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
@@ -145,16 +146,19 @@ impl Svm {
 
 impl Backend for Svm {
     const NAME: &'static str = "AMD-V";
-    const NESTED_FORMAT: ept::Format = ept::Format::Npt;
     type Cpu = Cpu;
 
     fn enable_cpu(platform: &'static dyn Platform, _options: &CommandLine) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform)
     }
 
-    fn largest_page(_: &Cpu) -> ept::PageSize {
-        // Every processor with nested paging has pages of 1 GiB.
-        ept::PageSize::Size1G
+    fn nested_paging(_: &Cpu) -> NestedPaging {
+        // Every processor with nested paging has pages of 1 GiB, and sets accessed and dirty flags (15.25.5).
+        NestedPaging {
+            format: ept::Format::Npt,
+            largest_page: ept::PageSize::Size1G,
+            tracking: Some(WriteTracking::Flags),
+        }
     }
 
     fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {

@@ -2,6 +2,7 @@
 
 use crate::config::CommandLine;
 use crate::exit::Exit;
+use crate::memory::NestedPaging;
 use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
@@ -74,8 +75,6 @@ pub struct VcpuSetup {
 pub trait Backend: Sized + Send {
     /// For messages: "AMD-V" or "VT-x".
     const NAME: &'static str;
-    /// The vendor's format of the second-level page tables.
-    const NESTED_FORMAT: ept::Format;
     /// What a physical CPU needs to run guests.
     type Cpu: Send;
 
@@ -85,8 +84,8 @@ pub trait Backend: Sized + Send {
     /// [`Unsupported`] says what is missing or switched off.
     fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Self::Cpu, Unsupported>;
 
-    /// The largest page of the second-level page tables on this CPU.
-    fn largest_page(cpu: &Self::Cpu) -> ept::PageSize;
+    /// The second-level paging of this CPU.
+    fn nested_paging(cpu: &Self::Cpu) -> NestedPaging;
 
     /// What CPUID must not promise to a guest on this CPU.
     fn withheld(_cpu: &Self::Cpu) -> Withheld {
@@ -214,6 +213,9 @@ pub trait Backend: Sized + Send {
 
     /// The second-level page tables changed: entries that the CPU has cached must go before the next entry.
     fn flush_nested(&mut self);
+    /// Hands over the guest-physical addresses of the tracked pages that the processor has logged as written
+    /// ([`WriteTracking::Log`](crate::memory::WriteTracking::Log)), in no order, and empties the log.
+    fn take_written_pages(&mut self, _written: impl FnMut(u64)) {}
     /// Prints the whole VMCB or VMCS, raw exit code first.
     ///
     /// # Errors

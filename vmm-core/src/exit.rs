@@ -113,6 +113,8 @@ pub enum Exit {
     TripleFault,
     /// The backend refused to enter the guest: its state is invalid.
     EntryFailure,
+    /// The processor's log of written pages is full ([`crate::backend::Backend::take_written_pages`]).
+    WriteLogFull,
     /// Anything else: the vendor's raw code.
     Unknown(u64),
 }

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use crate::config::CommandLine;
 use crate::exit::Exit;
+use crate::memory::{NestedPaging, WriteTracking};
 use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
@@ -57,6 +58,8 @@ pub struct TestBackend {
     pub vectors: [[u8; 32]; 16],
     /// Entries whose cached translations were flushed.
     pub flushes: u64,
+    /// What the processor logged as written.
+    pub written_pages: Vec<u64>,
 }
 
 impl TestBackend {
@@ -97,21 +100,25 @@ impl TestBackend {
             xcr0: 0,
             vectors: [[0; 32]; 16],
             flushes: 0,
+            written_pages: Vec::new(),
         }
     }
 }
 
 impl Backend for TestBackend {
     const NAME: &'static str = "test";
-    const NESTED_FORMAT: ept::Format = ept::Format::Npt;
     type Cpu = ();
 
     fn enable_cpu(_platform: &'static dyn Platform, _options: &CommandLine) -> Result<(), Unsupported> {
         Ok(())
     }
 
-    fn largest_page((): &()) -> ept::PageSize {
-        ept::PageSize::Size1G
+    fn nested_paging((): &()) -> NestedPaging {
+        NestedPaging {
+            format: ept::Format::Npt,
+            largest_page: ept::PageSize::Size1G,
+            tracking: Some(WriteTracking::Log),
+        }
     }
 
     fn new((): &(), _platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
@@ -293,6 +300,10 @@ impl Backend for TestBackend {
 
     fn flush_nested(&mut self) {
         self.flushes += 1;
+    }
+
+    fn take_written_pages(&mut self, written: impl FnMut(u64)) {
+        self.written_pages.drain(..).for_each(written);
     }
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {

@@ -11,6 +11,7 @@ use crate::cpu::{Cpu, Features};
 use crate::decode::has_instruction_length;
 use crate::events;
 use crate::field::Field;
+use crate::page_log::PageLog;
 use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
 use crate::{dump, running, segments};
@@ -21,6 +22,7 @@ use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::Exit;
+use vmm_core::memory::NestedPaging;
 use vmm_core::platform::Platform;
 use vmm_core::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
@@ -43,6 +45,7 @@ pub struct Vmx {
     vpid: Tag,
     platform: &'static dyn Platform,
     ept_pointer: u64,
+    page_log: Option<PageLog>,
     cr2: u64,
     /// What was last written to the host-RSP field.
     host_rsp: u64,
@@ -122,15 +125,14 @@ impl Vmx {
 
 impl Backend for Vmx {
     const NAME: &'static str = "VT-x";
-    const NESTED_FORMAT: ept::Format = ept::Format::Ept;
     type Cpu = Cpu;
 
     fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform, options)
     }
 
-    fn largest_page(cpu: &Cpu) -> ept::PageSize {
-        cpu.largest_page()
+    fn nested_paging(cpu: &Cpu) -> NestedPaging {
+        cpu.nested_paging()
     }
 
     fn withheld(cpu: &Cpu) -> Withheld {
@@ -141,9 +143,11 @@ impl Backend for Vmx {
         let revision = cpu.features.capabilities.basic.revision();
         // SAFETY: `cpu` is in VMX operation.
         let vmcs = unsafe { Vmcs::new(platform, cpu.current.clone(), revision)? };
+        let has_page_log = cpu.features.controls.has_page_log();
         let ept_pointer = EptPointer::new()
             .with_memory_type(WRITE_BACK)
             .with_walk_length_less_one(3)
+            .with_accessed_dirty(cpu.features.capabilities.ept_vpid.accessed_dirty())
             .with_frame(setup.nested_root_hpa >> 12);
         let mut vcpu = Self {
             vmcs,
@@ -155,6 +159,7 @@ impl Backend for Vmx {
             vpid: cpu.vpids.take(),
             platform,
             ept_pointer: ept_pointer.into(),
+            page_log: has_page_log.then(|| PageLog::new(platform)).transpose()?,
             cr2: 0,
             host_rsp: 0,
             basic_reason: 0,
@@ -412,6 +417,15 @@ impl Backend for Vmx {
 
     fn flush_nested(&mut self) {
         self.flush_nested = true;
+    }
+
+    fn take_written_pages(&mut self, written: impl FnMut(u64)) {
+        let Some(log) = &self.page_log else { return };
+        let index = self.vmcs.read(Field::GuestPageLogIndex) as u16;
+        if index != PageLog::EMPTY {
+            log.logged(index).for_each(written);
+            self.vmcs.write(Field::GuestPageLogIndex, PageLog::EMPTY.into());
+        }
     }
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {

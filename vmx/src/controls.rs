@@ -176,7 +176,7 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::APIC_REGISTERS, IfThere),
     (SecondaryControls::VIRTUAL_INTERRUPTS, IfThere),
     (SecondaryControls::PAUSE_LOOP, IfThere),
-    (SecondaryControls::PAGE_LOG, Off(forces!("page-modification logging"))),
+    (SecondaryControls::PAGE_LOG, IfThere),
 ];
 
 /// Switched on as the guest switches its local APIC's interface.
@@ -268,7 +268,11 @@ impl Controls {
         if !ept.invept() || !(ept.invept_single() || ept.invept_all()) {
             return Err(Unsupported(lacks!("INVEPT")));
         }
-        Ok(controls.without_useless_vpid(ept).without_useless_timer().without_useless_apic())
+        Ok(controls
+            .without_useless_vpid(ept)
+            .without_useless_timer()
+            .without_useless_log(ept)
+            .without_useless_apic())
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -286,6 +290,14 @@ impl Controls {
             && self.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER);
         self.pin.set(PinControls::PREEMPTION_TIMER, usable);
         self.exit.set(ExitControls::SAVE_PREEMPTION_TIMER, usable);
+        self
+    }
+
+    /// What is logged is that a dirty flag is set.
+    fn without_useless_log(mut self, ept: crate::spec::EptVpidCapabilities) -> Self {
+        if !ept.accessed_dirty() {
+            self.secondary.remove(SecondaryControls::PAGE_LOG);
+        }
         self
     }
 
@@ -331,6 +343,11 @@ impl Controls {
     /// The processor can stop behind an instruction.
     pub const fn has_monitor_trap(&self) -> bool {
         self.step.contains(PrimaryControls::MONITOR_TRAP)
+    }
+
+    /// The processor logs the pages whose dirty flags it sets.
+    pub const fn has_page_log(&self) -> bool {
+        self.secondary.contains(SecondaryControls::PAGE_LOG)
     }
 
     /// An exit comes after some time whatever the guest does.

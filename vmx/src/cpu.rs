@@ -13,6 +13,7 @@ use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
 use vmm_core::config::CommandLine;
 use vmm_core::extended_state::ExtendedState;
+use vmm_core::memory::{NestedPaging, WriteTracking};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
@@ -101,14 +102,20 @@ impl Cpu {
         })
     }
 
-    /// The largest page that EPT can map here.
-    pub(crate) fn largest_page(&self) -> ept::PageSize {
+    /// What EPT can do here.
+    pub(crate) fn nested_paging(&self) -> NestedPaging {
         let ept = self.features.capabilities.ept_vpid;
-        match (ept.pages_1g(), ept.pages_2m()) {
+        let largest_page = match (ept.pages_1g(), ept.pages_2m()) {
             (true, _) => ept::PageSize::Size1G,
             (false, true) => ept::PageSize::Size2M,
             (false, false) => ept::PageSize::Size4K,
-        }
+        };
+        let tracking = match (self.features.controls.has_page_log(), ept.accessed_dirty()) {
+            (true, _) => Some(WriteTracking::Log),
+            (false, true) => Some(WriteTracking::Flags),
+            (false, false) => None,
+        };
+        NestedPaging { format: ept::Format::Ept, largest_page, tracking }
     }
 }
 

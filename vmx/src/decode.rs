@@ -23,6 +23,7 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
             Exit::ApicWrite { offset: fields.get(Field::ExitQualification) as u16 % APIC_PAGE_BYTES }
         }
         reason::VIRTUAL_EOI => Exit::EndOfInterrupt { vector: fields.get(Field::ExitQualification) as u8 },
+        reason::PAGE_LOG_FULL => Exit::WriteLogFull,
         reason::CPUID => Exit::Cpuid,
         reason::RDMSR => Exit::ReadMsr,
         reason::WRMSR => Exit::WriteMsr,
@@ -76,6 +77,7 @@ pub const fn may_interrupt_delivery(basic: u16) -> bool {
             | reason::APIC_ACCESS
             | reason::EPT_VIOLATION
             | reason::EPT_MISCONFIGURATION
+            | reason::PAGE_LOG_FULL
     )
 }
 

@@ -19,6 +19,7 @@ mod field;
 mod host_state;
 mod instructions;
 mod msr_bitmap;
+mod page_log;
 mod running;
 mod segments;
 mod spec;

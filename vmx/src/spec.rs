@@ -178,8 +178,9 @@ pub mod reason {
     pub const XSETBV: u16 = 55;
     pub const APIC_WRITE: u16 = 56;
     pub const VMFUNC: u16 = 59;
+    pub const PAGE_LOG_FULL: u16 = 62;
 
-    const NAMES: [&str; 60] = [
+    const NAMES: [&str; 63] = [
         "exception or NMI",
         "external interrupt",
         "triple fault",
@@ -240,6 +241,9 @@ pub mod reason {
         "RDRAND",
         "INVPCID",
         "VMFUNC",
+        "ENCLS",
+        "RDSEED",
+        "page-modification log full",
     ];
 
     /// A basic exit reason in words.

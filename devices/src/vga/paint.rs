@@ -21,14 +21,17 @@ const FONT_BYTES: usize = 256 * 32;
 /// Marks a row whose last content is not known.
 const UNKNOWN: u64 = 0;
 
-/// Paints a card's picture, remembering what it painted last: an idle screen costs reading what it shows, and
-/// nothing is painted. One per surface.
+/// Paints a card's picture, remembering what it painted last: of packed pixels it reads the rows in whose pages something
+/// was written since, of text and planes, which are small, all that is shown. Only rows that changed are painted. One per
+/// surface.
 #[derive(Debug)]
 pub struct Painter {
     frame: Option<FrameInfo>,
     picture: Option<Picture>,
     /// A hash of what each row showed.
     rows: Vec<u64>,
+    /// The last look for writes to video memory: rows whose hash is known were read after it.
+    last_look: u64,
     fonts: Fonts,
     /// What is shown in the row at work: bytes of video memory, or characters.
     source: Vec<u8>,
@@ -56,6 +59,7 @@ impl Painter {
             frame: None,
             picture: None,
             rows: Vec::new(),
+            last_look: 0,
             fonts: Fonts { sets: [Vec::new(), Vec::new()], generation: None },
             source: Vec::new(),
             cells: Vec::new(),
@@ -249,10 +253,18 @@ impl Painter {
         surface: &mut dyn Surface,
     ) -> u32 {
         let dot_bytes = usize::from(bits).div_ceil(8);
-        self.source.resize(picture.width as usize * dot_bytes, 0);
+        let row_bytes = picture.width as usize * dot_bytes;
+        self.source.resize(row_bytes, 0);
+        let look = planes.vram.look_for_writes(start_bytes, picture.height as usize * pitch_bytes);
+        let last_look = core::mem::replace(&mut self.last_look, look);
         let mut painted = 0;
         for y in 0..picture.height {
-            planes.vram.read(start_bytes + y as usize * pitch_bytes, &mut self.source);
+            let offset = start_bytes + y as usize * pitch_bytes;
+            let is_known = self.rows.get(y as usize).is_some_and(|&hash| hash != UNKNOWN);
+            if is_known && !planes.vram.written_since(offset, row_bytes, last_look) {
+                continue;
+            }
+            planes.vram.read(offset, &mut self.source);
             if !self.row_changed(y, hash_bytes(&self.source)) {
                 continue;
             }

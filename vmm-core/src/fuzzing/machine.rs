@@ -118,8 +118,7 @@ impl Machine {
             com1: output.clone(),
             debug: Some(Arc::new(OutputRing::new())),
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()),
-            format: TestBackend::NESTED_FORMAT,
-            largest_page: ept::PageSize::Size1G,
+            paging: TestBackend::nested_paging(&()),
         };
         let Ok(pc) = Pc::new(parts) else { panic!("a PC of {RAM_MIB} MiB cannot be built") };
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());

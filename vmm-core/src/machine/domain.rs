@@ -114,6 +114,11 @@ impl<'a> Domain<'a> {
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
         description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
         description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
+        let mut paging = B::nested_paging(cpu);
+        if self.platform.display().is_none() {
+            // Nobody looks at the screen all the time: video memory is mapped in large pages.
+            paging.tracking = None;
+        }
         let parts = PcParts {
             platform: self.platform,
             config: &self.config,
@@ -125,8 +130,7 @@ impl<'a> Domain<'a> {
             // Firmware that finds the port takes an exit for each byte.
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus, B::withheld(cpu)),
-            format: B::NESTED_FORMAT,
-            largest_page: B::largest_page(cpu),
+            paging,
         };
         Pc::new(parts).map_err(|_| {
             let free_mib = self.platform.free_bytes() >> 20;

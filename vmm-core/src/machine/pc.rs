@@ -6,7 +6,7 @@ use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
 use crate::config::GuestConfig;
 use crate::config::guest::Serial;
-use crate::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
+use crate::memory::{FrameMemory, GuestSpace, MemoryPart, NestedPaging, SpaceError, SpaceMemory};
 use crate::platform::Platform;
 use crate::vcpu::Timers;
 use crate::vcpu::cpuid::CpuidTable;
@@ -91,10 +91,8 @@ pub struct PcParts<'a> {
     pub debug: Option<Arc<dyn ByteSink>>,
     /// What CPUID answers.
     pub cpuid: CpuidTable,
-    /// The backend's format of second-level page tables.
-    pub format: ept::Format,
-    /// The largest pages of the second-level page tables.
-    pub largest_page: ept::PageSize,
+    /// The CPU's second-level paging.
+    pub paging: NestedPaging,
 }
 
 /// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
@@ -206,19 +204,20 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     let allocate = |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
     let ram = allocate(parts.description.ram_bytes as usize)?;
     let rom = Arc::new(allocate(ROM_BYTES as usize)?);
-    let video = Arc::new(allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?);
-    let vga_memory = VgaMemory {
-        vram: MemoryPart::new(video.clone(), 0, VRAM_BYTES),
-        odd_even: MemoryPart::new(video.clone(), ODD_EVEN_OFFSET as usize, ODD_EVEN_BYTES),
-        rom: MemoryPart::new(rom.clone(), 0, VGA_ROM_BYTES),
-    };
+    let video = allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?;
+    let video = Arc::new(if parts.paging.tracking.is_some() { video.logged() } else { video });
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
     }
-    let memory = SpaceMemory { ram, rom, video };
+    let memory = SpaceMemory { ram, rom: rom.clone(), video };
     let vcpus = parts.config.vcpus as usize;
-    let space = GuestSpace::new(parts.platform, parts.format, parts.largest_page, memory, vcpus)?;
-    Ok((Arc::new(space), vga_memory))
+    let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
+    let vga_memory = VgaMemory {
+        vram: MemoryPart::of_video(&space, 0, VRAM_BYTES),
+        odd_even: MemoryPart::of_video(&space, ODD_EVEN_OFFSET as usize, ODD_EVEN_BYTES),
+        rom: MemoryPart::new(rom, 0, VGA_ROM_BYTES),
+    };
+    Ok((space, vga_memory))
 }
 
 /// A PC while devices are put on it.

@@ -1,5 +1,6 @@
 //! Memory made of host frames: guest RAM, video memory, ROM.
 
+use super::page_log::PageLog;
 use super::raw::Run;
 use crate::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
@@ -19,6 +20,8 @@ pub struct FrameMemory {
     /// One for each 2 MiB.
     pieces: Box<[Piece]>,
     clearing: Mutex<()>,
+    /// What was written, if somebody wants to know.
+    log: Option<PageLog>,
 }
 
 struct Piece {
@@ -44,8 +47,13 @@ impl FrameMemory {
     /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them.
     pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
-        let mut memory =
-            Self { platform, frames: Vec::new(), pieces: Box::default(), clearing: Mutex::new(()) };
+        let mut memory = Self {
+            platform,
+            frames: Vec::new(),
+            pieces: Box::default(),
+            clearing: Mutex::new(()),
+            log: None,
+        };
         let mut pieces = Vec::with_capacity(count);
         while pieces.len() < count {
             let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
@@ -63,6 +71,17 @@ impl FrameMemory {
         }
         memory.pieces = pieces.into();
         Some(memory)
+    }
+
+    /// The memory with a log of what is written to it from now on. The guest's own writes must be added to it.
+    pub fn logged(mut self) -> Self {
+        self.log = Some(PageLog::new(self.length_bytes()));
+        self
+    }
+
+    /// The log of what was written, if there is one.
+    pub const fn log(&self) -> Option<&PageLog> {
+        self.log.as_ref()
     }
 
     /// Length in bytes, a multiple of 2 MiB.
@@ -87,14 +106,24 @@ impl FrameMemory {
         if let Some(piece) = self.piece(offset)
             && piece.run.write(offset % LARGE, data)
         {
+            self.note_write(offset, data.len());
             return true;
         }
         self.write_across(offset, data)
     }
 
+    #[inline]
+    fn note_write(&self, offset: usize, length_bytes: usize) {
+        if let Some(log) = &self.log {
+            log.mark(offset, length_bytes);
+        }
+    }
+
     /// Replaces a byte by `new` if it is still `expected`, in one piece; `None` past the end.
     pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
-        self.piece(offset)?.run.compare_exchange(offset % LARGE, expected, new)
+        let done = self.piece(offset)?.run.compare_exchange(offset % LARGE, expected, new);
+        self.note_write(offset, 1);
+        done
     }
 
     /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past the end.
@@ -154,6 +183,7 @@ impl FrameMemory {
             let count = data.len().min(LARGE - offset % LARGE);
             let (now, later) = data.split_at(count);
             piece.run.write(offset % LARGE, now);
+            self.note_write(offset, count);
             (data, offset) = (later, offset + count);
         }
         true

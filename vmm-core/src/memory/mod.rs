@@ -6,6 +6,7 @@
 
 mod frames;
 mod nested;
+mod page_log;
 mod part;
 #[allow(unsafe_code)]
 mod raw;
@@ -14,5 +15,6 @@ mod space;
 mod tests;
 
 pub use frames::FrameMemory;
+pub use nested::{NestedPaging, WriteTracking};
 pub use part::MemoryPart;
 pub use space::{Area, Backing, FaultCause, GuestSpace, LowPage, PAGE_BYTES, SpaceError, SpaceMemory};

@@ -2,15 +2,16 @@
 //! tables, for the CPU.
 
 mod access;
+mod video;
 
 use super::frames::FrameMemory;
-use super::nested::TableFrames;
+use super::nested::{NestedPaging, TableFrames, WriteTracking};
 use crate::platform::Platform;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use ept::{Caching, Flush, Format, NestedTables, OutOfMemory, PageSize, Permissions, TableMemory};
+use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions, TableMemory};
 use spin::{Mutex, RwLock};
 
 /// The page size of everything here.
@@ -139,7 +140,7 @@ pub struct SpaceMemory {
     pub ram: FrameMemory,
     /// Firmware and option ROMs.
     pub rom: Arc<FrameMemory>,
-    /// Video memory.
+    /// Video memory, logged if writes to it are to be tracked.
     pub video: Arc<FrameMemory>,
 }
 
@@ -163,6 +164,7 @@ pub struct GuestSpace {
     ram: FrameMemory,
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
+    tracking: Option<WriteTracking>,
     low_ram_end: u64,
     low_pages: Box<[AtomicU32]>,
     areas: RwLock<Vec<Area>>,
@@ -187,20 +189,20 @@ impl GuestSpace {
     /// [`SpaceError::OutOfMemory`].
     pub fn new(
         platform: &'static dyn Platform,
-        format: Format,
-        largest: PageSize,
+        paging: NestedPaging,
         memory: SpaceMemory,
         vcpu_count: usize,
     ) -> Result<Self, SpaceError> {
         let SpaceMemory { ram, rom, video } = memory;
         let mut frames = TableFrames::new(platform);
-        let tables = NestedTables::new(format, largest, &mut frames)?;
+        let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate().ok_or(OutOfMemory)?;
         let low_ram_end = (ram.length_bytes() as u64).min(Self::PCI_HOLE_BASE);
         let space = Self {
             ram,
             rom,
+            tracking: paging.tracking,
             video,
             low_ram_end,
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
@@ -281,6 +283,18 @@ impl GuestSpace {
         }
     }
 
+    /// How a memory is mapped.
+    fn attributes(&self, backing: Backing, writable: bool) -> Attributes {
+        let memory = Attributes::memory(Permissions { write: writable, execute: true });
+        Attributes { tracked: backing == Backing::Video && self.tracking.is_some(), ..memory }
+    }
+
+    /// What the pages below 1 MiB show, by their addresses.
+    fn low_pages(&self) -> impl Iterator<Item = (u64, LowPage)> {
+        let addresses = (0..).step_by(PAGE_BYTES as usize);
+        addresses.zip(self.low_pages.iter().map(|page| LowPage::decode(page.load(Ordering::Relaxed))))
+    }
+
     /// True if memory, not a device, answers at `gpa`.
     pub fn is_memory(&self, gpa: u64) -> bool {
         self.locate(gpa).is_some()
@@ -304,6 +318,7 @@ impl GuestSpace {
             if old == page.encode() {
                 continue;
             }
+            self.leave_low_page(LowPage::decode(old));
             let gpa = u64::from(number) * PAGE_BYTES;
             flush = flush.and(self.show_low_page(&mut nested, gpa, page)?);
             if !self.a20.load(Ordering::Relaxed) {
@@ -327,9 +342,9 @@ impl GuestSpace {
                 let Some(extent) = self.backing(backing).extent(offset) else {
                     return tables.unmap(frames, gpa, PAGE_BYTES);
                 };
-                let permissions = Permissions { write: writable, execute: true };
+                let attributes = self.attributes(backing, writable);
                 let hpa = extent.hpa + offset - extent.offset;
-                tables.map(frames, gpa, PAGE_BYTES, hpa, permissions, Caching::WriteBack)
+                tables.map(frames, gpa, PAGE_BYTES, hpa, attributes)
             }
         }
     }
@@ -355,6 +370,7 @@ impl GuestSpace {
         let Nested { tables, frames, .. } = &mut *nested;
         // What stays is mapped again when it is touched: an area that goes may have covered a part of it.
         for old in areas.iter() {
+            self.leave_area(old);
             flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
         }
         *areas = wanted;
@@ -377,9 +393,8 @@ impl GuestSpace {
         let mut nested = self.nested.lock();
         let Nested { tables, frames, .. } = &mut *nested;
         let flush = if shown {
-            let permissions = Permissions { write: true, execute: false };
-            let hpa = self.apic_access_hpa;
-            tables.map(frames, GPA, PAGE_BYTES, hpa, permissions, Caching::WriteBack)?
+            let attributes = Attributes::memory(Permissions { write: true, execute: false });
+            tables.map(frames, GPA, PAGE_BYTES, self.apic_access_hpa, attributes)?
         } else {
             tables.unmap(frames, GPA, PAGE_BYTES)?
         };
@@ -399,12 +414,12 @@ impl GuestSpace {
         }
         let mut flush = Flush::default();
         if open {
+            self.low_pages().for_each(|(_, page)| self.leave_low_page(page));
             let Nested { tables, frames, .. } = &mut *nested;
             flush = flush.and(tables.unmap(frames, MIB, MIB)?);
         } else {
-            for number in 0..LOW_PAGES {
-                let page = LowPage::decode(self.low_pages[number].load(Ordering::Relaxed));
-                flush = flush.and(self.show_low_page(&mut nested, MIB + number as u64 * PAGE_BYTES, page)?);
+            for (gpa, page) in self.low_pages() {
+                flush = flush.and(self.show_low_page(&mut nested, MIB + gpa, page)?);
             }
         }
         self.owe(&mut nested, flush);
@@ -443,9 +458,9 @@ impl GuestSpace {
         };
         let start = extent.offset.max(area.offset);
         let end = (extent.offset + extent.length_bytes).min(area.offset + area.length_bytes);
-        let permissions = Permissions { write: area.writable, execute: true };
+        let attributes = self.attributes(area.backing, area.writable);
         let (to_gpa, to_hpa) = (start - area.offset + area.gpa, start - extent.offset + extent.hpa);
-        let flush = tables.map(frames, to_gpa, end - start, to_hpa, permissions, Caching::WriteBack)?;
+        let flush = tables.map(frames, to_gpa, end - start, to_hpa, attributes)?;
         self.owe(&mut nested, flush);
         Ok(FaultCause::Memory)
     }

@@ -6,12 +6,14 @@ use alloc::sync::Arc;
 use devices::memory::{GuestMemory, NotRam};
 
 const MIB: u64 = 1 << 20;
+const PAGING: NestedPaging =
+    NestedPaging { format: ept::Format::Npt, largest_page: ept::PageSize::Size2M, tracking: None };
 
 fn space() -> GuestSpace {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
     let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap()
+    GuestSpace::new(platform, PAGING, parts, 1).unwrap()
 }
 
 fn byte(space: &GuestSpace, gpa: u64) -> Result<u8, NotRam> {
@@ -74,7 +76,7 @@ fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
     let parts = SpaceMemory { ram: memory(4), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    let space = GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 2).unwrap();
+    let space = GuestSpace::new(platform, PAGING, parts, 2).unwrap();
     let storm = || {
         for round in 0..100 {
             space.set_a20(round % 2 == 1).unwrap();
@@ -114,7 +116,7 @@ fn all_memory_goes_back() {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
     let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    let space = GuestSpace::new(platform, ept::Format::Npt, ept::PageSize::Size2M, parts, 1).unwrap();
+    let space = GuestSpace::new(platform, PAGING, parts, 1).unwrap();
     space.resolve_fault(3 * MIB, true).unwrap();
     assert!(platform.allocated_bytes() > 20 * MIB);
     drop(space);

@@ -19,6 +19,7 @@ counters! {
     ApicWrite "apic write",
     EndOfInterrupt "end of interrupt",
     MemoryMap "memory map",
+    WriteLog "write log full",
     Cpuid "cpuid",
     ReadMsr "rdmsr",
     WriteMsr "wrmsr",

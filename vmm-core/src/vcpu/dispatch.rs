@@ -108,6 +108,10 @@ impl<B: Backend> Vcpu<B> {
                 self.triple_fault();
                 ExitKind::Fatal
             }
+            Exit::WriteLogFull => {
+                self.note_writes();
+                ExitKind::WriteLog
+            }
             Exit::EntryFailure => self.crash("the CPU refused the guest's state", ExitKind::Fatal),
             Exit::Unknown(_) => self.crash("an exit that Bulkhead does not know", ExitKind::Fatal),
         }

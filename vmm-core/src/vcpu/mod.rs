@@ -216,14 +216,21 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Lets others do what is due; true if they have held the guest meanwhile.
+    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the guest meanwhile.
     fn attend(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> bool {
+        self.note_writes();
         housekeeping.attend(self);
         let held = self.paused && !self.stepping;
         if held {
             self.hold(housekeeping);
         }
         held
+    }
+
+    /// Takes what only the processor knows of the guest's writes to where it is asked for.
+    fn note_writes(&mut self) {
+        let space = &self.vm.space;
+        self.backend.take_written_pages(|gpa| space.note_write(gpa));
     }
 
     /// The hardware's part and the general registers, for tests.

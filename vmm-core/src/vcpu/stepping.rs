@@ -103,6 +103,7 @@ impl<B: Backend> Vcpu<B> {
     #[cold]
     pub(super) fn hold(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
         while self.paused && self.vm.stop.requested().is_none() {
+            self.note_writes();
             let due_tsc = housekeeping.attend_paused(self);
             if self.paused {
                 self.platform.set_timer(due_tsc);

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Event, SystemRegister};
 use crate::exit::{Exit, MemoryAccess};
 use crate::fuzzing::Machine;
+use crate::memory::{Area, Backing};
 use crate::registers::{Exception, Fault, Gpr};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
@@ -314,4 +315,31 @@ fn a_guest_that_spins_lets_the_host_work() {
     }
     let pauses = machine.vcpu.counters().iter().find(|&(name, _)| name == "pause");
     assert_eq!(pauses, Some(("pause", 1)));
+}
+
+#[test]
+fn the_processors_list_of_written_pages_is_taken_when_it_is_full_and_before_others_look() {
+    const FRAMEBUFFER: u64 = 0xe000_0000;
+    const VIDEO_BYTES: usize = 16 << 20;
+    let mut machine = machine();
+    let space = machine.vcpu.vm().space.clone();
+    let area = Area {
+        gpa: FRAMEBUFFER,
+        length_bytes: VIDEO_BYTES as u64,
+        backing: Backing::Video,
+        offset: 0,
+        writable: true,
+    };
+    space.set_areas(&[area]).unwrap();
+    let mut last_look = space.look_for_video_writes(0, VIDEO_BYTES);
+    for (exit, page) in [(Exit::WriteLogFull, 3), (Exit::ExternalInterrupt, 9)] {
+        machine.vcpu.registers_mut().0.written_pages.push(FRAMEBUFFER + page * 4096);
+        machine.exit(exit);
+        let look = space.look_for_video_writes(0, VIDEO_BYTES);
+        let written: Vec<u64> = (0..4096)
+            .filter(|page| space.video_written_since(*page as usize * 4096, 4096, last_look))
+            .collect();
+        assert_eq!(written, [page], "{exit:?}");
+        last_look = look;
+    }
 }

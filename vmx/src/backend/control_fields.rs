@@ -5,6 +5,7 @@ use crate::controls::PrimaryControls;
 use crate::events::{self, Window};
 use crate::field::Field;
 use crate::host_state;
+use crate::page_log::PageLog;
 use alloc::sync::Arc;
 use devices::local_apic::Interface;
 use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
@@ -54,6 +55,10 @@ impl Vmx {
             let window_ticks = self.platform.tsc_hz() * LONGEST_SPIN_MS / 1000;
             self.vmcs.write(Field::PauseLoopGap, PAUSE_GAP_TICKS);
             self.vmcs.write(Field::PauseLoopWindow, window_ticks.min(u32::MAX.into()));
+        }
+        if let Some(log) = &self.page_log {
+            self.vmcs.write(Field::PageLogAddress, log.hpa());
+            self.vmcs.write(Field::GuestPageLogIndex, PageLog::EMPTY.into());
         }
         if controls.has_xsaves() {
             self.vmcs.write(Field::XssExiting, 0);

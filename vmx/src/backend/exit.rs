@@ -32,7 +32,7 @@ impl Vmx {
         const NMI_UNBLOCKED: u64 = 1 << 12;
         let info = match self.basic_reason {
             reason::EXCEPTION_OR_NMI => self.vmcs.read(Field::ExitInterruption),
-            reason::EPT_VIOLATION => self.vmcs.read(Field::ExitQualification),
+            reason::EPT_VIOLATION | reason::PAGE_LOG_FULL => self.vmcs.read(Field::ExitQualification),
             _ => 0,
         };
         if info & NMI_UNBLOCKED != 0 {

@@ -37,6 +37,11 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         &[Field::SecondaryControls],
     );
     checker.rule(
+        !secondary.contains(SecondaryControls::PAGE_LOG) || secondary.contains(SecondaryControls::EPT),
+        "27.2.1.1: page-modification logging needs EPT",
+        &[Field::SecondaryControls],
+    );
+    checker.rule(
         !secondary.contains(SecondaryControls::VPID) || checker.get(Field::Vpid) != 0,
         "27.2.1.1: the VPID is not 0",
         &[Field::Vpid],
@@ -123,6 +128,10 @@ fn addresses(checker: &mut Checker<'_, impl Fields>) {
     if checker.primary().contains(PrimaryControls::TPR_SHADOW) {
         let holds = is_page(checker, Field::VirtualApicPage);
         checker.rule(holds, "27.2.1.1: the virtual-APIC page is a page", &[Field::VirtualApicPage]);
+    }
+    if checker.secondary().contains(SecondaryControls::PAGE_LOG) {
+        let holds = is_page(checker, Field::PageLogAddress);
+        checker.rule(holds, "27.2.1.1: the log of pages is a page", &[Field::PageLogAddress]);
     }
     if checker.secondary().contains(SecondaryControls::EPT) {
         let pointer = EptPointer::from(checker.get(Field::EptPointer));

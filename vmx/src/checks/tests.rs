@@ -129,6 +129,11 @@ fn each_rule_is_found() {
         (real().with(Field::EptPointer, 0x10_2006), "four levels"),
         (real().with(Field::MsrBitmap, 0x10_0008), "MSR bitmap"),
         (real().with(Field::VirtualApicPage, 1 << 45), "virtual-APIC"),
+        (
+            real().with(Field::SecondaryControls, 1 << 17 | 1 << 1).with(Field::PageLogAddress, 8),
+            "log of pages",
+        ),
+        (real().with(Field::SecondaryControls, 1 << 17), "logging needs EPT"),
         (real().with(Field::TprThreshold, 0x10), "threshold"),
         (real().with(Field::EntryInterruption, 0x8000_0130), "known kind"),
         (real().with(Field::EntryInterruption, 0x8000_0b0d), "error code"),

@@ -129,8 +129,8 @@ fn every_word_is_what_the_processor_allows() {
 fn options_are_used_where_they_are_there() {
     use SecondaryControls as S;
     let in_hardware = S::APIC_REGISTERS | S::VIRTUAL_INTERRUPTS;
-    let options =
-        in_hardware | S::APIC_ACCESSES | S::X2APIC | S::RDTSCP | S::INVPCID | S::XSAVES | S::PAUSE_LOOP;
+    let new = in_hardware | S::XSAVES | S::PAGE_LOG;
+    let options = new | S::APIC_ACCESSES | S::X2APIC | S::RDTSCP | S::INVPCID | S::PAUSE_LOOP;
     let old = S::RDTSCP | S::APIC_ACCESSES | S::X2APIC;
     let expected = [
         old,
@@ -141,8 +141,8 @@ fn options_are_used_where_they_are_there() {
         old,
         S::RDTSCP | S::APIC_ACCESSES,
         old | S::PAUSE_LOOP | S::INVPCID | in_hardware,
-        old | S::PAUSE_LOOP | S::INVPCID | in_hardware | S::XSAVES,
-        old | S::PAUSE_LOOP | S::INVPCID | in_hardware | S::XSAVES,
+        old | S::PAUSE_LOOP | S::INVPCID | new,
+        old | S::PAUSE_LOOP | S::INVPCID | new,
     ];
     for (model, expected) in MODELS.iter().zip(expected) {
         let controls = Controls::new(&capabilities(model)).unwrap();
@@ -150,6 +150,7 @@ fn options_are_used_where_they_are_there() {
         assert_eq!((used[0] | used[1] | used[2]) & options, expected, "{}", model.name);
         assert_eq!(controls.withheld().invpcid, !expected.contains(S::INVPCID), "{}", model.name);
         assert_eq!(controls.withheld().xsaves, !expected.contains(S::XSAVES), "{}", model.name);
+        assert_eq!(controls.has_page_log(), expected.contains(S::PAGE_LOG), "{}", model.name);
     }
 }
 
@@ -239,6 +240,14 @@ fn a_preemption_timer_that_starts_anew_at_each_entry_is_not_used() {
     let timer = u64::from(PinControls::PREEMPTION_TIMER.bits()) << 32;
     let controls = Controls::new(&Capabilities { pin: good.pin & !timer, ..good }).unwrap();
     assert!(!controls.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER));
+}
+
+#[test]
+fn no_page_is_logged_without_dirty_flags() {
+    let good = processor("Bochs corei7_skylake_x");
+    assert!(Controls::new(&good).unwrap().has_page_log());
+    let ept_vpid = good.ept_vpid.with_accessed_dirty(false);
+    assert!(!Controls::new(&Capabilities { ept_vpid, ..good }).unwrap().has_page_log());
 }
 
 #[test]

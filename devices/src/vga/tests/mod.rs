@@ -4,6 +4,7 @@ mod modes;
 mod planar;
 mod registers;
 mod screen;
+mod written;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,10 +29,14 @@ impl Card {
     }
 
     fn with_vram(vram_bytes: usize) -> Self {
-        let (clock, vram) = (TestClock::new(), TestMemory::new(vram_bytes));
-        let odd_even = TestMemory::new(ODD_EVEN_BYTES);
-        let memory =
-            VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
+        let vram = TestMemory::new(vram_bytes);
+        Self::over(vram.clone(), vram)
+    }
+
+    /// A card that reaches `vram` through `shown`.
+    fn over(vram: Arc<TestMemory>, shown: Arc<dyn DeviceMemory>) -> Self {
+        let (clock, odd_even) = (TestClock::new(), TestMemory::new(ODD_EVEN_BYTES));
+        let memory = VgaMemory { vram: shown, odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
         let vga = Vga::new(clock.clone(), memory, VIDEO_BIOS);
         Self { vga, clock, vram, odd_even }
     }
