@@ -69,6 +69,10 @@ impl Platform for Machine {
         cpu::interrupt_window();
     }
 
+    fn clear_breakpoints(&self) {
+        cpu::clear_breakpoints();
+    }
+
     fn drain_log(&self) -> bool {
         log::drain()
     }

@@ -137,6 +137,8 @@ pub trait Platform: Send + Sync {
     fn idle(&self);
     /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on.
     fn handle_interrupts(&self);
+    /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU: nobody but guests uses them.
+    fn clear_breakpoints(&self);
     /// Drains the log ring to the console, as far as it takes it without waiting; true if something still waits.
     fn drain_log(&self) -> bool;
 

@@ -17,6 +17,7 @@ pub struct TestPlatform {
     tsc: AtomicU64,
     timer_tsc: AtomicU64,
     allocated: AtomicU64,
+    breakpoints_cleared: AtomicU64,
     /// Memory that [`Platform::free_bytes`] does not count.
     taken: AtomicU64,
     /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
@@ -50,6 +51,11 @@ impl TestPlatform {
     /// What the timer was last set to.
     pub fn timer_tsc(&self) -> u64 {
         self.timer_tsc.load(Ordering::Relaxed)
+    }
+
+    /// How often the breakpoints' addresses were cleared.
+    pub fn breakpoints_cleared(&self) -> u64 {
+        self.breakpoints_cleared.load(Ordering::Relaxed)
     }
 
     /// Bytes arrive at a serial port.
@@ -167,6 +173,10 @@ impl Platform for TestPlatform {
     fn handle_interrupts(&self) {}
 
     fn interrupt_self(&self) {}
+
+    fn clear_breakpoints(&self) {
+        self.breakpoints_cleared.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn drain_log(&self) -> bool {
         false

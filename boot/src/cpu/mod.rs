@@ -47,6 +47,21 @@ pub fn idle() {
     unsafe { core::arch::asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
+/// Clears DR0 to DR3.
+pub fn clear_breakpoints() {
+    // SAFETY: the hypervisor sets no breakpoints, so nothing here depends on where they would be.
+    unsafe {
+        core::arch::asm!(
+            "mov dr0, {zero}",
+            "mov dr1, {zero}",
+            "mov dr2, {zero}",
+            "mov dr3, {zero}",
+            zero = in(reg) 0u64,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
 /// Stops this CPU for good.
 pub fn stop() -> ! {
     loop {

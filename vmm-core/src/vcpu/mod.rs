@@ -127,6 +127,7 @@ impl<B: Backend> Vcpu<B> {
         self.backend.reset(&mut self.gprs);
         self.window = None;
         self.backend.set_xcr0(1);
+        self.platform.clear_breakpoints();
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;
         self.gprs.set32(Gpr::Rdx, signature);

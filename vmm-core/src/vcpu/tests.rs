@@ -96,6 +96,19 @@ fn intercepted_exceptions_go_back_to_the_guest() {
 }
 
 #[test]
+fn reset_and_init_clear_the_breakpoints() {
+    let mut machine = machine();
+    let cleared = machine.platform.breakpoints_cleared();
+    assert!(cleared > 0, "reset");
+    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+    // INIT to oneself, by the physical destination.
+    machine.vcpu.apic.mmio_write(0x310, 0);
+    machine.vcpu.apic.mmio_write(0x300, 0x4500);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.platform.breakpoints_cleared(), cleared + 1);
+}
+
+#[test]
 fn the_task_priority_is_one_however_it_is_written() {
     let mut machine = machine();
     write_msr(&mut machine, 0x1b, 0xfee0_0d00);
