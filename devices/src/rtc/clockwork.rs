@@ -52,6 +52,17 @@ impl Clockwork {
         }
     }
 
+    /// The same at another place of guest time.
+    pub(super) fn shift_ns(&mut self, ns: i64) {
+        self.origin_ns += ns;
+        self.settled_ns += ns;
+    }
+
+    /// Time goes on without guest time.
+    pub(super) fn pass_ns(&mut self, ns: u64) {
+        self.origin_ns -= ns as i64;
+    }
+
     /// RESET#: interrupts are disabled and flags cleared; the time goes on.
     pub(super) fn reset(&mut self) {
         self.b = self

@@ -1,4 +1,4 @@
-//! What firmware finds in the CMOS bytes at power-on: the layout that SeaBIOS reads.
+//! What firmware finds in the CMOS bytes at each start: the layout that SeaBIOS reads.
 
 use super::spec::BANK_BYTES;
 
@@ -44,10 +44,10 @@ pub enum BootDevice {
     Network = 4,
 }
 
-/// The CMOS bytes at power-on, built up by its methods.
+/// The CMOS bytes that describe the machine, built up by its methods. The others are the guest's.
 #[derive(Clone, Debug)]
 pub struct CmosContents {
-    bytes: [u8; BANK_BYTES],
+    bytes: [Option<u8>; BANK_BYTES],
 }
 
 impl Default for CmosContents {
@@ -59,7 +59,7 @@ impl Default for CmosContents {
 impl CmosContents {
     /// A PC with 640 KiB of base memory, coprocessor, mouse and one CPU, without floppy drives.
     pub fn new() -> Self {
-        let mut contents = Self { bytes: [0; BANK_BYTES] };
+        let mut contents = Self { bytes: [None; BANK_BYTES] };
         contents.set(EQUIPMENT, &[FPU_AND_MOUSE]);
         contents.set(BASE_MEMORY_KIB, &640u16.to_le_bytes());
         contents.set(DISK_TRANSLATION, &[ALL_DRIVES_LBA]);
@@ -67,7 +67,9 @@ impl CmosContents {
     }
 
     fn set(&mut self, index: usize, bytes: &[u8]) {
-        self.bytes[index..index + bytes.len()].copy_from_slice(bytes);
+        for (described, &byte) in self.bytes[index..].iter_mut().zip(bytes) {
+            *described = Some(byte);
+        }
     }
 
     /// The bytes of RAM from address 0 up to the hole below 4 GiB, and those from 4 GiB on.
@@ -121,12 +123,14 @@ impl CmosContents {
         self
     }
 
-    /// The finished bytes, with the checksum over 10h to 2dh.
-    pub(super) fn build(mut self) -> [u8; BANK_BYTES] {
-        let sum = self.bytes[CHECKSUM_FIRST..=CHECKSUM_LAST].iter().map(|&byte| u16::from(byte)).sum::<u16>();
+    /// Writes them over what is there, and the checksum over 10h to 2dh.
+    pub(super) fn write_to(&self, memory: &mut [u8; BANK_BYTES]) {
+        for (byte, described) in memory.iter_mut().zip(self.bytes) {
+            *byte = described.unwrap_or(*byte);
+        }
+        let sum = memory[CHECKSUM_FIRST..=CHECKSUM_LAST].iter().map(|&byte| u16::from(byte)).sum::<u16>();
         let [high, low] = sum.to_be_bytes();
-        self.set(CHECKSUM_HIGH, &[high]);
-        self.set(CHECKSUM_LOW, &[low]);
-        self.bytes
+        memory[CHECKSUM_HIGH] = high;
+        memory[CHECKSUM_LOW] = low;
     }
 }

@@ -1,5 +1,6 @@
 //! The MC146818 real-time clock with its CMOS memory, ports 70h to 73h.
 
+mod battery;
 mod calendar;
 mod clockwork;
 mod contents;
@@ -16,11 +17,11 @@ use spin::Mutex;
 use crate::bus::{Access, PioDevice, Region, Reset};
 use crate::irq::IrqLine;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
+pub use battery::Battery;
 use clockwork::Clockwork;
 pub use contents::{BootDevice, CmosContents};
 use spec::{
-    BANK_BYTES, CENTURY, Index, PORT_BASE, PORT_COUNT, REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D,
-    RegisterD, YEAR,
+    CENTURY, Index, PORT_BASE, PORT_COUNT, REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D, RegisterD, YEAR,
 };
 
 /// The volatile state.
@@ -28,10 +29,7 @@ use spec::{
 struct State {
     index: Index,
     extended_index: Index,
-    clockwork: Clockwork,
-    /// Bytes 0eh to 7fh, but for the century.
-    cmos: [u8; BANK_BYTES],
-    extended: [u8; BANK_BYTES],
+    kept: Battery,
 }
 
 /// The real-time clock.
@@ -43,23 +41,29 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows `unix_time_s` (seconds since 1970, in the zone that the guest expects) now, with
-    /// `contents` in its memory. `irq8` follows IRQF: it stays high until the guest reads register C.
+    /// A clock that goes on with what `battery` has kept, except that the machine describes itself anew by `contents`. `irq8` follows
+    /// IRQF: it stays high until the guest reads register C.
     pub fn new(
         clock: Arc<dyn Clock>,
         alarm: Alarm,
         irq8: IrqLine,
-        unix_time_s: u64,
-        contents: CmosContents,
+        mut battery: Battery,
+        contents: &CmosContents,
     ) -> Self {
-        let state = State {
-            index: Index::new(),
-            extended_index: Index::new(),
-            clockwork: Clockwork::new(clock.now(), unix_time_s),
-            cmos: contents.build(),
-            extended: [0; BANK_BYTES],
-        };
+        battery.clockwork.shift_ns(clock.now().as_ns() as i64);
+        contents.write_to(&mut battery.cmos);
+        let state = State { index: Index::new(), extended_index: Index::new(), kept: battery };
         Self { clock, alarm, irq8, state: Mutex::new(state) }
+    }
+
+    /// What outlives this machine, as a reset leaves it.
+    pub fn battery(&self) -> Battery {
+        let now = self.clock.now();
+        let mut battery = self.state.lock().kept.clone();
+        battery.clockwork.settle(now);
+        battery.clockwork.reset();
+        battery.clockwork.shift_ns(-(now.as_ns() as i64));
+        battery
     }
 
     /// True if the guest has masked NMI (bit 7 of port 70h).
@@ -74,7 +78,7 @@ impl Rtc {
     }
 
     fn read_byte(&self, state: &mut State, index: u8) -> u8 {
-        let clockwork = &mut state.clockwork;
+        let clockwork = &mut state.kept.clockwork;
         match index {
             0..=YEAR | CENTURY => clockwork.read_time(index, self.clock.now()).unwrap_or(0xff),
             REGISTER_A => clockwork.read_a(self.clock.now()),
@@ -86,13 +90,13 @@ impl Rtc {
                 flags
             }
             REGISTER_D => RegisterD::new().with_valid(true).into(),
-            _ => state.cmos.get(usize::from(index)).copied().unwrap_or(0xff),
+            _ => state.kept.cmos.get(usize::from(index)).copied().unwrap_or(0xff),
         }
     }
 
     fn write_byte(&self, state: &mut State, index: u8, value: u8) {
         let now = self.clock.now();
-        let clockwork = &mut state.clockwork;
+        let clockwork = &mut state.kept.clockwork;
         match index {
             0..=REGISTER_B | CENTURY => {
                 clockwork.settle(now);
@@ -105,7 +109,7 @@ impl Rtc {
             }
             REGISTER_C | REGISTER_D => {}
             _ => {
-                if let Some(byte) = state.cmos.get_mut(usize::from(index)) {
+                if let Some(byte) = state.kept.cmos.get_mut(usize::from(index)) {
                     *byte = value;
                 }
             }
@@ -115,7 +119,7 @@ impl Rtc {
     fn read(&self, state: &mut State, offset: u64) -> Option<u8> {
         match offset {
             1 => Some(self.read_byte(state, state.index.byte())),
-            3 => state.extended.get(usize::from(state.extended_index.byte())).copied(),
+            3 => state.kept.extended.get(usize::from(state.extended_index.byte())).copied(),
             // The index ports are write only.
             _ => None,
         }
@@ -127,7 +131,7 @@ impl Rtc {
             1 => self.write_byte(state, state.index.byte(), value),
             2 => state.extended_index = Index::from(value),
             3 => {
-                if let Some(byte) = state.extended.get_mut(usize::from(state.extended_index.byte())) {
+                if let Some(byte) = state.kept.extended.get_mut(usize::from(state.extended_index.byte())) {
                     *byte = value;
                 }
             }
@@ -167,8 +171,8 @@ impl PioDevice for Rtc {
 impl Timed for Rtc {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
-        state.clockwork.settle(now);
-        self.drive(&state.clockwork);
+        state.kept.clockwork.settle(now);
+        self.drive(&state.kept.clockwork);
     }
 }
 
@@ -176,10 +180,10 @@ impl Reset for Rtc {
     /// Interrupts are disabled; time and memory survive.
     fn reset(&self) {
         let mut state = self.state.lock();
-        state.clockwork.settle(self.clock.now());
-        state.clockwork.reset();
+        state.kept.clockwork.settle(self.clock.now());
+        state.kept.clockwork.reset();
         state.index = Index::new();
         state.extended_index = Index::new();
-        self.drive(&state.clockwork);
+        self.drive(&state.kept.clockwork);
     }
 }

@@ -18,16 +18,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn with(contents: CmosContents) -> Self {
+    fn with(contents: &CmosContents) -> Self {
+        Self::going_on(Battery::new(START_S), contents)
+    }
+
+    fn going_on(battery: Battery, contents: &CmosContents) -> Self {
         let clock = TestClock::new();
         let deadlines = Deadlines::new(1);
         let (irq8, line) = LineProbe::wired();
-        let rtc = Rtc::new(clock.clone(), deadlines.alarm(0), line, START_S, contents);
+        let rtc = Rtc::new(clock.clone(), deadlines.alarm(0), line, battery, contents);
         Self { clock, deadlines, irq8, rtc }
     }
 
     fn new() -> Self {
-        Self::with(CmosContents::new())
+        Self::with(&CmosContents::new())
     }
 
     fn out(&self, port: u64, value: u8) {
@@ -265,7 +269,7 @@ fn seabios_finds_memory_and_boot_order() {
         .boot_order([BootDevice::Cdrom, BootDevice::Disk, BootDevice::None])
         .floppies(1)
         .byte(0x05, 0xff);
-    let bench = Bench::with(contents);
+    let bench = Bench::with(&contents);
     let word = |index: u8| u32::from(bench.read(index)) | u32::from(bench.read(index + 1)) << 8;
     assert_eq!(word(0x15), 640);
     assert_eq!((word(0x17), word(0x30)), (0xffff, 0xffff));
@@ -314,4 +318,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_battery_keeps_time_and_memory_but_not_what_describes_the_machine() {
+    let contents = CmosContents::new().cpus(2);
+    let bench = Bench::with(&contents);
+    for (index, value) in [(0x6e, 0xa5), (0x0f, 0x0a), (0x5f, 77), (SECONDS_ALARM, 0x30), (SECONDS, 0x10)] {
+        bench.write(index, value);
+    }
+    bench.out(0x72, 0x20);
+    bench.out(0x73, 0x5a);
+    bench.write(REGISTER_B, 0x72);
+    bench.clock.advance_ns(3 * S + S / 2);
+    let next = Bench::going_on(bench.rtc.battery().after_ns(S), &contents);
+    assert_eq!([0x6e, 0x0f, 0x5f, SECONDS_ALARM].map(|index| next.read(index)), [0xa5, 0x0a, 1, 0x30]);
+    next.out(0x72, 0x20);
+    assert_eq!(next.rtc.pio_read(Access::new(3, 1)).map(|value| value as u8), Some(0x5a));
+    assert_eq!(next.read(SECONDS), 0x14, "4.5 s later");
+    assert_eq!((next.read(REGISTER_B), next.read(REGISTER_C)), (0x02, 0));
+    assert!(!next.irq8.is_high() && next.deadlines.earliest().is_none());
+    next.clock.advance_ns(S / 2);
+    assert_eq!(next.read(SECONDS), 0x15);
 }

@@ -21,6 +21,7 @@ use devices::i8042::{Buttons, I8042};
 use devices::ide::Drive;
 use devices::keys::Key;
 use devices::memory::GuestMemory;
+use devices::rtc::Battery;
 use devices::uart::Uart;
 use raw_cpuid::CpuIdResult;
 
@@ -107,6 +108,7 @@ impl Machine {
             platform,
             config: &config,
             description: config.machine_description([1; 16], vec![0]),
+            battery: Battery::new(0),
             drives: [
                 Some(Drive::Disk(disk(256 << 10, false))),
                 Some(Drive::Disk(disk(64 << 10, true))),

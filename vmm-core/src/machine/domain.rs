@@ -17,14 +17,27 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
+use devices::rtc::Battery;
 use firmware::{Firmware, option_rom};
 
-/// What stays when a guest restarts: its configuration and its disks.
+/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery too.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
     inputs: &'a BootInputs,
     config: GuestConfig,
     drives: [Option<Drive>; 4],
+}
+
+/// How a guest's life ended, and what it leaves to the next.
+struct Life {
+    stop: Stop,
+    battery: Unplugged,
+}
+
+/// The battery between two lives.
+struct Unplugged {
+    battery: Battery,
+    at_tsc: u64,
 }
 
 impl<'a> Domain<'a> {
@@ -57,10 +70,11 @@ impl<'a> Domain<'a> {
     /// # Errors
     /// A line that says why it could not be started.
     pub fn run<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<(), String> {
+        let mut battery = None;
         loop {
             let started_tsc = self.platform.tsc();
-            let stop = self.run_once::<B>(cpu, consoles)?;
-            let (what, action) = match stop {
+            let life = self.run_once::<B>(cpu, consoles, battery.take())?;
+            let (what, action) = match life.stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
                 Stop::Reset => ("reset", self.config.on_reboot),
                 Stop::Crash => ("crashed", self.config.on_crash),
@@ -79,13 +93,25 @@ impl<'a> Domain<'a> {
                 }
                 Action::Destroy | Action::Preserve => return Ok(()),
             }
+            battery = (life.stop == Stop::Reset).then_some(life.battery);
         }
     }
 
-    fn run_once<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<Stop, String> {
+    /// Runs the guest from reset to its end, with the battery of its life before or a new one.
+    fn run_once<B: Backend>(
+        &self,
+        cpu: &B::Cpu,
+        consoles: &mut Consoles,
+        battery: Option<Unplugged>,
+    ) -> Result<Life, String> {
         let name = &self.config.name;
         let ports = consoles.open(name);
-        let pc = self.build::<B>(cpu, &ports)?;
+        let battery = match battery {
+            Some(unplugged) => unplugged.battery.after_ns(self.ns_since(unplugged.at_tsc)),
+            None => Battery::new(self.unix_time_s()),
+        };
+        let pc = self.build::<B>(cpu, &ports, battery)?;
+        let rtc = pc.rtc.clone();
         let apic_wires = (pc.inboxes[0].clone(), pc.apic_bus.clone());
         consoles.attach(GuestPorts {
             name: name.clone(),
@@ -103,10 +129,27 @@ impl<'a> Domain<'a> {
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
         let stop = vcpu.run(consoles);
         consoles.detach();
-        Ok(stop)
+        let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
+        Ok(Life { stop, battery })
     }
 
-    fn build<B: Backend>(&self, cpu: &B::Cpu, ports: &crate::console::OpenPorts) -> Result<Pc, String> {
+    /// What a new battery's clock shows.
+    fn unix_time_s(&self) -> u64 {
+        let uptime_s = self.ns_since(self.platform.boot_tsc()) / 1_000_000_000;
+        (self.platform.boot_time_unix_s() + uptime_s).saturating_add_signed(self.config.rtc_offset_s)
+    }
+
+    fn ns_since(&self, tsc: u64) -> u64 {
+        let ticks = u128::from(self.platform.tsc().saturating_sub(tsc));
+        u64::try_from(ticks * 1_000_000_000 / u128::from(self.platform.tsc_hz().max(1))).unwrap_or(u64::MAX)
+    }
+
+    fn build<B: Backend>(
+        &self,
+        cpu: &B::Cpu,
+        ports: &crate::console::OpenPorts,
+        battery: Battery,
+    ) -> Result<Pc, String> {
         let name = &self.config.name;
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
@@ -123,6 +166,7 @@ impl<'a> Domain<'a> {
             platform: self.platform,
             config: &self.config,
             description,
+            battery,
             drives: self.drives.clone(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,

@@ -31,7 +31,7 @@ use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
 use devices::pit::Pit;
 use devices::port92::Port92;
-use devices::rtc::{CmosContents, Rtc};
+use devices::rtc::{Battery, CmosContents, Rtc};
 use devices::time::Alarm;
 use devices::uart::Uart;
 use devices::vga::{
@@ -79,6 +79,8 @@ pub struct PcParts<'a> {
     pub config: &'a GuestConfig,
     /// What the firmware is told.
     pub description: MachineDescription,
+    /// What the real-time clock goes on with.
+    pub battery: Battery,
     /// The four IDE drives.
     pub drives: [Option<Drive>; 4],
     /// The firmware's parts.
@@ -111,6 +113,8 @@ pub struct Pc {
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
     pub i8042: Arc<I8042>,
+    /// The real-time clock.
+    pub rtc: Arc<Rtc>,
 }
 
 /// A virtual CPU that runs on the CPU that everything happens on needs no kick: it looks at its inbox before it runs.
@@ -154,7 +158,7 @@ impl Pc {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
-        let route = board.add_timers(&parts, &space, &io_apic);
+        let (rtc, route) = board.add_timers(&parts, &space, &io_apic);
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         board.add_boot_disk(&parts, space.clone());
@@ -190,7 +194,7 @@ impl Pc {
             moving: board.moving,
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
-        Ok(Self { vm, inboxes, apic_bus, timers: board.timers, com1, vga, i8042 })
+        Ok(Self { vm, inboxes, apic_bus, timers: board.timers, com1, vga, i8042, rtc })
     }
 
     /// The alarm that wakes the first virtual CPU for the consoles.
@@ -254,7 +258,7 @@ impl Board {
         parts: &PcParts<'_>,
         space: &GuestSpace,
         io_apic: &Arc<IoApic>,
-    ) -> Arc<LegacyRoute> {
+    ) -> (Arc<Rtc>, Arc<LegacyRoute>) {
         let wire = |irq| self.lines.wire(irq, IsaSource::Device);
         let legacy = LegacyRoute::new(wire(0), wire(RTC_IRQ));
         let pit = Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
@@ -265,12 +269,10 @@ impl Board {
         let cmos = CmosContents::new()
             .memory(space.low_ram_bytes(), space.high_ram_bytes())
             .cpus(parts.config.vcpus as u16);
-        let now_s = parts.platform.boot_time_unix_s() + self.uptime_s(parts.platform);
-        let shown_s = now_s.saturating_add_signed(parts.config.rtc_offset_s);
-        let irq8 = legacy.wire(LegacyRoute::RTC);
-        let rtc = Arc::new(Rtc::new(self.clock.clone(), self.alarm(AlarmSlot::Rtc), irq8, shown_s, cmos));
+        let (alarm, irq8) = (self.alarm(AlarmSlot::Rtc), legacy.wire(LegacyRoute::RTC));
+        let rtc = Arc::new(Rtc::new(self.clock.clone(), alarm, irq8, parts.battery.clone(), &cmos));
         self.timers.connect(AlarmSlot::Rtc as usize, rtc.clone());
-        self.ports.attach(rtc);
+        self.ports.attach(rtc.clone());
 
         if parts.config.hpet {
             let routed = core::array::from_fn(|input| {
@@ -281,12 +283,7 @@ impl Board {
             self.timers.connect(AlarmSlot::Hpet as usize, hpet.clone());
             self.mmio.attach(hpet);
         }
-        legacy
-    }
-
-    /// Seconds since the hypervisor read the machine's clock.
-    fn uptime_s(&self, platform: &dyn Platform) -> u64 {
-        platform.tsc().saturating_sub(platform.boot_tsc()) / platform.tsc_hz().max(1)
+        (rtc, legacy)
     }
 
     /// The serial ports that the configuration asks for, and COM1 in any case as an object to talk to.
