@@ -1,0 +1,156 @@
+//! Ways to reset the machine, one after the other: a byte of CMOS memory counts them. Each time the BIOS boots this guest again, which
+//! looks at what is left of what it did before (Intel SDM volume 3, table 10-1; Intel 290550, section 2.5.4).
+
+#![no_std]
+#![no_main]
+
+use core::arch::asm;
+
+use conformance::apic::{self, MASKED, io, register::*};
+use conformance::clock::{self, HZ};
+use conformance::cpu::{dr0, dr7, inb, outb, peek, poke, rdmsr, set_dr0, set_dr7, wrmsr};
+use conformance::descriptors::TablePointer;
+use conformance::report::{self, equal};
+use conformance::serial::Com1;
+
+conformance::topic!(run);
+
+/// A way, and the names of its cases.
+struct Way {
+    reset: fn(),
+    processor: &'static str,
+    clock: &'static str,
+    /// For those that reset more than the processor.
+    machine: Option<[&'static str; 2]>,
+}
+
+/// Port 92h and the keyboard controller may leave everything but the processor alone.
+const WAYS: [Way; 4] = [
+    Way {
+        reset: by_port_92,
+        processor: "processor-after-port-92",
+        clock: "clock-after-port-92",
+        machine: None,
+    },
+    Way {
+        reset: by_keyboard_controller,
+        processor: "processor-after-keyboard-controller",
+        clock: "clock-after-keyboard-controller",
+        machine: None,
+    },
+    Way {
+        reset: by_port_cf9,
+        processor: "processor-after-port-cf9",
+        clock: "clock-after-port-cf9",
+        machine: Some(["model-specific-registers-after-port-cf9", "devices-after-port-cf9"]),
+    },
+    Way {
+        reset: by_triple_fault,
+        processor: "processor-after-triple-fault",
+        clock: "clock-after-triple-fault",
+        machine: Some(["model-specific-registers-after-triple-fault", "devices-after-triple-fault"]),
+    },
+];
+
+/// CMOS bytes that are nobody's: whether this guest has written the other, which is the number of resets.
+const MARK: u8 = 0x6e;
+const COUNT: u8 = 0x6f;
+const MARKED: u8 = 0xa5;
+
+fn run() {
+    let count = if read_cmos(MARK) == MARKED { usize::from(read_cmos(COUNT)) } else { 0 };
+    if let Some(way) = count.checked_sub(1).and_then(|last| WAYS.get(last)) {
+        verify(way);
+    }
+    write_cmos(MARK, 0);
+    if let Some(way) = WAYS.get(count) {
+        write_cmos(COUNT, count as u8 + 1);
+        write_cmos(MARK, MARKED);
+        disturb();
+        Com1::drain();
+        (way.reset)();
+        clock::wait(2 * HZ);
+        report::fail(way.processor, "no reset");
+    }
+}
+
+fn read_cmos(index: u8) -> u8 {
+    outb(0x70, index);
+    inb(0x71)
+}
+
+fn write_cmos(index: u8, value: u8) {
+    outb(0x70, index);
+    outb(0x71, value);
+}
+
+/// STAR, LSTAR, CSTAR, KernelGSbase, SYSENTER_EIP and PAT, with other values than after a reset.
+const MSRS: [(u32, u64, u64); 6] = [
+    (0xc000_0081, 0, 0x1234 << 32),
+    (0xc000_0082, 0, 0x5678),
+    (0xc000_0083, 0, 0x200),
+    (0xc000_0102, 0, 0x9abc),
+    (0x176, 0, 0xdef0),
+    (0x277, 0x0007_0406_0007_0406, 0x0606_0606_0606_0606),
+];
+
+/// Day, month and year, decimal.
+const DATE: [(u8, u8); 3] = [(7, 0x15), (8, 0x06), (9, 0x44)];
+const REGISTER_B: u8 = 0x0b;
+const SET: u8 = 0x80;
+const HOURS_24: u8 = 2;
+
+const HPET_CONFIGURATION: u64 = 0xfed0_0010;
+const INPUT: u8 = 23;
+
+fn disturb() {
+    set_dr0(0x1234);
+    set_dr7(0x000d_0400);
+    for (register, _, value) in MSRS {
+        wrmsr(register, value);
+    }
+    apic::write(TPR, 0x50);
+    apic::write(LVT_TIMER, MASKED | 0x61);
+    apic::write(INITIAL_COUNT, u32::MAX);
+    io::write(io::entry(INPUT), MASKED | 0x61);
+    poke(HPET_CONFIGURATION, 1_u64);
+    write_cmos(REGISTER_B, SET | HOURS_24);
+    for (register, value) in DATE {
+        write_cmos(register, value);
+    }
+    write_cmos(REGISTER_B, HOURS_24);
+}
+
+fn verify(way: &Way) {
+    equal(way.processor, [dr0(), dr7()], [0, 0x400]);
+    equal(way.clock, DATE.map(|(register, _)| read_cmos(register)), DATE.map(|(_, value)| value));
+    let Some([registers, devices]) = way.machine else { return };
+    equal(registers, MSRS.map(|(register, ..)| rdmsr(register)), MSRS.map(|(_, value, _)| value));
+    let found = [
+        apic::read(TPR),
+        apic::read(LVT_TIMER),
+        apic::read(INITIAL_COUNT),
+        io::read(io::entry(INPUT)),
+        peek::<u64>(HPET_CONFIGURATION) as u32,
+    ];
+    equal(devices, found, [0, MASKED, 0, MASKED, 0]);
+}
+
+fn by_port_92() {
+    outb(0x92, inb(0x92) | 1);
+}
+
+fn by_keyboard_controller() {
+    outb(0x64, 0xfe);
+}
+
+fn by_port_cf9() {
+    // The transition of bit 2 resets, as hard as bit 1 says.
+    outb(0xcf9, 0x02);
+    outb(0xcf9, 0x06);
+}
+
+fn by_triple_fault() {
+    let nowhere = TablePointer { limit: 0, base: 0 };
+    unsafe { asm!("lidt [{}]", "int3", in(reg) &raw const nowhere) };
+}
