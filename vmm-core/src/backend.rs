@@ -98,6 +98,10 @@ pub trait Backend: Sized + Send {
     /// [`Unsupported`] if memory is short or a needed control is missing.
     fn new(cpu: &Self::Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported>;
 
+    /// This CPU runs the virtual CPU from now on, and may have run another one. What it asks and sets until it runs another is
+    /// about this one; a new one is loaded.
+    fn load(&mut self) {}
+
     /// Puts the registers back into the state after RESET# (or INIT, which keeps caches and the FPU).
     fn reset(&mut self, gprs: &mut Gprs);
 
@@ -122,7 +126,8 @@ pub trait Backend: Sized + Send {
     fn set_rip(&mut self, rip: u64);
     /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
     fn complete_instruction(&mut self, next_rip: u64);
-    /// Address of the instruction after the one that caused this exit, if the hardware says it.
+    /// Address of the instruction after the one that caused this exit, if the hardware says it. Asked only of exits that the
+    /// instruction at RIP is the reason for.
     fn next_rip(&self) -> Option<u64>;
     /// The bytes at RIP, if the hardware saved them (decode assists).
     fn instruction_bytes(&self) -> Option<&[u8]>;

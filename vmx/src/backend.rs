@@ -8,7 +8,6 @@ mod system_registers;
 
 use crate::controls::{EntryControls, PrimaryControls};
 use crate::cpu::{Cpu, Features};
-use crate::decode::has_instruction_length;
 use crate::events;
 use crate::field::Field;
 use crate::page_log::PageLog;
@@ -16,6 +15,7 @@ use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
 use crate::{dump, running, segments};
 use alloc::sync::Arc;
+use bitflags::bitflags;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 use vmm_core::address_tags::Tag;
@@ -31,40 +31,46 @@ use vmm_core::reset;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
-/// DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU, as the vector registers
+/// CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU, as the vector registers
 /// do: the hypervisor uses none of them.
 pub struct Vmx {
     vmcs: Vmcs,
     /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).
     apic_page: Arc<RegisterPage>,
     apic_access_hpa: u64,
-    /// The vectors of the register page changed.
-    vectors_changed: bool,
     features: Features,
     physical_address_bits: u8,
     vpid: Tag,
     platform: &'static dyn Platform,
     ept_pointer: u64,
     page_log: Option<PageLog>,
-    cr2: u64,
     /// What was last written to the host-RSP field.
     host_rsp: u64,
-    /// Basic reason of the last exit.
-    basic_reason: u16,
     interrupted: Option<Event>,
     /// Priority class of the interrupt that waits.
     wanted: Option<u8>,
-    window_changed: bool,
     /// What the TPR-threshold field holds.
     tpr_threshold: u8,
-    /// Translations of the second-level tables must go before the next entry.
-    flush_nested: bool,
-    /// The guest's own translations must go before the next entry.
-    flush_guest: bool,
-    /// The first entry was checked.
-    checked: bool,
     /// The monitor trap flag is set for this entry.
     stepping: bool,
+    before_entry: BeforeEntry,
+}
+
+bitflags! {
+    /// What is to be done before the next entry: nothing, most of the time.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct BeforeEntry: u8 {
+        /// Another interrupt waits, or none.
+        const WINDOW = 1;
+        /// The vectors of the register page changed.
+        const VECTORS = 2;
+        /// Translations of the second-level tables must go.
+        const FLUSH_NESTED = 4;
+        /// The guest's own translations must go.
+        const FLUSH_GUEST = 8;
+        /// It is the first entry: the guest's state is checked.
+        const CHECK = 16;
+    }
 }
 
 /// What a guest was in the middle of.
@@ -84,6 +90,7 @@ const WRITE_BACK: u8 = 6;
 const TWO_TO_32: u64 = 1 << 32;
 
 impl Vmx {
+    #[inline]
     fn interruptibility(&self) -> Interruptibility {
         Interruptibility::from(self.vmcs.read(Field::GuestInterruptibility) as u32)
     }
@@ -112,14 +119,20 @@ impl Vmx {
         }
     }
 
+    #[cold]
     fn is_64_bit_code(&self) -> bool {
         self.efer().long_mode_active() && self.segment_attributes(SegmentName::Cs).long()
     }
 
-    /// RIP has 32 bits outside 64-bit code; an entry demands it. So if it has more now, this is 64-bit code.
+    /// RIP has 32 bits outside 64-bit code; an entry demands it.
+    #[inline]
     fn wrap_rip(&self, rip: u64) -> u64 {
-        let is_long = || self.rip() >= TWO_TO_32 || self.is_64_bit_code();
-        if rip < TWO_TO_32 || is_long() { rip } else { rip % TWO_TO_32 }
+        // If it has more now, this is 64-bit code.
+        if rip < TWO_TO_32 || self.rip() >= TWO_TO_32 || self.is_64_bit_code() {
+            rip
+        } else {
+            rip % TWO_TO_32
+        }
     }
 }
 
@@ -153,28 +166,26 @@ impl Backend for Vmx {
             vmcs,
             apic_page: setup.apic_page.clone(),
             apic_access_hpa: setup.apic_access_hpa,
-            vectors_changed: false,
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,
             vpid: cpu.vpids.take(),
             platform,
             ept_pointer: ept_pointer.into(),
             page_log: has_page_log.then(|| PageLog::new(platform)).transpose()?,
-            cr2: 0,
             host_rsp: 0,
-            basic_reason: 0,
             interrupted: None,
             wanted: None,
-            window_changed: false,
             tpr_threshold: 0,
-            flush_nested: true,
-            flush_guest: true,
-            checked: false,
             stepping: false,
+            before_entry: BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK,
         };
         vcpu.set_up_controls();
         vcpu.restart_timer();
         Ok(vcpu)
+    }
+
+    fn load(&mut self) {
+        self.vmcs.load();
     }
 
     fn reset(&mut self, gprs: &mut Gprs) {
@@ -201,30 +212,36 @@ impl Backend for Vmx {
         self.stepping = true;
     }
 
+    #[inline]
     fn rip(&self) -> u64 {
         self.vmcs.read(Field::GuestRip)
     }
 
+    #[inline]
     fn set_rip(&mut self, rip: u64) {
         let rip = self.wrap_rip(rip);
         self.vmcs.write(Field::GuestRip, rip);
     }
 
+    #[inline]
     fn complete_instruction(&mut self, next_rip: u64) {
         self.set_rip(next_rip);
-        let state = self.interruptibility();
-        self.set_interruptibility(state.with_by_sti(false).with_by_mov_ss(false));
+        if self.interrupt_shadow() {
+            let state = self.interruptibility();
+            self.set_interruptibility(state.with_by_sti(false).with_by_mov_ss(false));
+        }
     }
 
+    #[inline]
     fn next_rip(&self) -> Option<u64> {
-        has_instruction_length(self.basic_reason)
-            .then(|| self.rip().wrapping_add(self.vmcs.read(Field::ExitInstructionLength)))
+        Some(self.rip().wrapping_add(self.vmcs.read(Field::ExitInstructionLength)))
     }
 
     fn instruction_bytes(&self) -> Option<&[u8]> {
         None
     }
 
+    #[inline]
     fn rflags(&self) -> Rflags {
         self.vmcs.read(Field::GuestRflags).into()
     }
@@ -253,13 +270,13 @@ impl Backend for Vmx {
     fn set_cr0(&mut self, cr0: Cr0) {
         self.vmcs.write(Field::GuestCr0, self.features.cr0.register(cr0.into()));
         self.vmcs.write(Field::Cr0Shadow, cr0.into());
-        self.flush_guest = true;
+        self.before_entry |= BeforeEntry::FLUSH_GUEST;
     }
 
     fn set_cr4(&mut self, cr4: Cr4) {
         self.vmcs.write(Field::GuestCr4, self.features.cr4.register(cr4.into()));
         self.vmcs.write(Field::Cr4Shadow, cr4.into());
-        self.flush_guest = true;
+        self.before_entry |= BeforeEntry::FLUSH_GUEST;
     }
 
     fn set_page_directory_pointers(&mut self, pointers: [u64; 4]) {
@@ -275,7 +292,7 @@ impl Backend for Vmx {
         let mut controls = EntryControls::from_bits_retain(self.vmcs.read(Field::EntryControls) as u32);
         controls.set(EntryControls::GUEST_64_BIT, efer.long_mode_active());
         self.vmcs.write(Field::EntryControls, controls.bits().into());
-        self.flush_guest = true;
+        self.before_entry |= BeforeEntry::FLUSH_GUEST;
     }
 
     fn cpl(&self) -> u8 {
@@ -333,6 +350,7 @@ impl Backend for Vmx {
         self.vmcs.write(Field::GuestIdtrLimit, idtr.limit.into());
     }
 
+    #[inline]
     fn interrupt_shadow(&self) -> bool {
         let state = self.interruptibility();
         state.by_sti() || state.by_mov_ss()
@@ -358,7 +376,9 @@ impl Backend for Vmx {
                 self.set_interruptibility(self.interruptibility().with_by_nmi(false));
                 self.set_primary(PrimaryControls::NMI_WINDOW, true);
             }
-            Event::Fault(Fault { address: Some(address), .. }) => self.cr2 = address,
+            Event::Fault(Fault { address: Some(address), .. }) => {
+                self.set_system_register(SystemRegister::Cr2, address);
+            }
             Event::Fault(Fault { exception: Exception::Debug, .. }) => {
                 self.settle_single_step(self.interruptibility());
             }
@@ -368,7 +388,7 @@ impl Backend for Vmx {
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.wanted = priority;
-        self.window_changed = true;
+        self.before_entry |= BeforeEntry::WINDOW;
     }
 
     fn delivers_interrupts(&self) -> bool {
@@ -376,7 +396,7 @@ impl Backend for Vmx {
     }
 
     fn note_vectors(&mut self) {
-        self.vectors_changed = self.features.controls.has_virtual_interrupts();
+        self.before_entry.set(BeforeEntry::VECTORS, self.features.controls.has_virtual_interrupts());
     }
 
     fn set_apic_interface(&mut self, interface: Interface) -> bool {
@@ -416,7 +436,7 @@ impl Backend for Vmx {
     }
 
     fn flush_nested(&mut self) {
-        self.flush_nested = true;
+        self.before_entry |= BeforeEntry::FLUSH_NESTED;
     }
 
     fn take_written_pages(&mut self, written: impl FnMut(u64)) {

@@ -170,7 +170,6 @@ pub mod reason {
     pub const APIC_ACCESS: u16 = 44;
     pub const VIRTUAL_EOI: u16 = 45;
     pub const EPT_VIOLATION: u16 = 48;
-    pub const EPT_MISCONFIGURATION: u16 = 49;
     pub const INVEPT: u16 = 50;
     pub const PREEMPTION_TIMER: u16 = 52;
     pub const INVVPID: u16 = 53;

@@ -20,18 +20,16 @@ pub type Current = Arc<AtomicU64>;
 /// No VMCS is current.
 pub const NONE: u64 = u64::MAX;
 
-const WORDS: usize = Field::COUNT.div_ceil(64);
-
-/// A bit for each field.
-type FieldSet = [u64; WORDS];
+/// A bit for each field, in words that an instruction can take as an immediate operand.
+type FieldSet = [u32; Field::COUNT.div_ceil(32)];
 
 /// Fields that the processor leaves alone while the guest runs.
 const STABLE: FieldSet = {
-    let mut set = [0; WORDS];
+    let mut set = [0; _];
     let mut i = 0;
     while i < Field::COUNT {
         if !Field::ALL[i].is_volatile() {
-            set[i / 64] |= 1 << (i % 64);
+            set[i / 32] |= 1 << (i % 32);
         }
         i += 1;
     }
@@ -41,14 +39,15 @@ const STABLE: FieldSet = {
 /// A virtual-machine control structure in a page of its own.
 ///
 /// Values that were read or written stay known until the guest runs, those of stable fields for ever: VMREAD and VMWRITE
-/// are slow, most of all under another hypervisor.
+/// are slow, most of all under another hypervisor. Both are about the VMCS that is current on this CPU: this one, from
+/// [`Vmcs::new`], [`Vmcs::load`] or an entry on until another is made current.
 pub struct Vmcs {
     region: Option<Frame>,
     hpa: u64,
     platform: &'static dyn Platform,
     current: Current,
     launched: bool,
-    known: [Cell<u64>; WORDS],
+    known: [Cell<u32>; STABLE.len()],
     values: [Cell<u64>; Field::COUNT],
 }
 
@@ -77,7 +76,7 @@ impl Vmcs {
             platform.free_frame(region);
             return Err(Unsupported("the CPU did not take a new VMCS (VMCLEAR failed)"));
         }
-        Ok(Self {
+        let vmcs = Self {
             region: Some(region),
             hpa,
             platform,
@@ -85,24 +84,21 @@ impl Vmcs {
             launched: false,
             known: Default::default(),
             values: [const { Cell::new(0) }; Field::COUNT],
-        })
-    }
-
-    #[inline]
-    fn is_current(&self) -> bool {
-        self.current.load(Ordering::Relaxed) == self.hpa
+        };
+        vmcs.load();
+        Ok(vmcs)
     }
 
     /// Makes this VMCS the current one, if it is not.
     #[inline]
-    fn make_current(&self) {
-        if !self.is_current() {
-            self.load();
+    pub fn load(&self) {
+        if self.current.load(Ordering::Relaxed) != self.hpa {
+            self.make_current();
         }
     }
 
     #[cold]
-    fn load(&self) {
+    fn make_current(&self) {
         // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses this VMCS.
         match unsafe { instructions::vmptrld(self.hpa) } {
             Ok(()) => self.current.store(self.hpa, Ordering::Relaxed),
@@ -112,18 +108,19 @@ impl Vmcs {
 
     /// Reads a field from the processor; `None` if it does not have it.
     pub fn read_now(&self, field: Field) -> Option<u64> {
-        self.make_current();
         // SAFETY: VMX operation is on (condition of `new`).
         unsafe { instructions::vmread(field.encoding()) }.ok()
     }
 
+    #[inline]
     fn known(&self, field: Field) -> bool {
-        self.known[field as usize / 64].get() >> (field as usize % 64) & 1 != 0
+        self.known[field as usize / 32].get() >> (field as usize % 32) & 1 != 0
     }
 
+    #[inline]
     fn note(&self, field: Field, value: u64) {
-        let word = &self.known[field as usize / 64];
-        word.set(word.get() | 1 << (field as usize % 64));
+        let word = &self.known[field as usize / 32];
+        word.set(word.get() | 1 << (field as usize % 32));
         self.values[field as usize].set(value);
     }
 
@@ -133,18 +130,8 @@ impl Vmcs {
         if self.known(field) {
             return self.values[field as usize].get();
         }
-        if !self.is_current() {
-            return self.load_and_read(field);
-        }
         // SAFETY: VMX operation is on (condition of `new`).
         let value = unsafe { instructions::vmread_or_zero(field.encoding()) };
-        self.note(field, value);
-        value
-    }
-
-    #[cold]
-    fn load_and_read(&self, field: Field) -> u64 {
-        let value = self.read_now(field).unwrap_or(0);
         self.note(field, value);
         value
     }
@@ -157,7 +144,6 @@ impl Vmcs {
         if self.known(field) && self.values[field as usize].get() == value {
             return;
         }
-        self.make_current();
         // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and addresses say why
         // their values are right.
         if let Err(error) = unsafe { instructions::vmwrite(field.encoding(), value) } {
@@ -174,7 +160,7 @@ impl Vmcs {
     /// Prepares for an entry; returns whether this VMCS was launched before.
     #[inline]
     pub fn before_entry(&mut self) -> bool {
-        self.make_current();
+        self.load();
         self.launched
     }
 
@@ -231,7 +217,7 @@ mod tests {
 
     #[test]
     fn stable_fields_are_those_that_only_the_hypervisor_writes() {
-        let is_stable = |field: Field| STABLE[field as usize / 64] >> (field as usize % 64) & 1 != 0;
+        let is_stable = |field: Field| STABLE[field as usize / 32] >> (field as usize % 32) & 1 != 0;
         assert!(
             is_stable(Field::PrimaryControls) && is_stable(Field::HostCr3) && is_stable(Field::TscOffset)
         );

@@ -53,11 +53,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 
     fn linear_64(&self, name: SegmentName, offset: u64, size_bytes: u64) -> Result<u64, Fault> {
-        let base = match name {
-            SegmentName::Fs | SegmentName::Gs => self.cpu.segment_base(name),
-            _ => 0,
-        };
-        let linear = base.wrapping_add(offset);
+        let linear = self.base(name).wrapping_add(offset);
         let la57 = self.cpu.cr4().la57();
         let last = linear.wrapping_add(size_bytes.wrapping_sub(1));
         if paging::is_canonical(linear, la57) && paging::is_canonical(last, la57) {
@@ -92,23 +88,35 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         Ok(paging.translate(cpu.memory(), linear, access)?.gpa)
     }
 
-    /// Translates the memory operand of an instruction that has no other one. If the hardware said where it leads, the
-    /// walk is saved.
+    /// Translates the memory operand of an instruction that has no other one.
     pub(super) fn operand_at(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Step<Place> {
         if size_bytes == 0 || size_bytes > 32 {
             return Err(Stop::Unsupported);
         }
-        let linear = self.linear(reference, size_bytes, kind)?;
-        let within_page = linear % PAGE_BYTES + size_bytes <= PAGE_BYTES;
-        if let Some(refused) = self.refused
-            && within_page
-            && refused.gpa % PAGE_BYTES == linear % PAGE_BYTES
-            && (refused.write || kind == AccessKind::Read)
-            && !(refused.page_walk || refused.execute)
-        {
-            return Ok(Place { gpa: refused.gpa, size_bytes: size_bytes as u8, crossing: None });
+        if let Some(gpa) = self.refused_operand(reference, size_bytes, kind) {
+            return Ok(Place { gpa, size_bytes: size_bytes as u8, crossing: None });
         }
-        Ok(self.place_linear(linear, size_bytes, kind)?)
+        Ok(self.place(reference, size_bytes, kind)?)
+    }
+
+    /// Where an operand is, if it is what the processor was refused: it had checked the segment and walked the page tables.
+    fn refused_operand(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Option<u64> {
+        let refused = self.refused?;
+        let linear = self.base(reference.segment).wrapping_add(reference.offset);
+        let is_same = refused.gpa % PAGE_BYTES == linear % PAGE_BYTES
+            && linear % PAGE_BYTES + size_bytes <= PAGE_BYTES
+            && (refused.write || kind == AccessKind::Read)
+            && !(refused.page_walk || refused.execute);
+        is_same.then_some(refused.gpa)
+    }
+
+    /// Where a segment begins: in 64-bit code only FS and GS have a say in it.
+    fn base(&self, name: SegmentName) -> u64 {
+        match name {
+            SegmentName::Fs | SegmentName::Gs => self.cpu.segment_base(name),
+            _ if self.mode.is_64() => 0,
+            _ => self.cpu.segment_base(name),
+        }
     }
 
     /// Translates `size_bytes` (at most 32) at a reference.

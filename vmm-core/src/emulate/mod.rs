@@ -209,7 +209,7 @@ struct Mode {
 impl Mode {
     fn of<C: EmulatedCpu>(cpu: &C) -> Self {
         let code = cpu.segment_attributes(SegmentName::Cs);
-        let bitness = match (cpu.efer().long_mode_active() && code.long(), code.default_big()) {
+        let bitness = match (code.long() && cpu.efer().long_mode_active(), code.default_big()) {
             (true, _) => 64,
             (false, true) => 32,
             (false, false) => 16,

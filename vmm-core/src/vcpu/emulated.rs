@@ -72,7 +72,7 @@ impl<B: Backend> Vcpu<B> {
     /// Width of the code that runs: 16, 32 or 64.
     pub(super) fn code_bits(&self) -> u32 {
         let code = self.backend.segment_attributes(SegmentName::Cs);
-        match (self.backend.efer().long_mode_active() && code.long(), code.default_big()) {
+        match (code.long() && self.backend.efer().long_mode_active(), code.default_big()) {
             (true, _) => 64,
             (false, true) => 32,
             (false, false) => 16,

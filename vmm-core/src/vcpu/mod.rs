@@ -160,6 +160,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
     pub fn run(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Stop {
+        self.backend.load();
         loop {
             if let Some(stop) = self.take_turns(housekeeping) {
                 return stop;

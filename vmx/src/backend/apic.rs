@@ -1,6 +1,6 @@
 //! The local APIC in hardware (SDM volume 3, chapter 30).
 
-use super::Vmx;
+use super::{BeforeEntry, Vmx};
 use crate::controls::SecondaryControls;
 use crate::field::Field;
 use crate::msr_bitmap::{MSR_BITMAP, X2APIC_BITMAP, X2APIC_TPR_BITMAP};
@@ -28,13 +28,12 @@ impl Vmx {
         self.vmcs.write(Field::MsrBitmap, self.platform.hpa_of(core::ptr::from_ref(bitmap) as usize));
         self.vmcs.write(Field::SecondaryControls, secondary.bits().into());
         // Cached translations may remember the access page (30.4.5).
-        (self.flush_nested, self.flush_guest) = (true, true);
+        self.before_entry |= BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST;
         in_memory
     }
 
     /// Tells the processor the highest vectors of the register page, and which of them are level-triggered: their end exits.
     pub(super) fn apply_vectors(&mut self) {
-        self.vectors_changed = false;
         let status = InterruptStatus::new()
             .with_requested(self.apic_page.highest(Vectors::Requested).unwrap_or(0))
             .with_in_service(self.apic_page.highest(Vectors::InService).unwrap_or(0));

@@ -75,7 +75,6 @@ impl Vmx {
     }
 
     pub(super) fn apply_window(&mut self) {
-        self.window_changed = false;
         // A processor that delivers the local APIC's interrupts has no exit for the task priority, which holds no others.
         let by_processor = self.features.controls.has_virtual_interrupts();
         let priority_class = if by_processor { 0 } else { self.apic_page.tpr() >> 4 };

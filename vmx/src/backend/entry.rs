@@ -1,8 +1,7 @@
 //! Into the guest and back.
 
-use super::Vmx;
+use super::{BeforeEntry, Vmx};
 use crate::controls::PrimaryControls;
-use crate::decode::may_interrupt_delivery;
 use crate::field::Field;
 use crate::instructions::{self, Scope};
 use crate::spec::{ExitReason, instruction_error, reason};
@@ -13,27 +12,20 @@ use vmm_core::registers::{Gpr, Gprs};
 impl Vmx {
     /// See [`vmm_core::backend::Backend::enter`].
     pub(super) fn run(&mut self, gprs: &mut Gprs) -> Exit {
-        self.before_entry(gprs);
-        if !self.checked {
-            self.checked = true;
-            if !self.keeps_rules() {
-                return Exit::EntryFailure;
-            }
-        }
         let launched = self.vmcs.before_entry();
-        running::note(gprs);
-        // SAFETY: reads and writes CR2, which the hypervisor does not use.
-        unsafe {
-            if x86::controlregs::cr2() as u64 != self.cr2 {
-                x86::controlregs::cr2_write(self.cr2);
-            }
+        self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
+        // An entry refuses a threshold above the task priority.
+        if self.tpr_threshold > self.apic_page.tpr() >> 4 {
+            self.before_entry |= BeforeEntry::WINDOW;
         }
+        if !self.before_entry.is_empty() && !self.prepare() {
+            return Exit::EntryFailure;
+        }
+        running::note(gprs);
         // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state` on this CPU, and its
         // EPT holds the guest's own memory only (condition on the shared code). `host_rsp` is written by this call
         // only. Interrupts are off (condition of `Backend::enter`).
         let outcome = unsafe { world_switch::run_guest(gprs, launched, &raw mut self.host_rsp) };
-        // SAFETY: reads a register.
-        self.cr2 = unsafe { x86::controlregs::cr2() } as u64;
         self.vmcs.forget();
         match outcome {
             world_switch::EXITED => {}
@@ -41,9 +33,9 @@ impl Vmx {
             _ => return self.refused(instruction_error(self.vmcs.read(Field::InstructionError))),
         }
         let exit_reason = ExitReason::from(self.vmcs.read(Field::ExitReason) as u32);
-        self.basic_reason = exit_reason.basic();
+        let basic = exit_reason.basic();
         if exit_reason.entry_failure() {
-            return self.refused(reason::name(self.basic_reason));
+            return self.refused(reason::name(basic));
         }
         self.vmcs.note_launched();
         gprs.set(Gpr::Rsp, self.vmcs.read(Field::GuestRsp));
@@ -51,32 +43,28 @@ impl Vmx {
             self.stepping = false;
             self.set_primary(PrimaryControls::MONITOR_TRAP, false);
         }
-        if may_interrupt_delivery(self.basic_reason) {
-            self.note_interrupted();
-        }
-        self.after_exit(gprs)
+        self.after_exit(basic, gprs)
     }
 
-    /// What changed since the last exit and concerns the next entry.
-    #[inline]
-    fn before_entry(&mut self, gprs: &Gprs) {
-        self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
-        // An entry refuses a threshold above the task priority.
-        if self.window_changed || self.tpr_threshold > self.apic_page.tpr() >> 4 {
+    /// Does what is to be done before this entry; false if the guest's state breaks a rule of entry.
+    #[cold]
+    fn prepare(&mut self) -> bool {
+        // Others have used a VPID that is shared.
+        let next = if self.vpid.is_shared() { BeforeEntry::FLUSH_GUEST } else { BeforeEntry::empty() };
+        let due = core::mem::replace(&mut self.before_entry, next);
+        if due.contains(BeforeEntry::WINDOW) {
             self.apply_window();
         }
-        if self.vectors_changed {
+        if due.contains(BeforeEntry::VECTORS) {
             self.apply_vectors();
         }
-        if self.flush_guest || self.flush_nested || self.vpid.is_shared() {
-            self.flush();
-        }
+        self.flush(due);
+        !due.contains(BeforeEntry::CHECK) || self.keeps_rules()
     }
 
-    #[cold]
-    fn flush(&mut self) {
+    fn flush(&mut self, due: BeforeEntry) {
         let ept = self.features.capabilities.ept_vpid;
-        if self.flush_nested {
+        if due.contains(BeforeEntry::FLUSH_NESTED) {
             let scope = if ept.invept_single() { Scope::Single } else { Scope::All };
             // SAFETY: VMX operation is on, and the processor has the scope (`Controls::new`).
             if let Err(error) = unsafe { instructions::invept(scope, self.ept_pointer) } {
@@ -84,14 +72,13 @@ impl Vmx {
             }
         }
         // Without VPIDs every entry and exit flushes.
-        if (self.flush_guest || self.vpid.is_shared()) && self.features.controls.has_vpid() {
+        if due.contains(BeforeEntry::FLUSH_GUEST) && self.features.controls.has_vpid() {
             let scope = if ept.invvpid_single() { Scope::Single } else { Scope::All };
             // SAFETY: as above.
             if let Err(error) = unsafe { instructions::invvpid(scope, self.vpid.number() as u16) } {
                 log::error!("INVVPID failed: {error:?}");
             }
         }
-        (self.flush_nested, self.flush_guest) = (false, false);
     }
 
     /// Prints the rules of entry that do not hold; true if there are none.

@@ -21,7 +21,7 @@ const DR6_CAUSES: u64 = 0x600f;
 
 impl Vmx {
     /// What the exit says about an event that was being delivered, and about NMIs.
-    pub(super) fn note_interrupted(&mut self) {
+    fn note_interrupted(&mut self, basic: u16) {
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         if vectoring.valid() {
             let error_code = self.vmcs.read(Field::VectoringErrorCode) as u32;
@@ -30,7 +30,7 @@ impl Vmx {
         }
         // An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
         const NMI_UNBLOCKED: u64 = 1 << 12;
-        let info = match self.basic_reason {
+        let info = match basic {
             reason::EXCEPTION_OR_NMI => self.vmcs.read(Field::ExitInterruption),
             reason::EPT_VIOLATION | reason::PAGE_LOG_FULL => self.vmcs.read(Field::ExitQualification),
             _ => 0,
@@ -42,17 +42,21 @@ impl Vmx {
 
     /// The part of an exit that the shared code need not know.
     #[inline]
-    pub(super) fn after_exit(&mut self, gprs: &mut Gprs) -> Exit {
-        match self.basic_reason {
+    pub(super) fn after_exit(&mut self, basic: u16, gprs: &mut Gprs) -> Exit {
+        match basic {
             reason::CONTROL_REGISTER => return self.control_register(gprs),
             reason::TASK_SWITCH => return self.task_switch(),
-            reason::NMI_WINDOW => self.set_primary(PrimaryControls::NMI_WINDOW, false),
             _ => {}
         }
-        let exit = decode(self.basic_reason, &self.vmcs);
+        let exit = decode(basic, &self.vmcs);
+        // Those that may come while the processor delivers an event to the guest.
+        if matches!(exit, Exit::Memory(_) | Exit::Exception(_) | Exit::HostNmi | Exit::WriteLogFull) {
+            self.note_interrupted(basic);
+        }
         match exit {
             // The host's interrupts are about to be handled.
             Exit::ExternalInterrupt => self.restart_timer(),
+            Exit::NmiWindow => self.set_primary(PrimaryControls::NMI_WINDOW, false),
             // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
             Exit::HostNmi => unsafe { core::arch::asm!("int 2") },
             Exit::Exception(Exception::Debug) => self.debug_exception(),
@@ -65,6 +69,7 @@ impl Vmx {
     /// gate in the IDT is delivered by the switch itself.
     #[cold]
     fn task_switch(&mut self) -> Exit {
+        self.note_interrupted(reason::TASK_SWITCH);
         let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         let interrupted = self.interrupted.take();

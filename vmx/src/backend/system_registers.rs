@@ -1,6 +1,6 @@
 //! The registers that neither the general ones nor the segments are: in the VMCS, or live in the CPU.
 
-use super::{TWO_TO_32, Vmx};
+use super::{BeforeEntry, TWO_TO_32, Vmx};
 use crate::field::Field;
 use crate::spec::msr;
 use vmm_core::backend::SystemRegister;
@@ -42,8 +42,9 @@ impl Vmx {
             return self.vmcs.read(field);
         }
         match (register, live_msr(register)) {
-            (SystemRegister::Cr2, _) => self.cr2,
             // SAFETY: reads a register that holds the guest's value.
+            (SystemRegister::Cr2, _) => unsafe { x86::controlregs::cr2() as u64 },
+            // SAFETY: as above.
             (SystemRegister::Dr6, _) => unsafe { x86::debugregs::dr6().bits() as u64 },
             // SAFETY: the register exists on every processor with long mode.
             (_, Some(index)) => unsafe { rdmsr(index) },
@@ -59,11 +60,14 @@ impl Vmx {
         };
         if let Some(field) = field_of(register) {
             self.vmcs.write(field, value);
-            self.flush_guest |= register == SystemRegister::Cr3;
+            if register == SystemRegister::Cr3 {
+                self.before_entry |= BeforeEntry::FLUSH_GUEST;
+            }
             return;
         }
         match (register, live_msr(register)) {
-            (SystemRegister::Cr2, _) => self.cr2 = value,
+            // SAFETY: the hypervisor does not use it but for its own end.
+            (SystemRegister::Cr2, _) => unsafe { x86::controlregs::cr2_write(value) },
             (SystemRegister::Dr6, _) => {
                 // SAFETY: the hypervisor does not use debug registers; the high half must be zero.
                 unsafe {
