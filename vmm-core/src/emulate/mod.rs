@@ -9,7 +9,8 @@
 //! the instruction's own size.
 //!
 //! The CPU had begun the instruction before it exited, so what it checks first is not checked again: the code
-//! segment's limit, privileged operands, whether SSE or AVX is enabled, I/O permission.
+//! segment's limit, privileged operands, whether SSE or AVX is enabled, I/O permission, and the segment of an operand that it
+//! was refused.
 
 mod address;
 mod alu;

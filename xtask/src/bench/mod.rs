@@ -68,6 +68,8 @@ struct Measured {
     timed: Vec<(TimedBoot, TimedBoot)>,
     direct_exits: ExitCosts,
     bulkhead_exits: ExitCosts,
+    /// Of VT-x: the same on AMD-V in the same emulator.
+    amd_exits: ExitCosts,
 }
 
 impl BenchArgs {
@@ -96,12 +98,24 @@ impl BenchArgs {
         step.done();
         let step = Step::begin("Measuring the cost of exits");
         let exits_iso = Guest::Exits.iso()?;
-        let exits = |direct| exit_costs(&counted(Spec { iso: Some(exits_iso.clone()), ..spec(direct) }));
-        let (direct_exits, bulkhead_exits) = (exits(true)?, exits(false)?);
+        let exits_spec = |direct| counted(Spec { iso: Some(exits_iso.clone()), ..spec(direct) });
+        let (direct_exits, bulkhead_exits) =
+            (exit_costs(&exits_spec(true))?, exit_costs(&exits_spec(false))?);
+        let on_amd =
+            Spec { backend: Backend::Svm, emulator: Some(backend.usual_emulator()), ..exits_spec(false) };
+        let amd_exits = if backend == Backend::Vmx { exit_costs(&on_amd)? } else { ExitCosts::new() };
         step.done();
         let image_bytes = std::fs::metadata(image)?.len();
-        let measured =
-            Measured { backend, image_bytes, direct, bulkhead, timed, direct_exits, bulkhead_exits };
+        let measured = Measured {
+            backend,
+            image_bytes,
+            direct,
+            bulkhead,
+            timed,
+            direct_exits,
+            bulkhead_exits,
+            amd_exits,
+        };
         let table = report::table(&measured);
         println!("{table}");
         if !self.print_only {
