@@ -2,6 +2,7 @@
 
 use crate::config::CommandLine;
 use crate::exit::Exit;
+use crate::extended_state;
 use crate::memory::NestedPaging;
 use crate::platform::Platform;
 use crate::registers::{
@@ -155,6 +156,14 @@ pub trait Backend: Sized + Send {
     fn system_register(&self, register: SystemRegister) -> u64;
     /// Writes a seldom used register.
     fn set_system_register(&mut self, register: SystemRegister, value: u64);
+    /// DR7, or 0 if the backend knows that no breakpoint is enabled in it. Asked for at each access to a port.
+    fn breakpoint_control(&mut self) -> u64 {
+        self.system_register(SystemRegister::Dr7)
+    }
+    /// DR0 to DR3, by number; they are live in the CPU.
+    fn breakpoint_address(&self, number: u8) -> u64 {
+        extended_state::breakpoint_address(number)
+    }
     /// Current privilege level.
     fn cpl(&self) -> u8;
     /// A segment register with its hidden part.

@@ -66,6 +66,21 @@ impl ExtendedState {
     }
 }
 
+/// DR0 to DR3, by number, which hold the guest's: the hypervisor sets no breakpoints.
+pub fn breakpoint_address(number: u8) -> u64 {
+    let address: u64;
+    // SAFETY: reads a register, at CPL 0 on every CPU that runs guests; DR7.GD is clear there.
+    unsafe {
+        match number {
+            0 => asm!("mov {}, dr0", out(reg) address, options(nomem, nostack, preserves_flags)),
+            1 => asm!("mov {}, dr1", out(reg) address, options(nomem, nostack, preserves_flags)),
+            2 => asm!("mov {}, dr2", out(reg) address, options(nomem, nostack, preserves_flags)),
+            _ => asm!("mov {}, dr3", out(reg) address, options(nomem, nostack, preserves_flags)),
+        }
+    }
+    address
+}
+
 /// One instruction with the register whose number is known at run time only.
 macro_rules! with_register {
     ($index:expr, $pointer:expr, $before:literal, $after:literal) => {

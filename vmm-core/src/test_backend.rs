@@ -39,6 +39,8 @@ pub struct TestBackend {
     pub cr4: Cr4,
     pub efer: Efer,
     pub system: [u64; SYSTEM_REGISTERS],
+    /// DR0 to DR3.
+    pub breakpoint_addresses: [u64; 4],
     pub segments: [Segment; 8],
     pub tables: [TableRegister; 2],
     pub cpl: u8,
@@ -86,6 +88,7 @@ impl TestBackend {
             cr4: Cr4::new(),
             efer: Efer::new(),
             system: [0; SYSTEM_REGISTERS],
+            breakpoint_addresses: [0; 4],
             segments,
             tables: [TableRegister::default(); 2],
             cpl: 0,
@@ -211,6 +214,10 @@ impl Backend for TestBackend {
 
     fn set_system_register(&mut self, register: SystemRegister, value: u64) {
         self.system[register as usize] = value;
+    }
+
+    fn breakpoint_address(&self, number: u8) -> u64 {
+        self.breakpoint_addresses[usize::from(number)]
     }
 
     fn cpl(&self) -> u8 {

@@ -51,6 +51,8 @@ pub struct Vmx {
     wanted: Option<u8>,
     /// What the TPR-threshold field holds.
     tpr_threshold: u8,
+    /// The guest has touched its debug registers: DR7 has to be looked at.
+    has_debug_registers: bool,
     /// The monitor trap flag is set for this entry.
     stepping: bool,
     before_entry: BeforeEntry,
@@ -176,6 +178,7 @@ impl Backend for Vmx {
             interrupted: None,
             wanted: None,
             tpr_threshold: 0,
+            has_debug_registers: true,
             stepping: false,
             before_entry: BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK,
         };
@@ -293,6 +296,10 @@ impl Backend for Vmx {
         controls.set(EntryControls::GUEST_64_BIT, efer.long_mode_active());
         self.vmcs.write(Field::EntryControls, controls.bits().into());
         self.before_entry |= BeforeEntry::FLUSH_GUEST;
+    }
+
+    fn breakpoint_control(&mut self) -> u64 {
+        if self.has_debug_registers { self.used_breakpoint_control() } else { 0 }
     }
 
     fn cpl(&self) -> u8 {

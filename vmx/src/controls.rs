@@ -153,8 +153,9 @@ const PRIMARY: &[(PrimaryControls, Wish)] = &[
     (PrimaryControls::IO_BITMAPS, Off(forces!("I/O bitmaps"))),
 ];
 
-/// Switched on for a step.
-const STEP: &[(PrimaryControls, Wish)] = &[(PrimaryControls::MONITOR_TRAP, IfThere)];
+/// Switched on for a step, and while the guest leaves its debug registers alone.
+const AT_TIMES: &[(PrimaryControls, Wish)] =
+    &[(PrimaryControls::MONITOR_TRAP, IfThere), (PrimaryControls::MOV_DR, IfThere)];
 
 /// Without a TPR shadow, accesses to CR8 exit instead.
 const NO_TPR_SHADOW: &[(PrimaryControls, Wish)] = &[
@@ -206,8 +207,8 @@ const ENTRY: &[(EntryControls, Wish)] = &[
 pub struct Controls {
     pub pin: PinControls,
     pub primary: PrimaryControls,
-    /// That which may be added to `primary` for a step, if there is one.
-    pub step: PrimaryControls,
+    /// Those that may be added to `primary`.
+    pub at_times: PrimaryControls,
     pub secondary: SecondaryControls,
     /// Those that may be added to `secondary`: see [`Controls::secondary_for`].
     pub apic_interface: SecondaryControls,
@@ -246,13 +247,13 @@ impl Controls {
         if !PrimaryControls::from_bits_retain(primary).contains(PrimaryControls::TPR_SHADOW) {
             primary = word(capabilities.primary, primary, NO_TPR_SHADOW)?;
         }
-        let step = word(capabilities.primary, 0, STEP)? & PrimaryControls::MONITOR_TRAP.bits();
+        let at_times = word(capabilities.primary, 0, AT_TIMES)? & !primary;
         let secondary = word(capabilities.secondary, 0, SECONDARY)?;
         let apic_interface = word(capabilities.secondary, 0, APIC_INTERFACE)? & !secondary;
         let controls = Self {
             pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
             primary: PrimaryControls::from_bits_retain(primary),
-            step: PrimaryControls::from_bits_retain(step),
+            at_times: PrimaryControls::from_bits_retain(at_times),
             secondary: SecondaryControls::from_bits_retain(secondary),
             apic_interface: SecondaryControls::from_bits_retain(apic_interface),
             exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
@@ -340,9 +341,14 @@ impl Controls {
         self.secondary.contains(SecondaryControls::PAUSE_LOOP)
     }
 
+    /// Accesses to debug registers can exit.
+    pub const fn may_watch_debug_registers(&self) -> bool {
+        self.at_times.contains(PrimaryControls::MOV_DR)
+    }
+
     /// The processor can stop behind an instruction.
     pub const fn has_monitor_trap(&self) -> bool {
-        self.step.contains(PrimaryControls::MONITOR_TRAP)
+        self.at_times.contains(PrimaryControls::MONITOR_TRAP)
     }
 
     /// The processor logs the pages whose dirty flags it sets.

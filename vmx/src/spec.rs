@@ -159,6 +159,7 @@ pub mod reason {
     pub const VMCLEAR: u16 = 19;
     pub const VMXON: u16 = 27;
     pub const CONTROL_REGISTER: u16 = 28;
+    pub const MOV_DR: u16 = 29;
     pub const PORT: u16 = 30;
     pub const RDMSR: u16 = 31;
     pub const WRMSR: u16 = 32;

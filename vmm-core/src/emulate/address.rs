@@ -89,7 +89,12 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 
     /// Translates the memory operand of an instruction that has no other one.
-    pub(super) fn operand_at(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Step<Place> {
+    pub(super) fn operand_at(
+        &mut self,
+        reference: Reference,
+        size_bytes: u64,
+        kind: AccessKind,
+    ) -> Step<Place> {
         if size_bytes == 0 || size_bytes > 32 {
             return Err(Stop::Unsupported);
         }
@@ -100,13 +105,17 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 
     /// Where an operand is, if it is what the processor was refused: it had checked the segment and walked the page tables.
-    fn refused_operand(&self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Option<u64> {
+    fn refused_operand(&mut self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Option<u64> {
         let refused = self.refused?;
         let linear = self.base(reference.segment).wrapping_add(reference.offset);
         let is_same = refused.gpa % PAGE_BYTES == linear % PAGE_BYTES
             && linear % PAGE_BYTES + size_bytes <= PAGE_BYTES
             && (refused.write || kind == AccessKind::Read)
             && !(refused.page_walk || refused.execute);
+        if is_same && self.is_watched {
+            let linear = if self.mode.is_64() { linear } else { linear & 0xffff_ffff };
+            self.watch(linear, size_bytes, kind);
+        }
         is_same.then_some(refused.gpa)
     }
 
@@ -121,13 +130,25 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
 
     /// Translates `size_bytes` (at most 32) at a reference.
     pub(super) fn place(
-        &self,
+        &mut self,
         reference: Reference,
         size_bytes: u64,
         kind: AccessKind,
     ) -> Result<Place, Fault> {
         let linear = self.linear(reference, size_bytes, kind)?;
+        if self.is_watched {
+            self.watch(linear, size_bytes, kind);
+        }
         self.place_linear(linear, size_bytes, kind)
+    }
+
+    /// Notes the breakpoints that an access meets.
+    #[cold]
+    #[inline(never)]
+    fn watch(&mut self, linear: u64, size_bytes: u64, kind: AccessKind) {
+        if let Some(breakpoints) = self.cpu.breakpoints() {
+            self.met |= breakpoints.on_data(linear, size_bytes, kind == AccessKind::Write);
+        }
     }
 
     fn place_linear(&self, linear: u64, size_bytes: u64, kind: AccessKind) -> Result<Place, Fault> {

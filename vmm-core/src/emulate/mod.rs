@@ -38,6 +38,7 @@ pub use control_register::control_register_source;
 pub use disassembly::disassemble;
 pub use length::{instruction_length, simple_length};
 
+use crate::breakpoints::Breakpoints;
 use crate::exit::MemoryAccess;
 use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
 use arrayvec::ArrayVec;
@@ -57,6 +58,17 @@ pub trait EmulatedCpu {
 
     /// Guest RAM (ROM included), for page tables and instructions.
     fn memory(&self) -> &Self::Memory;
+    /// The guest has enabled breakpoints.
+    fn has_breakpoints(&mut self) -> bool {
+        false
+    }
+    /// The guest's breakpoints.
+    fn breakpoints(&mut self) -> Option<Breakpoints> {
+        None
+    }
+    /// The instruction that is about to be complete, or a part of it, has met breakpoints: DR6's bits for them, for a #DB
+    /// behind it.
+    fn meet_breakpoints(&mut self, _causes: u64) {}
     /// The general registers.
     fn gprs(&self) -> &Gprs;
     /// The general registers, to be changed.
@@ -162,7 +174,7 @@ pub enum Outcome {
 #[inline]
 pub fn step<C: EmulatedCpu>(cpu: &mut C, refused: Option<MemoryAccess>) -> Outcome {
     let mode = Mode::of(cpu);
-    let mut memory = MemoryUnit { cpu, mode, refused };
+    let mut memory = MemoryUnit::new(cpu, mode, refused);
     let mut code = Code::new();
     match memory.run(&mut code) {
         Ok(completed) => memory.retire(completed),
@@ -238,9 +250,19 @@ struct MemoryUnit<'a, C> {
     mode: Mode,
     /// The access for which the instruction exited.
     refused: Option<MemoryAccess>,
+    /// The guest has enabled breakpoints.
+    is_watched: bool,
+    /// Those that it has met, as DR6's bits.
+    met: u64,
 }
 
-impl<C: EmulatedCpu> MemoryUnit<'_, C> {
+impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
+    #[inline]
+    fn new(cpu: &'a mut C, mode: Mode, refused: Option<MemoryAccess>) -> Self {
+        let is_watched = cpu.has_breakpoints();
+        Self { cpu, mode, refused, is_watched, met: 0 }
+    }
+
     /// Decodes and executes. The most frequent forms have decoders of their own, which take a tenth of the time.
     #[inline]
     fn run(&mut self, code: &mut Code) -> Step<Completed> {
@@ -281,10 +303,13 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             self.cpu.set_rflags(rflags);
         }
         let trap = self.mode.rflags.trap();
+        if self.met != 0 {
+            self.cpu.meet_breakpoints(self.met);
+        }
         let rip = match completed.flow {
             Flow::Next => self.cpu.rip().wrapping_add(completed.length_bytes as u64),
             Flow::Jump(target) => target,
-            Flow::Repeat if trap => self.cpu.rip(),
+            Flow::Repeat if trap || self.met != 0 => self.cpu.rip(),
             Flow::Repeat => return Outcome::Continue,
         };
         self.cpu.complete_instruction(if self.mode.is_64() { rip } else { rip & 0xffff_ffff });

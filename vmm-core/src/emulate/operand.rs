@@ -161,7 +161,7 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
     }
 
     /// Translates the instruction's memory operand. If the hardware said where it leads, the walk is saved.
-    pub(super) fn memory_operand(&self, kind: AccessKind) -> Step<Place> {
+    pub(super) fn memory_operand(&mut self, kind: AccessKind) -> Step<Place> {
         let size_bytes = self.instruction.memory_size().size() as u64;
         self.memory.operand_at(self.reference()?, size_bytes, kind)
     }

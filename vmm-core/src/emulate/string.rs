@@ -184,7 +184,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
     }
 
-    /// How much work this step may do, in runs of many elements. With single-stepping, one element.
+    /// How much work this step may do, in runs of many elements. With single-stepping or breakpoints, one element.
     pub(super) fn batch(&self, form: &StringInstruction) -> Batch {
         self.batch_of(form, BATCH_BYTES / u64::from(form.width.bytes()))
     }
@@ -200,7 +200,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
         let count_mask = form.address_width.mask();
         let count = self.cpu.gprs().get(Gpr::Rcx) & count_mask;
-        let budget_elements = if self.mode.rflags.trap() { 1 } else { budget_elements };
+        let one_by_one = self.mode.rflags.trap() || self.is_watched;
+        let budget_elements = if one_by_one { 1 } else { budget_elements };
         Batch { count, budget_elements, count_mask, has_begun: false }
     }
 
@@ -213,7 +214,13 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 
     /// Translates at most `wanted` elements from the cursor on.
-    pub(super) fn elements(&self, cursor: &Cursor, width: Width, wanted: u64, kind: AccessKind) -> Step<Run> {
+    pub(super) fn elements(
+        &mut self,
+        cursor: &Cursor,
+        width: Width,
+        wanted: u64,
+        kind: AccessKind,
+    ) -> Step<Run> {
         let size = u64::from(width.bytes());
         let offset = self.cpu.gprs().get(cursor.register) & cursor.mask;
         let reference = Reference { segment: cursor.segment, offset, mask: cursor.mask };

@@ -19,6 +19,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             let mut buffer = [0xff; BUFFER_BYTES];
             let data = buffer.get_mut(..run.elements as usize * width.bytes() as usize).unwrap_or_default();
             let elements = self.elements_in(port, width, data);
+            self.watch_port(port, width);
             if run.elements == 1 {
                 self.write_place_bytes(run.place, data);
             } else {
@@ -45,6 +46,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
                 self.cpu.read_gpa_run(run.place.gpa, width.bytes(), data);
             }
             let elements = self.elements_out(port, width, data);
+            self.watch_port(port, width);
             self.advance(&from, width, elements);
             self.count_down(&mut batch, elements);
         }
@@ -77,6 +79,15 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             }
         }
         (done / size) as u64
+    }
+
+    /// Notes the breakpoints that an access to a port meets.
+    fn watch_port(&mut self, port: u16, width: Width) {
+        if self.is_watched
+            && let Some(breakpoints) = self.cpu.breakpoints()
+        {
+            self.met |= breakpoints.on_port(port, width.bytes());
+        }
     }
 
     /// DX.

@@ -134,6 +134,7 @@ impl<B: Backend> Vcpu<B> {
         if access.direction == Direction::Out {
             self.complete_instruction(next_rip);
             self.vm.ports.write(port, size_bytes, rax as u32);
+            self.trap_port(port, size_bytes);
             return ExitKind::PortOut;
         }
         let value = u64::from(self.vm.ports.read(port, size_bytes));
@@ -144,6 +145,7 @@ impl<B: Backend> Vcpu<B> {
         };
         self.gprs.set(Gpr::Rax, rax);
         self.complete_instruction(next_rip);
+        self.trap_port(port, size_bytes);
         ExitKind::PortIn
     }
 

@@ -3,6 +3,7 @@
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
+use crate::breakpoints::{self, Breakpoints};
 use crate::emulate::{self, EmulatedCpu, Outcome};
 use crate::exit::MemoryAccess;
 use crate::memory::{GuestSpace, PAGE_BYTES};
@@ -24,9 +25,13 @@ impl<B: Backend> Vcpu<B> {
     /// Carries out the instruction at RIP, which the CPU could not.
     pub(super) fn emulate(&mut self, access: Option<MemoryAccess>) {
         self.yield_tsc = None;
+        self.met_breakpoints = 0;
         match emulate::step(self, access) {
-            Outcome::Done { trap: true } => self.trap_single_step(),
-            Outcome::Done { trap: false } | Outcome::Continue => {}
+            Outcome::Done { trap } => {
+                let single_step = if trap { DR6_SINGLE_STEP } else { 0 };
+                self.trap(self.met_breakpoints | single_step);
+            }
+            Outcome::Continue => {}
             Outcome::Fault(fault) => self.raise(fault),
             Outcome::Unsupported(bytes) => {
                 log::error!("{}: cannot emulate {:02x?}", self.vm.name, bytes.as_slice());
@@ -37,9 +42,47 @@ impl<B: Backend> Vcpu<B> {
 
     /// #DB after an instruction that ran with RFLAGS.TF set.
     pub(super) fn trap_single_step(&mut self) {
-        let dr6 = self.backend.system_register(SystemRegister::Dr6);
-        self.backend.set_system_register(SystemRegister::Dr6, dr6 | DR6_SINGLE_STEP);
-        self.raise(Fault { exception: Exception::Debug, error_code: None, address: None });
+        self.trap(DR6_SINGLE_STEP);
+    }
+
+    /// #DB after an instruction, if there are causes: bits of DR6.
+    #[inline]
+    fn trap(&mut self, causes: u64) {
+        if causes != 0 {
+            let dr6 = self.backend.system_register(SystemRegister::Dr6);
+            self.backend.set_system_register(SystemRegister::Dr6, dr6 | causes);
+            self.raise(Fault { exception: Exception::Debug, error_code: None, address: None });
+        }
+    }
+
+    /// #DB after an access to a port, if it has met a breakpoint.
+    #[inline]
+    pub(super) fn trap_port(&mut self, port: u16, size_bytes: u8) {
+        let control = self.backend.breakpoint_control();
+        if control & breakpoints::ENABLES != 0 {
+            self.trap_watched_port(control, port, size_bytes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trap_watched_port(&mut self, control: u64, port: u16, size_bytes: u8) {
+        let causes = self.read_breakpoints(control).on_port(port, size_bytes);
+        self.trap(causes);
+    }
+
+    fn enabled_breakpoints(&mut self) -> Option<Breakpoints> {
+        let control = self.backend.breakpoint_control();
+        (control & breakpoints::ENABLES != 0).then(|| self.read_breakpoints(control))
+    }
+
+    #[cold]
+    fn read_breakpoints(&self, control: u64) -> Breakpoints {
+        Breakpoints {
+            control,
+            addresses: [0, 1, 2, 3].map(|number| self.backend.breakpoint_address(number)),
+            debugging_extensions: self.backend.cr4().de(),
+        }
     }
 
     /// Address of the instruction after the one at RIP.
@@ -144,6 +187,19 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
 
     fn memory(&self) -> &GuestSpace {
         &self.vm.space
+    }
+
+    #[inline]
+    fn has_breakpoints(&mut self) -> bool {
+        self.backend.breakpoint_control() & breakpoints::ENABLES != 0
+    }
+
+    fn breakpoints(&mut self) -> Option<Breakpoints> {
+        self.enabled_breakpoints()
+    }
+
+    fn meet_breakpoints(&mut self, causes: u64) {
+        self.met_breakpoints = causes;
     }
 
     fn gprs(&self) -> &Gprs {

@@ -69,6 +69,8 @@ pub struct Vcpu<B: Backend> {
     window: Option<u8>,
     /// The page whose access is being emulated, if a device (not the local APIC) answers there.
     device_page: Option<u64>,
+    /// Breakpoints that the emulated instruction has met: bits of DR6.
+    met_breakpoints: u64,
     msrs: Msrs,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
@@ -112,6 +114,7 @@ impl<B: Backend> Vcpu<B> {
             pending: None,
             window: None,
             device_page: None,
+            met_breakpoints: 0,
             msrs: Msrs::default(),
             yield_tsc: None,
             counters: ExitCounters::new(),

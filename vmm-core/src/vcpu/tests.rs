@@ -1,7 +1,7 @@
 //! What a virtual CPU makes of exits that a hostile guest causes.
 
 use crate::backend::{Backend, Event, SystemRegister};
-use crate::exit::{Exit, MemoryAccess};
+use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::fuzzing::Machine;
 use crate::memory::{Area, Backing};
 use crate::registers::{Exception, Fault, Gpr};
@@ -354,5 +354,41 @@ fn the_processors_list_of_written_pages_is_taken_when_it_is_full_and_before_othe
             .collect();
         assert_eq!(written, [page], "{exit:?}");
         last_look = look;
+    }
+}
+
+/// Breakpoint 0 of 4 bytes at `address`, of a kind.
+fn set_breakpoint(machine: &mut Machine, address: u64, kind: u64) {
+    let (backend, _) = machine.vcpu.registers_mut();
+    backend.breakpoint_addresses[0] = address;
+    backend.system[SystemRegister::Dr7 as usize] = 0x401 | kind << 16 | 3 << 18;
+    backend.cr4.set_de(true);
+}
+
+#[test]
+fn breakpoints_on_what_is_emulated_trap_behind_it() {
+    const DEBUG: Fault = Fault { exception: Exception::Debug, error_code: None, address: None };
+    let port = |string| PortAccess { port: 0x82, size_bytes: 1, direction: Direction::In, string };
+    let hpet = MemoryAccess { gpa: 0xfed0_0004, write: false, execute: false, page_walk: false };
+    for (code, exit, kind, address, done) in [
+        (&[0xec][..], Exit::Port(port(false)), 2, 0x80, true),
+        (&[0xf3, 0x6c], Exit::Port(port(true)), 2, 0x80, false),
+        (&[0x8b, 0x07], Exit::Memory(hpet), 3, hpet.gpa, true),
+    ] {
+        for (address, met) in [(address, true), (address + 8, false)] {
+            let mut machine = machine();
+            machine.put_instruction(code);
+            set_breakpoint(&mut machine, address, kind);
+            let (_, gprs) = machine.vcpu.registers_mut();
+            gprs.set(Gpr::Rdx, 0x82);
+            gprs.set(Gpr::Rcx, 5);
+            gprs.set(Gpr::Rdi, if exit == Exit::Memory(hpet) { hpet.gpa } else { 0x1_0000 });
+            machine.exit(exit);
+            let (backend, gprs) = machine.vcpu.registers_mut();
+            assert_eq!(backend.system[SystemRegister::Dr6 as usize] & 0xf, u64::from(met), "{exit:?}");
+            assert_eq!(backend.rip > 0x8000, done, "{exit:?}");
+            assert!(done || gprs.get(Gpr::Rcx) == 4, "one by one");
+            assert_eq!(next_event(&mut machine), met.then_some(Event::Fault(DEBUG)), "{exit:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::spec::{
     CrQualification, Interruption, TaskSwitchQualification, cr_access, interruption, reason, task_source,
 };
 use vmm_core::backend::{Backend, Event, SystemRegister};
+use vmm_core::breakpoints;
 use vmm_core::exit::Exit;
 use vmm_core::registers::{Exception, Gprs};
 use vmm_core::task_switch::{Source, TaskSwitch};
@@ -46,6 +47,7 @@ impl Vmx {
         match basic {
             reason::CONTROL_REGISTER => return self.control_register(gprs),
             reason::TASK_SWITCH => return self.task_switch(),
+            reason::MOV_DR => return self.release_debug_registers(),
             _ => {}
         }
         let exit = decode(basic, &self.vmcs);
@@ -96,6 +98,25 @@ impl Vmx {
             _ => {}
         }
         Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, error_code })
+    }
+
+    /// The guest may enable breakpoints from now on: it has its debug registers to itself until none is enabled.
+    #[cold]
+    fn release_debug_registers(&mut self) -> Exit {
+        self.has_debug_registers = true;
+        self.set_primary(PrimaryControls::MOV_DR, false);
+        Exit::ControlRegister
+    }
+
+    /// DR7, of which nothing need be known while the guest does not touch debug registers.
+    #[cold]
+    pub(super) fn used_breakpoint_control(&mut self) -> u64 {
+        let control = self.vmcs.read(Field::GuestDr7);
+        if control & breakpoints::ENABLES == 0 && self.features.controls.may_watch_debug_registers() {
+            self.has_debug_registers = false;
+            self.set_primary(PrimaryControls::MOV_DR, true);
+        }
+        control
     }
 
     /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).

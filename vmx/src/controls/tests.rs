@@ -104,9 +104,12 @@ fn every_word_is_what_the_processor_allows() {
         let controls = Controls::new(&capabilities).unwrap_or_else(|missing| panic!("{name}: {missing:?}"));
         assert_allowed(name, controls.pin.bits(), capabilities.pin);
         assert_allowed(name, controls.primary.bits(), capabilities.primary);
-        assert!(controls.has_monitor_trap(), "{name}");
-        assert!(!controls.primary.contains(PrimaryControls::MONITOR_TRAP), "{name}: only for a step");
-        assert_allowed(name, (controls.primary | controls.step).bits(), capabilities.primary);
+        assert!(controls.has_monitor_trap() && controls.may_watch_debug_registers(), "{name}");
+        assert!(
+            !controls.primary.intersects(PrimaryControls::MONITOR_TRAP | PrimaryControls::MOV_DR),
+            "{name}"
+        );
+        assert_allowed(name, (controls.primary | controls.at_times).bits(), capabilities.primary);
         for interface in INTERFACES {
             assert_allowed(name, controls.secondary_for(interface).bits(), capabilities.secondary);
         }

@@ -6,7 +6,7 @@
 use core::arch::asm;
 
 use conformance::Global;
-use conformance::cpu::{dr6, dr7, set_dr0, set_dr1, set_dr6, set_dr7};
+use conformance::cpu::{cr4, dr6, dr7, inb, inl, outb, set_cr4, set_dr0, set_dr1, set_dr6, set_dr7};
 use conformance::interrupts::{DB, Fault, Frame, UD, catch, handle};
 use conformance::report::{check, equal, faults};
 
@@ -27,6 +27,7 @@ const GD: u64 = 1 << 13;
 const ENABLE: u64 = 1;
 const EXECUTE: u64 = 0;
 const WRITE: u64 = 1;
+const PORT: u64 = 2;
 const ACCESS: u64 = 3;
 
 const fn breakpoint(number: u64, kind: u64, length: u64) -> u64 {
@@ -70,6 +71,8 @@ fn run() {
     registers();
     single_step();
     data_breakpoints();
+    device_breakpoints();
+    port_breakpoints();
     instruction_breakpoints();
     general_detect();
     faults("icebp", DB, || unsafe { asm!(".byte 0xf1") });
@@ -189,6 +192,97 @@ fn data_breakpoints() {
         touch(1);
     });
     check("write-breakpoint-is-a-trap", fault.is_some_and(|fault| fault.rip != 0) && after != 0);
+}
+
+/// Counts #DB of `body` with `dr7`.
+fn armed(dr7: u64, body: impl FnOnce()) -> (u32, u64) {
+    counted(|| {
+        set_dr7(dr7);
+        body();
+    })
+}
+
+/// Breakpoints on the local APIC's registers.
+fn device_breakpoints() {
+    const VERSION: u64 = 0xfee0_0030;
+    const TASK_PRIORITY: u64 = 0xfee0_0080;
+    let read = |at: u64| unsafe { asm!("mov {:e}, [{}]", out(reg) _, in(reg) at) };
+    let write = |at: u64| unsafe { asm!("mov dword ptr [{}], 0", in(reg) at) };
+    set_dr0(VERSION);
+    equal("access-breakpoint-on-a-device", armed(breakpoint(0, ACCESS, 4), || read(VERSION)), (1, B0));
+    equal("write-breakpoint-on-a-device-read", armed(breakpoint(0, WRITE, 4), || read(VERSION)), (0, 0));
+    equal(
+        "beside-the-breakpoint-on-a-device",
+        armed(breakpoint(0, ACCESS, 4), || read(VERSION - 0x10)),
+        (0, 0),
+    );
+    set_dr0(TASK_PRIORITY);
+    set_dr1(TASK_PRIORITY);
+    equal("write-breakpoint-on-a-device", armed(breakpoint(0, WRITE, 4), || write(TASK_PRIORITY)), (1, B0));
+    // A move that is decoded another way.
+    equal(
+        "access-breakpoint-on-an-or-to-a-device",
+        armed(breakpoint(0, ACCESS, 4), || unsafe { asm!("or dword ptr [{}], 0", in(reg) TASK_PRIORITY) }),
+        (1, B0),
+    );
+    let (stepped, seen) = armed(breakpoint(0, WRITE, 4), || unsafe {
+        asm!(
+            "pushfq", "or qword ptr [rsp], {TF}", "popfq", "mov dword ptr [{at}], 0", "pushfq", "and qword ptr [rsp], ~{TF}",
+            "popfq", TF = const TF, at = in(reg) TASK_PRIORITY
+        );
+    });
+    equal("breakpoint-and-single-step-on-a-device", (stepped, seen), (4, B0 | BS));
+}
+
+/// Breakpoints on ports, which need CR4.DE: an unused one, and what is beside it.
+fn port_breakpoints() {
+    const AT: u16 = 0x80;
+    let old_cr4 = cr4();
+    set_cr4(old_cr4 | 8);
+    set_dr0(AT.into());
+    let byte = breakpoint(0, PORT, 1);
+    let port_in = |port| move || drop(inb(port));
+    equal("port-breakpoint-on-in", armed(byte, port_in(AT)), (1, B0));
+    equal("port-breakpoint-on-out", armed(byte, || outb(AT, 0)), (1, B0));
+    equal("beside-the-port-breakpoint", armed(byte, port_in(AT + 1)), (0, 0));
+    equal("port-breakpoint-not-enabled", armed(byte & !3, port_in(AT)), (0, 0));
+    set_dr0(u64::from(AT) + 3);
+    equal("port-breakpoint-within-the-access", armed(byte, || drop(inl(AT))), (1, B0));
+    equal("port-breakpoint-of-four-ports", armed(breakpoint(0, PORT, 4), port_in(AT + 1)), (1, B0));
+    set_dr0(AT.into());
+    let strings = armed(byte, || unsafe {
+        asm!(
+            "cld", "rep insb",
+            inout("rdi") DATA.address() => _, inout("rcx") 3_u64 => _, in("dx") AT
+        );
+    });
+    equal("port-breakpoint-on-each-ins", strings, (3, B0));
+    let strings = armed(byte, || unsafe {
+        asm!(
+            "cld", "rep outsb",
+            inout("rsi") DATA.address() => _, inout("rcx") 3_u64 => _, in("dx") AT
+        );
+    });
+    equal("port-breakpoint-on-each-outs", strings, (3, B0));
+    // What INS writes is data.
+    set_dr0(DATA.address() as u64 + 1);
+    let strings = armed(breakpoint(0, WRITE, 1), || unsafe {
+        asm!(
+            "cld", "rep insb",
+            inout("rdi") DATA.address() => _, inout("rcx") 3_u64 => _, in("dx") AT
+        );
+    });
+    equal("write-breakpoint-on-an-ins", strings, (1, B0));
+    set_dr0(AT.into());
+    let next = LAST_RIP.address();
+    let fault = caught(|| {
+        set_dr7(byte);
+        unsafe {
+            asm!("lea rax, [rip + 2f]", "mov [{}], rax", "in al, 0x80", "2:", "nop", in(reg) next, out("rax") _);
+        }
+    });
+    equal("port-breakpoint-is-a-trap", fault.map(|fault| fault.rip), Some(LAST_RIP.get()));
+    set_cr4(old_cr4);
 }
 
 fn caught(body: impl FnOnce()) -> Option<Fault> {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 fn fetched(cpu: &mut FakeCpu, instruction: &[u8]) -> Code {
     cpu.put(cpu.rip, instruction);
     let mode = Mode::of(cpu);
-    let unit = MemoryUnit { cpu, mode, refused: None };
+    let unit = MemoryUnit::new(cpu, mode, None);
     let mut code = Code::new();
     code.fetch(&unit).unwrap();
     code
@@ -55,7 +55,7 @@ proptest! {
         let mut code = fetched(&mut cpu, &bytes);
         let ours = StringInstruction::decode(&code, bitness);
         let mode = Mode::of(&cpu);
-        let unit = MemoryUnit { cpu: &mut cpu, mode, refused: None };
+        let unit = MemoryUnit::new(&mut cpu, mode, None);
         let Ok(theirs) = code.decode(&unit) else { return Ok(()) };
         if !theirs.is_string_instruction() {
             prop_assert_eq!(ours, None);
@@ -117,7 +117,7 @@ proptest! {
             let code = fetched(&mut cpu, &bytes);
             let quick = Move::decode(&code, bitness, cpu.rip, &cpu.gprs).is_some();
             let mode = Mode::of(&cpu);
-            let mut unit = MemoryUnit { cpu: &mut cpu, mode, refused: None };
+            let mut unit = MemoryUnit::new(&mut cpu, mode, None);
             let mut code = code;
             let result = if by_iced { unit.run_decoded(&mut code) } else { unit.run(&mut code) };
             let outcome = match result {
