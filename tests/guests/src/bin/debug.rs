@@ -241,13 +241,23 @@ fn port_breakpoints() {
     set_cr4(old_cr4 | 8);
     set_dr0(AT.into());
     let byte = breakpoint(0, PORT, 1);
-    let port_in = |port| move || drop(inb(port));
+    let port_in = |port| {
+        move || {
+            inb(port);
+        }
+    };
     equal("port-breakpoint-on-in", armed(byte, port_in(AT)), (1, B0));
     equal("port-breakpoint-on-out", armed(byte, || outb(AT, 0)), (1, B0));
     equal("beside-the-port-breakpoint", armed(byte, port_in(AT + 1)), (0, 0));
     equal("port-breakpoint-not-enabled", armed(byte & !3, port_in(AT)), (0, 0));
     set_dr0(u64::from(AT) + 3);
-    equal("port-breakpoint-within-the-access", armed(byte, || drop(inl(AT))), (1, B0));
+    equal(
+        "port-breakpoint-within-the-access",
+        armed(byte, || {
+            inl(AT);
+        }),
+        (1, B0),
+    );
     equal("port-breakpoint-of-four-ports", armed(breakpoint(0, PORT, 4), port_in(AT + 1)), (1, B0));
     set_dr0(AT.into());
     let strings = armed(byte, || unsafe {
