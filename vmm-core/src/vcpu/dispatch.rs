@@ -131,22 +131,22 @@ impl<B: Backend> Vcpu<B> {
         };
         let PortAccess { port, size_bytes, .. } = access;
         let rax = self.gprs.get(Gpr::Rax);
-        if access.direction == Direction::Out {
-            self.complete_instruction(next_rip);
-            self.vm.ports.write(port, size_bytes, rax as u32);
-            self.trap_port(port, size_bytes);
-            return ExitKind::PortOut;
-        }
-        let value = u64::from(self.vm.ports.read(port, size_bytes));
-        let rax = match size_bytes {
-            1 => rax & !0xff | value & 0xff,
-            2 => rax & !0xffff | value & 0xffff,
-            _ => value,
-        };
-        self.gprs.set(Gpr::Rax, rax);
         self.complete_instruction(next_rip);
+        let kind = if access.direction == Direction::Out {
+            self.vm.ports.write(port, size_bytes, rax as u32);
+            ExitKind::PortOut
+        } else {
+            let value = u64::from(self.vm.ports.read(port, size_bytes));
+            let rax = match size_bytes {
+                1 => rax & !0xff | value & 0xff,
+                2 => rax & !0xffff | value & 0xffff,
+                _ => value,
+            };
+            self.gprs.set(Gpr::Rax, rax);
+            ExitKind::PortIn
+        };
         self.trap_port(port, size_bytes);
-        ExitKind::PortIn
+        kind
     }
 
     fn task_switch(&mut self, task: TaskSwitch) {
