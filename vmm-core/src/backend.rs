@@ -216,6 +216,8 @@ pub trait Backend: Sized + Send {
     fn tsc_offset(&self) -> u64;
     /// Sets the difference, modulo 2^64.
     fn set_tsc_offset(&mut self, offset: u64);
+    /// Gives the guest's x87 and vector registers their values after power-on. To be followed by [`Backend::set_xcr0`].
+    fn clear_extended_state(&mut self);
     /// Sets XCR0, which the shared code has checked against CPUID.
     fn set_xcr0(&mut self, xcr0: u64);
     /// XCR0 as the guest has it, which not every CPU lets the hypervisor follow.

@@ -8,6 +8,21 @@ use core::arch::asm;
 const XCR0_AVX: u64 = 1 << 2;
 /// XCR0: x87 state, always set.
 const XCR0_X87: u64 = 1;
+/// CPUID: the bits that XCR0 may have, in EDX and EAX.
+const LEAF_XSAVE: u32 = 0xd;
+
+/// An area for FXRSTOR, or for XRSTOR with the header that says that every component has its initial values; x87 control word
+/// and MXCSR as after FINIT and RESET (Intel SDM volume 1, 10.5.1 and 13.4).
+#[repr(C, align(64))]
+struct InitialState {
+    x87_control: u16,
+    _x87: [u8; 22],
+    mxcsr: u32,
+    _registers_and_header: [u8; 548],
+}
+
+static INITIAL_STATE: InitialState =
+    InitialState { x87_control: 0x37f, _x87: [0; 22], mxcsr: 0x1f80, _registers_and_header: [0; 548] };
 
 /// The state of the guest that runs on this CPU.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +47,23 @@ impl ExtendedState {
             unsafe {
                 asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nomem, nostack));
             }
+        }
+    }
+
+    /// Gives every register its value after power-on. XCR0 is then all that the processor has.
+    pub fn clear(self) {
+        let area = &raw const INITIAL_STATE;
+        if !self.xsave {
+            // SAFETY: CR4.OSFXSR is set (condition of `new`), the area is as large and as aligned as FXRSTOR wants it, and
+            // the registers hold nothing but guest state.
+            return unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(readonly, nostack)) };
+        }
+        let leaf = core::arch::x86_64::__cpuid_count(LEAF_XSAVE, 0);
+        self.set_xcr0(u64::from(leaf.edx) << 32 | u64::from(leaf.eax));
+        // SAFETY: CR4.OSXSAVE is set (condition of `new`); the area is aligned, and nothing behind its header is read, as
+        // that names no component; the registers hold nothing but guest state.
+        unsafe {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(readonly, nostack));
         }
     }
 

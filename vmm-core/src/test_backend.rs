@@ -293,6 +293,10 @@ impl Backend for TestBackend {
         self.xcr0
     }
 
+    fn clear_extended_state(&mut self) {
+        self.vectors = Default::default();
+    }
+
     fn set_xcr0(&mut self, xcr0: u64) {
         self.xcr0 = xcr0;
     }

@@ -430,6 +430,10 @@ impl Backend for Vmx {
         self.features.extended_state.xcr0()
     }
 
+    fn clear_extended_state(&mut self) {
+        self.features.extended_state.clear();
+    }
+
     fn set_xcr0(&mut self, xcr0: u64) {
         self.features.extended_state.set_xcr0(xcr0);
     }

@@ -119,6 +119,8 @@ impl<B: Backend> Vcpu<B> {
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
+        // Another guest may have left its own.
+        vcpu.backend.clear_extended_state();
         vcpu.reset_registers();
         vcpu.place_apic();
         vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());

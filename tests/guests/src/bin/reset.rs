@@ -8,7 +8,7 @@ use core::arch::asm;
 
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::clock::{self, HZ};
-use conformance::cpu::{dr0, dr7, inb, outb, peek, poke, rdmsr, set_dr0, set_dr7, wrmsr};
+use conformance::cpu::{cr4, dr0, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0, set_dr7, wrmsr};
 use conformance::descriptors::TablePointer;
 use conformance::report::{self, equal};
 use conformance::serial::Com1;
@@ -21,7 +21,7 @@ struct Way {
     processor: &'static str,
     clock: &'static str,
     /// For those that reset more than the processor.
-    machine: Option<[&'static str; 2]>,
+    machine: Option<[&'static str; 3]>,
 }
 
 /// Port 92h and the keyboard controller may leave everything but the processor alone.
@@ -42,13 +42,21 @@ const WAYS: [Way; 4] = [
         reset: by_port_cf9,
         processor: "processor-after-port-cf9",
         clock: "clock-after-port-cf9",
-        machine: Some(["model-specific-registers-after-port-cf9", "devices-after-port-cf9"]),
+        machine: Some([
+            "model-specific-registers-after-port-cf9",
+            "vector-registers-after-port-cf9",
+            "devices-after-port-cf9",
+        ]),
     },
     Way {
         reset: by_triple_fault,
         processor: "processor-after-triple-fault",
         clock: "clock-after-triple-fault",
-        machine: Some(["model-specific-registers-after-triple-fault", "devices-after-triple-fault"]),
+        machine: Some([
+            "model-specific-registers-after-triple-fault",
+            "vector-registers-after-triple-fault",
+            "devices-after-triple-fault",
+        ]),
     },
 ];
 
@@ -94,6 +102,9 @@ const MSRS: [(u32, u64, u64); 6] = [
     (0x277, 0x0007_0406_0007_0406, 0x0606_0606_0606_0606),
 ];
 
+/// CR4: the vector registers can be used.
+const OSFXSR: u64 = 1 << 9;
+
 /// Day, month and year, decimal.
 const DATE: [(u8, u8); 3] = [(7, 0x15), (8, 0x06), (9, 0x44)];
 const REGISTER_B: u8 = 0x0b;
@@ -109,6 +120,7 @@ fn disturb() {
     for (register, _, value) in MSRS {
         wrmsr(register, value);
     }
+    exchange_xmm5([0x1111_2222_3333_4444; 2]);
     apic::write(TPR, 0x50);
     apic::write(LVT_TIMER, MASKED | 0x61);
     apic::write(INITIAL_COUNT, u32::MAX);
@@ -121,11 +133,22 @@ fn disturb() {
     write_cmos(REGISTER_B, HOURS_24);
 }
 
+/// Writes a vector register and returns what it held.
+fn exchange_xmm5(new: [u64; 2]) -> [u64; 2] {
+    set_cr4(cr4() | OSFXSR);
+    let mut old = [0; 2];
+    unsafe {
+        asm!("movups [{}], xmm5", "movups xmm5, [{}]", in(reg) &raw mut old, in(reg) &raw const new, options(nostack));
+    }
+    old
+}
+
 fn verify(way: &Way) {
     equal(way.processor, [dr0(), dr7()], [0, 0x400]);
     equal(way.clock, DATE.map(|(register, _)| read_cmos(register)), DATE.map(|(_, value)| value));
-    let Some([registers, devices]) = way.machine else { return };
+    let Some([registers, vectors, devices]) = way.machine else { return };
     equal(registers, MSRS.map(|(register, ..)| rdmsr(register)), MSRS.map(|(_, value, _)| value));
+    equal(vectors, exchange_xmm5([0; 2]), [0; 2]);
     let found = [
         apic::read(TPR),
         apic::read(LVT_TIMER),
