@@ -22,6 +22,14 @@ pub trait DebugTarget {
     fn location(&self) -> Location;
     /// Its registers, by name.
     fn registers(&self) -> Registers;
+    /// Sets a register of a guest that is paused: a general one, RIP, RFLAGS, CR0, CR2, CR3, CR4, DR6 or DR7. The value is
+    /// taken as it is: the processor may refuse to run the guest with it. False if there is no such register.
+    fn set_register(&mut self, name: &str, value: u64) -> bool;
+}
+
+/// A value in hexadecimal digits, with `0x` before them or not.
+pub fn parse_value(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
 }
 
 /// How a step ended.

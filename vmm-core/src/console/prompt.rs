@@ -1,7 +1,7 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
 use super::{GuestControl, GuestPorts};
-use crate::debug::{DebugTarget, MAX_STEPS, steps};
+use crate::debug::{DebugTarget, MAX_STEPS, parse_value, steps};
 use crate::platform::Platform;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -63,6 +63,7 @@ dump      the state of the guest's virtual CPU
 registers its registers, and the instruction where it is
 pause     holds the guest, and its time
 step [N]  runs N instructions of a guest that is paused
+set REGISTER VALUE  sets a register of a guest that is paused, in hexadecimal
 resume    lets it go on
 screen    the guest's text screen
 reset     resets the guest
@@ -75,6 +76,7 @@ Ctrl-A three times moves the input to the guest and back.
 ";
 
 const NO_GUEST: &str = "no guest\n";
+const RUNS: &str = "the guest runs: pause it first\n";
 
 /// Does what `command` says; returns what to show.
 pub fn run(
@@ -95,6 +97,7 @@ pub fn run(
         "registers" => with_target(guest, registers),
         "pause" => with_target(guest, pause),
         "step" => with_target(guest, |target| step(argument.trim(), target)),
+        "set" => with_target(guest, |target| set(argument.trim(), target)),
         "resume" => with_target(guest, resume),
         "screen" => with_guest(ports, guest, |ports, _| match ports.vga.text_screen() {
             Some(screen) => screen.to_string(),
@@ -156,13 +159,23 @@ fn resume(target: &mut dyn DebugTarget) -> String {
     String::new()
 }
 
+fn set(arguments: &str, target: &mut dyn DebugTarget) -> String {
+    let parsed = arguments.split_once(' ').and_then(|(name, value)| Some((name, parse_value(value.trim())?)));
+    match parsed {
+        None => "set takes a register and a hexadecimal value\n".into(),
+        Some(_) if !target.is_paused() => RUNS.into(),
+        Some((name, value)) if target.set_register(name, value) => String::new(),
+        Some((name, _)) => format!("no register {name} can be set\n"),
+    }
+}
+
 fn step(count: &str, target: &mut dyn DebugTarget) -> String {
     let count = if count.is_empty() { Ok(1) } else { count.parse() };
     let Some(count) = count.ok().filter(|count| (1..=MAX_STEPS).contains(count)) else {
         return format!("step takes a number from 1 to {MAX_STEPS}\n");
     };
     if !target.is_paused() {
-        return "the guest runs: pause it first\n".into();
+        return RUNS.into();
     }
     let steps = steps(target, count);
     let mut text = String::new();

@@ -4,7 +4,7 @@ use super::keyboard::{Keyboard, QueueFull};
 use super::png::{self, Png};
 use super::terminal::{Terminal, send_some};
 use super::{GuestControl, GuestPorts};
-use crate::debug::{DebugTarget, Location, MAX_STEPS, steps};
+use crate::debug::{DebugTarget, Location, MAX_STEPS, parse_value, steps};
 use crate::platform::{Platform, SerialPort};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -221,6 +221,7 @@ impl Services<'_> {
             "guest.resume" => self.target().map(|target| target.resume()).map(done),
             "guest.step" => self.guest_step(params),
             "guest.registers" => self.guest_registers(),
+            "guest.set_register" => self.guest_set_register(params),
             "guest.poweroff" => self.guest().map(|guest| guest.power_off()).map(done),
             "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
             "host.log" => Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())})),
@@ -235,6 +236,15 @@ impl Services<'_> {
 
     fn target(&mut self) -> Result<&mut dyn DebugTarget, Failure> {
         self.guest.as_deref_mut().and_then(|guest| guest.debug_target()).ok_or_else(no_guest)
+    }
+
+    fn paused_target(&mut self) -> Result<&mut dyn DebugTarget, Failure> {
+        let target = self.target()?;
+        if target.is_paused() {
+            Ok(target)
+        } else {
+            Err(Failure::new(Failure::SERVER_ERROR, "the guest is not paused"))
+        }
     }
 
     fn ports(&self) -> Result<&GuestPorts, Failure> {
@@ -262,7 +272,7 @@ impl Services<'_> {
     fn input_type(&mut self, params: &Value) -> Result<Value, Failure> {
         self.ports()?;
         self.keyboard
-            .type_text(text(params)?)
+            .type_text(text(params, "text")?)
             .map_err(|character| Failure::params(format!("no key types {character:?}")))??;
         Ok(done(()))
     }
@@ -286,7 +296,7 @@ impl Services<'_> {
 
     fn serial_write(&mut self, params: &Value) -> Result<Value, Failure> {
         self.ports()?;
-        if !self.terminal.write_to_guest(text(params)?.as_bytes()) {
+        if !self.terminal.write_to_guest(text(params, "text")?.as_bytes()) {
             return Err(QueueFull.into());
         }
         Ok(done(()))
@@ -294,13 +304,20 @@ impl Services<'_> {
 
     fn guest_step(&mut self, params: &Value) -> Result<Value, Failure> {
         let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
-        let target = self.target()?;
-        if !target.is_paused() {
-            return Err(Failure::new(Failure::SERVER_ERROR, "the guest is not paused"));
-        }
+        let target = self.paused_target()?;
         let steps = steps(target, count);
         let done: Vec<Value> = steps.done.iter().map(location).collect();
         Ok(json!({"steps": done, "next": location(&target.location()), "end": steps.end}))
+    }
+
+    fn guest_set_register(&mut self, params: &Value) -> Result<Value, Failure> {
+        let name = text(params, "name")?;
+        let value = parse_value(text(params, "value")?)
+            .ok_or_else(|| Failure::params("value must be hexadecimal digits"))?;
+        if !self.paused_target()?.set_register(name, value) {
+            return Err(Failure::params(format!("no register {name} can be set")));
+        }
+        Ok(done(()))
     }
 
     fn guest_registers(&mut self) -> Result<Value, Failure> {
@@ -342,8 +359,9 @@ fn done((): ()) -> Value {
     json!({})
 }
 
-fn text(params: &Value) -> Result<&str, Failure> {
-    params.get("text").and_then(Value::as_str).ok_or_else(|| Failure::params("text must be a string"))
+fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, Failure> {
+    let value = params.get(name).and_then(Value::as_str);
+    value.ok_or_else(|| Failure::params(format!("{name} must be a string")))
 }
 
 fn flag(params: &Value, name: &str, default: Option<bool>) -> Result<bool, Failure> {

@@ -96,6 +96,28 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         ];
         Registers(gprs.chain(flow).chain(selectors).chain(control).collect())
     }
+
+    fn set_register(&mut self, name: &str, value: u64) -> bool {
+        if let Some(number) = GPR_NAMES.iter().position(|&known| known == name) {
+            self.gprs.0[number] = value;
+            return true;
+        }
+        let backend = &mut self.backend;
+        match name {
+            "rip" => backend.set_rip(value),
+            "rflags" => backend.set_rflags(value.into()),
+            "cr0" => backend.set_cr0(value.into()),
+            "cr2" => backend.set_system_register(SystemRegister::Cr2, value),
+            "cr3" => backend.set_system_register(SystemRegister::Cr3, value),
+            "cr4" => backend.set_cr4(value.into()),
+            "dr6" => backend.set_system_register(SystemRegister::Dr6, value),
+            "dr7" => backend.set_system_register(SystemRegister::Dr7, value),
+            _ => return false,
+        }
+        // The guest's translations may be others now.
+        backend.flush_nested();
+        true
+    }
 }
 
 impl<B: Backend> Vcpu<B> {

@@ -240,6 +240,13 @@ fn a_guest_that_is_paused_makes_steps() {
     assert_eq!((steps["steps"].as_array().unwrap().len(), &steps["end"]), (3, &json!("halted")));
     assert_eq!(call(&mut bench, "guest.step", json!({"count": 1001}))["code"], -32602);
     assert_eq!(call(&mut bench, "guest.registers", json!({}))["rip"], "0x1004");
+    let set = |name: &str, value: &str| json!({"name": name, "value": value});
+    assert_eq!(call(&mut bench, "guest.set_register", set("rip", "0x1001")), json!({}));
+    assert_eq!(call(&mut bench, "guest.registers", json!({}))["rip"], "0x1001");
+    for wrong in [set("rip", "x"), set("nothing", "1000"), json!({"name": "rip"})] {
+        assert_eq!(call(&mut bench, "guest.set_register", wrong)["code"], -32602);
+    }
     assert_eq!(call(&mut bench, "guest.resume", json!({})), json!({}));
     assert!(!bench.control.paused);
+    assert_eq!(call(&mut bench, "guest.set_register", set("rip", "1000"))["code"], -32000, "it runs");
 }

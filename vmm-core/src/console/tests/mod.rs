@@ -82,6 +82,11 @@ impl DebugTarget for Control {
     fn registers(&self) -> Registers {
         Registers(vec![("rax", 0x12), ("rip", 0x1000 + self.steps)])
     }
+
+    fn set_register(&mut self, name: &str, value: u64) -> bool {
+        self.steps = value - 0x1000;
+        name == "rip"
+    }
 }
 
 /// A machine, the consoles and a guest called `linux`.

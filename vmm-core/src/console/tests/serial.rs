@@ -88,7 +88,12 @@ fn the_prompt_steps_a_guest_that_is_paused() {
         assert!(answers(wrong).contains("step takes a number from 1 to 1000\r\n"), "{wrong}");
     }
     assert!(answers("registers\r").contains("rax 0000000000000012     rip 0000000000001004"));
+    answers("set rip 1002\r");
+    assert!(answers("registers\r").contains("rip 0000000000001002"));
+    assert!(answers("set rip\r").contains("set takes a register and a hexadecimal value\r\n"));
+    assert!(answers("set nothing 1000\r").contains("no register nothing can be set\r\n"));
     answers("resume\r");
+    assert!(answers("set rip 1000\r").contains("the guest runs: pause it first\r\n"));
     assert!(!bench.control.paused);
 }
 

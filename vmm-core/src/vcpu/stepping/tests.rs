@@ -162,3 +162,15 @@ fn a_guest_is_held_until_it_is_resumed() {
     assert_eq!(machine.platform.tsc(), 2_000);
     assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 0);
 }
+
+#[test]
+fn registers_are_set_by_name() {
+    let mut machine = paused(&[0x90], Exit::Stepped);
+    for (name, value) in
+        [("rax", 1), ("r15", 2), ("rip", 3), ("cr0", 0x11), ("cr2", 5), ("cr3", 0x6000), ("dr7", 0x400)]
+    {
+        assert!(machine.vcpu.set_register(name, value), "{name}");
+        assert!(machine.vcpu.registers().0.contains(&(name, value)), "{name}");
+    }
+    assert!(!machine.vcpu.set_register("cs", 8), "a selector alone is no segment");
+}
