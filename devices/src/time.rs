@@ -209,8 +209,9 @@ impl TickDebt {
 
     /// Notes `ticks` that were missed.
     pub fn add(&self, ticks: u64) {
-        let sum = u64::from(self.0.load(Ordering::Relaxed)).saturating_add(ticks);
-        self.0.store(sum.min(Self::LIMIT.into()) as u32, Ordering::Relaxed);
+        let more = |owed: u32| Some(u64::from(owed).saturating_add(ticks).min(Self::LIMIT.into()) as u32);
+        // It always changes, if only to what it was.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// True if a tick is owed.
@@ -220,9 +221,7 @@ impl TickDebt {
 
     /// Takes one tick off the debt; false if there is none.
     pub fn pay(&self) -> bool {
-        let owed = self.0.load(Ordering::Relaxed);
-        self.0.store(owed.saturating_sub(1), Ordering::Relaxed);
-        owed != 0
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.checked_sub(1)).is_ok()
     }
 
     /// Nothing is owed any more.

@@ -12,6 +12,11 @@ use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 pub trait Kick: Send + Sync {
     /// Makes the vCPU look.
     fn kick(&self);
+
+    /// The same for vectors that a processor with posted interrupts may take by itself, without leaving the guest.
+    fn notify(&self) {
+        self.kick();
+    }
 }
 
 /// What a local APIC tells others about itself: whom it is, and what it accepts.
@@ -57,22 +62,33 @@ impl Routing {
     }
 }
 
-/// Bits of [`ApicInbox::pending`] that say which words of vectors hold something; those beyond are events.
-const VECTOR_WORDS: u32 = 0xff;
+/// Bits of [`Posted::pending`]. The first is Intel's "outstanding notification"; in the others nobody but us is interested.
+const VECTORS: u32 = 1 << 0;
 const NMI: u32 = 1 << 8;
 const INIT: u32 = 1 << 9;
 const SIPI: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
+const LEVEL_VECTORS: u32 = 1 << 12;
+
+/// What was posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM volume 3, 30.6). A
+/// processor that has posted interrupts moves `vectors` to the register page while the guest runs, and clears the first
+/// bit of `pending`.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct Posted {
+    /// Edge-triggered vectors.
+    vectors: [AtomicU32; 8],
+    /// Summary of all that waits: zero when there is nothing to do.
+    pending: AtomicU32,
+    reserved: [u32; 7],
+}
 
 /// The part of a local APIC that others reach.
 pub struct ApicInbox {
-    kick: Arc<dyn Kick>,
-    /// Summary of all below: zero when there is nothing to do.
-    pending: AtomicU32,
-    /// Vectors that were posted and that the owner has not moved to its registers yet.
-    posted: [AtomicU32; 8],
-    /// Those whose last post was of a level-triggered interrupt.
+    posted: Posted,
+    /// Level-triggered vectors, whose end the vCPU has to hear of: no processor takes them by itself.
     level: [AtomicU32; 8],
+    kick: Arc<dyn Kick>,
     sipi_vector: AtomicU8,
     routing: AtomicU64,
 }
@@ -82,13 +98,28 @@ impl ApicInbox {
     /// [`LocalApic`](super::LocalApic) is built on it.
     pub fn new(kick: Arc<dyn Kick>) -> Arc<Self> {
         Arc::new(Self {
-            kick,
-            pending: AtomicU32::new(0),
-            posted: Default::default(),
+            posted: Posted::default(),
             level: Default::default(),
+            kick,
             sipi_vector: AtomicU8::new(0),
             routing: AtomicU64::new(0),
         })
+    }
+
+    /// Address of the posted-interrupt descriptor, for the processor; a multiple of 64.
+    pub fn descriptor_address(&self) -> usize {
+        core::ptr::from_ref(&self.posted) as usize
+    }
+
+    /// What a processor does at a notification (SDM volume 3, 30.6).
+    #[cfg(test)]
+    pub(super) fn process_posted(&self, page: &super::RegisterPage) {
+        use super::Vectors::Requested;
+        self.posted.pending.fetch_and(!VECTORS, Ordering::SeqCst);
+        for (word, vectors) in (0..).zip(&self.posted.vectors) {
+            let vectors = vectors.swap(0, Ordering::SeqCst);
+            page.set_vectors(Requested, word, page.vectors(Requested, word) | vectors);
+        }
     }
 
     /// What the owner has published.
@@ -99,7 +130,7 @@ impl ApicInbox {
     /// True if anything at all waits for the vCPU, masked or not. One load.
     #[inline]
     pub fn has_pending(&self) -> bool {
-        self.pending.load(Ordering::Relaxed) != 0
+        self.posted.pending.load(Ordering::Relaxed) != 0
     }
 
     /// Requests a vectored interrupt; false if the APIC does not accept it.
@@ -109,13 +140,16 @@ impl ApicInbox {
             return false;
         }
         if vector < FIRST_LEGAL_VECTOR {
-            self.post_event(ERROR);
+            self.post_illegal_vector();
             return false;
         }
-        if self.request(vector, level) {
-            self.kick.kick();
-        }
+        self.post(vector, level);
         true
+    }
+
+    /// Reports that an interrupt had an illegal vector.
+    pub(super) fn post_illegal_vector(&self) {
+        self.post_event(ERROR);
     }
 
     /// Requests a non-maskable interrupt.
@@ -125,7 +159,7 @@ impl ApicInbox {
 
     /// Requests INIT, which forgets an older start-up message.
     pub fn post_init(&self) {
-        self.pending.fetch_and(!SIPI, Ordering::SeqCst);
+        self.posted.pending.fetch_and(!SIPI, Ordering::SeqCst);
         self.post_event(INIT);
     }
 
@@ -136,59 +170,61 @@ impl ApicInbox {
     }
 
     fn post_event(&self, event: u32) {
-        self.pending.fetch_or(event, Ordering::SeqCst);
+        self.posted.pending.fetch_or(event, Ordering::SeqCst);
         self.kick.kick();
     }
 
-    /// Posts a vector without kicking; true if it was not posted yet.
-    pub(super) fn request(&self, vector: u8, level: bool) -> bool {
+    /// Posts a vector, whether the APIC accepts interrupts or not.
+    pub(super) fn post(&self, vector: u8, level: bool) {
         let (word, bit) = split(vector);
-        let (posted, levels) = (&self.posted[usize::from(word)], &self.level[usize::from(word)]);
-        if level {
-            levels.fetch_or(bit, Ordering::Relaxed);
-        } else if levels.load(Ordering::Relaxed) & bit != 0 {
-            levels.fetch_and(!bit, Ordering::Relaxed);
+        let (vectors, summary) =
+            if level { (&self.level, LEVEL_VECTORS) } else { (&self.posted.vectors, VECTORS) };
+        vectors[usize::from(word)].fetch_or(bit, Ordering::SeqCst);
+        let is_known = self.posted.pending.fetch_or(summary, Ordering::SeqCst) & summary != 0;
+        match (is_known, level) {
+            (true, _) => {}
+            (false, true) => self.kick.kick(),
+            (false, false) => self.kick.notify(),
         }
-        let new = posted.fetch_or(bit, Ordering::SeqCst) & bit == 0;
-        self.pending.fetch_or(1 << word, Ordering::SeqCst);
-        new
     }
 
-    /// Takes what was posted: `each` gets the number of a word, its vectors, and which of them are level-triggered.
+    /// Takes what was posted: `each` gets the number of a word, its edge-triggered vectors and its level-triggered ones.
     #[inline]
     pub(super) fn take_vectors(&self, mut each: impl FnMut(u8, u32, u32)) {
-        let mut words = self.pending.load(Ordering::Relaxed) & VECTOR_WORDS;
-        if words == 0 {
+        // What is posted from here on sets its summary bit again.
+        if !self.take(VECTORS | LEVEL_VECTORS) {
             return;
         }
-        // What is posted from here on sets its summary bit again.
-        self.pending.fetch_and(!words, Ordering::SeqCst);
-        while words != 0 {
-            let word = words.trailing_zeros() as u8;
-            words &= words - 1;
-            let vectors = self.posted[usize::from(word)].swap(0, Ordering::SeqCst);
-            each(word, vectors, self.level[usize::from(word)].load(Ordering::Relaxed));
+        for (word, (edge, level)) in (0..).zip(self.posted.vectors.iter().zip(&self.level)) {
+            let [edge, level] = [edge, level].map(|vectors| match vectors.load(Ordering::Relaxed) {
+                0 => 0,
+                _ => vectors.swap(0, Ordering::SeqCst),
+            });
+            if edge | level != 0 {
+                each(word, edge, level);
+            }
         }
     }
 
     /// Forgets vectors and errors that were posted.
     pub(super) fn clear_vectors(&self) {
-        self.pending.fetch_and(!ERROR, Ordering::SeqCst);
+        self.take(ERROR);
         self.take_vectors(|_, _, _| {});
     }
 
     pub(super) fn clear_events(&self) {
-        self.pending.fetch_and(!(NMI | INIT | SIPI), Ordering::SeqCst);
+        self.take(NMI | INIT | SIPI);
     }
 
     pub(super) fn publish(&self, routing: Routing) {
         self.routing.store(routing.into_bits(), Ordering::SeqCst);
     }
 
+    /// Clears bits of the summary; true if one of them was set.
     #[inline]
-    fn take(&self, event: u32) -> bool {
-        self.pending.load(Ordering::Relaxed) & event != 0
-            && self.pending.fetch_and(!event, Ordering::SeqCst) & event != 0
+    fn take(&self, bits: u32) -> bool {
+        self.posted.pending.load(Ordering::Relaxed) & bits != 0
+            && self.posted.pending.fetch_and(!bits, Ordering::SeqCst) & bits != 0
     }
 
     pub(super) fn take_nmi(&self) -> bool {
@@ -211,7 +247,6 @@ impl ApicInbox {
 impl fmt::Debug for ApicInbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApicInbox")
-            .field("pending", &self.pending)
             .field("posted", &self.posted)
             .field("level", &self.level)
             .field("routing", &self.routing())

@@ -15,6 +15,7 @@ mod page;
 mod registers;
 pub mod spec;
 mod timer;
+mod timer_interrupt;
 
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ pub use inbox::{ApicInbox, Kick, Routing};
 pub use page::{PAGE_BYTES, RegisterPage, Vectors};
 pub use registers::{GpFault, Interface};
 pub use timer::MIN_PERIOD_NS;
+pub use timer_interrupt::TimerInterrupt;
 
-use crate::time::{Alarm, Clock, GuestTime, TickDebt};
+use crate::time::{Alarm, Clock, GuestTime};
 use alloc::sync::Arc;
 use core::fmt;
 use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register};
@@ -47,10 +49,6 @@ struct State {
     /// A vector was requested at the last look. A processor that delivers interrupts by itself may have taken it, or
     /// requested one.
     maybe_requested: bool,
-    timer: Timer,
-    /// The timer's entry as it was last written: what is due was due by this one. A processor that writes registers by itself has
-    /// put another into the page already when it tells of it.
-    timer_entry: Lvt,
     /// Errors since the last write to the error status register.
     errors: Esr,
     /// Levels of LINT0 and LINT1.
@@ -59,14 +57,7 @@ struct State {
 
 impl State {
     const fn new(base: ApicBase) -> Self {
-        Self {
-            base,
-            maybe_requested: false,
-            timer: Timer::new(),
-            timer_entry: Lvt::new().with_masked(true),
-            errors: Esr::new(),
-            lint_high: [false; 2],
-        }
+        Self { base, maybe_requested: false, errors: Esr::new(), lint_high: [false; 2] }
     }
 }
 
@@ -78,19 +69,18 @@ pub struct LocalApic {
     inbox: Arc<ApicInbox>,
     bus: Arc<ApicBus>,
     clock: Arc<dyn Clock>,
-    alarm: Alarm,
     // Volatile state.
     page: Arc<RegisterPage>,
+    timer: Arc<TimerInterrupt>,
     state: State,
-    tick_debt: TickDebt,
 }
 
 impl fmt::Debug for LocalApic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalApic")
             .field("inbox", &self.inbox)
-            .field("alarm", &self.alarm)
             .field("page", &self.page)
+            .field("timer", &self.timer)
             .field("state", &self.state)
             .finish_non_exhaustive()
     }
@@ -99,7 +89,7 @@ impl fmt::Debug for LocalApic {
 impl LocalApic {
     /// The local APIC with ID `apic_id`, after power-on. ID 0 is the bootstrap processor's.
     ///
-    /// `inbox` must be the one that `bus` holds for this vCPU; `alarm` rings for [`LocalApic::timer_expired`].
+    /// `inbox` must be the one that `bus` holds for this vCPU; `alarm` rings for [`LocalApic::timer`].
     pub fn new(
         apic_id: u32,
         inbox: Arc<ApicInbox>,
@@ -112,8 +102,8 @@ impl LocalApic {
             .with_enabled(true)
             .with_page(spec::DEFAULT_BASE >> 12);
         let (page, state) = (RegisterPage::new(), State::new(base));
-        let tick_debt = TickDebt::new();
-        let mut apic = Self { initial_id: apic_id, inbox, bus, clock, alarm, page, state, tick_debt };
+        let timer = TimerInterrupt::new(inbox.clone(), alarm);
+        let mut apic = Self { initial_id: apic_id, inbox, bus, clock, page, timer, state };
         apic.start_over(base, apic_id);
         apic
     }
@@ -140,7 +130,7 @@ impl LocalApic {
         self.state = State { lint_high: self.state.lint_high, ..State::new(base) };
         self.page.reset();
         self.set_id(id);
-        self.alarm.set(None);
+        self.timer.reset();
         self.publish();
         self.inbox.clear_vectors();
     }
@@ -235,11 +225,11 @@ impl LocalApic {
             self.report(Esr::new().with_receive_illegal_vector(true));
         }
         let (page, requested) = (&*self.page, &mut self.state.maybe_requested);
-        self.inbox.take_vectors(|word, vectors, level| {
-            page.set_vectors(Vectors::Requested, word, page.vectors(Vectors::Requested, word) | vectors);
-            let others = page.vectors(Vectors::Level, word) & !vectors;
-            page.set_vectors(Vectors::Level, word, others | level & vectors);
-            *requested |= vectors != 0;
+        self.inbox.take_vectors(|word, edge, level| {
+            let requests = page.vectors(Vectors::Requested, word) | edge | level;
+            page.set_vectors(Vectors::Requested, word, requests);
+            page.set_vectors(Vectors::Level, word, page.vectors(Vectors::Level, word) & !edge | level);
+            *requested = true;
         });
     }
 
@@ -247,10 +237,7 @@ impl LocalApic {
     pub fn acknowledge(&mut self, vector: u8) {
         self.page.remove(Vectors::Requested, vector);
         self.page.insert(Vectors::InService, vector);
-        if self.tick_debt.is_owing() && self.lvt(LvtEntry::Timer).vector() == vector {
-            self.tick_debt.pay();
-            self.raise(LvtEntry::Timer);
-        }
+        self.timer.taken(vector);
     }
 
     /// End of interrupt: the highest vector in service is done.
@@ -321,13 +308,9 @@ impl LocalApic {
         self.inbox.take_sipi()
     }
 
-    /// A local source fires.
+    /// A local source other than the timer fires.
     fn raise(&mut self, entry: LvtEntry) {
-        self.raise_by(entry, self.lvt(entry));
-    }
-
-    /// A local source fires, whose entry holds or held `lvt`.
-    fn raise_by(&mut self, entry: LvtEntry, lvt: Lvt) {
+        let lvt = self.lvt(entry);
         if lvt.masked() {
             return;
         }
@@ -339,9 +322,7 @@ impl LocalApic {
                     self.raise(LvtEntry::Error);
                 }
             }
-            DeliveryMode::Fixed => {
-                self.inbox.request(lvt.vector(), false);
-            }
+            DeliveryMode::Fixed => self.inbox.post(lvt.vector(), false),
             DeliveryMode::Nmi => self.inbox.post_nmi(),
             DeliveryMode::Init => self.inbox.post_init(),
             _ => {}
@@ -355,49 +336,31 @@ impl LocalApic {
 
     // The timer.
 
-    /// The alarm rang: the timer's deadline is not after `now`.
-    pub fn timer_expired(&mut self, now: GuestTime) {
-        self.run_timer(now);
-        self.arm_timer(now);
+    /// The timer, whose alarm may ring on any CPU.
+    pub const fn timer(&self) -> &Arc<TimerInterrupt> {
+        &self.timer
     }
 
-    /// Raises the timer's interrupt if it is due.
-    fn run_timer(&mut self, now: GuestTime) {
-        let expiries = self.state.timer.expire(now);
-        if expiries != 0 {
-            self.tick_debt.add(expiries - 1);
-            self.raise_by(LvtEntry::Timer, self.state.timer_entry);
-        }
-    }
-
-    fn arm_timer(&mut self, now: GuestTime) {
-        // A masked timer counts, but nobody needs to be woken for it.
-        let masked = self.lvt(LvtEntry::Timer).masked();
-        self.alarm.set(if masked { None } else { self.state.timer.next_deadline(now) });
-    }
-
-    /// Changes the timer at the present moment, after what is due was raised.
-    fn change_timer(&mut self, change: impl FnOnce(&mut Timer, GuestTime)) {
+    /// Changes the timer at the present moment.
+    fn change_timer(&self, change: impl FnOnce(&mut Timer, GuestTime)) {
         let now = self.clock.now();
-        self.run_timer(now);
-        self.tick_debt.clear();
-        change(&mut self.state.timer, now);
-        self.page.set(register::INITIAL_COUNT, self.state.timer.initial_count());
-        self.page.set(register::DIVIDE, self.state.timer.divide().into());
-        self.arm_timer(now);
+        self.show_timer(&self.timer.change(now, |timer| change(timer, now)));
+    }
+
+    /// The timer's registers are what its change made of them.
+    fn show_timer(&self, timer: &Timer) {
+        self.page.set(register::INITIAL_COUNT, timer.initial_count());
+        self.page.set(register::DIVIDE, timer.divide().into());
     }
 
     /// IA32_TSC_DEADLINE: the TSC value that the timer waits for, 0 if it does not.
-    pub fn tsc_deadline(&mut self) -> u64 {
-        if self.state.timer.raw_deadline() != 0 {
-            self.run_timer(self.clock.now());
-        }
-        self.state.timer.raw_deadline()
+    pub fn tsc_deadline(&self) -> u64 {
+        self.timer.raw_deadline(self.clock.now())
     }
 
     /// Writes IA32_TSC_DEADLINE: `raw` is the TSC value, `deadline` the moment when the guest's TSC has it. A `raw`
     /// of 0 disarms; outside TSC-deadline mode the write is ignored.
-    pub fn set_tsc_deadline(&mut self, deadline: Option<GuestTime>, raw: u64) {
+    pub fn set_tsc_deadline(&self, deadline: Option<GuestTime>, raw: u64) {
         self.change_timer(|timer, _| {
             timer.set_tsc_deadline(deadline, raw);
         });

@@ -171,7 +171,7 @@ impl LocalApic {
     fn read_register(&mut self, number: u8) -> Option<u32> {
         match number {
             register::PPR => return Some(self.page.processor_priority().into()),
-            register::CURRENT_COUNT => return Some(self.state.timer.current_count(self.clock.now())),
+            register::CURRENT_COUNT => return Some(self.timer.current_count(self.clock.now())),
             register::ISR_FIRST..=register::IRR_LAST => self.collect(),
             register::ID
             | register::VERSION
@@ -220,8 +220,7 @@ impl LocalApic {
             for entry in LvtEntry::ALL {
                 self.page.set(entry.register(), self.lvt(entry).with_masked(true).into());
             }
-            self.state.timer_entry.set_masked(true);
-            self.change_timer(|_, _| {});
+            self.set_timer_entry(self.lvt(LvtEntry::Timer));
         }
         self.publish();
     }
@@ -229,15 +228,14 @@ impl LocalApic {
     fn write_lvt(&mut self, entry: LvtEntry, value: u32) {
         let lvt = Lvt::from_bits(value & entry.writable());
         let lvt = lvt.with_masked(lvt.masked() || !self.svr().enabled());
-        if entry != LvtEntry::Timer {
-            self.page.set(entry.register(), lvt.into());
-            return;
-        }
-        let now = self.clock.now();
-        self.run_timer(now);
         self.page.set(entry.register(), lvt.into());
-        self.state.timer_entry = lvt;
-        self.change_timer(|timer, now| timer.set_mode(lvt.timer_mode(), now));
+        if entry == LvtEntry::Timer {
+            self.set_timer_entry(lvt);
+        }
+    }
+
+    fn set_timer_entry(&self, lvt: Lvt) {
+        self.show_timer(&self.timer.set_entry(self.clock.now(), lvt));
     }
 
     fn latch_errors(&mut self) {

@@ -5,22 +5,33 @@ use super::*;
 use crate::bus::{Access, MmioDevice};
 use crate::io_apic::IoApic;
 use crate::irq::IrqLine;
-use crate::time::{Deadlines, TestClock};
+use crate::time::{Deadlines, TestClock, Timed};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Default)]
-struct CountKicks(AtomicU32);
+struct CountKicks {
+    kicks: AtomicU32,
+    notifications: AtomicU32,
+}
 
 impl Kick for CountKicks {
     fn kick(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.kicks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn notify(&self) {
+        self.notifications.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl CountKicks {
     fn take(&self) -> u32 {
-        self.0.swap(0, Ordering::Relaxed)
+        self.kicks.swap(0, Ordering::Relaxed)
+    }
+
+    fn take_notifications(&self) -> u32 {
+        self.notifications.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -72,7 +83,7 @@ impl Machine {
         while let Some(next) = self.deadlines.earliest().filter(|next| *next <= end) {
             self.clock.advance_ns(next - self.clock.now());
             while let Some(slot) = self.deadlines.take_expired(self.clock.now()) {
-                self.apics[slot].timer_expired(self.clock.now());
+                self.apics[slot].timer().expired(self.clock.now());
                 woken += u32::from(slot == 0);
             }
         }
@@ -194,7 +205,7 @@ fn missed_ticks_follow_each_other_and_keep_the_phase() {
     let miss = |machine: &mut Machine, ns: u64| {
         machine.clock.advance_ns(ns);
         assert_eq!(machine.deadlines.take_expired(machine.clock.now()), Some(0));
-        machine.apics[0].timer_expired(machine.clock.now());
+        machine.apics[0].timer().expired(machine.clock.now());
     };
     miss(&mut machine, 10_300_000);
     assert_eq!(machine.deadlines.earliest(), Some(GuestTime::from_ns(11_000_000)));
@@ -294,17 +305,17 @@ fn priorities_nest_and_unwind() {
 }
 
 #[test]
-fn a_request_kicks_once_until_taken() {
+fn a_request_notifies_once_until_taken() {
     let mut machine = Machine::enabled(1);
     let inbox = machine.apics[0].inbox().clone();
-    machine.kicks[0].take();
+    machine.kicks[0].take_notifications();
     assert!(inbox.post_vector(0x50, false));
     assert!(inbox.post_vector(0x50, false));
-    assert_eq!(machine.kicks[0].take(), 1);
+    assert_eq!(machine.kicks[0].take_notifications(), 1);
     assert_eq!(machine.apics[0].highest_pending(), Some(0x50));
     machine.apics[0].acknowledge(0x50);
     assert!(inbox.post_vector(0x50, false));
-    assert_eq!(machine.kicks[0].take(), 1);
+    assert_eq!(machine.kicks[0].take_notifications(), 1);
 }
 
 #[test]
@@ -512,34 +523,51 @@ fn lint1_is_nmi_as_the_bios_programs_it() {
 #[test]
 fn posts_from_other_threads_are_never_lost() {
     extern crate std;
+    const ROUNDS: u32 = 2000;
     let machine = Machine::enabled(1);
     let inbox = machine.apics[0].inbox().clone();
     let mut apic = machine.apics.into_iter().next().unwrap();
-    const ROUNDS: u32 = 2000;
-    let posted = std::thread::spawn(move || {
-        let mut fresh = 0;
-        for _ in 0..ROUNDS {
-            inbox.request(0x40, false);
-            // Counts only what was not merged into an earlier post.
-            fresh += u32::from(inbox.request(0x41, false));
+    let barrier = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                barrier.wait();
+                inbox.post(0x41, false);
+                inbox.post(0x52, true);
+                barrier.wait();
+            }
+        });
+        for round in 0..ROUNDS {
+            barrier.wait();
+            // While they are posted, and when they were.
+            let early = apic.highest_pending();
+            barrier.wait();
+            assert_eq!(apic.highest_pending(), Some(0x52), "round {round}, {early:?} before");
+            assert_eq!((serve(&mut apic), serve(&mut apic)), (Some(0x52), Some(0x41)), "round {round}");
+            assert!(!apic.has_arrivals(), "round {round}");
         }
-        fresh
     });
-    // The higher one never waits in the registers, where later posts would merge with it.
-    let mut taken = 0;
-    loop {
-        let done = posted.is_finished();
-        while let Some(vector) = apic.highest_pending() {
-            apic.acknowledge(vector);
-            apic.end_of_interrupt();
-            taken += u32::from(vector == 0x41);
-        }
-        if done {
-            break;
-        }
+}
+
+#[test]
+fn a_processor_may_take_edge_triggered_vectors_by_itself() {
+    let mut machine = Machine::enabled(1);
+    let apic = &mut machine.apics[0];
+    let inbox = apic.inbox().clone();
+    assert!(inbox.descriptor_address().is_multiple_of(64));
+    for vector in [0x31, 0xff, 0x31] {
+        inbox.post_vector(vector, false);
     }
-    assert_eq!(taken, posted.join().unwrap());
-    assert!(!apic.has_pending());
+    assert_eq!(machine.kicks[0].take_notifications(), 1, "one is on its way");
+    inbox.process_posted(apic.page());
+    assert!(!apic.has_arrivals());
+    assert_eq!((serve(apic), serve(apic), serve(apic)), (Some(0xff), Some(0x31), None));
+    inbox.post_vector(0x31, false);
+    inbox.post_vector(0x72, true);
+    assert_eq!((machine.kicks[0].take_notifications(), machine.kicks[0].take()), (1, 1));
+    inbox.process_posted(apic.page());
+    assert!(apic.has_arrivals(), "the level-triggered one waits for the vCPU");
+    assert_eq!(apic.highest_pending(), Some(0x72));
 }
 
 #[test]

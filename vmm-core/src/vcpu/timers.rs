@@ -115,7 +115,7 @@ impl<B: Backend> Vcpu<B> {
             let Some(slot) = self.timers.deadlines.take_expired(now) else { break };
             expired = true;
             if slot == APIC_SLOT {
-                self.apic.timer_expired(now);
+                self.apic.timer().expired(now);
             } else if let Some(Some(device)) = self.timers.timed.get(slot) {
                 device.expired(now);
             }

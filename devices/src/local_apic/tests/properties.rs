@@ -56,7 +56,7 @@ proptest! {
                 Action::Pass(ns) => {
                     machine.clock.advance_ns(ns);
                     while let Some(slot) = machine.deadlines.take_expired(machine.clock.now()) {
-                        machine.apics[slot].timer_expired(machine.clock.now());
+                        machine.apics[slot].timer().expired(machine.clock.now());
                     }
                 }
             }
