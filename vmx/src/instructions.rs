@@ -78,41 +78,38 @@ pub unsafe fn vmread(encoding: u32) -> Result<u64, VmFail> {
     }
 }
 
-/// Reads a field of the current VMCS; 0 if the processor does not have it: a VMREAD that fails leaves its destination alone.
+/// Reads a field that the processor has, of the current VMCS, in one register: a VMREAD that fails would leave the encoding
+/// there.
 ///
 /// # Safety
 /// VMX operation is on.
 #[inline(always)]
-pub unsafe fn vmread_or_zero(encoding: u32) -> u64 {
-    let mut value = 0;
+pub unsafe fn vmread_existing(encoding: u32) -> u64 {
+    let mut value = u64::from(encoding);
     // SAFETY: the caller's condition.
-    unsafe {
-        asm!("vmread {value}, {field}", value = inout(reg) value, field = in(reg) u64::from(encoding), options(nostack));
-    }
+    unsafe { asm!("vmread {value}, {value}", value = inout(reg) value, options(nostack)) };
     value
 }
 
-/// Writes a field of the current VMCS.
+/// Writes a field of the current VMCS; false if the processor refuses.
 ///
 /// # Safety
 /// VMX operation is on. What is written to host-state fields is what the CPU runs with after the next exit, and what is
 /// written to address fields is memory that the processor or the guest will access.
 #[inline(always)]
-pub unsafe fn vmwrite(encoding: u32, value: u64) -> Result<(), VmFail> {
+pub unsafe fn vmwrite(encoding: u32, value: u64) -> bool {
     // SAFETY: the caller's conditions.
     unsafe {
         asm!(
             "vmwrite {field}, {value}",
-            "jc {invalid}",
-            "jz {valid}",
+            "jbe {failed}",
             field = in(reg) u64::from(encoding),
             value = in(reg) value,
-            invalid = label { return Err(VmFail::Invalid) },
-            valid = label { return Err(VmFail::Valid) },
+            failed = label { return false },
             options(nostack)
         );
     }
-    Ok(())
+    true
 }
 
 /// Which cached translations INVEPT and INVVPID drop (SDM volume 3, 31.3).

@@ -1,7 +1,8 @@
 //! A VMCS and what is known of its fields without asking the processor.
 
 use crate::field::Field;
-use crate::instructions::{self, VmFail};
+use crate::instructions;
+use crate::spec::instruction_error;
 use alloc::sync::Arc;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,8 +11,14 @@ use vmm_core::platform::{Frame, FrameSize, Platform};
 
 /// Whoever can be asked for the value of a field: a VMCS, or a table in tests.
 pub trait Fields {
-    /// The field's value; 0 if the processor does not have it.
+    /// The field's value.
     fn get(&self, field: Field) -> u64;
+}
+
+impl<F: Fn(Field) -> u64> Fields for F {
+    fn get(&self, field: Field) -> u64 {
+        self(field)
+    }
 }
 
 /// The VMCS that is current on a physical CPU: its host-physical address, or [`NONE`].
@@ -124,14 +131,14 @@ impl Vmcs {
         self.values[field as usize].set(value);
     }
 
-    /// Reads a field.
+    /// Reads a field that the processor has.
     #[inline]
     pub fn read(&self, field: Field) -> u64 {
         if self.known(field) {
             return self.values[field as usize].get();
         }
         // SAFETY: VMX operation is on (condition of `new`).
-        let value = unsafe { instructions::vmread_or_zero(field.encoding()) };
+        let value = unsafe { instructions::vmread_existing(field.encoding()) };
         self.note(field, value);
         value
     }
@@ -146,15 +153,16 @@ impl Vmcs {
         }
         // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and addresses say why
         // their values are right.
-        if let Err(error) = unsafe { instructions::vmwrite(field.encoding(), value) } {
-            self.complain(field, value, error);
+        if !unsafe { instructions::vmwrite(field.encoding(), value) } {
+            self.complain(field, value);
         }
         self.note(field, value);
     }
 
     #[cold]
-    fn complain(&self, field: Field, value: u64, error: VmFail) {
-        log::error!("VMWRITE of {value:#x} to {field:?} failed: {error:?}");
+    fn complain(&self, field: Field, value: u64) {
+        let error = self.read_now(Field::InstructionError).map(instruction_error);
+        log::error!("VMWRITE of {value:#x} to {field:?} failed: {}", error.unwrap_or("no current VMCS"));
     }
 
     /// Prepares for an entry; returns whether this VMCS was launched before.

@@ -84,7 +84,9 @@ impl Vmx {
     /// Prints the rules of entry that do not hold; true if there are none.
     #[cold]
     fn keeps_rules(&self) -> bool {
-        let violations = checks::check(&self.vmcs, &self.features.capabilities, self.physical_address_bits);
+        // Not every processor has every field.
+        let fields = |field| self.vmcs.read_now(field).unwrap_or(0);
+        let violations = checks::check(&fields, &self.features.capabilities, self.physical_address_bits);
         for violation in &violations {
             log::error!("VM entry: {violation}");
         }
