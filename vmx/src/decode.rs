@@ -12,7 +12,7 @@ use vmm_core::registers::Exception;
 
 const APIC_PAGE_BYTES: u16 = 4096;
 
-/// Decodes an exit with basic reason `basic`. Control-register accesses are dealt with elsewhere.
+/// Decodes an exit with basic reason `basic`. Those that are answered in this backend are unknown here.
 #[inline]
 pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
     match basic {

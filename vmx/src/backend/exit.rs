@@ -21,57 +21,77 @@ const DR6_BREAKPOINTS: u64 = 0xf;
 const DR6_CAUSES: u64 = 0x600f;
 
 impl Vmx {
-    /// What the exit says about an event that was being delivered, and about NMIs.
-    fn note_interrupted(&mut self, basic: u16) {
+    /// What the exit says about an event that was being delivered, and about NMIs in bit 12 of `info`.
+    #[inline]
+    fn note_interrupted(&mut self, info: u64) {
+        const NMI_UNBLOCKED: u64 = 1 << 12;
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         if vectoring.valid() {
-            let error_code = self.vmcs.read(Field::VectoringErrorCode) as u32;
-            self.interrupted = events::interrupted(vectoring, error_code);
-            return;
+            self.note_event(vectoring);
+        } else if info & NMI_UNBLOCKED != 0 {
+            self.block_nmis_again();
         }
-        // An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
-        const NMI_UNBLOCKED: u64 = 1 << 12;
-        let info = match basic {
-            reason::EXCEPTION_OR_NMI => self.vmcs.read(Field::ExitInterruption),
-            reason::EPT_VIOLATION | reason::PAGE_LOG_FULL => self.vmcs.read(Field::ExitQualification),
-            _ => 0,
-        };
-        if info & NMI_UNBLOCKED != 0 {
-            self.set_interruptibility(self.interruptibility().with_by_nmi(true));
-        }
+    }
+
+    #[cold]
+    fn note_event(&mut self, vectoring: Interruption) {
+        let error_code = self.vmcs.read(Field::VectoringErrorCode) as u32;
+        self.interrupted = events::interrupted(vectoring, error_code);
+    }
+
+    /// An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
+    #[cold]
+    fn block_nmis_again(&mut self) {
+        self.set_interruptibility(self.interruptibility().with_by_nmi(true));
     }
 
     /// The part of an exit that the shared code need not know.
     #[inline]
     pub(super) fn after_exit(&mut self, basic: u16, gprs: &mut Gprs) -> Exit {
-        match basic {
-            reason::CONTROL_REGISTER => return self.control_register(gprs),
-            reason::TASK_SWITCH => return self.task_switch(),
-            reason::MOV_DR => return self.release_debug_registers(),
-            _ => {}
-        }
         let exit = decode(basic, &self.vmcs);
-        // Those that may come while the processor delivers an event to the guest.
-        if matches!(exit, Exit::Memory(_) | Exit::Exception(_) | Exit::HostNmi | Exit::WriteLogFull) {
-            self.note_interrupted(basic);
-        }
         match exit {
+            // Memory, a full log and exceptions may come while the processor delivers an event to the guest.
+            // The qualification of an APIC access says nothing about NMIs.
+            Exit::Memory(_) if basic == reason::APIC_ACCESS => self.note_interrupted(0),
+            Exit::Memory(_) | Exit::WriteLogFull => {
+                self.note_interrupted(self.vmcs.read(Field::ExitQualification));
+            }
+            Exit::Exception(exception) => {
+                self.note_interrupted(self.vmcs.read(Field::ExitInterruption));
+                if exception == Exception::Debug {
+                    self.debug_exception();
+                }
+            }
+            Exit::HostNmi => {
+                self.note_interrupted(self.vmcs.read(Field::ExitInterruption));
+                // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
+                unsafe { core::arch::asm!("int 2") };
+            }
             // The host's interrupts are about to be handled.
             Exit::ExternalInterrupt => self.restart_timer(),
             Exit::NmiWindow => self.set_primary(PrimaryControls::NMI_WINDOW, false),
-            // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
-            Exit::HostNmi => unsafe { core::arch::asm!("int 2") },
-            Exit::Exception(Exception::Debug) => self.debug_exception(),
+            Exit::Unknown(_) => return self.own_exit(basic, gprs),
             _ => {}
         }
         exit
+    }
+
+    /// An exit that is answered here, or by nobody.
+    #[cold]
+    fn own_exit(&mut self, basic: u16, gprs: &mut Gprs) -> Exit {
+        match basic {
+            reason::CONTROL_REGISTER => self.control_register(gprs),
+            reason::TASK_SWITCH => self.task_switch(),
+            reason::MOV_DR => self.release_debug_registers(),
+            _ => Exit::Unknown(basic.into()),
+        }
     }
 
     /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event that caused it by a task
     /// gate in the IDT is delivered by the switch itself.
     #[cold]
     fn task_switch(&mut self) -> Exit {
-        self.note_interrupted(reason::TASK_SWITCH);
+        self.note_interrupted(0);
         let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         let interrupted = self.interrupted.take();
