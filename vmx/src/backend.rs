@@ -53,8 +53,6 @@ pub struct Vmx {
     tpr_threshold: u8,
     /// The guest has touched its debug registers: DR7 has to be looked at.
     has_debug_registers: bool,
-    /// The monitor trap flag is set for this entry.
-    stepping: bool,
     before_entry: BeforeEntry,
 }
 
@@ -72,6 +70,10 @@ bitflags! {
         const FLUSH_GUEST = 8;
         /// It is the first entry: the guest's state is checked.
         const CHECK = 16;
+        /// This entry is a step, by the monitor trap flag.
+        const STEP = 32;
+        /// The last entry was a step.
+        const STEPPED = 64;
     }
 }
 
@@ -179,7 +181,6 @@ impl Backend for Vmx {
             wanted: None,
             tpr_threshold: 0,
             has_debug_registers: true,
-            stepping: false,
             before_entry: BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK,
         };
         vcpu.set_up_controls();
@@ -211,8 +212,7 @@ impl Backend for Vmx {
     }
 
     fn begin_step(&mut self, _gprs: &mut Gprs, _instruction: &[u8]) {
-        self.set_primary(PrimaryControls::MONITOR_TRAP, true);
-        self.stepping = true;
+        self.before_entry |= BeforeEntry::STEP;
     }
 
     #[inline]

@@ -39,10 +39,6 @@ impl Vmx {
         }
         self.vmcs.note_launched();
         gprs.set(Gpr::Rsp, self.vmcs.read(Field::GuestRsp));
-        if self.stepping {
-            self.stepping = false;
-            self.set_primary(PrimaryControls::MONITOR_TRAP, false);
-        }
         self.after_exit(basic, gprs)
     }
 
@@ -52,6 +48,11 @@ impl Vmx {
         // Others have used a VPID that is shared.
         let next = if self.vpid.is_shared() { BeforeEntry::FLUSH_GUEST } else { BeforeEntry::empty() };
         let due = core::mem::replace(&mut self.before_entry, next);
+        if due.intersects(BeforeEntry::STEP | BeforeEntry::STEPPED) {
+            let step = due.contains(BeforeEntry::STEP);
+            self.set_primary(PrimaryControls::MONITOR_TRAP, step);
+            self.before_entry.set(BeforeEntry::STEPPED, step);
+        }
         if due.contains(BeforeEntry::WINDOW) {
             self.apply_window();
         }
