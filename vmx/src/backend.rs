@@ -226,7 +226,7 @@ impl Backend for Vmx {
         self.vmcs.write(Field::GuestRip, rip);
     }
 
-    #[inline]
+    #[inline(always)]
     fn complete_instruction(&mut self, next_rip: u64) {
         self.set_rip(next_rip);
         if self.interrupt_shadow() {
