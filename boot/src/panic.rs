@@ -1,23 +1,24 @@
 //! The hypervisor's own crash: registers, backtrace, the running vCPU; then stop or reboot.
 
 use crate::cpu::descriptors::TrapFrame;
-use crate::cpu::{self, tsc};
+use crate::cpu::{self, lapic, percpu, start_up, tsc};
 use crate::entry::image;
 use crate::log::LastWords;
-use crate::memory::{PAGE_BYTES, host};
+use crate::memory::host;
 use crate::power;
 use core::arch::asm;
 use core::fmt::{self, Write};
-use core::ops::Range;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Mutex;
 use vmm_core::platform::CrashDump;
 use x86::controlregs;
 
 static CRASH_DUMP: Mutex<Option<CrashDump>> = Mutex::new(None);
 static REBOOT: AtomicBool = AtomicBool::new(false);
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The CPU whose crash is being reported.
+static CRASHED_CPU: AtomicU32 = AtomicU32::new(NO_CPU);
+const NO_CPU: u32 = u32::MAX;
 
 /// Calls that a backtrace shows at most.
 const DEEPEST_CALL: usize = 64;
@@ -100,8 +101,8 @@ pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
             write!(words, " at {address:#x}")?;
         }
         // A full stack has no room for the page fault's frame either: it becomes a double fault.
-        let in_guard = |stack: &Range<u64>| (stack.start..stack.start + PAGE_BYTES).contains(&address);
-        if matches!(vector, PAGE_FAULT | DOUBLE_FAULT) && image::stacks().iter().any(in_guard) {
+        let is_guarded = percpu::current().stacks().is_guarded(address);
+        if matches!(vector, PAGE_FAULT | DOUBLE_FAULT) && is_guarded {
             write!(words, ": stack overflow")?;
         }
         writeln!(words)?;
@@ -151,12 +152,25 @@ fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Resu
     Ok(())
 }
 
+/// What an NMI is for: a CPU that crashes stops the others.
+pub fn stop_if_another_crashes() {
+    if CRASHED_CPU.load(Ordering::Acquire) != NO_CPU {
+        cpu::stop();
+    }
+}
+
 fn crash(report: impl FnOnce(&mut LastWords) -> fmt::Result) -> ! {
     // SAFETY: nothing goes on after this.
     unsafe { asm!("cli", options(nomem, nostack)) };
-    if PANICKING.swap(true, Ordering::AcqRel) {
+    let cpu = percpu::current().index;
+    match CRASHED_CPU.compare_exchange(NO_CPU, cpu, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
         // A crash in the report of a crash, which has been printed as far as it went.
-        stop_or_reboot();
+        Err(crashed) if crashed == cpu => stop_or_reboot(),
+        Err(_) => cpu::stop(),
+    }
+    if start_up::has_others() {
+        lapic::interrupt_others();
     }
     let mut words = LastWords::new();
     // Nothing to do about a formatter that fails.

@@ -1,18 +1,25 @@
 //! The bare machine as the hypervisor's common part sees it.
 
-use crate::cpu::{self, lapic, tsc};
+use crate::cpu::interrupts::{self, KICK_VECTOR, NOTIFICATION_VECTOR};
+use crate::cpu::{self, lapic, start_up, tsc};
 use crate::drivers::serial::{COM1, COM2};
 use crate::drivers::{display, i8042};
 use crate::entry::image;
 use crate::memory::{heap, host};
 use crate::{log, panic, power};
 use alloc::vec::Vec;
-use vmm_core::platform::{CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
+use vmm_core::platform::{
+    CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
+};
 
 /// The bare machine.
 pub struct Machine {
     /// The machine's clock when the hypervisor started.
     pub boot_time_unix_s: u64,
+    /// The APIC IDs of its CPUs.
+    pub apic_ids: Vec<u32>,
+    /// The page below 1 MiB where other CPUs start, if there is one for it.
+    pub start_up_page: Option<u8>,
 }
 
 impl Platform for Machine {
@@ -51,6 +58,33 @@ impl Platform for Machine {
 
     fn heap_bytes(&self) -> u64 {
         heap::used_bytes()
+    }
+
+    fn cpu(&self) -> usize {
+        start_up::this_cpu()
+    }
+
+    fn start_cpus(&self, main: &'static (dyn Fn() + Sync)) -> usize {
+        match self.start_up_page {
+            Some(page) => start_up::start(&self.apic_ids, page, main),
+            None => 0,
+        }
+    }
+
+    fn interrupt_cpu(&self, cpu: usize, interrupt: CpuInterrupt) {
+        let vector = match interrupt {
+            CpuInterrupt::Kick => KICK_VECTOR,
+            CpuInterrupt::Notification => NOTIFICATION_VECTOR,
+        };
+        start_up::interrupt(cpu, vector);
+    }
+
+    fn notification_vector(&self) -> u8 {
+        NOTIFICATION_VECTOR
+    }
+
+    fn handle_interrupt(&self, vector: u8) {
+        interrupts::handle_vector(vector);
     }
 
     fn set_timer(&self, deadline_tsc: u64) {

@@ -70,15 +70,14 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
         handover.loader,
         handover.protocol
     );
-    log::info!(
-        "{} CPUs (one is used), {apic}, {timer} timer, TSC {} kHz",
-        tables.cpus.len().max(1),
-        tsc::hz() / 1000
-    );
+    log::info!("{} CPUs, {apic}, {timer} timer, TSC {} kHz", tables.cpus.len().max(1), tsc::hz() / 1000);
     log::info!("{} MiB free, {input}, {screen}", host::free_bytes() >> 20);
 
-    let machine: &'static Machine =
-        Box::leak(Box::new(Machine { boot_time_unix_s: rtc::read_unix_s(tables.century_register) }));
+    let machine: &'static Machine = Box::leak(Box::new(Machine {
+        boot_time_unix_s: rtc::read_unix_s(tables.century_register),
+        apic_ids: tables.cpus,
+        start_up_page: handover.real_mode_page(),
+    }));
     run_guests(machine, &options, &inputs(&handover, &options));
     if !options.stay_on {
         machine.power_off();

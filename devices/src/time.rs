@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
-use core::ops::{Add, Sub};
+use core::ops::{Add, Range, Sub};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time in which it
@@ -117,18 +117,32 @@ impl Deadlines {
         self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Acquire)
     }
 
+    /// The number of slots.
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The earliest deadline.
     pub fn earliest(&self) -> Option<GuestTime> {
-        let ns = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).min()?;
+        self.earliest_of(0..self.count())
+    }
+
+    /// The earliest deadline of some slots.
+    pub fn earliest_of(&self, slots: Range<usize>) -> Option<GuestTime> {
+        let ns = self.slots.get(slots)?.iter().map(|slot| slot.load(Ordering::SeqCst)).min()?;
         (ns != DISARMED).then_some(GuestTime(ns))
     }
 
     /// Disarms and returns a slot whose deadline is not after `now`, the earliest first.
     pub fn take_expired(&self, now: GuestTime) -> Option<usize> {
-        let (slot, ns) = self
-            .slots
-            .iter()
-            .enumerate()
+        self.take_expired_of(0..self.count(), now)
+    }
+
+    /// The same, of some slots.
+    pub fn take_expired_of(&self, slots: Range<usize>, now: GuestTime) -> Option<usize> {
+        let (slot, ns) = slots
+            .clone()
+            .zip(self.slots.get(slots)?)
             .map(|(index, slot)| (index, slot.load(Ordering::Relaxed)))
             .min_by_key(|&(_, ns)| ns)?;
         if ns == DISARMED || ns > now.0 {
@@ -158,7 +172,7 @@ impl Alarm {
     pub fn set(&self, deadline: Option<GuestTime>) {
         let Some(deadlines) = &self.deadlines else { return };
         let ns = deadline.map_or(DISARMED, GuestTime::as_ns);
-        if deadlines.slots[self.slot].swap(ns, Ordering::Relaxed) != ns {
+        if deadlines.slots[self.slot].swap(ns, Ordering::SeqCst) != ns {
             deadlines.changed.store(true, Ordering::Release);
         }
     }

@@ -10,6 +10,7 @@ use crate::spec::{
     TlbControl, Vmcb, VmcbSegment, exit_code,
 };
 use crate::{running, world_switch};
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use devices::local_apic::RegisterPage;
@@ -150,6 +151,10 @@ impl Backend for Svm {
 
     fn enable_cpu(platform: &'static dyn Platform, _options: &CommandLine) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform)
+    }
+
+    fn describe(cpu: &Cpu) -> String {
+        cpu.describe()
     }
 
     fn nested_paging(_: &Cpu) -> NestedPaging {
@@ -495,9 +500,16 @@ impl Drop for Svm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devices::local_apic::{ApicInbox, Kick};
     use vmm_core::address_tags::TagPool;
     use vmm_core::extended_state::ExtendedState;
     use vmm_core::test_platform::TestPlatform;
+
+    struct NoKick;
+
+    impl Kick for NoKick {
+        fn kick(&self) {}
+    }
 
     fn cpu(platform: &'static TestPlatform) -> Cpu {
         let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
@@ -511,14 +523,25 @@ mod tests {
             pause_filter_threshold: false,
             extended_state,
         };
-        Cpu { features, host_state: frame(), _host_save_area: frame(), asids: TagPool::new(16) }
+        Cpu {
+            features,
+            host_state: frame(),
+            _host_save_area: frame(),
+            asid_count: 16,
+            asids: TagPool::new(16),
+        }
     }
 
     fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
         Svm::new(
             cpu,
             platform,
-            &VcpuSetup { nested_root_hpa: 0x1000, apic_page: RegisterPage::new(), apic_access_hpa: 0x2000 },
+            &VcpuSetup {
+                nested_root_hpa: 0x1000,
+                apic_page: RegisterPage::new(),
+                apic_inbox: ApicInbox::new(Arc::new(NoKick)),
+                apic_access_hpa: 0x2000,
+            },
         )
         .unwrap()
     }

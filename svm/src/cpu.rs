@@ -1,5 +1,7 @@
 //! Turning AMD-V on for a physical CPU.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use raw_cpuid::CpuId;
 use vmm_core::address_tags::TagPool;
@@ -38,6 +40,7 @@ pub struct Cpu {
     pub(crate) host_state: Frame,
     /// Kept for as long as the processor may write to it.
     pub(crate) _host_save_area: Frame,
+    pub(crate) asid_count: u32,
     pub(crate) asids: Arc<TagPool>,
 }
 
@@ -88,23 +91,26 @@ impl Cpu {
             crate::world_switch::save_host(host_state.hpa);
         }
         platform.set_crash_dump(crate::running::dump_running);
-        let optional = [
-            (features.next_rip, ", next-RIP save"),
-            (features.decode_assists, ", decode assists"),
-            (features.flush_by_asid, ", flush by ASID"),
-            (features.pause_filter, ", PAUSE filter"),
-        ];
-        let [next_rip, decode_assists, flush_by_asid, pause_filter] =
-            optional.map(|(there, name)| if there { name } else { "" });
-        log::info!(
-            "AMD-V: nested paging, {} ASIDs{next_rip}{decode_assists}{flush_by_asid}{pause_filter}",
-            svm.supported_asids()
-        );
         Ok(Self {
             features,
             host_state,
             _host_save_area: host_save_area,
+            asid_count: svm.supported_asids(),
             asids: TagPool::new(svm.supported_asids()),
         })
+    }
+
+    /// For the log: what it has.
+    pub(crate) fn describe(&self) -> String {
+        let Features { next_rip, decode_assists, flush_by_asid, pause_filter, .. } = self.features;
+        let optional = [
+            (next_rip, ", next-RIP save"),
+            (decode_assists, ", decode assists"),
+            (flush_by_asid, ", flush by ASID"),
+            (pause_filter, ", PAUSE filter"),
+        ];
+        let mut text = format!("nested paging, {} ASIDs", self.asid_count);
+        optional.into_iter().filter(|(there, _)| *there).for_each(|(_, name)| text.push_str(name));
+        text
     }
 }

@@ -8,9 +8,10 @@ use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
-use devices::local_apic::{Interface, RegisterPage};
+use devices::local_apic::{ApicInbox, Interface, RegisterPage};
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +60,15 @@ pub struct Withheld {
 }
 
 /// What a virtual CPU is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VcpuSetup {
     /// Host-physical address of the top table of the second-level page tables.
     pub nested_root_hpa: u64,
     /// The registers of the local APIC. The guest runs with the task priority that they have, and they have the guest's
     /// after an exit: it changes CR8 without one.
     pub apic_page: Arc<RegisterPage>,
+    /// Where others post interrupts: a processor that has posted interrupts takes them out of its descriptor.
+    pub apic_inbox: Arc<ApicInbox>,
     /// Host-physical address of a page that stands for the registers in the guest's address space. Nothing is in it.
     pub apic_access_hpa: u64,
 }
@@ -79,14 +82,22 @@ pub trait Backend: Sized + Send {
     /// What a physical CPU needs to run guests.
     type Cpu: Send;
 
-    /// Checks this CPU and turns virtualisation on for it, but for what the command line switches off.
+    /// Checks this CPU and turns virtualisation on for it, until the machine is turned off, but for what the command line switches off.
     ///
     /// # Errors
     /// [`Unsupported`] says what is missing or switched off.
     fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Self::Cpu, Unsupported>;
 
+    /// For the log: what this CPU has beyond what is required.
+    fn describe(cpu: &Self::Cpu) -> String;
+
     /// The second-level paging of this CPU.
     fn nested_paging(cpu: &Self::Cpu) -> NestedPaging;
+
+    /// This CPU takes interrupts that others post to a virtual CPU which runs on it, without an exit.
+    fn takes_posted_interrupts(_cpu: &Self::Cpu) -> bool {
+        false
+    }
 
     /// What CPUID must not promise to a guest on this CPU.
     fn withheld(_cpu: &Self::Cpu) -> Withheld {

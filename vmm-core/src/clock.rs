@@ -50,6 +50,11 @@ impl VmClock {
         stood_ticks
     }
 
+    /// The clock stands still.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped_tsc.load(Ordering::Relaxed) != u64::MAX
+    }
+
     /// The moment at which the host's time stamp counter has a value, if the clock goes until then.
     pub fn at_tsc(&self, tsc: u64) -> GuestTime {
         let ticks = tsc.saturating_sub(self.start_tsc());

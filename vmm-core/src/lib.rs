@@ -31,5 +31,7 @@ pub mod task_switch;
 pub mod test_backend;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_platform;
+pub mod timekeeper;
+pub mod timers;
 pub mod vcpu;
 pub mod vm;

@@ -97,6 +97,15 @@ pub trait Display: Send + Sync {
     fn write_pixels(&self, x: u16, y: u16, pixels: &[u32]);
 }
 
+/// An interrupt that one CPU sends to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuInterrupt {
+    /// Ends whatever the CPU does: it leaves the guest that it runs, or wakes.
+    Kick,
+    /// The same, but that a processor with posted interrupts does not leave its guest: it takes what was posted.
+    Notification,
+}
+
 /// Prints the state of the vCPU that runs on this CPU, for the panic message.
 pub type CrashDump = fn(&mut dyn fmt::Write) -> fmt::Result;
 
@@ -125,6 +134,17 @@ pub trait Platform: Send + Sync {
     /// Bytes of the hypervisor's own heap that are in use. The heap keeps the memory that it once took: what leaks into
     /// it shows here before it shows in [`Platform::free_bytes`].
     fn heap_bytes(&self) -> u64;
+
+    /// The number of this CPU. The boot CPU is 0, the others follow without a gap.
+    fn cpu(&self) -> usize;
+    /// Starts all other CPUs; each calls `main`, with interrupts off. Returns how many do. To be called once, by the boot CPU.
+    fn start_cpus(&self, main: &'static (dyn Fn() + Sync)) -> usize;
+    /// Interrupts another CPU, which is one of those that were started.
+    fn interrupt_cpu(&self, cpu: usize, interrupt: CpuInterrupt);
+    /// The vector of [`CpuInterrupt::Notification`].
+    fn notification_vector(&self) -> u8;
+    /// Handles an interrupt of this CPU that the processor has acknowledged already.
+    fn handle_interrupt(&self, vector: u8);
 
     /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`; `u64::MAX` disarms.
     /// Early by a little is allowed, late is not, beyond the latency of the hardware.

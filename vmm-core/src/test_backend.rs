@@ -9,6 +9,7 @@ use crate::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -114,6 +115,10 @@ impl Backend for TestBackend {
 
     fn enable_cpu(_platform: &'static dyn Platform, _options: &CommandLine) -> Result<(), Unsupported> {
         Ok(())
+    }
+
+    fn describe((): &()) -> String {
+        String::new()
     }
 
     fn nested_paging((): &()) -> NestedPaging {

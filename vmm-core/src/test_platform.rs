@@ -1,10 +1,10 @@
 //! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a keyboard that it scripts.
 
-use crate::platform::{CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
+use crate::platform::{CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
@@ -18,6 +18,9 @@ pub struct TestPlatform {
     timer_tsc: AtomicU64,
     allocated: AtomicU64,
     breakpoints_cleared: AtomicU64,
+    cpu: AtomicUsize,
+    interrupts: Mutex<Vec<(usize, CpuInterrupt)>>,
+    handled_vectors: Mutex<Vec<u8>>,
     /// Memory that [`Platform::free_bytes`] does not count.
     taken: AtomicU64,
     /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
@@ -51,6 +54,21 @@ impl TestPlatform {
     /// What the timer was last set to.
     pub fn timer_tsc(&self) -> u64 {
         self.timer_tsc.load(Ordering::Relaxed)
+    }
+
+    /// Whatever is called now is called on CPU `cpu`.
+    pub fn be_cpu(&self, cpu: usize) {
+        self.cpu.store(cpu, Ordering::Relaxed);
+    }
+
+    /// How often CPU `cpu` was interrupted so since the last call.
+    pub fn take_interrupts(&self, cpu: usize, interrupt: CpuInterrupt) -> u64 {
+        self.interrupts.lock().extract_if(.., |sent| *sent == (cpu, interrupt)).count() as u64
+    }
+
+    /// The acknowledged interrupts that were to be handled since the last call.
+    pub fn take_handled_vectors(&self) -> Vec<u8> {
+        core::mem::take(&mut self.handled_vectors.lock())
     }
 
     /// How often the breakpoints' addresses were cleared.
@@ -156,6 +174,26 @@ impl Platform for TestPlatform {
 
     fn heap_bytes(&self) -> u64 {
         TEST_HEAP_BYTES
+    }
+
+    fn cpu(&self) -> usize {
+        self.cpu.load(Ordering::Relaxed)
+    }
+
+    fn start_cpus(&self, _main: &'static (dyn Fn() + Sync)) -> usize {
+        0
+    }
+
+    fn interrupt_cpu(&self, cpu: usize, interrupt: CpuInterrupt) {
+        self.interrupts.lock().push((cpu, interrupt));
+    }
+
+    fn notification_vector(&self) -> u8 {
+        0xf2
+    }
+
+    fn handle_interrupt(&self, vector: u8) {
+        self.handled_vectors.lock().push(vector);
     }
 
     fn set_timer(&self, deadline_tsc: u64) {

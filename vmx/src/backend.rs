@@ -14,10 +14,11 @@ use crate::page_log::PageLog;
 use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
 use crate::{dump, running, segments};
+use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
 use core::fmt;
-use devices::local_apic::{Interface, RegisterPage};
+use devices::local_apic::{ApicInbox, Interface, RegisterPage};
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
 use vmm_core::config::CommandLine;
@@ -37,6 +38,8 @@ pub struct Vmx {
     vmcs: Vmcs,
     /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).
     apic_page: Arc<RegisterPage>,
+    /// Where others post interrupts: the processor's posted-interrupt descriptor (30.6).
+    apic_inbox: Arc<ApicInbox>,
     apic_access_hpa: u64,
     features: Features,
     physical_address_bits: u8,
@@ -148,8 +151,16 @@ impl Backend for Vmx {
         Cpu::enable(platform, options)
     }
 
+    fn describe(cpu: &Cpu) -> String {
+        cpu.describe()
+    }
+
     fn nested_paging(cpu: &Cpu) -> NestedPaging {
         cpu.nested_paging()
+    }
+
+    fn takes_posted_interrupts(cpu: &Cpu) -> bool {
+        cpu.features.controls.has_posted_interrupts()
     }
 
     fn withheld(cpu: &Cpu) -> Withheld {
@@ -169,6 +180,7 @@ impl Backend for Vmx {
         let mut vcpu = Self {
             vmcs,
             apic_page: setup.apic_page.clone(),
+            apic_inbox: setup.apic_inbox.clone(),
             apic_access_hpa: setup.apic_access_hpa,
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,

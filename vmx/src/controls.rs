@@ -128,7 +128,7 @@ const PIN: &[(PinControls, Wish)] = &[
     (PinControls::NMI, On(lacks!("NMI exiting"))),
     (PinControls::VIRTUAL_NMIS, On(lacks!("virtual NMIs"))),
     (PinControls::PREEMPTION_TIMER, IfThere),
-    (PinControls::POSTED_INTERRUPTS, Off(forces!("posted interrupts"))),
+    (PinControls::POSTED_INTERRUPTS, IfThere),
 ];
 
 const PRIMARY: &[(PrimaryControls, Wish)] = &[
@@ -192,7 +192,7 @@ const EXIT: &[(ExitControls, Wish)] = &[
     (ExitControls::SAVE_EFER, On(lacks!("saving of EFER at exits"))),
     (ExitControls::LOAD_EFER, On(lacks!("loading of EFER at exits"))),
     (ExitControls::SAVE_PREEMPTION_TIMER, IfThere),
-    (ExitControls::ACKNOWLEDGE_INTERRUPT, Off(forces!("acknowledging interrupts at exits"))),
+    (ExitControls::ACKNOWLEDGE_INTERRUPT, IfThere),
 ];
 
 const ENTRY: &[(EntryControls, Wish)] = &[
@@ -273,7 +273,8 @@ impl Controls {
             .without_useless_vpid(ept)
             .without_useless_timer()
             .without_useless_log(ept)
-            .without_useless_apic())
+            .without_useless_apic()
+            .without_useless_posting())
     }
 
     /// VPIDs are used only if what is cached under them can be dropped.
@@ -310,10 +311,21 @@ impl Controls {
         Self { apic_interface: SecondaryControls::empty(), ..self.with_emulated_apic() }
     }
 
+    /// Posted interrupts need virtual-interrupt delivery, and the host's interrupts acknowledged at exits (27.2.1.1), for
+    /// which nothing else asks.
+    fn without_useless_posting(mut self) -> Self {
+        let usable = self.pin.contains(PinControls::POSTED_INTERRUPTS)
+            && self.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT)
+            && self.has_virtual_interrupts();
+        self.pin.set(PinControls::POSTED_INTERRUPTS, usable);
+        self.exit.set(ExitControls::ACKNOWLEDGE_INTERRUPT, usable);
+        self
+    }
+
     /// The processor keeps no registers of the local APIC but the task priority, and delivers none of its interrupts.
     pub fn with_emulated_apic(mut self) -> Self {
         self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
-        self
+        self.without_useless_posting()
     }
 
     /// The secondary controls while the guest reaches its local APIC by `interface`.
@@ -329,6 +341,11 @@ impl Controls {
     /// The processor takes and ends interrupts in the register page.
     pub const fn has_virtual_interrupts(&self) -> bool {
         self.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPTS)
+    }
+
+    /// The processor takes interrupts that others post while the guest runs, and acknowledges the host's at exits.
+    pub const fn has_posted_interrupts(&self) -> bool {
+        self.pin.contains(PinControls::POSTED_INTERRUPTS)
     }
 
     /// The processor reads registers from the register page, and writes them there.

@@ -2,10 +2,12 @@
 
 use crate::capabilities::Capabilities;
 use crate::control_registers::SharedRegister;
-use crate::controls::Controls;
+use crate::controls::{Controls, PinControls, PrimaryControls};
 use crate::instructions;
 use crate::spec::{FeatureControl, msr};
 use crate::vmcs::{Current, NONE, write_revision};
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicU64;
 use raw_cpuid::CpuId;
@@ -85,12 +87,6 @@ impl Cpu {
         };
         platform.set_crash_dump(crate::running::dump_running);
         log::debug!("VMX capabilities: {capabilities:x?}");
-        log::info!(
-            "VT-x: VMCS revision {:#x}, {:?}, {:?}",
-            capabilities.basic.revision(),
-            controls.primary & crate::controls::PrimaryControls::TPR_SHADOW,
-            controls.secondary
-        );
         Ok(Self {
             features,
             current: Arc::new(AtomicU64::new(NONE)),
@@ -100,6 +96,18 @@ impl Cpu {
             _vmxon_region: region,
             vpids: TagPool::new(VPID_COUNT),
         })
+    }
+
+    /// For the log: what it has.
+    pub(crate) fn describe(&self) -> String {
+        let Features { capabilities, controls, .. } = &self.features;
+        format!(
+            "VMCS revision {:#x}, {:?}, {:?}, {:?}",
+            capabilities.basic.revision(),
+            controls.pin & PinControls::POSTED_INTERRUPTS,
+            controls.primary & PrimaryControls::TPR_SHADOW,
+            controls.secondary
+        )
     }
 
     /// What EPT can do here.

@@ -19,6 +19,7 @@ macro_rules! fields {
 
 fields! {
     Vpid = 0x0000,
+    PostedVector = 0x0002,
     GuestEsSelector = 0x0800,
     GuestCsSelector = 0x0802,
     GuestSsSelector = 0x0804,
@@ -41,6 +42,7 @@ fields! {
     TscOffset = 0x2010,
     VirtualApicPage = 0x2012,
     ApicAccessPage = 0x2014,
+    PostedDescriptor = 0x2016,
     EptPointer = 0x201a,
     EoiExit0 = 0x201c,
     EoiExit1 = 0x201e,

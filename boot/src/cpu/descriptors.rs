@@ -75,7 +75,6 @@ impl Descriptors {
         self.gdt[4] = base >> 32;
         let gdt = TablePointer { limit: size_of_val(&self.gdt) as u16 - 1, base: self.gdt.as_ptr() as u64 };
         let idt = TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: IDT.0.get() as u64 };
-        fill_idt();
         // SAFETY: the tables are complete and stay for ever (caller's promise); the new code segment is like the one
         // in use, so execution goes on behind the far return.
         unsafe {
@@ -127,7 +126,8 @@ const STUB_BYTES: u64 = 16;
 /// Present, 64-bit interrupt gate.
 const INTERRUPT_GATE: u64 = 0x8e00;
 
-fn fill_idt() {
+/// Fills the table that all CPUs use. Runs once, on the boot CPU, before any of them has interrupts.
+pub fn fill_idt() {
     for vector in 0..256u64 {
         let stub = &raw const interrupt_stubs as u64 + vector * STUB_BYTES;
         let stack = match vector {
@@ -139,7 +139,7 @@ fn fill_idt() {
         let attributes = INTERRUPT_GATE | u64::from(stack);
         let low =
             (stub & 0xffff) | u64::from(CODE_SELECTOR) << 16 | attributes << 32 | (stub >> 16 & 0xffff) << 48;
-        // SAFETY: only the boot CPU is here, and it has no interrupts yet.
+        // SAFETY: only the boot CPU is here, and nobody has interrupts yet.
         unsafe { (*IDT.0.get())[vector as usize] = Gate { low, high: stub >> 32 } };
     }
 }

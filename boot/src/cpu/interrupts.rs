@@ -17,6 +17,10 @@ pub const KEYBOARD_VECTOR: u8 = 0x42;
 pub const MOUSE_VECTOR: u8 = 0x43;
 /// The local APIC's timer.
 pub const TIMER_VECTOR: u8 = 0xe0;
+/// Another CPU's, to end whatever this one does.
+pub const KICK_VECTOR: u8 = 0xe1;
+/// Another CPU's, to make this one look at the interrupts that were posted to the guest which it runs.
+pub const NOTIFICATION_VECTOR: u8 = 0xe2;
 /// The local APIC's spurious interrupt: the low four bits must be set.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
@@ -27,12 +31,19 @@ const NMI: u8 = 2;
 /// Every interrupt and exception comes here.
 pub extern "C" fn handle(frame: &mut TrapFrame) {
     match frame.vector as u8 {
-        DEBUG | NMI => {}
+        DEBUG => {}
+        NMI => panic::stop_if_another_crashes(),
         vector @ 0..32 => panic::exception(vector, frame),
-        TIMER_VECTOR => {
-            lapic::timer_expired();
-            lapic::end_of_interrupt();
-        }
+        vector => handle_vector(vector),
+    }
+}
+
+/// An interrupt, which may have ended a guest's run and been acknowledged by that.
+pub fn handle_vector(vector: u8) {
+    match vector {
+        TIMER_VECTOR => acknowledge(lapic::timer_expired),
+        // That this CPU is interrupted is all there is to it.
+        KICK_VECTOR | NOTIFICATION_VECTOR => acknowledge(|| {}),
         COM1_VECTOR => acknowledge(|| serial::COM1.interrupt()),
         COM2_VECTOR => acknowledge(|| serial::COM2.interrupt()),
         KEYBOARD_VECTOR | MOUSE_VECTOR => acknowledge(i8042::interrupt),

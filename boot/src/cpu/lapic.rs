@@ -15,6 +15,7 @@ enum Register {
     EndOfInterrupt = 0xb0,
     Spurious = 0xf0,
     Command = 0x300,
+    CommandHigh = 0x310,
     LvtTimer = 0x320,
     LvtThermal = 0x330,
     LvtPerformance = 0x340,
@@ -31,8 +32,16 @@ const BASE_ENABLE: u64 = 1 << 11;
 const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const SPURIOUS_ENABLE: u32 = 1 << 8;
-/// Interrupt command: to this CPU alone, fixed delivery.
-const COMMAND_SELF: u32 = 1 << 18 | 1 << 14;
+/// The largest ID that an xAPIC can address; above it is the broadcast.
+const LAST_XAPIC_ID: u32 = 0xfe;
+/// The interrupt command's bits.
+const COMMAND_ASSERT: u32 = 1 << 14;
+const COMMAND_PENDING: u32 = 1 << 12;
+const COMMAND_TO_SELF: u32 = 1 << 18;
+const COMMAND_TO_OTHERS: u32 = 3 << 18;
+const COMMAND_NMI: u32 = 4 << 8;
+const COMMAND_INIT: u32 = 5 << 8;
+const COMMAND_START_UP: u32 = 6 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
 const TIMER_TSC_DEADLINE: u32 = 2 << 17;
@@ -133,10 +142,15 @@ pub fn measured_counts() -> u32 {
 
 /// Sets the timer's rate, counts per `tsc_ticks` of the TSC, and unmasks it.
 pub fn finish_measuring(counts: u64, tsc_ticks: u64) {
-    write(Register::TimerInitial, 0);
     // A timer that is no slower than the TSC counts as one as fast: deadlines then come early at worst.
     let ratio = ((u128::from(counts) << 64) / u128::from(tsc_ticks.max(1))).min(u128::from(u64::MAX));
     COUNTS_PER_TSC.store(ratio as u64, Ordering::Relaxed);
+    unmask_timer();
+}
+
+/// Unmasks this CPU's timer, which stands still.
+pub fn unmask_timer() {
+    write(Register::TimerInitial, 0);
     let mode = if TIMER_MODE.load(Ordering::Relaxed) == MODE_DEADLINE { TIMER_TSC_DEADLINE } else { 0 };
     write(Register::LvtTimer, mode | u32::from(TIMER_VECTOR));
     // A deadline written right after must not overtake the mode (SDM 12.5.4.1).
@@ -184,7 +198,51 @@ pub fn timer_expired() {
 
 /// Makes the timer's interrupt pending on this CPU, whenever the timer itself would ring.
 pub fn interrupt_self() {
-    write(Register::Command, COMMAND_SELF | u32::from(TIMER_VECTOR));
+    command(0, COMMAND_TO_SELF | u32::from(TIMER_VECTOR));
+}
+
+/// Interrupts the CPU whose APIC has an ID.
+pub fn interrupt(id: u32, vector: u8) {
+    command(id, vector.into());
+}
+
+/// Resets the CPU whose APIC has an ID: it waits for [`start_up`].
+pub fn reset(id: u32) {
+    command(id, COMMAND_INIT);
+}
+
+/// Lets a CPU that was reset begin in real mode at `page` times 4096.
+pub fn start_up(id: u32, page: u8) {
+    command(id, COMMAND_START_UP | u32::from(page));
+}
+
+/// Sends an NMI to all other CPUs.
+pub fn interrupt_others() {
+    command(0, COMMAND_TO_OTHERS | COMMAND_NMI);
+}
+
+/// True if interrupts can be sent to the CPU whose APIC has an ID.
+pub fn reaches(id: u32) -> bool {
+    X2APIC.load(Ordering::Relaxed) || id <= LAST_XAPIC_ID
+}
+
+fn command(destination: u32, command: u32) {
+    let command = command | COMMAND_ASSERT;
+    if X2APIC.load(Ordering::Relaxed) {
+        let msr = X2APIC_MSRS + Register::Command as u32 / 16;
+        // SAFETY: the x2APIC is on and has this register. The fence, because what was written before must be seen by
+        // whom this interrupts (SDM 12.12.3).
+        unsafe {
+            core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+            wrmsr(msr, u64::from(destination) << 32 | u64::from(command));
+        }
+        return;
+    }
+    while read(Register::Command) & COMMAND_PENDING != 0 {
+        core::hint::spin_loop();
+    }
+    write(Register::CommandHigh, destination << 24);
+    write(Register::Command, command);
 }
 
 /// Tells the local APIC that an interrupt has been handled.

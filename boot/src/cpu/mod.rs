@@ -6,6 +6,8 @@ pub mod ioapic;
 pub mod lapic;
 pub mod percpu;
 pub mod pic;
+pub mod stacks;
+pub mod start_up;
 pub mod tsc;
 
 use x86::controlregs::{self, Cr0, Cr4};

@@ -123,6 +123,27 @@ impl Handover {
         self.in_use.iter().cloned().chain(modules)
     }
 
+    /// The number of a page of free RAM below 640 KiB, where a CPU can start in real mode. Those of the BIOS's own data are left alone.
+    pub fn real_mode_page(&self) -> Option<u8> {
+        const PAGES: Range<u64> = 0x8..0xa0;
+        const PAGE_BYTES: u64 = 4096;
+        let touches =
+            |page: &Range<u64>, range: &Range<u64>| range.start < page.end && page.start < range.end;
+        let is_free = |page: &Range<u64>| {
+            let is_ram = |area: &Area| {
+                area.kind == AreaKind::Ram && area.range.start <= page.start && page.end <= area.range.end
+            };
+            let is_reserved = |area: &Area| area.kind != AreaKind::Ram && touches(page, &area.range);
+            self.areas.iter().any(is_ram)
+                && !self.areas.iter().any(is_reserved)
+                && !self.occupied().any(|range| touches(page, &range))
+        };
+        PAGES
+            .rev()
+            .find(|number| is_free(&(number * PAGE_BYTES..(number + 1) * PAGE_BYTES)))
+            .map(|number| number as u8)
+    }
+
     /// Reads the information that the loader left.
     ///
     /// # Safety
@@ -149,5 +170,27 @@ pub fn text(bytes: &'static [u8]) -> &'static str {
     match core::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_cpus_start_in_free_ram_below_640_kib() {
+        let mut handover = Handover::new("multiboot 2");
+        assert_eq!(handover.real_mode_page(), None);
+        handover.add_area(0x10_0000, 0x1000_0000, AreaKind::Ram);
+        assert_eq!(handover.real_mode_page(), None, "too high");
+        // As a BIOS has it: its extended data area is not RAM.
+        handover.add_area(0, 0x9_fc00, AreaKind::Ram);
+        handover.add_area(0x9_fc00, 0x400, AreaKind::Reserved);
+        assert_eq!(handover.real_mode_page(), Some(0x9e));
+        handover.keep(0x9_e800, 0x10);
+        handover.add_module(0x9_0000..0x9_dfff, "small.iso");
+        assert_eq!(handover.real_mode_page(), Some(0x8f));
+        handover.add_area(0x1000, 0x8_f000, AreaKind::Reserved);
+        assert_eq!(handover.real_mode_page(), None, "what is reserved is not free, whatever else says so");
     }
 }

@@ -6,10 +6,13 @@ mod multiboot2;
 
 #[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("entry.s"));
+#[cfg(target_os = "none")]
+core::arch::global_asm!(include_str!("start_up.s"));
 
 /// Bounds of the image, from the linker script.
 #[cfg(target_os = "none")]
 pub mod image {
+    use crate::cpu::stacks::Stacks;
     use core::ops::Range;
 
     unsafe extern "C" {
@@ -28,15 +31,14 @@ pub mod image {
         static machine_check_stack_top: u8;
     }
 
-    /// The boot CPU's stacks, guard page included: the one that it runs on, then those for NMI, double fault and
-    /// machine check.
-    pub fn stacks() -> [Range<u64>; 4] {
-        [
+    /// The boot CPU's stacks.
+    pub fn stacks() -> Stacks {
+        Stacks([
             (&raw const boot_stack_guard as u64)..(&raw const boot_stack_top as u64),
             (&raw const nmi_stack_guard as u64)..(&raw const nmi_stack_top as u64),
             (&raw const double_fault_stack_guard as u64)..(&raw const double_fault_stack_top as u64),
             (&raw const machine_check_stack_guard as u64)..(&raw const machine_check_stack_top as u64),
-        ]
+        ])
     }
 
     /// The whole image in memory, .bss included.

@@ -95,7 +95,7 @@ fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
     tables.map(image::text(), Mapping::CODE, take)?;
     tables.map(image::rodata(), Mapping::CONSTANTS, take)?;
     let mut data = image::data();
-    for stack in image::stacks() {
+    for stack in image::stacks().0 {
         tables.map(data.start..stack.start, Mapping::RAM, take)?;
         data.start = stack.start + PAGE_BYTES;
     }
@@ -117,14 +117,38 @@ fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
         }
     }
 
-    // SAFETY: PAT entry 1 becomes write-combining; nothing is mapped with it before the tables above.
-    unsafe { x86::msr::wrmsr(x86::msr::IA32_PAT, PAGE_ATTRIBUTES) };
+    let root = tables.root();
+    TABLES.call_once(|| Mutex::new(tables));
     // SAFETY: the tables map the running code, its data and its stack where they are now.
+    unsafe { use_tables(root) };
+    Ok(())
+}
+
+/// Makes page tables this CPU's, with the memory types that their entries mean.
+///
+/// # Safety
+/// The tables at `root` map what the CPU uses where it is now.
+pub unsafe fn use_tables(root: u64) {
+    // SAFETY: PAT entry 1 becomes write-combining; nothing is mapped with it but framebuffers, which are written only. The
+    // rest is the caller's promise.
     unsafe {
-        controlregs::cr3_write(tables.root());
+        x86::msr::wrmsr(x86::msr::IA32_PAT, PAGE_ATTRIBUTES);
+        controlregs::cr3_write(root);
         controlregs::cr4_write(controlregs::cr4() | Cr4::CR4_ENABLE_GLOBAL_PAGES);
     }
-    TABLES.call_once(|| Mutex::new(tables));
+}
+
+/// Physical address of the top page table.
+pub fn tables_root() -> Option<u64> {
+    TABLES.get().map(|tables| tables.lock().root())
+}
+
+/// Takes a page out of the page tables. To be called while there is one CPU.
+pub fn unmap_page(address: u64) -> Result<(), super::paging::OutOfFrames> {
+    let Some(tables) = TABLES.get() else { return Ok(()) };
+    tables.lock().unmap_page(address, &mut take_table_frame)?;
+    // SAFETY: flushes a translation.
+    unsafe { x86::tlb::flush(address as usize) };
     Ok(())
 }
 

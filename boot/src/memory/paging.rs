@@ -122,6 +122,24 @@ impl PageTables {
         Ok(PAGE_BYTES)
     }
 
+    /// Takes the small page at `address` out, and splits the larger ones that it is a part of. What the CPU has cached of them
+    /// must be flushed.
+    pub fn unmap_page(&mut self, address: u64, take_frame: TakeFrame) -> Result<(), OutOfFrames> {
+        let mut table = self.root;
+        for level in (1..4u32).rev() {
+            let entry = entry(table, address, level);
+            if *entry & Mapping::LARGE.bits() != 0 {
+                *entry = split(*entry, level, take_frame().ok_or(OutOfFrames)?);
+            }
+            if *entry == 0 {
+                return Ok(());
+            }
+            table = *entry & ADDRESS_MASK;
+        }
+        *entry(table, address, 0) = 0;
+        Ok(())
+    }
+
     /// True if all of `range` is mapped.
     pub fn is_mapped(&self, range: Range<u64>) -> bool {
         let mut address = range.start;
@@ -144,6 +162,16 @@ impl PageTables {
         }
         true
     }
+}
+
+/// Fills the table in `frame` with the parts of a large page of a level; returns the entry that leads there.
+fn split(large: u64, level: u32, frame: u64) -> u64 {
+    let part_bytes = PAGE_BYTES << (9 * (level - 1));
+    let kept = if level == 1 { large & !Mapping::LARGE.bits() } else { large };
+    for part in 0..ENTRIES as u64 {
+        *entry(frame, part * part_bytes, level - 1) = kept + part * part_bytes;
+    }
+    frame | (Mapping::PRESENT | Mapping::WRITABLE | Mapping::USED).bits()
 }
 
 /// The entry for `address` in a table of a level (0: maps small pages).

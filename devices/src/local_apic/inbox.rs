@@ -72,9 +72,9 @@ const LEVEL_VECTORS: u32 = 1 << 12;
 
 /// What was posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM volume 3, 30.6). A
 /// processor that has posted interrupts moves `vectors` to the register page while the guest runs, and clears the first
-/// bit of `pending`.
+/// bit of `pending`. It has 64 bytes, and is aligned to them; Bochs 3.0 wants it at the start of a page.
 #[derive(Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C, align(4096))]
 struct Posted {
     /// Edge-triggered vectors.
     vectors: [AtomicU32; 8],
@@ -106,7 +106,7 @@ impl ApicInbox {
         })
     }
 
-    /// Address of the posted-interrupt descriptor, for the processor; a multiple of 64.
+    /// Address of the posted-interrupt descriptor, for the processor; a multiple of 4096.
     pub fn descriptor_address(&self) -> usize {
         core::ptr::from_ref(&self.posted) as usize
     }

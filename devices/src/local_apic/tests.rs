@@ -554,7 +554,7 @@ fn a_processor_may_take_edge_triggered_vectors_by_itself() {
     let mut machine = Machine::enabled(1);
     let apic = &mut machine.apics[0];
     let inbox = apic.inbox().clone();
-    assert!(inbox.descriptor_address().is_multiple_of(64));
+    assert!(inbox.descriptor_address().is_multiple_of(4096));
     for vector in [0x31, 0xff, 0x31] {
         inbox.post_vector(vector, false);
     }

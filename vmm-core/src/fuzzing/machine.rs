@@ -124,8 +124,8 @@ impl Machine {
         };
         let Ok(pc) = Pc::new(parts) else { panic!("a PC of {RAM_MIB} MiB cannot be built") };
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());
-        let wires = (pc.inboxes[0].clone(), pc.apic_bus.clone());
-        let Ok(vcpu) = Vcpu::new(0, platform, &(), pc.vm, wires, pc.timers) else { panic!("no vCPU") };
+        let vcpu = Vcpu::new(0, platform, &(), pc.vm, pc.first_vcpu, None);
+        let Ok(vcpu) = vcpu else { panic!("no vCPU") };
         Self { platform, vcpu, com1, i8042, output }
     }
 

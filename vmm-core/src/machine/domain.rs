@@ -8,6 +8,7 @@ use crate::config::guest::Action;
 use crate::config::{Disk, DiskKind, GuestConfig};
 use crate::console::{Consoles, GuestPorts};
 use crate::platform::{BootInputs, Platform};
+use crate::timekeeper::Timekeeper;
 use crate::vcpu::Vcpu;
 use crate::vcpu::cpuid::CpuidTable;
 use crate::vm::Stop;
@@ -65,15 +66,20 @@ impl<'a> Domain<'a> {
         Ok(Self { platform, inputs, config, drives })
     }
 
-    /// Runs the guest until it is destroyed. The caller keeps interrupts off.
+    /// Runs the guest on this CPU until it is destroyed. The caller keeps interrupts off.
     ///
     /// # Errors
     /// A line that says why it could not be started.
-    pub fn run<B: Backend>(&self, cpu: &B::Cpu, consoles: &mut Consoles) -> Result<(), String> {
+    pub fn run<B: Backend>(
+        &self,
+        cpu: &B::Cpu,
+        timekeeper: Option<&'static Timekeeper>,
+        consoles: &mut Consoles,
+    ) -> Result<(), String> {
         let mut battery = None;
         loop {
             let started_tsc = self.platform.tsc();
-            let life = self.run_once::<B>(cpu, consoles, battery.take())?;
+            let life = self.run_once::<B>(cpu, timekeeper, consoles, battery.take())?;
             let (what, action) = match life.stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
                 Stop::Reset => ("reset", self.config.on_reboot),
@@ -101,6 +107,7 @@ impl<'a> Domain<'a> {
     fn run_once<B: Backend>(
         &self,
         cpu: &B::Cpu,
+        timekeeper: Option<&'static Timekeeper>,
         consoles: &mut Consoles,
         battery: Option<Unplugged>,
     ) -> Result<Life, String> {
@@ -112,7 +119,6 @@ impl<'a> Domain<'a> {
         };
         let pc = self.build::<B>(cpu, &ports, battery)?;
         let rtc = pc.rtc.clone();
-        let apic_wires = (pc.inboxes[0].clone(), pc.apic_bus.clone());
         consoles.attach(GuestPorts {
             name: name.clone(),
             uart: pc.com1.clone(),
@@ -120,9 +126,9 @@ impl<'a> Domain<'a> {
             i8042: pc.i8042.clone(),
             output: ports.output.clone(),
             clock: pc.vm.clock.clone(),
-            alarm: pc.console_alarm(),
+            alarm: pc.first_vcpu.timers.housekeeping_alarm(),
         });
-        let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, apic_wires, pc.timers)
+        let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, pc.first_vcpu, timekeeper)
             .map_err(|reason| format!("{name}: {}", reason.0))?;
         let entered_us = self.platform.tsc().saturating_sub(self.platform.boot_tsc()) * 1000
             / (self.platform.tsc_hz() / 1000).max(1);

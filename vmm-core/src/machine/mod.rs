@@ -2,6 +2,7 @@
 
 mod disk;
 mod domain;
+mod host_cpus;
 mod layout;
 pub(crate) mod pc;
 mod restart;

@@ -8,8 +8,9 @@ use crate::config::GuestConfig;
 use crate::config::guest::Serial;
 use crate::memory::{FrameMemory, GuestSpace, MemoryPart, NestedPaging, SpaceError, SpaceMemory};
 use crate::platform::Platform;
-use crate::vcpu::Timers;
+use crate::timers::TimerQueue;
 use crate::vcpu::cpuid::CpuidTable;
+use crate::vcpu::{VcpuKick, VcpuWires};
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ use devices::i8042::I8042;
 use devices::ide::{Drive, Ide};
 use devices::io_apic::IoApic;
 use devices::irq::IrqLine;
-use devices::local_apic::{ApicBus, ApicInbox, Kick};
+use devices::local_apic::{ApicBus, ApicInbox};
 use devices::pci::i440fx::I440fx;
 use devices::pci::piix3::Piix3;
 use devices::pci::piix4_pm::Piix4Pm;
@@ -56,7 +57,7 @@ const VGA_REGISTER_PAGE_BYTES: u64 = 4096;
 const RTC_IRQ: usize = 8;
 const SCI_IRQ: usize = 9;
 
-/// Who has which alarm of the first virtual CPU's queue.
+/// Who has which alarm of a device in the first virtual CPU's queue.
 #[derive(Clone, Copy)]
 enum AlarmSlot {
     Pit,
@@ -66,10 +67,9 @@ enum AlarmSlot {
     Keyboard,
     /// The first of four.
     Com,
-    Console = Self::Com as isize + COM_PORTS.len() as isize,
 }
 
-const ALARM_SLOTS: usize = AlarmSlot::Console as usize + 1;
+const ALARM_SLOTS: usize = AlarmSlot::Com as usize + COM_PORTS.len();
 
 /// What a PC is built from.
 pub struct PcParts<'a> {
@@ -101,12 +101,8 @@ pub struct PcParts<'a> {
 pub struct Pc {
     /// What its virtual CPUs share.
     pub vm: Arc<Vm>,
-    /// The inbox of each virtual CPU's local APIC.
-    pub inboxes: Vec<Arc<ApicInbox>>,
-    /// The bus between the APICs.
-    pub apic_bus: Arc<ApicBus>,
-    /// The first virtual CPU's timers, devices connected.
-    pub timers: Timers,
+    /// The first virtual CPU's wires, devices connected.
+    pub first_vcpu: VcpuWires,
     /// COM1.
     pub com1: Arc<Uart>,
     /// The screen.
@@ -115,13 +111,6 @@ pub struct Pc {
     pub i8042: Arc<I8042>,
     /// The real-time clock.
     pub rtc: Arc<Rtc>,
-}
-
-/// A virtual CPU that runs on the CPU that everything happens on needs no kick: it looks at its inbox before it runs.
-struct SameCpu;
-
-impl Kick for SameCpu {
-    fn kick(&self) {}
 }
 
 /// Where a serial port transmits to that leads nowhere.
@@ -144,9 +133,10 @@ impl Pc {
         let stop = Arc::new(StopSwitch::default());
         let (space, vga_memory) = memory(&parts)?;
         let chipset = Arc::new(Chipset { space: space.clone(), stop: stop.clone() });
-        let inboxes: Vec<_> = (0..config.vcpus).map(|_| ApicInbox::new(Arc::new(SameCpu))).collect();
+        let kicks: Vec<_> = (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
+        let inboxes: Vec<_> = kicks.iter().map(|kick| ApicInbox::new(kick.clone())).collect();
         let apic_bus = ApicBus::new(inboxes.clone());
-        let pic = Arc::new(Pic::new(IrqLine::detached()));
+        let pic = Arc::new(Pic::new(IrqLine::new(kicks[0].clone(), 0)));
         let io_apic = IoApic::new(apic_bus.clone());
         let lines = IsaLines::new(pic.clone(), io_apic.clone());
         let mut board = Board::new(clock.clone(), lines);
@@ -194,12 +184,13 @@ impl Pc {
             moving: board.moving,
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
-        Ok(Self { vm, inboxes, apic_bus, timers: board.timers, com1, vga, i8042, rtc })
-    }
-
-    /// The alarm that wakes the first virtual CPU for the consoles.
-    pub fn console_alarm(&self) -> Alarm {
-        self.timers.device_alarm(AlarmSlot::Console as usize)
+        let first_vcpu = VcpuWires {
+            inbox: inboxes[0].clone(),
+            bus: apic_bus,
+            kick: kicks[0].clone(),
+            timers: board.timers,
+        };
+        Ok(Self { vm, first_vcpu, com1, vga, i8042, rtc })
     }
 }
 
@@ -231,19 +222,19 @@ struct Board {
     ports: PortBus,
     mmio: MmioBus,
     pci: PciBus,
-    timers: Timers,
+    timers: Arc<TimerQueue>,
     moving: Vec<MovingRegion>,
 }
 
 impl Board {
     fn new(clock: Arc<VmClock>, lines: IsaLines) -> Self {
         Self {
+            timers: TimerQueue::new(clock.clone(), ALARM_SLOTS),
             clock,
             lines,
             ports: PortBus::new(),
             mmio: MmioBus::new(),
             pci: PciBus::new(),
-            timers: Timers::new(ALARM_SLOTS),
             moving: Vec::new(),
         }
     }

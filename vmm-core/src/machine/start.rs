@@ -1,6 +1,7 @@
 //! From what the boot loader handed over to running guests.
 
 use super::domain::{Domain, module_name};
+use super::host_cpus;
 use crate::backend::Backend;
 use crate::config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 use crate::console::Consoles;
@@ -18,20 +19,23 @@ const MAX_CONFIG_BYTES: usize = 64 << 10;
 /// The CD-ROM drive of a guest without a configuration: secondary master, as PCs have it.
 const DEFAULT_CD: VirtualDevice = VirtualDevice { index: 2, ide_only: true };
 
-/// Runs the guests that the boot loader's modules describe, on this CPU, until none is left.
+/// Runs the guests that the boot loader's modules describe, on the boot CPU, which calls this, until none is left. The
+/// others are started.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
-pub fn start<B: Backend>(
+pub fn start<B: Backend + 'static>(
     platform: &'static dyn Platform,
     options: &CommandLine,
     inputs: &BootInputs,
 ) -> Result<(), String> {
     let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
-    let config = guest_config(platform, options, inputs)?;
+    log::info!("{}: {}", B::NAME, B::describe(&cpu));
+    let timekeeper = host_cpus::start::<B>(platform, options);
+    let config = with_one_vcpu(guest_config(platform, options, inputs)?);
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut consoles = Consoles::new(platform, options);
-    Domain::new(platform, inputs, config)?.run::<B>(&cpu, &mut consoles)?;
+    Domain::new(platform, inputs, config)?.run::<B>(&cpu, timekeeper, &mut consoles)?;
     consoles.flush();
     if options.stay_on {
         keep_prompt(platform, &mut consoles);
@@ -99,13 +103,16 @@ fn parse_config(module: &Module) -> Result<GuestConfig, String> {
     let name = module_name(&module.command_line);
     let text =
         core::str::from_utf8(module.data).map_err(|_| format!("{name}: not text, so not a configuration"))?;
-    let (mut config, warnings) = GuestConfig::parse(name, text).map_err(|error| format!("{error}"))?;
+    let (config, warnings) = GuestConfig::parse(name, text).map_err(|error| format!("{error}"))?;
     for warning in warnings {
         log::warn!("{warning}");
     }
-    if config.vcpus > 1 {
-        log::warn!("{name}: vcpus: {} asked for, one can run yet", config.vcpus);
-        config.vcpus = 1;
-    }
     Ok(config)
+}
+
+fn with_one_vcpu(config: GuestConfig) -> GuestConfig {
+    if config.vcpus > 1 {
+        log::warn!("{}: vcpus: {} asked for, one can run yet", config.name, config.vcpus);
+    }
+    GuestConfig { vcpus: 1, ..config }
 }

@@ -66,6 +66,8 @@ impl<B: Backend> Vcpu<B> {
     fn hand_over_vectors(&mut self) {
         let pending = self.apic.highest_pending();
         self.backend.note_vectors();
+        // The notification of what was posted by another CPU is pending here: in the guest it would find nothing left.
+        self.platform.handle_interrupts();
         if pending.is_some() && self.backend.rflags().interrupt() {
             self.activity = Activity::Running;
         }

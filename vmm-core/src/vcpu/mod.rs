@@ -5,6 +5,7 @@ pub mod cpuid;
 mod dispatch;
 mod emulated;
 mod events;
+mod kick;
 mod msr;
 mod mtrr;
 mod state_dump;
@@ -17,15 +18,17 @@ mod timers;
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
 use crate::platform::Platform;
 use crate::registers::{Gpr, Gprs};
+use crate::timekeeper::Timekeeper;
+use crate::timers::TimerQueue;
 use crate::vm::{Stop, Vm};
 use alloc::sync::Arc;
 use counters::{ExitCounters, ExitKind};
 use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
 use msr::Msrs;
-use timers::TimerQueue;
+use timers::Timers;
 
-pub use timers::TimerQueue as Timers;
+pub use kick::VcpuKick;
 
 /// What a virtual CPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,19 @@ pub enum Activity {
     Halted,
     /// After INIT, waiting for a start-up message.
     WaitForStartup,
+}
+
+/// The wires of a virtual CPU.
+#[derive(Clone)]
+pub struct VcpuWires {
+    /// Where others reach its local APIC.
+    pub inbox: Arc<ApicInbox>,
+    /// Where its local APIC reaches the others.
+    pub bus: Arc<ApicBus>,
+    /// By what it is reached itself.
+    pub kick: Arc<VcpuKick>,
+    /// Its timers and, for the first one, those of the devices.
+    pub timers: Arc<TimerQueue>,
 }
 
 /// What the run loop does for others between two exits: consoles, screens, management.
@@ -55,7 +71,8 @@ pub struct Vcpu<B: Backend> {
     backend: B,
     gprs: Gprs,
     apic: LocalApic,
-    timers: TimerQueue,
+    kick: Arc<VcpuKick>,
+    timers: Timers,
     activity: Activity,
     /// Somebody holds it before its next instruction.
     paused: bool,
@@ -78,7 +95,8 @@ pub struct Vcpu<B: Backend> {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up message.
+    /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up message. Another CPU
+    /// keeps the timers if there is a `timekeeper` and this one takes posted interrupts.
     ///
     /// # Errors
     /// [`Unsupported`] if the backend cannot make one.
@@ -87,16 +105,19 @@ impl<B: Backend> Vcpu<B> {
         platform: &'static dyn Platform,
         cpu: &B::Cpu,
         vm: Arc<Vm>,
-        apic_wires: (Arc<ApicInbox>, Arc<ApicBus>),
-        timers: TimerQueue,
+        wires: VcpuWires,
+        timekeeper: Option<&'static Timekeeper>,
     ) -> Result<Self, Unsupported> {
-        let (inbox, bus) = apic_wires;
-        let apic = LocalApic::new(index as u32, inbox, bus, vm.clock.clone(), timers.apic_alarm());
+        let VcpuWires { inbox, bus, kick, timers } = wires;
+        let apic = LocalApic::new(index as u32, inbox.clone(), bus, vm.clock.clone(), timers.apic_alarm());
+        timers.connect_apic(apic.timer().clone());
         let setup = VcpuSetup {
             nested_root_hpa: vm.space.nested_root_hpa(),
             apic_page: apic.page().clone(),
+            apic_inbox: inbox,
             apic_access_hpa: vm.space.apic_access_hpa(),
         };
+        let timekeeper = timekeeper.filter(|_| B::takes_posted_interrupts(cpu));
         let backend = B::new(cpu, platform, &setup)?;
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
@@ -106,7 +127,8 @@ impl<B: Backend> Vcpu<B> {
             backend,
             gprs: Gprs::default(),
             apic,
-            timers,
+            kick,
+            timers: Timers::new(timers, timekeeper),
             activity,
             paused: false,
             stepping: false,
@@ -166,11 +188,16 @@ impl<B: Backend> Vcpu<B> {
     /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
     pub fn run(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Stop {
         self.backend.load();
-        loop {
+        self.kick.arrive();
+        self.timers.begin();
+        let stop = loop {
             if let Some(stop) = self.take_turns(housekeeping) {
-                return stop;
+                break stop;
             }
-        }
+        };
+        self.timers.end();
+        self.kick.leave();
+        stop
     }
 
     /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands here once, so that it is compiled

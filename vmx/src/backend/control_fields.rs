@@ -51,6 +51,11 @@ impl Vmx {
             self.vmcs.write(Field::VirtualApicPage, page_hpa);
             self.vmcs.write(Field::TprThreshold, 0);
         }
+        if controls.has_posted_interrupts() {
+            let descriptor_hpa = self.platform.hpa_of(self.apic_inbox.descriptor_address());
+            self.vmcs.write(Field::PostedDescriptor, descriptor_hpa);
+            self.vmcs.write(Field::PostedVector, self.platform.notification_vector().into());
+        }
         if controls.has_pause_loop() {
             let window_ticks = self.platform.tsc_hz() * LONGEST_SPIN_MS / 1000;
             self.vmcs.write(Field::PauseLoopGap, PAUSE_GAP_TICKS);

@@ -68,12 +68,23 @@ impl Vmx {
                 unsafe { core::arch::asm!("int 2") };
             }
             // The host's interrupts are about to be handled.
-            Exit::ExternalInterrupt => self.restart_timer(),
+            Exit::ExternalInterrupt => {
+                self.restart_timer();
+                self.handle_acknowledged(basic);
+            }
             Exit::NmiWindow => self.set_primary(PrimaryControls::NMI_WINDOW, false),
             Exit::Unknown(_) => return self.own_exit(basic, gprs),
             _ => {}
         }
         exit
+    }
+
+    /// The interrupt that ended the guest's run is not pending any more if the processor has acknowledged it.
+    fn handle_acknowledged(&self, basic: u16) {
+        if basic == reason::EXTERNAL_INTERRUPT && self.features.controls.has_posted_interrupts() {
+            let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
+            self.platform.handle_interrupt(info.vector());
+        }
     }
 
     /// An exit that is answered here, or by nobody.

@@ -80,6 +80,24 @@ fn local_apic(checker: &mut Checker<'_, impl Fields>) {
         "27.2.1.1: virtual interrupts need external-interrupt exiting",
         FIELDS,
     );
+    let exit = ExitControls::from_bits_retain(checker.get(Field::ExitControls) as u32);
+    let posted = pin.contains(PinControls::POSTED_INTERRUPTS);
+    checker.rule(
+        !posted || delivers && exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT),
+        "27.2.1.1: posted interrupts need virtual-interrupt delivery and interrupts acknowledged at exits",
+        &[Field::PinControls, Field::SecondaryControls, Field::ExitControls],
+    );
+    checker.rule(
+        !posted || checker.get(Field::PostedVector) < 256,
+        "27.2.1.1: the notification vector has 8 bits",
+        &[Field::PostedVector],
+    );
+    let descriptor = checker.get(Field::PostedDescriptor);
+    checker.rule(
+        !posted || descriptor.is_multiple_of(64) && checker.is_physical(descriptor),
+        "27.2.1.1: the posted-interrupt descriptor is 64 bytes in memory",
+        &[Field::PostedDescriptor],
+    );
     let page = checker.get(Field::ApicAccessPage);
     checker.rule(
         !in_memory || page.is_multiple_of(4096) && checker.is_physical(page),

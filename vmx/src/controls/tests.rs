@@ -123,7 +123,9 @@ fn every_word_is_what_the_processor_allows() {
             !controls.primary.intersects(PrimaryControls::CR3_LOAD | PrimaryControls::CR8_LOAD),
             "{name}"
         );
-        assert!(!controls.pin.contains(PinControls::POSTED_INTERRUPTS), "{name}");
+        let emulated = controls.with_emulated_apic();
+        assert_allowed(name, emulated.pin.bits(), capabilities.pin);
+        assert_allowed(name, emulated.exit.bits(), capabilities.exit);
     }
 }
 
@@ -154,6 +156,7 @@ fn options_are_used_where_they_are_there() {
         assert_eq!(controls.withheld().invpcid, !expected.contains(S::INVPCID), "{}", model.name);
         assert_eq!(controls.withheld().xsaves, !expected.contains(S::XSAVES), "{}", model.name);
         assert_eq!(controls.has_page_log(), expected.contains(S::PAGE_LOG), "{}", model.name);
+        assert_eq!(controls.has_posted_interrupts(), model.pin == PIN_POSTED, "{}", model.name);
     }
 }
 
@@ -222,6 +225,23 @@ fn an_emulated_local_apic_keeps_the_task_priority_in_hardware() {
     assert!(controls.has_virtual_interrupts() && controls.has_apic_registers());
     assert!(!emulated.has_virtual_interrupts() && !emulated.has_apic_registers());
     assert!(emulated.has_tpr_shadow() && emulated.apic_interface == controls.apic_interface);
+}
+
+#[test]
+fn interrupts_are_posted_only_where_the_processor_delivers_and_acknowledges_them() {
+    let acknowledges = |controls: Controls| controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT);
+    let good = processor("Bochs corei7_skylake_x");
+    let controls = Controls::new(&good).unwrap();
+    assert!(controls.has_posted_interrupts() && acknowledges(controls));
+    let emulated = controls.with_emulated_apic();
+    let acknowledge = u64::from(ExitControls::ACKNOWLEDGE_INTERRUPT.bits()) << 32;
+    let never = Controls::new(&Capabilities { exit: good.exit & !acknowledge, ..good }).unwrap();
+    let not_delivered = u64::from(SecondaryControls::VIRTUAL_INTERRUPTS.bits()) << 32;
+    let secondary = good.secondary & !not_delivered;
+    let injected = Controls::new(&Capabilities { secondary, ..good }).unwrap();
+    for controls in [emulated, never, injected] {
+        assert!(!controls.has_posted_interrupts() && !acknowledges(controls));
+    }
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests' timers.
+
+use crate::backend::Backend;
+use crate::config::CommandLine;
+use crate::platform::Platform;
+use crate::timekeeper::Timekeeper;
+use alloc::boxed::Box;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::Once;
+
+/// What the other CPUs have in common.
+struct Others<B> {
+    platform: &'static dyn Platform,
+    options: CommandLine,
+    timekeeper: Once<Timekeeper>,
+    /// How many have virtualisation on, or know that they cannot.
+    ready: AtomicUsize,
+    backend: PhantomData<fn() -> B>,
+}
+
+/// Starts the other CPUs; returns the one that keeps timers, if there are others. None runs guests yet.
+pub fn start<B: Backend + 'static>(
+    platform: &'static dyn Platform,
+    options: &CommandLine,
+) -> Option<&'static Timekeeper> {
+    let others: &'static Others<B> = Box::leak(Box::new(Others {
+        platform,
+        options: options.clone(),
+        timekeeper: Once::new(),
+        ready: AtomicUsize::new(0),
+        backend: PhantomData,
+    }));
+    let count = platform.start_cpus(Box::leak(Box::new(|| others.run())));
+    while others.ready.load(Ordering::Acquire) < count {
+        core::hint::spin_loop();
+    }
+    let timekeeper = others.timekeeper.get();
+    if let Some(timekeeper) = timekeeper {
+        log::info!("{count} more CPUs with {}; CPU {} keeps timers", B::NAME, timekeeper.cpu());
+    }
+    timekeeper
+}
+
+impl<B: Backend> Others<B> {
+    /// One CPU's life.
+    fn run(&self) {
+        let number = self.platform.cpu();
+        let enabled = B::enable_cpu(self.platform, &self.options);
+        let mut is_timekeeper = false;
+        match &enabled {
+            Err(missing) => log::error!("CPU {number}: {}: it is not used", missing.0),
+            Ok(_) => {
+                self.timekeeper.call_once(|| {
+                    is_timekeeper = true;
+                    Timekeeper::new(self.platform, number)
+                });
+            }
+        }
+        self.ready.fetch_add(1, Ordering::Release);
+        if let Some(timekeeper) = self.timekeeper.get().filter(|_| is_timekeeper) {
+            timekeeper.run();
+        }
+        // Whatever keeps virtualisation on stays alive.
+        loop {
+            self.platform.idle();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The timers of a guest: the deadlines of its devices, and whom to tell when they have come.
+
+use crate::clock::VmClock;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+use devices::time::{Alarm, Clock, Deadlines, Timed};
+use spin::Once;
+
+/// The alarm that nobody need be told of: the virtual CPU wakes, and attends to the consoles.
+const HOUSEKEEPING_SLOT: usize = 0;
+const APIC_SLOT: usize = 1;
+const FIRST_DEVICE_SLOT: usize = 2;
+
+/// Alarms that are served at once at the most: a device that keeps asking for the past cannot keep the CPU.
+const MAX_EXPIRIES: usize = 64;
+/// What the guest runs at the least between two expiries: however many timers it sets however fast, together they cannot
+/// take all of its CPU, nor keep the host busy with nothing else.
+const MIN_RUN_US: u64 = 20;
+
+/// The deadlines, and whom to tell. Any CPU may serve them, one at a time.
+pub struct TimerQueue {
+    clock: Arc<VmClock>,
+    deadlines: Arc<Deadlines>,
+    /// By slot; there is none for housekeeping.
+    timed: Box<[Once<Arc<dyn Timed>>]>,
+}
+
+/// Some of the timers of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// What must wake the virtual CPU's own CPU.
+    Housekeeping,
+    /// Those of the devices, local APIC included.
+    Devices,
+    /// All of them.
+    All,
+}
+
+impl TimerQueue {
+    /// A queue for housekeeping, a local APIC and `device_slots` devices.
+    pub fn new(clock: Arc<VmClock>, device_slots: usize) -> Arc<Self> {
+        let slots = FIRST_DEVICE_SLOT + device_slots;
+        let timed = (0..slots).map(|_| Once::new()).collect();
+        Arc::new(Self { clock, deadlines: Deadlines::new(slots), timed })
+    }
+
+    /// The alarm that wakes the virtual CPU for housekeeping.
+    pub fn housekeeping_alarm(&self) -> Alarm {
+        self.deadlines.alarm(HOUSEKEEPING_SLOT)
+    }
+
+    /// The local APIC's alarm.
+    pub fn apic_alarm(&self) -> Alarm {
+        self.deadlines.alarm(APIC_SLOT)
+    }
+
+    /// The alarm of device slot `slot`.
+    pub fn device_alarm(&self, slot: usize) -> Alarm {
+        self.deadlines.alarm(FIRST_DEVICE_SLOT + slot)
+    }
+
+    /// Names the local APIC's timer, once it is built; only the first call counts.
+    pub fn connect_apic(&self, timer: Arc<dyn Timed>) {
+        self.timed[APIC_SLOT].call_once(|| timer);
+    }
+
+    /// Names the device of slot `slot`, once it is built; only the first call counts.
+    pub fn connect(&self, slot: usize, device: Arc<dyn Timed>) {
+        if let Some(entry) = self.timed.get(FIRST_DEVICE_SLOT + slot) {
+            entry.call_once(|| device);
+        }
+    }
+
+    /// True if a deadline changed since the last call.
+    #[inline]
+    pub fn take_changed(&self) -> bool {
+        self.deadlines.take_changed()
+    }
+
+    fn slots(&self, share: Share) -> Range<usize> {
+        match share {
+            Share::Housekeeping => HOUSEKEEPING_SLOT..APIC_SLOT,
+            Share::Devices => APIC_SLOT..self.deadlines.count(),
+            Share::All => 0..self.deadlines.count(),
+        }
+    }
+
+    /// The earliest deadline, in the host's time stamp counter; `u64::MAX` if there is none, or guest time stands still.
+    pub fn due_tsc(&self, share: Share) -> u64 {
+        match self.deadlines.earliest_of(self.slots(share)) {
+            Some(earliest) if !self.clock.is_stopped() => self.clock.tsc_at(earliest),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Tells those whose time has come; false if there were none.
+    fn serve(&self, share: Share) -> bool {
+        let now = self.clock.now();
+        for served in 0..MAX_EXPIRIES {
+            let Some(slot) = self.deadlines.take_expired_of(self.slots(share), now) else {
+                return served > 0;
+            };
+            if let Some(device) = self.timed.get(slot).and_then(Once::get) {
+                device.expired(now);
+            }
+        }
+        true
+    }
+}
+
+impl fmt::Debug for TimerQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.deadlines)
+    }
+}
+
+/// Somebody who serves timers of a queue, with the timer of a host CPU.
+#[derive(Debug)]
+pub struct TimerServer {
+    queue: Arc<TimerQueue>,
+    share: Share,
+    /// It serves again at this moment at the earliest.
+    not_before_tsc: u64,
+}
+
+impl TimerServer {
+    /// A server of `share`.
+    pub const fn new(queue: Arc<TimerQueue>, share: Share) -> Self {
+        Self { queue, share, not_before_tsc: 0 }
+    }
+
+    /// The queue.
+    pub const fn queue(&self) -> &Arc<TimerQueue> {
+        &self.queue
+    }
+
+    /// When to serve next, in the host's time stamp counter; `u64::MAX` for never.
+    pub fn due_tsc(&self) -> u64 {
+        self.queue.due_tsc(self.share).max(self.not_before_tsc)
+    }
+
+    /// Tells those whose time has come at `now_tsc`.
+    pub fn serve(&mut self, now_tsc: u64) {
+        if self.queue.serve(self.share) {
+            let min_run = self.queue.clock.tsc_hz() / 1_000_000 * MIN_RUN_US;
+            self.not_before_tsc = now_tsc.saturating_add(min_run);
+        }
+    }
+}
