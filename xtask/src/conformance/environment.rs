@@ -21,12 +21,26 @@ pub enum Environment {
     VmxBochs,
     /// The same with the local APIC in hardware
     VmxBochsApicv,
+    /// The same with a second processor, which keeps the timers and posts their interrupts
+    VmxBochsPosted,
 }
 
-/// A processor with the local APIC in hardware, and the topics that are about it.
+/// A processor with the local APIC in hardware and posted interrupts, and the topics that are about these.
 const APICV_CPU: &str = "corei7_skylake_x";
 const APICV_TOPICS: [&str; 8] =
     ["apic_timer", "interrupts", "io_apic", "local_apic", "pic", "task_priority", "tsc_deadline", "x2apic"];
+const POSTED_TOPICS: [&str; 10] = [
+    "apic_timer",
+    "clocks",
+    "hpet",
+    "interrupts",
+    "io_apic",
+    "local_apic",
+    "pic",
+    "pit",
+    "rtc",
+    "tsc_deadline",
+];
 
 /// What the guests need.
 const MEMORY_MIB: u32 = 64;
@@ -39,7 +53,11 @@ impl Environment {
 
     /// Whether guests of `topic` run there.
     pub fn has(self, topic: &str) -> bool {
-        self != Self::VmxBochsApicv || APICV_TOPICS.contains(&topic)
+        match self {
+            Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
+            Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
+            _ => true,
+        }
     }
 
     /// Whether the guest runs on the emulator itself.
@@ -54,10 +72,12 @@ impl Environment {
             Self::Bochs => (EmulatorKind::Bochs, Backend::Vmx, true),
             Self::SvmQemu => (EmulatorKind::Qemu, Backend::Svm, false),
             Self::SvmBochs => (EmulatorKind::Bochs, Backend::Svm, false),
-            Self::VmxBochs | Self::VmxBochsApicv => (EmulatorKind::Bochs, Backend::Vmx, false),
+            Self::VmxBochs | Self::VmxBochsApicv | Self::VmxBochsPosted => {
+                (EmulatorKind::Bochs, Backend::Vmx, false)
+            }
         };
         let (cpu, cmdline) = match self {
-            Self::VmxBochsApicv => (Some(APICV_CPU), "apicv=on"),
+            Self::VmxBochsApicv | Self::VmxBochsPosted => (Some(APICV_CPU), "apicv=on"),
             _ => (None, ""),
         };
         Spec {
@@ -68,6 +88,7 @@ impl Environment {
             memory_mib: MEMORY_MIB,
             cpu: cpu.map(str::to_owned),
             cmdline: cmdline.to_owned(),
+            smp: if self == Self::VmxBochsPosted { 2 } else { 1 },
             ..Spec::default()
         }
     }

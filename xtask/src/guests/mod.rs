@@ -56,6 +56,8 @@ pub enum Guest {
     Spin,
     /// Waits to be stepped through
     Steps,
+    /// Counts ticks of its timer
+    Ticks,
 }
 
 /// The sources of the guests in assembly language.
@@ -72,6 +74,7 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
+const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm"))];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm"))];
 
@@ -103,6 +106,7 @@ impl Guest {
             Self::Hostile => assembled::iso(&name, HOSTILE),
             Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
+            Self::Ticks => assembled::iso(&name, TICKS),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
