@@ -217,6 +217,9 @@ pub trait Backend: Sized + Send {
     }
     /// The shared code changed the vectors of the register page: those requested, in service, or level-triggered.
     fn note_vectors(&mut self) {}
+    /// Besides those of level-triggered vectors, the ends of these are told by [`Exit::EndOfInterrupt`]. Asked only of a backend that
+    /// delivers interrupts.
+    fn await_ends(&mut self, _vectors: [Option<u8>; 2]) {}
     /// The guest reaches its local APIC in this way from now on. True if it must find the access page where the registers
     /// are ([`VcpuSetup::apic_access_hpa`]): the processor answers accesses to it out of the register page.
     fn set_apic_interface(&mut self, _interface: Interface) -> bool {

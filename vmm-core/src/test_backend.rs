@@ -52,6 +52,8 @@ pub struct TestBackend {
     pub apic_interface: Option<Interface>,
     /// Calls of [`Backend::note_vectors`].
     pub noted_vectors: u64,
+    /// What [`Backend::await_ends`] was last given.
+    pub awaited_ends: [Option<u8>; 2],
     pub nmi_blocked: bool,
     pub window: Option<u8>,
     /// The local APIC's registers.
@@ -97,6 +99,7 @@ impl TestBackend {
             delivers_interrupts: false,
             apic_interface: None,
             noted_vectors: 0,
+            awaited_ends: [None; 2],
             nmi_blocked: false,
             window: None,
             apic_page,
@@ -275,6 +278,10 @@ impl Backend for TestBackend {
 
     fn delivers_interrupts(&self) -> bool {
         self.delivers_interrupts
+    }
+
+    fn await_ends(&mut self, vectors: [Option<u8>; 2]) {
+        self.awaited_ends = vectors;
     }
 
     fn note_vectors(&mut self) {

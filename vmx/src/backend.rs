@@ -50,6 +50,8 @@ pub struct Vmx {
     /// What was last written to the host-RSP field.
     host_rsp: u64,
     interrupted: Option<Event>,
+    /// Vectors whose end is to be told, beside the level-triggered ones.
+    awaited_ends: [Option<u8>; 2],
     /// Priority class of the interrupt that waits.
     wanted: Option<u8>,
     /// What the TPR-threshold field holds.
@@ -190,6 +192,7 @@ impl Backend for Vmx {
             page_log: has_page_log.then(|| PageLog::new(platform)).transpose()?,
             host_rsp: 0,
             interrupted: None,
+            awaited_ends: [None; 2],
             wanted: None,
             tpr_threshold: 0,
             has_debug_registers: true,
@@ -416,6 +419,13 @@ impl Backend for Vmx {
 
     fn note_vectors(&mut self) {
         self.before_entry.set(BeforeEntry::VECTORS, self.features.controls.has_virtual_interrupts());
+    }
+
+    fn await_ends(&mut self, vectors: [Option<u8>; 2]) {
+        if vectors != self.awaited_ends {
+            self.awaited_ends = vectors;
+            self.note_vectors();
+        }
     }
 
     fn set_apic_interface(&mut self, interface: Interface) -> bool {

@@ -84,13 +84,10 @@ impl IoApic {
         }
     }
 
-    /// True if an edge of input `input` makes interrupt `vector`.
-    pub fn sends(&self, input: usize, vector: u8) -> bool {
-        let state = self.state.lock();
-        state
-            .table
-            .get(input)
-            .is_some_and(|entry| !entry.masked() && !entry.level() && entry.vector() == vector)
+    /// The vector that an edge of an input makes; none if it is masked, or its level counts.
+    pub fn edge_vector(&self, input: usize) -> Option<u8> {
+        let entry = *self.state.lock().table.get(input)?;
+        (!entry.masked() && !entry.level()).then(|| entry.vector())
     }
 
     fn finish(&self, state: &mut State, input: usize) {

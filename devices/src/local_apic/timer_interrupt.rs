@@ -111,9 +111,14 @@ impl TimerInterrupt {
         state.timer.raw_deadline()
     }
 
-    /// The processor took `vector`: if it was a tick and another one is owed, that one follows.
+    /// The vector of ticks of which one is owed.
+    pub fn owed_vector(&self) -> Option<u8> {
+        self.debt.is_owing().then(|| self.state.lock().entry.vector())
+    }
+
+    /// The guest took `vector`: if it was a tick and another one is owed, that one follows.
     #[inline]
-    pub(super) fn taken(&self, vector: u8) {
+    pub fn taken(&self, vector: u8) {
         if self.debt.is_owing() {
             self.pay(vector);
         }

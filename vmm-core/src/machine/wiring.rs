@@ -88,9 +88,14 @@ impl SystemTimer {
         }
     }
 
+    /// The vector by which it reaches a local APIC, if one more is owed.
+    pub fn owed_vector(&self) -> Option<u8> {
+        if self.route.is_owing() { self.io_apic.edge_vector(TIMER_IO_APIC_INPUT as usize) } else { None }
+    }
+
     /// A virtual CPU has taken `vector` of its local APIC.
     pub fn taken_from_apic(&self, vector: u8) {
-        if self.route.is_owing() && self.io_apic.sends(TIMER_IO_APIC_INPUT as usize, vector) {
+        if self.owed_vector() == Some(vector) {
             self.route.irq0_taken();
         }
     }

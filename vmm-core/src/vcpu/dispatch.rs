@@ -35,6 +35,9 @@ impl<B: Backend> Vcpu<B> {
             }
             Exit::EndOfInterrupt { vector } => {
                 self.apic.ended(vector);
+                self.apic.timer().taken(vector);
+                self.vm.system_timer.taken_from_apic(vector);
+                self.await_owed_ticks();
                 ExitKind::EndOfInterrupt
             }
             Exit::Cpuid => self.on_cpuid(),

@@ -73,6 +73,15 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
+    /// Ticks that the guest missed follow when it has taken those before. If the processor delivers them, that is when it has ended
+    /// them.
+    pub(super) fn await_owed_ticks(&mut self) {
+        if self.backend.delivers_interrupts() {
+            let owed = [self.apic.timer().owed_vector(), self.vm.system_timer.owed_vector()];
+            self.backend.await_ends(owed);
+        }
+    }
+
     fn deliver_interrupt(&mut self, free: bool) {
         let extint = self.has_extint();
         let by_processor = extint || self.backend.delivers_interrupts();

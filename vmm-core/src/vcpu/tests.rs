@@ -288,6 +288,48 @@ fn ticks_that_were_missed_follow_each_other() {
     }
 }
 
+/// What a processor does that takes `vector` out of the register page and ends it; false if it is not requested.
+fn processor_takes(machine: &Machine, vector: u8) -> bool {
+    let (page, register, bit) = (machine.vcpu.apic.page(), 0x20 + vector / 32, 1 << (vector % 32));
+    let requested = page.get(register);
+    page.set(register, requested & !bit);
+    requested & bit != 0
+}
+
+/// The same on a processor that delivers the local APIC's interrupts by itself, and tells of the ends that are awaited.
+#[test]
+fn ticks_that_were_missed_follow_the_ends_of_others() {
+    const TIMER: u8 = 0x40;
+    const SYSTEM_TIMER: u8 = 0x31;
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.delivers_interrupts = true;
+    // The PIT, a rate generator of 10 ms through the I/O APIC, and the local APIC's timer with the same period.
+    write_ports(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
+    write_memory(&mut machine, 0xfec0_0000, 0x14);
+    write_memory(&mut machine, 0xfec0_0010, SYSTEM_TIMER.into());
+    for (register, value) in
+        [(0xf0, 0x1ff), (0x320, 0x2_0000 | u32::from(TIMER)), (0x3e0, 0xb), (0x380, 10_000_000)]
+    {
+        write_memory(&mut machine, 0xfee0_0000 + register, value.into());
+    }
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [None; 2]);
+    machine.platform.advance_ns(35_000 * US);
+    machine.exit(Exit::HostNmi);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [Some(TIMER), Some(SYSTEM_TIMER)]);
+    for vector in [TIMER, SYSTEM_TIMER] {
+        let mut taken = 0;
+        while processor_takes(&machine, vector) {
+            taken += 1;
+            machine.exit(Exit::EndOfInterrupt { vector });
+            machine.exit(Exit::HostNmi);
+        }
+        assert_eq!(taken, 3, "{vector:#x}");
+    }
+    assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [None; 2]);
+}
+
 /// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever exit comes first.
 #[test]
 fn a_deadline_does_not_wait_for_the_hosts_interrupt() {

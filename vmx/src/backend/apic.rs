@@ -32,7 +32,8 @@ impl Vmx {
         in_memory
     }
 
-    /// Tells the processor the highest vectors of the register page, and which of them are level-triggered: their end exits.
+    /// Tells the processor the highest vectors of the register page, and whose end exits: that of the level-triggered ones, and of
+    /// those that are awaited.
     pub(super) fn apply_vectors(&mut self) {
         let status = InterruptStatus::new()
             .with_requested(self.apic_page.highest(Vectors::Requested).unwrap_or(0))
@@ -41,7 +42,9 @@ impl Vmx {
         for (field, word) in EOI_EXIT.into_iter().zip((0..).step_by(2)) {
             let [low, high] =
                 [word, word + 1].map(|word| u64::from(self.apic_page.vectors(Vectors::Level, word)));
-            self.vmcs.write(field, high << 32 | low);
+            let awaited = self.awaited_ends.iter().flatten().filter(|&&vector| vector / 32 / 2 == word / 2);
+            let awaited = awaited.fold(0, |all, vector| all | 1u64 << (vector % 64));
+            self.vmcs.write(field, high << 32 | low | awaited);
         }
     }
 }
