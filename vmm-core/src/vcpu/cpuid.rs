@@ -84,7 +84,9 @@ const LEGACY_AND_HEADER: u32 = 512 + 64;
 
 /// State components that a guest may switch on in XCR0: x87, SSE, AVX, the three of AVX-512, PKRU.
 const XCR0_KNOWN: u64 = 0x2e7;
-const MAX_BASIC: u32 = 0x16;
+/// Of those above, some describe what a guest does not have; 15h and 16h describe clocks, which are not the guest's, and which
+/// emulators get wrong.
+const MAX_BASIC: u32 = 0xd;
 const MAX_EXTENDED: u32 = 0x8000_001f;
 const HYPERVISOR: u32 = 0x4000_0000;
 /// Leaves that have subleaves, and how many are kept.
@@ -184,7 +186,7 @@ impl CpuidTable {
             // Cache descriptions stay; each CPU has its caches to itself.
             4 => result.eax &= 0x3ff,
             // MONITOR, thermal, performance counters: absent.
-            5 | 6 | 9 | 0xa | 0xf | 0x10 | 0x12 | 0x14 => result = NOTHING,
+            5 | 6 | 9 | 0xa => result = NOTHING,
             7 if subleaf == 0 => {
                 result.eax = result.eax.min(1);
                 result.ebx &= !leaf_7::EBX_ABSENT;
