@@ -164,6 +164,16 @@ pub struct Rflags {
     __: u64,
 }
 
+impl Rflags {
+    /// The flags that processors have, and bit 1: a VM entry refuses others (SDM volume 3, 27.3.1.4).
+    pub const DEFINED: Self = Self::from_bits(0x3f_7fd7);
+
+    /// As a processor takes them from memory: bits that are no flags keep their fixed values.
+    pub const fn from_image(image: u32) -> Self {
+        Self::from_bits(image as u64 & Self::DEFINED.into_bits()).with_always_one(true)
+    }
+}
+
 /// CR0.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]

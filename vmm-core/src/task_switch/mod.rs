@@ -188,7 +188,7 @@ fn mark_descriptors(cpu: &mut impl TaskCpu, task: TaskSwitch, old_selector: u16)
 
 /// Loads the new task's registers. A segment that cannot be loaded faults in the new task.
 fn load_new(cpu: &mut impl TaskCpu, new: &TaskState, nested: bool) -> Result<(), Fault> {
-    let rflags = Rflags::from_bits(new.eflags.into()).with_always_one(true);
+    let rflags = Rflags::from_image(new.eflags);
     let rflags = rflags.with_nested_task(rflags.nested_task() || nested);
     for (register, value) in cpu.gprs_mut().0.iter_mut().zip(new.gprs) {
         *register = value.into();

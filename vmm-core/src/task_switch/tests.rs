@@ -187,6 +187,14 @@ fn a_jump_saves_one_task_and_loads_the_other() {
 }
 
 #[test]
+fn flags_that_no_processor_has_are_not_loaded() {
+    let mut cpu = Cpu::new();
+    cpu.put(NEW_TSS + 0x24, !(1 << 17));
+    assert_eq!(cpu.switch(Source::Jump), Ok(()));
+    assert_eq!(cpu.rflags.into_bits(), 0x3d_7fd7);
+}
+
+#[test]
 fn a_call_nests_and_iret_returns() {
     let mut cpu = Cpu::new();
     assert_eq!(cpu.switch(Source::Call), Ok(()));

@@ -5,7 +5,7 @@ use crate::controls::{PinControls, PrimaryControls};
 use crate::field::Field;
 use crate::spec::{Interruptibility, PendingDebug, interruption};
 use crate::vmcs::Fields;
-use vmm_core::registers::Cr0;
+use vmm_core::registers::{Cr0, Rflags};
 
 const DEBUG_CTL_BTF: u64 = 1 << 1;
 /// LBR, BTF, TR to BTINT, BTS_OFF_OS to FREEZE_WHILE_SMM, RTM.
@@ -102,7 +102,6 @@ fn tables(checker: &mut Checker<'_, impl Fields>) {
 /// 27.3.1.4.
 fn rip_and_rflags(checker: &mut Checker<'_, impl Fields>) {
     const LONG_CODE: u64 = 1 << 13;
-    const RFLAGS_KNOWN: u64 = 0x3f_7fd7;
     let rip = checker.get(Field::GuestRip);
     let is_64_bit = checker.to_long_mode() && checker.get(Field::GuestCsRights) & LONG_CODE != 0;
     let upper = (rip as i64) >> 48;
@@ -113,7 +112,7 @@ fn rip_and_rflags(checker: &mut Checker<'_, impl Fields>) {
     );
     let rflags = checker.rflags();
     checker.rule(
-        rflags.into_bits() & !RFLAGS_KNOWN == 0 && rflags.always_one(),
+        rflags.into_bits() & !Rflags::DEFINED.into_bits() == 0 && rflags.always_one(),
         "27.3.1.4: RFLAGS has its fixed bits",
         &[Field::GuestRflags],
     );
