@@ -16,6 +16,7 @@ const LDT: u8 = 2;
 const CODE: u8 = 8;
 const CONFORMING: u8 = 4;
 const READ_OR_WRITE: u8 = 2;
+const OUTERMOST: u8 = 3;
 
 /// A segment descriptor.
 #[bitfield(u64)]
@@ -144,19 +145,32 @@ pub fn load_local_table(cpu: &mut impl TaskCpu, selector: u16) -> Result<(), Fau
     Ok(())
 }
 
-/// Loads CS and SS, whose privilege levels belong together.
-pub fn load_code_and_stack(cpu: &mut impl TaskCpu, cs: u16, ss: u16) -> Result<(), Fault> {
+/// A segment register that has its selector and is still to be loaded: unusable, but for CS, which cannot be.
+///
+/// The privilege level is 3, so that a fault meanwhile finds the stack of its handler's ring in the new TSS, for there is none in SS.
+pub fn not_loaded(name: SegmentName, selector: u16) -> Segment {
+    let outermost = SegmentAttributes::new().with_dpl(OUTERMOST);
+    if name == SegmentName::Cs {
+        return stand_in_code(selector, OUTERMOST);
+    }
+    Segment { selector, attributes: outermost, ..Segment::default() }
+}
+
+/// Code that is never run: CS must be usable and of SS's privilege level, or no VM entry succeeds (SDM volume 3, 27.3.1.2).
+fn stand_in_code(selector: u16, dpl: u8) -> Segment {
+    let attributes = SegmentAttributes::new()
+        .with_kind(CODE | READ_OR_WRITE | ACCESSED)
+        .with_code_or_data(true)
+        .with_dpl(dpl)
+        .with_present(true)
+        .with_default_big(true)
+        .with_granularity(true);
+    Segment { selector, attributes, limit: u32::MAX, base: 0 }
+}
+
+/// Loads SS and then CS, whose privilege levels belong together.
+pub fn load_stack_and_code(cpu: &mut impl TaskCpu, cs: u16, ss: u16) -> Result<(), Fault> {
     let cpl = privilege(cs);
-    let code = find(cpu, cs)?;
-    let wrong = selector_fault(Exception::InvalidTss, cs);
-    let dpl = code.attributes().dpl();
-    let dpl_fits = if code.kind() & CONFORMING != 0 { dpl <= cpl } else { dpl == cpl };
-    if !code.attributes().code_or_data() || code.kind() & CODE == 0 || !dpl_fits {
-        return Err(wrong);
-    }
-    if !code.attributes().present() {
-        return Err(selector_fault(Exception::SegmentNotPresent, cs));
-    }
     let stack = find(cpu, ss)?;
     let wrong = selector_fault(Exception::InvalidTss, ss);
     let writable = stack.kind() & (CODE | READ_OR_WRITE) == READ_OR_WRITE;
@@ -167,8 +181,18 @@ pub fn load_code_and_stack(cpu: &mut impl TaskCpu, cs: u16, ss: u16) -> Result<(
     if !stack.attributes().present() {
         return Err(selector_fault(Exception::StackFault, ss));
     }
-    load(cpu, SegmentName::Cs, cs, code)?;
-    load(cpu, SegmentName::Ss, ss, stack)
+    load(cpu, SegmentName::Ss, ss, stack)?;
+    cpu.set_segment(SegmentName::Cs, stand_in_code(cs, cpl));
+    let code = find(cpu, cs)?;
+    let dpl = code.attributes().dpl();
+    let dpl_fits = if code.kind() & CONFORMING != 0 { dpl <= cpl } else { dpl == cpl };
+    if !code.attributes().code_or_data() || code.kind() & CODE == 0 || !dpl_fits {
+        return Err(selector_fault(Exception::InvalidTss, cs));
+    }
+    if !code.attributes().present() {
+        return Err(selector_fault(Exception::SegmentNotPresent, cs));
+    }
+    load(cpu, SegmentName::Cs, cs, code)
 }
 
 /// Loads DS, ES, FS or GS.

@@ -118,10 +118,11 @@ pub fn switch(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
     let paging = cpu.paging();
     cpu.set_cr0(paging.cr0.with_task_switched(true));
     cpu.clear_local_breakpoints();
+    load_registers(cpu, &new, nests);
     if let (Some(cr3), true) = (new.cr3, paging.cr0.paging()) {
         cpu.set_cr3(cr3.into())?;
     }
-    load_new(cpu, &new, nests)?;
+    load_segments(cpu, &new)?;
     if let Some(error_code) = task.error_code {
         push_error_code(cpu, format, error_code)?;
     }
@@ -186,35 +187,35 @@ fn mark_descriptors(cpu: &mut impl TaskCpu, task: TaskSwitch, old_selector: u16)
     Ok(())
 }
 
-/// Loads the new task's registers. A segment that cannot be loaded faults in the new task.
-fn load_new(cpu: &mut impl TaskCpu, new: &TaskState, nested: bool) -> Result<(), Fault> {
+/// Loads what cannot fault of the new task's registers. Outside virtual-8086 mode its segments have nothing but their
+/// selectors then, and what stands in for the rest is legal together, whatever mode the old task was in.
+fn load_registers(cpu: &mut impl TaskCpu, new: &TaskState, nested: bool) {
     let rflags = Rflags::from_image(new.eflags);
     let rflags = rflags.with_nested_task(rflags.nested_task() || nested);
     for (register, value) in cpu.gprs_mut().0.iter_mut().zip(new.gprs) {
         *register = value.into();
     }
-    // Until they are loaded, all but the code and stack segments cannot be used.
     for (name, selector) in SEGMENTS.into_iter().zip(new.segments) {
-        let old = cpu.segment(name);
-        let keeps = matches!(name, SegmentName::Cs | SegmentName::Ss);
-        let attributes = if keeps { old.attributes } else { Default::default() };
-        cpu.set_segment(name, Segment { selector, attributes, ..old });
-    }
-    if rflags.virtual_8086() {
-        for (name, selector) in SEGMENTS.into_iter().zip(new.segments) {
+        let segment = if rflags.virtual_8086() {
             let base = u64::from(selector) << 4;
-            let segment = Segment { selector, base, limit: 0xffff, attributes: VIRTUAL_8086_RIGHTS.into() };
-            cpu.set_segment(name, segment);
-        }
-        cpu.set_rflags(rflags);
-        cpu.set_rip(new.eip.into());
-        return descriptor::load_local_table(cpu, new.local_table);
+            Segment { selector, base, limit: 0xffff, attributes: VIRTUAL_8086_RIGHTS.into() }
+        } else {
+            descriptor::not_loaded(name, selector)
+        };
+        cpu.set_segment(name, segment);
     }
     cpu.set_rflags(rflags);
     cpu.set_rip(new.eip.into());
+}
+
+/// Loads the new task's segments. One that cannot be loaded faults in the new task.
+fn load_segments(cpu: &mut impl TaskCpu, new: &TaskState) -> Result<(), Fault> {
     descriptor::load_local_table(cpu, new.local_table)?;
+    if cpu.rflags().virtual_8086() {
+        return Ok(());
+    }
     let [es, cs, ss, ds, fs, gs] = new.segments;
-    descriptor::load_code_and_stack(cpu, cs, ss)?;
+    descriptor::load_stack_and_code(cpu, cs, ss)?;
     let data = [(SegmentName::Es, es), (SegmentName::Ds, ds), (SegmentName::Fs, fs), (SegmentName::Gs, gs)];
     for (name, selector) in data {
         descriptor::load_data(cpu, name, selector)?;

@@ -136,6 +136,50 @@ impl Cpu {
         GuestMemory::read_u32(&*self.memory, gpa).unwrap()
     }
 
+    /// In virtual-8086 mode.
+    fn in_virtual_8086_mode() -> Self {
+        let mut cpu = Self::new();
+        cpu.rflags.set_virtual_8086(true);
+        for name in SEGMENTS {
+            cpu.segments[name as usize] = Segment {
+                selector: 0x100,
+                attributes: VIRTUAL_8086_RIGHTS.into(),
+                limit: 0xffff,
+                base: 0x1000,
+            };
+        }
+        cpu
+    }
+
+    /// Whether a VM entry accepts the segments (SDM volume 3, 27.3.1.2).
+    fn is_legal(&self) -> bool {
+        let [cs, ss] = [SegmentName::Cs, SegmentName::Ss].map(|name| self.segment(name));
+        if self.rflags.virtual_8086() {
+            return SEGMENTS.map(|name| self.segment(name)).into_iter().all(|segment| {
+                let base = u64::from(segment.selector) << 4;
+                (segment.base, segment.limit, segment.attributes)
+                    == (base, 0xffff, VIRTUAL_8086_RIGHTS.into())
+            });
+        }
+        let in_pages = |segment: Segment| match segment.attributes.granularity() {
+            true => segment.limit & 0xfff == 0xfff,
+            false => segment.limit >> 20 == 0,
+        };
+        let (code, stack) = (cs.attributes, ss.attributes);
+        let code_fits = match code.kind() {
+            9 | 11 => code.dpl() == stack.dpl(),
+            13 | 15 => code.dpl() <= stack.dpl(),
+            _ => false,
+        };
+        let stack_fits =
+            !stack.present() || matches!(stack.kind(), 3 | 7) && stack.code_or_data() && in_pages(ss);
+        let data_fit = SEGMENTS.map(|name| self.segment(name)).into_iter().all(|segment| {
+            let kind = segment.attributes.kind();
+            !segment.attributes.present() || kind & 1 != 0 && (kind & 8 == 0 || kind & 2 != 0)
+        });
+        code_fits && code.present() && code.code_or_data() && in_pages(cs) && stack_fits && data_fit
+    }
+
     fn put_task(&self, code: u16, data: u16) {
         self.put(NEW_TSS + 0x20, 0x5000);
         self.put(NEW_TSS + 0x24, 0x2);
@@ -253,6 +297,30 @@ fn segments_are_checked_in_the_new_task() {
 }
 
 #[test]
+fn a_segment_that_faults_leaves_what_a_vm_entry_accepts() {
+    for (code, stack, fault) in [
+        (CODE, 0xfff8, named(Exception::InvalidTss, 0xfff8)),
+        (CODE, ABSENT_DATA, named(Exception::StackFault, ABSENT_DATA)),
+        (0xfff8, DATA, named(Exception::InvalidTss, 0xfff8)),
+        (0xfffb, USER_DATA, named(Exception::InvalidTss, 0xfff8)),
+        (DATA, DATA, named(Exception::InvalidTss, DATA)),
+    ] {
+        for mut cpu in [Cpu::new(), Cpu::in_virtual_8086_mode()] {
+            cpu.put_task(code, DATA);
+            cpu.put(NEW_TSS + 0x50, stack.into());
+            assert_eq!(cpu.switch(Source::Jump), fault);
+            assert!(cpu.is_legal(), "{code:#x} {stack:#x}: {:x?}", cpu.segments);
+            assert_eq!((cpu.rip, cpu.segment(SegmentName::Cs).selector), (0x5000, code));
+        }
+    }
+    // A local table that cannot be loaded comes before all of them.
+    let mut cpu = Cpu::in_virtual_8086_mode();
+    cpu.put(NEW_TSS + 0x60, 0xfff8);
+    assert_eq!(cpu.switch(Source::Jump), named(Exception::InvalidTss, 0xfff8));
+    assert!(cpu.is_legal());
+}
+
+#[test]
 fn ldt_and_trap_flag_and_virtual_8086_mode() {
     let mut cpu = Cpu::new();
     cpu.put(NEW_TSS + 0x60, LDT.into());
@@ -286,16 +354,14 @@ fn a_286_task_keeps_what_its_tss_has_no_room_for() {
 
 proptest::proptest! {
     #[test]
-    fn no_tss_and_no_descriptor_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 104), descriptor: u64, source in 0..4usize, selector: u16) {
-        let mut cpu = Cpu::new();
+    fn no_tss_and_no_descriptor_panics_or_leaves_what_no_vm_entry_accepts(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 104), descriptor: u64, source in 0..4usize, selector: u16, old_is_virtual_8086: bool) {
+        let mut cpu = if old_is_virtual_8086 { Cpu::in_virtual_8086_mode() } else { Cpu::new() };
         GuestMemory::write(&*cpu.memory, NEW_TSS, &bytes).unwrap();
         GuestMemory::write(&*cpu.memory, GDT + u64::from(ABSENT_DATA), &descriptor.to_le_bytes()).unwrap();
         let sources = [Source::Call, Source::Iret, Source::Jump, Source::Gate];
         let result = cpu.switch_with(sources[source], selector, Some(0));
         let tr = cpu.segment(SegmentName::Tr);
         proptest::prop_assert!(tr.selector == OLD || tr.attributes.kind() & 2 != 0);
-        if result.is_ok() && !cpu.rflags.virtual_8086() {
-            proptest::prop_assert!(cpu.segment(SegmentName::Cs).attributes.present());
-        }
+        proptest::prop_assert!(cpu.is_legal(), "{:?}: {:x?}", result, cpu.segments);
     }
 }
