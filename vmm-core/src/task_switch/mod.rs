@@ -7,6 +7,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use crate::backend::Event;
 use crate::paging::{AccessKind, PagingState};
 use crate::registers::{Cr0, Exception, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use descriptor::{Descriptor, is_null};
@@ -36,8 +37,8 @@ pub struct TaskSwitch {
     pub source: Source,
     /// Where the old task goes on when it is switched to again.
     pub resume_rip: u64,
-    /// The error code of the exception behind a [`Source::Gate`].
-    pub error_code: Option<u32>,
+    /// The event that a [`Source::Gate`] delivers, unless it is a software interrupt (INT n, INT3, INTO).
+    pub event: Option<Event>,
 }
 
 /// The CPU that switches tasks. It is in protected mode, and not in long mode.
@@ -75,6 +76,8 @@ pub trait TaskCpu {
     fn note_task_trap(&mut self);
 }
 
+/// Error code of a fault while an event is delivered that the program did not ask for (SDM volume 3, 6.13).
+const EXTERNAL: u32 = 1;
 const DEBUG_TRAP: Fault = Fault { exception: Exception::Debug, error_code: None, address: None };
 const VIRTUAL_8086_RIGHTS: u16 = 0xf3;
 
@@ -92,6 +95,16 @@ const fn selector_fault(exception: Exception, selector: u16) -> Fault {
 /// # Errors
 /// A fault: in the old task if it is found before the switch, in the new one otherwise, as on a processor.
 pub fn switch(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
+    perform(cpu, task).map_err(|fault| match task.event {
+        // The error code of a page fault has its own bits.
+        Some(_) if fault.exception != Exception::PageFault => {
+            Fault { error_code: fault.error_code.map(|error_code| error_code | EXTERNAL), ..fault }
+        }
+        _ => fault,
+    })
+}
+
+fn perform(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
     let new_tss = find_tss(cpu, task)?;
     let old_tr = cpu.segment(SegmentName::Tr);
     let old_format = Format::of_type(old_tr.attributes.kind());
@@ -123,7 +136,7 @@ pub fn switch(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
         cpu.set_cr3(cr3.into())?;
     }
     load_segments(cpu, &new)?;
-    if let Some(error_code) = task.error_code {
+    if let Some(Event::Fault(Fault { error_code: Some(error_code), .. })) = task.event {
         push_error_code(cpu, format, error_code)?;
     }
     if new.trap {

@@ -203,8 +203,8 @@ impl Cpu {
         self.switch_with(source, NEW, None)
     }
 
-    fn switch_with(&mut self, source: Source, selector: u16, error_code: Option<u32>) -> Result<(), Fault> {
-        switch(self, TaskSwitch { selector, source, resume_rip: 0x4002, error_code })
+    fn switch_with(&mut self, source: Source, selector: u16, event: Option<Event>) -> Result<(), Fault> {
+        switch(self, TaskSwitch { selector, source, resume_rip: 0x4002, event })
     }
 }
 
@@ -256,9 +256,31 @@ fn a_call_nests_and_iret_returns() {
 #[test]
 fn an_exception_through_a_task_gate_finds_its_error_code_on_the_new_stack() {
     let mut cpu = Cpu::new();
-    assert_eq!(cpu.switch_with(Source::Gate, NEW, Some(0x1234)), Ok(()));
+    assert_eq!(cpu.switch_with(Source::Gate, NEW, Some(exception(0x1234))), Ok(()));
     assert_eq!(cpu.gprs.get(Gpr::Rsp), 0x200);
     assert_eq!(cpu.get(0x200), 0x1234);
+}
+
+/// #GP.
+fn exception(error_code: u32) -> Event {
+    Event::Fault(Fault { error_code: Some(error_code), ..Fault::PROTECTION })
+}
+
+#[test]
+fn faults_of_a_switch_that_delivers_an_event_say_so() {
+    for (event, external) in
+        [(None, 0), (Some(Event::Interrupt(0x30)), 1), (Some(Event::Nmi), 1), (Some(exception(0)), 1)]
+    {
+        let mut cpu = Cpu::new();
+        let busy = cpu.switch_with(Source::Gate, OLD, event);
+        assert_eq!(busy.unwrap_err().error_code, Some(u32::from(OLD) | external), "before the switch");
+        cpu.put(NEW_TSS + 0x54, ABSENT_DATA.into());
+        let absent = cpu.switch_with(Source::Gate, NEW, event);
+        assert_eq!(absent.unwrap_err().error_code, Some(u32::from(ABSENT_DATA) | external), "after it");
+        cpu.cr0.set_paging(true);
+        // Its tables are at zero, where nothing is present.
+        assert_eq!(cpu.switch_with(Source::Gate, OLD, event).unwrap_err().error_code, Some(0), "page fault");
+    }
 }
 
 #[test]
@@ -359,7 +381,7 @@ proptest::proptest! {
         GuestMemory::write(&*cpu.memory, NEW_TSS, &bytes).unwrap();
         GuestMemory::write(&*cpu.memory, GDT + u64::from(ABSENT_DATA), &descriptor.to_le_bytes()).unwrap();
         let sources = [Source::Call, Source::Iret, Source::Jump, Source::Gate];
-        let result = cpu.switch_with(sources[source], selector, Some(0));
+        let result = cpu.switch_with(sources[source], selector, Some(exception(0)));
         let tr = cpu.segment(SegmentName::Tr);
         proptest::prop_assert!(tr.selector == OLD || tr.attributes.kind() & 2 != 0);
         proptest::prop_assert!(cpu.is_legal(), "{:?}: {:x?}", result, cpu.segments);

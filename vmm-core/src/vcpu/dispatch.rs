@@ -154,10 +154,12 @@ impl<B: Backend> Vcpu<B> {
 
     fn task_switch(&mut self, task: TaskSwitch) {
         if let Err(fault) = task_switch::switch(self, task) {
+            // It came up while that event was delivered: together they may be a double fault.
+            self.pending = task.event;
             self.raise(fault);
-            // The fault's own gate may be a task gate that faults: then the guest never runs, and no interrupt of the
-            // host's would come through.
-            self.after_host_interrupt();
+            // Tasks with the T flag whose #DB switches tasks again may keep the guest from ever running, and with it the
+            // host's interrupts from ending its run: the host gets its turn now.
+            self.set_host_timer_by(self.platform.tsc());
         }
     }
 

@@ -5,6 +5,7 @@ use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::fuzzing::Machine;
 use crate::memory::{Area, Backing};
 use crate::registers::{Exception, Fault, Gpr};
+use crate::task_switch::{Source, TaskSwitch};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
@@ -93,6 +94,40 @@ fn intercepted_exceptions_go_back_to_the_guest() {
     machine.exit(Exit::Forbidden);
     assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)));
     assert_eq!(machine.vcpu.vm().stop.requested(), None);
+}
+
+#[test]
+fn faults_of_a_task_gates_switch_become_a_double_fault_and_then_a_reset() {
+    // There is no GDT: no switch gets anywhere.
+    let switch =
+        |event| Exit::TaskSwitch(TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event });
+    let fault = |exception, error_code| {
+        Event::Fault(Fault { exception, error_code: Some(error_code), address: None })
+    };
+    for (event, next) in [
+        (None, fault(Exception::GeneralProtection, 0x20)),
+        (Some(Event::Interrupt(0x30)), fault(Exception::GeneralProtection, 0x21)),
+        (Some(Event::Fault(Fault::UNDEFINED)), fault(Exception::GeneralProtection, 0x21)),
+        (Some(fault(Exception::InvalidTss, 0x20)), fault(Exception::DoubleFault, 0)),
+    ] {
+        let mut machine = machine();
+        machine.exit(switch(event));
+        assert_eq!(next_event(&mut machine), Some(next), "{event:?}");
+    }
+    let mut machine = machine();
+    machine.exit(switch(Some(fault(Exception::DoubleFault, 0))));
+    assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Reset));
+}
+
+/// No interrupt of the host's ends an entry that delivers an event by a task switch.
+#[test]
+fn a_guest_that_only_switches_tasks_lets_the_host_work() {
+    let mut machine = machine();
+    let mut host = Attended(0);
+    let switch = TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event: None };
+    machine.vcpu.registers_mut().0.exit = Exit::TaskSwitch(switch);
+    machine.vcpu.turn(&mut host);
+    assert_eq!(host.0, 1);
 }
 
 #[test]

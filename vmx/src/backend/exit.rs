@@ -105,7 +105,7 @@ impl Vmx {
         self.note_interrupted(0);
         let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
-        let interrupted = self.interrupted.take();
+        let event = self.interrupted.take();
         let source = match info.source() {
             task_source::CALL => Source::Call,
             task_source::IRET => Source::Iret,
@@ -113,14 +113,10 @@ impl Vmx {
             _ => Source::Gate,
         };
         // An interrupted task goes on where it was, one that used an instruction goes on behind it.
-        let by_instruction = source != Source::Gate || interrupted.is_none() && vectoring.valid();
+        let by_instruction = source != Source::Gate || event.is_none() && vectoring.valid();
         let length = if by_instruction { self.vmcs.read(Field::ExitInstructionLength) } else { 0 };
         let resume_rip = self.wrap_rip(self.rip().wrapping_add(length));
-        let error_code = match interrupted {
-            Some(Event::Fault(fault)) if source == Source::Gate => fault.error_code,
-            _ => None,
-        };
-        match (source, interrupted) {
+        match (source, event) {
             (Source::Gate, Some(Event::Nmi)) => {
                 self.set_interruptibility(self.interruptibility().with_by_nmi(true));
                 self.set_primary(PrimaryControls::NMI_WINDOW, true);
@@ -128,7 +124,7 @@ impl Vmx {
             (Source::Iret, _) => self.set_interruptibility(self.interruptibility().with_by_nmi(false)),
             _ => {}
         }
-        Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, error_code })
+        Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, event })
     }
 
     /// The guest may enable breakpoints from now on: it has its debug registers to itself until none is enabled.
