@@ -40,6 +40,8 @@ pub struct TestBackend {
     pub cr4: Cr4,
     pub efer: Efer,
     pub system: [u64; SYSTEM_REGISTERS],
+    /// What [`Backend::set_page_directory_pointers`] was given last.
+    pub page_directory_pointers: [u64; 4],
     /// DR0 to DR3.
     pub breakpoint_addresses: [u64; 4],
     pub segments: [Segment; 8],
@@ -91,6 +93,7 @@ impl TestBackend {
             cr4: Cr4::new(),
             efer: Efer::new(),
             system: [0; SYSTEM_REGISTERS],
+            page_directory_pointers: [0; 4],
             breakpoint_addresses: [0; 4],
             segments,
             tables: [TableRegister::default(); 2],
@@ -210,6 +213,10 @@ impl Backend for TestBackend {
 
     fn set_cr4(&mut self, cr4: Cr4) {
         self.cr4 = cr4;
+    }
+
+    fn set_page_directory_pointers(&mut self, pointers: [u64; 4]) {
+        self.page_directory_pointers = pointers;
     }
 
     fn set_efer(&mut self, efer: Efer) {

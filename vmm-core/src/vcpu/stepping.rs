@@ -116,6 +116,7 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         }
         // The guest's translations may be others now.
         backend.flush_nested();
+        self.reload_page_directory_pointers();
         true
     }
 }

@@ -62,16 +62,11 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
     }
 
     fn set_cr3(&mut self, cr3: u64) -> Result<(), Fault> {
-        let paging = self.paging_state();
-        if paging.cr4.pae() && !paging.efer.long_mode_active() {
-            let mut pointers = [0; 4];
-            let physical = (1 << self.vm.cpuid.physical_address_bits()) - 1;
-            for (pointer, gpa) in pointers.iter_mut().zip((cr3 & POINTERS_MASK..).step_by(8)) {
-                *pointer = self.vm.space.read_u64(gpa).unwrap_or(u64::MAX);
-                let reserved = *pointer & (POINTER_RESERVED | !physical) != 0;
-                if *pointer & POINTER_PRESENT != 0 && reserved {
-                    return Err(Fault::PROTECTION);
-                }
+        let physical = (1 << self.vm.cpuid.physical_address_bits()) - 1;
+        if let Some(pointers) = self.page_directory_pointers(cr3) {
+            let reserved = |pointer| pointer & (POINTER_RESERVED | !physical) != 0;
+            if pointers.into_iter().any(|pointer| pointer & POINTER_PRESENT != 0 && reserved(pointer)) {
+                return Err(Fault::PROTECTION);
             }
             self.backend.set_page_directory_pointers(pointers);
         }
@@ -87,5 +82,25 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
     fn note_task_trap(&mut self) {
         let dr6 = self.backend.system_register(SystemRegister::Dr6);
         self.backend.set_system_register(SystemRegister::Dr6, dr6 | DR6_TASK_SWITCH);
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// The page-directory pointers at `cr3`, if PAE paging is in force.
+    fn page_directory_pointers(&self, cr3: u64) -> Option<[u64; 4]> {
+        let paging = self.paging_state();
+        if !paging.cr0.paging() || !paging.cr4.pae() || paging.efer.long_mode_active() {
+            return None;
+        }
+        let base = cr3 & POINTERS_MASK;
+        Some([0, 8, 16, 24].map(|offset| self.vm.space.read_u64(base + offset).unwrap_or(u64::MAX)))
+    }
+
+    /// CR0, CR3 or CR4 is another: loads the page-directory pointers, whatever they are, as an entry checks them.
+    pub(super) fn reload_page_directory_pointers(&mut self) {
+        let cr3 = self.backend.system_register(SystemRegister::Cr3);
+        if let Some(pointers) = self.page_directory_pointers(cr3) {
+            self.backend.set_page_directory_pointers(pointers);
+        }
     }
 }

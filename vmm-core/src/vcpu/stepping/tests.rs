@@ -8,6 +8,7 @@ use crate::platform::Platform;
 use crate::registers::{Exception, Fault, Gpr};
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
+use devices::memory::GuestMemory;
 use devices::time::Clock;
 
 const START: u64 = 0x8000;
@@ -173,4 +174,25 @@ fn registers_are_set_by_name() {
         assert!(machine.vcpu.registers().0.contains(&(name, value)), "{name}");
     }
     assert!(!machine.vcpu.set_register("cs", 8), "a selector alone is no segment");
+}
+
+#[test]
+fn control_registers_that_are_set_bring_the_page_directory_pointers() {
+    const POINTERS: [u64; 4] = [0x5001, 0x6001, 0x7001, 0];
+    for (name, value) in [("cr3", 0x9020), ("cr0", 0x8000_0011), ("cr4", 0x20)] {
+        let mut machine = paused(&[0x90], Exit::Stepped);
+        for (gpa, pointer) in (0x9020..).step_by(8).zip(POINTERS) {
+            machine.vcpu.vm.space.write(gpa, &pointer.to_le_bytes()).unwrap();
+        }
+        let (backend, _) = machine.vcpu.registers_mut();
+        backend.system[SystemRegister::Cr3 as usize] = 0x9020;
+        (backend.cr0, backend.cr4) = (0x8000_0011.into(), 0x20.into());
+        assert!(machine.vcpu.set_register(name, value));
+        assert_eq!(machine.vcpu.registers_mut().0.page_directory_pointers, POINTERS, "{name}");
+        // Without PAE there are none.
+        let (backend, _) = machine.vcpu.registers_mut();
+        backend.page_directory_pointers = [0; 4];
+        assert!(machine.vcpu.set_register("cr4", 0) && machine.vcpu.set_register("cr3", 0x9020));
+        assert_eq!(machine.vcpu.registers_mut().0.page_directory_pointers, [0; 4]);
+    }
 }
