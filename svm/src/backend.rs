@@ -187,7 +187,7 @@ impl Backend for Svm {
         Ok(vcpu)
     }
 
-    fn reset(&mut self, gprs: &mut Gprs) {
+    fn init(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
         self.iret_rip = None;
         (self.window, self.window_is_held) = (None, false);
@@ -200,7 +200,7 @@ impl Backend for Svm {
         control.intercept_1.set_iret(false);
         control.intercept_1.set_vintr(false);
         control.tlb_control = TlbControl::FlushAll;
-        reset::registers(self);
+        reset::init(self);
     }
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
@@ -562,7 +562,7 @@ mod tests {
     fn what_could_hold_or_slow_the_host_exits() {
         let platform = TestPlatform::leak();
         let mut vcpu = vcpu(&cpu(platform), platform);
-        vcpu.reset(&mut Gprs::default());
+        vcpu.init(&mut Gprs::default());
         let control = &vcpu.vmcb().control;
         for exception in [Exception::Debug, Exception::AlignmentCheck, Exception::MachineCheck] {
             assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
@@ -587,7 +587,7 @@ mod tests {
     fn an_interrupt_that_the_task_priority_holds_back_waits_for_cr8_and_else_for_a_window() {
         let platform = TestPlatform::leak();
         let mut vcpu = vcpu(&cpu(platform), platform);
-        vcpu.reset(&mut Gprs::default());
+        vcpu.init(&mut Gprs::default());
         let state = |vcpu: &Svm| {
             let control = &vcpu.vmcb().control;
             (control.interrupt_control.irq(), control.intercept_1.vintr(), control.intercept_cr != 0)

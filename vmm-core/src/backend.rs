@@ -104,7 +104,7 @@ pub trait Backend: Sized + Send {
         Withheld::default()
     }
 
-    /// A virtual CPU in the state after RESET#.
+    /// A virtual CPU, whose registers are to be set by [`reset::power_on`](crate::reset::power_on) and [`Backend::init`].
     ///
     /// # Errors
     /// [`Unsupported`] if memory is short or a needed control is missing.
@@ -114,8 +114,8 @@ pub trait Backend: Sized + Send {
     /// about this one; a new one is loaded.
     fn load(&mut self) {}
 
-    /// Puts the registers back into the state after RESET# (or INIT, which keeps caches and the FPU).
-    fn reset(&mut self, gprs: &mut Gprs);
+    /// Puts the registers into the state after INIT, which keeps most model-specific ones, caches and the FPU.
+    fn init(&mut self, gprs: &mut Gprs);
 
     /// Runs the guest until it exits. Called with interrupts off.
     fn enter(&mut self, gprs: &mut Gprs) -> Exit;

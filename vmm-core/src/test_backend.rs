@@ -19,7 +19,7 @@ const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
 
 /// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///
-/// After a reset it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
+/// After INIT it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct TestBackend {
@@ -139,11 +139,16 @@ impl Backend for TestBackend {
         Ok(Self::flat(setup.apic_page.clone()))
     }
 
-    fn reset(&mut self, gprs: &mut Gprs) {
+    fn init(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
         let (injected, flushes, tsc_offset) =
             (core::mem::take(&mut self.injected), self.flushes, self.tsc_offset);
+        let mut system = self.system;
+        system[..SystemRegister::Pat as usize].fill(0);
         *self = Self {
+            system,
+            xcr0: self.xcr0,
+            vectors: self.vectors,
             injected,
             flushes,
             tsc_offset,

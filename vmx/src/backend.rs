@@ -207,7 +207,7 @@ impl Backend for Vmx {
         self.vmcs.load();
     }
 
-    fn reset(&mut self, gprs: &mut Gprs) {
+    fn init(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
         for field in PENDING_STATE {
             self.vmcs.write(field, 0);
@@ -215,7 +215,7 @@ impl Backend for Vmx {
         self.interrupted = None;
         self.set_primary(PrimaryControls::NMI_WINDOW, false);
         self.set_interrupt_window(None);
-        reset::registers(self);
+        reset::init(self);
     }
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {

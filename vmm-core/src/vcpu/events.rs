@@ -144,7 +144,7 @@ impl<B: Backend> Vcpu<B> {
         if self.apic.take_init() {
             self.apic.init();
             self.place_apic();
-            self.reset_registers();
+            self.init_registers();
             self.pending = None;
             self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };
         }

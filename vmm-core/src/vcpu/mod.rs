@@ -18,6 +18,7 @@ mod timers;
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
 use crate::platform::Platform;
 use crate::registers::{Gpr, Gprs};
+use crate::reset;
 use crate::timekeeper::Timekeeper;
 use crate::timers::TimerQueue;
 use crate::vm::{Stop, Vm};
@@ -141,19 +142,17 @@ impl<B: Backend> Vcpu<B> {
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
-        // Another guest may have left its own.
-        vcpu.backend.clear_extended_state();
-        vcpu.reset_registers();
+        reset::power_on(&mut vcpu.backend);
+        vcpu.init_registers();
         vcpu.place_apic();
         vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());
         Ok(vcpu)
     }
 
-    /// The registers after RESET# or INIT.
-    fn reset_registers(&mut self) {
-        self.backend.reset(&mut self.gprs);
+    /// The registers after INIT.
+    fn init_registers(&mut self) {
+        self.backend.init(&mut self.gprs);
         self.window = None;
-        self.backend.set_xcr0(1);
         self.platform.clear_breakpoints();
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;

@@ -144,6 +144,24 @@ fn reset_and_init_clear_the_breakpoints() {
 }
 
 #[test]
+fn init_keeps_model_specific_and_vector_registers() {
+    const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
+    let mut machine = machine();
+    write_msr(&mut machine, MTRR_DEFAULT_TYPE, 0xc06);
+    let (backend, _) = machine.vcpu.registers_mut();
+    backend.set_system_register(SystemRegister::LStar, 0x5678);
+    (backend.xcr0, backend.vectors[5]) = (7, [0x11; 32]);
+    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+    machine.vcpu.apic.mmio_write(0x300, 0x4500);
+    machine.exit(Exit::HostNmi);
+    let (backend, gprs) = machine.vcpu.registers_mut();
+    assert_eq!(gprs.get(Gpr::Rcx), 0, "it came");
+    assert_eq!(backend.system_register(SystemRegister::LStar), 0x5678);
+    assert_eq!((backend.xcr0, backend.vectors[5]), (7, [0x11; 32]));
+    assert_eq!(machine.vcpu.read_msr(MTRR_DEFAULT_TYPE), Ok(0xc06));
+}
+
+#[test]
 fn the_task_priority_is_one_however_it_is_written() {
     let mut machine = machine();
     write_msr(&mut machine, 0x1b, 0xfee0_0d00);
