@@ -168,6 +168,25 @@ impl TaskState32 {
         state.end = u32::MAX;
         state
     }
+
+    /// A task of ring 0 in flat segments, without paging, that runs `code` on the stack below `stack`; so do its handlers of outer rings' events.
+    pub fn flat(code: extern "C" fn(), stack: u32) -> Self {
+        let data = u32::from(DATA);
+        Self {
+            esp0: stack,
+            ss0: data,
+            eip: address(code),
+            eflags: 2,
+            esp: stack,
+            es: data,
+            cs: CODE32.into(),
+            ss: data,
+            ds: data,
+            fs: data,
+            gs: data,
+            ..Self::new()
+        }
+    }
 }
 
 impl Default for TaskState32 {

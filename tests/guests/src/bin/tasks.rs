@@ -4,22 +4,69 @@
 #![no_main]
 
 use conformance::Global;
-use conformance::descriptors::{FREE, descriptor, set_descriptor};
-use conformance::interrupts::{DB, Event, gp, np, ts};
-use conformance::legacy::{self, PROTECTED, Registers, TSS32, TaskState32, call32, task_descriptor};
+use conformance::cpu::{poke, set_dr7};
+use conformance::descriptors::{
+    CODE32, DATA, DATA16, FREE, USER_CODE32, USER_DATA, descriptor, segment, set_descriptor,
+};
+use conformance::interrupts::{DB, DF, Event, gp, np, ss, ts};
+use conformance::legacy::{self, Mode, PROTECTED, Registers, TSS32, TaskState32, call32, task_descriptor};
 use conformance::report::{check, equal};
 
 conformance::topic!(run);
 
-/// The other task, and a gate to it.
+/// The other task, a gate to it, its local descriptor table, and a third task.
 const TASK: u32 = FREE as u32;
 const GATE: u32 = TASK + 8;
+const LOCAL: u32 = TASK + 16;
+const THIRD: u32 = TASK + 24;
+/// A selector beyond the table.
+const BEYOND: u32 = 0xfff8;
 const TASK_GATE: u8 = 0x85;
 const BUSY: u64 = 1 << 41;
 const NT: u32 = 1 << 14;
+const RF: u32 = 1 << 16;
 const TS: u32 = 1 << 3;
+/// Bits 1, 3, 5, 15 and 22 to 31, all the other way round than a processor has them.
+const NO_FLAGS: u32 = 0xffc0_8028;
+/// DR7: breakpoint 0 of the task, breakpoint 1 of all.
+const L0_G1: u32 = 1 << 0 | 1 << 3;
+const ENABLES: u32 = 0xff;
 
 static OTHER: Global<TaskState32> = Global::new(TaskState32::new());
+static OTHER_16: Global<TaskState16> = Global::new(TaskState16::new());
+static THIRD_STATE: Global<TaskState32> = Global::new(TaskState32::new());
+static LOCAL_TABLE: Global<[u64; 2]> = Global::new([0; 2]);
+/// What the local table's segment begins with.
+static LOCAL_VALUE: Global<u32> = Global::new(0x10ca_10ca);
+
+/// A task state segment of 16 bits (Intel SDM volume 3, section 8.6).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct TaskState16 {
+    link: u16,
+    stacks: [u16; 6],
+    ip: u16,
+    flags: u16,
+    ax: u16,
+    cx: u16,
+    dx: u16,
+    bx: u16,
+    sp: u16,
+    bp: u16,
+    si: u16,
+    di: u16,
+    es: u16,
+    cs: u16,
+    ss: u16,
+    ds: u16,
+    ldt: u16,
+}
+
+impl TaskState16 {
+    const fn new() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 
 const STACK_BYTES: usize = 1024;
 static STACK: Global<[u32; STACK_BYTES / 4]> = Global::new([0; STACK_BYTES / 4]);
@@ -33,25 +80,27 @@ conformance::assembly! {
     // What the other task does: back by IRET; a trap; back by a jump to the selector in EDX.
     fn returns() { ".code32" "2: inc eax" "mov esi, 0x5151" "iretd" "jmp 2b" ".code64" }
     fn traps() { ".code32" "ud2" ".code64" }
+    fn reads() { ".code32" "mov eax, [esi]" "ud2" ".code64" }
+    fn reads_and_returns() { ".code32" "mov eax, [esi]" "iretd" ".code64" }
+    fn call_and_read() { ".code32" "push ebx" "push 0" "call fword ptr [esp]" "add esp, 8" "mov eax, [esi]" "ret" ".code64" }
+    fn reads_local() { ".code32" "mov eax, fs:[0]" "ud2" ".code64" }
+    fn reads_dr7() { ".code32" "mov eax, dr7" "ud2" ".code64" }
+    fn jump_with_breakpoints() { ".code32" "mov dr7, eax" "push ebx" "push 0" "jmp fword ptr [esp]" ".code64" }
+    // A 16-bit task has an instruction pointer of 16 bits.
+    #[unsafe(link_section = ".low.text")]
+    fn returns_16() { ".code32" "inc eax" "mov esi, 0x5151" "iretd" ".code64" }
+    // An NMI to itself, and time for it to come: until the word at ESI is EDI.
+    fn interrupts_itself() {
+        ".code32" "mov dword ptr [0xfee00310], 0" "mov dword ptr [0xfee00300], 0x4400" "mov ecx, 1000000"
+        "2: cmp [esi], edi" "je 3f" "dec ecx" "jnz 2b" "3: ret" ".code64"
+    }
 }
 
 /// The other task, fresh, that runs `code`.
 fn prepare(code: extern "C" fn()) -> &'static mut TaskState32 {
     let state = unsafe { &mut *OTHER.address() };
-    *state = TaskState32 {
-        eip: legacy::address(code),
-        eflags: 2,
-        eax: 0x41,
-        ebp: 0x42,
-        esp: STACK.address() as u32 + STACK_BYTES as u32,
-        es: 0x10,
-        cs: 0x08,
-        ss: 0x10,
-        ds: 0x10,
-        fs: 0x10,
-        gs: 0x10,
-        ..TaskState32::new()
-    };
+    let stack = STACK.address() as u32 + STACK_BYTES as u32;
+    *state = TaskState32 { eax: 0x41, ebp: 0x42, ..TaskState32::flat(code, stack) };
     set_descriptor(FREE, task_descriptor(state));
     set_descriptor(GATE as u16, legacy::gate(TASK as u16, 0, TASK_GATE));
     legacy::reset_gates();
@@ -72,6 +121,11 @@ fn run() {
     jumps();
     interrupts();
     faults();
+    task_of_16_bits();
+    page_tables();
+    local_table();
+    faults_of_gates();
+    faults_of_segments();
 }
 
 fn calls() {
@@ -116,6 +170,13 @@ fn jumps() {
     let state = prepare(traps);
     state.trap = 1;
     equal("debug-trap-of-a-task", event(jump, TASK), Some(DB));
+    prepare(traps).eflags = NO_FLAGS;
+    equal("flags-that-do-not-exist", go(jump, TASK).err().map(|fault| fault.eflags & !RF), Some(2));
+    prepare(reads_dr7);
+    let mut registers = Registers { eax: L0_G1, ebx: TASK, ..Registers::default() };
+    let fault = call32(jump_with_breakpoints, PROTECTED, &mut registers).err();
+    set_dr7(0x400);
+    equal("local-breakpoints-end", fault.map(|fault| fault.registers.eax & ENABLES), Some(L0_G1 & !1));
 }
 
 fn interrupts() {
@@ -131,6 +192,22 @@ fn interrupts() {
     let top = unsafe { STACK.address().cast::<u32>().add(STACK_BYTES / 4 - 1).read_volatile() };
     equal("fault-pushes-its-error-code", top, 0xfff8);
     equal("fault-leaves-a-link", state.link & 0xffff, u32::from(TSS32));
+    let state = prepare(traps);
+    legacy::set_gate(8, legacy::gate(TASK as u16, 0, TASK_GATE));
+    legacy::set_gate(13, 0);
+    equal("double-fault-through-a-task-gate", event(call_task, BEYOND), Some(Event::plain(6)));
+    equal("double-fault-leaves-a-link", state.link & 0xffff, u32::from(TSS32));
+    equal(
+        "double-fault-pushes-zero",
+        unsafe { STACK.address().cast::<u32>().add(STACK_BYTES / 4 - 1).read_volatile() },
+        0,
+    );
+    let state = prepare(returns);
+    for (case, eax) in [("nmi-through-a-task-gate", 0x42), ("nmi-again-after-iret", 0x43)] {
+        legacy::set_gate(2, legacy::gate(TASK as u16, 0, TASK_GATE));
+        let mut registers = Registers { esi: &raw const state.eax as u32, edi: eax, ..Registers::default() };
+        check(case, call32(interrupts_itself, PROTECTED, &mut registers).is_ok() && registers.ecx != 0);
+    }
 }
 
 fn faults() {
@@ -154,4 +231,174 @@ fn faults() {
     prepare(traps);
     unsafe { (*legacy::TASK_STATE.address()).link = 0xfff8 };
     equal("iret-to-no-task", event(return_to_task, 0), Some(ts(0xfff8)));
+}
+
+fn task_of_16_bits() {
+    const AVAILABLE_TSS_16: u8 = 0x81;
+    prepare(returns);
+    let state = unsafe { &mut *OTHER_16.address() };
+    *state = TaskState16 {
+        ip: legacy::address(returns_16) as u16,
+        flags: 2,
+        ax: 0x41,
+        bp: 0x42,
+        sp: 0x7000,
+        es: DATA,
+        cs: CODE32,
+        ss: DATA16,
+        ds: DATA,
+        ..TaskState16::new()
+    };
+    let limit = size_of::<TaskState16>() as u32 - 1;
+    set_descriptor(FREE, segment(OTHER_16.address() as u32, limit, AVAILABLE_TSS_16, 0));
+    check("call-of-a-16-bit-task", go(call_task, TASK).is_ok());
+    equal("16-bit-task-has-a-link", state.link, TSS32);
+    equal(
+        "16-bit-task-has-its-registers",
+        (state.ax, state.si, state.bp, state.sp),
+        (0x42, 0x5151, 0x42, 0x7000),
+    );
+    equal(
+        "16-bit-task-has-its-segments",
+        (state.es, state.cs, state.ss, state.ds),
+        (DATA, CODE32, DATA16, DATA),
+    );
+    equal("16-bit-task-goes-on-behind-iret", u32::from(state.ip), legacy::address(returns_16) + 7);
+    set_descriptor(FREE, segment(OTHER_16.address() as u32, limit - 1, AVAILABLE_TSS_16, 0));
+    equal("16-bit-task-too-small", event(jump, TASK), Some(ts(TASK)));
+}
+
+/// Two address spaces that differ at [`ADDRESS`], in otherwise unused memory.
+const TABLES: [u32; 2] = [0x0100_0000, 0x0101_0000];
+const FRAMES: [u32; 2] = [0x0140_0000, 0x0180_0000];
+const ADDRESS: u32 = 0xc000_0000;
+
+fn page_tables() {
+    const P: u32 = 1 << 0;
+    const W: u32 = 1 << 1;
+    const PS: u32 = 1 << 7;
+    const PSE: u32 = 1 << 4;
+    const PAE: u32 = 1 << 5;
+    const PAGED: u32 = 0x8001_0031;
+    for frame in FRAMES {
+        poke(u64::from(frame), frame);
+    }
+    let two_levels = |tables: u32, frame: u32| {
+        poke(u64::from(tables), P | W | PS);
+        poke(u64::from(tables + (ADDRESS >> 22) * 4), frame | P | W | PS);
+    };
+    let pae = |tables: u32, frame: u32| {
+        let (low, high) = (tables + 0x1000, tables + 0x2000);
+        poke(u64::from(tables), u64::from(low | P));
+        poke(u64::from(tables + (ADDRESS >> 30) * 8), u64::from(high | P));
+        poke(u64::from(low), u64::from(P | W | PS));
+        poke(u64::from(high), u64::from(frame | P | W | PS));
+    };
+    type Fill<'a> = &'a dyn Fn(u32, u32);
+    let ways: [(u32, Fill, [&str; 3]); 2] = [
+        (PSE, &two_levels, ["task-has-its-cr3", "call-changes-cr3", "iret-changes-cr3"]),
+        (PAE, &pae, ["task-has-its-cr3-with-pae", "call-changes-cr3-with-pae", "iret-changes-cr3-with-pae"]),
+    ];
+    for (cr4, fill, [jumps, calls, returns]) in ways {
+        for (tables, frame) in TABLES.into_iter().zip(FRAMES) {
+            poke(u64::from(tables), [0_u8; 0x3000]);
+            fill(tables, frame);
+        }
+        let mode = Mode { cr0: PAGED, cr3: TABLES[0], cr4: PROTECTED.cr4 | cr4 };
+        let task = |code| {
+            let state = prepare(code);
+            (state.cr3, state.esi) = (TABLES[1], ADDRESS);
+            state
+        };
+        task(reads);
+        let mut registers = Registers { ebx: TASK, ..Registers::default() };
+        let fault = call32(jump, mode, &mut registers).err();
+        equal(
+            jumps,
+            fault.map(|fault| (fault.event, fault.registers.eax)),
+            Some((Event::plain(6), FRAMES[1])),
+        );
+        let state = task(reads_and_returns);
+        // CR3 is not saved.
+        unsafe { (*legacy::TASK_STATE.address()).cr3 = TABLES[0] };
+        let mut registers = Registers { ebx: TASK, esi: ADDRESS, ..Registers::default() };
+        let result = call32(call_and_read, mode, &mut registers);
+        equal(calls, state.eax, FRAMES[1]);
+        equal(returns, result.ok().map(|()| registers.eax), Some(FRAMES[0]));
+    }
+}
+
+/// A task whose FS is of its own descriptor table.
+fn with_local_table() -> &'static mut TaskState32 {
+    const LDT: u8 = 0x82;
+    const WRITABLE_DATA: u8 = 0x92;
+    LOCAL_TABLE.set([0, segment(LOCAL_VALUE.address() as u32, 3, WRITABLE_DATA, 0)]);
+    let state = prepare(reads_local);
+    set_descriptor(LOCAL as u16, segment(LOCAL_TABLE.address() as u32, 15, LDT, 0));
+    (state.ldt, state.fs) = (LOCAL, 8 | 4);
+    state
+}
+
+fn local_table() {
+    const ACCESSED: u64 = 1 << 40;
+    with_local_table();
+    let fault = go(jump, TASK).err();
+    equal(
+        "task-with-a-local-table",
+        fault.map(|fault| (fault.event, fault.registers.eax)),
+        Some((Event::plain(6), LOCAL_VALUE.get())),
+    );
+    equal("local-segment-is-accessed", LOCAL_TABLE.get()[1] & ACCESSED, ACCESSED);
+    with_local_table().fs = 16 | 4;
+    equal("beyond-the-local-table", event(jump, TASK), Some(ts(16 | 4)));
+}
+
+/// Faults while an event is delivered by a task switch (sections 6.13 and 6.15).
+fn faults_of_gates() {
+    let gate_to = |vector, task: u32| {
+        legacy::set_gate(vector, legacy::gate(task as u16, 0, TASK_GATE));
+    };
+    prepare(traps).ds = BEYOND;
+    gate_to(0x90, TASK);
+    equal("fault-of-a-software-interrupt", event(interrupt, 0), Some(ts(BEYOND)));
+    prepare(traps).ds = BEYOND;
+    gate_to(6, TASK);
+    equal("fault-of-an-exception-has-ext", event(traps, 0), Some(ts(BEYOND | 1)));
+    prepare(traps).ds = BEYOND;
+    gate_to(13, TASK);
+    equal("fault-of-a-fault-is-a-double-fault", event(call_task, BEYOND), Some(DF));
+    prepare(traps).ds = BEYOND;
+    let third = unsafe { &mut *THIRD_STATE.address() };
+    *third = TaskState32 { ds: BEYOND, ..unsafe { *OTHER.address() } };
+    set_descriptor(THIRD as u16, task_descriptor(third));
+    gate_to(10, THIRD);
+    equal("invalid-tss-by-its-own-gate-is-a-double-fault", event(jump, TASK), Some(DF));
+}
+
+/// Faults of SS, CS and the local table, whose handler finds the stack of ring 0 in the task's own state.
+fn faults_of_segments() {
+    const ABSENT: u32 = THIRD;
+    const ABSENT_DATA: u64 = 0x00cf_7300_0000_ffff;
+    let user = || {
+        let state = prepare(traps);
+        (state.cs, state.ss) = (USER_CODE32.into(), USER_DATA.into());
+        (state.ds, state.es, state.fs, state.gs) = (0, 0, 0, 0);
+        state.esp = 0x7000;
+        set_descriptor(ABSENT as u16, ABSENT_DATA);
+        state
+    };
+    user().ss = BEYOND;
+    equal("stack-beyond-the-table", event(jump, TASK), Some(ts(BEYOND)));
+    user().ss = ABSENT | 3;
+    equal("stack-not-present", event(jump, TASK), Some(ss(ABSENT)));
+    user().ss = DATA.into();
+    equal("stack-of-another-ring", event(jump, TASK), Some(ts(DATA.into())));
+    user().cs = BEYOND | 3;
+    equal("code-beyond-the-table", event(jump, TASK), Some(ts(BEYOND)));
+    user().cs = USER_DATA.into();
+    equal("code-in-data", event(jump, TASK), Some(ts(u32::from(USER_DATA) & !3)));
+    user().ldt = BEYOND;
+    equal("local-table-beyond-the-table", event(jump, TASK), Some(ts(BEYOND)));
+    user().ds = ABSENT | 3;
+    equal("data-not-present", event(jump, TASK), Some(np(ABSENT)));
 }

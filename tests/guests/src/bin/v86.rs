@@ -3,9 +3,13 @@
 #![no_std]
 #![no_main]
 
+use conformance::Global;
 use conformance::cpu::{has_feature, outb, peek, poke};
-use conformance::interrupts::{Event, UD, gp};
-use conformance::legacy::{self, Fault, Mode, PROTECTED, Registers, TASK_STATE, call32};
+use conformance::descriptors::{FREE, USER_CODE32, set_descriptor};
+use conformance::interrupts::{Event, UD, gp, ts};
+use conformance::legacy::{
+    self, Fault, Mode, PROTECTED, Registers, TASK_STATE, TaskState32, call32, task_descriptor,
+};
 use conformance::report::{check, equal, skip};
 
 conformance::topic!(run);
@@ -20,6 +24,15 @@ const VME: u32 = 1 << 0;
 /// A vector that only these programs use, and one for each program's end.
 const VECTOR: u64 = 0x60;
 const END: Event = Event::plain(0x90);
+/// One whose gate is a task gate.
+const SWITCH: u8 = 0x91;
+const TASK: u16 = FREE;
+/// A selector beyond the table.
+const BEYOND: u32 = 0xfff8;
+
+static TASK_AT_GATE: Global<TaskState32> = Global::new(TaskState32::new());
+const STACK_BYTES: usize = 1024;
+static STACK: Global<[u32; STACK_BYTES / 4]> = Global::new([0; STACK_BYTES / 4]);
 
 conformance::assembly! {
     // Enters virtual-8086 mode: flags in EAX, the program at 0:ESI, segments of EBX.
@@ -53,7 +66,13 @@ conformance::assembly! {
     #[unsafe(link_section = ".low.text")]
     fn beyond_limit() { ".code16" "mov ebx, 0x10000" "mov al, [ebx]" "int 0x90" ".code64" }
     #[unsafe(link_section = ".low.text")]
+    fn switches() { ".code16" "int 0x91" "mov ax, ds" "int 0x90" ".code64" }
+    #[unsafe(link_section = ".low.text")]
     fn addresses() { ".code16" "mov ax, 0x1234" "mov es, ax" "mov al, es:[0x10]" "int 0x90" ".code64" }
+    // What the other task does, and the jump to it.
+    fn returns() { ".code32" "iretd" ".code64" }
+    fn traps() { ".code32" "ud2" ".code64" }
+    fn jump() { ".code32" "push ebx" "push 0" "jmp fword ptr [esp]" ".code64" }
 }
 
 /// Runs a program until an event, which its end is too.
@@ -79,6 +98,7 @@ fn run() {
     with_iopl_0();
     ports();
     extensions();
+    tasks();
 }
 
 fn environment() {
@@ -163,4 +183,46 @@ fn extensions() {
     // Bit 9 is VIF, and IOPL reads as 3.
     equal("vme-pushf-shows-vif", program(push_flags, VIF, VME).registers.eax & 0xffff, 0x3202);
     equal("vme-sti-with-vip", program(set_interrupts, VIP, VME).event, gp(0));
+}
+
+/// Another task, behind [`SWITCH`].
+fn prepare(code: extern "C" fn()) -> &'static mut TaskState32 {
+    const TASK_GATE_RING3: u8 = 0xe5;
+    let state = unsafe { &mut *TASK_AT_GATE.address() };
+    *state = TaskState32::flat(code, STACK.address() as u32 + STACK_BYTES as u32);
+    set_descriptor(TASK, task_descriptor(state));
+    legacy::set_gate(SWITCH, legacy::gate(TASK, 0, TASK_GATE_RING3));
+    state
+}
+
+/// Task switches out of virtual-8086 mode and into it.
+fn tasks() {
+    prepare(traps);
+    let fault = program(switches, IOPL_3, 0);
+    equal("task-out-of-the-mode", (fault.event, fault.eip), (UD, legacy::address(traps)));
+    equal("task-out-of-the-mode-has-no-vm", fault.eflags & VM, 0);
+    let left = unsafe { *TASK_STATE.address() };
+    equal("task-left-has-vm", left.eflags & VM, VM);
+    equal("task-left-has-its-segments", (left.cs, left.ds, left.ss), (0, 0x40, 0));
+    prepare(returns);
+    let fault = program(switches, IOPL_3, 0);
+    equal("task-back-into-the-mode", (fault.event, fault.registers.eax & 0xffff), (END, 0x40));
+    equal("task-back-into-the-mode-has-vm", fault.eflags & VM, VM);
+    // Faults in the new task.
+    prepare(traps).ds = BEYOND;
+    equal("data-segment-out-of-the-mode", event(switches, IOPL_3), ts(BEYOND));
+    let state = prepare(traps);
+    (state.cs, state.ss, state.esp) = (USER_CODE32.into(), BEYOND, 0x7000);
+    equal("stack-segment-out-of-the-mode", event(switches, IOPL_3), ts(BEYOND));
+    // Into the mode from outside.
+    let state = prepare(identity);
+    (state.eflags, state.cs, state.ss, state.esp) = (VM | IOPL_3 | 2, 0, 0, 0x7000);
+    (state.ds, state.es, state.fs, state.gs) = (0x40, 0x41, 0x42, 0x43);
+    let mut registers = Registers { ebx: TASK.into(), ..Registers::default() };
+    let fault = call32(jump, PROTECTED, &mut registers).err();
+    equal(
+        "task-into-the-mode",
+        fault.map(|fault| (fault.event, fault.eflags & VM, fault.outer)),
+        Some((END, VM, [0x7000, 0, 0x41, 0x40, 0x42, 0x43])),
+    );
 }
