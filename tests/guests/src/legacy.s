@@ -199,6 +199,8 @@ call_real_mode:
     mov dword ptr ss:[{state} + AT_EDI], edi
     mov dword ptr ss:[{state} + AT_EBP], ebp
 
+# Also where code goes that real mode was thrown into during a call: the call returns.
+.global return_to_protected_mode
 return_to_protected_mode:
     cli
     xor ax, ax

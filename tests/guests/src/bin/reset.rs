@@ -1,5 +1,6 @@
 //! Ways to reset the machine, one after the other: a byte of CMOS memory counts them. Each time the BIOS boots this guest again, which
-//! looks at what is left of what it did before (Intel SDM volume 3, table 10-1; Intel 290550, section 2.5.4).
+//! looks at what is left of what it did before (Intel SDM volume 3, table 10-1; Intel 290550, section 2.5.4). First of all INIT, which
+//! leaves more.
 
 #![no_std]
 #![no_main]
@@ -10,6 +11,7 @@ use conformance::apic::{self, MASKED, io, register::*};
 use conformance::clock::{self, HZ};
 use conformance::cpu::{cr4, dr0, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0, set_dr7, wrmsr};
 use conformance::descriptors::TablePointer;
+use conformance::legacy::{self, PROTECTED, Registers, call32};
 use conformance::report::{self, equal};
 use conformance::serial::Com1;
 
@@ -71,6 +73,9 @@ fn run() {
         verify(way);
     }
     write_cmos(MARK, 0);
+    if count == 0 {
+        init();
+    }
     if let Some(way) = WAYS.get(count) {
         write_cmos(COUNT, count as u8 + 1);
         write_cmos(MARK, MARKED);
@@ -101,6 +106,9 @@ const MSRS: [(u32, u64, u64); 6] = [
     (0x176, 0, 0xdef0),
     (0x277, 0x0007_0406_0007_0406, 0x0606_0606_0606_0606),
 ];
+
+/// The default memory type, which the BIOS has set.
+const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
 
 /// CR4: the vector registers can be used.
 const OSFXSR: u64 = 1 << 9;
@@ -141,6 +149,43 @@ fn exchange_xmm5(new: [u64; 2]) -> [u64; 2] {
         asm!("movups [{}], xmm5", "movups xmm5, [{}]", in(reg) &raw mut old, in(reg) &raw const new, options(nostack));
     }
     old
+}
+
+conformance::assembly! {
+    // INIT to the local APIC in EAX, which is its own: ECX is zero if it does not come.
+    fn send_init() {
+        ".code32" "mov [0xfee00310], eax" "mov dword ptr [0xfee00300], 0x4500" "mov ecx, 10000000"
+        "2: dec ecx" "jnz 2b" "ret" ".code64"
+    }
+    #[unsafe(link_section = ".low.text")]
+    fn after_init() { ".code16" "jmp return_to_protected_mode" ".code64" }
+}
+
+/// The BIOS, where the processor begins after INIT, jumps back because the shutdown status says so.
+fn init() {
+    const SHUTDOWN_STATUS: u8 = 0x0f;
+    const JUMP_WITHOUT_EOI: u8 = 0x0a;
+    const JUMP_VECTOR: u64 = 0x467;
+    const VECTOR: [u64; 2] = [0x5555_6666_7777_8888; 2];
+    for (register, _, value) in MSRS {
+        wrmsr(register, value);
+    }
+    set_dr0(0x1234);
+    exchange_xmm5(VECTOR);
+    let memory_types = rdmsr(MTRR_DEFAULT_TYPE);
+    poke(JUMP_VECTOR, legacy::address(after_init));
+    write_cmos(SHUTDOWN_STATUS, JUMP_WITHOUT_EOI);
+    let mut registers = Registers { eax: u32::from(apic::id()) << 24, ecx: 1, ..Registers::default() };
+    let outcome = call32(send_init, PROTECTED, &mut registers);
+    report::check("init-begins-at-the-bios", outcome.is_ok() && registers.ecx != 0);
+    equal("init-clears-breakpoints", dr0(), 0);
+    equal(
+        "init-keeps-model-specific-registers",
+        MSRS.map(|(msr, ..)| rdmsr(msr)),
+        MSRS.map(|(.., value)| value),
+    );
+    equal("init-keeps-memory-types", rdmsr(MTRR_DEFAULT_TYPE), memory_types);
+    equal("init-keeps-vector-registers", exchange_xmm5([0; 2]), VECTOR);
 }
 
 fn verify(way: &Way) {
