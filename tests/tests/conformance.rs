@@ -1,9 +1,9 @@
 //! The conformance guests on every machine: the two backends and the hardware are one machine.
 
 use tests::Result;
-use xtask::conformance::ConformanceArgs;
+use xtask::conformance;
 
 #[test]
 fn conformance_guests_find_the_same_machine_everywhere() -> Result<()> {
-    ConformanceArgs::all().run()
+    conformance::check_everything()
 }
