@@ -65,6 +65,15 @@ impl Environment {
         matches!(self, Self::Qemu | Self::Bochs)
     }
 
+    /// The machine with the same processor, and nothing between it and the guest.
+    pub fn counterpart(self) -> Option<Self> {
+        match self {
+            Self::SvmQemu => Some(Self::Qemu),
+            Self::VmxBochs => Some(Self::Bochs),
+            Self::Qemu | Self::Bochs | Self::SvmBochs | Self::VmxBochsApicv | Self::VmxBochsPosted => None,
+        }
+    }
+
     /// The machine with `iso` in its drive.
     pub fn spec(self, iso: &Path) -> Spec {
         let (emulator, backend, direct) = match self {

@@ -86,13 +86,16 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
             let place = |environment| Place { topic: topic.clone(), case: case.clone(), environment };
             let outcomes =
                 || environments.iter().map(|(environment, results)| (*environment, results.get(case)));
-            // Bochs is the more exact of the emulators; where it is wrong, the other one.
+            // Bochs is the more exact of the emulators; where it is wrong or has nothing to say, the other one.
             let reference = outcomes()
                 .filter(|(environment, outcome)| outcome.is_some() && !listed.contains(&place(*environment)))
-                .min_by_key(|(environment, _)| match environment {
-                    Environment::Bochs => 0,
-                    Environment::Qemu => 1,
-                    _ => 2,
+                .min_by_key(|(environment, outcome)| {
+                    let rank = match environment {
+                        Environment::Bochs => 0,
+                        Environment::Qemu => 1,
+                        _ => 2,
+                    };
+                    (matches!(outcome, Some(Outcome::Skipped(_))), rank)
                 });
             let reference = reference.and_then(|(_, outcome)| outcome);
             for (environment, outcome) in outcomes() {
@@ -100,7 +103,9 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
                 if (case == WHOLE_TOPIC) != environments[&environment].contains_key(WHOLE_TOPIC) {
                     continue;
                 }
-                if let Some(what) = deviation(outcome, reference) {
+                if let Some(what) = deviation(outcome, reference)
+                    .or_else(|| skipped_without_reason(topic, case, environment, environments))
+                {
                     deviations.insert(place(environment), what);
                 }
             }
@@ -120,6 +125,25 @@ fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<S
     }
 }
 
+/// Why a case must not be skipped under the hypervisor: where a machine without it has the same processor, only what that
+/// one skips too may be; the other processors have something for every case.
+fn skipped_without_reason(
+    topic: &str,
+    case: &str,
+    environment: Environment,
+    environments: &BTreeMap<Environment, Results>,
+) -> Option<String> {
+    if environment.is_direct() {
+        return None;
+    }
+    let Some(Outcome::Skipped(reason)) = environments[&environment].get(case) else { return None };
+    // Without the hypervisor that topic has nothing for most cases.
+    let counterpart = environment.counterpart().filter(|_| topic != "cpuid");
+    let Some(counterpart) = counterpart else { return Some(format!("skipped: {reason}")) };
+    let is_skipped = matches!(environments.get(&counterpart)?.get(case), Some(Outcome::Skipped(_)));
+    (!is_skipped).then(|| format!("skipped: {reason}; on {} it is not", counterpart.name()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +157,7 @@ mod tests {
             let outcome = |text: &str| match text.split_at(1) {
                 ("+", _) => Outcome::Ok,
                 ("-", detail) => Outcome::Failed(detail.to_owned()),
+                ("~", reason) => Outcome::Skipped(reason.to_owned()),
                 (_, value) => Outcome::Value(value.to_owned()),
             };
             let results = cases.iter().filter(|(_, outcomes)| !outcomes[index].is_empty());
@@ -199,6 +224,55 @@ mod tests {
         let skipped = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
         runs.get_mut("t").unwrap().insert(Environment::Qemu, skipped);
         assert_eq!(problems(&runs, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_processor_by_itself_has_is_not_skipped_under_the_hypervisor() {
+        let skipped_alone = runs(&[("a", ["+", "+", "~none", "+", "~none"])]);
+        let expected = [
+            "t a on svm-qemu: skipped: none; on qemu it is not",
+            "t a on vmx-bochs: skipped: none; on bochs it is not",
+        ];
+        assert_eq!(problems(&skipped_alone, &[]), expected);
+        let skipped_by_both = runs(&[("a", ["~none", "~none", "~none", "+", "~none"])]);
+        assert_eq!(problems(&skipped_by_both, &[]), Vec::<String>::new());
+        let skipped_without = runs(&[("a", ["~none", "~none", "+", "+", "+"])]);
+        assert_eq!(problems(&skipped_without, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_skipped_on_a_processor_that_has_no_run_without_the_hypervisor() {
+        let runs = runs(&[("a", ["~none", "~none", "+", "~none", "+"])]);
+        assert_eq!(problems(&runs, &[]), ["t a on svm-bochs: skipped: none"]);
+    }
+
+    #[test]
+    fn a_topic_is_not_skipped_alone() {
+        let mut runs = runs(&[("a", ["+"; 5])]);
+        let skipped = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
+        runs.get_mut("t").unwrap().insert(Environment::VmxBochs, skipped);
+        assert_eq!(problems(&runs, &[]), ["t * on vmx-bochs: skipped: no x2APIC; on bochs it is not"]);
+    }
+
+    #[test]
+    fn the_cases_about_the_hypervisor_are_not_skipped_under_it() {
+        let mut runs = runs(&[("a", ["~none", "~none", "+", "+", "~none"])]);
+        let environments = runs.remove("t").unwrap();
+        runs.insert("cpuid".to_owned(), environments);
+        assert_eq!(problems(&runs, &[]), ["cpuid a on vmx-bochs: skipped: none"]);
+    }
+
+    #[test]
+    fn without_the_counterpart_there_is_no_telling() {
+        let mut runs = runs(&[("a", ["+", "+", "~none", "+", "+"])]);
+        runs.get_mut("t").unwrap().remove(&Environment::Qemu);
+        assert_eq!(problems(&runs, &[]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn facts_are_compared_also_where_bochs_has_none() {
+        let runs = runs(&[("a", ["=1", "~none", "=2", "=1", "~none"])]);
+        assert_eq!(problems(&runs, &[]), ["t a on svm-qemu: 2, elsewhere 1"]);
     }
 
     #[test]
