@@ -1,4 +1,4 @@
-//! When interrupts come: the shadows of STI and MOV SS, HLT, NMI and what blocks it, priorities of the local APIC (Intel SDM
+//! When interrupts come: the shadows of STI, MOV SS and POP SS, HLT, NMI and what blocks it, priorities of the local APIC (Intel SDM
 //! volume 3, sections 6.7, 6.8 and 10.8).
 
 #![no_std]
@@ -7,13 +7,15 @@
 use core::arch::asm;
 
 use conformance::Global;
-use conformance::cpu::{self, outb, poke};
+use conformance::cpu::{self, outb, poke, set_cr8};
+use conformance::descriptors::{CODE32, CODE64, DATA};
 use conformance::interrupts::{Frame, catch, handle};
 use conformance::report::{check, equal, runs};
 
 conformance::topic!(run);
 
 const APIC: u64 = 0xfee0_0000;
+const TASK_PRIORITY: u64 = APIC + 0x80;
 const END_OF_INTERRUPT: u64 = APIC + 0xb0;
 const SPURIOUS: u64 = APIC + 0xf0;
 const COMMAND: u64 = APIC + 0x300;
@@ -35,6 +37,12 @@ const WAIT_ROUNDS: u32 = 40_000;
 /// Two vectors of different priority classes.
 const LOW: u8 = 0x40;
 const HIGH: u8 = 0x70;
+/// The task priority that holds the lower one back.
+const CLASS: u64 = 4;
+
+/// Interrupts after which a shadow is taken to hold, and how long to wait for them.
+const ENOUGH: u32 = 100;
+const GROUP_ROUNDS: u32 = 2_000_000;
 
 static COUNT: Global<u32> = Global::new(0);
 static RIP: Global<u64> = Global::new(0);
@@ -46,6 +54,10 @@ fn interrupt(frame: &mut Frame) {
     RIP.set(frame.rip);
     ORDER.set(ORDER.get() << 8 | frame.vector as u32);
     poke(END_OF_INTERRUPT, 0_u32);
+}
+
+fn note(frame: &mut Frame) {
+    ORDER.set(ORDER.get() << 8 | frame.vector as u32);
 }
 
 fn nmi(frame: &mut Frame) {
@@ -93,9 +105,11 @@ fn run() {
     }
     off();
     shadows();
+    shadows_of_ss();
     halt();
     priorities();
     non_maskable();
+    non_maskable_from_shadows();
 }
 
 /// Each expiry but the first finds an interrupt that waits.
@@ -164,6 +178,113 @@ fn shadows() {
     }
 }
 
+/// Groups of three bytes, 64 of them from [`GROUPS`] on: what loads SS, ends after two, and an instruction in its shadow.
+const GROUP_BYTES: u64 = 3;
+const GROUPS_BYTES: u64 = 64 * GROUP_BYTES;
+static GROUPS: Global<u64> = Global::new(0);
+static LAST_RIP: Global<u64> = Global::new(0);
+static IN_GROUPS: Global<u32> = Global::new(0);
+static IN_SHADOW: Global<u32> = Global::new(0);
+
+fn among_groups(frame: &mut Frame) {
+    let offset = frame.rip.wrapping_sub(GROUPS.get());
+    // Where the program has come no further, this one had to wait for the last one's end.
+    if offset < GROUPS_BYTES && frame.rip != LAST_RIP.get() {
+        IN_GROUPS.set(IN_GROUPS.get() + 1);
+        IN_SHADOW.set(IN_SHADOW.get() + u32::from(offset % GROUP_BYTES == 2));
+    }
+    LAST_RIP.set(frame.rip);
+    poke(END_OF_INTERRUPT, 0_u32);
+}
+
+fn groups_of_mov_ss() {
+    unsafe {
+        asm!(
+            "lea {start}, [rip + 2f]", "mov [{groups}], {start}", "2:", ".rept 64", "mov ss, edi", "nop", ".endr",
+            start = out(reg) _, groups = in(reg) GROUPS.address(), in("edi") u32::from(DATA)
+        );
+    }
+}
+
+fn groups_of_pop_ss() {
+    unsafe {
+        asm!(
+            "lea {way}, [rip + 3f]", "or {way}, {back}", "push {way}",
+            "lea {way}, [rip + 2f]", "mov [{groups}], {way}",
+            "push {CODE32}", "push {way}", "retfq",
+            ".code32",
+            // POP SS, which the assembler gives a prefix.
+            "2:", ".rept 64", "push edi", ".byte 0x17", "nop", ".endr",
+            // RETF to what was pushed first: in 32-bit code each half is an operand.
+            ".byte 0xcb",
+            ".code64",
+            "3:",
+            way = out(reg) _, groups = in(reg) GROUPS.address(), back = in(reg) u64::from(CODE64) << 32,
+            CODE32 = const CODE32, in("edi") u32::from(DATA)
+        );
+    }
+}
+
+/// A timer's interrupts fall on every boundary of `groups` but those behind a load of SS (section 6.8.3).
+fn no_interrupt_in_shadow(case: &str, groups: fn()) {
+    IN_GROUPS.set(0);
+    IN_SHADOW.set(0);
+    handle(LOW, Some(among_groups));
+    poke(TIMER, PERIODIC | u32::from(LOW));
+    poke(INITIAL_COUNT, PERIOD);
+    cpu::sti();
+    for _ in 0..GROUP_ROUNDS {
+        if IN_GROUPS.get() >= ENOUGH {
+            break;
+        }
+        groups();
+    }
+    cpu::cli();
+    poke(INITIAL_COUNT, 0_u32);
+    handle(LOW, Some(interrupt));
+    pending(|| {});
+    equal(case, (IN_GROUPS.get() >= ENOUGH, IN_SHADOW.get()), (true, 0));
+}
+
+fn shadows_of_ss() {
+    no_interrupt_in_shadow("mov-ss-holds-off-for-one-instruction", groups_of_mov_ss);
+    no_interrupt_in_shadow("pop-ss-holds-off-for-one-instruction", groups_of_pop_ss);
+    // An interrupt that the instruction in the shadow lets in comes behind it.
+    COUNT.set(0);
+    set_cr8(CLASS);
+    send_to_self(LOW);
+    cpu::sti();
+    cpu::inb(0x80);
+    let behind: u64;
+    unsafe {
+        asm!(
+            "lea {behind}, [rip + 2f]", "mov ss, {ss:e}", "mov cr8, {zero}", "2: nop", "cli",
+            behind = out(reg) behind, ss = in(reg) u32::from(DATA), zero = in(reg) 0_u64
+        );
+    }
+    equal("mov-ss-shadow-over-cr8", (COUNT.get(), RIP.get()), (1, behind));
+    for (case, register, value) in [
+        ("mov-ss-shadow-over-the-task-priority", TASK_PRIORITY, 0),
+        ("mov-ss-shadow-over-an-ipi", COMMAND, u32::from(LOW) | SELF | ASSERT),
+    ] {
+        COUNT.set(0);
+        if register == TASK_PRIORITY {
+            set_cr8(CLASS);
+            send_to_self(LOW);
+        }
+        cpu::sti();
+        unsafe {
+            // QEMU looks for interrupts at jumps.
+            asm!(
+                "mov ss, {ss:e}", "mov [{register}], {value:e}", "jmp 2f", "2: nop", "cli",
+                ss = in(reg) u32::from(DATA), register = in(reg) register, value = in(reg) value
+            );
+        }
+        equal(case, COUNT.get(), 1);
+        pending(|| {});
+    }
+}
+
 fn halt() {
     COUNT.set(0);
     send_to_self(LOW);
@@ -209,5 +330,35 @@ fn non_maskable() {
     equal("nmi-again", COUNT.get(), 2);
     // INT 2 blocks nothing.
     runs("int-2", || unsafe { asm!("int 2") });
+    handle(2, None);
+}
+
+/// One sent by the instruction in a shadow comes behind it, before the interrupt that waited for the shadow's end.
+fn non_maskable_from_shadows() {
+    for (case, shadow_of_sti) in
+        [("nmi-sent-in-the-shadow-of-sti", true), ("nmi-sent-in-the-shadow-of-mov-ss", false)]
+    {
+        handle(2, Some(note));
+        handle(LOW, Some(interrupt));
+        ORDER.set(0);
+        // For the reason that [`pending`] has.
+        cpu::cli();
+        send_to_self(LOW);
+        poke(COMMAND_HIGH, 0_u32);
+        unsafe {
+            match shadow_of_sti {
+                true => asm!(
+                    "sti", "mov [{command}], {nmi:e}", "jmp 2f", "2: nop", "cli",
+                    command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT
+                ),
+                false => asm!(
+                    "mov ss, {ss:e}", "mov [{command}], {nmi:e}", "jmp 2f", "2: sti", "nop", "nop", "cli",
+                    command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT, ss = in(reg) u32::from(DATA)
+                ),
+            }
+        }
+        equal(case, ORDER.get(), 2 << 8 | u32::from(LOW));
+        pending(|| {});
+    }
     handle(2, None);
 }
