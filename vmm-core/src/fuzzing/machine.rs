@@ -345,6 +345,7 @@ impl Machine {
             Exit::Undefined,
             Exit::Forbidden,
             Exit::InterruptWindow,
+            Exit::TaskPriorityFell { traps: 1 << 14 },
             Exit::NmiWindow,
             Exit::HostNmi,
             Exit::Pause,

@@ -5,10 +5,11 @@
 
 use core::arch::asm;
 
-use conformance::Global;
-use conformance::cpu::{cr4, dr6, dr7, inb, inl, outb, set_cr4, set_dr0, set_dr1, set_dr6, set_dr7};
+use conformance::cpu::{cr4, dr6, dr7, inb, inl, outb, set_cr4, set_cr8, set_dr0, set_dr1, set_dr6, set_dr7};
+use conformance::descriptors::DATA as DATA_SEGMENT;
 use conformance::interrupts::{DB, Fault, Frame, UD, catch, handle};
 use conformance::report::{check, equal, faults};
+use conformance::{Global, apic, pic};
 
 conformance::topic!(run);
 
@@ -40,6 +41,10 @@ const fn breakpoint(number: u64, kind: u64, length: u64) -> u64 {
     ENABLE << (2 * number) | kind << (16 + 4 * number) | length << (18 + 4 * number)
 }
 
+/// Registers of the local APIC.
+const VERSION: u64 = 0xfee0_0030;
+const TASK_PRIORITY: u64 = 0xfee0_0080;
+
 static DATA: Global<[u64; 4]> = Global::new([0; 4]);
 
 static COUNT: Global<u32> = Global::new(0);
@@ -70,7 +75,9 @@ fn counted(body: impl FnOnce()) -> (u32, u64) {
 fn run() {
     registers();
     single_step();
+    single_step_with_an_interrupt();
     data_breakpoints();
+    breakpoints_on_loads_of_ss();
     device_breakpoints();
     port_breakpoints();
     instruction_breakpoints();
@@ -160,6 +167,92 @@ fn single_step() {
     check("single-step-saves-tf", fault.is_some_and(|fault| fault.event == DB && fault.rflags & TF != 0));
 }
 
+/// How many #DB had come when the interrupt did, and what it interrupted.
+static INTERRUPTED: Global<(u32, u64)> = Global::new((0, 0));
+
+fn interrupt(frame: &mut Frame) {
+    INTERRUPTED.set((COUNT.get(), frame.rip));
+    apic::end_of_interrupt();
+}
+
+/// Steps over what lowers the task priority, and with it lets an interrupt in: the trap comes first (table 6-2), the interrupt when its
+/// handler is over.
+fn single_step_with_an_interrupt() {
+    const VECTOR: u8 = 0x40;
+    const CLASS: u64 = 4;
+    const SELF: u32 = 1 << 18;
+    const FLAGS: u64 = TF | 1 << 9;
+    pic::set_up();
+    apic::enable();
+    handle(VECTOR, Some(interrupt));
+    for (case, by_cr8, is_pending) in [
+        ("single-step-of-mov-cr8", true, false),
+        ("single-step-of-mov-cr8-that-lets-an-interrupt-in", true, true),
+        ("single-step-of-an-apic-write", false, false),
+        ("single-step-of-an-apic-write-that-lets-an-interrupt-in", false, true),
+    ] {
+        INTERRUPTED.set((0, 0));
+        set_cr8(CLASS);
+        if is_pending {
+            apic::write(apic::register::ICR_LOW, SELF | u32::from(VECTOR));
+        }
+        let mut behind: u64 = 0;
+        let steps = counted(|| unsafe {
+            match by_cr8 {
+                true => asm!(
+                    "lea {behind}, [rip + 2f]", "pushfq", "or qword ptr [rsp], {FLAGS}", "popfq", "mov cr8, {zero}",
+                    "2: pushfq", "and qword ptr [rsp], ~{FLAGS}", "popfq",
+                    behind = out(reg) behind, zero = in(reg) 0_u64, FLAGS = const FLAGS
+                ),
+                false => asm!(
+                    "lea {behind}, [rip + 2f]", "pushfq", "or qword ptr [rsp], {FLAGS}", "popfq", "mov dword ptr [{priority}], 0",
+                    "2: pushfq", "and qword ptr [rsp], ~{FLAGS}", "popfq",
+                    behind = out(reg) behind, priority = in(reg) TASK_PRIORITY, FLAGS = const FLAGS
+                ),
+            }
+        });
+        let interrupted = if is_pending { (1, behind) } else { (0, 0) };
+        equal(case, (steps, INTERRUPTED.get()), ((4, BS), interrupted));
+        set_cr8(0);
+    }
+    handle(VECTOR, None);
+}
+
+/// A breakpoint on what is loaded into SS is reported behind the next instruction (section 6.8.3).
+fn breakpoints_on_loads_of_ss() {
+    let place = DATA.address();
+    DATA.set([u64::from(DATA_SEGMENT), 0, 0, 0]);
+    set_dr0(place as u64);
+    for (case, instruction) in [
+        ("breakpoint-on-mov-ss", 0),
+        ("breakpoint-on-mov-ss-before-cpuid", 1),
+        ("breakpoint-on-mov-ss-before-in", 2),
+        ("breakpoint-on-mov-ss-before-device-memory", 3),
+    ] {
+        let mut behind: u64 = 0;
+        let happened = armed(breakpoint(0, ACCESS, 2), || unsafe {
+            match instruction {
+                0 => {
+                    asm!("lea {0}, [rip + 2f]", "mov ss, [{1}]", "nop", "2: nop", out(reg) behind, in(reg) place)
+                }
+                1 => asm!(
+                    "mov r8, rbx", "xor eax, eax", "lea r9, [rip + 2f]", "mov ss, [{0}]", "cpuid", "2: nop", "mov rbx, r8",
+                    in(reg) place, out("r9") behind, out("eax") _, out("r8") _, out("ecx") _, out("edx") _
+                ),
+                2 => asm!(
+                    "lea {0}, [rip + 2f]", "mov ss, [{1}]", "in al, 0x80", "2: nop",
+                    out(reg) behind, in(reg) place, out("al") _
+                ),
+                _ => asm!(
+                    "lea {0}, [rip + 2f]", "mov ss, [{1}]", "mov eax, [{2}]", "2: nop",
+                    out(reg) behind, in(reg) place, in(reg) VERSION, out("eax") _
+                ),
+            }
+        });
+        equal(case, (happened, LAST_RIP.get()), ((1, B0), behind));
+    }
+}
+
 fn data_breakpoints() {
     let data = DATA.address() as u64;
     let touch = |value: u8| unsafe { asm!("mov [{}], {}", in(reg) data, in(reg_byte) value) };
@@ -204,8 +297,6 @@ fn armed(dr7: u64, body: impl FnOnce()) -> (u32, u64) {
 
 /// Breakpoints on the local APIC's registers.
 fn device_breakpoints() {
-    const VERSION: u64 = 0xfee0_0030;
-    const TASK_PRIORITY: u64 = 0xfee0_0080;
     let read = |at: u64| unsafe { asm!("mov {:e}, [{}]", out(reg) _, in(reg) at) };
     let write = |at: u64| unsafe { asm!("mov dword ptr [{}], 0", in(reg) at) };
     set_dr0(VERSION);
