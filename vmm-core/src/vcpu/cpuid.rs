@@ -84,6 +84,8 @@ const LEGACY_AND_HEADER: u32 = 512 + 64;
 
 /// State components that a guest may switch on in XCR0: x87, SSE, AVX, the three of AVX-512, PKRU.
 const XCR0_KNOWN: u64 = 0x2e7;
+/// Width of a linear address with four levels of page tables.
+const LINEAR_ADDRESS_BITS: u32 = 48;
 /// Of those above, some describe what a guest does not have; 15h and 16h describe clocks, which are not the guest's, and which
 /// emulators get wrong.
 const MAX_BASIC: u32 = 0xd;
@@ -185,8 +187,6 @@ impl CpuidTable {
             }
             // Cache descriptions stay; each CPU has its caches to itself.
             4 => result.eax &= 0x3ff,
-            // MONITOR, thermal, performance counters: absent.
-            5 | 6 | 9 | 0xa => result = NOTHING,
             7 if subleaf == 0 => {
                 result.eax = result.eax.min(1);
                 result.ebx &= !leaf_7::EBX_ABSENT;
@@ -208,13 +208,14 @@ impl CpuidTable {
             }
             // Only that the TSC is invariant.
             0x8000_0007 => result = CpuIdResult { edx: result.edx & 1 << 8, ..NOTHING },
-            // Address widths, CLZERO, always-saved FP error pointers, WBNOINVD.
+            // Address widths, linear ones without LA57; CLZERO, always-saved FP error pointers, WBNOINVD.
             0x8000_0008 => {
-                result = CpuIdResult { eax: result.eax & 0xffff, ebx: result.ebx & 0x205, ..NOTHING };
+                let linear = (result.eax >> 8 & 0xff).min(LINEAR_ADDRESS_BITS);
+                result =
+                    CpuIdResult { eax: linear << 8 | result.eax & 0xff, ebx: result.ebx & 0x205, ..NOTHING };
             }
-            0x8000_0002..=0x8000_0006 | 0x8000_0019 | 0x8000_001a => {}
-            0x8000_0009.. => result = NOTHING,
-            _ => {}
+            2 | 0x8000_0002..=0x8000_0006 | 0x8000_0019 | 0x8000_001a => {}
+            _ => result = NOTHING,
         }
         result
     }
@@ -244,6 +245,11 @@ impl CpuidTable {
             1 | 7 | 0xb | 0xd if (leaf as usize) < self.basic.len() => {
                 self.get_dynamic(leaf, subleaf, &state())
             }
+            // AMD's processors repeat the bit of the local APIC there; Intel's have none.
+            0x8000_0001 => {
+                let result = self.get_static(leaf, subleaf);
+                CpuIdResult { edx: with_apic(result.edx, state().apic_enabled), ..result }
+            }
             _ => self.get_static(leaf, subleaf),
         }
     }
@@ -267,14 +273,21 @@ impl CpuidTable {
             let mut result = self.get_static(leaf, 0);
             result.ebx |= state.apic_id << 24;
             result.ecx |= if state.osxsave { leaf_1::ECX_OSXSAVE } else { 0 };
-            result.edx &= if state.apic_enabled { u32::MAX } else { !leaf_1::EDX_APIC };
+            result.edx = with_apic(result.edx, state.apic_enabled);
             return result;
         }
         let mut result = self.find(leaf, subleaf);
         match leaf {
             7 if subleaf == 0 && state.pke => result.ecx |= leaf_7::ECX_OSPKE,
-            0xb => result.edx = state.apic_id,
-            0xd if subleaf == 0 => result.ebx = self.save_area_bytes(state.xcr0),
+            // Beyond the last level too (SDM volume 2, CPUID).
+            0xb => {
+                result.ecx |= subleaf & 0xff;
+                result.edx = state.apic_id;
+            }
+            0xd if subleaf == 0 => {
+                result.ebx = self.save_area_bytes(state.xcr0);
+                result.ecx = self.save_area_bytes(self.xcr0);
+            }
             0xd if subleaf == 1 && result.eax & (leaf_d_1::EAX_XSAVEC | leaf_d_1::EAX_XSAVES) != 0 => {
                 result.ebx = self.compacted_area_bytes(state.xcr0);
             }
@@ -311,7 +324,12 @@ impl CpuidTable {
     }
 }
 
-/// Leaf 0Bh: every virtual CPU is a core of its own in one package.
+/// The features of leaf 1's EDX, or of those that leaf 8000_0001h repeats, with the switch of the local APIC.
+const fn with_apic(edx: u32, enabled: bool) -> u32 {
+    if enabled { edx } else { edx & !leaf_1::EDX_APIC }
+}
+
+/// Leaf 0Bh without the level's number and the APIC ID: every virtual CPU is a core of its own in one package.
 fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
     const SMT: u32 = 1;
     const CORE: u32 = 2;
@@ -319,9 +337,9 @@ fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
         0 => CpuIdResult { eax: 0, ebx: 1, ecx: SMT << 8, edx: 0 },
         1 => {
             let bits = vcpu_count.next_power_of_two().trailing_zeros();
-            CpuIdResult { eax: bits, ebx: vcpu_count, ecx: CORE << 8 | 1, edx: 0 }
+            CpuIdResult { eax: bits, ebx: vcpu_count, ecx: CORE << 8, edx: 0 }
         }
-        _ => CpuIdResult { ecx: subleaf, ..NOTHING },
+        _ => NOTHING,
     }
 }
 
@@ -352,6 +370,10 @@ mod tests {
         assert_eq!(table.get(7, 0, || STATE).ecx & 1 << 16, 0, "LA57");
         assert_eq!(table.get(0, 0, || STATE).eax, MAX_BASIC);
         assert_eq!(table.get(0x8000_0000, 0, || STATE).eax, MAX_EXTENDED);
+        assert_eq!(table.get(0x8000_0008, 0, || STATE).eax >> 8, 48, "linear addresses without LA57");
+        for leaf in [3, 5, 6, 8, 9, 0xa, 0xc, 0xe, 0xf, 0x10, 0x11, 0x12, 0x13, 0x14] {
+            assert_eq!(table.get(leaf, 0, || STATE), NOTHING, "{leaf:#x}");
+        }
         assert_eq!(table.get(0x17, 0, || STATE), NOTHING);
         assert_eq!(table.get(0x8000_000a, 0, || STATE), NOTHING);
     }
@@ -363,7 +385,11 @@ mod tests {
         assert_ne!(table.get(1, 0, || state).ecx & leaf_1::ECX_OSXSAVE, 0);
         assert_eq!(table.get(1, 0, || state).edx & leaf_1::EDX_APIC, 0);
         assert_ne!(table.get(7, 0, || state).ecx & leaf_7::ECX_OSPKE, 0);
+        assert_eq!(table.get(0x8000_0001, 0, || state).edx & leaf_1::EDX_APIC, 0);
+        assert_ne!(table.get(0x8000_0001, 0, || STATE).edx & leaf_1::EDX_APIC, 0);
         assert_eq!(table.get(0xb, 1, || state).ebx, 2);
+        let levels = [0, 1, 2, 0x107].map(|level| table.get(0xb, level, || STATE).ecx);
+        assert_eq!(levels, [0x100, 0x201, 2, 7]);
     }
 
     #[test]
@@ -401,6 +427,7 @@ mod tests {
         assert_eq!(sizes(7), [832, 832]);
         assert_eq!(sizes(0x27), [1152, 896]);
         assert_eq!(sizes(0x23), [1152, 640]);
+        assert_eq!(table.get(0xd, 0, || STATE).ecx, 1152, "of all that the guest may switch on");
     }
 
     #[test]
