@@ -28,7 +28,8 @@ fn image(medium: Medium) -> Result<PathBuf> {
 
 fn boots(medium: Medium, uefi: bool) -> Result<()> {
     let host_image = Some(image(medium)?);
-    let mut machine = start_for(&Spec { host_image, medium, uefi, ..Spec::default() }, PATIENCE)?;
+    let mut machine = start_for(&Spec { host_image, medium, uefi, smp: 2, ..Spec::default() }, PATIENCE)?;
+    machine.expect_serial("1 more CPUs with AMD-V")?;
     machine.expect_serial(LINUX_MARKER)?;
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_end()

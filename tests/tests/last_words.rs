@@ -36,7 +36,7 @@ fn a_reason_is_drawn_on_the_framebuffer_of_a_uefi_machine() -> Result<()> {
 
 #[test]
 fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<()> {
-    let mut machine = start_for(&spec(Guest::Ipxe)?, PATIENCE)?;
+    let mut machine = start_for(&Spec { smp: 3, ..spec(Guest::Ipxe)? }, PATIENCE)?;
     machine.expect_serial("type 'CTRL-a' three times")?;
     machine.serial().write(b"\x01\x01\x01")?;
     machine.expect_serial("bulkhead> ")?;
