@@ -88,11 +88,6 @@ pub enum Exit {
     TaskSwitch(TaskSwitch),
     /// The guest can now take an interrupt.
     InterruptWindow,
-    /// The guest's task priority fell below that of an interrupt that waits, and the instruction that lowered it is done.
-    TaskPriorityFell {
-        /// The causes of a #DB that comes before the interrupt: bits of DR6.
-        traps: u64,
-    },
     /// The guest has left its NMI handler.
     NmiWindow,
     /// A physical interrupt arrived.

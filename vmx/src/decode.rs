@@ -2,8 +2,8 @@
 
 use crate::field::Field;
 use crate::spec::{
-    ApicAccessQualification, EptQualification, Interruption, PendingDebug, PortQualification, apic_access,
-    interruption, reason,
+    ApicAccessQualification, EptQualification, Interruption, PortQualification, apic_access, interruption,
+    reason,
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
@@ -30,8 +30,7 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         reason::HLT => Exit::Halt,
         reason::PAUSE => Exit::Pause,
         reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => Exit::ExternalInterrupt,
-        reason::INTERRUPT_WINDOW => Exit::InterruptWindow,
-        reason::TPR_BELOW_THRESHOLD => Exit::TaskPriorityFell { traps: traps(fields) },
+        reason::INTERRUPT_WINDOW | reason::TPR_BELOW_THRESHOLD => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,
         reason::EXCEPTION_OR_NMI => exception(fields),
         reason::VMCALL => Exit::Hypercall,
@@ -83,14 +82,6 @@ fn apic(fields: &impl Fields) -> Exit {
         execute: info.kind() == apic_access::FETCH,
         page_walk: info.kind() >= apic_access::PHYSICAL,
     })
-}
-
-/// The causes of the #DB that waits behind the instruction: an entry that injects an interrupt would forget it (27.7.3).
-fn traps(fields: &impl Fields) -> u64 {
-    const SINGLE_STEP: u64 = 1 << 14;
-    let pending = PendingDebug::from(fields.get(Field::GuestPendingDebug));
-    let breakpoints = if pending.enabled_breakpoint() { pending.breakpoints().into() } else { 0 };
-    breakpoints | if pending.single_step() { SINGLE_STEP } else { 0 }
 }
 
 fn exception(fields: &impl Fields) -> Exit {
@@ -168,15 +159,6 @@ pub mod tests {
         assert_eq!(decoded(reason::APIC_ACCESS, 0xf010), memory(0x10, false, false, true));
         assert_eq!(decoded(reason::APIC_WRITE, 0x320), Exit::ApicWrite { offset: 0x320 });
         assert_eq!(decoded(reason::VIRTUAL_EOI, 0x59), Exit::EndOfInterrupt { vector: 0x59 });
-    }
-
-    #[test]
-    fn a_task_priority_that_fell_comes_with_the_traps_of_its_instruction() {
-        for (pending, expected) in [(0, 0), (1 << 14, 1 << 14), (0x1005, 5), (5, 0)] {
-            let fields = Table::new().with(Field::GuestPendingDebug, pending);
-            let exit = decode(reason::TPR_BELOW_THRESHOLD, &fields);
-            assert_eq!(exit, Exit::TaskPriorityFell { traps: expected }, "{pending:#x}");
-        }
     }
 
     /// Exits that the instruction at RIP is the reason for, so that its length is known (28.2.5).

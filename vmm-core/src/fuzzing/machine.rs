@@ -345,7 +345,6 @@ impl Machine {
             Exit::Undefined,
             Exit::Forbidden,
             Exit::InterruptWindow,
-            Exit::TaskPriorityFell { traps: 1 << 14 },
             Exit::NmiWindow,
             Exit::HostNmi,
             Exit::Pause,

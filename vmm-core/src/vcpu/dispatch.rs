@@ -87,11 +87,6 @@ impl<B: Backend> Vcpu<B> {
                 self.set_window(None);
                 ExitKind::InterruptWindow
             }
-            Exit::TaskPriorityFell { traps } => {
-                self.set_window(None);
-                self.trap(traps);
-                ExitKind::InterruptWindow
-            }
             Exit::NmiWindow => ExitKind::NmiWindow,
             Exit::ExternalInterrupt => ExitKind::HostInterrupt,
             Exit::Pause => ExitKind::Pause,

@@ -47,7 +47,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// #DB after an instruction, if there are causes: bits of DR6.
     #[inline]
-    pub(super) fn trap(&mut self, causes: u64) {
+    fn trap(&mut self, causes: u64) {
         if causes != 0 {
             let dr6 = self.backend.system_register(SystemRegister::Dr6);
             self.backend.set_system_register(SystemRegister::Dr6, dr6 | causes);

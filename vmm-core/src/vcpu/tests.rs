@@ -461,21 +461,6 @@ fn set_breakpoint(machine: &mut Machine, address: u64, kind: u64) {
 }
 
 #[test]
-fn a_trap_comes_before_the_interrupt_that_its_instruction_let_in() {
-    let mut machine = machine();
-    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
-    machine.vcpu.apic.mmio_write(0x300, 1 << 18 | 0x41);
-    machine.exit(Exit::TaskPriorityFell { traps: 1 << 14 });
-    let (backend, _) = machine.vcpu.registers_mut();
-    backend.rflags.set_interrupt(true);
-    assert_eq!(backend.system[SystemRegister::Dr6 as usize] & 1 << 14, 1 << 14);
-    let trap = Fault { exception: Exception::Debug, error_code: None, address: None };
-    assert_eq!(next_event(&mut machine), Some(Event::Fault(trap)));
-    assert_eq!(machine.vcpu.registers_mut().0.window, Some(4), "the interrupt waits");
-    assert_eq!(next_event(&mut machine), Some(Event::Interrupt(0x41)));
-}
-
-#[test]
 fn breakpoints_on_what_is_emulated_trap_behind_it() {
     const DEBUG: Fault = Fault { exception: Exception::Debug, error_code: None, address: None };
     let port = |string| PortAccess { port: 0x82, size_bytes: 1, direction: Direction::In, string };
