@@ -204,7 +204,8 @@ impl Backend for Vmx {
     }
 
     fn load(&mut self) {
-        self.vmcs.load();
+        // If the processor does not take it, the next entry says so.
+        let _ = self.vmcs.load();
     }
 
     fn init(&mut self, gprs: &mut Gprs) {

@@ -1,10 +1,11 @@
 //! A VMCS and what is known of its fields without asking the processor.
 
 use crate::field::Field;
-use crate::instructions;
+use crate::instructions::{self, VmFail};
 use crate::spec::instruction_error;
 use alloc::sync::Arc;
 use core::cell::Cell;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmm_core::backend::Unsupported;
 use vmm_core::platform::{Frame, FrameSize, Platform};
@@ -26,6 +27,38 @@ pub type Current = Arc<AtomicU64>;
 
 /// No VMCS is current.
 pub const NONE: u64 = u64::MAX;
+
+/// A VMX instruction that failed. The guest must not run after it: what it was to change is as it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    instruction: Instruction,
+    why: &'static str,
+}
+
+/// What failed.
+#[derive(Clone, Copy, Debug)]
+pub enum Instruction {
+    Vmptrld,
+    /// Of a value to a field.
+    Vmwrite(Field, u64),
+    Invept,
+    Invvpid,
+    /// VMLAUNCH or VMRESUME.
+    Entry,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.instruction {
+            Instruction::Vmptrld => write!(f, "VMPTRLD")?,
+            Instruction::Vmwrite(field, value) => write!(f, "VMWRITE of {value:#x} to {field:?}")?,
+            Instruction::Invept => write!(f, "INVEPT")?,
+            Instruction::Invvpid => write!(f, "INVVPID")?,
+            Instruction::Entry => write!(f, "VMLAUNCH or VMRESUME")?,
+        }
+        write!(f, ": {}", self.why)
+    }
+}
 
 /// A bit for each field, in words that an instruction can take as an immediate operand.
 type FieldSet = [u32; Field::COUNT.div_ceil(32)];
@@ -54,6 +87,8 @@ pub struct Vmcs {
     platform: &'static dyn Platform,
     current: Current,
     launched: bool,
+    /// The first VMWRITE that failed.
+    failure: Option<Failure>,
     known: [Cell<u32>; STABLE.len()],
     values: [Cell<u64>; Field::COUNT],
 }
@@ -89,28 +124,45 @@ impl Vmcs {
             platform,
             current,
             launched: false,
+            failure: None,
             known: Default::default(),
             values: [const { Cell::new(0) }; Field::COUNT],
         };
-        vmcs.load();
+        vmcs.load().map_err(|_| Unsupported("the CPU did not take a new VMCS (VMPTRLD failed)"))?;
         Ok(vmcs)
     }
 
     /// Makes this VMCS the current one, if it is not.
+    ///
+    /// # Errors
+    /// The processor does not take it, or it did not take a value before.
     #[inline]
-    pub fn load(&self) {
-        if self.current.load(Ordering::Relaxed) != self.hpa {
-            self.make_current();
-        }
+    pub fn load(&self) -> Result<(), Failure> {
+        if self.current.load(Ordering::Relaxed) == self.hpa { Ok(()) } else { self.make_current() }
     }
 
     #[cold]
-    fn make_current(&self) {
-        // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses this VMCS.
-        match unsafe { instructions::vmptrld(self.hpa) } {
-            Ok(()) => self.current.store(self.hpa, Ordering::Relaxed),
-            Err(error) => log::error!("VMPTRLD failed: {error:?}"),
+    fn make_current(&self) -> Result<(), Failure> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
         }
+        // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses this VMCS.
+        unsafe { instructions::vmptrld(self.hpa) }
+            .map_err(|error| self.failure(Instruction::Vmptrld, error))?;
+        self.current.store(self.hpa, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// An instruction failed: why, as the current VMCS says (31.2).
+    #[cold]
+    pub fn failure(&self, instruction: Instruction, error: VmFail) -> Failure {
+        let why = match error {
+            VmFail::Invalid => "no current VMCS",
+            VmFail::Valid => {
+                self.read_now(Field::InstructionError).map_or("no current VMCS", instruction_error)
+            }
+        };
+        Failure { instruction, why }
     }
 
     /// Reads a field from the processor; `None` if it does not have it.
@@ -143,7 +195,7 @@ impl Vmcs {
         value
     }
 
-    /// Writes a field, unless it has that value already.
+    /// Writes a field, unless it has that value already. If the processor does not take it, the next entry fails.
     ///
     /// The fields of the host's state and those that hold addresses are written by `host_state` and by `Vmx::new` only.
     #[inline]
@@ -153,23 +205,29 @@ impl Vmcs {
         }
         // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and addresses say why
         // their values are right.
-        if !unsafe { instructions::vmwrite(field.encoding(), value) } {
-            self.complain(field, value);
+        if unsafe { instructions::vmwrite(field.encoding(), value) } {
+            self.note(field, value);
+        } else {
+            self.note_failure(field, value);
         }
-        self.note(field, value);
     }
 
+    /// Has the next entry look: for it this VMCS is no longer the current one, so that entries need ask no more than that.
     #[cold]
-    fn complain(&self, field: Field, value: u64) {
-        let error = self.read_now(Field::InstructionError).map(instruction_error);
-        log::error!("VMWRITE of {value:#x} to {field:?} failed: {}", error.unwrap_or("no current VMCS"));
+    fn note_failure(&mut self, field: Field, value: u64) {
+        let failure = self.failure(Instruction::Vmwrite(field, value), VmFail::Valid);
+        self.failure.get_or_insert(failure);
+        self.current.store(NONE, Ordering::Relaxed);
     }
 
     /// Prepares for an entry; returns whether this VMCS was launched before.
+    ///
+    /// # Errors
+    /// The processor did not take this VMCS, or a value.
     #[inline]
-    pub fn before_entry(&mut self) -> bool {
-        self.load();
-        self.launched
+    pub fn before_entry(&mut self) -> Result<bool, Failure> {
+        self.load()?;
+        Ok(self.launched)
     }
 
     /// The guest ran: from now on it is resumed.
@@ -222,6 +280,20 @@ pub unsafe fn write_revision(frame: &Frame, revision: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn failures_in_words() {
+        let failure = |instruction, why| Failure { instruction, why }.to_string();
+        assert_eq!(
+            failure(Instruction::Vmwrite(Field::GuestCr0, 0x31), instruction_error(13)),
+            "VMWRITE of 0x31 to GuestCr0: VMWRITE of a read-only field"
+        );
+        assert_eq!(
+            failure(Instruction::Invept, instruction_error(28)),
+            "INVEPT: INVEPT or INVVPID with an invalid operand"
+        );
+    }
 
     #[test]
     fn stable_fields_are_those_that_only_the_hypervisor_writes() {

@@ -3,24 +3,31 @@
 use super::{BeforeEntry, Vmx};
 use crate::controls::PrimaryControls;
 use crate::field::Field;
-use crate::instructions::{self, Scope};
-use crate::spec::{ExitReason, instruction_error, reason};
+use crate::instructions::{self, Scope, VmFail};
+use crate::spec::{ExitReason, reason};
+use crate::vmcs::{Failure, Instruction};
 use crate::{checks, running, world_switch};
+use core::fmt;
 use vmm_core::exit::Exit;
 use vmm_core::registers::{Gpr, Gprs};
 
 impl Vmx {
     /// See [`vmm_core::backend::Backend::enter`].
     pub(super) fn run(&mut self, gprs: &mut Gprs) -> Exit {
-        let launched = self.vmcs.before_entry();
         self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
         // An entry refuses a threshold above the task priority.
         if self.tpr_threshold > self.apic_page.tpr() >> 4 {
             self.before_entry |= BeforeEntry::WINDOW;
         }
-        if !self.before_entry.is_empty() && !self.prepare() {
-            return Exit::EntryFailure;
+        if !self.before_entry.is_empty()
+            && let Err(exit) = self.prepare()
+        {
+            return exit;
         }
+        let launched = match self.vmcs.before_entry() {
+            Ok(launched) => launched,
+            Err(failure) => return self.refused(&failure),
+        };
         running::note(gprs);
         // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state` on this CPU, and its
         // EPT holds the guest's own memory only (condition on the shared code). `host_rsp` is written by this call
@@ -29,22 +36,22 @@ impl Vmx {
         self.vmcs.forget();
         match outcome {
             world_switch::EXITED => {}
-            world_switch::FAILED_INVALID => return self.refused("no current VMCS"),
-            _ => return self.refused(instruction_error(self.vmcs.read(Field::InstructionError))),
+            world_switch::FAILED_INVALID => return self.not_entered(VmFail::Invalid),
+            _ => return self.not_entered(VmFail::Valid),
         }
         let exit_reason = ExitReason::from(self.vmcs.read(Field::ExitReason) as u32);
         let basic = exit_reason.basic();
         if exit_reason.entry_failure() {
-            return self.refused(reason::name(basic));
+            return self.refused(&reason::name(basic));
         }
         self.vmcs.note_launched();
         gprs.set(Gpr::Rsp, self.vmcs.read(Field::GuestRsp));
         self.after_exit(basic, gprs)
     }
 
-    /// Does what is to be done before this entry; false if the guest's state breaks a rule of entry.
+    /// Does what is to be done before this entry; fails if an instruction does, or the guest's state breaks a rule of entry.
     #[cold]
-    fn prepare(&mut self) -> bool {
+    fn prepare(&mut self) -> Result<(), Exit> {
         // Others have used a VPID that is shared.
         let next = if self.vpid.is_shared() { BeforeEntry::FLUSH_GUEST } else { BeforeEntry::empty() };
         let due = core::mem::replace(&mut self.before_entry, next);
@@ -59,27 +66,29 @@ impl Vmx {
         if due.contains(BeforeEntry::VECTORS) {
             self.apply_vectors();
         }
-        self.flush(due);
-        !due.contains(BeforeEntry::CHECK) || self.keeps_rules()
+        self.flush(due).map_err(|failure| self.refused(&failure))?;
+        if due.contains(BeforeEntry::CHECK) && !self.keeps_rules() {
+            return Err(Exit::EntryFailure);
+        }
+        Ok(())
     }
 
-    fn flush(&mut self, due: BeforeEntry) {
+    fn flush(&self, due: BeforeEntry) -> Result<(), Failure> {
         let ept = self.features.capabilities.ept_vpid;
         if due.contains(BeforeEntry::FLUSH_NESTED) {
             let scope = if ept.invept_single() { Scope::Single } else { Scope::All };
             // SAFETY: VMX operation is on, and the processor has the scope (`Controls::new`).
-            if let Err(error) = unsafe { instructions::invept(scope, self.ept_pointer) } {
-                log::error!("INVEPT failed: {error:?}");
-            }
+            unsafe { instructions::invept(scope, self.ept_pointer) }
+                .map_err(|error| self.vmcs.failure(Instruction::Invept, error))?;
         }
         // Without VPIDs every entry and exit flushes.
         if due.contains(BeforeEntry::FLUSH_GUEST) && self.features.controls.has_vpid() {
             let scope = if ept.invvpid_single() { Scope::Single } else { Scope::All };
             // SAFETY: as above.
-            if let Err(error) = unsafe { instructions::invvpid(scope, self.vpid.number() as u16) } {
-                log::error!("INVVPID failed: {error:?}");
-            }
+            unsafe { instructions::invvpid(scope, self.vpid.number() as u16) }
+                .map_err(|error| self.vmcs.failure(Instruction::Invvpid, error))?;
         }
+        Ok(())
     }
 
     /// Prints the rules of entry that do not hold; true if there are none.
@@ -94,9 +103,15 @@ impl Vmx {
         violations.is_empty()
     }
 
+    #[cold]
+    fn not_entered(&mut self, error: VmFail) -> Exit {
+        let failure = self.vmcs.failure(Instruction::Entry, error);
+        self.refused(&failure)
+    }
+
     /// The processor did not enter the guest.
     #[cold]
-    fn refused(&mut self, why: &str) -> Exit {
+    fn refused(&mut self, why: &dyn fmt::Display) -> Exit {
         log::error!("VM entry failed: {why}");
         if self.keeps_rules() {
             log::error!("VM entry: every rule that Bulkhead knows holds");
