@@ -63,6 +63,8 @@ pub struct Fault {
     pub outer: [u32; 6],
     /// CR2 after it.
     pub cr2: u32,
+    /// CR0 after it, but for real mode.
+    pub cr0: u32,
     /// The registers at the event.
     pub registers: Registers,
 }
@@ -86,6 +88,7 @@ struct State {
     registers: Registers,
     vector: u32,
     cr2: u32,
+    cr0: u32,
     frame: [u32; FRAME_WORDS],
 }
 
@@ -99,6 +102,7 @@ static STATE: Global<State> = Global::new(State {
     registers: Registers { eax: 0, ebx: 0, ecx: 0, edx: 0, esi: 0, edi: 0, ebp: 0, eflags: 0, ds: 0, es: 0 },
     vector: 0,
     cr2: 0,
+    cr0: 0,
     frame: [0; FRAME_WORDS],
 });
 
@@ -301,6 +305,7 @@ fn fault(state: &State, is_real: bool) -> Fault {
         eflags: frame[2],
         outer,
         cr2: state.cr2,
+        cr0: state.cr0,
         registers: state.registers,
     }
 }

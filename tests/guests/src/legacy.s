@@ -35,7 +35,8 @@
 .set AT_ES, 74
 .set AT_VECTOR, 76
 .set AT_FAULT_CR2, 80
-.set AT_FRAME, 84
+.set AT_FAULT_CR0, 84
+.set AT_FRAME, 88
 
 .set REAL_STACK, 0x7000
 # As many words as the longest frame has: an error code, and nine of virtual-8086 mode.
@@ -249,6 +250,8 @@ legacy_event:
     mov [{state} + AT_VECTOR], eax
     mov eax, cr2
     mov [{state} + AT_FAULT_CR2], eax
+    mov eax, cr0
+    mov [{state} + AT_FAULT_CR0], eax
     mov esi, esp
     mov edi, offset {state} + AT_FRAME
     mov ecx, FRAME_WORDS

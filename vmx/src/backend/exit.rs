@@ -1,7 +1,7 @@
 //! What an exit asks for that concerns VT-x alone.
 
 use super::{TWO_TO_32, Vmx};
-use crate::control_registers::{SharedRegister, is_legal_cr0};
+use crate::control_registers::{Mode, SharedRegister};
 use crate::controls::PrimaryControls;
 use crate::decode::decode;
 use crate::events;
@@ -12,7 +12,7 @@ use crate::spec::{
 use vmm_core::backend::{Backend, Event, SystemRegister};
 use vmm_core::breakpoints;
 use vmm_core::exit::Exit;
-use vmm_core::registers::{Exception, Gprs};
+use vmm_core::registers::{Exception, Gprs, SegmentName};
 use vmm_core::task_switch::{Source, TaskSwitch};
 
 /// DR6: B0 to B3.
@@ -167,18 +167,29 @@ impl Vmx {
         let value = if self.is_64_bit_code() { operand } else { operand % TWO_TO_32 };
         let (cr0, cr4) = (self.features.cr0, self.features.cr4);
         match (access.access(), access.register()) {
-            (cr_access::TO_CR, 0) if is_legal_cr0(value) => self.share(Field::Cr0Shadow, cr0, value),
-            (cr_access::TO_CR, 4) => self.share(Field::Cr4Shadow, cr4, value),
+            (cr_access::TO_CR, 0) if self.mode().takes_cr0(value) => self.share(Field::Cr0Shadow, cr0, value),
+            (cr_access::TO_CR, 4) if self.mode().takes_cr4(value) => self.share(Field::Cr4Shadow, cr4, value),
             (cr_access::TO_CR, 8) if value < 16 => {
                 self.apic_page.set_tpr((value as u8) << 4);
                 self.skip_instruction()
             }
-            (cr_access::TO_CR, 0 | 8) => Exit::Forbidden,
+            (cr_access::TO_CR, 0 | 4 | 8) => Exit::Forbidden,
             (cr_access::FROM_CR, 8) => {
                 gprs.0[usize::from(access.gpr())] = (self.apic_page.tpr() >> 4).into();
                 self.skip_instruction()
             }
             _ => Exit::Unknown(reason::CONTROL_REGISTER.into()),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        Mode {
+            cr0: self.cr0(),
+            cr3: self.vmcs.read(Field::GuestCr3),
+            cr4: self.cr4(),
+            efer: self.efer(),
+            is_64_bit_code: self.is_64_bit_code(),
+            task: self.segment_attributes(SegmentName::Tr),
         }
     }
 

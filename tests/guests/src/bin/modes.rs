@@ -31,10 +31,10 @@ conformance::assembly! {
         ".code32" "push ebx" ".byte 0x9a" ".long 2f" ".short 0x20" "pop ebx" "ret"
         ".code16" "2: .byte 0xb8, 0x34, 0x12, 0x90, 0x90" ".byte 0x66, 0xcb" ".code64"
     }
-    // LME with paging but without PAE.
+    // LME with paging but without PAE; CD with it, which by itself nothing speaks against.
     fn reserved_paging() {
         ".code32" "mov ecx, 0xc0000080" "rdmsr" "or eax, 0x100" "wrmsr"
-        "mov eax, cr0" "or eax, 0x80000000" "mov cr0, eax" "ret" ".code64"
+        "mov eax, cr0" "or eax, 0xc0000000" "mov cr0, eax" "mov eax, cr0" "ret" ".code64"
     }
     #[unsafe(link_section = ".low.text")]
     fn real_mode_identity() {
@@ -70,6 +70,11 @@ conformance::assembly! {
 /// A place over 1 MiB that both modes read.
 const HIGH: u32 = 0x0020_0ff0;
 const PATTERN: u32 = 0x600d_cafe;
+/// CR3.
+const PWT: u64 = 1 << 3;
+/// CR4.
+const MCE: u64 = 1 << 6;
+const PCIDE: u64 = 1 << 17;
 
 fn run() {
     long_mode();
@@ -87,6 +92,12 @@ fn long_mode() {
     refused("nw-without-cd", || cpu::set_cr0((cr0 | 1 << 29) & !(1 << 30)), || cpu::set_cr0(cr0));
     refused("upper-half-of-cr0", || cpu::set_cr0(cr0 | 1 << 32), || cpu::set_cr0(cr0));
     refused("reserved-bit-of-efer", || cpu::wrmsr(EFER, efer | 1 << 1), || cpu::wrmsr(EFER, efer));
+    // MCE changes with PCIDE, which CR3 speaks against: its PWT would become a PCID.
+    let (cr3, cr4) = (cpu::cr3(), cpu::cr4());
+    cpu::set_cr3(cr3 | PWT);
+    refused("pcide-with-a-pcid", || cpu::set_cr4((cr4 ^ MCE) | PCIDE), || cpu::set_cr4(cr4));
+    equal("cr4-after-a-refused-write", cpu::cr4(), cr4);
+    cpu::set_cr3(cr3);
     faults("cr1-is-not-there", UD, || unsafe { asm!(".byte 0x0f, 0x20, 0xc8") });
     // LMA is read-only: written values of it do not count.
     runs("lma-is-ignored-in-writes", || cpu::wrmsr(EFER, cpu::rdmsr(EFER) & !(1 << 10)));
@@ -141,6 +152,7 @@ fn protected_mode() {
     equal("protected-mode-16-operand-size", registers.eax, 0xffff_1234);
     let fault = call32(reserved_paging, PROTECTED, &mut registers).err();
     equal("long-mode-needs-pae", fault.map(|fault| fault.event), Some(gp(0)));
+    equal("cr0-after-a-refused-write", fault.map_or(registers.eax, |fault| fault.cr0), PROTECTED.cr0);
     // The next call begins in 64-bit mode again; that it does is the case.
     check("protected-mode-again", call32(opcode_32, PROTECTED, &mut registers).is_ok());
 }
