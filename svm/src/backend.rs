@@ -322,7 +322,6 @@ impl Backend for Svm {
             SystemRegister::SysenterCs => save.sysenter_cs,
             SystemRegister::SysenterEsp => save.sysenter_esp,
             SystemRegister::SysenterEip => save.sysenter_eip,
-            SystemRegister::DebugCtl => save.debug_ctl,
         }
     }
 
@@ -342,7 +341,6 @@ impl Backend for Svm {
             SystemRegister::SysenterCs => &mut save.sysenter_cs,
             SystemRegister::SysenterEsp => &mut save.sysenter_esp,
             SystemRegister::SysenterEip => &mut save.sysenter_eip,
-            SystemRegister::DebugCtl => &mut save.debug_ctl,
         };
         *field = value;
     }

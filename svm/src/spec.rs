@@ -116,8 +116,7 @@ pub struct SaveArea {
     pub cr2: u64,
     reserved_248: [u8; 0x268 - 0x248],
     pub pat: u64,
-    pub debug_ctl: u64,
-    reserved_278: [u8; 0xc00 - 0x278],
+    reserved_270: [u8; 0xc00 - 0x270],
 }
 
 /// The virtual machine control block.

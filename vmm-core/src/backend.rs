@@ -45,7 +45,6 @@ pub enum SystemRegister {
     SysenterCs,
     SysenterEsp,
     SysenterEip,
-    DebugCtl,
 }
 
 /// Instructions that a processor may have although its virtualisation does not let guests have them.

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 
-const SYSTEM_REGISTERS: usize = SystemRegister::DebugCtl as usize + 1;
+const SYSTEM_REGISTERS: usize = SystemRegister::SysenterEip as usize + 1;
 
 /// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///

@@ -93,7 +93,6 @@ const PENDING_STATE: [Field; 8] = [
     Field::GuestPendingDebug,
     Field::EntryInterruption,
 ];
-const DEBUG_CTL_BTF: u64 = 2;
 /// EPT tables in write-back memory.
 const WRITE_BACK: u8 = 6;
 const TWO_TO_32: u64 = 1 << 32;
@@ -118,12 +117,11 @@ impl Vmx {
     }
 
     /// While STI or MOV SS protects an instruction, an entry demands that a single step is pending exactly if it is
-    /// switched on (27.3.1.5).
+    /// switched on (27.3.1.5). DEBUGCTL.BTF is always clear.
     fn settle_single_step(&mut self, state: Interruptibility) {
         if state.by_sti() || state.by_mov_ss() {
-            let branches_only = self.vmcs.read(Field::GuestDebugCtl) & DEBUG_CTL_BTF != 0;
             let pending = PendingDebug::from(self.vmcs.read(Field::GuestPendingDebug))
-                .with_single_step(self.rflags().trap() && !branches_only);
+                .with_single_step(self.rflags().trap());
             self.vmcs.write(Field::GuestPendingDebug, pending.into());
         }
     }

@@ -118,7 +118,6 @@ impl<B: Backend> Vcpu<B> {
             TSC_DEADLINE => self.apic.tsc_deadline(),
             X2APIC_FIRST..=X2APIC_LAST => self.apic.read_msr(index).map_err(|_| Fault::PROTECTION)?,
             PAT => self.backend.system_register(SystemRegister::Pat),
-            DEBUG_CTL => self.backend.system_register(SystemRegister::DebugCtl),
             // No supervisor state is offered.
             XSS if self.vm.cpuid.has_xsaves() => 0,
             MCG_STATUS => self.msrs.mcg_status,
@@ -138,7 +137,8 @@ impl<B: Backend> Vcpu<B> {
             P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | POWER_ON | MCG_CAP | MC4_MISC0 | PERF_STATUS
             | PERF_CTL | NB_CFG | INT_PENDING | MMIO_CFG_BASE | TSEG_ADDRESS | TSEG_MASK | LS_CFG
             | IC_CFG | DC_CFG => 0,
-            LAST_BRANCH_FIRST..=LAST_BRANCH_LAST | IORR_FIRST..=IORR_LAST => 0,
+            // Steps by the branch and branch records are not offered: exits of stepped instructions would not know of them.
+            DEBUG_CTL | LAST_BRANCH_FIRST..=LAST_BRANCH_LAST | IORR_FIRST..=IORR_LAST => 0,
             // Counters that count nothing: they are older than the CPUID leaves that tell of counters.
             P6_COUNTER_FIRST..=P6_COUNTER_LAST
             | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
@@ -168,7 +168,6 @@ impl<B: Backend> Vcpu<B> {
             }
             TSC => self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc())),
             PAT => self.write_pat(value)?,
-            DEBUG_CTL => self.backend.set_system_register(SystemRegister::DebugCtl, value & 0x3f),
             XSS if self.vm.cpuid.has_xsaves() && value == 0 => {}
             MCG_STATUS => self.msrs.mcg_status = value & 7,
             MISC_ENABLE => self.msrs.misc_enable = value,
@@ -176,7 +175,7 @@ impl<B: Backend> Vcpu<B> {
             SYSCFG => self.msrs.syscfg = value,
             // Nothing to update, nothing to configure.
             MICROCODE_UPDATE | MICROCODE_REVISION | PATCH_LOADER | P5_MC_ADDR | P5_MC_TYPE | POWER_ON
-            | PERF_CTL | NB_CFG | INT_PENDING | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
+            | DEBUG_CTL | PERF_CTL | NB_CFG | INT_PENDING | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
             P6_COUNTER_FIRST..=P6_COUNTER_LAST
             | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
             | K7_COUNTERS_FIRST..=K7_COUNTERS_LAST

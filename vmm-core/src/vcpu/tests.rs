@@ -487,3 +487,11 @@ fn breakpoints_on_what_is_emulated_trap_behind_it() {
         }
     }
 }
+
+#[test]
+fn steps_by_the_branch_are_not_offered() {
+    let mut machine = machine();
+    write_msr(&mut machine, 0x1d9, 3);
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(machine.vcpu.read_msr(0x1d9), Ok(0));
+}

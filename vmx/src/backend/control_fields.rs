@@ -37,6 +37,7 @@ impl Vmx {
             (Field::EptPointer, self.ept_pointer),
             (Field::LinkPointer, NO_LINK),
             (Field::TscOffset, 0),
+            (Field::GuestDebugCtl, 0),
             (Field::Cr0Mask, self.features.cr0.mask),
             (Field::Cr4Mask, self.features.cr4.mask),
         ];

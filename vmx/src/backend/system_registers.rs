@@ -8,8 +8,6 @@ use vmm_core::paging::is_canonical;
 use x86::msr::{rdmsr, wrmsr};
 
 const DR7_ALWAYS_ONE: u64 = 0x400;
-/// LBR and BTF: what the guest may set of DEBUGCTL.
-const DEBUG_CTL_GUEST: u64 = 3;
 
 /// The MSR that holds a register which the hypervisor does not use.
 const fn live_msr(register: SystemRegister) -> Option<u32> {
@@ -31,7 +29,6 @@ const fn field_of(register: SystemRegister) -> Option<Field> {
         SystemRegister::SysenterCs => Some(Field::GuestSysenterCs),
         SystemRegister::SysenterEsp => Some(Field::GuestSysenterEsp),
         SystemRegister::SysenterEip => Some(Field::GuestSysenterEip),
-        SystemRegister::DebugCtl => Some(Field::GuestDebugCtl),
         _ => None,
     }
 }
@@ -55,7 +52,6 @@ impl Vmx {
     pub(super) fn write_system_register(&mut self, register: SystemRegister, value: u64) {
         let value = match register {
             SystemRegister::Dr7 => (value % TWO_TO_32) | DR7_ALWAYS_ONE,
-            SystemRegister::DebugCtl => value & DEBUG_CTL_GUEST,
             _ => value,
         };
         if let Some(field) = field_of(register) {
