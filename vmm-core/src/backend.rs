@@ -201,6 +201,10 @@ pub trait Backend: Sized + Send {
     fn interrupt_shadow(&self) -> bool;
     /// The guest is in an NMI handler.
     fn nmi_blocked(&self) -> bool;
+    /// The next entry raises a #DB for the instruction before, unless an event is injected, which would make it forgotten.
+    fn has_pending_debug(&self) -> bool {
+        false
+    }
     /// An event that was being delivered when the guest exited, to be delivered again.
     fn take_interrupted_event(&mut self) -> Option<Event>;
     /// Delivers an event at the next entry. At most one between two entries.

@@ -57,6 +57,7 @@ pub struct TestBackend {
     /// What [`Backend::await_ends`] was last given.
     pub awaited_ends: [Option<u8>; 2],
     pub nmi_blocked: bool,
+    pub pending_debug: bool,
     pub window: Option<u8>,
     /// The local APIC's registers.
     pub apic_page: Arc<RegisterPage>,
@@ -104,6 +105,7 @@ impl TestBackend {
             noted_vectors: 0,
             awaited_ends: [None; 2],
             nmi_blocked: false,
+            pending_debug: false,
             window: None,
             apic_page,
             tsc_offset: 0,
@@ -274,6 +276,10 @@ impl Backend for TestBackend {
 
     fn nmi_blocked(&self) -> bool {
         self.nmi_blocked
+    }
+
+    fn has_pending_debug(&self) -> bool {
+        self.pending_debug
     }
 
     fn take_interrupted_event(&mut self) -> Option<Event> {

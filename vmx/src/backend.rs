@@ -120,9 +120,21 @@ impl Vmx {
     /// switched on (27.3.1.5). DEBUGCTL.BTF is always clear.
     fn settle_single_step(&mut self, state: Interruptibility) {
         if state.by_sti() || state.by_mov_ss() {
-            let pending = PendingDebug::from(self.vmcs.read(Field::GuestPendingDebug))
-                .with_single_step(self.rflags().trap());
+            let pending = self.pending_debug().with_single_step(self.rflags().trap());
             self.vmcs.write(Field::GuestPendingDebug, pending.into());
+        }
+    }
+
+    fn pending_debug(&self) -> PendingDebug {
+        self.vmcs.read(Field::GuestPendingDebug).into()
+    }
+
+    /// A #DB that is injected leaves no other pending (27.7.3): it tells of the breakpoints that the one would have told of.
+    fn take_pending_breakpoints(&mut self) {
+        let breakpoints = u64::from(self.pending_debug().breakpoints());
+        if breakpoints != 0 {
+            let dr6 = self.system_register(SystemRegister::Dr6);
+            self.set_system_register(SystemRegister::Dr6, dr6 | breakpoints);
         }
     }
 
@@ -381,6 +393,10 @@ impl Backend for Vmx {
         self.interruptibility().by_nmi()
     }
 
+    fn has_pending_debug(&self) -> bool {
+        events::is_debug_due(self.pending_debug(), self.interruptibility())
+    }
+
     fn take_interrupted_event(&mut self) -> Option<Event> {
         self.interrupted.take()
     }
@@ -401,6 +417,7 @@ impl Backend for Vmx {
                 self.set_system_register(SystemRegister::Cr2, address);
             }
             Event::Fault(Fault { exception: Exception::Debug, .. }) => {
+                self.take_pending_breakpoints();
                 self.settle_single_step(self.interruptibility());
             }
             _ => {}

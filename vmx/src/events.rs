@@ -1,6 +1,6 @@
 //! Events on their way into the guest.
 
-use crate::spec::{Interruption, interruption};
+use crate::spec::{Interruptibility, Interruption, PendingDebug, interruption};
 use vmm_core::backend::Event;
 use vmm_core::registers::{Exception, Fault};
 
@@ -40,6 +40,12 @@ pub fn interrupted(vectoring: Interruption, error_code: u32) -> Option<Event> {
         }
         _ => None,
     }
+}
+
+/// An entry without an event to inject raises #DB (27.7.3). Trap-like exits leave one pending: those for the task priority, a
+/// write or an EOI of the local APIC.
+pub const fn is_debug_due(pending: PendingDebug, state: Interruptibility) -> bool {
+    (pending.single_step() || pending.enabled_breakpoint()) && !state.by_mov_ss()
 }
 
 /// How to learn that the guest can take an interrupt: by an exit as soon as it has interrupts on, or by one when its task
@@ -101,6 +107,15 @@ mod tests {
             let field = Interruption::new().with_valid(true).with_kind(kind).with_vector(3);
             assert_eq!(interrupted(field, 0), None);
         }
+    }
+
+    #[test]
+    fn pending_traps_are_due_unless_mov_ss_holds_them() {
+        let state = Interruptibility::new();
+        assert!(is_debug_due(PendingDebug::new().with_single_step(true), state));
+        assert!(is_debug_due(PendingDebug::new().with_enabled_breakpoint(true), state.with_by_sti(true)));
+        assert!(!is_debug_due(PendingDebug::new().with_breakpoints(1), state), "met, but not enabled");
+        assert!(!is_debug_due(PendingDebug::new().with_single_step(true), state.with_by_mov_ss(true)));
     }
 
     #[test]

@@ -227,6 +227,10 @@ impl ApicInbox {
             && self.posted.pending.fetch_and(!bits, Ordering::SeqCst) & bits != 0
     }
 
+    pub(super) fn has_nmi(&self) -> bool {
+        self.posted.pending.load(Ordering::Relaxed) & NMI != 0
+    }
+
     pub(super) fn take_nmi(&self) -> bool {
         self.take(NMI)
     }

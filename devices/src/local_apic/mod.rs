@@ -290,6 +290,12 @@ impl LocalApic {
         self.raise(if pin == LintPin::Lint0 { LvtEntry::Lint0 } else { LvtEntry::Lint1 });
     }
 
+    /// An NMI is pending.
+    #[inline]
+    pub fn has_nmi(&self) -> bool {
+        self.inbox.has_nmi()
+    }
+
     /// Takes a pending NMI.
     #[inline]
     pub fn take_nmi(&mut self) -> bool {

@@ -390,8 +390,8 @@ fn startup_sequence_of_a_second_processor() {
     assert_eq!(apic.take_sipi(), None);
     assert_eq!(read(apic, register::ID), 1 << 24);
     send(&mut machine.apics[0], 0x0100_0000, 0x4400);
-    assert!(machine.apics[1].take_nmi());
-    assert!(!machine.apics[1].take_nmi());
+    assert!(machine.apics[1].has_nmi() && machine.apics[1].take_nmi());
+    assert!(!machine.apics[1].has_nmi() && !machine.apics[1].take_nmi());
 }
 
 #[test]

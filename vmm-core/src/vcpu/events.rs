@@ -47,7 +47,7 @@ impl<B: Backend> Vcpu<B> {
         if let Some(event) = self.pending.take() {
             self.backend.inject(event);
             free = false;
-        } else if !self.backend.nmi_blocked() && !self.backend.interrupt_shadow() && self.apic.take_nmi() {
+        } else if self.can_take_nmi() && self.apic.take_nmi() {
             self.activity = Activity::Running;
             self.backend.inject(Event::Nmi);
             free = false;
@@ -60,6 +60,20 @@ impl<B: Backend> Vcpu<B> {
         if !free {
             self.activity = Activity::Running;
         }
+    }
+
+    fn can_take_nmi(&mut self) -> bool {
+        let is_held = self.backend.nmi_blocked() || self.backend.interrupt_shadow();
+        self.apic.has_nmi() && !is_held && !self.is_trap_first()
+    }
+
+    /// A trap of the instruction before comes before interrupts and NMIs (SDM volume 3, table 6-2). It ends HLT too.
+    fn is_trap_first(&mut self) -> bool {
+        let is_first = self.backend.has_pending_debug();
+        if is_first {
+            self.activity = Activity::Running;
+        }
+        is_first
     }
 
     /// Lets the processor deliver what is requested, and wakes the virtual CPU for it.
@@ -91,7 +105,8 @@ impl<B: Backend> Vcpu<B> {
             return self.set_window(class);
         }
         let class = vector.map_or(EXTINT_CLASS, |vector| vector >> 4);
-        if !free || !self.backend.rflags().interrupt() || self.backend.interrupt_shadow() {
+        let can_take = free && self.backend.rflags().interrupt() && !self.backend.interrupt_shadow();
+        if !can_take || self.is_trap_first() {
             return self.set_window((self.activity == Activity::Running).then_some(class));
         }
         let vector = match vector {

@@ -495,3 +495,26 @@ fn steps_by_the_branch_are_not_offered() {
     assert_eq!(next_event(&mut machine), None);
     assert_eq!(machine.vcpu.read_msr(0x1d9), Ok(0));
 }
+
+#[test]
+fn a_trap_that_is_pending_comes_before_an_interrupt_and_an_nmi() {
+    for is_nmi in [false, true] {
+        let mut machine = machine();
+        machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+        let (backend, _) = machine.vcpu.registers_mut();
+        backend.rflags.set_interrupt(true);
+        backend.pending_debug = true;
+        match is_nmi {
+            true => machine.vcpu.apic.inbox().post_nmi(),
+            false => assert!(machine.vcpu.apic.inbox().post_vector(0x41, false)),
+        }
+        assert_eq!(next_event(&mut machine), None);
+        assert_eq!(machine.vcpu.registers_mut().0.window, (!is_nmi).then_some(4));
+        machine.exit(Exit::Exception(Exception::Debug));
+        machine.vcpu.registers_mut().0.pending_debug = false;
+        let debug = Fault { exception: Exception::Debug, error_code: None, address: None };
+        assert_eq!(next_event(&mut machine), Some(Event::Fault(debug)));
+        let event = if is_nmi { Event::Nmi } else { Event::Interrupt(0x41) };
+        assert_eq!(next_event(&mut machine), Some(event));
+    }
+}

@@ -4,8 +4,10 @@
 #![no_std]
 #![no_main]
 
+use core::arch::asm;
+
 use conformance::Global;
-use conformance::cpu::{cli, cr8, inb, outb, peek, poke, set_cr8, sti};
+use conformance::cpu::{cli, cr8, inb, outb, peek, poke, set_cr8, set_dr6, sti};
 use conformance::interrupts::{Frame, handle};
 use conformance::report::equal;
 
@@ -24,11 +26,20 @@ const LOW: u8 = 0x40;
 const HIGH: u8 = 0x70;
 const CLASS: u64 = 4;
 
+/// RFLAGS: single steps.
+const TF: u64 = 1 << 8;
+
 static COUNT: Global<u32> = Global::new(0);
+static STEPS: Global<u32> = Global::new(0);
 
 fn interrupt(_: &mut Frame) {
     COUNT.set(COUNT.get() + 1);
     poke(END_OF_INTERRUPT, 0_u32);
+}
+
+fn step(_: &mut Frame) {
+    STEPS.set(STEPS.get() + 1);
+    set_dr6(0);
 }
 
 fn send(vector: u8) {
@@ -68,5 +79,17 @@ fn run() {
     equal("a-lower-class-waits-for-the-register", count(), 3);
     poke(TASK_PRIORITY, 0_u32);
     equal("the-register-lowered-releases-it", count(), 4);
+    set_cr8(CLASS);
+    send(LOW);
+    handle(1, Some(step));
+    // The single step's trap comes before the interrupt that the stepped instruction lets in.
+    unsafe {
+        asm!(
+            "pushfq", "or qword ptr [rsp], {TF}", "popfq", "mov cr8, rax", "pushfq", "and qword ptr [rsp], ~{TF}", "popfq",
+            TF = const TF, in("rax") 0_u64
+        );
+    }
+    handle(1, None);
+    equal("single-step-of-cr8-lowered", (STEPS.get(), count()), (4, 5));
     cli();
 }
