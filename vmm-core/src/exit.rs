@@ -51,6 +51,12 @@ pub enum Exit {
     Port(PortAccess),
     /// A memory access that the second-level tables refused.
     Memory(MemoryAccess),
+    /// The second-level tables have an entry that the processor does not take, on the way to this guest-physical address: a
+    /// fault of the hypervisor's.
+    TableMisconfigured {
+        /// The address.
+        gpa: u64,
+    },
     /// CPUID.
     Cpuid,
     /// RDMSR.

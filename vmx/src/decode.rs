@@ -18,6 +18,9 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
     match basic {
         reason::PORT => port(fields),
         reason::EPT_VIOLATION => memory(fields),
+        reason::EPT_MISCONFIGURATION => {
+            Exit::TableMisconfigured { gpa: fields.get(Field::GuestPhysicalAddress) }
+        }
         reason::APIC_ACCESS => apic(fields),
         reason::APIC_WRITE => {
             Exit::ApicWrite { offset: fields.get(Field::ExitQualification) as u16 % APIC_PAGE_BYTES }
@@ -144,6 +147,13 @@ pub mod tests {
         assert_eq!(access(0x184), (0xfee0_0300, false, true, false));
         assert_eq!(access(0x081), (0xfee0_0300, false, false, true), "page table");
         assert_eq!(access(0x001), (0xfee0_0300, false, false, true), "page-directory pointers");
+    }
+
+    #[test]
+    fn a_misconfigured_table_is_named_with_its_address() {
+        let table = Table::new().with(Field::GuestPhysicalAddress, 0x1234_5000);
+        let expected = Exit::TableMisconfigured { gpa: 0x1234_5000 };
+        assert_eq!(decode(reason::EPT_MISCONFIGURATION, &table), expected);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct VmxBasic {
     pub dual_monitor: bool,
     #[bits(4)]
     pub memory_type: u8,
-    pub ins_outs_information: bool,
+    __: bool,
     /// The TRUE capability MSRs exist.
     pub true_controls: bool,
     /// Exceptions may be injected with or without an error code.
@@ -171,6 +171,7 @@ pub mod reason {
     pub const APIC_ACCESS: u16 = 44;
     pub const VIRTUAL_EOI: u16 = 45;
     pub const EPT_VIOLATION: u16 = 48;
+    pub const EPT_MISCONFIGURATION: u16 = 49;
     pub const INVEPT: u16 = 50;
     pub const PREEMPTION_TIMER: u16 = 52;
     pub const INVVPID: u16 = 53;
@@ -260,9 +261,7 @@ pub struct PortQualification {
     pub size_less_one: u8,
     pub input: bool,
     pub string: bool,
-    pub repeated: bool,
-    pub immediate: bool,
-    #[bits(9)]
+    #[bits(11)]
     __: u16,
     pub port: u16,
     __: u32,

@@ -115,6 +115,10 @@ impl<B: Backend> Vcpu<B> {
                 self.note_writes();
                 ExitKind::WriteLog
             }
+            Exit::TableMisconfigured { gpa } => {
+                log::error!("{}: no sound second-level tables for {gpa:#x}", self.vm.name);
+                self.crash("the CPU refused the second-level page tables", ExitKind::Fatal)
+            }
             Exit::EntryFailure => self.crash("the CPU refused the guest's state", ExitKind::Fatal),
             Exit::Unknown(_) => self.crash("an exit that Bulkhead does not know", ExitKind::Fatal),
         }

@@ -518,3 +518,10 @@ fn a_trap_that_is_pending_comes_before_an_interrupt_and_an_nmi() {
         assert_eq!(next_event(&mut machine), Some(event));
     }
 }
+
+#[test]
+fn second_level_tables_that_the_processor_refuses_stop_the_guest() {
+    let mut machine = machine();
+    machine.exit(Exit::TableMisconfigured { gpa: 0x1000 });
+    assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
+}
