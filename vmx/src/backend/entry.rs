@@ -96,7 +96,12 @@ impl Vmx {
     fn keeps_rules(&self) -> bool {
         // Not every processor has every field.
         let fields = |field| self.vmcs.read_now(field).unwrap_or(0);
-        let violations = checks::check(&fields, &self.features.capabilities, self.physical_address_bits);
+        let violations = checks::check(
+            &fields,
+            &self.features.capabilities,
+            self.physical_address_bits,
+            self.apic_page.tpr(),
+        );
         for violation in &violations {
             log::error!("VM entry: {violation}");
         }

@@ -110,6 +110,13 @@ fn local_apic(checker: &mut Checker<'_, impl Fields>) {
         "27.2.1.1: the TPR threshold has 4 bits",
         &[Field::TprThreshold],
     );
+    checker.rule(
+        !has_threshold
+            || in_memory
+            || checker.get(Field::TprThreshold) <= u64::from(checker.virtual_tpr >> 4),
+        "27.2.1.1: the TPR threshold is not above the task priority",
+        &[Field::TprThreshold, Field::PrimaryControls, Field::SecondaryControls],
+    );
 }
 
 fn words(checker: &mut Checker<'_, impl Fields>) {
@@ -135,6 +142,8 @@ fn words(checker: &mut Checker<'_, impl Fields>) {
 }
 
 fn addresses(checker: &mut Checker<'_, impl Fields>) {
+    /// Of the EPT pointer.
+    const RESERVED: u64 = 0xf00;
     let is_page = |checker: &Checker<'_, _>, field| {
         let address: u64 = Checker::get(checker, field);
         address.is_multiple_of(4096) && checker.is_physical(address)
@@ -167,6 +176,7 @@ fn addresses(checker: &mut Checker<'_, impl Fields>) {
         let holds = pointer.walk_length_less_one() == 3
             && (ept.accessed_dirty() || !pointer.accessed_dirty())
             && !pointer.shadow_stack()
+            && checker.get(Field::EptPointer) & RESERVED == 0
             && checker.is_physical(pointer.frame() << 12);
         checker.rule(
             holds,
@@ -193,12 +203,11 @@ fn injection(checker: &mut Checker<'_, impl Fields>) {
         _ => true,
     };
     checker.rule(vector_fits, "27.2.1.3: the vector belongs to the event's kind", FIELDS);
-    let has_code = kind == interruption::HARDWARE_EXCEPTION
-        && matches!(event.vector(), 8 | 10..=14 | 17)
-        && checker.cr0().protection();
-    let holds = event.has_error_code() == has_code || checker.capabilities.basic.any_error_code();
+    let may_have_code = kind == interruption::HARDWARE_EXCEPTION && checker.cr0().protection();
+    let has_code = matches!(event.vector(), 8 | 10..=14 | 17) && may_have_code;
+    let is_free = may_have_code && checker.capabilities.basic.any_error_code();
     checker.rule(
-        holds,
+        event.has_error_code() == has_code || is_free,
         "27.2.1.3: exceptions have an error code exactly if they have one in protected mode",
         FIELDS,
     );

@@ -1,6 +1,6 @@
 //! 27.3.1: guest state but for segment registers.
 
-use super::{Checker, is_canonical, is_pat};
+use super::{Checker, EFER_KNOWN, is_canonical, is_pat};
 use crate::controls::{PinControls, PrimaryControls};
 use crate::field::Field;
 use crate::spec::{Interruptibility, PendingDebug, interruption};
@@ -11,7 +11,6 @@ const DEBUG_CTL_BTF: u64 = 1 << 1;
 /// LBR, BTF, TR to BTINT, BTS_OFF_OS to FREEZE_WHILE_SMM, RTM.
 const DEBUG_CTL_KNOWN: u64 = 0xffc3;
 const ACTIVE: u64 = 0;
-const HALTED: u64 = 1;
 
 pub fn check(checker: &mut Checker<'_, impl Fields>) {
     control_registers(checker);
@@ -78,7 +77,8 @@ fn msrs(checker: &mut Checker<'_, impl Fields>) {
     let holds = is_pat(checker.get(Field::GuestPat));
     checker.rule(holds, "27.3.1.1: the PAT has legal memory types", &[Field::GuestPat]);
     let (efer, cr0) = (checker.efer(), checker.cr0());
-    checker.rule(efer.into_bits() & !0xd01 == 0, "27.3.1.1: EFER has no reserved bits", &[Field::GuestEfer]);
+    let holds = efer.into_bits() & !EFER_KNOWN == 0;
+    checker.rule(holds, "27.3.1.1: EFER has no reserved bits", &[Field::GuestEfer]);
     checker.rule(
         efer.long_mode_active() == checker.to_long_mode()
             && (!cr0.paging() || efer.long_mode_active() == efer.long_mode_enable()),
@@ -132,21 +132,13 @@ fn rip_and_rflags(checker: &mut Checker<'_, impl Fields>) {
 
 /// 27.3.1.5: activity and interruptibility.
 fn interruptibility(checker: &mut Checker<'_, impl Fields>) {
-    const FIELDS: &[Field] = &[
-        Field::GuestInterruptibility,
-        Field::GuestActivity,
-        Field::GuestRflags,
-        Field::EntryInterruption,
-        Field::PinControls,
-    ];
+    const FIELDS: &[Field] =
+        &[Field::GuestInterruptibility, Field::GuestRflags, Field::EntryInterruption, Field::PinControls];
     let state = Interruptibility::from(checker.get(Field::GuestInterruptibility) as u32);
-    let activity = checker.get(Field::GuestActivity);
     let blocked = state.by_sti() || state.by_mov_ss();
-    checker.rule(
-        activity == ACTIVE || (activity == HALTED && !blocked),
-        "27.3.1.5: the guest is active, or halted without blocking",
-        FIELDS,
-    );
+    // No other state is used, so that the rules of those need no looking at.
+    let holds = checker.get(Field::GuestActivity) == ACTIVE;
+    checker.rule(holds, "27.3.1.5: the guest is active", &[Field::GuestActivity]);
     let reserved = state.into_bits() & !0x1f != 0 || state.by_smi() || state.enclave();
     checker.rule(!reserved, "27.3.1.5: interruptibility has no reserved bits", FIELDS);
     checker.rule(!(state.by_sti() && state.by_mov_ss()), "27.3.1.5: one of STI and MOV SS blocks", FIELDS);
@@ -180,18 +172,13 @@ fn interruptibility(checker: &mut Checker<'_, impl Fields>) {
 
 /// 27.3.1.5: pending debug exceptions.
 fn pending_debug(checker: &mut Checker<'_, impl Fields>) {
-    const FIELDS: &[Field] = &[
-        Field::GuestPendingDebug,
-        Field::GuestInterruptibility,
-        Field::GuestRflags,
-        Field::GuestDebugCtl,
-        Field::GuestActivity,
-    ];
+    const FIELDS: &[Field] =
+        &[Field::GuestPendingDebug, Field::GuestInterruptibility, Field::GuestRflags, Field::GuestDebugCtl];
     let pending = PendingDebug::from(checker.get(Field::GuestPendingDebug));
     let reserved = pending.into_bits() & !0x1_500f != 0;
     checker.rule(!reserved, "27.3.1.5: pending debug exceptions have no reserved bits", FIELDS);
     let state = Interruptibility::from(checker.get(Field::GuestInterruptibility) as u32);
-    let waits = state.by_sti() || state.by_mov_ss() || checker.get(Field::GuestActivity) == HALTED;
+    let waits = state.by_sti() || state.by_mov_ss();
     let steps = checker.rflags().trap() && checker.get(Field::GuestDebugCtl) & DEBUG_CTL_BTF == 0;
     checker.rule(
         !waits || pending.single_step() == steps,
@@ -212,6 +199,10 @@ fn page_directory_pointers(checker: &mut Checker<'_, impl Fields>) {
     for field in [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3] {
         let entry = checker.get(field);
         let holds = entry & PRESENT == 0 || (entry & RESERVED == 0 && checker.is_physical(entry));
-        checker.rule(holds, "27.3.1.6: page-directory pointers have no reserved bits", &[field]);
+        checker.rule(
+            holds,
+            "27.3.1.6: page-directory pointers have no reserved bits",
+            &[field, Field::GuestCr0, Field::GuestCr4, Field::EntryControls],
+        );
     }
 }

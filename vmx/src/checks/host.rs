@@ -1,6 +1,6 @@
 //! 27.2.2 to 27.2.4: host state.
 
-use super::{Checker, is_canonical, is_pat};
+use super::{Checker, EFER_KNOWN, is_canonical, is_pat};
 use crate::controls::ExitControls;
 use crate::field::Field;
 use crate::vmcs::Fields;
@@ -43,6 +43,8 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         "27.2.2, 27.2.4: the host is in long mode",
         &[Field::HostEfer, Field::ExitControls],
     );
+    let holds = efer.into_bits() & !EFER_KNOWN == 0;
+    checker.rule(holds, "27.2.2: host EFER has no reserved bits", &[Field::HostEfer]);
     checker.rule(Cr4::from(cr4).pae(), "27.2.4: a 64-bit host has PAE", &[Field::HostCr4]);
     for field in [
         Field::HostEsSelector,

@@ -19,6 +19,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use vmm_core::registers::{Cr0, Cr4, Efer, Rflags};
 
+/// EFER: SCE, LME, LMA, NXE.
+const EFER_KNOWN: u64 = 0xd01;
+
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -38,9 +41,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All rules that do not hold.
-pub fn check(fields: &impl Fields, capabilities: &Capabilities, physical_address_bits: u8) -> Vec<Violation> {
-    let mut checker = Checker { fields, capabilities, physical_address_bits, violations: Vec::new() };
+/// All rules that do not hold. `virtual_tpr` is the task priority in the virtual-APIC page.
+pub fn check(
+    fields: &impl Fields,
+    capabilities: &Capabilities,
+    physical_address_bits: u8,
+    virtual_tpr: u8,
+) -> Vec<Violation> {
+    let mut checker =
+        Checker { fields, capabilities, physical_address_bits, virtual_tpr, violations: Vec::new() };
     controls::check(&mut checker);
     host::check(&mut checker);
     guest::check(&mut checker);
@@ -52,6 +61,7 @@ struct Checker<'a, F> {
     fields: &'a F,
     capabilities: &'a Capabilities,
     physical_address_bits: u8,
+    virtual_tpr: u8,
     violations: Vec<Violation>,
 }
 

@@ -76,16 +76,16 @@ fn bases(checker: &mut Checker<'_, impl Fields>) {
     let holds = checker.get(Field::GuestCsBase) >> 32 == 0;
     checker.rule(holds, "27.3.1.2: the base of CS has 32 bits", &[Field::GuestCsBase]);
     for name in [SegmentName::Ss, SegmentName::Ds, SegmentName::Es] {
-        let base = fields(name).base;
-        let holds = rights(checker, name).unusable() || checker.get(base) >> 32 == 0;
-        checker.rule(holds, "27.3.1.2: the bases of SS, DS and ES have 32 bits", &[base]);
+        let segment = fields(name);
+        let holds = rights(checker, name).unusable() || checker.get(segment.base) >> 32 == 0;
+        let read = [segment.base, segment.rights];
+        checker.rule(holds, "27.3.1.2: the bases of SS, DS and ES have 32 bits", &read);
     }
 }
 
 fn code(checker: &mut Checker<'_, impl Fields>) {
     let cs = fields(SegmentName::Cs);
-    let all =
-        [cs.selector, cs.limit, cs.rights, Field::GuestSsRights, Field::SecondaryControls, Field::GuestCr0];
+    let all = [cs.limit, cs.rights, Field::GuestSsRights, Field::SecondaryControls, Field::EntryControls];
     let rights_cs = rights(checker, SegmentName::Cs);
     let ss_dpl = rights(checker, SegmentName::Ss).dpl();
     let unrestricted = checker.unrestricted();
@@ -117,7 +117,15 @@ fn code(checker: &mut Checker<'_, impl Fields>) {
 
 fn stack(checker: &mut Checker<'_, impl Fields>) {
     let ss = fields(SegmentName::Ss);
-    let all = [ss.selector, ss.limit, ss.rights, Field::GuestCsRights, Field::GuestCr0];
+    let all = [
+        ss.selector,
+        ss.limit,
+        ss.rights,
+        Field::GuestCsSelector,
+        Field::GuestCsRights,
+        Field::GuestCr0,
+        Field::SecondaryControls,
+    ];
     let rights_ss = rights(checker, SegmentName::Ss);
     let cs_kind = rights(checker, SegmentName::Cs).kind();
     let zero_required = cs_kind == 3 || !checker.cr0().protection();

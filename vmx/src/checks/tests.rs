@@ -75,7 +75,7 @@ fn in_long_mode() -> Table {
 }
 
 fn violations(table: &Table) -> Vec<Violation> {
-    check(table, &capabilities(), ADDRESS_BITS)
+    check(table, &capabilities(), ADDRESS_BITS, 0)
 }
 
 /// The one rule that `table` breaks.
@@ -127,6 +127,7 @@ fn each_rule_is_found() {
         (real().with(Field::Vpid, 0), "VPID"),
         (real().with(Field::EptPointer, 0x10_201c), "memory type"),
         (real().with(Field::EptPointer, 0x10_2006), "four levels"),
+        (real().with(Field::EptPointer, 0x10_211e), "reserved"),
         (real().with(Field::MsrBitmap, 0x10_0008), "MSR bitmap"),
         (real().with(Field::VirtualApicPage, 1 << 45), "virtual-APIC"),
         (
@@ -146,6 +147,7 @@ fn each_rule_is_found() {
         (real().with(Field::HostSsSelector, 3), "host selectors"),
         (real().with(Field::HostTrSelector, 0), "not null"),
         (real().with(Field::HostEfer, 0), "long mode"),
+        (real().with(Field::HostEfer, 0x1d00), "host EFER"),
         (long().with(Field::GuestCr3, 1 << 39), "CR3"),
         (real().with(Field::GuestCr4, 0x2_2000), "PCIDE"),
         (long().with(Field::GuestEfer, 0x901), "EFER.LMA"),
@@ -168,7 +170,7 @@ fn each_rule_is_found() {
             "virtual NMI",
         ),
         (long().with(Field::GuestInterruptibility, 1).with(Field::GuestRflags, 0x346), "single step"),
-        (real().with(Field::GuestActivity, 2), "active"),
+        (real().with(Field::GuestActivity, 1), "active"),
         (real().with(Field::GuestPendingDebug, 1 << 20), "pending debug"),
         (real().with(Field::LinkPointer, 0), "linked"),
         (
@@ -195,6 +197,34 @@ fn each_rule_is_found() {
     for (table, text) in cases {
         assert!(broken(table).contains(text), "{text}: {}", broken(table));
     }
+}
+
+#[test]
+fn a_threshold_above_the_task_priority_is_found() {
+    let without = SecondaryControls::APIC_ACCESSES | SecondaryControls::VIRTUAL_INTERRUPTS;
+    let secondary = after_reset().get(Field::SecondaryControls) & !u64::from(without.bits());
+    let table = after_reset().with(Field::SecondaryControls, secondary).with(Field::TprThreshold, 5);
+    let rules = |table: &Table, tpr| {
+        let broken = check(table, &capabilities(), ADDRESS_BITS, tpr);
+        broken.iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&table, 0x4f), ["27.2.1.1: the TPR threshold is not above the task priority"]);
+    assert_eq!(rules(&table, 0x50), [""; 0]);
+    let in_memory = secondary | u64::from(SecondaryControls::APIC_ACCESSES.bits());
+    assert_eq!(rules(&table.with(Field::SecondaryControls, in_memory), 0), [""; 0]);
+}
+
+#[test]
+fn an_error_code_that_is_free_still_needs_an_exception_in_protected_mode() {
+    let mut capabilities = capabilities();
+    capabilities.basic.set_any_error_code(true);
+    let breaks = |table: Table, event| {
+        !check(&table.with(Field::EntryInterruption, event), &capabilities, ADDRESS_BITS, 0).is_empty()
+    };
+    // #UD with an error code and #GP without; then both, and an interrupt with one.
+    assert!(!breaks(in_long_mode(), 0x8000_0b06) && !breaks(in_long_mode(), 0x8000_030d));
+    assert!(breaks(after_reset(), 0x8000_0b0d) && !breaks(after_reset(), 0x8000_030d));
+    assert!(breaks(in_long_mode(), 0x8000_0830));
 }
 
 #[test]
