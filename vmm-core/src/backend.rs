@@ -207,7 +207,7 @@ pub trait Backend: Sized + Send {
     }
     /// An event that was being delivered when the guest exited, to be delivered again.
     fn take_interrupted_event(&mut self) -> Option<Event>;
-    /// Delivers an event at the next entry. At most one between two entries.
+    /// Delivers an event at the next entry. At most one between two entries; a fault has an error code only in protected mode.
     fn inject(&mut self, event: Event);
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
     /// `priority` (vector / 16), or withdraws the wish.

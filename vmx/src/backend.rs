@@ -402,7 +402,7 @@ impl Backend for Vmx {
     }
 
     fn inject(&mut self, event: Event) {
-        let (field, error_code) = events::injection(event, self.cr0().protection());
+        let (field, error_code) = events::injection(event);
         self.vmcs.write(Field::EntryInterruption, field.into_bits().into());
         if field.has_error_code() {
             self.vmcs.write(Field::EntryErrorCode, error_code.into());

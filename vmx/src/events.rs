@@ -6,14 +6,13 @@ use vmm_core::registers::{Exception, Fault};
 
 const NMI_VECTOR: u8 = 2;
 
-/// The entry-interruption field and the error code for an event. In real mode exceptions have no error code.
-pub fn injection(event: Event, protected_mode: bool) -> (Interruption, u32) {
+/// The entry-interruption field and the error code for an event.
+pub fn injection(event: Event) -> (Interruption, u32) {
     let field = Interruption::new().with_valid(true);
     match event {
         Event::Interrupt(vector) => (field.with_kind(interruption::EXTERNAL).with_vector(vector), 0),
         Event::Nmi => (field.with_kind(interruption::NMI).with_vector(NMI_VECTOR), 0),
         Event::Fault(Fault { exception, error_code, .. }) => {
-            let error_code = error_code.filter(|_| protected_mode);
             let field = field
                 .with_kind(interruption::HARDWARE_EXCEPTION)
                 .with_vector(exception as u8)
@@ -83,7 +82,7 @@ mod tests {
             Event::Fault(Fault { address: None, ..PAGE_FAULT }),
         ];
         for event in events {
-            let (field, error_code) = injection(event, true);
+            let (field, error_code) = injection(event);
             assert_eq!(interrupted(field, error_code), Some(event));
         }
         assert_eq!(interrupted(Interruption::new(), 0), None);
@@ -91,14 +90,15 @@ mod tests {
 
     #[test]
     fn fields_have_the_manuals_format() {
-        let bits = |event, protected| {
-            let (field, error_code) = injection(event, protected);
+        let bits = |event| {
+            let (field, error_code) = injection(event);
             (field.into_bits(), error_code)
         };
-        assert_eq!(bits(Event::Interrupt(0x30), true), (0x8000_0030, 0));
-        assert_eq!(bits(Event::Nmi, true), (0x8000_0202, 0));
-        assert_eq!(bits(Event::Fault(PAGE_FAULT), true), (0x8000_0b0e, 2));
-        assert_eq!(bits(Event::Fault(Fault::PROTECTION), false), (0x8000_030d, 0), "real mode");
+        assert_eq!(bits(Event::Interrupt(0x30)), (0x8000_0030, 0));
+        assert_eq!(bits(Event::Nmi), (0x8000_0202, 0));
+        assert_eq!(bits(Event::Fault(PAGE_FAULT)), (0x8000_0b0e, 2));
+        let without_code = Fault { error_code: None, ..Fault::PROTECTION };
+        assert_eq!(bits(Event::Fault(without_code)), (0x8000_030d, 0), "real mode");
     }
 
     #[test]

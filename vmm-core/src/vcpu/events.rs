@@ -45,7 +45,7 @@ impl<B: Backend> Vcpu<B> {
         }
         let mut free = true;
         if let Some(event) = self.pending.take() {
-            self.backend.inject(event);
+            self.backend.inject(self.in_this_mode(event));
             free = false;
         } else if self.can_take_nmi() && self.apic.take_nmi() {
             self.activity = Activity::Running;
@@ -59,6 +59,16 @@ impl<B: Backend> Vcpu<B> {
         // Whatever entered the guest ended its HLT.
         if !free {
             self.activity = Activity::Running;
+        }
+    }
+
+    /// In real mode exceptions have no error code.
+    fn in_this_mode(&self, event: Event) -> Event {
+        match event {
+            Event::Fault(fault) if fault.error_code.is_some() && !self.backend.cr0().protection() => {
+                Event::Fault(Fault { error_code: None, ..fault })
+            }
+            _ => event,
         }
     }
 

@@ -525,3 +525,14 @@ fn second_level_tables_that_the_processor_refuses_stop_the_guest() {
     machine.exit(Exit::TableMisconfigured { gpa: 0x1000 });
     assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
 }
+
+#[test]
+fn exceptions_have_no_error_code_in_real_mode() {
+    for protected in [false, true] {
+        let mut machine = machine();
+        machine.vcpu.registers_mut().0.cr0.set_protection(protected);
+        machine.exit(Exit::Forbidden);
+        let fault = Fault { error_code: protected.then_some(0), ..Fault::PROTECTION };
+        assert_eq!(next_event(&mut machine), Some(Event::Fault(fault)));
+    }
+}
