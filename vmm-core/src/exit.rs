@@ -79,6 +79,8 @@ pub enum Exit {
     ControlRegister,
     /// MOV to CR8, which the guest is not to do unseen while an interrupt waits: left to be done.
     WriteCr8,
+    /// MOV to or from CR8, which the backend has carried out but for moving on behind it.
+    AccessedCr8,
     /// The processor has written the register at this byte of the local APIC's register page, and the instruction is done:
     /// what follows from the write is left to do.
     ApicWrite {

@@ -283,6 +283,7 @@ pub struct EptQualification {
     pub final_access: bool,
     #[bits(3)]
     __: u8,
+    /// NMIs were unblocked by an IRET that then exited; also in the qualification of a full page-modification log.
     pub nmi_unblocked_by_iret: bool,
     #[bits(51)]
     __: u64,
@@ -372,9 +373,7 @@ pub struct Interruption {
     #[bits(3)]
     pub kind: u8,
     pub has_error_code: bool,
-    /// Exits: NMIs were unblocked by an IRET that then exited.
-    pub nmi_unblocked_by_iret: bool,
-    #[bits(18)]
+    #[bits(19)]
     __: u32,
     pub valid: bool,
 }

@@ -79,6 +79,10 @@ impl<B: Backend> Vcpu<B> {
                 self.instruction(Self::write_cr8);
                 ExitKind::ControlRegister
             }
+            Exit::AccessedCr8 => {
+                self.instruction(|_| Ok(()));
+                ExitKind::ControlRegister
+            }
             Exit::TaskSwitch(task) => {
                 self.task_switch(task);
                 ExitKind::TaskSwitch

@@ -536,3 +536,16 @@ fn exceptions_have_no_error_code_in_real_mode() {
         assert_eq!(next_event(&mut machine), Some(Event::Fault(fault)));
     }
 }
+
+#[test]
+fn an_access_to_cr8_that_the_backend_carried_out_ends_as_an_instruction_does() {
+    let mut machine = machine();
+    let (backend, _) = machine.vcpu.registers_mut();
+    (backend.next_rip, backend.interrupt_shadow) = (Some(0x8004), true);
+    backend.rflags.set_trap(true);
+    machine.exit(Exit::AccessedCr8);
+    let (backend, _) = machine.vcpu.registers_mut();
+    assert_eq!((backend.rip, backend.interrupt_shadow), (0x8004, false));
+    let step = Fault { exception: Exception::Debug, error_code: None, address: None };
+    assert_eq!(next_event(&mut machine), Some(Event::Fault(step)));
+}

@@ -7,7 +7,8 @@ use crate::decode::decode;
 use crate::events;
 use crate::field::Field;
 use crate::spec::{
-    CrQualification, Interruption, TaskSwitchQualification, cr_access, interruption, reason, task_source,
+    CrQualification, EptQualification, Interruption, TaskSwitchQualification, cr_access, interruption,
+    reason, task_source,
 };
 use vmm_core::backend::{Backend, Event, SystemRegister};
 use vmm_core::breakpoints;
@@ -21,14 +22,13 @@ const DR6_BREAKPOINTS: u64 = 0xf;
 const DR6_CAUSES: u64 = 0x600f;
 
 impl Vmx {
-    /// What the exit says about an event that was being delivered, and about NMIs in bit 12 of `info`.
+    /// What the exit says about an event that was being delivered, and, if the instruction at RIP runs again, about NMIs.
     #[inline]
-    fn note_interrupted(&mut self, info: u64) {
-        const NMI_UNBLOCKED: u64 = 1 << 12;
+    fn note_interrupted(&mut self, runs_again: Option<EptQualification>) {
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         if vectoring.valid() {
             self.note_event(vectoring);
-        } else if info & NMI_UNBLOCKED != 0 {
+        } else if runs_again.is_some_and(|qualification| qualification.nmi_unblocked_by_iret()) {
             self.block_nmis_again();
         }
     }
@@ -39,7 +39,8 @@ impl Vmx {
         self.interrupted = events::interrupted(vectoring, error_code);
     }
 
-    /// An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler.
+    /// An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler. One that raised an
+    /// exception does not, and NMIs stay unblocked.
     #[cold]
     fn block_nmis_again(&mut self) {
         self.set_interruptibility(self.interruptibility().with_by_nmi(true));
@@ -52,18 +53,18 @@ impl Vmx {
         match exit {
             // Memory, a full log and exceptions may come while the processor delivers an event to the guest.
             // The qualification of an APIC access says nothing about NMIs.
-            Exit::Memory(_) if basic == reason::APIC_ACCESS => self.note_interrupted(0),
+            Exit::Memory(_) if basic == reason::APIC_ACCESS => self.note_interrupted(None),
             Exit::Memory(_) | Exit::WriteLogFull => {
-                self.note_interrupted(self.vmcs.read(Field::ExitQualification));
+                self.note_interrupted(Some(self.vmcs.read(Field::ExitQualification).into()));
             }
             Exit::Exception(exception) => {
-                self.note_interrupted(self.vmcs.read(Field::ExitInterruption));
+                self.note_interrupted(None);
                 if exception == Exception::Debug {
                     self.debug_exception();
                 }
             }
             Exit::HostNmi => {
-                self.note_interrupted(self.vmcs.read(Field::ExitInterruption));
+                self.note_interrupted(None);
                 // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
                 unsafe { core::arch::asm!("int 2") };
             }
@@ -102,7 +103,7 @@ impl Vmx {
     /// gate in the IDT is delivered by the switch itself.
     #[cold]
     fn task_switch(&mut self) -> Exit {
-        self.note_interrupted(0);
+        self.note_interrupted(None);
         let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         let event = self.interrupted.take();
@@ -155,7 +156,8 @@ impl Vmx {
         let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
         if info.kind() == interruption::PRIVILEGED_SOFTWARE_EXCEPTION {
             // INT1: RIP still points to it, although it is a trap.
-            self.skip_instruction();
+            let length = self.vmcs.read(Field::ExitInstructionLength);
+            self.complete_instruction(self.rip().wrapping_add(length));
         }
     }
 
@@ -171,12 +173,12 @@ impl Vmx {
             (cr_access::TO_CR, 4) if self.mode().takes_cr4(value) => self.share(Field::Cr4Shadow, cr4, value),
             (cr_access::TO_CR, 8) if value < 16 => {
                 self.apic_page.set_tpr((value as u8) << 4);
-                self.skip_instruction()
+                Exit::AccessedCr8
             }
             (cr_access::TO_CR, 0 | 4 | 8) => Exit::Forbidden,
             (cr_access::FROM_CR, 8) => {
                 gprs.0[usize::from(access.gpr())] = (self.apic_page.tpr() >> 4).into();
-                self.skip_instruction()
+                Exit::AccessedCr8
             }
             _ => Exit::Unknown(reason::CONTROL_REGISTER.into()),
         }
@@ -204,11 +206,5 @@ impl Vmx {
             Some(_) => Exit::Unknown(reason::CONTROL_REGISTER.into()),
             None => Exit::Forbidden,
         }
-    }
-
-    fn skip_instruction(&mut self) -> Exit {
-        let length = self.vmcs.read(Field::ExitInstructionLength);
-        self.complete_instruction(self.rip().wrapping_add(length));
-        Exit::ControlRegister
     }
 }
