@@ -448,6 +448,14 @@ impl Backend for Svm {
         self.apply_window(self.apic_page.tpr() >> 4);
     }
 
+    fn set_nmi_window(&mut self) {
+        // There is none. An interrupt of the host's ends the run when the event that comes first is delivered. In an interrupt
+        // shadow the run might end before it has begun, for ever: there the NMI waits for another exit.
+        if self.vmcb().control.event_injection.valid() {
+            self.platform.interrupt_self();
+        }
+    }
+
     fn tsc_offset(&self) -> u64 {
         self.vmcb().control.tsc_offset
     }

@@ -59,6 +59,7 @@ pub struct TestBackend {
     pub nmi_blocked: bool,
     pub pending_debug: bool,
     pub window: Option<u8>,
+    pub nmi_window: bool,
     /// The local APIC's registers.
     pub apic_page: Arc<RegisterPage>,
     pub tsc_offset: u64,
@@ -107,6 +108,7 @@ impl TestBackend {
             nmi_blocked: false,
             pending_debug: false,
             window: None,
+            nmi_window: false,
             apic_page,
             tsc_offset: 0,
             xcr0: 0,
@@ -292,6 +294,10 @@ impl Backend for TestBackend {
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.window = priority;
+    }
+
+    fn set_nmi_window(&mut self) {
+        self.nmi_window = true;
     }
 
     fn delivers_interrupts(&self) -> bool {

@@ -54,6 +54,8 @@ pub struct Vmx {
     awaited_ends: [Option<u8>; 2],
     /// Priority class of the interrupt that waits.
     wanted: Option<u8>,
+    /// An NMI waits for the end of STI's shadow.
+    nmi_in_shadow: bool,
     /// What the TPR-threshold field holds.
     tpr_threshold: u8,
     /// The guest has touched its debug registers: DR7 has to be looked at.
@@ -204,6 +206,7 @@ impl Backend for Vmx {
             interrupted: None,
             awaited_ends: [None; 2],
             wanted: None,
+            nmi_in_shadow: false,
             tpr_threshold: 0,
             has_debug_registers: true,
             before_entry: BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK,
@@ -223,7 +226,7 @@ impl Backend for Vmx {
         for field in PENDING_STATE {
             self.vmcs.write(field, 0);
         }
-        self.interrupted = None;
+        (self.interrupted, self.nmi_in_shadow) = (None, false);
         self.set_primary(PrimaryControls::NMI_WINDOW, false);
         self.set_interrupt_window(None);
         reset::init(self);
@@ -427,6 +430,17 @@ impl Backend for Vmx {
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
         self.wanted = priority;
         self.before_entry |= BeforeEntry::WINDOW;
+    }
+
+    fn set_nmi_window(&mut self) {
+        // In the shadow of STI a processor may open the window and yet refuse the NMI (27.3.1.5, 27.7.6): the exit would come
+        // for ever. Interrupts are on there, and their window opens behind the shadow.
+        if self.interruptibility().by_sti() {
+            self.nmi_in_shadow = true;
+            self.before_entry |= BeforeEntry::WINDOW;
+        } else {
+            self.set_primary(PrimaryControls::NMI_WINDOW, true);
+        }
     }
 
     fn delivers_interrupts(&self) -> bool {

@@ -56,6 +56,9 @@ impl<B: Backend> Vcpu<B> {
             self.hand_over_vectors();
         }
         self.deliver_interrupt(free);
+        if self.apic.has_nmi() {
+            self.backend.set_nmi_window();
+        }
         // Whatever entered the guest ended its HLT.
         if !free {
             self.activity = Activity::Running;

@@ -549,3 +549,19 @@ fn an_access_to_cr8_that_the_backend_carried_out_ends_as_an_instruction_does() {
     let step = Fault { exception: Exception::Debug, error_code: None, address: None };
     assert_eq!(next_event(&mut machine), Some(Event::Fault(step)));
 }
+
+#[test]
+fn an_nmi_that_waits_asks_for_its_window() {
+    for (shadow, pending) in [(true, None), (false, Some(Event::Interrupt(0x30)))] {
+        let mut machine = machine();
+        let (backend, _) = machine.vcpu.registers_mut();
+        backend.interrupt_shadow = shadow;
+        machine.vcpu.pending = pending;
+        machine.vcpu.apic.inbox().post_nmi();
+        assert_eq!(next_event(&mut machine), pending);
+        let (backend, _) = machine.vcpu.registers_mut();
+        assert!(backend.nmi_window);
+        backend.interrupt_shadow = false;
+        assert_eq!(next_event(&mut machine), Some(Event::Nmi));
+    }
+}

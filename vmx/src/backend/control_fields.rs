@@ -85,7 +85,8 @@ impl Vmx {
         let by_processor = self.features.controls.has_virtual_interrupts();
         let priority_class = if by_processor { 0 } else { self.apic_page.tpr() >> 4 };
         let Window { exiting, tpr_threshold } = events::window(self.wanted, priority_class);
-        self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting);
+        let nmi_waits = core::mem::take(&mut self.nmi_in_shadow);
+        self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting || nmi_waits);
         if self.features.controls.has_tpr_shadow() {
             self.tpr_threshold = tpr_threshold;
             self.vmcs.write(Field::TprThreshold, tpr_threshold.into());

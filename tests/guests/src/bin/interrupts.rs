@@ -34,6 +34,9 @@ const BY_1: u32 = 0xb;
 const PERIOD: u32 = 100_000;
 const WAIT_ROUNDS: u32 = 40_000;
 
+/// RFLAGS: single steps.
+const TF: u64 = 1 << 8;
+
 /// Two vectors of different priority classes.
 const LOW: u8 = 0x40;
 const HIGH: u8 = 0x70;
@@ -71,6 +74,11 @@ fn nmi(frame: &mut Frame) {
         }
         NESTED.set(COUNT.get());
     }
+}
+
+fn note_step(frame: &mut Frame) {
+    ORDER.set(ORDER.get() << 4 | frame.vector as u32);
+    cpu::set_dr6(0);
 }
 
 fn send(command: u32) {
@@ -328,6 +336,7 @@ fn non_maskable() {
         cpu::inb(0x80);
     }
     equal("nmi-again", COUNT.get(), 2);
+    nmi_of_a_step();
     // INT 2 blocks nothing.
     runs("int-2", || unsafe { asm!("int 2") });
     handle(2, None);
@@ -361,4 +370,23 @@ fn non_maskable_from_shadows() {
         pending(|| {});
     }
     handle(2, None);
+}
+
+/// An NMI that a stepped instruction sends: the #DB is delivered first, and the NMI comes before the first instruction of its handler.
+fn nmi_of_a_step() {
+    ORDER.set(0);
+    handle(1, Some(note_step));
+    handle(2, Some(note_step));
+    poke(COMMAND_HIGH, 0_u32);
+    // While they are off, Bochs holds back the hypervisor's own.
+    cpu::sti();
+    unsafe {
+        asm!(
+            "pushfq", "or qword ptr [rsp], {TF}", "popfq", "mov dword ptr [{at}], {send}", "pushfq",
+            "and qword ptr [rsp], ~{TF}", "popfq", TF = const TF, at = in(reg) COMMAND, send = const NMI | ASSERT
+        );
+    }
+    cpu::cli();
+    handle(1, None);
+    equal("nmi-behind-a-trap", ORDER.get(), 0x2_1111);
 }
