@@ -19,6 +19,7 @@ use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
+use vmm_core::extended_state::ExtendedState;
 use vmm_core::memory::{NestedPaging, WriteTracking};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
@@ -464,24 +465,8 @@ impl Backend for Svm {
         self.vmcb_mut().control.tsc_offset = offset;
     }
 
-    fn xcr0(&self) -> u64 {
-        self.features.extended_state.xcr0()
-    }
-
-    fn clear_extended_state(&mut self) {
-        self.features.extended_state.clear();
-    }
-
-    fn set_xcr0(&mut self, xcr0: u64) {
-        self.features.extended_state.set_xcr0(xcr0);
-    }
-
-    fn vector_register(&self, index: u8) -> [u8; 32] {
-        self.features.extended_state.vector_register(index)
-    }
-
-    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
-        self.features.extended_state.set_vector_register(index, bytes);
+    fn extended_state(&self) -> ExtendedState {
+        self.features.extended_state
     }
 
     fn flush_nested(&mut self) {
@@ -508,7 +493,6 @@ mod tests {
     use super::*;
     use devices::local_apic::{ApicInbox, Kick};
     use vmm_core::address_tags::TagPool;
-    use vmm_core::extended_state::ExtendedState;
     use vmm_core::test_platform::TestPlatform;
 
     struct NoKick;
@@ -519,8 +503,8 @@ mod tests {
 
     fn cpu(platform: &'static TestPlatform) -> Cpu {
         let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
-        // SAFETY: this processor's extended state is not touched without XSAVE.
-        let extended_state = unsafe { ExtendedState::new(false) };
+        // SAFETY: no test touches extended state.
+        let extended_state = unsafe { ExtendedState::of_no_cpu() };
         let features = Features {
             next_rip: false,
             decode_assists: false,

@@ -8,7 +8,6 @@ use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
 use vmm_core::extended_state::ExtendedState;
 use vmm_core::platform::{Frame, FrameSize, Platform};
-use x86::controlregs::{Cr4, cr4, cr4_write};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 const MSR_VM_CR: u32 = 0xc001_0114;
@@ -77,15 +76,11 @@ impl Cpu {
             flush_by_asid: svm.has_flush_by_asid(),
             pause_filter: svm.has_pause_filter(),
             pause_filter_threshold: svm.has_pause_filter_threshold(),
-            // SAFETY: the control bits are set below, before any guest runs; the image is compiled without FPU code.
+            // SAFETY: every CPU with SVM has SSE; the image is compiled without FPU code, and leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
-        let mut cr4_bits = Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
-        cr4_bits.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
-        // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given back. The control
-        // bits only make guest register state reachable.
+        // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given back.
         unsafe {
-            cr4_write(cr4() | cr4_bits);
             wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
             wrmsr(MSR_VM_HSAVE_PA, host_save_area.hpa);
             crate::world_switch::save_host(host_state.hpa);

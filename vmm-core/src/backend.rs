@@ -2,7 +2,7 @@
 
 use crate::config::CommandLine;
 use crate::exit::Exit;
-use crate::extended_state;
+use crate::extended_state::{self, ExtendedState};
 use crate::memory::NestedPaging;
 use crate::platform::Platform;
 use crate::registers::{
@@ -236,16 +236,28 @@ pub trait Backend: Sized + Send {
     fn tsc_offset(&self) -> u64;
     /// Sets the difference, modulo 2^64.
     fn set_tsc_offset(&mut self, offset: u64);
+    /// The guest's x87 and vector registers, and XCR0: live in the CPU.
+    fn extended_state(&self) -> ExtendedState;
     /// Gives the guest's x87 and vector registers their values after power-on. To be followed by [`Backend::set_xcr0`].
-    fn clear_extended_state(&mut self);
+    fn clear_extended_state(&mut self) {
+        self.extended_state().clear();
+    }
     /// Sets XCR0, which the shared code has checked against CPUID.
-    fn set_xcr0(&mut self, xcr0: u64);
+    fn set_xcr0(&mut self, xcr0: u64) {
+        self.extended_state().set_xcr0(xcr0);
+    }
     /// XCR0 as the guest has it, which not every CPU lets the hypervisor follow.
-    fn xcr0(&self) -> u64;
-    /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15); it is live in the CPU.
-    fn vector_register(&self, index: u8) -> [u8; 32];
+    fn xcr0(&self) -> u64 {
+        self.extended_state().xcr0()
+    }
+    /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15).
+    fn vector_register(&self, index: u8) -> [u8; 32] {
+        self.extended_state().vector_register(index)
+    }
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
-    fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
+    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
+        self.extended_state().set_vector_register(index, bytes);
+    }
 
     /// The second-level page tables changed: entries that the CPU has cached must go before the next entry.
     fn flush_nested(&mut self);

@@ -2,6 +2,7 @@
 //! reach it by this.
 #![allow(unsafe_code)]
 
+use crate::registers::Cr4;
 use core::arch::asm;
 
 /// XCR0: AVX state.
@@ -31,13 +32,34 @@ pub struct ExtendedState {
 }
 
 impl ExtendedState {
-    /// The state of this CPU; `xsave` says whether it has XSAVE.
+    /// The state of this CPU, switched on in CR4; `xsave` says whether it has XSAVE.
     ///
     /// # Safety
-    /// CR4.OSFXSR, and with `xsave` CR4.OSXSAVE, are set on every CPU that this is used on. Nothing but guests uses the
-    /// FPU and the vector registers there.
-    pub const unsafe fn new(xsave: bool) -> Self {
+    /// The CPU has SSE, as long mode demands, and XSAVE if `xsave` says so. CR4 keeps the bits that are set here, and the value
+    /// is used on this CPU only. Nothing but guests uses the FPU and the vector registers there.
+    pub unsafe fn new(xsave: bool) -> Self {
+        let enables = Cr4::new().with_osfxsr(true).with_osxmmexcpt(true).with_osxsave(xsave);
+        // SAFETY: the CPU has what the bits switch on (the caller's condition), which is guest state alone.
+        unsafe {
+            asm!(
+                "mov {cr4}, cr4",
+                "or {cr4}, {enables}",
+                "mov cr4, {cr4}",
+                cr4 = out(reg) _,
+                enables = in(reg) enables.into_bits(),
+                options(nomem, nostack)
+            );
+        }
         Self { xsave }
+    }
+
+    /// That of a CPU without XSAVE that nobody looks at, for tests.
+    ///
+    /// # Safety
+    /// It is not used.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub const unsafe fn of_no_cpu() -> Self {
+        Self { xsave: false }
     }
 
     /// Sets XCR0. The shared code has checked the value against CPUID leaf 0Dh.

@@ -3,6 +3,7 @@
 use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use crate::config::CommandLine;
 use crate::exit::Exit;
+use crate::extended_state::ExtendedState;
 use crate::memory::{NestedPaging, WriteTracking};
 use crate::platform::Platform;
 use crate::registers::{
@@ -323,6 +324,10 @@ impl Backend for TestBackend {
 
     fn set_tsc_offset(&mut self, offset: u64) {
         self.tsc_offset = offset;
+    }
+
+    fn extended_state(&self) -> ExtendedState {
+        unreachable!("its registers are not the CPU's")
     }
 
     fn xcr0(&self) -> u64 {

@@ -23,6 +23,7 @@ use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup, Withheld};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::Exit;
+use vmm_core::extended_state::ExtendedState;
 use vmm_core::memory::NestedPaging;
 use vmm_core::platform::Platform;
 use vmm_core::registers::{
@@ -478,24 +479,8 @@ impl Backend for Vmx {
         self.write_system_register(register, value);
     }
 
-    fn xcr0(&self) -> u64 {
-        self.features.extended_state.xcr0()
-    }
-
-    fn clear_extended_state(&mut self) {
-        self.features.extended_state.clear();
-    }
-
-    fn set_xcr0(&mut self, xcr0: u64) {
-        self.features.extended_state.set_xcr0(xcr0);
-    }
-
-    fn vector_register(&self, index: u8) -> [u8; 32] {
-        self.features.extended_state.vector_register(index)
-    }
-
-    fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
-        self.features.extended_state.set_vector_register(index, bytes);
+    fn extended_state(&self) -> ExtendedState {
+        self.features.extended_state
     }
 
     fn flush_nested(&mut self) {

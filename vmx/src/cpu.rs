@@ -65,7 +65,7 @@ impl Cpu {
         let region = platform
             .allocate_frame(FrameSize::Small)
             .ok_or(Unsupported("too little memory to turn VT-x on"))?;
-        set_control_registers(&capabilities, xsave);
+        set_control_registers(&capabilities);
         // SAFETY: FEATURE_CONTROL allows it (`unlock`), the control registers are as they must be, and the region is a
         // page of our own that is never given back.
         let entered = unsafe {
@@ -82,7 +82,7 @@ impl Cpu {
             controls,
             cr0: SharedRegister::cr0(&capabilities),
             cr4: SharedRegister::cr4(&capabilities, host_cr4),
-            // SAFETY: the control bits were set by `set_control_registers`; the image is compiled without FPU code.
+            // SAFETY: every CPU with VMX has SSE; the image is compiled without FPU code, and leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
         platform.set_crash_dump(crate::running::dump_running);
@@ -149,16 +149,13 @@ fn opened(control: FeatureControl) -> Result<Option<FeatureControl>, Unsupported
     }
 }
 
-/// Sets CR0 and CR4 as VMX operation demands, and makes guest register state reachable.
-fn set_control_registers(capabilities: &Capabilities, xsave: bool) {
-    // SAFETY: the fixed bits are those that long mode with paging has anyway, NE and VMXE; the others only make
-    // guest register state reachable.
+/// Sets CR0 and CR4 as VMX operation demands.
+fn set_control_registers(capabilities: &Capabilities) {
+    // SAFETY: the fixed bits are those that long mode with paging has anyway, NE and VMXE.
     unsafe {
         let fixed = cr0().bits() as u64 & capabilities.cr0_fixed1 | capabilities.cr0_fixed0;
         cr0_write(Cr0::from_bits_unchecked(fixed as usize));
-        let mut wanted = cr4() | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
-        wanted.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
-        let fixed = wanted.bits() as u64 & capabilities.cr4_fixed1 | capabilities.cr4_fixed0;
+        let fixed = cr4().bits() as u64 & capabilities.cr4_fixed1 | capabilities.cr4_fixed0;
         cr4_write(Cr4::from_bits_unchecked(fixed as usize));
     }
 }
