@@ -16,7 +16,7 @@ use core::fmt;
 use devices::local_apic::RegisterPage;
 use step::Step;
 use vmm_core::address_tags::Tag;
-use vmm_core::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use vmm_core::backend::{Backend, Event, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::extended_state::ExtendedState;
@@ -32,8 +32,6 @@ const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
 
 /// So many PAUSEs a guest runs before it exits: it spins for about a millisecond, longer than it waits for itself.
 const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
-/// Cycles that are between two PAUSEs of a loop at the most, where the processor looks at that.
-const PAUSE_GAP_CYCLES: u16 = 1024;
 
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
@@ -113,7 +111,7 @@ impl Svm {
             .with_xsetbv(true)
             .with_rdpru(true);
         control.pause_filter_count = LONGEST_SPIN_PAUSES;
-        control.pause_filter_threshold = if pause_filter_threshold { PAUSE_GAP_CYCLES } else { 0 };
+        control.pause_filter_threshold = if pause_filter_threshold { PAUSE_GAP_TICKS } else { 0 };
         control.iopm_base_hpa = iopm_base_hpa;
         control.msrpm_base_hpa = msrpm_base_hpa;
         control.asid = asid;

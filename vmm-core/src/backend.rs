@@ -17,6 +17,10 @@ use devices::local_apic::{ApicInbox, Interface, RegisterPage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported(pub &'static str);
 
+/// Ticks of the TSC that are between two PAUSEs of a loop at the most, where the processor looks at that; one alone takes some 140
+/// since Skylake.
+pub const PAUSE_GAP_TICKS: u16 = 1024;
+
 /// An event for the guest to take at its next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -185,6 +189,15 @@ pub trait Backend: Sized + Send {
     /// The linear base address of a segment register alone.
     fn segment_base(&self, name: SegmentName) -> u64 {
         self.segment(name).base
+    }
+    /// Width of the code that runs: 16, 32 or 64.
+    fn code_bits(&self) -> u32 {
+        let code = self.segment_attributes(SegmentName::Cs);
+        match (code.long() && self.efer().long_mode_active(), code.default_big()) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
     }
     /// Loads a segment register with its hidden part.
     fn set_segment(&mut self, name: SegmentName, segment: Segment);

@@ -143,7 +143,7 @@ impl Vmx {
 
     #[cold]
     fn is_64_bit_code(&self) -> bool {
-        self.efer().long_mode_active() && self.segment_attributes(SegmentName::Cs).long()
+        self.code_bits() == 64
     }
 
     /// RIP has 32 bits outside 64-bit code; an entry demands it.

@@ -6,7 +6,7 @@ use super::Svm;
 use crate::spec::{EVENT_SOFTWARE, EventField, exit_code};
 use vmm_core::backend::Backend;
 use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
-use vmm_core::registers::{Exception, Gpr, Gprs, Rflags, SegmentName};
+use vmm_core::registers::{Exception, Gpr, Gprs, Rflags};
 
 /// RFLAGS.TF, in SFMASK and in R11 too.
 const TRAP_FLAG: u64 = 1 << 8;
@@ -88,8 +88,7 @@ pub(super) struct Saved {
 impl Svm {
     /// See [`Backend::begin_step`].
     pub(super) fn prepare_step(&mut self, gprs: &mut Gprs, instruction: &[u8]) {
-        let is_64_bit = self.efer().long_mode_active() && self.segment_attributes(SegmentName::Cs).long();
-        let step = match Kind::of(instruction, is_64_bit, self.rflags()) {
+        let step = match Kind::of(instruction, self.code_bits() == 64, self.rflags()) {
             _ if self.vmcb().control.event_injection.valid() => Step::IntoHandler,
             Kind::SoftwareInterrupt { vector, length_bytes } => self.inject_software(vector, length_bytes),
             kind => self.set_trap_flag(gprs, kind),

@@ -89,6 +89,15 @@ pub const fn is_canonical(address: u64, la57: bool) -> bool {
     ((address << unused_bits) as i64 >> unused_bits) as u64 == address
 }
 
+/// Whether a page attribute table has legal memory types only (SDM volume 3, 12.12.2).
+pub fn is_legal_pat(value: u64) -> bool {
+    value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
+}
+
+/// Bits of a page-directory pointer of PAE paging that must be clear if it is present, with those beyond the physical address
+/// (SDM volume 3, table 5-8).
+pub const POINTER_RESERVED: u64 = 0x1e6;
+
 impl PagingState {
     /// Translates a linear address (canonical, in long mode) and sets the accessed and dirty bits on the way.
     ///
@@ -196,7 +205,7 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         if !pointer.present() {
             return Err(NOT_PRESENT);
         }
-        // Bits 1, 2, 6 to 8 and all above the address are reserved (SDM volume 3, table 4-8). So is bit 5, but AMD's
+        // Bits 1, 2, 6 to 8 and all above the address are reserved (SDM volume 3, table 5-8). So is bit 5, but AMD's
         // processors set it when they walk the tables in memory.
         if pointer.into_bits() & (0x1c6 | !self.physical_mask()) != 0 {
             return Err(RESERVED);

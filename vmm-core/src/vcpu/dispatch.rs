@@ -251,7 +251,7 @@ impl<B: Backend> Vcpu<B> {
     fn write_cr8(&mut self) -> Result<(), Fault> {
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes)?;
-        let source = emulate::control_register_source(&bytes[..count], self.code_bits());
+        let source = emulate::control_register_source(&bytes[..count], self.backend.code_bits());
         match source.map(|register| self.gprs.get(register)) {
             Some(class @ 0..=15) => {
                 self.apic.set_tpr((class as u8) << 4);

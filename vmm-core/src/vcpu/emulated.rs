@@ -107,19 +107,9 @@ impl<B: Backend> Vcpu<B> {
         }
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes)?;
-        let length =
-            emulate::instruction_length(&bytes[..count], self.code_bits()).ok_or(Fault::PROTECTION)?;
+        let length = emulate::instruction_length(&bytes[..count], self.backend.code_bits())
+            .ok_or(Fault::PROTECTION)?;
         Ok(rip.wrapping_add(length as u64))
-    }
-
-    /// Width of the code that runs: 16, 32 or 64.
-    pub(super) fn code_bits(&self) -> u32 {
-        let code = self.backend.segment_attributes(SegmentName::Cs);
-        match (code.long() && self.backend.efer().long_mode_active(), code.default_big()) {
-            (true, _) => 64,
-            (false, true) => 32,
-            (false, false) => 16,
-        }
     }
 
     /// The bytes at RIP, as many as there are up to 15.
@@ -144,7 +134,7 @@ impl<B: Backend> Vcpu<B> {
 
     fn linear_rip(&self) -> u64 {
         let rip = self.backend.rip();
-        if self.code_bits() == 64 {
+        if self.backend.code_bits() == 64 {
             return rip;
         }
         self.backend.segment_base(SegmentName::Cs).wrapping_add(rip) & 0xffff_ffff

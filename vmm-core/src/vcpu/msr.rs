@@ -6,6 +6,7 @@
 use super::Vcpu;
 use super::mtrr::Mtrrs;
 use crate::backend::{Backend, SystemRegister};
+use crate::paging::is_legal_pat;
 use crate::registers::{Efer, Fault};
 use arrayvec::ArrayVec;
 
@@ -201,7 +202,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn write_pat(&mut self, value: u64) -> Result<(), Fault> {
-        if !value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7)) {
+        if !is_legal_pat(value) {
             return Err(Fault::PROTECTION);
         }
         self.backend.set_system_register(SystemRegister::Pat, value);

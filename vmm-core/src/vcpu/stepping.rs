@@ -72,7 +72,7 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes).unwrap_or(0);
         let cs = self.backend.segment(SegmentName::Cs).selector;
-        Location::new(cs, self.backend.rip(), self.code_bits(), &bytes[..count])
+        Location::new(cs, self.backend.rip(), self.backend.code_bits(), &bytes[..count])
     }
 
     fn registers(&self) -> Registers {

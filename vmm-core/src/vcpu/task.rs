@@ -3,7 +3,7 @@
 use super::Vcpu;
 use crate::backend::{Backend, SystemRegister};
 use crate::memory::GuestSpace;
-use crate::paging::PagingState;
+use crate::paging::{POINTER_RESERVED, PagingState};
 use crate::registers::{Cr0, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use crate::task_switch::TaskCpu;
 use devices::memory::GuestMemory;
@@ -13,8 +13,6 @@ const DR7_LOCAL: u64 = 0x155;
 /// DR6: a task switch.
 const DR6_TASK_SWITCH: u64 = 1 << 15;
 const POINTER_PRESENT: u64 = 1;
-/// Bits 1, 2 and 5 to 8 of a page-directory pointer are reserved (SDM volume 3, table 5-8).
-const POINTER_RESERVED: u64 = 0x1e6;
 /// Where CR3 has the address of the page-directory pointers.
 const POINTERS_MASK: u64 = 0xffff_ffe0;
 

@@ -8,6 +8,7 @@ use crate::host_state;
 use crate::page_log::PageLog;
 use alloc::sync::Arc;
 use devices::local_apic::Interface;
+use vmm_core::backend::PAUSE_GAP_TICKS;
 use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
 
 /// No shadow VMCS.
@@ -16,8 +17,6 @@ const NO_LINK: u64 = u64::MAX;
 const LONGEST_RUN_MS: u64 = 4;
 /// So long a guest spins with PAUSE before it exits: longer than it waits for itself.
 const LONGEST_SPIN_MS: u64 = 1;
-/// Ticks of the TSC that are between two PAUSEs of a loop at the most; one alone takes some 140 since Skylake.
-const PAUSE_GAP_TICKS: u64 = 1024;
 
 impl Vmx {
     pub(super) fn set_up_controls(&mut self) {
@@ -59,7 +58,7 @@ impl Vmx {
         }
         if controls.has_pause_loop() {
             let window_ticks = self.platform.tsc_hz() * LONGEST_SPIN_MS / 1000;
-            self.vmcs.write(Field::PauseLoopGap, PAUSE_GAP_TICKS);
+            self.vmcs.write(Field::PauseLoopGap, PAUSE_GAP_TICKS.into());
             self.vmcs.write(Field::PauseLoopWindow, window_ticks.min(u32::MAX.into()));
         }
         if let Some(log) = &self.page_log {

@@ -1,10 +1,11 @@
 //! 27.3.1: guest state but for segment registers.
 
-use super::{Checker, EFER_KNOWN, is_canonical, is_pat};
+use super::{Checker, EFER_KNOWN, is_canonical};
 use crate::controls::{PinControls, PrimaryControls};
 use crate::field::Field;
 use crate::spec::{Interruptibility, PendingDebug, interruption};
 use crate::vmcs::Fields;
+use vmm_core::paging::{POINTER_RESERVED, is_legal_pat};
 use vmm_core::registers::{Cr0, Rflags};
 
 const DEBUG_CTL_BTF: u64 = 1 << 1;
@@ -74,7 +75,7 @@ fn msrs(checker: &mut Checker<'_, impl Fields>) {
         let holds = is_canonical(checker.get(field));
         checker.rule(holds, "27.3.1.1: SYSENTER addresses are canonical", &[field]);
     }
-    let holds = is_pat(checker.get(Field::GuestPat));
+    let holds = is_legal_pat(checker.get(Field::GuestPat));
     checker.rule(holds, "27.3.1.1: the PAT has legal memory types", &[Field::GuestPat]);
     let (efer, cr0) = (checker.efer(), checker.cr0());
     let holds = efer.into_bits() & !EFER_KNOWN == 0;
@@ -190,7 +191,6 @@ fn pending_debug(checker: &mut Checker<'_, impl Fields>) {
 /// 27.3.1.6: page-directory pointers of PAE paging, which EPT keeps in the VMCS.
 fn page_directory_pointers(checker: &mut Checker<'_, impl Fields>) {
     const PRESENT: u64 = 1;
-    const RESERVED: u64 = 0x1e6;
     let uses = checker.cr0().paging() && checker.cr4().pae() && !checker.to_long_mode();
     let has_secondary = checker.primary().contains(PrimaryControls::SECONDARY);
     if !uses || !has_secondary {
@@ -198,7 +198,7 @@ fn page_directory_pointers(checker: &mut Checker<'_, impl Fields>) {
     }
     for field in [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3] {
         let entry = checker.get(field);
-        let holds = entry & PRESENT == 0 || (entry & RESERVED == 0 && checker.is_physical(entry));
+        let holds = entry & PRESENT == 0 || (entry & POINTER_RESERVED == 0 && checker.is_physical(entry));
         checker.rule(
             holds,
             "27.3.1.6: page-directory pointers have no reserved bits",

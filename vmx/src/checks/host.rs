@@ -1,9 +1,10 @@
 //! 27.2.2 to 27.2.4: host state.
 
-use super::{Checker, EFER_KNOWN, is_canonical, is_pat};
+use super::{Checker, EFER_KNOWN, is_canonical};
 use crate::controls::ExitControls;
 use crate::field::Field;
 use crate::vmcs::Fields;
+use vmm_core::paging::is_legal_pat;
 use vmm_core::registers::{Cr4, Efer};
 
 pub fn check(checker: &mut Checker<'_, impl Fields>) {
@@ -34,7 +35,7 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         let holds = is_canonical(checker.get(field));
         checker.rule(holds, "27.2.2, 27.2.3: host addresses are canonical", &[field]);
     }
-    let holds = is_pat(checker.get(Field::HostPat));
+    let holds = is_legal_pat(checker.get(Field::HostPat));
     checker.rule(holds, "27.2.2: the host's PAT has legal memory types", &[Field::HostPat]);
     let efer = Efer::from(checker.get(Field::HostEfer));
     let exit = ExitControls::from_bits_retain(checker.get(Field::ExitControls) as u32);

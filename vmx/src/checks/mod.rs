@@ -17,6 +17,7 @@ use crate::spec::Interruption;
 use crate::vmcs::Fields;
 use alloc::vec::Vec;
 use core::fmt;
+use vmm_core::paging;
 use vmm_core::registers::{Cr0, Cr4, Efer, Rflags};
 
 /// EFER: SCE, LME, LMA, NXE.
@@ -123,12 +124,7 @@ impl<F: Fields> Checker<'_, F> {
     }
 }
 
-/// All bits from 47 up are the same.
+/// With four levels of page tables, which is all that guests get.
 const fn is_canonical(address: u64) -> bool {
-    ((address << 16) as i64 >> 16) as u64 == address
-}
-
-/// A page attribute table of legal memory types.
-fn is_pat(value: u64) -> bool {
-    value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
+    paging::is_canonical(address, false)
 }
