@@ -232,6 +232,47 @@ pub struct Cr4 {
     __: u64,
 }
 
+/// DR6: what a #DB was for.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct Dr6 {
+    /// B0 to B3: breakpoints that were met.
+    #[bits(4)]
+    pub breakpoints: u8,
+    #[bits(9)]
+    __: u16,
+    /// BD: an access to the debug registers.
+    pub general_detect: bool,
+    /// BS.
+    pub single_step: bool,
+    /// BT: the trap of a task.
+    pub task_switch: bool,
+    #[bits(48)]
+    __: u64,
+}
+
+/// DR7, but for the kinds and lengths of breakpoints.
+#[bitfield(u64)]
+#[derive(PartialEq, Eq)]
+pub struct Dr7 {
+    /// L0, G0 to L3, G3.
+    #[bits(8)]
+    pub enables: u8,
+    /// LE.
+    pub local_exact: bool,
+    /// GE.
+    pub global_exact: bool,
+    /// Reads as one.
+    #[bits(default = true)]
+    pub always_one: bool,
+    #[bits(2)]
+    __: u8,
+    /// GD: accesses to the debug registers raise #DB.
+    pub general_detect: bool,
+    #[bits(50)]
+    __: u64,
+}
+
 /// MSRs that the guest reads and writes without an exit: the processor keeps the guest's value in the VMCB or VMCS, or the
 /// hypervisor never uses them.
 pub const DIRECT_MSRS: [u32; 11] = [

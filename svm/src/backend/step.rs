@@ -6,14 +6,14 @@ use super::Svm;
 use crate::spec::{EVENT_SOFTWARE, EventField, exit_code};
 use vmm_core::backend::Backend;
 use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
-use vmm_core::registers::{Exception, Gpr, Gprs, Rflags};
+use vmm_core::registers::{Dr6, Exception, Gpr, Gprs, Rflags};
 
 /// RFLAGS.TF, in SFMASK and in R11 too.
 const TRAP_FLAG: u64 = 1 << 8;
-/// DR6: B0 to B3, BD, BT: what a #DB that is the guest's own has at least one of.
-const DR6_CAUSES: u64 = 0xa00f;
-/// DR6: BS.
-const DR6_SINGLE_STEP: u64 = 1 << 14;
+/// What a #DB that is the guest's own has at least one of.
+const CAUSES: u64 =
+    Dr6::new().with_breakpoints(0xf).with_general_detect(true).with_task_switch(true).into_bits();
+const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
 /// All but NMI, which is no exception.
 const ALL_EXCEPTIONS: u32 = !(1 << 2);
 const DEBUG_EXCEPTION: u64 = exit_code::EXCEPTION_FIRST + Exception::Debug as u64;
@@ -194,15 +194,15 @@ impl Svm {
     fn is_trap_of_the_step(&mut self, saved: Saved) -> bool {
         let Saved { kind, trap, dr6, .. } = saved;
         let save = &mut self.vmcb_mut().save;
-        let is_guests = save.dr6 & !dr6 & DR6_CAUSES != 0 || trap || kind == Kind::IceBreakpoint;
+        let is_guests = save.dr6 & !dr6 & CAUSES != 0 || trap || kind == Kind::IceBreakpoint;
         if is_guests {
             if !trap {
-                save.dr6 = save.dr6 & !DR6_SINGLE_STEP | dr6 & DR6_SINGLE_STEP;
+                save.dr6 = save.dr6 & !SINGLE_STEP | dr6 & SINGLE_STEP;
             }
             return false;
         }
         save.dr6 = match kind {
-            Kind::WritesDebugRegister => save.dr6 & !DR6_SINGLE_STEP,
+            Kind::WritesDebugRegister => save.dr6 & !SINGLE_STEP,
             _ => dr6,
         };
         true

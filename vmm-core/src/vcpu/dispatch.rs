@@ -7,15 +7,13 @@ use crate::backend::{Backend, SystemRegister};
 use crate::emulate;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
-use crate::registers::{Exception, Fault, Gpr};
+use crate::registers::{Dr7, Exception, Fault, Gpr};
 use crate::task_switch::{self, TaskSwitch};
 use crate::vm::Stop;
 use raw_cpuid::CpuIdResult;
 
 /// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.
 const HYPERCALL_UNKNOWN: u64 = -38i64 as u64;
-/// DR7: accesses to the debug registers raise #DB.
-const DR7_GENERAL_DETECT: u64 = 1 << 13;
 const XCR0_X87: u64 = 1;
 const XCR0_SSE: u64 = 2;
 const XCR0_AVX: u64 = 4;
@@ -175,8 +173,8 @@ impl<B: Backend> Vcpu<B> {
     fn reflect(&mut self, exception: Exception) {
         if exception == Exception::Debug {
             // Its delivery, which did not come about, opens the debug registers to the handler.
-            let dr7 = self.backend.system_register(SystemRegister::Dr7);
-            self.backend.set_system_register(SystemRegister::Dr7, dr7 & !DR7_GENERAL_DETECT);
+            let dr7 = Dr7::from(self.backend.system_register(SystemRegister::Dr7));
+            self.backend.set_system_register(SystemRegister::Dr7, dr7.with_general_detect(false).into());
         }
         let error_code = (exception == Exception::AlignmentCheck).then_some(0);
         self.raise(Fault { exception, error_code, address: None });

@@ -9,12 +9,11 @@ use crate::exit::MemoryAccess;
 use crate::memory::{GuestSpace, PAGE_BYTES};
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
 use crate::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+    Cr0, Cr4, Dr6, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
 };
 use devices::memory::GuestMemory;
 
-/// DR6: a single step.
-const DR6_SINGLE_STEP: u64 = 1 << 14;
+const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
 /// What a repeated instruction may keep the host for. Some devices take long for one element: a move of the A20 gate
 /// changes 256 page-table entries, a mode of the display clears its memory.
 const MAX_STEP_US: u64 = 100;
@@ -28,7 +27,7 @@ impl<B: Backend> Vcpu<B> {
         self.met_breakpoints = 0;
         match emulate::step(self, access) {
             Outcome::Done { trap } => {
-                let single_step = if trap { DR6_SINGLE_STEP } else { 0 };
+                let single_step = if trap { SINGLE_STEP } else { 0 };
                 self.trap(self.met_breakpoints | single_step);
             }
             Outcome::Continue => {}
@@ -42,7 +41,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// #DB after an instruction that ran with RFLAGS.TF set.
     pub(super) fn trap_single_step(&mut self) {
-        self.trap(DR6_SINGLE_STEP);
+        self.trap(SINGLE_STEP);
     }
 
     /// #DB after an instruction, if there are causes: bits of DR6.

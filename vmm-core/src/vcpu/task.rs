@@ -4,14 +4,12 @@ use super::Vcpu;
 use crate::backend::{Backend, SystemRegister};
 use crate::memory::GuestSpace;
 use crate::paging::{POINTER_RESERVED, PagingState};
-use crate::registers::{Cr0, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use crate::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use crate::task_switch::TaskCpu;
 use devices::memory::GuestMemory;
 
-/// DR7: L0 to L3, LE.
-const DR7_LOCAL: u64 = 0x155;
-/// DR6: a task switch.
-const DR6_TASK_SWITCH: u64 = 1 << 15;
+/// L0 to L3.
+const LOCAL_ENABLES: u8 = 0x55;
 const POINTER_PRESENT: u64 = 1;
 /// Where CR3 has the address of the page-directory pointers.
 const POINTERS_MASK: u64 = 0xffff_ffe0;
@@ -73,13 +71,14 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
     }
 
     fn clear_local_breakpoints(&mut self) {
-        let dr7 = self.backend.system_register(SystemRegister::Dr7);
-        self.backend.set_system_register(SystemRegister::Dr7, dr7 & !DR7_LOCAL);
+        let dr7 = Dr7::from(self.backend.system_register(SystemRegister::Dr7));
+        let dr7 = dr7.with_enables(dr7.enables() & !LOCAL_ENABLES).with_local_exact(false);
+        self.backend.set_system_register(SystemRegister::Dr7, dr7.into());
     }
 
     fn note_task_trap(&mut self) {
-        let dr6 = self.backend.system_register(SystemRegister::Dr6);
-        self.backend.set_system_register(SystemRegister::Dr6, dr6 | DR6_TASK_SWITCH);
+        let dr6 = Dr6::from(self.backend.system_register(SystemRegister::Dr6));
+        self.backend.set_system_register(SystemRegister::Dr6, dr6.with_task_switch(true).into());
     }
 }
 

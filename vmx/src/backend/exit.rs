@@ -13,13 +13,8 @@ use crate::spec::{
 use vmm_core::backend::{Backend, Event, SystemRegister};
 use vmm_core::breakpoints;
 use vmm_core::exit::Exit;
-use vmm_core::registers::{Exception, Gprs, SegmentName};
+use vmm_core::registers::{Dr6, Exception, Gprs, SegmentName};
 use vmm_core::task_switch::{Source, TaskSwitch};
-
-/// DR6: B0 to B3.
-const DR6_BREAKPOINTS: u64 = 0xf;
-/// DR6: B0 to B3, BD, BS.
-const DR6_CAUSES: u64 = 0x600f;
 
 impl Vmx {
     /// What the exit says about an event that was being delivered, and, if the instruction at RIP runs again, about NMIs.
@@ -152,9 +147,13 @@ impl Vmx {
     /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).
     #[cold]
     fn debug_exception(&mut self) {
-        let causes = self.vmcs.read(Field::ExitQualification) & DR6_CAUSES;
-        let dr6 = self.system_register(SystemRegister::Dr6) & !DR6_BREAKPOINTS;
-        self.set_system_register(SystemRegister::Dr6, dr6 | causes);
+        let causes = Dr6::from(self.vmcs.read(Field::ExitQualification));
+        let dr6 = Dr6::from(self.system_register(SystemRegister::Dr6));
+        let dr6 = dr6
+            .with_breakpoints(causes.breakpoints())
+            .with_general_detect(dr6.general_detect() || causes.general_detect())
+            .with_single_step(dr6.single_step() || causes.single_step());
+        self.set_system_register(SystemRegister::Dr6, dr6.into());
         let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
         if info.kind() == interruption::PRIVILEGED_SOFTWARE_EXCEPTION {
             // INT1: RIP still points to it, although it is a trap.

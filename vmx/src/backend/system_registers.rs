@@ -5,9 +5,8 @@ use crate::field::Field;
 use crate::spec::msr;
 use vmm_core::backend::SystemRegister;
 use vmm_core::paging::is_canonical;
+use vmm_core::registers::Dr7;
 use x86::msr::{rdmsr, wrmsr};
-
-const DR7_ALWAYS_ONE: u64 = 0x400;
 
 /// The MSR that holds a register which the hypervisor does not use.
 const fn live_msr(register: SystemRegister) -> Option<u32> {
@@ -51,7 +50,7 @@ impl Vmx {
 
     pub(super) fn write_system_register(&mut self, register: SystemRegister, value: u64) {
         let value = match register {
-            SystemRegister::Dr7 => (value % TWO_TO_32) | DR7_ALWAYS_ONE,
+            SystemRegister::Dr7 => Dr7::from(value % TWO_TO_32).with_always_one(true).into(),
             _ => value,
         };
         if let Some(field) = field_of(register) {
