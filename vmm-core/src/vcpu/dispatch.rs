@@ -117,10 +117,7 @@ impl<B: Backend> Vcpu<B> {
                 self.note_writes();
                 ExitKind::WriteLog
             }
-            Exit::TableMisconfigured { gpa } => {
-                log::error!("{}: no sound second-level tables for {gpa:#x}", self.vm.name);
-                self.crash("the CPU refused the second-level page tables", ExitKind::Fatal)
-            }
+            Exit::TableMisconfigured { gpa } => self.table_misconfigured(gpa),
             Exit::EntryFailure => self.crash("the CPU refused the guest's state", ExitKind::Fatal),
             Exit::Unknown(_) => self.crash("an exit that Bulkhead does not know", ExitKind::Fatal),
         }
@@ -298,6 +295,12 @@ impl<B: Backend> Vcpu<B> {
     pub(super) fn triple_fault(&mut self) {
         log::warn!("{}: vCPU {}: triple fault: reset\n{}", self.vm.name, self.index, self.dump());
         self.vm.stop.request(Stop::Reset);
+    }
+
+    #[cold]
+    fn table_misconfigured(&mut self, gpa: u64) -> ExitKind {
+        log::error!("{}: no sound second-level tables for {gpa:#x}", self.vm.name);
+        self.crash("the CPU refused the second-level page tables", ExitKind::Fatal)
     }
 
     /// Ends this guest, with all that can be said about it.

@@ -38,6 +38,8 @@ impl<B: Backend> Vcpu<B> {
         self.apic.has_pending()
     }
 
+    /// Not inline: most turns have nothing to deliver, and would save registers for it.
+    #[inline(never)]
     fn deliver_pending(&mut self) {
         self.take_start_signals();
         if self.activity == Activity::WaitForStartup {
