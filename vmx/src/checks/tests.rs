@@ -1,8 +1,8 @@
 //! A guest after RESET# keeps every rule; each change below breaks the one that it should.
 
 use super::*;
-use crate::controls::Controls;
 use crate::controls::tests::processor;
+use crate::controls::{Controls, ExitControls};
 use crate::decode::tests::Table;
 use crate::segments;
 use std::string::ToString;
@@ -92,6 +92,39 @@ fn guests_that_run_keep_every_rule() {
     assert_eq!(violations(&in_long_mode()), []);
     let virtual_8086 = in_virtual_8086();
     assert_eq!(violations(&virtual_8086), []);
+}
+
+#[test]
+fn posted_interrupts_have_what_they_need() {
+    let capabilities = processor("Bochs corei7_skylake_x");
+    let controls = Controls::new(&capabilities).unwrap();
+    let posted = after_reset()
+        .with(Field::PinControls, controls.pin.bits().into())
+        .with(Field::SecondaryControls, controls.secondary.bits().into())
+        .with(Field::ExitControls, controls.exit.bits().into())
+        .with(Field::PageLogAddress, 0x10_5000)
+        .with(Field::PostedDescriptor, 0x10_6040)
+        .with(Field::PostedVector, 0xe2);
+    let broken = |table: &Table| -> Vec<_> {
+        check(table, &capabilities, ADDRESS_BITS, 0).iter().map(Violation::to_string).collect()
+    };
+    assert_eq!(broken(&posted), [""; 0]);
+    let acknowledge = u64::from(ExitControls::ACKNOWLEDGE_INTERRUPT.bits());
+    let cases = [
+        (posted.clone().with(Field::PostedDescriptor, 0x10_6020), "64 bytes"),
+        (posted.clone().with(Field::PostedVector, 0x100), "8 bits"),
+        (
+            posted.clone().with(Field::ExitControls, posted.get(Field::ExitControls) & !acknowledge),
+            "acknowledged",
+        ),
+    ];
+    for (table, text) in cases {
+        assert!(
+            broken(&table).len() == 1 && broken(&table)[0].contains(text),
+            "{text}: {:?}",
+            broken(&table)
+        );
+    }
 }
 
 fn in_virtual_8086() -> Table {
