@@ -99,8 +99,8 @@ impl Platform for Machine {
         cpu::idle();
     }
 
-    fn handle_interrupts(&self) {
-        cpu::interrupt_window();
+    fn handle_interrupts(&self) -> bool {
+        cpu::interrupt_window()
     }
 
     fn clear_breakpoints(&self) {

@@ -155,8 +155,9 @@ pub trait Platform: Send + Sync {
     /// Sleeps until an interrupt has been handled on this CPU. Interrupts are off before and after; one that was
     /// pending before ends the sleep.
     fn idle(&self);
-    /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on.
-    fn handle_interrupts(&self);
+    /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True if there was work among them,
+    /// and not only what other CPUs sent.
+    fn handle_interrupts(&self) -> bool;
     /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU: nobody but guests uses them.
     fn clear_breakpoints(&self);
     /// Drains the log ring to the console, as far as it takes it without waiting; true if something still waits.

@@ -4,7 +4,7 @@ use crate::platform::{CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputE
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
@@ -21,6 +21,8 @@ pub struct TestPlatform {
     cpu: AtomicUsize,
     interrupts: Mutex<Vec<(usize, CpuInterrupt)>>,
     handled_vectors: Mutex<Vec<u8>>,
+    work_is_pending: AtomicBool,
+    self_interrupts: AtomicU64,
     /// Memory that [`Platform::free_bytes`] does not count.
     taken: AtomicU64,
     /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
@@ -69,6 +71,16 @@ impl TestPlatform {
     /// The acknowledged interrupts that were to be handled since the last call.
     pub fn take_handled_vectors(&self) -> Vec<u8> {
         core::mem::take(&mut self.handled_vectors.lock())
+    }
+
+    /// There is work among the interrupts that are handled next.
+    pub fn make_work_pending(&self) {
+        self.work_is_pending.store(true, Ordering::Relaxed);
+    }
+
+    /// How often this CPU interrupted itself since the last call.
+    pub fn take_self_interrupts(&self) -> u64 {
+        self.self_interrupts.swap(0, Ordering::Relaxed)
     }
 
     /// How often the breakpoints' addresses were cleared.
@@ -208,9 +220,13 @@ impl Platform for TestPlatform {
         self.tsc.store(until.clamp(now, now.saturating_add(LONGEST)), Ordering::Relaxed);
     }
 
-    fn handle_interrupts(&self) {}
+    fn handle_interrupts(&self) -> bool {
+        self.work_is_pending.swap(false, Ordering::Relaxed)
+    }
 
-    fn interrupt_self(&self) {}
+    fn interrupt_self(&self) {
+        self.self_interrupts.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn clear_breakpoints(&self) {
         self.breakpoints_cleared.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! What happens at each interrupt vector. Handlers do the least: they take bytes into rings and acknowledge.
 
 use super::descriptors::TrapFrame;
-use super::lapic;
+use super::{lapic, percpu};
 use crate::drivers::{i8042, serial};
 use crate::panic;
+use core::sync::atomic::Ordering;
 
 /// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones do.
 pub const PIC_VECTORS: u8 = 0x20;
@@ -41,18 +42,23 @@ pub extern "C" fn handle(frame: &mut TrapFrame) {
 /// An interrupt, which may have ended a guest's run and been acknowledged by that.
 pub fn handle_vector(vector: u8) {
     match vector {
-        TIMER_VECTOR => acknowledge(lapic::timer_expired),
         // That this CPU is interrupted is all there is to it.
-        KICK_VECTOR | NOTIFICATION_VECTOR => acknowledge(|| {}),
-        COM1_VECTOR => acknowledge(|| serial::COM1.interrupt()),
-        COM2_VECTOR => acknowledge(|| serial::COM2.interrupt()),
-        KEYBOARD_VECTOR | MOUSE_VECTOR => acknowledge(i8042::interrupt),
+        KICK_VECTOR | NOTIFICATION_VECTOR => lapic::end_of_interrupt(),
         SPURIOUS_VECTOR | PIC_VECTORS..0x30 => {}
-        vector => acknowledge(|| log::warn!("interrupt {vector:#x} that nobody asked for")),
+        _ => {
+            work(vector);
+            percpu::current().work.fetch_add(1, Ordering::Relaxed);
+            lapic::end_of_interrupt();
+        }
     }
 }
 
-fn acknowledge(work: impl FnOnce()) {
-    work();
-    lapic::end_of_interrupt();
+fn work(vector: u8) {
+    match vector {
+        TIMER_VECTOR => lapic::timer_expired(),
+        COM1_VECTOR => serial::COM1.interrupt(),
+        COM2_VECTOR => serial::COM2.interrupt(),
+        KEYBOARD_VECTOR | MOUSE_VECTOR => i8042::interrupt(),
+        _ => log::warn!("interrupt {vector:#x} that nobody asked for"),
+    }
 }

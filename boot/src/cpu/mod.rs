@@ -10,6 +10,7 @@ pub mod stacks;
 pub mod start_up;
 pub mod tsc;
 
+use core::sync::atomic::Ordering;
 use x86::controlregs::{self, Cr0, Cr4};
 
 /// Sets CR0 and CR4 as the hypervisor needs them: write protection, machine checks as exceptions, and the FPU's
@@ -36,11 +37,14 @@ pub fn init_control_registers() {
     }
 }
 
-/// Interrupts on for as long as it takes to handle those that are pending.
-pub fn interrupt_window() {
+/// Interrupts on for as long as it takes to handle those that are pending; true if there was work among them.
+pub fn interrupt_window() -> bool {
+    let work = &percpu::current().work;
+    let before = work.load(Ordering::Relaxed);
     // SAFETY: the handlers need nothing of the interrupted code, which holds none of their locks. STI holds interrupts
     // off for one instruction, hence the NOP.
     unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
+    work.load(Ordering::Relaxed) != before
 }
 
 /// Sleeps until an interrupt has been handled.

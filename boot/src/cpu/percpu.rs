@@ -5,7 +5,7 @@ use super::stacks::Stacks;
 use crate::entry::image;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU8, AtomicU64};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use spin::Once;
 
 /// One physical CPU. Its address is the CPU's GS base; the backends save and restore GS base around the guest.
@@ -19,6 +19,8 @@ pub struct PerCpu {
     pub index: u32,
     /// The deadline that its timer is set to, or `u64::MAX`.
     pub timer_deadline_tsc: AtomicU64,
+    /// Interrupts that it has handled, but for those that CPUs send each other.
+    pub work: AtomicU32,
     /// How far it has come, if it is not the boot CPU: see [`super::start_up`].
     pub progress: AtomicU8,
     /// Its time stamp counter when it came there.
@@ -37,6 +39,7 @@ static BOOT_CPU: PerCpu = PerCpu {
     stack_top: 0,
     index: 0,
     timer_deadline_tsc: AtomicU64::new(u64::MAX),
+    work: AtomicU32::new(0),
     progress: AtomicU8::new(0),
     start_tsc: AtomicU64::new(0),
     stacks: Once::new(),
@@ -59,6 +62,7 @@ impl PerCpu {
             stack_top: stacks.main().end,
             index,
             timer_deadline_tsc: AtomicU64::new(u64::MAX),
+            work: AtomicU32::new(0),
             progress: AtomicU8::new(0),
             start_tsc: AtomicU64::new(0),
             stacks: Once::initialized(stacks),

@@ -95,8 +95,11 @@ impl<B: Backend> Vcpu<B> {
     fn hand_over_vectors(&mut self) {
         let pending = self.apic.highest_pending();
         self.backend.note_vectors();
-        // The notification of what was posted by another CPU is pending here: in the guest it would find nothing left.
-        self.platform.handle_interrupts();
+        // The notification of what was posted by another CPU is pending here: in the guest it would find nothing left. What else
+        // is handled with it must end the guest's run as if it were still pending.
+        if self.platform.handle_interrupts() {
+            self.platform.interrupt_self();
+        }
         if pending.is_some() && self.backend.rflags().interrupt() {
             self.activity = Activity::Running;
         }

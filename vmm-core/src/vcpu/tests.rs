@@ -341,6 +341,23 @@ fn ticks_that_were_missed_follow_each_other() {
     }
 }
 
+/// The notification of a posted interrupt is handled before the entry. What else is handled with it has to be attended to.
+#[test]
+fn work_that_is_handled_with_a_notification_ends_the_guests_run() {
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.delivers_interrupts = true;
+    machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+    let inbox = machine.vcpu.apic.inbox().clone();
+    for (has_work, self_interrupts) in [(false, 0), (true, 1)] {
+        if has_work {
+            machine.platform.make_work_pending();
+        }
+        inbox.post_vector(0x50, false);
+        machine.exit(Exit::HostNmi);
+        assert_eq!(machine.platform.take_self_interrupts(), self_interrupts);
+    }
+}
+
 /// What a processor does that takes `vector` out of the register page and ends it; false if it is not requested.
 fn processor_takes(machine: &Machine, vector: u8) -> bool {
     let (page, register, bit) = (machine.vcpu.apic.page(), 0x20 + vector / 32, 1 << (vector % 32));
