@@ -8,7 +8,6 @@ pub mod frames;
 pub mod heap;
 #[cfg(target_os = "none")]
 pub mod host;
-#[cfg(target_os = "none")]
 pub mod paging;
 
 /// A small page.

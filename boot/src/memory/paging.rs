@@ -185,3 +185,6 @@ fn entry<'a>(table: u64, address: u64, level: u32) -> &'a mut u64 {
 
 // The sizes that the walk computes by shifting are those of the architecture.
 const _: () = assert!(PAGE_BYTES << 9 == LARGE_BYTES && PAGE_BYTES << 18 == HUGE_BYTES);
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The Bochs DISPI interface of the standard VGA of Bochs and QEMU: graphics modes with a linear framebuffer.
 
-use super::framebuffer::Surface;
+use super::framebuffer::{self, Surface};
 use crate::drivers::pci;
 use crate::entry::handover::Framebuffer;
 use x86::io::{inw, outw};
@@ -56,7 +56,8 @@ fn write(index: Index, value: u16) {
 }
 
 impl Dispi {
-    /// Looks for the card.
+    /// Looks for the card, and maps all its memory: the guest chooses when modes are set and how large they are, and
+    /// must not grow the page tables by that.
     pub fn find() -> Option<Self> {
         let framebuffer = pci::Device::find(VENDOR, DEVICE)?.memory_base(0)?;
         let id = read(Index::Id);
@@ -67,7 +68,7 @@ impl Dispi {
             blocks @ 1..=0x4000 if id >= ID_WITH_MEMORY_SIZE => u64::from(blocks) << 16,
             _ => OLD_MEMORY_BYTES,
         };
-        Some(Self { framebuffer, memory_bytes })
+        framebuffer::map(framebuffer, memory_bytes).then_some(Self { framebuffer, memory_bytes })
     }
 
     /// True if a mode fits the card.
@@ -84,25 +85,21 @@ impl Dispi {
         write(Index::BitsPerPixel, 32);
         write(Index::Enable, ENABLED | LINEAR_FRAMEBUFFER);
         let (width, height) = (u32::from(read(Index::Width)), u32::from(read(Index::Height)));
-        Surface::new_32(self.framebuffer, width, height)
+        let pitch_bytes = width * BYTES_PER_PIXEL as u32;
+        // A width that the card rounded up may be too much for its memory, of which no more is mapped.
+        let rows = self.memory_bytes.checked_div(pitch_bytes.into()).unwrap_or(0);
+        Surface::mapped(Framebuffer {
+            address: self.framebuffer,
+            pitch_bytes,
+            width,
+            height: height.min(rows as u32),
+            bits_per_pixel: 32,
+            fields: [(16, 8), (8, 8), (0, 8)],
+        })
     }
 
     /// Back to what the VGA registers say.
     pub fn disable(&self) {
         write(Index::Enable, 0);
-    }
-}
-
-impl Surface {
-    fn new_32(address: u64, width: u32, height: u32) -> Self {
-        let framebuffer = Framebuffer {
-            address,
-            pitch_bytes: width * BYTES_PER_PIXEL as u32,
-            width,
-            height,
-            bits_per_pixel: 32,
-            fields: [(16, 8), (8, 8), (0, 8)],
-        };
-        Self::map(&framebuffer)
     }
 }

@@ -14,6 +14,15 @@ pub struct Surface {
     rows: Range<usize>,
 }
 
+/// Maps a display's memory; false if there are no frames for the page tables.
+pub(super) fn map(address: u64, bytes: u64) -> bool {
+    let mapped = host::map(address, bytes, Mapping::FRAMEBUFFER).is_ok();
+    if !mapped {
+        log::error!("no memory left to map the display");
+    }
+    mapped
+}
+
 impl Surface {
     /// Maps a framebuffer; `None` if its format or its memory cannot be used.
     pub fn new(framebuffer: &Framebuffer) -> Option<Self> {
@@ -23,17 +32,12 @@ impl Surface {
             && framebuffer.fields.iter().all(fits)
             && framebuffer.address != 0
             && row_bytes <= framebuffer.pitch_bytes.into();
-        usable.then(|| Self::map(framebuffer))
+        let bytes = u64::from(framebuffer.pitch_bytes) * u64::from(framebuffer.height);
+        (usable && map(framebuffer.address, bytes)).then(|| Self::mapped(*framebuffer))
     }
 
-    /// Maps a framebuffer whose format is sound.
-    pub(super) fn map(framebuffer: &Framebuffer) -> Self {
-        let bytes = u64::from(framebuffer.pitch_bytes) * u64::from(framebuffer.height);
-        let mut framebuffer = *framebuffer;
-        if host::map(framebuffer.address, bytes, Mapping::FRAMEBUFFER).is_err() {
-            log::error!("no memory left to map the framebuffer");
-            framebuffer.height = 0;
-        }
+    /// A framebuffer whose format is sound, and whose memory is mapped.
+    pub(super) fn mapped(framebuffer: Framebuffer) -> Self {
         let (columns, rows) = (0..framebuffer.width as usize, 0..framebuffer.height as usize);
         Self { framebuffer, columns, rows }
     }
