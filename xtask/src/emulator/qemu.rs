@@ -60,7 +60,7 @@ impl Emulator for Direct {
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "pc", "-m", &spec.memory_mib.to_string()]);
         if let Some(iso) = &spec.iso {
-            let drive = format!("file={},format=raw,media=cdrom", option_value(iso));
+            let drive = format!("file={},format=raw,media=cdrom,index=2", option_value(iso));
             command.args(["-drive", &drive, "-boot", "d"]);
         }
         wire_com1(&mut command, wiring);
