@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cpu;
 pub mod descriptors;
 mod global;
+pub mod ide;
 pub mod interrupts;
 pub mod legacy;
 pub mod pci;

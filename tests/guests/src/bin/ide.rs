@@ -3,97 +3,48 @@
 #![no_std]
 #![no_main]
 
-use conformance::Global;
 use conformance::clock::until;
-use conformance::cpu::{inb, inl, inw, outb, outl, outw, peek, poke};
-use conformance::pci::{COMMAND, COMMAND_BUS_MASTER, COMMAND_IO, Function};
+use conformance::cpu::{inb, inl, inw, outb, outw, peek, poke};
+use conformance::ide::{
+    ABORTED, BUSY, BusMaster, CONTROL, DATA_REQUEST, Drive, ERROR, IDENTIFY, NO_INTERRUPTS,
+};
 use conformance::pic;
 use conformance::report::{check, equal, fail};
 
 conformance::topic!(run);
 
-const IDE_CLASS: u16 = 0x0101;
 const SECTOR: usize = 2048;
 /// The volume descriptor of an ISO 9660 file system.
 const VOLUME_DESCRIPTOR: u32 = 16;
 
-const ERROR: u8 = 1;
-const DATA_REQUEST: u8 = 8;
-const BUSY: u8 = 0x80;
-const ABORTED: u8 = 4;
+/// What a packet device shows in the cylinder registers.
+const SIGNATURE: [u8; 2] = [0x14, 0xeb];
 
-const IDENTIFY: u8 = 0xec;
 const IDENTIFY_PACKET: u8 = 0xa1;
 const PACKET: u8 = 0xa0;
 const DEVICE_RESET: u8 = 0x08;
 
 const TEST_UNIT_READY: [u8; 12] = [0; 12];
 
-/// A device of a channel.
-#[derive(Clone, Copy)]
-struct Drive {
-    command: u16,
-    control: u16,
-    irq: u8,
-    select: u8,
+/// Where the bus master finds its descriptors, and where it puts a sector.
+const TABLE: u32 = 0x20_0000;
+const BUFFER: u32 = 0x21_0000;
+
+/// What only packet devices have.
+trait PacketDevice: Sized {
+    fn interrupt_reason(self) -> u8;
+    fn byte_count(self) -> u16;
+    /// Sends a command packet; `feature` 1 asks for DMA.
+    fn send_packet(self, packet: [u8; 12], limit: u16, feature: u8);
+    /// A packet command that gives data, in blocks of at most `limit` bytes: the data's length, and the status at the end.
+    fn read(self, packet: [u8; 12], limit: u16, into: &mut [u8]) -> (usize, u8);
+    /// Lets it report what happened to it before, until it says that it is ready.
+    fn settle(self);
+    /// The sense key and the additional sense code of the last error.
+    fn sense(self) -> (u8, u8);
 }
 
-static BUFFER: Global<Sector> = Global::new(Sector([0; SECTOR]));
-#[repr(C, align(4096))]
-struct Sector([u8; SECTOR]);
-
-/// Physical region descriptors.
-static REGIONS: Global<Regions> = Global::new(Regions([[0; 2]; 2]));
-#[derive(Clone, Copy)]
-#[repr(C, align(16))]
-struct Regions([[u32; 2]; 2]);
-
-impl Drive {
-    fn all() -> impl Iterator<Item = Self> {
-        [(0x1f0, 0x3f6, 14), (0x170, 0x376, 15)].into_iter().flat_map(|(command, control, irq)| {
-            [0xa0, 0xb0].map(|select| Self { command, control, irq, select })
-        })
-    }
-
-    /// Selects it and resets the channel; whether a CD-ROM drive is there.
-    fn is_cdrom(self) -> bool {
-        outb(self.control, 0x0e);
-        for _ in 0..100 {
-            inb(self.control);
-        }
-        outb(self.control, 0x08);
-        outb(self.command + 6, self.select);
-        if inb(self.command + 7) == 0xff {
-            return false;
-        }
-        until(|| self.status() & BUSY == 0) && self.signature() == [0x14, 0xeb]
-    }
-
-    fn signature(self) -> [u8; 2] {
-        outb(self.command + 6, self.select);
-        [inb(self.command + 4), inb(self.command + 5)]
-    }
-
-    /// The alternate status: it acknowledges no interrupt.
-    fn status(self) -> u8 {
-        inb(self.control)
-    }
-
-    fn error(self) -> u8 {
-        inb(self.command + 1)
-    }
-
-    fn wait(self) -> u8 {
-        until(|| self.status() & BUSY == 0);
-        inb(self.command + 7)
-    }
-
-    fn command(self, command: u8) -> u8 {
-        outb(self.command + 6, self.select);
-        outb(self.command + 7, command);
-        self.wait()
-    }
-
+impl PacketDevice for Drive {
     fn interrupt_reason(self) -> u8 {
         inb(self.command + 2) & 3
     }
@@ -102,13 +53,6 @@ impl Drive {
         u16::from_le_bytes([inb(self.command + 4), inb(self.command + 5)])
     }
 
-    fn read_words(self, into: &mut [u8]) {
-        for pair in into.chunks_exact_mut(2) {
-            pair.copy_from_slice(&inw(self.command).to_le_bytes());
-        }
-    }
-
-    /// Sends a command packet; `feature` 1 asks for DMA.
     fn send_packet(self, packet: [u8; 12], limit: u16, feature: u8) {
         outb(self.command + 6, self.select);
         outb(self.command + 1, feature);
@@ -122,7 +66,6 @@ impl Drive {
         }
     }
 
-    /// A packet command that gives data, in blocks of at most `limit` bytes: the data's length, and the status at the end.
     fn read(self, packet: [u8; 12], limit: u16, into: &mut [u8]) -> (usize, u8) {
         self.send_packet(packet, limit, 0);
         let mut length = 0;
@@ -142,12 +85,10 @@ impl Drive {
         }
     }
 
-    /// Lets it report what happened to it before, until it says that it is ready.
     fn settle(self) {
         until(|| self.read(TEST_UNIT_READY, 512, &mut []).1 & ERROR == 0);
     }
 
-    /// The sense key and the additional sense code of the last error.
     fn sense(self) -> (u8, u8) {
         let mut data = [0; 18];
         self.read([0x03, 0, 0, 0, 18, 0, 0, 0, 0, 0, 0, 0], 18, &mut data);
@@ -162,7 +103,7 @@ fn read_10(sector: u32, count: u8) -> [u8; 12] {
 
 fn run() {
     pic::set_up();
-    let Some(drive) = Drive::all().find(|drive| drive.is_cdrom()) else {
+    let Some(drive) = Drive::find(SIGNATURE) else {
         return fail("cdrom-drive", "none found");
     };
     identify(drive);
@@ -176,7 +117,7 @@ fn run() {
 fn identify(drive: Drive) {
     let status = drive.command(IDENTIFY);
     check("identify-is-for-disks", status & ERROR != 0 && drive.error() & ABORTED != 0);
-    equal("signature-after-it", drive.signature(), [0x14, 0xeb]);
+    equal("signature-after-it", drive.signature(), SIGNATURE);
     let status = drive.command(IDENTIFY_PACKET);
     equal("identify-packet", status & (ERROR | DATA_REQUEST), DATA_REQUEST);
     let mut data = [0; 512];
@@ -203,7 +144,7 @@ fn errors(drive: Drive) {
     let (_, status) = drive.read(TEST_UNIT_READY, 512, &mut []);
     equal("unit-is-ready", status & ERROR, 0);
     drive.command(DEVICE_RESET);
-    equal("device-reset-leaves-the-signature", drive.signature(), [0x14, 0xeb]);
+    equal("device-reset-leaves-the-signature", drive.signature(), SIGNATURE);
     drive.settle();
 }
 
@@ -256,50 +197,32 @@ fn pio(drive: Drive) {
     equal("pio-command-is-over", drive.interrupt_reason(), 3);
 }
 
-fn bus_master(drive: Drive) -> Option<u16> {
-    let function = Function::find_class(IDE_CLASS)?;
-    function.write16(COMMAND, function.read16(COMMAND) | COMMAND_IO | COMMAND_BUS_MASTER);
-    let base = function.read(0x20) as u16 & 0xfff0;
-    Some(if drive.irq == 14 { base } else { base + 8 })
-}
-
 fn dma(drive: Drive) {
-    const END_OF_TABLE: u32 = 1 << 31;
-    const START_READ: u8 = 9;
-    const ACTIVE: u8 = 1;
-    const FAILED: u8 = 2;
-    const INTERRUPT: u8 = 4;
-
-    let Some(port) = bus_master(drive) else { return fail("bus-master", "there is none") };
-    let buffer = BUFFER.address() as u32;
-    // Two regions with a gap between, so that both descriptors count.
+    let Some(bus_master) = BusMaster::of(drive) else { return fail("bus-master", "there is none") };
     for index in 0..SECTOR as u64 {
-        poke(u64::from(buffer) + index, 0xee_u8);
+        poke(u64::from(BUFFER) + index, 0xee_u8);
     }
-    REGIONS.set(Regions([[buffer, 512], [buffer + 512, END_OF_TABLE | 1536]]));
-    outb(port, 0);
-    outb(port + 2, inb(port + 2) | FAILED | INTERRUPT);
-    outl(port + 4, REGIONS.address() as u32);
-    equal("descriptor-address-reads-back", inl(port + 4), REGIONS.address() as u32);
-    equal("bus-master-at-rest", inb(port + 2) & (ACTIVE | FAILED | INTERRUPT), 0);
-    outb(drive.control, 0x08);
+    bus_master.prepare(TABLE, &[(BUFFER, 512), (BUFFER + 512, 1536)]);
+    equal("descriptor-address-reads-back", inl(bus_master.port + 4), TABLE);
+    equal("bus-master-at-rest", bus_master.status(), 0);
+    outb(drive.control, CONTROL);
     drive.send_packet(read_10(VOLUME_DESCRIPTOR, 1), 2048, 1);
-    outb(port, START_READ);
-    check("dma-interrupts", until(|| inb(port + 2) & INTERRUPT != 0));
+    bus_master.start(true);
+    check("dma-interrupts", until(|| bus_master.status() & BusMaster::INTERRUPT != 0));
     let status = drive.wait();
     equal("dma-ends-without-error", status & (ERROR | DATA_REQUEST), 0);
-    equal("dma-bus-master-is-done", inb(port + 2) & (ACTIVE | FAILED), 0);
-    outb(port, 0);
-    outb(port + 2, inb(port + 2) | INTERRUPT);
-    equal("dma-interrupt-cleared-by-a-one", inb(port + 2) & INTERRUPT, 0);
+    equal("dma-bus-master-is-done", bus_master.status() & (BusMaster::ACTIVE | BusMaster::FAILED), 0);
+    bus_master.stop();
+    bus_master.clear();
+    equal("dma-interrupt-cleared-by-a-one", bus_master.status() & BusMaster::INTERRUPT, 0);
     let mut sector = [0; SECTOR];
     drive.read(read_10(VOLUME_DESCRIPTOR, 1), 2048, &mut sector);
-    let same = |(index, byte): (u64, &u8)| peek::<u8>(u64::from(buffer) + index) == *byte;
+    let same = |(index, byte): (u64, &u8)| peek::<u8>(u64::from(BUFFER) + index) == *byte;
     check("dma-reads-what-pio-reads", (0..).zip(&sector).all(same));
 }
 
 fn interrupts(drive: Drive) {
-    let requested = || pic::requested() >> drive.irq & 1 != 0;
+    let requested = || drive.has_interrupt();
     drive.wait();
     pic::set_up();
     check("no-interrupt-at-rest", !requested());
@@ -314,10 +237,10 @@ fn interrupts(drive: Drive) {
     inb(drive.control);
     check("alternate-status-acknowledges-nothing", requested());
     drive.wait();
-    outb(drive.control, 0x0a);
+    outb(drive.control, NO_INTERRUPTS);
     drive.command(0xff);
     pic::set_up();
     drive.command(0xff);
     check("disabled-interrupts", !requested());
-    outb(drive.control, 0x08);
+    outb(drive.control, CONTROL);
 }
