@@ -198,6 +198,7 @@ impl RunArgs {
             iso: self.iso.as_deref().map(absolute).transpose()?,
             config: self.config.as_deref().map(absolute).transpose()?,
             disks: self.disk.iter().map(|file| absolute(file)).collect::<Result<_>>()?,
+            hard_disk: None,
             host_image: self.host_image.as_deref().map(absolute).transpose()?,
             medium: self.medium,
             uefi: self.uefi,

@@ -1,7 +1,9 @@
 //! The PIIX3 IDE function: a device's registers at the legacy ports, and its channel's bus master (ATA/ATAPI-6; SFF-8038i).
 
+use core::arch::asm;
+
 use crate::clock::until;
-use crate::cpu::{inb, inw, outb, outl, poke};
+use crate::cpu::{inb, inw, outb, outl, outw, poke};
 use crate::pci::{COMMAND, COMMAND_BUS_MASTER, COMMAND_IO, Function};
 use crate::pic;
 
@@ -11,6 +13,8 @@ const CLASS: u16 = 0x0101;
 pub const ERROR: u8 = 1;
 /// Status: the data register waits.
 pub const DATA_REQUEST: u8 = 8;
+/// Status: the device takes commands.
+pub const READY: u8 = 0x40;
 /// Status: a command runs, and no other register means anything.
 pub const BUSY: u8 = 0x80;
 
@@ -103,6 +107,29 @@ impl Drive {
         for pair in into.chunks_exact_mut(2) {
             pair.copy_from_slice(&inw(self.command).to_le_bytes());
         }
+    }
+
+    /// Writes the data register, word by word.
+    pub fn write_words(self, data: &[u8]) {
+        for pair in data.chunks_exact(2) {
+            outw(self.command, u16::from_le_bytes([pair[0], pair[1]]));
+        }
+    }
+
+    /// Reads the data register with one string instruction.
+    pub fn read_string(self, into: &mut [u8]) {
+        let (place, words) = (into.as_mut_ptr(), into.len() / 2);
+        unsafe {
+            asm!("cld", "rep insw", inout("rdi") place => _, inout("rcx") words => _, in("dx") self.command)
+        };
+    }
+
+    /// Writes the data register with one string instruction.
+    pub fn write_string(self, data: &[u8]) {
+        let (place, words) = (data.as_ptr(), data.len() / 2);
+        unsafe {
+            asm!("cld", "rep outsw", inout("rsi") place => _, inout("rcx") words => _, in("dx") self.command)
+        };
     }
 }
 

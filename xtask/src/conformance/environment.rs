@@ -1,9 +1,8 @@
 //! The machines that the conformance guests run on.
 
-use std::path::Path;
-
 use clap::ValueEnum;
 
+use super::guests::Guest;
 use crate::emulator::{Backend, EmulatorKind, Spec};
 
 /// A machine: an emulator, and what stands between it and the guest.
@@ -43,7 +42,7 @@ const POSTED_TOPICS: [&str; 10] = [
 ];
 
 /// What the guests need.
-const MEMORY_MIB: u32 = 64;
+pub const MEMORY_MIB: u32 = 64;
 
 impl Environment {
     /// The name used on the command line and in lists.
@@ -74,8 +73,8 @@ impl Environment {
         }
     }
 
-    /// The machine with `iso` in its drive.
-    pub fn spec(self, iso: &Path) -> Spec {
+    /// The machine that runs `guest`.
+    pub fn spec(self, guest: &Guest) -> Spec {
         let (emulator, backend, direct) = match self {
             Self::Qemu => (EmulatorKind::Qemu, Backend::Svm, true),
             Self::Bochs => (EmulatorKind::Bochs, Backend::Vmx, true),
@@ -93,7 +92,9 @@ impl Environment {
             emulator: Some(emulator),
             backend,
             direct,
-            iso: Some(iso.to_path_buf()),
+            iso: Some(guest.iso.clone()),
+            config: guest.disk.as_ref().map(|disk| disk.config.clone()),
+            hard_disk: guest.disk.as_ref().map(|disk| disk.image.clone()),
             memory_mib: MEMORY_MIB,
             cpu: cpu.map(str::to_owned),
             cmdline: cmdline.to_owned(),

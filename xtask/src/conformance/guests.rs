@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSegment};
 
+use super::disk::Disk;
 use crate::{build, paths, progress, setup};
 
 /// A block of a CD-ROM: what the BIOS loads; the guest reads the others.
@@ -20,6 +21,8 @@ pub struct Guest {
     pub topic: String,
     /// Its CD-ROM.
     pub iso: PathBuf,
+    /// Its hard disk, if its topic needs one.
+    pub disk: Option<Disk>,
 }
 
 /// Builds the guests of all topics: one for each file of `tests/guests/src/bin`.
@@ -35,7 +38,8 @@ pub fn make() -> Result<Vec<Guest>> {
         let source = source?.path();
         let topic = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let iso = iso(&topic, &built.join(&topic))?;
-        guests.push(Guest { topic, iso });
+        let disk = Disk::make(&topic, &iso)?;
+        guests.push(Guest { topic, iso, disk });
     }
     guests.sort_by(|one, other| one.topic.cmp(&other.topic));
     Ok(guests)

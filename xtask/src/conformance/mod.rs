@@ -1,5 +1,6 @@
 //! `cargo xtask conformance`: the conformance guests on every machine.
 
+mod disk;
 mod environment;
 mod guests;
 mod page;
@@ -123,7 +124,7 @@ impl ConformanceArgs {
     fn boot(&self, guest: &Guest, environment: Environment) -> Result<Results> {
         let has_watchdog = environment != Environment::Bochs;
         let patience = if has_watchdog { PATIENCE } else { PATIENCE_WITHOUT_WATCHDOG };
-        let mut machine = Machine::start(&environment.spec(&guest.iso), false, patience, Vec::new())?;
+        let mut machine = Machine::start(&environment.spec(guest), false, patience, Vec::new())?;
         let end = machine
             .expect_serial(&results::end_mark(&guest.topic))
             .and_then(|()| machine.expect_serial("\n"));

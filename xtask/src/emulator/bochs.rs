@@ -78,6 +78,14 @@ impl Emulator for Direct {
         ensure!(u64::from(spec.memory_mib) <= MAX_MEMORY_MIB, "Bochs has at most {MAX_MEMORY_MIB} MiB");
         let bochs = Installation::find()?;
         let mut lines = machine(spec, &bochs, u64::from(spec.memory_mib), spec.iso.as_deref())?;
+        if let Some(disk) = &spec.hard_disk {
+            // What the guest writes goes to a file beside the journal's name, which is gone at once.
+            lines.push(format!(
+                "ata0-master: type=disk, mode=volatile, journal={}, path={}, cylinders=0, heads=16, spt=63",
+                folder.join("disk").display(),
+                disk.display()
+            ));
+        }
         lines.push(com1(folder, wiring)?);
         start(&bochs, spec, folder, wiring, &lines)
     }

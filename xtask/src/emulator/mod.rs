@@ -80,6 +80,9 @@ pub struct Spec {
     pub config: Option<PathBuf>,
     /// More files that the configuration names.
     pub disks: Vec<PathBuf>,
+    /// The guest's first IDE drive: a raw image of whole cylinders, of 16 heads and 63 sectors. It keeps what it holds, whatever the
+    /// guest writes. Under the hypervisor the configuration has to name it.
+    pub hard_disk: Option<PathBuf>,
     /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image` and its modules.
     pub host_image: Option<PathBuf>,
     /// Where the machine has `host_image`.
@@ -117,6 +120,7 @@ impl Default for Spec {
             iso: None,
             config: None,
             disks: Vec::new(),
+            hard_disk: None,
             host_image: None,
             medium: Medium::Cdrom,
             uefi: false,
@@ -145,7 +149,7 @@ impl Spec {
 
     /// The files that are loaded beside the hypervisor's image.
     fn modules(&self) -> impl Iterator<Item = &PathBuf> {
-        self.iso.iter().chain(&self.config).chain(&self.disks)
+        self.iso.iter().chain(&self.config).chain(&self.disks).chain(&self.hard_disk)
     }
 
     /// The hypervisor's command line.

@@ -59,6 +59,10 @@ impl Emulator for Direct {
     fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, window: bool) -> Result<Command> {
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "pc", "-m", &spec.memory_mib.to_string()]);
+        if let Some(disk) = &spec.hard_disk {
+            let drive = format!("file={},format=raw,if=ide,index=0,snapshot=on", option_value(disk));
+            command.args(["-drive", &drive]);
+        }
         if let Some(iso) = &spec.iso {
             let drive = format!("file={},format=raw,media=cdrom,index=2", option_value(iso));
             command.args(["-drive", &drive, "-boot", "d"]);
