@@ -208,7 +208,10 @@ fn latches() {
         outb(CONTROL, LATCH);
         clock::wait(40);
         outb(CONTROL, LATCH);
-        let (first, later) = (read(), read());
+        let first = read();
+        // Without a latch the two bytes are of two moments.
+        outb(CONTROL, LATCH);
+        let later = read();
         outb(CONTROL, STATUS_AND_COUNT);
         let (status_byte, latched) = (inb(COUNTER2), read());
         outb(CONTROL, COUNT);
