@@ -59,6 +59,13 @@ impl Tables {
             power: PowerControls::default(),
         }
     }
+
+    /// Firmware may name a CPU twice, by both kinds of entries.
+    fn add_cpu(&mut self, apic_id: u32) {
+        if !self.cpus.contains(&apic_id) {
+            self.cpus.push(apic_id);
+        }
+    }
 }
 
 /// Finds tables at their physical addresses.
@@ -116,8 +123,8 @@ fn read_madt(root: &AcpiTables<Identity>, tables: &mut Tables) {
     };
     for entry in madt.get().entries() {
         match entry {
-            MadtEntry::LocalApic(cpu) if { cpu.flags } & ENABLED != 0 => tables.cpus.push(cpu.apic_id.into()),
-            MadtEntry::LocalX2Apic(cpu) if { cpu.flags } & ENABLED != 0 => tables.cpus.push(cpu.x2apic_id),
+            MadtEntry::LocalApic(cpu) if { cpu.flags } & ENABLED != 0 => tables.add_cpu(cpu.apic_id.into()),
+            MadtEntry::LocalX2Apic(cpu) if { cpu.flags } & ENABLED != 0 => tables.add_cpu(cpu.x2apic_id),
             MadtEntry::IoApic(apic) => tables.io_apics.push(IoApicInfo {
                 address: { apic.io_apic_address }.into(),
                 first_gsi: apic.global_system_interrupt_base,

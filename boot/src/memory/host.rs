@@ -143,7 +143,7 @@ pub fn tables_root() -> Option<u64> {
     TABLES.get().map(|tables| tables.lock().root())
 }
 
-/// Takes a page out of the page tables. To be called while there is one CPU.
+/// Takes a page out of the page tables. Other CPUs may have it cached for a while: it must be nothing to them.
 pub fn unmap_page(address: u64) -> Result<(), super::paging::OutOfFrames> {
     let Some(tables) = TABLES.get() else { return Ok(()) };
     tables.lock().unmap_page(address, &mut take_table_frame)?;
