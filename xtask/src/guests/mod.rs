@@ -74,9 +74,10 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
-const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm"))];
+const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
+const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
-const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm"))];
+const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), SERIAL];
 
 impl Guest {
     /// The name used on the command line and for the file.

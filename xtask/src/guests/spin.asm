@@ -4,19 +4,13 @@
 BITS 16
 ORG 0x7c00
 
-SERIAL_PORT equ 0x14            ; the BIOS's service
-INITIALIZE  equ 0x00e3          ; 9600 baud, eight bits, no parity
-SEND        equ 1
-
     jmp 0:enter
 enter:
     xor ax, ax
     mov ds, ax
     mov ss, ax
     mov sp, 0x7c00
-    xor dx, dx                  ; COM1
-    mov ax, INITIALIZE
-    int SERIAL_PORT
+    call open_serial
     mov si, before
     call say
     mov ecx, 1000000
@@ -30,16 +24,7 @@ halt:
     hlt
     jmp halt
 
-; Sends the text at SI.
-say:
-    lodsb
-    test al, al
-    jz said
-    mov ah, SEND
-    int SERIAL_PORT
-    jmp say
-said:
-    ret
+%include "serial.asm"
 
 before:
     db 13, 10, "SPINNING", 13, 10, 0

@@ -4,10 +4,6 @@
 BITS 16
 ORG 0x7c00
 
-SERIAL_PORT equ 0x14            ; the BIOS's service
-INITIALIZE  equ 0x00e3          ; 9600 baud, eight bits, no parity
-SEND        equ 1
-
 TICKS       equ 4000
 PERIOD      equ 250000          ; counts of a nanosecond, divided by 1
 VECTOR      equ 0x40
@@ -33,9 +29,7 @@ enter:
     mov ds, ax
     mov ss, ax
     mov sp, 0x7c00
-    xor dx, dx                  ; COM1
-    mov ax, INITIALIZE
-    int SERIAL_PORT
+    call open_serial
     mov si, before
     call say
     cli
@@ -74,16 +68,7 @@ tick:
     pop eax
     iret
 
-; Sends the text at SI.
-say:
-    lodsb
-    test al, al
-    jz said
-    mov ah, SEND
-    int SERIAL_PORT
-    jmp say
-said:
-    ret
+%include "serial.asm"
 
 count:
     dw 0
