@@ -4,7 +4,7 @@ use crate::platform::{CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputE
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
@@ -21,7 +21,7 @@ pub struct TestPlatform {
     cpu: AtomicUsize,
     interrupts: Mutex<Vec<(usize, CpuInterrupt)>>,
     handled_vectors: Mutex<Vec<u8>>,
-    work_is_pending: AtomicBool,
+    in_window: Mutex<Option<InWindow>>,
     self_interrupts: AtomicU64,
     /// Memory that [`Platform::free_bytes`] does not count.
     taken: AtomicU64,
@@ -32,6 +32,8 @@ pub struct TestPlatform {
     display: Once<Box<dyn Display>>,
     log: Mutex<Vec<u8>>,
 }
+
+type InWindow = Box<dyn FnOnce() -> bool + Send>;
 
 /// A serial port.
 #[derive(Debug, Default)]
@@ -73,9 +75,9 @@ impl TestPlatform {
         core::mem::take(&mut self.handled_vectors.lock())
     }
 
-    /// There is work among the interrupts that are handled next.
-    pub fn make_work_pending(&self) {
-        self.work_is_pending.store(true, Ordering::Relaxed);
+    /// What happens while interrupts are handled the next time; true if there is work among them.
+    pub fn in_next_window(&self, happens: impl FnOnce() -> bool + Send + 'static) {
+        *self.in_window.lock() = Some(Box::new(happens));
     }
 
     /// How often this CPU interrupted itself since the last call.
@@ -221,7 +223,8 @@ impl Platform for TestPlatform {
     }
 
     fn handle_interrupts(&self) -> bool {
-        self.work_is_pending.swap(false, Ordering::Relaxed)
+        let happens = self.in_window.lock().take();
+        happens.is_some_and(|happens| happens())
     }
 
     fn interrupt_self(&self) {

@@ -96,8 +96,8 @@ impl<B: Backend> Vcpu<B> {
         let pending = self.apic.highest_pending();
         self.backend.note_vectors();
         // The notification of what was posted by another CPU is pending here: in the guest it would find nothing left. What else
-        // is handled with it must end the guest's run as if it were still pending.
-        if self.platform.handle_interrupts() {
+        // is handled with it, or was posted since, must end the guest's run as if it were still pending.
+        if self.platform.handle_interrupts() || self.apic.has_arrivals() {
             self.platform.interrupt_self();
         }
         if pending.is_some() && self.backend.rflags().interrupt() {

@@ -341,17 +341,22 @@ fn ticks_that_were_missed_follow_each_other() {
     }
 }
 
-/// The notification of a posted interrupt is handled before the entry. What else is handled with it has to be attended to.
+/// The notification of a posted interrupt is handled before the entry. What else is handled with it, or posted meanwhile, has to be
+/// attended to.
 #[test]
-fn work_that_is_handled_with_a_notification_ends_the_guests_run() {
+fn what_comes_with_a_notification_ends_the_guests_run() {
     let mut machine = machine();
     machine.vcpu.registers_mut().0.delivers_interrupts = true;
     machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
     let inbox = machine.vcpu.apic.inbox().clone();
-    for (has_work, self_interrupts) in [(false, 0), (true, 1)] {
-        if has_work {
-            machine.platform.make_work_pending();
-        }
+    for (has_work, is_posted, self_interrupts) in [(false, false, 0), (true, false, 1), (false, true, 1)] {
+        let another = inbox.clone();
+        machine.platform.in_next_window(move || {
+            if is_posted {
+                another.post_vector(0x51, false);
+            }
+            has_work
+        });
         inbox.post_vector(0x50, false);
         machine.exit(Exit::HostNmi);
         assert_eq!(machine.platform.take_self_interrupts(), self_interrupts);
