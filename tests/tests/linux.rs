@@ -1,7 +1,9 @@
 //! Linux as a guest: to a shell, at its devices, and out again.
 
 use anyhow::{Context, ensure};
-use tests::{Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec};
+use tests::{
+    Backend, Guest, LINUX_MARKER, PATIENCE, Result, Spec, linux, linux_for, on_both_backends, shell, spec,
+};
 
 /// Its shell answers, and `poweroff` ends the machine.
 fn reaches_a_shell_and_powers_off(spec: &Spec, machine_name: &str) -> Result<()> {
@@ -105,7 +107,9 @@ fn complaints_are_compared_without_their_numbers() {
 /// Time is the count of instructions: the kernel measures its clocks against each other, and finds fault with those that
 /// stood still while the host was busy.
 fn kernel_complaints(spec: &Spec) -> Result<Vec<String>> {
-    let mut machine = linux(&Spec { count_instructions: true, ..spec.clone() })?;
+    // A guest that sleeps is always busy then: on a busy host QEMU hardly comes to pass on what is typed.
+    let patience = 4 * PATIENCE;
+    let mut machine = linux_for(&Spec { count_instructions: true, ..spec.clone() }, patience)?;
     let messages = shell(&mut machine, r"dmesg -r | grep -e '^<[0-4]>' -e 'cut here' -e 'Firmware Bug'")?;
     Ok(messages
         .lines()
