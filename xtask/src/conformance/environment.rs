@@ -28,18 +28,8 @@ pub enum Environment {
 const APICV_CPU: &str = "corei7_skylake_x";
 const APICV_TOPICS: [&str; 8] =
     ["apic_timer", "interrupts", "io_apic", "local_apic", "pic", "task_priority", "tsc_deadline", "x2apic"];
-const POSTED_TOPICS: [&str; 10] = [
-    "apic_timer",
-    "clocks",
-    "hpet",
-    "interrupts",
-    "io_apic",
-    "local_apic",
-    "pic",
-    "pit",
-    "rtc",
-    "tsc_deadline",
-];
+const POSTED_TOPICS: [&str; 9] =
+    ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
 /// What the guests need.
 pub const MEMORY_MIB: u32 = 64;
