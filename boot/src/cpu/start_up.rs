@@ -96,13 +96,16 @@ fn start_one(cpu: &'static PerCpu, id: u32, page: u8) -> Result<(), &'static str
         return Err("it does not start");
     }
     wait_us(PATIENCE_US, || cpu.progress.load(Ordering::SeqCst) == ARRIVED);
-    if cpu.progress.load(Ordering::SeqCst) != ARRIVED {
-        return Err("it does not get ready");
-    }
-    // Guest time is one on all CPUs.
-    let agrees = (before_tsc..=tsc::read()).contains(&cpu.start_tsc.load(Ordering::SeqCst));
-    cpu.progress.store(if agrees { USED } else { REFUSED }, Ordering::SeqCst);
-    if agrees { Ok(()) } else { Err("its time stamp counter is not that of the boot CPU") }
+    let fault = if cpu.progress.load(Ordering::SeqCst) != ARRIVED {
+        Some("it does not get ready")
+    } else if !(before_tsc..=tsc::read()).contains(&cpu.start_tsc.load(Ordering::SeqCst)) {
+        // Guest time is one on all CPUs.
+        Some("its time stamp counter is not that of the boot CPU")
+    } else {
+        None
+    };
+    cpu.progress.store(if fault.is_none() { USED } else { REFUSED }, Ordering::SeqCst);
+    fault.map_or(Ok(()), Err)
 }
 
 /// Waits until `done`, or for so long.
@@ -126,7 +129,8 @@ extern "C" fn rust_start_up(cpu: &'static PerCpu) -> ! {
     lapic::unmask_timer();
     cpu.start_tsc.store(tsc::read(), Ordering::SeqCst);
     if ready.is_ok() {
-        cpu.progress.store(ARRIVED, Ordering::SeqCst);
+        // One that comes too late has been refused already.
+        let _ = cpu.progress.compare_exchange(0, ARRIVED, Ordering::SeqCst, Ordering::SeqCst);
     }
     loop {
         match cpu.progress.load(Ordering::SeqCst) {
