@@ -10,7 +10,7 @@ use crate::paths;
 /// The topics whose guests have a hard disk.
 const TOPICS: [&str; 1] = ["ata"];
 
-/// 17 cylinders of 16 heads and 63 sectors. `tests/guests/src/bin/ata.rs` knows these and what the sectors hold.
+/// 17 cylinders of 16 heads and 63 sectors. `tests/guests/src/bin/ata/disk.rs` knows these and what the sectors hold.
 const SECTORS: u32 = 17 * 16 * 63;
 const SECTOR_WORDS: u32 = 512 / 4;
 
