@@ -244,6 +244,12 @@ impl Backend for Svm {
         self.prepare_step(gprs, instruction);
     }
 
+    fn set_descriptor_exits(&mut self, on: bool) -> bool {
+        let control = &mut self.vmcb_mut().control;
+        control.intercept_1 = control.intercept_1.with_descriptor_tables(on);
+        true
+    }
+
     fn rip(&self) -> u64 {
         self.vmcb().save.rip
     }

@@ -1,7 +1,9 @@
 //! From the VMCB's exit fields to an [`Exit`].
 
 use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
-use vmm_core::exit::{Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess};
+use vmm_core::exit::{
+    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess,
+};
 use vmm_core::registers::Exception;
 
 /// Decodes the exit that the control area reports.
@@ -37,6 +39,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         | exit_code::INVLPGA
         | exit_code::MONITOR..=exit_code::MWAIT_ARMED
         | exit_code::RDPRU => Exit::Undefined,
+        code @ exit_code::IDTR_READ..=exit_code::TR_WRITE => Exit::Descriptor(descriptor_access(code)),
         exit_code::STEPPED => Exit::Stepped,
         exit_code::SHUTDOWN => Exit::TripleFault,
         exit_code::INVALID | exit_code::INVALID_32 => Exit::EntryFailure,
@@ -45,6 +48,16 @@ pub fn decode(control: &ControlArea) -> Exit {
         }
         code => Exit::Unknown(code),
     }
+}
+
+fn descriptor_access(code: u64) -> DescriptorAccess {
+    let register = match code {
+        exit_code::IDTR_READ | exit_code::IDTR_WRITE => DescriptorRegister::Idtr,
+        exit_code::GDTR_READ | exit_code::GDTR_WRITE => DescriptorRegister::Gdtr,
+        exit_code::LDTR_READ | exit_code::LDTR_WRITE => DescriptorRegister::Ldtr,
+        _ => DescriptorRegister::Tr,
+    };
+    DescriptorAccess { register, load: code >= exit_code::IDTR_WRITE }
 }
 
 fn port_access(control: &ControlArea) -> PortAccess {

@@ -169,6 +169,21 @@ pub struct Intercept1 {
     pub shutdown: bool,
 }
 
+impl Intercept1 {
+    /// Those of loads and stores of GDTR, IDTR, LDTR and TR.
+    #[must_use]
+    pub const fn with_descriptor_tables(self, on: bool) -> Self {
+        self.with_read_idtr(on)
+            .with_read_gdtr(on)
+            .with_read_ldtr(on)
+            .with_read_tr(on)
+            .with_write_idtr(on)
+            .with_write_gdtr(on)
+            .with_write_ldtr(on)
+            .with_write_tr(on)
+    }
+}
+
 /// Intercepts at offset 010h.
 #[bitfield(u32)]
 pub struct Intercept2 {
@@ -290,6 +305,14 @@ pub mod exit_code {
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
+    pub const IDTR_READ: u64 = 0x66;
+    pub const GDTR_READ: u64 = 0x67;
+    pub const LDTR_READ: u64 = 0x68;
+    pub const TR_READ: u64 = 0x69;
+    pub const IDTR_WRITE: u64 = 0x6a;
+    pub const GDTR_WRITE: u64 = 0x6b;
+    pub const LDTR_WRITE: u64 = 0x6c;
+    pub const TR_WRITE: u64 = 0x6d;
     pub const RDPMC: u64 = 0x6f;
     pub const PUSHF: u64 = 0x70;
     pub const CPUID: u64 = 0x72;

@@ -1,4 +1,4 @@
-//! A guest that is paused and stepped through from the prompt and the management port.
+//! A guest that is paused, stepped through and caught, from the prompt and the management port.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -7,7 +7,10 @@ use tests::{Backend, Guest, Machine, Result, Spec, on_both_backends, spec, start
 const READY: &str = "STEPS ready";
 const RIGHT: &str = "STEPS right";
 
-on_both_backends! { a_paused_guest_is_stepped_through_and_does_not_notice }
+on_both_backends! {
+    a_paused_guest_is_stepped_through_and_does_not_notice,
+    each_access_to_a_register_of_descriptors_pauses_the_guest
+}
 
 /// What the guest does from its CLI on, to the end of its interrupt's handler. CLC is left out: it may be one step with POP SS
 /// and with STI before it.
@@ -68,6 +71,48 @@ fn a_paused_guest_is_stepped_through_and_does_not_notice(backend: Backend) -> Re
     machine.call("guest.resume", json!({}))?;
     machine.expect_serial(RIGHT)?;
     ensure!(state(&mut machine)? != "paused");
+    machine.call("guest.poweroff", json!({}))?;
+    machine.expect_end()?;
+    Ok(())
+}
+
+/// The guest's accesses, in their order.
+const ACCESSES: [(&str, &str); 8] = [
+    ("a load of GDTR", "lgdt"),
+    ("a load of IDTR", "lidt"),
+    ("a load of LDTR", "lldt"),
+    ("a load of TR", "ltr"),
+    ("a store of GDTR", "sgdt"),
+    ("a store of IDTR", "sidt"),
+    ("a store of LDTR", "sldt"),
+    ("a store of TR", "str"),
+];
+const TASK_SELECTOR: &str = "0x20";
+
+fn each_access_to_a_register_of_descriptors_pauses_the_guest(backend: Backend) -> Result<()> {
+    let mut machine = start(&Spec { backend, memory_mib: 64, ..spec(Guest::Descriptors)? })?;
+    machine.expect_serial("DESCRIPTORS ready")?;
+    machine.serial().write(b"\x01\x01\x01")?;
+    machine.expect_serial("bulkhead> ")?;
+    machine.serial().write(b"catch tables\r")?;
+    machine.expect_serial("bulkhead> ")?;
+    machine.call("serial.write", json!({"text": "x"}))?;
+    for (access, mnemonic) in ACCESSES {
+        machine.expect_serial(&format!("paused before {access}: "))?;
+        machine.expect_serial(mnemonic)?;
+        ensure!(state(&mut machine)? == "paused", "{access}");
+        if access == "a load of TR" {
+            // It is not done yet, and a step does it.
+            let before = machine.call("guest.registers", json!({}))?["tr"].clone();
+            ensure!(steps(&mut machine, 1)? == [mnemonic]);
+            let after = machine.call("guest.registers", json!({}))?["tr"].clone();
+            ensure!(before != TASK_SELECTOR && after == TASK_SELECTOR, "TR {before}, then {after}");
+        }
+        machine.serial().write(b"resume\r")?;
+    }
+    machine.expect_serial("DESCRIPTORS right")?;
+    let exits = machine.stats()?["exits"]["descriptor table"].clone();
+    ensure!(exits == ACCESSES.len(), "{exits} exits");
     machine.call("guest.poweroff", json!({}))?;
     machine.expect_end()?;
     Ok(())

@@ -135,6 +135,10 @@ pub trait Backend: Sized + Send {
     /// processors that have no means of their own.
     fn begin_step(&mut self, gprs: &mut Gprs, instruction: &[u8]);
 
+    /// Loads and stores of GDTR, IDTR, LDTR and TR exit from now on ([`Exit::Descriptor`]), or no longer. False if this processor
+    /// has no exits for them.
+    fn set_descriptor_exits(&mut self, on: bool) -> bool;
+
     /// Instruction pointer.
     fn rip(&self) -> u64;
     /// Sets the instruction pointer.

@@ -18,6 +18,9 @@ pub trait DebugTarget {
     /// Runs one instruction of a guest that is paused, or delivers one event to it. An instruction that the hypervisor
     /// carries out counts as one; of a repeated one, that may be a part.
     fn step(&mut self) -> StepEnd;
+    /// Loads and stores of GDTR, IDTR, LDTR and TR pause the guest from now on, before they are done, or no longer. A step is not
+    /// stopped by them. False if the processor cannot.
+    fn catch_tables(&mut self, on: bool) -> bool;
     /// The instruction that it stands before.
     fn location(&self) -> Location;
     /// Its registers, by name.

@@ -2,6 +2,7 @@
 
 use crate::registers::Exception;
 use crate::task_switch::TaskSwitch;
+use core::fmt;
 
 /// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on
 /// its own stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because
@@ -42,6 +43,37 @@ pub struct MemoryAccess {
     pub execute: bool,
     /// The access was made by the guest's own page walk, not by its instruction.
     pub page_walk: bool,
+}
+
+/// The registers that say where descriptors are (SDM volume 3, 2.4; APM volume 2, 4.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DescriptorRegister {
+    Gdtr,
+    Idtr,
+    Ldtr,
+    Tr,
+}
+
+/// What an instruction does with one of them: LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR and STR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorAccess {
+    /// Which one.
+    pub register: DescriptorRegister,
+    /// It is loaded, not stored.
+    pub load: bool,
+}
+
+impl fmt::Display for DescriptorAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let register = match self.register {
+            DescriptorRegister::Gdtr => "GDTR",
+            DescriptorRegister::Idtr => "IDTR",
+            DescriptorRegister::Ldtr => "LDTR",
+            DescriptorRegister::Tr => "TR",
+        };
+        write!(f, "a {} of {register}", if self.load { "load" } else { "store" })
+    }
 }
 
 /// A decoded exit. The raw code stays with the backend ([`crate::backend::Backend::dump`]).
@@ -92,6 +124,8 @@ pub enum Exit {
         /// Its vector.
         vector: u8,
     },
+    /// An access to a register of descriptors, which is left to be done ([`crate::backend::Backend::set_descriptor_exits`]).
+    Descriptor(DescriptorAccess),
     /// A hardware task switch that the processor left to the hypervisor.
     TaskSwitch(TaskSwitch),
     /// The guest can now take an interrupt.

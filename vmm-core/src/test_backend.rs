@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use crate::config::CommandLine;
-use crate::exit::Exit;
+use crate::exit::{DescriptorAccess, Exit};
 use crate::extended_state::ExtendedState;
 use crate::memory::{NestedPaging, WriteTracking};
 use crate::platform::Platform;
@@ -28,6 +28,10 @@ pub struct TestBackend {
     pub exit: Exit,
     /// Exits that come before it.
     pub exits_before: VecDeque<Exit>,
+    /// Accesses to registers of descriptors exit, as the shared code last asked.
+    pub descriptor_exits: bool,
+    /// The instruction at this address makes one.
+    pub descriptor_access: Option<(u64, DescriptorAccess)>,
     /// The instructions of the steps that were asked for.
     pub stepped: Vec<Vec<u8>>,
     /// What was injected, oldest first.
@@ -86,6 +90,8 @@ impl TestBackend {
         Self {
             exit: Exit::Cpuid,
             exits_before: VecDeque::new(),
+            descriptor_exits: false,
+            descriptor_access: None,
             stepped: Vec::new(),
             injected: Vec::new(),
             interrupted: None,
@@ -158,6 +164,7 @@ impl Backend for TestBackend {
             flushes,
             tsc_offset,
             exit: self.exit,
+            descriptor_exits: self.descriptor_exits,
             delivers_interrupts: self.delivers_interrupts,
             apic_interface: self.apic_interface,
             ..Self::flat(self.apic_page.clone())
@@ -168,12 +175,23 @@ impl Backend for TestBackend {
         if let Some(exit) = self.exits_before.pop_front() {
             return exit;
         }
+        if let Some((rip, access)) = self.descriptor_access
+            && self.descriptor_exits
+            && rip == self.rip
+        {
+            return Exit::Descriptor(access);
+        }
         self.rip += u64::from(self.exit == Exit::Stepped);
         self.exit
     }
 
     fn begin_step(&mut self, _gprs: &mut Gprs, instruction: &[u8]) {
         self.stepped.push(instruction.to_vec());
+    }
+
+    fn set_descriptor_exits(&mut self, on: bool) -> bool {
+        self.descriptor_exits = on;
+        true
     }
 
     fn rip(&self) -> u64 {

@@ -6,7 +6,7 @@ mod entry;
 mod exit;
 mod system_registers;
 
-use crate::controls::{EntryControls, PrimaryControls};
+use crate::controls::{EntryControls, PrimaryControls, SecondaryControls};
 use crate::cpu::{Cpu, Features};
 use crate::events;
 use crate::field::Field;
@@ -243,6 +243,14 @@ impl Backend for Vmx {
 
     fn begin_step(&mut self, _gprs: &mut Gprs, _instruction: &[u8]) {
         self.before_entry |= BeforeEntry::STEP;
+    }
+
+    fn set_descriptor_exits(&mut self, on: bool) -> bool {
+        let possible = self.features.controls.may_watch_descriptors();
+        if possible {
+            self.set_secondary(SecondaryControls::DESCRIPTOR_TABLES, on);
+        }
+        possible
     }
 
     #[inline]

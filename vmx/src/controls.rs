@@ -169,6 +169,7 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
         SecondaryControls::UNRESTRICTED_GUEST,
         On(lacks!("unrestricted guest (Westmere, the first Core i5 of 32 nm, was the first to have it)")),
     ),
+    (SecondaryControls::DESCRIPTOR_TABLES, Off(forces!("exits at accesses to descriptor tables"))),
     (SecondaryControls::VPID, IfThere),
     (SecondaryControls::WBINVD, IfThere),
     (SecondaryControls::RDTSCP, IfThere),
@@ -180,9 +181,12 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::PAGE_LOG, IfThere),
 ];
 
-/// Switched on as the guest switches its local APIC's interface.
-const APIC_INTERFACE: &[(SecondaryControls, Wish)] =
-    &[(SecondaryControls::APIC_ACCESSES, IfThere), (SecondaryControls::X2APIC, IfThere)];
+/// Switched on as the guest switches its local APIC's interface, and while somebody who debugs it asks for it.
+const SECONDARY_AT_TIMES: &[(SecondaryControls, Wish)] = &[
+    (SecondaryControls::APIC_ACCESSES, IfThere),
+    (SecondaryControls::X2APIC, IfThere),
+    (SecondaryControls::DESCRIPTOR_TABLES, IfThere),
+];
 
 const EXIT: &[(ExitControls, Wish)] = &[
     (ExitControls::HOST_64_BIT, On(lacks!("64-bit hosts"))),
@@ -210,8 +214,8 @@ pub struct Controls {
     /// Those that may be added to `primary`.
     pub at_times: PrimaryControls,
     pub secondary: SecondaryControls,
-    /// Those that may be added to `secondary`: see [`Controls::secondary_for`].
-    pub apic_interface: SecondaryControls,
+    /// Those that may be added to `secondary`.
+    pub secondary_at_times: SecondaryControls,
     pub exit: ExitControls,
     pub entry: EntryControls,
 }
@@ -249,13 +253,13 @@ impl Controls {
         }
         let at_times = word(capabilities.primary, 0, AT_TIMES)? & !primary;
         let secondary = word(capabilities.secondary, 0, SECONDARY)?;
-        let apic_interface = word(capabilities.secondary, 0, APIC_INTERFACE)? & !secondary;
+        let secondary_at_times = word(capabilities.secondary, 0, SECONDARY_AT_TIMES)? & !secondary;
         let controls = Self {
             pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
             primary: PrimaryControls::from_bits_retain(primary),
             at_times: PrimaryControls::from_bits_retain(at_times),
             secondary: SecondaryControls::from_bits_retain(secondary),
-            apic_interface: SecondaryControls::from_bits_retain(apic_interface),
+            secondary_at_times: SecondaryControls::from_bits_retain(secondary_at_times),
             exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
             entry: EntryControls::from_bits_retain(word(capabilities.entry, 0, ENTRY)?),
         };
@@ -304,11 +308,12 @@ impl Controls {
     }
 
     /// A local APIC in hardware needs the TPR shadow (27.2.1.1).
-    fn without_useless_apic(self) -> Self {
+    fn without_useless_apic(mut self) -> Self {
         if self.has_tpr_shadow() {
             return self;
         }
-        Self { apic_interface: SecondaryControls::empty(), ..self.with_emulated_apic() }
+        self.secondary_at_times.remove(SecondaryControls::APIC_ACCESSES | SecondaryControls::X2APIC);
+        self.with_emulated_apic()
     }
 
     /// Posted interrupts need virtual-interrupt delivery, and the host's interrupts acknowledged at exits (27.2.1.1), for
@@ -328,14 +333,19 @@ impl Controls {
         self.without_useless_posting()
     }
 
-    /// The secondary controls while the guest reaches its local APIC by `interface`.
-    pub const fn secondary_for(&self, interface: Interface) -> SecondaryControls {
+    /// What is added to the secondary controls while the guest reaches its local APIC by `interface`.
+    pub const fn apic_interface(&self, interface: Interface) -> SecondaryControls {
         let wanted = match interface {
             Interface::None => SecondaryControls::empty(),
             Interface::Memory(_) => SecondaryControls::APIC_ACCESSES,
             Interface::Msrs => SecondaryControls::X2APIC,
         };
-        self.secondary.union(self.apic_interface.intersection(wanted))
+        self.secondary_at_times.intersection(wanted)
+    }
+
+    /// Accesses to registers of descriptors can exit.
+    pub const fn may_watch_descriptors(&self) -> bool {
+        self.secondary_at_times.contains(SecondaryControls::DESCRIPTOR_TABLES)
     }
 
     /// The processor takes and ends interrupts in the register page.

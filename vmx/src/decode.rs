@@ -2,12 +2,12 @@
 
 use crate::field::Field;
 use crate::spec::{
-    ApicAccessQualification, EptQualification, Interruption, PortQualification, apic_access, interruption,
-    reason,
+    ApicAccessQualification, DescriptorInstruction, EptQualification, Interruption, PortQualification,
+    apic_access, interruption, reason,
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
-use vmm_core::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use vmm_core::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, MemoryAccess, PortAccess};
 use vmm_core::registers::Exception;
 
 const APIC_PAGE_BYTES: u16 = 4096;
@@ -39,6 +39,8 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         reason::VMCALL => Exit::Hypercall,
         reason::XSETBV => Exit::Xsetbv,
         reason::INVD | reason::WBINVD => Exit::CacheInvalidate,
+        reason::GDTR_IDTR => descriptor(fields, [DescriptorRegister::Gdtr, DescriptorRegister::Idtr]),
+        reason::LDTR_TR => descriptor(fields, [DescriptorRegister::Ldtr, DescriptorRegister::Tr]),
         reason::MONITOR_TRAP => Exit::Stepped,
         reason::TRIPLE_FAULT => Exit::TripleFault,
         // What the guest's CPUID denies.
@@ -63,6 +65,12 @@ fn port(fields: &impl Fields) -> Exit {
         direction: if info.input() { Direction::In } else { Direction::Out },
         string: info.string(),
     })
+}
+
+fn descriptor(fields: &impl Fields, registers: [DescriptorRegister; 2]) -> Exit {
+    let info = DescriptorInstruction::from(fields.get(Field::ExitInstructionInfo) as u32);
+    let register = registers[usize::from(info.second_register())];
+    Exit::Descriptor(DescriptorAccess { register, load: info.load() })
 }
 
 fn memory(fields: &impl Fields) -> Exit {
@@ -147,6 +155,21 @@ pub mod tests {
         assert_eq!(access(0x184), (0xfee0_0300, false, true, false));
         assert_eq!(access(0x081), (0xfee0_0300, false, false, true), "page table");
         assert_eq!(access(0x001), (0xfee0_0300, false, false, true), "page-directory pointers");
+    }
+
+    #[test]
+    fn accesses_to_registers_of_descriptors() {
+        use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
+        // In the order of the instruction identity, in bits 29:28; what else is there is the operand.
+        let in_memory = [(Gdtr, false), (Idtr, false), (Gdtr, true), (Idtr, true)];
+        let selectors = [(Ldtr, false), (Tr, false), (Ldtr, true), (Tr, true)];
+        for (basic, accesses) in [(reason::GDTR_IDTR, in_memory), (reason::LDTR_TR, selectors)] {
+            for (identity, (register, load)) in (0..).zip(accesses) {
+                let info = 0xc7c7_8b82 | identity << 28;
+                let table = Table::new().with(Field::ExitInstructionInfo, info);
+                assert_eq!(decode(basic, &table), Exit::Descriptor(DescriptorAccess { register, load }));
+            }
+        }
     }
 
     #[test]

@@ -170,6 +170,8 @@ pub mod reason {
     pub const TPR_BELOW_THRESHOLD: u16 = 43;
     pub const APIC_ACCESS: u16 = 44;
     pub const VIRTUAL_EOI: u16 = 45;
+    pub const GDTR_IDTR: u16 = 46;
+    pub const LDTR_TR: u16 = 47;
     pub const EPT_VIOLATION: u16 = 48;
     pub const EPT_MISCONFIGURATION: u16 = 49;
     pub const INVEPT: u16 = 50;
@@ -265,6 +267,19 @@ pub struct PortQualification {
     __: u16,
     pub port: u16,
     __: u32,
+}
+
+/// Instruction information of an exit for LGDT, SGDT, LIDT or SIDT, and of one for LLDT, SLDT, LTR or STR (28.2.5), as far as
+/// it is used.
+#[bitfield(u32)]
+pub struct DescriptorInstruction {
+    #[bits(28)]
+    __: u32,
+    /// IDTR and not GDTR, or TR and not LDTR.
+    pub second_register: bool,
+    pub load: bool,
+    #[bits(2)]
+    __: u8,
 }
 
 /// Exit qualification of an EPT violation (table 28-7).

@@ -65,6 +65,8 @@ pause     holds the guest, and its time
 step [N]  runs N instructions of a guest that is paused
 set REGISTER VALUE  sets a register of a guest that is paused, in hexadecimal
 resume    lets it go on
+catch tables  pauses the guest before each load or store of GDTR, IDTR, LDTR, TR
+catch off     does not
 screen    the guest's text screen
 reset     resets the guest
 destroy   ends the guest, as if its power were cut
@@ -99,6 +101,7 @@ pub fn run(
         "step" => with_target(guest, |target| step(argument.trim(), target)),
         "set" => with_target(guest, |target| set(argument.trim(), target)),
         "resume" => with_target(guest, resume),
+        "catch" => with_target(guest, |target| catch(argument.trim(), target)),
         "screen" => with_guest(ports, guest, |ports, _| match ports.vga.text_screen() {
             Some(screen) => screen.to_string(),
             None => "the guest's screen shows graphics\n".into(),
@@ -157,6 +160,15 @@ fn pause(target: &mut dyn DebugTarget) -> String {
 fn resume(target: &mut dyn DebugTarget) -> String {
     target.resume();
     String::new()
+}
+
+fn catch(what: &str, target: &mut dyn DebugTarget) -> String {
+    let on = match what {
+        "tables" => true,
+        "off" => false,
+        _ => return "catch takes tables or off\n".into(),
+    };
+    if target.catch_tables(on) { String::new() } else { "this processor cannot\n".into() }
 }
 
 fn set(arguments: &str, target: &mut dyn DebugTarget) -> String {

@@ -219,6 +219,7 @@ impl Services<'_> {
                 location(&target.location())
             }),
             "guest.resume" => self.target().map(|target| target.resume()).map(done),
+            "guest.catch" => self.guest_catch(params),
             "guest.step" => self.guest_step(params),
             "guest.registers" => self.guest_registers(),
             "guest.set_register" => self.guest_set_register(params),
@@ -308,6 +309,14 @@ impl Services<'_> {
         let steps = steps(target, count);
         let done: Vec<Value> = steps.done.iter().map(location).collect();
         Ok(json!({"steps": done, "next": location(&target.location()), "end": steps.end}))
+    }
+
+    fn guest_catch(&mut self, params: &Value) -> Result<Value, Failure> {
+        let tables = flag(params, "tables", None)?;
+        if !self.target()?.catch_tables(tables) {
+            return Err(Failure::new(Failure::SERVER_ERROR, "this processor cannot"));
+        }
+        Ok(done(()))
     }
 
     fn guest_set_register(&mut self, params: &Value) -> Result<Value, Failure> {

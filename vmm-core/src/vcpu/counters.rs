@@ -34,6 +34,7 @@ counters! {
     NmiWindow "nmi window",
     HostInterrupt "host interrupt",
     Pause "pause",
+    Descriptor "descriptor table",
     HostNmi "host nmi",
     Step "step",
     PushFlags "pushf",

@@ -109,6 +109,10 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::PushFlags
             }
             Exit::Stepped => ExitKind::Step,
+            Exit::Descriptor(access) => {
+                self.catch(access);
+                ExitKind::Descriptor
+            }
             Exit::TripleFault => {
                 self.triple_fault();
                 ExitKind::Fatal

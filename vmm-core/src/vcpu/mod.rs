@@ -27,6 +27,7 @@ use counters::{ExitCounters, ExitKind};
 use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
 use msr::Msrs;
+use stepping::Catch;
 use timers::Timers;
 
 pub use kick::VcpuKick;
@@ -79,6 +80,8 @@ pub struct Vcpu<B: Backend> {
     paused: bool,
     /// It makes a step now: one turn.
     stepping: bool,
+    /// Accesses to registers of descriptors pause it.
+    catch: Catch,
     /// What the last entry's exit was counted as.
     last_exit: Option<ExitKind>,
     /// To be delivered at the next entry, before anything else.
@@ -133,6 +136,7 @@ impl<B: Backend> Vcpu<B> {
             activity,
             paused: false,
             stepping: false,
+            catch: Catch::Nothing,
             last_exit: None,
             pending: None,
             window: None,
@@ -243,7 +247,8 @@ impl<B: Backend> Vcpu<B> {
         let kind = self.dispatch(exit);
         self.counters.count(kind);
         self.last_exit = Some(kind);
-        if matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause) || self.is_host_timer_due() {
+        let gives_way = matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause | ExitKind::Descriptor);
+        if gives_way || self.is_host_timer_due() {
             self.after_host_interrupt();
             self.attend(housekeeping);
         }

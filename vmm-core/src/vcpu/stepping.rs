@@ -1,4 +1,4 @@
-//! Pauses and single steps.
+//! Pauses, single steps, and what pauses a guest by itself.
 
 #[cfg(test)]
 mod tests;
@@ -8,6 +8,7 @@ use super::state_dump::GPR_NAMES;
 use super::{Housekeeping, Vcpu};
 use crate::backend::{Backend, SystemRegister};
 use crate::debug::{DebugTarget, Location, Registers, StepEnd};
+use crate::exit::DescriptorAccess;
 use crate::registers::SegmentName;
 
 /// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's, windows.
@@ -23,6 +24,17 @@ const SEGMENTS: [(&str, SegmentName); 6] = [
     ("fs", SegmentName::Fs),
     ("gs", SegmentName::Gs),
 ];
+
+/// Whether accesses to registers of descriptors pause the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Catch {
+    /// They do not.
+    Nothing,
+    /// They do.
+    Tables,
+    /// They do, and one did: the guest stands before it.
+    Caught,
+}
 
 /// Nothing is due in a step, but that a virtual CPU which is halted sleeps no longer than a little while.
 struct Nobody;
@@ -45,6 +57,10 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
     }
 
     fn resume(&mut self) {
+        if self.catch == Catch::Caught {
+            // It would be caught again.
+            self.step();
+        }
         self.paused = false;
         self.start_time();
     }
@@ -61,11 +77,23 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
             return StepEnd::Impossible;
         }
         self.start_time();
-        let end = self.step_in_time();
+        let end = self.step_uncaught();
         // What came meanwhile, and what the backend itself may have asked for.
         self.after_host_interrupt();
         self.vm.clock.stop();
         end
+    }
+
+    fn catch_tables(&mut self, on: bool) -> bool {
+        if !(self.backend.can_step() && self.backend.set_descriptor_exits(on)) {
+            return false;
+        }
+        self.catch = match (on, self.catch) {
+            (false, _) => Catch::Nothing,
+            (true, Catch::Caught) => Catch::Caught,
+            (true, _) => Catch::Tables,
+        };
+        true
     }
 
     fn location(&self) -> Location {
@@ -80,7 +108,7 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         let gprs = GPR_NAMES.into_iter().zip(self.gprs.0);
         let flow = [("rip", backend.rip()), ("rflags", backend.rflags().into())];
         let selectors = SEGMENTS.map(|(name, segment)| (name, backend.segment(segment).selector.into()));
-        let control = [
+        let system = [
             ("cr0", backend.cr0().into()),
             ("cr2", backend.system_register(SystemRegister::Cr2)),
             ("cr3", backend.system_register(SystemRegister::Cr3)),
@@ -93,8 +121,10 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
             ("gs base", backend.segment_base(SegmentName::Gs)),
             ("gdt", backend.gdtr().base),
             ("idt", backend.idtr().base),
+            ("ldtr", backend.segment(SegmentName::Ldtr).selector.into()),
+            ("tr", backend.segment(SegmentName::Tr).selector.into()),
         ];
-        Registers(gprs.chain(flow).chain(selectors).chain(control).collect())
+        Registers(gprs.chain(flow).chain(selectors).chain(system).collect())
     }
 
     fn set_register(&mut self, name: &str, value: u64) -> bool {
@@ -143,6 +173,26 @@ impl<B: Backend> Vcpu<B> {
         let offset = self.backend.tsc_offset();
         self.backend.set_tsc_offset(offset.wrapping_sub(stood_ticks));
         self.after_host_interrupt();
+    }
+
+    /// The guest is about to access a register of descriptors, and is held.
+    #[cold]
+    pub(super) fn catch(&mut self, access: DescriptorAccess) {
+        log::info!("{}: vCPU {}: paused before {access}: {}", self.vm.name, self.index, self.location());
+        self.pause();
+        self.catch = Catch::Caught;
+    }
+
+    /// A step is not caught.
+    fn step_uncaught(&mut self) -> StepEnd {
+        if self.catch == Catch::Nothing {
+            return self.step_in_time();
+        }
+        self.backend.set_descriptor_exits(false);
+        let end = self.step_in_time();
+        self.backend.set_descriptor_exits(true);
+        self.catch = Catch::Tables;
+        end
     }
 
     fn step_in_time(&mut self) -> StepEnd {

@@ -14,19 +14,20 @@ impl Vmx {
     /// See [`vmm_core::backend::Backend::set_apic_interface`].
     pub(super) fn apply_apic_interface(&mut self, interface: Interface) -> bool {
         let controls = self.features.controls;
-        let secondary = controls.secondary_for(interface);
-        let by_msrs = secondary.contains(SecondaryControls::X2APIC);
+        let used = controls.apic_interface(interface);
+        let by_msrs = used.contains(SecondaryControls::X2APIC);
         let bitmap = match (by_msrs, controls.has_apic_registers() && controls.has_virtual_interrupts()) {
             (false, _) => &MSR_BITMAP,
             (true, false) => &X2APIC_TPR_BITMAP,
             (true, true) => &X2APIC_BITMAP,
         };
-        let in_memory = secondary.contains(SecondaryControls::APIC_ACCESSES);
+        let in_memory = used.contains(SecondaryControls::APIC_ACCESSES);
         if in_memory {
             self.vmcs.write(Field::ApicAccessPage, self.apic_access_hpa);
         }
         self.vmcs.write(Field::MsrBitmap, self.platform.hpa_of(core::ptr::from_ref(bitmap) as usize));
-        self.vmcs.write(Field::SecondaryControls, secondary.bits().into());
+        self.set_secondary(SecondaryControls::X2APIC, by_msrs);
+        self.set_secondary(SecondaryControls::APIC_ACCESSES, in_memory);
         // Cached translations may remember the access page (30.4.5).
         self.before_entry |= BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST;
         in_memory

@@ -1,7 +1,7 @@
 //! The fields that control what exits, when and for how long.
 
 use super::Vmx;
-use crate::controls::PrimaryControls;
+use crate::controls::{PrimaryControls, SecondaryControls};
 use crate::events::{self, Window};
 use crate::field::Field;
 use crate::host_state;
@@ -24,6 +24,7 @@ impl Vmx {
         let fields = [
             (Field::PinControls, controls.pin.bits().into()),
             (Field::PrimaryControls, controls.primary.bits().into()),
+            (Field::SecondaryControls, controls.secondary.bits().into()),
             (Field::ExitControls, controls.exit.bits().into()),
             (Field::EntryControls, controls.entry.bits().into()),
             (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS.into()),
@@ -77,6 +78,13 @@ impl Vmx {
         let mut controls = PrimaryControls::from_bits_retain(self.vmcs.read(Field::PrimaryControls) as u32);
         controls.set(control, on);
         self.vmcs.write(Field::PrimaryControls, controls.bits().into());
+    }
+
+    pub(super) fn set_secondary(&mut self, control: SecondaryControls, on: bool) {
+        let field = Field::SecondaryControls;
+        let mut controls = SecondaryControls::from_bits_retain(self.vmcs.read(field) as u32);
+        controls.set(control, on);
+        self.vmcs.write(field, controls.bits().into());
     }
 
     pub(super) fn apply_window(&mut self) {

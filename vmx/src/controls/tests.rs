@@ -105,13 +105,16 @@ fn every_word_is_what_the_processor_allows() {
         assert_allowed(name, controls.pin.bits(), capabilities.pin);
         assert_allowed(name, controls.primary.bits(), capabilities.primary);
         assert!(controls.has_monitor_trap() && controls.may_watch_debug_registers(), "{name}");
+        assert!(controls.may_watch_descriptors(), "{name}");
+        assert!(!controls.secondary.contains(SecondaryControls::DESCRIPTOR_TABLES), "{name}");
         assert!(
             !controls.primary.intersects(PrimaryControls::MONITOR_TRAP | PrimaryControls::MOV_DR),
             "{name}"
         );
         assert_allowed(name, (controls.primary | controls.at_times).bits(), capabilities.primary);
         for interface in INTERFACES {
-            assert_allowed(name, controls.secondary_for(interface).bits(), capabilities.secondary);
+            let secondary = controls.secondary | controls.apic_interface(interface);
+            assert_allowed(name, secondary.bits(), capabilities.secondary);
         }
         assert_allowed(name, controls.exit.bits(), capabilities.exit);
         assert_allowed(name, controls.entry.bits(), capabilities.entry);
@@ -151,8 +154,8 @@ fn options_are_used_where_they_are_there() {
     ];
     for (model, expected) in MODELS.iter().zip(expected) {
         let controls = Controls::new(&capabilities(model)).unwrap();
-        let used = INTERFACES.map(|interface| controls.secondary_for(interface));
-        assert_eq!((used[0] | used[1] | used[2]) & options, expected, "{}", model.name);
+        let used = controls.secondary | controls.secondary_at_times;
+        assert_eq!(used & options, expected, "{}", model.name);
         assert_eq!(controls.withheld().invpcid, !expected.contains(S::INVPCID), "{}", model.name);
         assert_eq!(controls.withheld().xsaves, !expected.contains(S::XSAVES), "{}", model.name);
         assert_eq!(controls.has_page_log(), expected.contains(S::PAGE_LOG), "{}", model.name);
@@ -163,8 +166,7 @@ fn options_are_used_where_they_are_there() {
 #[test]
 fn the_local_apics_interface_chooses_between_two_controls_that_exclude_each_other() {
     let controls = Controls::new(&processor("Bochs corei7_haswell")).unwrap();
-    let both = SecondaryControls::APIC_ACCESSES | SecondaryControls::X2APIC;
-    let chosen = INTERFACES.map(|interface| controls.secondary_for(interface) & both);
+    let chosen = INTERFACES.map(|interface| controls.apic_interface(interface));
     assert_eq!(
         chosen,
         [SecondaryControls::empty(), SecondaryControls::APIC_ACCESSES, SecondaryControls::X2APIC]
@@ -224,7 +226,7 @@ fn an_emulated_local_apic_keeps_the_task_priority_in_hardware() {
     let emulated = controls.with_emulated_apic();
     assert!(controls.has_virtual_interrupts() && controls.has_apic_registers());
     assert!(!emulated.has_virtual_interrupts() && !emulated.has_apic_registers());
-    assert!(emulated.has_tpr_shadow() && emulated.apic_interface == controls.apic_interface);
+    assert!(emulated.has_tpr_shadow() && emulated.secondary_at_times == controls.secondary_at_times);
 }
 
 #[test]
@@ -250,7 +252,7 @@ fn without_a_tpr_shadow_cr8_exits() {
     let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
     let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_tpr_shadow());
-    assert!(controls.secondary_for(Interface::Msrs) == controls.secondary);
+    assert!(controls.apic_interface(Interface::Msrs).is_empty());
     assert!(controls.primary.contains(PrimaryControls::CR8_LOAD | PrimaryControls::CR8_STORE));
 }
 

@@ -58,6 +58,8 @@ pub enum Guest {
     Steps,
     /// Counts ticks of its timer
     Ticks,
+    /// Loads and stores the registers of descriptors
+    Descriptors,
 }
 
 /// The sources of the guests in assembly language.
@@ -72,6 +74,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("end.asm", include_str!("hostile/end.asm")),
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
+const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
@@ -108,6 +111,7 @@ impl Guest {
             Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
             Self::Ticks => assembled::iso(&name, TICKS),
+            Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),

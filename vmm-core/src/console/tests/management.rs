@@ -246,7 +246,11 @@ fn a_guest_that_is_paused_makes_steps() {
     for wrong in [set("rip", "x"), set("nothing", "1000"), json!({"name": "rip"})] {
         assert_eq!(call(&mut bench, "guest.set_register", wrong)["code"], -32602);
     }
+    assert_eq!(call(&mut bench, "guest.catch", json!({"tables": true})), json!({}));
+    assert_eq!(call(&mut bench, "guest.catch", json!({}))["code"], -32602);
     assert_eq!(call(&mut bench, "guest.resume", json!({})), json!({}));
-    assert!(!bench.control.paused);
+    assert!(!bench.control.paused && bench.control.catches_tables);
+    bench.control.cannot_catch = true;
+    assert_eq!(call(&mut bench, "guest.catch", json!({"tables": false}))["code"], -32000);
     assert_eq!(call(&mut bench, "guest.set_register", set("rip", "1000"))["code"], -32000, "it runs");
 }

@@ -23,6 +23,8 @@ struct Control {
     powered_off: Cell<u32>,
     resets: Cell<u32>,
     paused: bool,
+    catches_tables: bool,
+    cannot_catch: bool,
     steps: u64,
 }
 
@@ -73,6 +75,11 @@ impl DebugTarget for Control {
         }
         self.steps += 1;
         StepEnd::Done
+    }
+
+    fn catch_tables(&mut self, on: bool) -> bool {
+        self.catches_tables = on;
+        !self.cannot_catch
     }
 
     fn location(&self) -> Location {

@@ -92,9 +92,16 @@ fn the_prompt_steps_a_guest_that_is_paused() {
     assert!(answers("registers\r").contains("rip 0000000000001002"));
     assert!(answers("set rip\r").contains("set takes a register and a hexadecimal value\r\n"));
     assert!(answers("set nothing 1000\r").contains("no register nothing can be set\r\n"));
+    assert!(!answers("catch tables\r").contains("cannot"));
+    assert!(answers("catch all\r").contains("catch takes tables or off\r\n"));
     answers("resume\r");
     assert!(answers("set rip 1000\r").contains("the guest runs: pause it first\r\n"));
-    assert!(!bench.control.paused);
+    assert!(!bench.control.paused && bench.control.catches_tables);
+    bench.control.cannot_catch = true;
+    bench.platform.type_at(SerialPort::Com1, "catch off\r");
+    bench.attend();
+    assert!(bench.sent(SerialPort::Com1).contains("this processor cannot\r\n"));
+    assert!(!bench.control.catches_tables);
 }
 
 #[test]

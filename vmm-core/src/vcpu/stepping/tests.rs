@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::Event;
-use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, MemoryAccess, PortAccess};
 use crate::fuzzing::Machine;
 use crate::platform::Platform;
 use crate::registers::{Exception, Fault, Gpr};
@@ -162,6 +162,57 @@ fn a_guest_is_held_until_it_is_resumed() {
     assert!(!machine.vcpu.is_paused());
     assert_eq!(machine.platform.tsc(), 2_000);
     assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 0);
+}
+
+/// Lets a guest that is held go on at once, and notes where it stood.
+#[derive(Default)]
+struct Passer {
+    held_at: Vec<u64>,
+}
+
+impl<B: Backend> Housekeeping<B> for Passer {
+    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {}
+
+    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64 {
+        self.held_at.push(vcpu.backend.rip());
+        vcpu.resume();
+        u64::MAX
+    }
+}
+
+#[test]
+fn an_access_to_a_register_of_descriptors_is_caught_before_it_is_done_and_then_passes() {
+    // NOP, LIDT [EDI]
+    let mut machine = paused(&[0x90, 0x0f, 0x01, 0x1f], Exit::Stepped);
+    let access = DescriptorAccess { register: DescriptorRegister::Idtr, load: true };
+    machine.vcpu.registers_mut().0.descriptor_access = Some((START + 1, access));
+    assert!(machine.vcpu.catch_tables(true));
+    machine.vcpu.resume();
+    let mut passer = Passer::default();
+    for _ in 0..3 {
+        machine.vcpu.turn(&mut passer);
+    }
+    assert_eq!(passer.held_at, [START + 1]);
+    assert_eq!(rip(&mut machine), START + 3, "NOP, LIDT in a step, and one more");
+    assert_eq!(machine.vcpu.registers_mut().0.stepped.len(), 1);
+    // The next one is caught too, until nobody asks for it.
+    for (catch, times) in [(true, 2), (false, 2)] {
+        assert!(machine.vcpu.catch_tables(catch));
+        machine.vcpu.registers_mut().0.rip = START + 1;
+        machine.vcpu.turn(&mut passer);
+        assert_eq!(passer.held_at.len(), times);
+    }
+}
+
+#[test]
+fn a_step_is_not_caught() {
+    let mut machine = paused(&[0x0f, 0x00, 0xd8], Exit::Stepped);
+    let access = DescriptorAccess { register: DescriptorRegister::Tr, load: true };
+    machine.vcpu.registers_mut().0.descriptor_access = Some((START, access));
+    assert!(machine.vcpu.catch_tables(true));
+    assert_eq!(machine.vcpu.step(), StepEnd::Done);
+    assert!(machine.vcpu.registers_mut().0.descriptor_exits, "later ones are");
+    assert_eq!(rip(&mut machine), START + 1);
 }
 
 #[test]
