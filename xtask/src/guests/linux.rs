@@ -19,6 +19,8 @@ pub struct Linux {
 }
 
 const VERBOSE: &str = "console=tty0 console=ttyS0,115200";
+/// The last word is for [`INIT`].
+const VERBOSE_COMPLAINTS: &str = "console=tty0 console=ttyS0,115200 complaints";
 
 /// `linux-amd64`
 pub const AMD64: Linux =
@@ -26,6 +28,9 @@ pub const AMD64: Linux =
 
 /// `linux-amd64-quiet`
 pub const AMD64_QUIET: Linux = Linux { cmdline: "console=ttyS0,115200 quiet", ..AMD64 };
+
+/// `linux-amd64-complaints`
+pub const AMD64_COMPLAINTS: Linux = Linux { cmdline: VERBOSE_COMPLAINTS, ..AMD64 };
 
 /// `linux-amd64-cdrom`
 pub const AMD64_CDROM: Linux = Linux {
@@ -41,10 +46,15 @@ pub const I686_PAE: Linux = Linux {
     modules: &[],
 };
 
+/// `linux-686-pae-complaints`
+pub const I686_PAE_COMPLAINTS: Linux = Linux { cmdline: VERBOSE_COMPLAINTS, ..I686_PAE };
+
 /// `linux-686`
 pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
 
-/// The first program. The shell has a terminal of its own, for job control; when it ends, another begins.
+/// The first program. It prints what the kernel complained about, if it is asked to: messages of level "warning" and worse, which the
+/// kernel's WARNs are, and complaints about firmware of any level. The shell has a terminal of its own, for job control; when it
+/// ends, another begins.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
 /bin/busybox --install -s /bin
@@ -53,6 +63,12 @@ mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev 2>/dev/null
 echo "@MARKER@ tsc=$(tsc) $(uname -m)"
+if grep -qw complaints /proc/cmdline; then
+    dmesg -n 1
+    echo BEGIN-COMPLAINTS
+    dmesg -r | grep -e '^<[0-4]>' -e 'cut here' -e 'Firmware Bug'
+    echo END-COMPLAINTS
+fi
 while true; do
     setsid sh -c 'exec sh </dev/ttyS0 >/dev/ttyS0 2>&1'
 done

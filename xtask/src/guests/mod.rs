@@ -24,11 +24,16 @@ pub enum Guest {
     LinuxAmd64,
     /// The same with kernel messages off, as distributions boot
     LinuxAmd64Quiet,
+    /// The same, which prints what its kernel complained about
+    LinuxAmd64Complaints,
     /// The same with the drivers of the CD-ROM
     LinuxAmd64Cdrom,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
+    /// The same, which prints what its kernel complained about
+    #[value(name = "linux-686-pae-complaints")]
+    Linux686PaeComplaints,
     /// 32-bit Linux with two-level paging and a shell
     #[value(name = "linux-686")]
     Linux686,
@@ -101,8 +106,10 @@ impl Guest {
         let made = match self {
             Self::LinuxAmd64 => linux::AMD64.iso(&name),
             Self::LinuxAmd64Quiet => linux::AMD64_QUIET.iso(&name),
+            Self::LinuxAmd64Complaints => linux::AMD64_COMPLAINTS.iso(&name),
             Self::LinuxAmd64Cdrom => linux::AMD64_CDROM.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
+            Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
             Self::InstallerSerial => installer::iso(&name, "console=ttyS0,115200"),
             Self::InstallerScreen => installer::iso(&name, ""),
