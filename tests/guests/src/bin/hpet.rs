@@ -138,6 +138,9 @@ fn legacy() {
     pit::edge();
     check("pit-is-back", requested());
     pic::set_up();
+    // A timer without interrupts lowers its line when it would ring, in QEMU, which knows one line only.
+    write(TIMER0, 0);
+    write(COMPARATOR0, u64::MAX);
 }
 
 fn routed() {
