@@ -79,3 +79,18 @@ fn exception(control: &ControlArea) -> Option<Exit> {
     let error_code = exception.has_error_code().then_some(control.exit_info_1 as u32);
     Some(Exit::Fault { exception, error_code })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
+
+    #[test]
+    fn accesses_to_registers_of_descriptors() {
+        for (code, load) in [(exit_code::IDTR_READ, false), (exit_code::IDTR_WRITE, true)] {
+            for (code, register) in (code..).zip([Idtr, Gdtr, Ldtr, Tr]) {
+                assert_eq!(descriptor_access(code), DescriptorAccess { register, load }, "{code:#x}");
+            }
+        }
+    }
+}
