@@ -81,7 +81,7 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
-const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm"))];
+const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), SERIAL];
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
 const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];

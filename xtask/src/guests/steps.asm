@@ -5,9 +5,6 @@
 BITS 16
 ORG 0x7c00
 
-SERIAL_PORT equ 0x14            ; the BIOS's service
-INITIALIZE  equ 0x00e3          ; 9600 baud, eight bits, no parity
-SEND        equ 1
 LINE_STATUS equ 0x3fd
 DATA        equ 0x3f8
 TRAP_FLAG   equ 0x100
@@ -28,11 +25,9 @@ enter:
     mov ss, ax
     mov sp, 0x7c00
     cld
-    mov ax, INITIALIZE
-    xor dx, dx                  ; COM1
-    int SERIAL_PORT
+    call open_serial
     mov si, ready
-    call print
+    call say
     mov word [UD_VECTOR * 4], undefined
     mov word [UD_VECTOR * 4 + 2], 0
     mov word [IRQ0_VECTOR * 4], interrupt
@@ -91,12 +86,12 @@ wait_for_request:
 
     mov si, wrong
     test word [flags], TRAP_FLAG
-    jnz say
+    jnz answer
     cmp word [count], 5
-    jne say
+    jne answer
     mov si, right
-say:
-    call print
+answer:
+    call say
 stay:
     hlt
     jmp stay
@@ -128,16 +123,7 @@ interrupt:
     pop ax
     iret
 
-print:
-    lodsb
-    test al, al
-    jz .done
-    mov ah, SEND
-    xor dx, dx
-    int SERIAL_PORT
-    jmp print
-.done:
-    ret
+%include "serial.asm"
 
 ready: db 13, 10, "STEPS ready", 13, 10, 0
 right: db 13, 10, "STEPS right", 13, 10, 0
