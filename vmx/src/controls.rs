@@ -154,7 +154,7 @@ const PRIMARY: &[(PrimaryControls, Wish)] = &[
 ];
 
 /// Switched on for a step, and while the guest leaves its debug registers alone.
-const AT_TIMES: &[(PrimaryControls, Wish)] =
+const PRIMARY_AT_TIMES: &[(PrimaryControls, Wish)] =
     &[(PrimaryControls::MONITOR_TRAP, IfThere), (PrimaryControls::MOV_DR, IfThere)];
 
 /// Without a TPR shadow, accesses to CR8 exit instead.
@@ -212,7 +212,7 @@ pub struct Controls {
     pub pin: PinControls,
     pub primary: PrimaryControls,
     /// Those that may be added to `primary`.
-    pub at_times: PrimaryControls,
+    pub primary_at_times: PrimaryControls,
     pub secondary: SecondaryControls,
     /// Those that may be added to `secondary`.
     pub secondary_at_times: SecondaryControls,
@@ -251,13 +251,13 @@ impl Controls {
         if !PrimaryControls::from_bits_retain(primary).contains(PrimaryControls::TPR_SHADOW) {
             primary = word(capabilities.primary, primary, NO_TPR_SHADOW)?;
         }
-        let at_times = word(capabilities.primary, 0, AT_TIMES)? & !primary;
+        let primary_at_times = word(capabilities.primary, 0, PRIMARY_AT_TIMES)? & !primary;
         let secondary = word(capabilities.secondary, 0, SECONDARY)?;
         let secondary_at_times = word(capabilities.secondary, 0, SECONDARY_AT_TIMES)? & !secondary;
         let controls = Self {
             pin: PinControls::from_bits_retain(word(capabilities.pin, 0, PIN)?),
             primary: PrimaryControls::from_bits_retain(primary),
-            at_times: PrimaryControls::from_bits_retain(at_times),
+            primary_at_times: PrimaryControls::from_bits_retain(primary_at_times),
             secondary: SecondaryControls::from_bits_retain(secondary),
             secondary_at_times: SecondaryControls::from_bits_retain(secondary_at_times),
             exit: ExitControls::from_bits_retain(word(capabilities.exit, 0, EXIT)?),
@@ -370,12 +370,12 @@ impl Controls {
 
     /// Accesses to debug registers can exit.
     pub const fn may_watch_debug_registers(&self) -> bool {
-        self.at_times.contains(PrimaryControls::MOV_DR)
+        self.primary_at_times.contains(PrimaryControls::MOV_DR)
     }
 
     /// The processor can stop behind an instruction.
     pub const fn has_monitor_trap(&self) -> bool {
-        self.at_times.contains(PrimaryControls::MONITOR_TRAP)
+        self.primary_at_times.contains(PrimaryControls::MONITOR_TRAP)
     }
 
     /// The processor logs the pages whose dirty flags it sets.

@@ -111,7 +111,7 @@ fn every_word_is_what_the_processor_allows() {
             !controls.primary.intersects(PrimaryControls::MONITOR_TRAP | PrimaryControls::MOV_DR),
             "{name}"
         );
-        assert_allowed(name, (controls.primary | controls.at_times).bits(), capabilities.primary);
+        assert_allowed(name, (controls.primary | controls.primary_at_times).bits(), capabilities.primary);
         for interface in INTERFACES {
             let secondary = controls.secondary | controls.apic_interface(interface);
             assert_allowed(name, secondary.bits(), capabilities.secondary);
