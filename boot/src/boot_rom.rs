@@ -4,6 +4,7 @@ use core::slice;
 
 core::arch::global_asm!(include_str!("boot_rom.s"), port = const devices::boot_disk::PORT);
 
+// SAFETY: `boot_rom.s` defines them; only their addresses are used.
 unsafe extern "C" {
     static boot_rom_start: u8;
     static boot_rom_end: u8;

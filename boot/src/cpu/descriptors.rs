@@ -117,6 +117,7 @@ unsafe impl Sync for Idt {}
 
 static IDT: Idt = Idt(UnsafeCell::new([Gate { low: 0, high: 0 }; 256]));
 
+// SAFETY: assembly code defines it; only its address is used.
 unsafe extern "C" {
     static interrupt_stubs: u8;
 }

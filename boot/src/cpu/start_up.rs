@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 
 // What the start-up page is filled with, and where that code looks.
+// SAFETY: `entry/start_up.s` defines these, the last two as aligned words that it and this file access atomically.
 unsafe extern "C" {
     static start_up_begin: u8;
     static start_up_end: u8;

@@ -15,6 +15,8 @@ pub mod image {
     use crate::cpu::stacks::Stacks;
     use core::ops::Range;
 
+    // SAFETY: the linker script and the assembly code define these; but for `entry_tsc`, a word that is written before Rust code
+    // runs, only their addresses are used.
     unsafe extern "C" {
         static image_start: u8;
         static image_text_end: u8;
