@@ -3,6 +3,7 @@
 //! Bytes are ready at once, except that scan codes keep [`SCAN_CODE_GAP_NS`] between them: interrupt handlers of DOS read
 //! the data port more than once and expect the same byte, as a keyboard's serial line makes sure.
 
+mod key_type;
 mod keyboard;
 mod mouse;
 mod scancodes;
@@ -66,6 +67,8 @@ struct State {
     /// What the data port gives while the output buffer is empty.
     last_output: u8,
     replies: Ring<Output, 16>,
+    /// A scan code that a reply of the keyboard went before.
+    overtaken: Option<Output>,
     /// The keyboard sent the prefix of a release, and translation is on.
     releasing: bool,
     keyboard: Keyboard,
@@ -83,6 +86,7 @@ impl State {
             output: None,
             last_output: 0,
             replies: Ring::default(),
+            overtaken: None,
             releasing: false,
             keyboard: Keyboard::new(),
             next_scan_code_at: GuestTime::ZERO,
@@ -116,10 +120,23 @@ impl State {
         self.replies.push(Output { byte, source: Source::Controller });
     }
 
-    /// Fills the output buffer if it is empty and somebody has a byte.
-    fn fill_output(&mut self, clock: &dyn Clock) {
-        if self.output.is_none() {
-            self.output = self.next_output(clock);
+    /// Fills the output buffer if it is empty and somebody has a byte; true if it is filled now and was not.
+    fn fill_output(&mut self, clock: &dyn Clock) -> bool {
+        if self.output.is_some() {
+            return false;
+        }
+        self.output = self.next_output(clock);
+        self.output.is_some()
+    }
+
+    /// A byte goes to the keyboard, whose reply takes the place of what of the keyboard's is still in the output buffer: the
+    /// controller waits for it whether or not the buffer was read. A reply is overwritten by it, as on the real one; a scan
+    /// code comes after it, so that no key is lost.
+    fn make_way_for_reply(&mut self) {
+        match self.output {
+            Some(Output { source: Source::Keyboard, .. }) => self.output = None,
+            Some(Output { source: Source::ScanCode, .. }) => self.overtaken = self.output.take(),
+            _ => {}
         }
     }
 
@@ -142,6 +159,8 @@ impl State {
         loop {
             let source = if self.keyboard.has_reply() {
                 Source::Keyboard
+            } else if let Some(output) = self.overtaken.take() {
+                return Some(output);
             } else if self.keyboard.has_scan_code() && clock.now() >= self.next_scan_code_at {
                 Source::ScanCode
             } else {
@@ -210,6 +229,7 @@ impl State {
             None => {
                 // A byte for the keyboard switches its port on again.
                 self.command_byte.set_keyboard_disabled(false);
+                self.make_way_for_reply();
                 self.keyboard.receive(value);
             }
             Some(command::WRITE_MEMORY) => self.command_byte = CommandByte::from_bits(value),
@@ -259,11 +279,11 @@ impl I8042 {
         Self { irq1, irq12, system, clock, alarm, state: spin::Mutex::new(State::new()) }
     }
 
-    /// A key is pressed, or pressed again by repetition, or released; false if the keyboard has no room for it now, then
-    /// the caller keeps it.
+    /// A key is pressed or released; false if the keyboard has no room for it now, then the caller keeps it. The keyboard
+    /// repeats a key by itself until it is released.
     pub fn key(&self, key: Key, pressed: bool) -> bool {
         let mut state = self.state.lock();
-        let taken = state.keyboard.key(key, pressed);
+        let taken = state.keyboard.key(key, pressed, self.clock.now());
         self.settle(&mut state);
         taken
     }
@@ -283,7 +303,11 @@ impl I8042 {
 
     /// Fills the output buffer and brings the lines up to date with it.
     fn settle(&self, state: &mut State) {
-        state.fill_output(&*self.clock);
+        if state.fill_output(&*self.clock) {
+            // A line that was high falls for a moment: the interrupt controller must see an edge for each byte.
+            self.irq1.set(false);
+            self.irq12.set(false);
+        }
         let source = state.output.map(|output| output.source);
         let enabled = state.command_byte;
         let auxiliary = source == Some(Source::Auxiliary);
@@ -292,15 +316,13 @@ impl I8042 {
             source.is_some() && !auxiliary && enabled.keyboard_interrupt() && !enabled.keyboard_disabled(),
         );
         let waits = source.is_none() && !enabled.keyboard_disabled() && state.keyboard.has_scan_code();
-        self.alarm.set(waits.then_some(state.next_scan_code_at));
+        let next_code = waits.then_some(state.next_scan_code_at);
+        self.alarm.set(next_code.into_iter().chain(state.keyboard.repeats_at()).min());
     }
 
     fn read_data(&self) -> u8 {
         let mut state = self.state.lock();
         let byte = state.read_data(&*self.clock);
-        // The line falls even if the next byte raises it at once: the controller must see an edge.
-        self.irq1.set(false);
-        self.irq12.set(false);
         self.settle(&mut state);
         byte
     }
@@ -351,8 +373,11 @@ impl PioDevice for I8042 {
 }
 
 impl Timed for I8042 {
-    fn expired(&self, _now: GuestTime) {
-        self.settle(&mut self.state.lock());
+    fn expired(&self, now: GuestTime) {
+        let mut state = self.state.lock();
+        let ready = state.output.is_none() && !state.command_byte.keyboard_disabled();
+        state.keyboard.repeat(now, ready);
+        self.settle(&mut state);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Scan codes: keys in set 1 and set 2, and the controller's translation from set 2 to set 1.
+//! Scan codes: keys in sets 1, 2 and 3, and the controller's translation from set 2 to set 1.
 
 use crate::keys::Key;
 use arrayvec::ArrayVec;
@@ -45,7 +45,48 @@ pub const fn to_set_1(byte: u8) -> u8 {
     }
 }
 
-/// Prefix of a release in set 2.
+/// Set 1 codes 00h to 58h of keys without prefix in set 3; 0 where no key has the code.
+const TO_SET_3: [u8; 0x59] = [
+    0x00, 0x08, 0x16, 0x1e, 0x26, 0x25, 0x2e, 0x36, 0x3d, 0x3e, 0x46, 0x45, 0x4e, 0x55, 0x66, 0x0d, //
+    0x15, 0x1d, 0x24, 0x2d, 0x2c, 0x35, 0x3c, 0x43, 0x44, 0x4d, 0x54, 0x5b, 0x5a, 0x11, 0x1c, 0x1b, //
+    0x23, 0x2b, 0x34, 0x33, 0x3b, 0x42, 0x4b, 0x4c, 0x52, 0x0e, 0x12, 0x5c, 0x1a, 0x22, 0x21, 0x2a, //
+    0x32, 0x31, 0x3a, 0x41, 0x49, 0x4a, 0x59, 0x7e, 0x19, 0x29, 0x14, 0x07, 0x0f, 0x17, 0x1f, 0x27, //
+    0x2f, 0x37, 0x3f, 0x47, 0x4f, 0x76, 0x5f, 0x6c, 0x75, 0x7d, 0x84, 0x6b, 0x73, 0x74, 0x7c, 0x69, //
+    0x72, 0x7a, 0x70, 0x71, 0x57, 0x00, 0x13, 0x56, 0x5e,
+];
+
+/// The code of a key in set 3, in which every key has one of its own; none for a key that set 3 has not.
+pub fn set_3_code(key: Key) -> Option<u8> {
+    let code = if key.extended {
+        match key.code & 0x7f {
+            0x1c => 0x79,
+            0x1d => 0x58,
+            0x35 => 0x77,
+            0x37 => 0x57,
+            0x38 => 0x39,
+            0x45 => 0x62,
+            0x47 => 0x6e,
+            0x48 => 0x63,
+            0x49 => 0x6f,
+            0x4b => 0x61,
+            0x4d => 0x6a,
+            0x4f => 0x65,
+            0x50 => 0x60,
+            0x51 => 0x6d,
+            0x52 => 0x67,
+            0x53 => 0x64,
+            0x5b => 0x8b,
+            0x5c => 0x8c,
+            0x5d => 0x8d,
+            _ => 0,
+        }
+    } else {
+        TO_SET_3.get(usize::from(key.code & 0x7f)).copied().unwrap_or(0)
+    };
+    (code != 0).then_some(code)
+}
+
+/// Prefix of a release in sets 2 and 3.
 pub const BREAK_PREFIX: u8 = 0xf0;
 const EXTENDED: u8 = 0xe0;
 
@@ -88,9 +129,20 @@ pub fn set_2(key: Key, pressed: bool) -> Sequence {
     bytes
 }
 
+/// The bytes for a press or release in set 3.
+pub fn set_3(key: Key, pressed: bool) -> Sequence {
+    let mut bytes = Sequence::new();
+    if let Some(code) = set_3_code(key) {
+        bytes.extend((!pressed).then_some(BREAK_PREFIX));
+        bytes.push(code);
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     /// As the controller does it.
     fn translate(bytes: &[u8]) -> Sequence {
@@ -120,5 +172,21 @@ mod tests {
         }
         assert_eq!(set_2(Key::plain(0x1e), false)[..], [0xf0, 0x1c]);
         assert_eq!(set_2(Key::UP, true)[..], [0xe0, 0x75]);
+    }
+
+    #[test]
+    fn each_key_has_a_code_of_its_own_in_set_3() {
+        let plain = (0..0x59).map(Key::plain);
+        // SysRq is Print Screen with Alt, which set 3 leaves to the system.
+        let keys = plain.filter(|key| key.code != 0x54).chain((0..0x5e).map(Key::extended));
+        let mut codes: Vec<_> = keys.filter_map(set_3_code).collect();
+        // The 102-key keyboard less the second backslash (53h), and three keys for windows.
+        assert_eq!(codes.len(), 102 + 3);
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), 102 + 3);
+        assert_eq!(set_3(Key::UP, true)[..], [0x63]);
+        assert_eq!(set_3(Key::PAUSE, false)[..], [0xf0, 0x62]);
+        assert_eq!(set_3(Key::plain(0x7f), true)[..], []);
     }
 }

@@ -68,7 +68,10 @@ impl Keyboard {
             match event {
                 InputEvent::KeyboardByte(byte) => {
                     let key = self.decoder.feed(byte);
-                    self.held.extend(key.filter(|_| self.held.len() < MAX_HELD));
+                    // A release goes in even then: the guest's keyboard would repeat its key for ever.
+                    let room =
+                        |pressed: bool| self.held.len() < if pressed { MAX_HELD } else { 2 * MAX_HELD };
+                    self.held.extend(key.filter(|&(_, pressed)| room(pressed)));
                 }
                 InputEvent::Mouse { dx, dy, dz, buttons } => {
                     if let Some(guest) = guest {

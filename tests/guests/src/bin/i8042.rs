@@ -137,6 +137,14 @@ fn keyboard() {
         [first, byte(), byte()],
         [Some(ACKNOWLEDGED), Some(ACKNOWLEDGED), Some(2)],
     );
+    for (set, name) in [(1, "keyboard-scan-code-set-1"), (3, "keyboard-scan-code-set-3")] {
+        let replies = [0xf0, set, 0xf0].map(|written| {
+            write(written);
+            byte()
+        });
+        write(0);
+        equal(name, (replies, byte(), byte()), ([Some(ACKNOWLEDGED); 3], Some(ACKNOWLEDGED), Some(set)));
+    }
     write(0xf3);
     let first = byte();
     write(0x20);
