@@ -39,8 +39,10 @@ impl LocalApic {
         let value = match number {
             register::APR => self.page.processor_priority().into(),
             register::DFR | register::ICR_HIGH => self.page.get(number),
-            // Remote read register, not offered since the Pentium 4.
-            0x0c => 0,
+            // Write-only, and the remote read register, which there is none of since the Pentium 4.
+            // Reads are no error: kernels for processors before the Pentium Pro write every
+            // register by XCHG.
+            register::EOI | register::REMOTE_READ => 0,
             _ => self.read_register(number).unwrap_or_else(|| self.illegal_register()),
         };
         value >> (8 * within)
@@ -201,10 +203,12 @@ impl LocalApic {
                 self.change_timer(|timer, now| timer.set_divide(divide, now));
             }
             // Read-only: writes have no effect.
-            register::VERSION | register::PPR | register::APR | register::CURRENT_COUNT | 0x0c => {
-                return !self.state.base.x2apic();
-            }
-            register::ISR_FIRST..=register::IRR_LAST => return !self.state.base.x2apic(),
+            register::VERSION
+            | register::APR
+            | register::PPR
+            | register::REMOTE_READ
+            | register::ISR_FIRST..=register::IRR_LAST
+            | register::CURRENT_COUNT => return !self.is_x2apic(),
             _ => {
                 let Some(entry) = lvt_entry(number) else { return false };
                 self.write_lvt(entry, value);
@@ -261,6 +265,11 @@ impl LocalApic {
         }
         // INIT level de-assert only synchronised the arbitration IDs of APICs before the Pentium 4.
         if mode == DeliveryMode::Init && icr.level() && !icr.assert() {
+            return;
+        }
+        // Nothing but a fixed interrupt goes to the sender by shorthand (SDM table 11-3).
+        let to_sender = matches!(icr.shorthand(), Shorthand::ToSelf | Shorthand::All);
+        if to_sender && mode != DeliveryMode::Fixed {
             return;
         }
         let destination = match icr.shorthand() {

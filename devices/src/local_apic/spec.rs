@@ -31,6 +31,7 @@ pub mod register {
     pub const APR: u8 = 0x09;
     pub const PPR: u8 = 0x0a;
     pub const EOI: u8 = 0x0b;
+    pub const REMOTE_READ: u8 = 0x0c;
     pub const LDR: u8 = 0x0d;
     pub const DFR: u8 = 0x0e;
     pub const SVR: u8 = 0x0f;

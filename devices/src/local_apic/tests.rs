@@ -169,6 +169,77 @@ fn linux_boots_and_calibrates() {
     assert_eq!(ticks, 250);
 }
 
+/// Linux 2.4, and kernels for processors before the Pentium Pro until 3.16: every write is an XCHG
+/// (`apic_write_around`), so that every register is read as well. The order is that of
+/// `clear_local_APIC`, `setup_local_APIC`, `__setup_APIC_LVTT` and `ack_APIC_irq`.
+#[test]
+fn kernels_that_write_by_xchg_see_no_errors() {
+    const LVT_PERFORMANCE: u8 = 0x34;
+    const LVT_LINT1: u8 = 0x36;
+    const ERROR_VECTOR: u32 = 0xfe;
+    let exchange = |apic: &mut LocalApic, number: u8, value: u32| {
+        let old = read(apic, number);
+        write(apic, number, value);
+        old
+    };
+    let mut machine = Machine::new(1);
+    let apic = &mut machine.apics[0];
+    for (number, value) in [
+        (register::LVT_ERROR, 0x1_0000 | ERROR_VECTOR),
+        (register::LVT_TIMER, 0x1_0000),
+        (LVT_LINT0, 0x1_0000),
+        (LVT_LINT1, 0x1_0000),
+        (LVT_PERFORMANCE, 0x1_0000),
+        (register::LVT_ERROR, 0x1_0000),
+        (register::ESR, 0),
+        (register::DFR, u32::MAX),
+        (register::LDR, 1 << 24),
+        (register::TPR, 0),
+        (register::SVR, 0x1ff),
+        (LVT_LINT0, 0x700),
+        (LVT_LINT1, 0x400),
+        (register::LVT_ERROR, ERROR_VECTOR),
+        (register::ESR, 0),
+        (register::ICR_HIGH, 0),
+        // INIT level de-assert to all: arbitration IDs.
+        (register::ICR_LOW, 0x8_8500),
+        (register::LVT_TIMER, 0x2_00ef),
+        (register::DIVIDE, 3),
+        (register::INITIAL_COUNT, 1_000_000 / 16),
+    ] {
+        exchange(apic, number, value);
+    }
+    machine.run_ns(1_000_001);
+    let apic = &mut machine.apics[0];
+    assert_eq!(apic.highest_pending(), Some(0xef), "the timer, and no error");
+    apic.acknowledge(0xef);
+    assert_eq!(exchange(apic, register::EOI, 0), 0);
+    assert_eq!(apic.highest_pending(), None);
+    // What else can only be read, or only be written.
+    for number in
+        [register::VERSION, register::APR, register::PPR, register::REMOTE_READ, register::CURRENT_COUNT]
+            .into_iter()
+            .chain(register::ISR_FIRST..=register::IRR_LAST)
+    {
+        exchange(apic, number, u32::MAX);
+    }
+    exchange(apic, register::ESR, 0);
+    assert_eq!(read(apic, register::ESR), 0);
+    assert_eq!(apic.highest_pending(), None);
+}
+
+#[test]
+fn a_read_of_the_end_of_interrupt_register_faults_in_x2apic_mode() {
+    let mut machine = Machine::x2apic(1);
+    let apic = &mut machine.apics[0];
+    for number in [register::EOI, register::SELF_IPI, register::REMOTE_READ, register::APR, register::DFR] {
+        assert_eq!(apic.read_msr(0x800 + u32::from(number)), Err(GpFault), "{number:#x}");
+    }
+    for number in [register::VERSION, register::PPR, register::CURRENT_COUNT, register::ISR_FIRST] {
+        assert_eq!(apic.write_msr(0x800 + u32::from(number), 0), Err(GpFault), "{number:#x}");
+    }
+}
+
 #[test]
 fn one_shot_fires_once_at_its_nanosecond() {
     let mut machine = Machine::enabled(1);
@@ -352,6 +423,30 @@ fn shorthands() {
     assert_eq!(machine.pending(), [Some(0x61), Some(0x60), Some(0x61)]);
     send(&mut machine.apics[1], 0, 0x80062);
     assert_eq!(machine.pending(), [Some(0x62); 3]);
+}
+
+#[test]
+fn only_fixed_interrupts_go_to_the_sender_by_shorthand() {
+    const TO_SELF: u32 = 1 << 18;
+    const ALL: u32 = 2 << 18;
+    const OTHERS: u32 = 3 << 18;
+    // Lowest priority, SMI, NMI, INIT, start-up, ExtINT.
+    for mode in [1, 2, 4, 5, 6, 7] {
+        for shorthand in [TO_SELF, ALL] {
+            let mut machine = Machine::enabled(2);
+            send(&mut machine.apics[0], 0, shorthand | mode << 8 | 0x4041);
+            assert_eq!(machine.pending(), [None; 2], "mode {mode}");
+            for apic in &mut machine.apics {
+                assert!(!apic.take_nmi() && !apic.take_init() && apic.take_sipi().is_none(), "mode {mode}");
+            }
+        }
+    }
+    let mut machine = Machine::enabled(2);
+    send(&mut machine.apics[0], 0, OTHERS | 0x4400);
+    assert_eq!(machine.apics.iter_mut().map(LocalApic::take_nmi).collect::<Vec<_>>(), [false, true]);
+    let mut machine = Machine::x2apic(1);
+    machine.apics[0].write_msr(0x830, u64::from(TO_SELF | 0x4400)).unwrap();
+    assert!(!machine.apics[0].take_nmi());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #![no_std]
 #![no_main]
 
+use core::arch::asm;
+
 use conformance::apic::{self, APIC_BASE, MASKED, is_set, read, register::*, write};
 use conformance::arrivals::{self, Arrivals};
 use conformance::cpu::{self, cpuid, rdmsr, wrmsr};
@@ -38,6 +40,7 @@ fn run() {
     priorities();
     destinations();
     errors();
+    exchanges();
     software_disable();
     hardware_disable();
 }
@@ -155,6 +158,16 @@ fn destinations() {
     });
     equal("nmi", event.err().map(|fault| fault.event), Some(NMI));
     equal("command-reads-back", read(ICR_LOW) & !DELIVERY_PENDING, NMI_MODE | ASSERT);
+    // The sender gets fixed interrupts only, if it is named by shorthand.
+    handle(NMI.vector, Some(arrivals::note));
+    for (case, shorthand) in [("no-nmi-to-self", SELF), ("no-nmi-to-all", ALL)] {
+        // Interrupts whose handlers return: NMIs are not blocked.
+        sent(0, SELF | vector);
+        equal(case, sent(0, shorthand | NMI_MODE | ASSERT).vectors(), &[]);
+        sent(0, SELF | vector);
+    }
+    handle(NMI.vector, None);
+    error_status();
 }
 
 fn error_status() -> u32 {
@@ -178,6 +191,39 @@ fn errors() {
     equal("illegal-register", error_status(), ILLEGAL_REGISTER);
     equal("error-interrupt", arrivals::let_in().vectors(), &[0x71]);
     write(LVT_ERROR, MASKED);
+}
+
+fn exchange(register: u16, value: u32) -> u32 {
+    let mut value = value;
+    let address = apic::base() + u64::from(register);
+    unsafe { asm!("xchg [{}], {:e}", in(reg) address, inout(reg) value) };
+    value
+}
+
+/// Kernels for processors before the Pentium Pro write every register by XCHG, and so read those that
+/// can only be written.
+fn exchanges() {
+    const APR: u16 = 0x90;
+    handle(0x51, Some(arrivals::note));
+    write(LVT_ERROR, 0x71);
+    error_status();
+    error_status();
+    write(TPR, 0x20);
+    equal("exchange-gives-the-old-value", exchange(TPR, 0), 0x20);
+    self_interrupt(0x51);
+    equal("exchange-before-its-end", arrivals::let_in().vectors(), &[0x51]);
+    exchange(EOI, 0);
+    check("exchange-ends-an-interrupt", !is_set(ISR, 0x51));
+    exchange(ICR_HIGH, 0);
+    exchange(ICR_LOW, SELF | 0x61);
+    equal("exchange-sends-an-interrupt", arrivals::let_in().vectors(), &[0x61]);
+    for register in [VERSION, APR, PPR, ISR, TMR, IRR, CURRENT_COUNT, ESR] {
+        exchange(register, 0);
+    }
+    equal("exchanges-are-no-errors", error_status(), 0);
+    equal("exchanges-raise-no-error-interrupt", arrivals::let_in().vectors(), &[]);
+    write(LVT_ERROR, MASKED);
+    handle(0x51, Some(arrivals::note_and_end));
 }
 
 fn software_disable() {
