@@ -298,7 +298,9 @@ impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
 
     /// Writes flags and RIP back.
     fn retire(self, completed: Completed) -> Outcome {
-        let rflags = completed.rflags.with_resume(false);
+        // What interrupts or traps between two rounds of a repeated instruction saves RF (SDM
+        // volume 3, 17.3.1.1).
+        let rflags = completed.rflags.with_resume(matches!(completed.flow, Flow::Repeat));
         if rflags != self.mode.rflags {
             self.cpu.set_rflags(rflags);
         }

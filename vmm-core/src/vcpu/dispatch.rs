@@ -7,7 +7,7 @@ use crate::backend::{Backend, SystemRegister};
 use crate::emulate;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
-use crate::registers::{Dr7, Exception, Fault, Gpr};
+use crate::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use crate::task_switch::{self, TaskSwitch};
 use crate::vm::Stop;
 use raw_cpuid::CpuIdResult;
@@ -175,6 +175,12 @@ impl<B: Backend> Vcpu<B> {
         if exception == Exception::Debug {
             // Its delivery, which did not come about, opens the debug registers to the handler.
             let dr7 = Dr7::from(self.backend.system_register(SystemRegister::Dr7));
+            let dr6 = Dr6::from(self.backend.system_register(SystemRegister::Dr6));
+            if dr7.general_detect() && dr6.general_detect() {
+                // An access to a debug register: a fault, and no breakpoint on an instruction.
+                let rflags = self.backend.rflags();
+                self.backend.set_rflags(rflags.with_resume(true));
+            }
             self.backend.set_system_register(SystemRegister::Dr7, dr7.with_general_detect(false).into());
         }
         let error_code = (exception == Exception::AlignmentCheck).then_some(0);

@@ -47,7 +47,7 @@ impl<B: Backend> Vcpu<B> {
         }
         let mut free = true;
         if let Some(event) = self.pending.take() {
-            self.backend.inject(self.in_this_mode(event));
+            self.inject(event);
             free = false;
         } else if self.can_take_nmi() && self.apic.take_nmi() {
             self.activity = Activity::Running;
@@ -65,6 +65,17 @@ impl<B: Backend> Vcpu<B> {
         if !free {
             self.activity = Activity::Running;
         }
+    }
+
+    #[cold]
+    fn inject(&mut self, event: Event) {
+        if let Event::Fault(fault) = event
+            && saves_resume_flag(fault.exception)
+        {
+            let rflags = self.backend.rflags();
+            self.backend.set_rflags(rflags.with_resume(true));
+        }
+        self.backend.inject(self.in_this_mode(event));
     }
 
     /// In real mode exceptions have no error code.
@@ -229,6 +240,15 @@ const fn combine(first: Exception, second: Exception) -> Combined {
         _ if is_contributory(second) && first_counts => Combined::DoubleFault,
         _ => Combined::Second,
     }
+}
+
+/// The image of RFLAGS that a fault saves has RF set, so that the instruction does not meet its
+/// breakpoint once more when it runs again (SDM volume 3, 17.3.1.1; APM volume 2, 3.1.6). The processor
+/// saves the flags that it finds. Whether a #DB is a fault is known where it is reflected; #DF and #MC
+/// are aborts.
+const fn saves_resume_flag(exception: Exception) -> bool {
+    exception.is_fault()
+        && !matches!(exception, Exception::Debug | Exception::DoubleFault | Exception::MachineCheck)
 }
 
 const fn is_contributory(exception: Exception) -> bool {

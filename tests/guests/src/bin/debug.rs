@@ -5,7 +5,9 @@
 
 use core::arch::asm;
 
-use conformance::cpu::{cr4, dr6, dr7, inb, inl, outb, set_cr4, set_cr8, set_dr0, set_dr1, set_dr6, set_dr7};
+use conformance::cpu::{
+    cr4, dr6, dr7, inb, inl, outb, set_cr4, set_cr8, set_dr0, set_dr1, set_dr6, set_dr7, wrmsr,
+};
 use conformance::descriptors::DATA as DATA_SEGMENT;
 use conformance::interrupts::{DB, Fault, Frame, UD, catch, handle};
 use conformance::report::{check, equal, faults};
@@ -15,6 +17,8 @@ conformance::topic!(run);
 
 const TF: u64 = 1 << 8;
 const RF: u64 = 1 << 16;
+/// A model-specific register whose reserved memory types are refused.
+const PAT: u32 = 0x277;
 
 /// DR6: what happened. The other bits read as ones, or zero (bit 12).
 const B0: u64 = 1 << 0;
@@ -415,6 +419,9 @@ fn instruction_breakpoints() {
     check("instruction-breakpoint-saves-no-rf", fault.is_some_and(|fault| fault.rflags & RF == 0));
     let fault = caught(|| unsafe { asm!("ud2") });
     check("other-faults-save-rf", fault.is_some_and(|fault| fault.rflags & RF != 0));
+    // One that a hypervisor raises: PAT takes no reserved memory type.
+    let fault = caught(|| wrmsr(PAT, 2));
+    check("refused-msr-saves-rf", fault.is_some_and(|fault| fault.rflags & RF != 0));
 }
 
 fn general_detect() {

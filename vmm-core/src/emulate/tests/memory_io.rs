@@ -109,6 +109,11 @@ fn single_stepping_is_reported_and_resume_flag_cleared() {
     let rip = cpu.rip;
     assert_eq!(cpu.run(&[0xf3, 0xaa]), Outcome::Done { trap: true });
     assert_eq!((cpu.rip, cpu.reg(Gpr::Rcx)), (rip, 2));
+    assert!(cpu.rflags.resume(), "the trap comes in its middle");
+    cpu.run(&[0xf3, 0xaa]);
+    assert_eq!(cpu.run(&[0xf3, 0xaa]), Outcome::Done { trap: true });
+    assert_eq!((cpu.rip, cpu.reg(Gpr::Rcx)), (rip + 2, 0));
+    assert!(!cpu.rflags.resume());
 }
 
 #[test]
