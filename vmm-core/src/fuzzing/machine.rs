@@ -82,6 +82,8 @@ pub(crate) struct Machine {
 fn cpuid(leaf: u32, _subleaf: u32) -> CpuIdResult {
     let eax = match leaf {
         0 => 0x16,
+        // Family 6.
+        1 => 0x0003_06c3,
         0x8000_0000 => 0x8000_001f,
         0x8000_0008 => 0x3030,
         0xd => 0x2e7,

@@ -116,6 +116,40 @@ pub struct CpuidState {
     pub xcr0: u64,
 }
 
+/// Whose processor it is, which decides what model-specific registers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vendor {
+    /// AMD, and Hygon, whose processors are AMD's.
+    Amd,
+    /// Intel, and all others with VT-x.
+    Intel,
+}
+
+/// The processor that CPUID shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processor {
+    /// Its vendor.
+    pub vendor: Vendor,
+    /// Its family, the extended part added.
+    pub family: u32,
+}
+
+impl Processor {
+    /// From leaves 0 and 1.
+    fn new(name: CpuIdResult, signature: u32) -> Self {
+        let name = [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes);
+        let vendor = match name.as_flattened() {
+            b"AuthenticAMD" | b"HygonGenuine" => Vendor::Amd,
+            _ => Vendor::Intel,
+        };
+        let family = match signature >> 8 & 0xf {
+            0xf => 0xf + (signature >> 20 & 0xff),
+            family => family,
+        };
+        Self { vendor, family }
+    }
+}
+
 /// A guest's CPUID.
 pub struct CpuidTable {
     /// Leaves from 0 on, each with subleaf 0.
@@ -128,6 +162,8 @@ pub struct CpuidTable {
     physical_address_bits: u8,
     xcr0: u64,
     withheld: Withheld,
+    processor: Processor,
+    vcpu_count: u32,
 }
 
 const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
@@ -150,6 +186,8 @@ impl CpuidTable {
             physical_address_bits: (source(0x8000_0008, 0).eax as u8).clamp(36, 52),
             xcr0,
             withheld,
+            processor: Processor::new(source(0, 0), source(1, 0).eax),
+            vcpu_count,
         };
         table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         for (leaf, count) in SUBLEAVES {
@@ -166,6 +204,16 @@ impl CpuidTable {
     /// XCR0 bits that the guest may set.
     pub const fn xcr0_allowed(&self) -> u64 {
         self.xcr0
+    }
+
+    /// The processor that it shows.
+    pub const fn processor(&self) -> Processor {
+        self.processor
+    }
+
+    /// The number of the guest's CPUs.
+    pub const fn vcpu_count(&self) -> u32 {
+        self.vcpu_count
     }
 
     /// Width of a guest-physical address.
@@ -428,6 +476,22 @@ mod tests {
         assert_eq!(sizes(0x27), [1152, 896]);
         assert_eq!(sizes(0x23), [1152, 640]);
         assert_eq!(table.get(0xd, 0, || STATE).ecx, 1152, "of all that the guest may switch on");
+    }
+
+    #[test]
+    fn the_processor_is_told_by_name_and_signature() {
+        let processor = |name: &[u8; 12], signature| {
+            let word = |at| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
+            Processor::new(CpuIdResult { eax: 1, ebx: word(0), ecx: word(8), edx: word(4) }, signature)
+        };
+        let amd = |family| Processor { vendor: Vendor::Amd, family };
+        let intel = |family| Processor { vendor: Vendor::Intel, family };
+        // Haswell, Pentium 4, Athlon 64, Ryzen, Dhyana.
+        assert_eq!(processor(b"GenuineIntel", 0x306c3), intel(6));
+        assert_eq!(processor(b"GenuineIntel", 0xf43), intel(0xf));
+        assert_eq!(processor(b"AuthenticAMD", 0x60fb1), amd(0xf));
+        assert_eq!(processor(b"AuthenticAMD", 0x810f10), amd(0x17));
+        assert_eq!(processor(b"HygonGenuine", 0x900f02), amd(0x18));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod cpuid;
 mod dispatch;
 mod emulated;
 mod events;
+mod inert_msrs;
 mod kick;
 mod msr;
 mod mtrr;

@@ -4,6 +4,8 @@
 //! accesses them without an exit.
 
 use super::Vcpu;
+use super::cpuid::Vendor;
+use super::inert_msrs::{self, Write};
 use super::mtrr::Mtrrs;
 use crate::backend::{Backend, SystemRegister};
 use crate::paging::is_legal_pat;
@@ -13,23 +15,12 @@ use arrayvec::ArrayVec;
 const P5_MC_ADDR: u32 = 0x0;
 const P5_MC_TYPE: u32 = 0x1;
 const TSC: u32 = 0x10;
-const PLATFORM_ID: u32 = 0x17;
 const APIC_BASE: u32 = 0x1b;
-const POWER_ON: u32 = 0x2a;
-const FREQUENCY_ID: u32 = 0x2c;
-const MICROCODE_UPDATE: u32 = 0x79;
-const MICROCODE_REVISION: u32 = 0x8b;
-const P6_COUNTER_FIRST: u32 = 0xc1;
-const P6_COUNTER_LAST: u32 = 0xc2;
-const FSB_FREQUENCY: u32 = 0xcd;
+const CORE_THREAD_COUNT: u32 = 0x35;
 const PLATFORM_INFO: u32 = 0xce;
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
-const P6_EVENT_SELECT_FIRST: u32 = 0x186;
-const P6_EVENT_SELECT_LAST: u32 = 0x187;
 const PERF_STATUS: u32 = 0x198;
-const PERF_CTL: u32 = 0x199;
-const MISC_ENABLE: u32 = 0x1a0;
 const DEBUG_CTL: u32 = 0x1d9;
 const LAST_BRANCH_FIRST: u32 = 0x1db;
 const LAST_BRANCH_LAST: u32 = 0x1de;
@@ -39,38 +30,9 @@ const XSS: u32 = 0xda0;
 const X2APIC_FIRST: u32 = 0x800;
 const X2APIC_LAST: u32 = 0x8ff;
 const EFER: u32 = 0xc000_0080;
-const K7_COUNTERS_FIRST: u32 = 0xc001_0000;
-const K7_COUNTERS_LAST: u32 = 0xc001_0007;
-const SYSCFG: u32 = 0xc001_0010;
-const HWCR: u32 = 0xc001_0015;
-const IORR_FIRST: u32 = 0xc001_0016;
-const IORR_LAST: u32 = 0xc001_0019;
 const TOP_MEM: u32 = 0xc001_001a;
 const TOP_MEM2: u32 = 0xc001_001d;
-const NB_CFG: u32 = 0xc001_001f;
-const PATCH_LOADER: u32 = 0xc001_0020;
-const MC4_MISC0: u32 = 0x413;
-const INT_PENDING: u32 = 0xc001_0055;
-const MMIO_CFG_BASE: u32 = 0xc001_0058;
-const TSEG_ADDRESS: u32 = 0xc001_0112;
-const TSEG_MASK: u32 = 0xc001_0113;
-const LS_CFG: u32 = 0xc001_1020;
-const IC_CFG: u32 = 0xc001_1021;
-const DC_CFG: u32 = 0xc001_1022;
-const DE_CFG: u32 = 0xc001_1029;
 
-/// DE_CFG: LFENCE waits for all earlier instructions, as it does on every processor with AMD-V that matters.
-const DE_CFG_LFENCE_SERIALIZES: u64 = 1 << 1;
-/// HWCR: the TSC counts at the P0 frequency.
-const HWCR_TSC_AT_P0: u64 = 1 << 24;
-/// EBC_FREQUENCY_ID (family Fh): a bus of 100 MHz, times one. Systems divide by what they find.
-const FREQUENCY_ID_100_MHZ: u64 = 1 << 24;
-/// FSB_FREQ (Core): a bus of 166 MHz.
-const FSB_FREQUENCY_166_MHZ: u64 = 3;
-/// MISC_ENABLE: fast string operations.
-const MISC_ENABLE_FAST_STRINGS: u64 = 1;
-/// The revision that a hypervisor without microcode of its own reports, high half of the register.
-const MICROCODE_REVISION_VALUE: u64 = 1 << 32;
 /// The bits of EFER that processors have, whether guests have them or not.
 const EFER_DEFINED: Efer = Efer::new()
     .with_syscall(true)
@@ -85,26 +47,22 @@ const EFER_DEFINED: Efer = Efer::new()
 const CPUID_FFXSR: u32 = 1 << 25;
 
 /// Registers without an owner elsewhere.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Msrs {
     mtrrs: Mtrrs,
     mcg_status: u64,
-    misc_enable: u64,
-    hwcr: u64,
-    syscfg: u64,
+    /// What was written to registers that keep it and have no other effect, by number.
+    kept: ArrayVec<(u32, u64), 8>,
     /// Registers that the guest touched in vain, each logged once.
     complained: ArrayVec<u32, 32>,
 }
 
-impl Default for Msrs {
-    fn default() -> Self {
-        Self {
-            mtrrs: Mtrrs::default(),
-            mcg_status: 0,
-            misc_enable: MISC_ENABLE_FAST_STRINGS,
-            hwcr: HWCR_TSC_AT_P0,
-            syscfg: 0,
-            complained: ArrayVec::new(),
+impl Msrs {
+    /// There is room for each register that is kept.
+    fn keep(&mut self, index: u32, value: u64) {
+        match self.kept.iter_mut().find(|(kept, _)| *kept == index) {
+            Some((_, old)) => *old = value,
+            None => _ = self.kept.try_push((index, value)),
         }
     }
 }
@@ -122,30 +80,20 @@ impl<B: Backend> Vcpu<B> {
             // No supervisor state is offered.
             XSS if self.vm.cpuid.has_xsaves() => 0,
             MCG_STATUS => self.msrs.mcg_status,
-            MISC_ENABLE => self.msrs.misc_enable,
-            PLATFORM_INFO => (self.vm.clock.tsc_hz() / 100_000_000) << 8,
-            MICROCODE_REVISION => MICROCODE_REVISION_VALUE,
-            HWCR => self.msrs.hwcr,
-            SYSCFG => self.msrs.syscfg,
-            TOP_MEM => self.vm.space.low_ram_bytes(),
-            TOP_MEM2 => match self.vm.space.high_ram_bytes() {
+            PLATFORM_INFO | PERF_STATUS | CORE_THREAD_COUNT if self.is_of(Vendor::Intel) => {
+                self.read_platform_msr(index)
+            }
+            TOP_MEM if self.is_of(Vendor::Amd) => self.vm.space.low_ram_bytes(),
+            TOP_MEM2 if self.is_of(Vendor::Amd) => match self.vm.space.high_ram_bytes() {
                 0 => 0,
                 bytes => (4 << 30) + bytes,
             },
-            DE_CFG => DE_CFG_LFENCE_SERIALIZES,
-            FREQUENCY_ID => FREQUENCY_ID_100_MHZ,
-            FSB_FREQUENCY => FSB_FREQUENCY_166_MHZ,
-            P5_MC_ADDR | P5_MC_TYPE | PLATFORM_ID | POWER_ON | MCG_CAP | MC4_MISC0 | PERF_STATUS
-            | PERF_CTL | NB_CFG | INT_PENDING | MMIO_CFG_BASE | TSEG_ADDRESS | TSEG_MASK | LS_CFG
-            | IC_CFG | DC_CFG => 0,
-            // Steps by the branch and branch records are not offered: exits of stepped instructions would not know of them.
-            DEBUG_CTL | LAST_BRANCH_FIRST..=LAST_BRANCH_LAST | IORR_FIRST..=IORR_LAST => 0,
-            // Counters that count nothing: they are older than the CPUID leaves that tell of counters.
-            P6_COUNTER_FIRST..=P6_COUNTER_LAST
-            | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
-            | K7_COUNTERS_FIRST..=K7_COUNTERS_LAST => 0,
+            P5_MC_ADDR | P5_MC_TYPE | MCG_CAP => 0,
+            // Steps by the branch and branch records are not offered: exits of stepped instructions
+            // would not know of them.
+            DEBUG_CTL | LAST_BRANCH_FIRST..=LAST_BRANCH_LAST => 0,
             _ if Mtrrs::has(index) => self.msrs.mtrrs.read(index)?,
-            _ => return Err(self.unknown_msr(index, "read")),
+            _ => return self.read_inert_msr(index),
         };
         Ok(value)
     }
@@ -163,6 +111,9 @@ impl<B: Backend> Vcpu<B> {
                 self.backend.note_vectors();
             }
             EFER => self.write_efer(value)?,
+            APIC_BASE if value >> self.vm.cpuid.physical_address_bits() != 0 => {
+                return Err(Fault::PROTECTION);
+            }
             APIC_BASE => {
                 self.apic.set_apic_base(value).map_err(|_| Fault::PROTECTION)?;
                 self.place_apic();
@@ -171,18 +122,11 @@ impl<B: Backend> Vcpu<B> {
             PAT => self.write_pat(value)?,
             XSS if self.vm.cpuid.has_xsaves() && value == 0 => {}
             MCG_STATUS => self.msrs.mcg_status = value & 7,
-            MISC_ENABLE => self.msrs.misc_enable = value,
-            HWCR => self.msrs.hwcr = value | HWCR_TSC_AT_P0,
-            SYSCFG => self.msrs.syscfg = value,
-            // Nothing to update, nothing to configure.
-            MICROCODE_UPDATE | MICROCODE_REVISION | PATCH_LOADER | P5_MC_ADDR | P5_MC_TYPE | POWER_ON
-            | DEBUG_CTL | PERF_CTL | NB_CFG | INT_PENDING | LS_CFG | IC_CFG | DC_CFG | DE_CFG => {}
-            P6_COUNTER_FIRST..=P6_COUNTER_LAST
-            | P6_EVENT_SELECT_FIRST..=P6_EVENT_SELECT_LAST
-            | K7_COUNTERS_FIRST..=K7_COUNTERS_LAST
-            | IORR_FIRST..=IORR_LAST => {}
-            _ if Mtrrs::has(index) => self.msrs.mtrrs.write(index, value)?,
-            _ => return Err(self.unknown_msr(index, "write")),
+            P5_MC_ADDR | P5_MC_TYPE | DEBUG_CTL => {}
+            _ if Mtrrs::has(index) => {
+                self.msrs.mtrrs.write(index, value, self.vm.cpuid.physical_address_bits())?;
+            }
+            _ => return self.write_inert_msr(index, value),
         }
         Ok(())
     }
@@ -206,6 +150,43 @@ impl<B: Backend> Vcpu<B> {
             return Err(Fault::PROTECTION);
         }
         self.backend.set_system_register(SystemRegister::Pat, value);
+        Ok(())
+    }
+
+    fn is_of(&self, vendor: Vendor) -> bool {
+        self.vm.cpuid.processor().vendor == vendor
+    }
+
+    /// What Intel's processors tell of themselves beyond CPUID.
+    fn read_platform_msr(&self, index: u32) -> u64 {
+        // In units of 100 MHz.
+        let ratio = self.vm.clock.tsc_hz() / 100_000_000;
+        match index {
+            PLATFORM_INFO => (ratio & 0xff) << 8,
+            // The ratio now, and the highest one.
+            PERF_STATUS => (ratio & 0xff) << 8 | (ratio & 0x1f) << 40,
+            _ => u64::from(self.vm.cpuid.vcpu_count()) * 0x1_0001,
+        }
+    }
+
+    #[cold]
+    fn read_inert_msr(&mut self, index: u32) -> Result<u64, Fault> {
+        let inert = inert_msrs::find(index, self.vm.cpuid.processor()).and_then(|msr| msr.value);
+        let kept = self.msrs.kept.iter().find(|&&(kept, _)| kept == index);
+        match (inert, kept) {
+            (None, _) => Err(self.unknown_msr(index, "read")),
+            (Some(_), Some(&(_, value))) | (Some(value), None) => Ok(value),
+        }
+    }
+
+    #[cold]
+    fn write_inert_msr(&mut self, index: u32, value: u64) -> Result<(), Fault> {
+        let write = inert_msrs::find(index, self.vm.cpuid.processor()).map(|msr| msr.write);
+        match write {
+            Some(Write::Ignored) => {}
+            Some(Write::Kept { fixed }) => self.msrs.keep(index, value | fixed),
+            Some(Write::Refused) | None => return Err(self.unknown_msr(index, "write")),
+        }
         Ok(())
     }
 

@@ -64,13 +64,13 @@ impl Mtrrs {
     ///
     /// # Errors
     /// #GP for reserved bits and memory types, and for other registers.
-    pub fn write(&mut self, msr: u32, value: u64) -> Result<(), Fault> {
+    pub fn write(&mut self, msr: u32, value: u64, physical_address_bits: u8) -> Result<(), Fault> {
         match msr {
             VARIABLE_FIRST..=VARIABLE_LAST => {
                 let is_base = msr.is_multiple_of(2);
                 let bits = value & 0xfff;
                 let legal = if is_base { is_memory_type(bits) } else { bits & !(1 << 11) == 0 };
-                if !legal || value >> 52 != 0 {
+                if !legal || value >> physical_address_bits != 0 {
                     return Err(Fault::PROTECTION);
                 }
                 self.variable[(msr - VARIABLE_FIRST) as usize] = value;
@@ -99,13 +99,15 @@ mod tests {
         let mut mtrrs = Mtrrs::default();
         for msr in [0x200, 0x250, 0x258, 0x259, 0x268, 0x26f, 0x2ff] {
             assert!(Mtrrs::has(msr));
-            mtrrs.write(msr, 6).unwrap();
+            mtrrs.write(msr, 6, 48).unwrap();
             assert_eq!(mtrrs.read(msr), Ok(6));
-            assert_eq!(mtrrs.write(msr, 2), Err(Fault::PROTECTION), "memory type 2 is reserved");
+            assert_eq!(mtrrs.write(msr, 2, 48), Err(Fault::PROTECTION), "memory type 2 is reserved");
         }
-        assert_eq!(mtrrs.write(CAP, 0), Err(Fault::PROTECTION));
-        assert_eq!(mtrrs.write(0x201, 1 << 11), Ok(()));
-        assert_eq!(mtrrs.write(0x201, 1 << 10), Err(Fault::PROTECTION));
+        assert_eq!(mtrrs.write(CAP, 0, 48), Err(Fault::PROTECTION));
+        assert_eq!(mtrrs.write(0x201, 1 << 11, 48), Ok(()));
+        assert_eq!(mtrrs.write(0x201, 1 << 10, 48), Err(Fault::PROTECTION));
+        assert_eq!(mtrrs.write(0x200, 1 << 47, 48), Ok(()));
+        assert_eq!(mtrrs.write(0x200, 1 << 48, 48), Err(Fault::PROTECTION), "beyond the address width");
         assert!(!Mtrrs::has(0x210) && !Mtrrs::has(0x251) && !Mtrrs::has(0x277));
     }
 }

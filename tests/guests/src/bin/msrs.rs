@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use conformance::cpu::{EFER, rdmsr, rdtsc, wrmsr};
+use conformance::cpu::{EFER, cpuid, rdmsr, rdtsc, wrmsr};
 use conformance::interrupts::{catch, gp};
 use conformance::report::{check, equal, faults};
 
@@ -12,6 +12,7 @@ conformance::topic!(run);
 const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1b;
 const MTRR_CAPABILITIES: u32 = 0xfe;
+const MCG_CAPABILITIES: u32 = 0x179;
 const MTRR_BASE_0: u32 = 0x200;
 const MTRR_DEFAULT: u32 = 0x2ff;
 const PAT: u32 = 0x277;
@@ -25,6 +26,7 @@ fn run() {
     refused();
     time_stamp();
     apic_base();
+    by_vendor();
 }
 
 fn keeps(msr: u32, value: u64) -> bool {
@@ -98,6 +100,28 @@ fn apic_base() {
     let base = rdmsr(APIC_BASE);
     equal("apic-base-at-first", base, 0xfee0_0900);
     faults("apic-base-reserved-bit", gp(0), || wrmsr(APIC_BASE, base | 1));
-    faults("apic-base-beyond-the-address-width", gp(0), || wrmsr(APIC_BASE, base | 1 << 60));
+    let address_bits = cpuid(0x8000_0008, 0)[0] & 0xff;
+    faults("apic-base-beyond-the-address-width", gp(0), || wrmsr(APIC_BASE, base | 1 << address_bits));
     wrmsr(APIC_BASE, base);
+}
+
+/// Registers that systems access by vendor and family, without looking for a CPUID bit.
+fn by_vendor() {
+    const AUTHENTIC_AMD: [u32; 3] = [0x6874_7541, 0x444d_4163, 0x6974_6e65];
+    let [_, name @ ..] = cpuid(0, 0);
+    let is_amds = name == AUTHENTIC_AMD;
+    let is_there = |msr: u32| catch(|| rdmsr(msr)).is_ok();
+    check("microcode-revision", is_there(0x8b));
+    for (case, msr, of_amd) in [
+        ("platform-id-of-intel", 0x17, false),
+        ("bus-frequency-of-intel", 0xcd, false),
+        ("miscellaneous-enables-of-intel", 0x1a0, false),
+        ("system-configuration-of-amd", 0xc001_0010, true),
+        ("hardware-configuration-of-amd", 0xc001_0015, true),
+        ("top-of-memory-of-amd", 0xc001_001a, true),
+    ] {
+        equal(case, is_there(msr), of_amd == is_amds);
+    }
+    let banks = catch(|| rdmsr(MCG_CAPABILITIES)).unwrap_or(0) & 0xff;
+    check("no-machine-check-bank-beyond-the-last", !is_there(0x400 + 4 * banks as u32));
 }
