@@ -120,7 +120,7 @@
     or edx, 0xc0                    ; the register, and eax
     mov ecx, edx
     and ecx, 0x28
-    cmp ecx, 0x28                   ; QEMU 7.2 loses its own list of breakpoints when VMRUN replaces DR7 (or DR5), and crashes
+    cmp ecx, 0x28                   ; registers 5 and 7 are left out: QEMU 7.2 has crashed in runs with them
     je .step
     cmp edx, 0xd8
     jne .any_bit
