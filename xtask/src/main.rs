@@ -8,7 +8,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, Value
 use xtask::guests::Guest;
 use xtask::image::Form;
 use xtask::machine::Failure;
-use xtask::{bench, build, check, conformance, folder, fuzz, image, rpc, run, symbolize};
+use xtask::{bench, build, check, conformance, folder, fuzz, image, release, rpc, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -27,6 +27,7 @@ enum Task {
     Bench(bench::BenchArgs),
     Conformance(conformance::ConformanceArgs),
     Fuzz(fuzz::FuzzArgs),
+    CheckRelease(release::ReleaseArgs),
     /// Makes build/bulkhead.iso: Bulkhead and a guest, for BIOS and UEFI machines to boot from CD, USB stick or disk
     Image {
         /// The guest's CD-ROM; without it, a small Linux made of Debian packages
@@ -101,6 +102,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         Task::Bench(arguments) => arguments.run(),
         Task::Conformance(arguments) => arguments.run(),
         Task::Fuzz(arguments) => arguments.run(),
+        Task::CheckRelease(arguments) => arguments.run(),
         Task::Image { iso, config, cmdline, loader, netboot } => {
             let form = if netboot { Form::Netboot } else { Form::Iso };
             let made = image::make(form, iso.as_deref(), config.as_deref(), &cmdline, loader)?;

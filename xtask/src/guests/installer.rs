@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{apt, cached, isolinux};
+use super::{cached, isolinux};
+use crate::debian::Source;
 
 /// The installer with more kernel arguments.
 ///
@@ -12,7 +13,7 @@ use super::{apt, cached, isolinux};
 /// If the package cannot be had.
 pub fn iso(name: &str, arguments: &str) -> Result<PathBuf> {
     let release = release()?;
-    let package = apt::unpacked(&format!("debian-installer-{release}-netboot-amd64"))?;
+    let package = Source::System.unpacked(&format!("debian-installer-{release}-netboot-amd64"))?;
     let folder =
         package.join(format!("usr/lib/debian-installer/images/{release}/amd64/text/debian-installer/amd64"));
     let cmdline = format!("{arguments} ---");

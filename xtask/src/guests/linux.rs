@@ -5,11 +5,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{apt, cached, isolinux};
+use super::{cached, isolinux};
+use crate::debian::Source;
 use crate::paths;
 
 /// How one is made.
 pub struct Linux {
+    source: Source,
     /// The meta package that depends on the newest kernel.
     kernel: &'static str,
     busybox: &'static str,
@@ -23,8 +25,13 @@ const VERBOSE: &str = "console=tty0 console=ttyS0,115200";
 const VERBOSE_COMPLAINTS: &str = "console=tty0 console=ttyS0,115200 complaints";
 
 /// `linux-amd64`
-pub const AMD64: Linux =
-    Linux { kernel: "linux-image-cloud-amd64", busybox: "busybox-static", cmdline: VERBOSE, modules: &[] };
+pub const AMD64: Linux = Linux {
+    source: Source::System,
+    kernel: "linux-image-cloud-amd64",
+    busybox: "busybox-static",
+    cmdline: VERBOSE,
+    modules: &[],
+};
 
 /// `linux-amd64-quiet`
 pub const AMD64_QUIET: Linux = Linux { cmdline: "console=ttyS0,115200 quiet", ..AMD64 };
@@ -38,8 +45,9 @@ pub const AMD64_CDROM: Linux = Linux {
     ..AMD64
 };
 
-/// `linux-686-pae`
+/// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
+    source: Source::Release("bookworm"),
     kernel: "linux-image-686-pae:i386",
     busybox: "busybox-static:i386",
     cmdline: VERBOSE,
@@ -114,10 +122,10 @@ impl Linux {
     /// # Errors
     /// If a package cannot be had or a tool fails.
     pub fn iso(&self, name: &str) -> Result<PathBuf> {
-        let package = apt::dependency(self.kernel, "linux-image-")?;
+        let package = self.source.dependency(self.kernel, "linux-image-")?;
         let recipe = format!("{package} {} {:?}\n{INIT}\n{TSC}", self.cmdline, self.modules);
         cached(name, &recipe, |iso: &Path| {
-            let files = apt::unpacked(&package)?;
+            let files = self.source.unpacked(&package)?;
             let kernel = find(&files.join("boot"), &|name| name.starts_with("vmlinuz-"))
                 .with_context(|| format!("no kernel in {package}"))?;
             let initrd = self.initramfs(&files)?;
@@ -129,8 +137,12 @@ impl Linux {
         let tree = paths::empty_build_folder("guests/initramfs")?;
         std::fs::create_dir_all(tree.join("bin"))?;
         std::fs::create_dir_all(tree.join("modules"))?;
-        let busybox = apt::unpacked(self.busybox)?.join("bin/busybox");
-        std::fs::copy(&busybox, tree.join("bin/busybox")).context("no busybox")?;
+        let busybox = self.source.unpacked(self.busybox)?;
+        // Debian 12 has it in bin, Debian 13 in usr/bin.
+        let busybox = ["bin/busybox", "usr/bin/busybox"].map(|file| busybox.join(file));
+        let busybox = busybox.iter().find(|file| file.is_file());
+        let busybox = busybox.with_context(|| format!("no program busybox in {}", self.busybox))?;
+        std::fs::copy(busybox, tree.join("bin/busybox"))?;
         write_program(&tree.join("init"), &INIT.replace("@MARKER@", super::LINUX_MARKER))?;
         assemble(TSC, &tree.join("bin/tsc"))?;
         let mut load = String::from("#!/bin/sh\nset -e\n");

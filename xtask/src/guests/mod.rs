@@ -1,6 +1,5 @@
 //! Guests that everybody can make: ISO images from Debian's packages, in `build/guests`.
 
-mod apt;
 mod assembled;
 mod installer;
 mod isolinux;
@@ -12,6 +11,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::debian::Source;
 use crate::{paths, setup};
 
 /// What the Linux guests print when their userspace runs.
@@ -131,7 +131,7 @@ impl Guest {
 }
 
 fn ready_made(package: &str, file: &str) -> Result<PathBuf> {
-    let iso = apt::unpacked(package)?.join(file);
+    let iso = Source::System.unpacked(package)?.join(file);
     anyhow::ensure!(iso.is_file(), "the package {package} has no file {file}");
     Ok(iso)
 }
