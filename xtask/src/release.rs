@@ -74,7 +74,11 @@ impl ReleaseArgs {
             sources += &format!("deb {security} {}-security main\n", self.release);
         }
         std::fs::write(root.join("etc/apt/sources.list"), sources)?;
-        std::fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).context("/etc/resolv.conf")?;
+        // It reaches the network as this system does.
+        for file in ["etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"] {
+            let here = Path::new("/").join(file);
+            std::fs::copy(&here, root.join(file)).with_context(|| here.display().to_string())?;
+        }
         let mut clone = Command::new("git");
         clone.args(["clone", "--quiet", "--no-hardlinks"]).arg(paths::root()).arg(root.join(CLONE));
         ensure!(clone.status().context("git")?.success(), "cannot clone the repository");

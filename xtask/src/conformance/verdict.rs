@@ -35,21 +35,29 @@ pub struct Bug {
     pub places: Vec<Place>,
 }
 
-/// Reads the rows of a Markdown table whose columns are topic, cases, environments and evidence.
+/// Reads the rows of a Markdown table whose columns are topic, cases, environments and evidence. An environment may name
+/// the only major version of QEMU that has the bug (`qemu@7`): of such, those for `qemu_major` count.
 ///
 /// # Errors
 /// If a row is broken or has no evidence.
-pub fn parse_bugs(text: &str) -> Result<Vec<Bug>> {
+pub fn parse_bugs(text: &str, qemu_major: u32) -> Result<Vec<Bug>> {
     let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| parse_bug(row).with_context(|| format!("in the row {row}"))).collect()
+    rows.map(|row| parse_bug(row, qemu_major).with_context(|| format!("in the row {row}"))).collect()
 }
 
-fn parse_bug(row: &str) -> Result<Bug> {
+fn parse_bug(row: &str, qemu_major: u32) -> Result<Bug> {
     let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
     let [topic, cases, environments, evidence] = cells[..] else { anyhow::bail!("it has not four columns") };
     ensure!(!evidence.is_empty(), "it has no evidence");
     let mut places = Vec::new();
     for environment in environments.split(',') {
+        let (environment, version) = match environment.split_once('@') {
+            Some((environment, version)) => (environment, version.trim().parse::<u32>()?),
+            None => (environment, qemu_major),
+        };
+        if version != qemu_major {
+            continue;
+        }
         let environment = Environment::from_str(environment.trim(), false).map_err(anyhow::Error::msg)?;
         let place = |case: &str| Place { topic: topic.to_owned(), case: case.trim().to_owned(), environment };
         places.extend(cases.split(',').map(place));
@@ -168,7 +176,7 @@ mod tests {
     }
 
     fn bugs(rows: &str) -> Vec<Bug> {
-        parse_bugs(&format!("{TABLE}{rows}")).unwrap()
+        parse_bugs(&format!("{TABLE}{rows}"), 7).unwrap()
     }
 
     #[test]
@@ -189,6 +197,14 @@ mod tests {
             "t c on svm-bochs: not reported, elsewhere it is",
         ];
         assert_eq!(problems(&runs, &[]), expected);
+    }
+
+    #[test]
+    fn a_row_may_be_about_one_version_of_qemu() {
+        let runs = runs(&[("a", ["-why", "+", "+", "+", "+"])]);
+        assert_eq!(problems(&runs, &bugs("| t | a | qemu@7 | seen |\n")), Vec::<String>::new());
+        assert_eq!(problems(&runs, &bugs("| t | a | qemu@10 | seen |\n")), ["t a on qemu: why"]);
+        assert!(parse_bugs(&format!("{TABLE}| t | a | qemu@new | seen |\n"), 7).is_err());
     }
 
     #[test]
@@ -278,7 +294,7 @@ mod tests {
     #[test]
     fn rows_need_four_columns_environments_and_evidence() {
         for row in ["| t | a | qemu |", "| t | a | qemu | |", "| t | a | xen | seen |"] {
-            assert!(parse_bugs(&format!("{TABLE}{row}\n")).is_err(), "{row}");
+            assert!(parse_bugs(&format!("{TABLE}{row}\n"), 7).is_err(), "{row}");
         }
     }
 }

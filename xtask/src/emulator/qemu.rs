@@ -8,11 +8,30 @@ use anyhow::{Context, Result, ensure};
 use super::{Backend, Emulator, Medium, Spec, Wiring, module_name, mortal};
 use crate::{image, setup};
 
+const PROGRAM: &str = "qemu-system-x86_64";
+
 /// Bulkhead in a Q35 machine with AMD-V.
 pub struct Bulkhead;
 
 /// The guest in QEMU's own i440FX machine.
 pub struct Direct;
+
+/// The major number of the version that is installed.
+///
+/// # Errors
+/// If there is none, or it does not tell.
+pub fn major_version() -> Result<u32> {
+    setup::require(&[setup::QEMU])?;
+    let output = Command::new(PROGRAM).arg("--version").output().context(PROGRAM)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    major_of(&text).with_context(|| format!("{PROGRAM} tells no version: {text}"))
+}
+
+/// From a text that begins "QEMU emulator version 7.2.22".
+fn major_of(text: &str) -> Option<u32> {
+    let (_, version) = text.split_once("version ")?;
+    version.split('.').next()?.parse().ok()
+}
 
 impl Emulator for Bulkhead {
     fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, window: bool) -> Result<Command> {
@@ -83,7 +102,7 @@ impl Emulator for Direct {
 
 fn qemu(spec: &Spec, folder: &Path, window: bool) -> Result<Command> {
     setup::require(&[setup::QEMU])?;
-    let mut command = mortal("qemu-system-x86_64");
+    let mut command = mortal(PROGRAM);
     let (accelerator, cpu) = if spec.kvm { ("kvm", "host") } else { ("tcg", "max") };
     command
         .current_dir(folder)
@@ -162,4 +181,14 @@ fn module(file: &Path, folder: &Path) -> Result<String> {
     }
     std::os::unix::fs::symlink(source, link)?;
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_line() {
+        let line = "QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)\nCopyright (c)";
+        assert_eq!(super::major_of(line), Some(10));
+        assert_eq!(super::major_of("QEMU"), None);
+    }
 }
