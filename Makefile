@@ -4,7 +4,7 @@ XTASK := ./xtask/bootstrap.sh
 # make run ISO=file.iso MEMORY=1024 BACKEND=vmx ARGS="--headless"
 run: ; @$(XTASK) run $(if $(BACKEND),--backend $(BACKEND)) $(if $(ISO),--iso "$(ISO)") $(if $(MEMORY),--memory $(MEMORY)) $(ARGS)
 test: ; @$(XTASK) test
-test-full: ; @$(XTASK) test --full && $(XTASK) test --full --cpu EPYC --only svm::
+test-full: ; @$(XTASK) test --full && $(XTASK) test --full --cpu EPYC --only svm:: && $(XTASK) check-release trixie
 test-guests: ; @$(XTASK) test-guests $(if $(BACKEND),--backend $(BACKEND)) $(if $(DIR),"$(DIR)") $(ARGS)
 image: ; @$(XTASK) image $(if $(ISO),--iso "$(ISO)") $(ARGS)
 fuzz: ; @$(XTASK) fuzz $(ARGS)
@@ -14,7 +14,7 @@ clean: ; rm -rf build target
 help:
 	@echo "make run [ISO=file.iso] [MEMORY=MiB]   boot a guest under Bulkhead in QEMU; BACKEND=vmx: in Bochs"
 	@echo "make test                              formatting, lints, unit tests and whole-system tests"
-	@echo "make test-full                         the slow ones too, and AMD-V once more with -cpu EPYC"
+	@echo "make test-full                         the slow ones too, AMD-V with -cpu EPYC, and a fresh Debian 13"
 	@echo "make test-guests DIR=folder            every ISO of a folder with a manifest; BACKEND=vmx: in Bochs"
 	@echo "make image [ISO=file.iso]              build/bulkhead.iso, for CD, USB stick or disk, BIOS or UEFI"
 	@echo "make fuzz [ARGS=\"--seconds 600\"]       fuzz the devices, the emulator, the parsers"
