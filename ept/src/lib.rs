@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod cover;
 mod dirty;
 mod entry;
 mod flush;
@@ -16,6 +17,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use cover::Cover;
 pub use entry::{Attributes, Caching, Format, Permissions};
 pub use flush::Flush;
 pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize, TableMemory};

@@ -75,8 +75,8 @@ pub struct NestedTables {
     largest: PageSize,
 }
 
-const TOP_LEVEL: u32 = 4;
-const ENTRIES: usize = 512;
+pub(crate) const TOP_LEVEL: u32 = 4;
+pub(crate) const ENTRIES: usize = 512;
 
 /// Bytes that one entry of a table of `level` (1 the lowest) covers.
 pub(crate) const fn level_bytes(level: u32) -> u64 {
@@ -252,7 +252,7 @@ impl NestedTables {
     }
 
     /// Fills `lower` so that it maps what the large-page `entry` of `level` maps.
-    fn split(&self, memory: &mut impl TableMemory, entry: u64, level: u32, lower: u64) {
+    pub(crate) fn split(&self, memory: &mut impl TableMemory, entry: u64, level: u32, lower: u64) {
         let bytes = level_bytes(level - 1);
         let attributes = Attributes {
             permissions: self.format.permissions(entry),

@@ -212,3 +212,49 @@ proptest! {
         prop_assert!(memory.tables.is_empty());
     }
 }
+
+/// Everything in the tables that are linked, and the spare ones.
+fn snapshot(memory: &FakeMemory, spare: &[u64]) -> (BTreeMap<u64, [u64; 512]>, Vec<u64>) {
+    let mut spare = spare.to_vec();
+    spare.sort_unstable();
+    (memory.tables.clone(), spare)
+}
+
+#[test]
+fn a_covered_page_shows_another_and_nothing_around_it_changes_and_nothing_is_left() {
+    for format in [Format::Ept, Format::Npt] {
+        let (mut tables, mut memory) = tables(format);
+        let flush = tables.map(&mut memory, 0, 2 * GIB, 4 * GIB, MEMORY).unwrap();
+        flush.flushed(&mut memory);
+        let flush = tables.map(&mut memory, 3 * GIB, 4096, 7 * GIB, MEMORY).unwrap();
+        flush.flushed(&mut memory);
+        let mut spare: Vec<u64> = (0..9).map(|_| memory.allocate().unwrap()).collect();
+        let before = snapshot(&memory, &spare);
+        // A page of a GiB, a page of 4 KiB, one beside that, and where there is nothing, twice in one table.
+        let places = [5 * MIB, 3 * GIB, 3 * GIB + 4096, 500 * GIB, 500 * GIB + 0x3000];
+        let mut covers = Vec::new();
+        for (page, gpa) in (0..).zip(places) {
+            let hpa = 9 * GIB + page * 4096;
+            let (cover, flush) = tables.cover(&mut memory, gpa, hpa, MEMORY, &mut spare).unwrap();
+            assert_eq!(flush.is_needed(), gpa <= 3 * GIB, "{gpa:#x}");
+            assert_eq!(tables.lookup(&memory, gpa + 5).unwrap().hpa, hpa + 5);
+            covers.push(cover);
+        }
+        assert_eq!(tables.lookup(&memory, 5 * MIB + 4096).unwrap().hpa, 4 * GIB + 5 * MIB + 4096);
+        assert_eq!(tables.lookup(&memory, GIB - 1).unwrap().hpa, 5 * GIB - 1);
+        assert_eq!(tables.lookup(&memory, 500 * GIB + 4096), None);
+        for cover in covers.into_iter().rev() {
+            assert!(tables.uncover(&mut memory, cover, &mut spare).is_needed());
+        }
+        assert_eq!(snapshot(&memory, &spare), before);
+    }
+}
+
+#[test]
+fn a_page_that_lacks_tables_is_not_covered() {
+    let (mut tables, mut memory) = tables(Format::Ept);
+    let mut spare = Vec::from([memory.allocate().unwrap(), memory.allocate().unwrap()]);
+    let before = snapshot(&memory, &spare);
+    assert!(tables.cover(&mut memory, GIB, GIB, MEMORY, &mut spare).is_err());
+    assert_eq!(snapshot(&memory, &spare), before);
+}
