@@ -7,7 +7,9 @@ use crate::spec::{
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
-use vmm_core::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, MemoryAccess, PortAccess};
+use vmm_core::exit::{
+    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess,
+};
 use vmm_core::registers::Exception;
 
 const APIC_PAGE_BYTES: u16 = 4096;
@@ -100,8 +102,15 @@ fn exception(fields: &impl Fields) -> Exit {
     if info.kind() == interruption::NMI {
         return Exit::HostNmi;
     }
-    Exception::from_vector(info.vector())
-        .map_or(Exit::Unknown(reason::EXCEPTION_OR_NMI.into()), Exit::Exception)
+    match Exception::from_vector(info.vector()) {
+        None => Exit::Unknown(reason::EXCEPTION_OR_NMI.into()),
+        Some(exception) if INTERCEPTED_EXCEPTIONS & 1 << exception as u8 != 0 => Exit::Exception(exception),
+        Some(exception) => {
+            let error_code = info.has_error_code();
+            let error_code = error_code.then(|| fields.get(Field::ExitErrorCode) as u32);
+            Exit::Fault { exception, error_code }
+        }
+    }
 }
 
 #[cfg(test)]

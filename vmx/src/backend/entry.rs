@@ -8,8 +8,11 @@ use crate::spec::{ExitReason, reason};
 use crate::vmcs::{Failure, Instruction};
 use crate::{checks, running, world_switch};
 use core::fmt;
-use vmm_core::exit::Exit;
-use vmm_core::registers::{Gpr, Gprs};
+use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
+use vmm_core::registers::{Exception, Gpr, Gprs};
+
+/// Exceptions that exit in a step: all but those that an instruction asks for (INT3, INTO).
+const STEP_EXCEPTIONS: u32 = !(1 << Exception::Breakpoint as u8 | 1 << Exception::Overflow as u8);
 
 impl Vmx {
     /// See [`vmm_core::backend::Backend::enter`].
@@ -58,6 +61,9 @@ impl Vmx {
         if due.intersects(BeforeEntry::STEP | BeforeEntry::STEPPED) {
             let step = due.contains(BeforeEntry::STEP);
             self.set_primary(PrimaryControls::MONITOR_TRAP, step);
+            // One that raises an exception is not done: otherwise the exception would be delivered in the same step.
+            let exceptions = if step { STEP_EXCEPTIONS } else { INTERCEPTED_EXCEPTIONS };
+            self.vmcs.write(Field::ExceptionBitmap, exceptions.into());
             self.before_entry.set(BeforeEntry::STEPPED, step);
         }
         if due.contains(BeforeEntry::WINDOW) {

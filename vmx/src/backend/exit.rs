@@ -58,6 +58,7 @@ impl Vmx {
                     self.debug_exception();
                 }
             }
+            Exit::Fault { exception, .. } => self.note_fault(exception),
             Exit::HostNmi => {
                 self.note_interrupted(None);
                 // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
@@ -75,6 +76,16 @@ impl Vmx {
             _ => {}
         }
         exit
+    }
+
+    /// An exception of a step. That of a page exited before it changed CR2: its address is in the exit qualification.
+    #[cold]
+    fn note_fault(&mut self, exception: Exception) {
+        self.note_interrupted(None);
+        if exception == Exception::PageFault {
+            let address = self.vmcs.read(Field::ExitQualification);
+            self.set_system_register(SystemRegister::Cr2, address);
+        }
     }
 
     /// The interrupt that ended the guest's run is not pending any more if the processor has acknowledged it.
