@@ -22,6 +22,7 @@ mod execute;
 pub mod fake;
 mod fetch;
 mod length;
+mod named;
 mod operand;
 mod place;
 mod quick;
@@ -37,6 +38,7 @@ mod tests;
 pub use control_register::control_register_source;
 pub use disassembly::disassemble;
 pub use length::{instruction_length, simple_length};
+pub use named::{MAX_NAMED, Named, NamedMemory, Namer, Writes};
 
 use crate::breakpoints::Breakpoints;
 use crate::exit::MemoryAccess;

@@ -17,4 +17,6 @@ mod tests;
 pub use frames::FrameMemory;
 pub use nested::{NestedPaging, WriteTracking};
 pub use part::MemoryPart;
-pub use space::{Area, Backing, FaultCause, GuestSpace, LowPage, PAGE_BYTES, SpaceError, SpaceMemory};
+pub use space::{
+    Area, Backing, BouncePages, FaultCause, GuestSpace, LowPage, PAGE_BYTES, Side, SpaceError, SpaceMemory,
+};

@@ -39,6 +39,11 @@ impl TableFrames {
     pub const fn new(platform: &'static dyn Platform) -> Self {
         Self { platform, frames: BTreeMap::new() }
     }
+
+    /// The memory of a frame that [`TableMemory::allocate`] gave. It is not to be used after it was freed.
+    pub(super) fn run(&self, hpa: u64) -> Option<Run> {
+        self.frames.get(&hpa).map(|(_, run)| *run)
+    }
 }
 
 impl TableMemory for TableFrames {

@@ -2,7 +2,10 @@
 //! tables, for the CPU.
 
 mod access;
+mod bounce;
 mod video;
+
+pub use bounce::{BouncePages, Side};
 
 use super::frames::FrameMemory;
 use super::nested::{NestedPaging, TableFrames, WriteTracking};

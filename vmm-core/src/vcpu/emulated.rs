@@ -32,8 +32,18 @@ impl<B: Backend> Vcpu<B> {
             }
             Outcome::Continue => {}
             Outcome::Fault(fault) => self.raise(fault),
-            Outcome::Unsupported(bytes) => {
-                log::error!("{}: cannot emulate {:02x?}", self.vm.name, bytes.as_slice());
+            Outcome::Unsupported(bytes) => self.bounce_unsupported(access, &bytes),
+        }
+    }
+
+    #[cold]
+    fn bounce_unsupported(&mut self, access: Option<MemoryAccess>, bytes: &[u8]) {
+        match access {
+            Some(access) => {
+                self.bounce(access);
+            }
+            None => {
+                log::error!("{}: cannot emulate {bytes:02x?}", self.vm.name);
                 self.crash("an instruction that the emulator does not know", ExitKind::Fatal);
             }
         }

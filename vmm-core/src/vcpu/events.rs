@@ -79,7 +79,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// In real mode exceptions have no error code.
-    fn in_this_mode(&self, event: Event) -> Event {
+    pub(super) fn in_this_mode(&self, event: Event) -> Event {
         match event {
             Event::Fault(fault) if fault.error_code.is_some() && !self.backend.cr0().protection() => {
                 Event::Fault(Fault { error_code: None, ..fault })

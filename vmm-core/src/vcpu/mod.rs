@@ -1,5 +1,6 @@
 //! A virtual CPU: registers, local APIC, timers, and the loop that runs it.
 
+mod bounce;
 pub mod counters;
 pub mod cpuid;
 mod dispatch;
@@ -23,7 +24,9 @@ use crate::reset;
 use crate::timekeeper::Timekeeper;
 use crate::timers::TimerQueue;
 use crate::vm::{Stop, Vm};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use bounce::Bouncer;
 use counters::{ExitCounters, ExitKind};
 use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
@@ -93,6 +96,8 @@ pub struct Vcpu<B: Backend> {
     device_page: Option<u64>,
     /// Breakpoints that the emulated instruction has met: bits of DR6.
     met_breakpoints: u64,
+    /// What it takes to let the processor carry out an instruction on device memory; taken out while it does.
+    bouncer: Option<Box<Bouncer>>,
     msrs: Msrs,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
@@ -124,6 +129,8 @@ impl<B: Backend> Vcpu<B> {
         };
         let timekeeper = timekeeper.filter(|_| B::takes_posted_interrupts(cpu));
         let backend = B::new(cpu, platform, &setup)?;
+        let bounce_pages = vm.space.reserve_bounce_pages();
+        let bounce_pages = bounce_pages.map_err(|_| Unsupported("too little memory for bounce pages"))?;
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
             index,
@@ -143,6 +150,7 @@ impl<B: Backend> Vcpu<B> {
             window: None,
             device_page: None,
             met_breakpoints: 0,
+            bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
             msrs: Msrs::default(),
             yield_tsc: None,
             counters: ExitCounters::new(),

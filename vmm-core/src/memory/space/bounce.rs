@@ -1,0 +1,117 @@
+//! Pages that stand for those of devices while the guest runs a single instruction.
+
+use super::{GuestSpace, Nested, PAGE_BYTES, SpaceError};
+use crate::memory::raw::Run;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};
+
+/// Second-level tables for them: up to three for a page that is alone in its 512 GiB, one for each 2 MiB else.
+const TABLES: usize = BouncePages::COUNT + 12;
+
+/// Pages for one virtual CPU, with all that it takes to show them to the guest: no memory has to be found when they are needed.
+/// They belong to the space that made them.
+pub struct BouncePages {
+    frames: Vec<Bounce>,
+    /// Zeroed tables.
+    tables: Vec<u64>,
+    shown: Vec<Cover>,
+}
+
+struct Bounce {
+    hpa: u64,
+    page: Run,
+    note: Run,
+}
+
+/// The two pages that have one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that the guest sees.
+    Shown,
+    /// One for the hypervisor alone, to compare with.
+    Note,
+}
+
+impl BouncePages {
+    /// The most pages that one instruction may touch on devices. A gather or scatter of 16 elements that cross pages reaches
+    /// 32; four more are for its code and for its page tables.
+    pub const COUNT: usize = 36;
+
+    /// Reads what a page holds; nothing outside it.
+    pub fn read(&self, side: Side, number: usize, offset: usize, data: &mut [u8]) {
+        if let Some(run) = self.run(side, number) {
+            run.read(offset, data);
+        }
+    }
+
+    /// Changes what a page holds.
+    pub fn write(&self, side: Side, number: usize, offset: usize, data: &[u8]) {
+        if let Some(run) = self.run(side, number) {
+            run.write(offset, data);
+        }
+    }
+
+    fn run(&self, side: Side, number: usize) -> Option<Run> {
+        let bounce = self.frames.get(number)?;
+        Some(if side == Side::Shown { bounce.page } else { bounce.note })
+    }
+}
+
+impl GuestSpace {
+    /// Makes the pages for one virtual CPU.
+    ///
+    /// # Errors
+    /// [`SpaceError::OutOfMemory`].
+    pub fn reserve_bounce_pages(&self) -> Result<BouncePages, SpaceError> {
+        let frames = &mut self.nested.lock().frames;
+        let mut pages = BouncePages {
+            frames: Vec::with_capacity(BouncePages::COUNT),
+            tables: Vec::with_capacity(TABLES),
+            shown: Vec::with_capacity(BouncePages::COUNT),
+        };
+        for _ in 0..BouncePages::COUNT {
+            let [hpa, note] = [frames.allocate(), frames.allocate()];
+            let (hpa, note) = hpa.zip(note).ok_or(OutOfMemory)?;
+            let (page, note) = frames.run(hpa).zip(frames.run(note)).ok_or(OutOfMemory)?;
+            pages.frames.push(Bounce { hpa, page, note });
+        }
+        for _ in 0..TABLES {
+            pages.tables.push(frames.allocate().ok_or(OutOfMemory)?);
+        }
+        Ok(pages)
+    }
+
+    /// Shows one more page to the guest, at `gpa`, in place of whatever is there. Pages are numbered in the order in which they are
+    /// shown. False if there are no more.
+    pub fn show_bounce_page(&self, pages: &mut BouncePages, gpa: u64, execute: bool) -> bool {
+        let Some(&Bounce { hpa, .. }) = pages.frames.get(pages.shown.len()) else { return false };
+        let mut nested = self.nested.lock();
+        let Nested { tables, frames, .. } = &mut *nested;
+        let attributes = Attributes::memory(Permissions { write: true, execute });
+        let page = gpa & !(PAGE_BYTES - 1);
+        let Ok((cover, flush)) = tables.cover(frames, page, hpa, attributes, &mut pages.tables) else {
+            return false;
+        };
+        pages.shown.push(cover);
+        self.note_change(&flush);
+        true
+    }
+
+    /// Shows again what was there before. Nothing may have been mapped since the first of them was shown.
+    pub fn hide_bounce_pages(&self, pages: &mut BouncePages) {
+        let mut nested = self.nested.lock();
+        let Nested { tables, frames, .. } = &mut *nested;
+        while let Some(cover) = pages.shown.pop() {
+            let flush = tables.uncover(frames, cover, &mut pages.tables);
+            self.note_change(&flush);
+        }
+    }
+
+    /// The virtual CPU flushes before it enters the guest. No table goes out of use by it.
+    fn note_change(&self, flush: &Flush) {
+        if flush.is_needed() {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+}
