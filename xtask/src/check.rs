@@ -12,6 +12,9 @@ use crate::{build, paths, progress, retry, setup};
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
 
+/// Where the table of instruction forms is built for the host: it is in the workspace of the conformance guests.
+const FORMS_TARGET: &str = "target/forms";
+
 /// Names the CPU model to the whole-system tests.
 pub const CPU_VARIABLE: &str = "BULKHEAD_TESTS_CPU";
 
@@ -84,13 +87,20 @@ fn check_code() -> Result<()> {
         format.args(["fmt", "--all", "--check", "--manifest-path", manifest]);
         progress::run_logged("Checking the formatting", "fmt", &mut format)?;
     }
-    let mut clippy = cargo();
-    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    progress::run_logged("Linting", "clippy", &mut clippy)?;
+    let forms =
+        ["--package", "forms", "--manifest-path", build::GUESTS_MANIFEST, "--target-dir", FORMS_TARGET];
+    for packages in [&["--workspace"][..], &forms] {
+        let mut clippy = cargo();
+        clippy.arg("clippy").args(packages).args(["--all-targets", "--", "-D", "warnings"]);
+        progress::run_logged("Linting", "clippy", &mut clippy)?;
+    }
     build::clippy()?;
-    let mut test = cargo();
-    test.args(["test", "--workspace", "--exclude", "tests"]);
-    progress::run_logged("Running the unit tests", "unit-tests", &mut test)
+    for packages in [&["--workspace", "--exclude", "tests"][..], &forms] {
+        let mut test = cargo();
+        test.arg("test").args(packages);
+        progress::run_logged("Running the unit tests", "unit-tests", &mut test)?;
+    }
+    Ok(())
 }
 
 fn cargo() -> Command {

@@ -22,7 +22,12 @@ pub enum Environment {
     VmxBochsApicv,
     /// The same with a second processor, which keeps the timers and posts their interrupts
     VmxBochsPosted,
+    /// Bochs by itself, with the processor of these two, which has AVX-512
+    BochsAvx512,
 }
+
+/// The topic of all instruction forms, of which each processor has its own.
+pub const FORMS_TOPIC: &str = "forms";
 
 /// A processor with the local APIC in hardware and posted interrupts, and the topics that are about these.
 const APICV_CPU: &str = "corei7_skylake_x";
@@ -45,21 +50,24 @@ impl Environment {
         match self {
             Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
-            _ => true,
+            Self::BochsAvx512 => topic == FORMS_TOPIC,
+            Self::Qemu | Self::Bochs => true,
+            Self::SvmQemu | Self::SvmBochs | Self::VmxBochs => topic != FORMS_TOPIC,
         }
     }
 
     /// Whether the guest runs on the emulator itself.
     pub fn is_direct(self) -> bool {
-        matches!(self, Self::Qemu | Self::Bochs)
+        matches!(self, Self::Qemu | Self::Bochs | Self::BochsAvx512)
     }
 
     /// The machine with the same processor, and nothing between it and the guest.
-    pub fn counterpart(self) -> Option<Self> {
+    pub fn counterpart(self, topic: &str) -> Option<Self> {
         match self {
             Self::SvmQemu => Some(Self::Qemu),
             Self::VmxBochs => Some(Self::Bochs),
-            Self::Qemu | Self::Bochs | Self::SvmBochs | Self::VmxBochsApicv | Self::VmxBochsPosted => None,
+            Self::VmxBochsApicv => Some(Self::BochsAvx512).filter(|direct| direct.has(topic)),
+            Self::Qemu | Self::Bochs | Self::BochsAvx512 | Self::SvmBochs | Self::VmxBochsPosted => None,
         }
     }
 
@@ -67,7 +75,7 @@ impl Environment {
     pub fn spec(self, guest: &Guest) -> Spec {
         let (emulator, backend, direct) = match self {
             Self::Qemu => (EmulatorKind::Qemu, Backend::Svm, true),
-            Self::Bochs => (EmulatorKind::Bochs, Backend::Vmx, true),
+            Self::Bochs | Self::BochsAvx512 => (EmulatorKind::Bochs, Backend::Vmx, true),
             Self::SvmQemu => (EmulatorKind::Qemu, Backend::Svm, false),
             Self::SvmBochs => (EmulatorKind::Bochs, Backend::Svm, false),
             Self::VmxBochs | Self::VmxBochsApicv | Self::VmxBochsPosted => {
@@ -76,6 +84,7 @@ impl Environment {
         };
         let (cpu, cmdline) = match self {
             Self::VmxBochsApicv | Self::VmxBochsPosted => (Some(APICV_CPU), "apicv=on"),
+            Self::BochsAvx512 => (Some(APICV_CPU), ""),
             _ => (None, ""),
         };
         Spec {

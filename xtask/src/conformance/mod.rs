@@ -127,7 +127,7 @@ impl ConformanceArgs {
     }
 
     fn boot(&self, guest: &Guest, environment: Environment) -> Result<Results> {
-        let has_watchdog = environment != Environment::Bochs;
+        let has_watchdog = !matches!(environment, Environment::Bochs | Environment::BochsAvx512);
         let patience = if has_watchdog { PATIENCE } else { PATIENCE_WITHOUT_WATCHDOG };
         let mut machine = Machine::start(&environment.spec(guest), false, patience, Vec::new())?;
         let end = machine

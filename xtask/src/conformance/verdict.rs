@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::environment::Environment;
+use super::environment::{Environment, FORMS_TOPIC};
 use super::results::{Outcome, Results, WHOLE_TOPIC};
 
 /// The results of every run, by topic and environment.
@@ -128,6 +128,8 @@ fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<S
         (Some(Outcome::Value(value)), Some(Outcome::Value(reference))) if value != reference => {
             Some(format!("{value}, elsewhere {reference}"))
         }
+        // It stands alone only where it fails.
+        (None, Some(Outcome::Failed(_))) => None,
         (None, Some(_)) => Some("not reported, elsewhere it is".to_owned()),
         _ => None,
     }
@@ -146,8 +148,10 @@ fn skipped_without_reason(
     }
     let Some(Outcome::Skipped(reason)) = environments[&environment].get(case) else { return None };
     // Without the hypervisor that topic has nothing for most cases.
-    let counterpart = environment.counterpart().filter(|_| topic != "cpuid");
-    let Some(counterpart) = counterpart else { return Some(format!("skipped: {reason}")) };
+    let counterpart = environment.counterpart(topic).filter(|_| topic != "cpuid");
+    let Some(counterpart) = counterpart else {
+        return (topic != FORMS_TOPIC).then(|| format!("skipped: {reason}"));
+    };
     let is_skipped = matches!(environments.get(&counterpart)?.get(case), Some(Outcome::Skipped(_)));
     (!is_skipped).then(|| format!("skipped: {reason}; on {} it is not", counterpart.name()))
 }
@@ -260,6 +264,24 @@ mod tests {
     fn nothing_is_skipped_on_a_processor_that_has_no_run_without_the_hypervisor() {
         let runs = runs(&[("a", ["~none", "~none", "+", "~none", "+"])]);
         assert_eq!(problems(&runs, &[]), ["t a on svm-bochs: skipped: none"]);
+    }
+
+    #[test]
+    fn each_processor_has_its_own_instructions() {
+        let mut runs = runs(&[("a", ["=1", "~none", "=1", "~none", "~none"])]);
+        let environments = runs.remove("t").unwrap();
+        runs.insert(FORMS_TOPIC.to_owned(), environments);
+        assert_eq!(problems(&runs, &[]), Vec::<String>::new());
+        let bochs = Results::from([("a".to_owned(), Outcome::Value("1".to_owned()))]);
+        runs.get_mut(FORMS_TOPIC).unwrap().insert(Environment::Bochs, bochs);
+        assert_eq!(problems(&runs, &[]), ["forms a on vmx-bochs: skipped: none; on bochs it is not"]);
+    }
+
+    #[test]
+    fn a_case_that_is_reported_where_it_fails_is_missing_nowhere() {
+        let runs = runs(&[("a", ["-why", "", "", "", ""]), ("b", ["+"; 5])]);
+        assert_eq!(problems(&runs, &[]), ["t a on qemu: why"]);
+        assert_eq!(problems(&runs, &bugs("| t | a | qemu | seen |\n")), Vec::<String>::new());
     }
 
     #[test]
