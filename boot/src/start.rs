@@ -110,6 +110,7 @@ fn inputs(handover: &Handover, options: &CommandLine) -> BootInputs {
         vga_bios: VGA_BIOS,
         boot_rom: if options.boot_rom { boot_rom::image() } else { &[] },
     }
+    .with_named_modules()
 }
 
 fn module(loaded: &LoadedModule) -> Module {

@@ -29,6 +29,7 @@ fn config(healthy: Guest) -> String {
     let (hostile, healthy) = (Guest::Hostile.name(), healthy.name());
     format!(
         r#"
+type = "hvm"
 name = "hostile"
 memory = 128
 disk = [ '{hostile}.iso,raw,hda,rw', '{hostile}.iso,raw,hdc,ro,cdrom', '{healthy}.iso,raw,hdd,ro,cdrom' ]

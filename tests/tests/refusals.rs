@@ -50,7 +50,7 @@ fn a_broken_configuration() -> Result<()> {
     std::fs::write(&config, "name = \"guest\"\nmemory = [\n")?;
     let outcome = says(
         &Spec { config: Some(config.clone()), ..spec(Guest::Ipxe)? },
-        ".cfg:3: memory: expected a value",
+        ".cfg:3:1: memory: expected a value",
     );
     std::fs::remove_file(config)?;
     outcome

@@ -1,6 +1,7 @@
 //! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests implement it on
 //! the development host.
 
+use crate::config::modules::{self, ModuleKind};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -192,6 +193,18 @@ pub struct Module {
     pub data: &'static [u8],
 }
 
+impl Module {
+    /// The name by which messages call it.
+    pub fn name(&self) -> alloc::string::String {
+        modules::name(&self.command_line)
+    }
+
+    /// Its purpose.
+    pub fn kind(&self) -> ModuleKind {
+        ModuleKind::of(&self.command_line, self.data)
+    }
+}
+
 /// What the boot loader handed over.
 #[derive(Clone, Debug, Default)]
 pub struct BootInputs {
@@ -205,4 +218,21 @@ pub struct BootInputs {
     pub vga_bios: &'static [u8],
     /// The ROM that reads CDs through [`devices::boot_disk`], without its checksum; empty for none.
     pub boot_rom: &'static [u8],
+}
+
+impl BootInputs {
+    /// Calls modules that came without a name (GRUB gives none of its own) `module1` and so on, by their place.
+    pub fn with_named_modules(mut self) -> Self {
+        for (module, place) in self.modules.iter_mut().zip(1..) {
+            if module.name().is_empty() {
+                module.command_line = alloc::format!("module{place}");
+            }
+        }
+        self
+    }
+
+    /// The modules' names, for messages.
+    pub fn module_names(&self) -> Vec<alloc::string::String> {
+        self.modules.iter().map(Module::name).collect()
+    }
 }

@@ -8,6 +8,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::modules;
+
 /// What kind of drive a guest sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskKind {
@@ -32,16 +34,27 @@ impl VirtualDevice {
         if self.index < 4 { Some((self.index as u8 / 2, self.index as u8 % 2)) } else { None }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        if let Some(number) =
+    /// Reads a name, or a Linux device number (xen-vbd-interface(7)); returns it with true if it names a partition.
+    fn parse(text: &str) -> Option<(Self, bool)> {
+        if text.starts_with(|c: char| c.is_ascii_digit()) {
+            return text.parse().ok().and_then(Self::from_number);
+        }
+        if let Some(position) =
             text.strip_prefix('d').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         {
-            return number.parse().ok().map(|index| Self { index, ide_only: false });
+            let (disk, partition) = position.split_once('p').unwrap_or((position, "0"));
+            let is_partition = partition.parse::<u8>().ok()? != 0;
+            return disk.parse().ok().map(|index| (Self { index, ide_only: false }, is_partition));
         }
-        let (letters, ide_only) = ["xvd", "sd", "hd"].iter().find_map(|prefix| {
-            let letters = text.strip_prefix(prefix)?;
-            Some((letters, *prefix == "hd"))
+        let (name, ide_only) = ["xvd", "sd", "hd"].iter().find_map(|prefix| {
+            let name = text.strip_prefix(prefix)?;
+            Some((name, *prefix == "hd"))
         })?;
+        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let is_partition = match &name[letters.len()..] {
+            "" => false,
+            number => number.parse::<u8>().ok()? != 0,
+        };
         let mut index = 0u16;
         if letters.is_empty() || letters.len() > 3 {
             return None;
@@ -52,7 +65,23 @@ impl VirtualDevice {
             }
             index = index * 26 + u16::from(letter - b'a') + 1;
         }
-        Some(Self { index: index - 1, ide_only })
+        Some((Self { index: index - 1, ide_only }, is_partition))
+    }
+
+    /// A device number: Linux's major and minor ones, those of Xen's own disks, or, as xm's guests of other systems
+    /// have it, the drive's place.
+    fn from_number(number: u32) -> Option<(Self, bool)> {
+        const EXTENDED: u32 = 1 << 28;
+        let minor = number & 0xff;
+        let (index, partition, ide_only) = match number >> 8 {
+            0 => (minor, 0, false),
+            3 => (minor >> 6, minor & 63, true),
+            22 => (2 + (minor >> 6), minor & 63, true),
+            8 | 202 => (minor >> 4, minor & 15, false),
+            _ if number & EXTENDED != 0 => ((number ^ EXTENDED) >> 8, minor, false),
+            _ => return None,
+        };
+        Some((Self { index: u16::try_from(index).ok()?, ide_only }, partition != 0))
     }
 }
 
@@ -70,10 +99,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// True if the boot module called `module` is the target: by its whole name, or by its file name.
-    pub fn is_module(&self, module: &str) -> bool {
+    /// True if the boot module with that command line is the target: by its whole name, or by its file name.
+    pub fn is_module(&self, command_line: &str) -> bool {
         let file_name = |path: &str| path.rsplit('/').next().map(ToOwned::to_owned);
-        !self.target.is_empty() && (self.target == module || file_name(&self.target) == file_name(module))
+        let target = file_name(&self.target).filter(|name| !name.is_empty());
+        let is_same = |name: &String| *name == self.target || target.is_some() && file_name(name) == target;
+        !self.target.is_empty() && modules::names(command_line).iter().any(is_same)
     }
 }
 
@@ -118,7 +149,7 @@ impl<'a> Fields<'a> {
                 Some((key, value)) => self.pair(key, value.trim())?,
                 None if is_flag(item) => self.flag(item),
                 None => {
-                    // After one of xend's prefixes, the format is left out: `phy:/dev/disk,hda,w`.
+                    // In xend's form there is no format: `phy:/dev/disk,hda,w`, `,hdc:cdrom,r`.
                     position += usize::from(position == 1 && self.names_no_format(item));
                     self.positional(position, item)?;
                     position += 1;
@@ -129,7 +160,7 @@ impl<'a> Fields<'a> {
     }
 
     fn names_no_format(&self, item: &str) -> bool {
-        let old_style = self.target.is_some_and(|target| strip_old_prefixes(target) != target);
+        let old_style = self.target.is_none_or(|target| strip_old_prefixes(target) != target);
         old_style && !item.is_empty() && parse_format(item).is_none()
     }
 
@@ -192,7 +223,7 @@ impl<'a> Fields<'a> {
     fn finish(self) -> Result<ParsedDisk, String> {
         let mut warnings = self.warnings;
         let name = self.vdev.ok_or("no vdev (such as hda)")?;
-        let device =
+        let (device, is_partition) =
             VirtualDevice::parse(name).ok_or_else(|| format!("\"{name}\" is not a vdev (such as hda)"))?;
         let target = strip_old_prefixes(self.target.unwrap_or_default());
         let read_only = match self.access {
@@ -212,6 +243,12 @@ impl<'a> Fields<'a> {
         if device.ide_position().is_none() {
             warnings.push(format!("{name}: only the first four disks can be attached, it is left out"));
             return Ok((None, warnings));
+        }
+        if is_partition {
+            let letter = char::from(b'a' + device.index as u8);
+            warnings.push(format!(
+                "{name}: an HVM guest has whole disks: the image is the drive hd{letter}, not a partition"
+            ));
         }
         let kind = if self.cd_rom { DiskKind::CdRom } else { DiskKind::HardDisk };
         Ok((Some(Disk { target: target.to_owned(), device, kind, read_only }), warnings))
@@ -298,8 +335,27 @@ mod tests {
     fn drives_have_many_names() {
         assert_eq!(disk("x,,xvdb").device, VirtualDevice { index: 1, ide_only: false });
         assert_eq!(disk("x,,d3").device.ide_position(), Some((1, 1)));
-        assert_eq!(VirtualDevice::parse("xvdaa"), Some(VirtualDevice { index: 26, ide_only: false }));
-        for wrong in ["hd", "hda1", "HDA", "d", "d99999", "xvdaaaa", "c:"] {
+        let parsed = |index, ide_only, is_partition| Some((VirtualDevice { index, ide_only }, is_partition));
+        for (text, expected) in [
+            ("xvdaa", parsed(26, false, false)),
+            ("sda3", parsed(0, false, true)),
+            ("xvdb15", parsed(1, false, true)),
+            ("d3p0", parsed(3, false, false)),
+            ("d0p1", parsed(0, false, true)),
+            ("0", parsed(0, false, false)),
+            ("6", parsed(6, false, false)),
+            ("768", parsed(0, true, false)),
+            ("5632", parsed(2, true, false)),
+            ("833", parsed(1, true, true)),
+            ("2064", parsed(1, false, false)),
+            ("51728", parsed(1, false, false)),
+            ("268439808", parsed(17, false, false)),
+        ] {
+            assert_eq!(VirtualDevice::parse(text), expected, "{text}");
+        }
+        for wrong in
+            ["hd", "hda256", "hda-1", "HDA", "d", "d0p", "d99999", "xvdaaaa", "c:", "1024", "99999999999"]
+        {
             assert_eq!(VirtualDevice::parse(wrong), None, "{wrong}");
         }
     }
@@ -308,6 +364,7 @@ mod tests {
     fn a_cd_drive_can_be_empty() {
         let empty = disk(",,hdc,ro,cdrom");
         assert_eq!((empty.target.as_str(), empty.kind), ("", DiskKind::CdRom));
+        assert_eq!(disk(",hdc:cdrom,r"), empty);
         assert!(!empty.is_module(""));
         assert_eq!(parse(",,hda"), Err("hda has no target: name the boot module that holds it".into()));
     }
@@ -320,12 +377,11 @@ mod tests {
     #[test]
     fn targets_are_found_by_name_or_file_name() {
         let disk = disk("/isos/debian.iso,,hdc,cdrom");
-        assert!(
-            disk.is_module("/isos/debian.iso")
-                && disk.is_module("debian.iso")
-                && disk.is_module("/b/debian.iso")
-        );
-        assert!(!disk.is_module("debian") && !disk.is_module(""));
+        for module in ["/isos/debian.iso", "debian.iso", "/b/debian.iso", "/b/x debian.iso", "\"debian.iso\""]
+        {
+            assert!(disk.is_module(module), "{module}");
+        }
+        assert!(!disk.is_module("debian") && !disk.is_module("") && !disk.is_module("/isos/"));
     }
 
     #[test]
@@ -336,6 +392,10 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok((None, Vec::from([expected.into()]))));
         }
+        let (partition, warnings) = parse("phy:hda3,sda1,w").unwrap();
+        assert_eq!(partition, Some(hard_disk("hda3", 0, false)));
+        let whole = "sda1: an HVM guest has whole disks: the image is the drive hda, not a partition";
+        assert_eq!(warnings, [whole]);
         let (disk, warnings) = parse("x,,hda,backendtype=tap").unwrap();
         assert_eq!((disk, warnings.len()), (Some(hard_disk("x", 0, true)), 1));
     }
@@ -344,7 +404,7 @@ mod tests {
     fn errors_say_what_is_wrong() {
         for (text, expected) in [
             ("x", "no vdev (such as hda)"),
-            ("x,,sda1", "\"sda1\" is not a vdev (such as hda)"),
+            ("x,,sda1x", "\"sda1x\" is not a vdev (such as hda)"),
             ("x,raw,hda,maybe", "access is \"ro\" or \"rw\", not \"maybe\""),
             ("x,zip,hda", "unknown format \"zip\""),
             ("x,raw,hda,rw,y", "too many fields: \"y\" is the fifth"),

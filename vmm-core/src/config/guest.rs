@@ -8,14 +8,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::guest_type::GuestType;
 use super::xl_cfg::{self, Element, Setting, Value};
-use super::{Diagnostic, Disk, Vif, disk, vif};
+use super::{Diagnostic, Disk, Vif, disk, keys, text, vif};
 
 /// vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 64;
 const MAX_MEMORY_MIB: u64 = 1 << 24;
 const MAX_VIDEO_MEMORY_MIB: u32 = 256;
 const DEFAULT_VIDEO_MEMORY_MIB: u32 = 16;
+/// Warnings about one file; the others are counted.
+const MAX_WARNINGS: usize = 64;
 
 /// What to do when a guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,18 +154,29 @@ impl GuestConfig {
         }
     }
 
-    /// Reads the xl.cfg file `text`, called `file`; returns the guest and the warnings.
-    ///
-    /// # Errors
-    /// The first thing that is wrong.
-    pub fn parse(file: &str, text: &str) -> Result<(Self, Vec<Diagnostic>), Diagnostic> {
-        let settings = xl_cfg::parse(file, text)?;
-        let mut reader = Reader { file, config: Self::new("", 0, 1), max_vcpus: None, warnings: Vec::new() };
-        for setting in &settings {
-            reader.apply(setting)?;
-            reader.warn_without_effect(setting);
-        }
-        reader.finish(&settings)
+    /// Reads the xl.cfg file `bytes`, called `file`: the guest, or the first thing that is wrong; and the warnings.
+    pub fn parse(file: &str, bytes: &[u8]) -> (Result<Self>, Vec<Diagnostic>) {
+        let parsed = text::decode(file, bytes).and_then(|text| xl_cfg::parse(file, &text));
+        let settings = match parsed {
+            Ok(settings) => settings,
+            Err(error) => return (Err(error), Vec::new()),
+        };
+        let config = Self::new("", 0, 1);
+        let mut reader = Reader { file, config, max_vcpus: None, warnings: Vec::new(), left_out_warnings: 0 };
+        let read = reader.read(&settings);
+        let result = match GuestType::of(&settings) {
+            // Whatever else is wrong, it cannot run.
+            GuestType::Other(setting, message) => Err(reader.error(setting, message)),
+            GuestType::Hvm => read,
+            GuestType::Unsaid => {
+                reader.warn_of_file(
+                    "nothing says type=\"hvm\": an HVM guest is started; Xen would start a PV guest",
+                );
+                read
+            }
+        };
+        let Reader { config, warnings, .. } = reader.with_warnings_counted();
+        (result.map(|()| config), warnings)
     }
 }
 
@@ -171,11 +185,20 @@ struct Reader<'a> {
     config: GuestConfig,
     max_vcpus: Option<u32>,
     warnings: Vec<Diagnostic>,
+    left_out_warnings: usize,
 }
 
 type Result<T, E = Diagnostic> = core::result::Result<T, E>;
 
 impl Reader<'_> {
+    fn read(&mut self, settings: &[Setting]) -> Result<()> {
+        for setting in settings {
+            self.apply(setting)?;
+            self.warn_without_effect(setting);
+        }
+        self.finish(settings)
+    }
+
     fn apply(&mut self, setting: &Setting) -> Result<()> {
         match setting.key.as_str() {
             "name" => self.config.name = self.name(setting)?,
@@ -205,24 +228,46 @@ impl Reader<'_> {
             "xen_platform_pci" => self.config.xen_platform_pci = self.flag(setting)?,
             "vif" => self.config.vifs = self.vifs(setting)?,
             "vnc" | "vnclisten" | "vncdisplay" | "vncpasswd" => {}
-            "type" | "builder" => self.kind(setting)?,
+            // `GuestType` knows what they mean.
+            "type" | "builder" => _ = self.text(setting)?,
             "stdvga" => _ = self.flag(setting)?,
             "acpi" | "apic" | "pae" | "nx" => self.always_on(setting)?,
-            "sdl" | "opengl" | "spice" | "nestedhvm" | "usb" | "viridian" | "vncunused" | "nographic" => {
-                if !is_off(setting) {
-                    self.warn(setting, "is not supported and ignored");
-                }
-            }
-            _ => self.warn(setting, "is not supported and ignored"),
+            key => self.ignore(setting, key),
         }
         Ok(())
+    }
+
+    /// Names a setting that is not supported, and what happens instead, or what may have been meant.
+    fn ignore(&mut self, setting: &Setting, key: &str) {
+        const IGNORED: &str = "is not supported and ignored";
+        match keys::instead(key) {
+            Some(_) if is_off(setting) => {}
+            Some(instead) => self.warn(setting, format!("{IGNORED}: {instead}")),
+            // Names are compared only for as many as are shown.
+            None if self.warnings.len() < MAX_WARNINGS => match keys::nearest(key) {
+                Some(near) => self.warn(setting, format!("{IGNORED}: xl has no such key; is {near} meant?")),
+                None => self.warn(setting, format!("{IGNORED}: xl has no such key")),
+            },
+            None => self.left_out_warnings += 1,
+        }
     }
 
     /// Names what is read, checked and kept for what is to come, but does nothing yet.
     fn warn_without_effect(&mut self, setting: &Setting) {
         let effective = match setting.key.as_str() {
-            "vif" => self.config.vifs.is_empty(),
-            "vnc" | "xen_platform_pci" | "localtime" => is_off(setting),
+            "vif" => {
+                if !self.config.vifs.is_empty() {
+                    self.warn(setting, "has no effect yet: the guest has no network card");
+                }
+                true
+            }
+            "vnc" => {
+                if !is_off(setting) {
+                    self.warn(setting, format!("has no effect yet: {}", keys::SCREEN));
+                }
+                true
+            }
+            "xen_platform_pci" | "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
             "videoram" => self.config.video_memory_mib == DEFAULT_VIDEO_MEMORY_MIB,
             "bios" => self.config.bios == Bios::SeaBios,
@@ -234,13 +279,8 @@ impl Reader<'_> {
         }
     }
 
-    fn finish(mut self, settings: &[Setting]) -> Result<(GuestConfig, Vec<Diagnostic>)> {
-        let file_error = |message: &str| Diagnostic {
-            file: self.file.to_owned(),
-            line: 0,
-            key: String::new(),
-            message: message.to_owned(),
-        };
+    fn finish(&mut self, settings: &[Setting]) -> Result<()> {
+        let file_error = |message: &str| Diagnostic::at(self.file, 0, 0, message.to_owned());
         if self.config.name.is_empty() {
             return Err(file_error("no name is given: add name=\"...\""));
         }
@@ -258,22 +298,35 @@ impl Reader<'_> {
             return Err(file_error("maxvcpus is less than vcpus"));
         }
         self.vnc(settings)?;
-        self.check_drives(settings)?;
-        Ok((self.config, self.warnings))
+        self.check_drives(settings)
     }
 
     fn error(&self, setting: &Setting, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            file: self.file.to_owned(),
-            line: setting.line,
-            key: setting.key.clone(),
-            message: message.into(),
-        }
+        Diagnostic::at(self.file, setting.line, 0, message.into()).of(&setting.key)
     }
 
     fn warn(&mut self, setting: &Setting, message: impl Into<String>) {
-        let warning = self.error(setting, message);
-        self.warnings.push(warning);
+        self.add_warning(self.error(setting, message));
+    }
+
+    fn warn_of_file(&mut self, message: &str) {
+        self.add_warning(Diagnostic::at(self.file, 0, 0, message.to_owned()));
+    }
+
+    fn add_warning(&mut self, warning: Diagnostic) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        } else {
+            self.left_out_warnings += 1;
+        }
+    }
+
+    fn with_warnings_counted(mut self) -> Self {
+        if self.left_out_warnings > 0 {
+            let message = format!("{} more warnings are left out", self.left_out_warnings);
+            self.warnings.push(Diagnostic::at(self.file, 0, 0, message));
+        }
+        self
     }
 
     fn text<'s>(&self, setting: &'s Setting) -> Result<&'s str> {
@@ -384,7 +437,7 @@ impl Reader<'_> {
                 _ => {
                     let warning =
                         self.error(setting, format!("\"{name}\" is not supported, \"pty\" is used"));
-                    self.warnings.push(Diagnostic { line: *line, ..warning });
+                    self.add_warning(Diagnostic { line: *line, ..warning });
                     Serial::Console
                 }
             };
@@ -416,13 +469,6 @@ impl Reader<'_> {
         }
     }
 
-    fn kind(&self, setting: &Setting) -> Result<()> {
-        match self.text(setting)? {
-            "hvm" => Ok(()),
-            kind => Err(self.error(setting, format!("only guests of type \"hvm\" can run, not \"{kind}\""))),
-        }
-    }
-
     /// A part of the PC that cannot be left out.
     fn always_on(&mut self, setting: &Setting) -> Result<()> {
         if !self.flag(setting)? {
@@ -438,8 +484,7 @@ impl Reader<'_> {
             let (disk, warnings) = disk::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
             disks.extend(disk);
             for warning in warnings {
-                let warning = at_line(self.error(setting, warning));
-                self.warnings.push(warning);
+                self.add_warning(at_line(self.error(setting, warning)));
             }
         }
         Ok(disks)
@@ -462,12 +507,10 @@ impl Reader<'_> {
     fn vifs(&mut self, setting: &Setting) -> Result<Vec<Vif>> {
         let mut vifs = Vec::new();
         for (line, text) in self.strings(setting)? {
-            let at_line = |diagnostic: Diagnostic| Diagnostic { line, ..diagnostic };
-            let (vif, ignored) = vif::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
+            let (vif, problems) = vif::parse(&text);
             vifs.push(vif);
-            for key in ignored {
-                let warning = at_line(self.error(setting, format!("\"{key}\" is not supported and ignored")));
-                self.warnings.push(warning);
+            for problem in problems {
+                self.add_warning(Diagnostic { line, ..self.error(setting, problem) });
             }
         }
         Ok(vifs)
@@ -494,8 +537,8 @@ impl Reader<'_> {
 fn is_off(setting: &Setting) -> bool {
     match &setting.value {
         Value::Number(number) => *number == 0,
-        Value::Text(text) => text == "0",
-        Value::List(_) => false,
+        Value::Text(text) => matches!(text.as_str(), "" | "0"),
+        Value::List(list) => list.is_empty(),
     }
 }
 
@@ -510,5 +553,7 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     if digits.len() == 32 { bytes.try_into().ok() } else { None }
 }
 
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;

@@ -49,7 +49,7 @@ mod tests {
     fn the_firmware_is_told_what_the_file_says() {
         let text = "name='g'; memory=64; boot='dc'; hpet=0\nserial=['none','pty']\n\
                     disk=['x,,xvdb', 'y,,hdc,cdrom', 'z,,hda']";
-        let (config, _) = GuestConfig::parse("g.cfg", text).unwrap();
+        let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let machine = config.machine_description([9; 16], Vec::from([0]));
         assert_eq!((machine.ram_bytes, machine.uuid, machine.hpet), (64 << 20, [9; 16], false));
         assert_eq!(machine.com_ports, [false, true, false, false]);

@@ -3,7 +3,11 @@
 pub mod command_line;
 mod disk;
 pub mod guest;
+mod guest_type;
+mod keys;
 mod machine;
+pub mod modules;
+mod text;
 mod vif;
 pub mod xl_cfg;
 
@@ -12,8 +16,12 @@ pub use disk::{Disk, DiskKind, VirtualDevice};
 pub use guest::GuestConfig;
 pub use vif::Vif;
 
+use alloc::borrow::ToOwned;
 use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write};
+
+/// Characters of a message that are shown: files may hold anything.
+const MAX_SHOWN: usize = 400;
 
 /// Something to tell the user about a configuration file: where, about what, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,21 +30,52 @@ pub struct Diagnostic {
     pub file: String,
     /// The line, from 1; 0 if it concerns the file as a whole.
     pub line: u32,
+    /// The column in characters, from 1; 0 if it concerns the setting as a whole.
+    pub column: u32,
     /// The key that it is about; empty if it is none.
     pub key: String,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
+impl Diagnostic {
+    /// About a place in a file.
+    fn at(file: &str, line: u32, column: u32, message: String) -> Self {
+        Self { file: file.to_owned(), line, column, key: String::new(), message }
+    }
+
+    /// The same, about a key.
+    fn of(self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self }
+    }
+}
+
 impl fmt::Display for Diagnostic {
+    /// One line, without control characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file)?;
-        if self.line != 0 {
-            write!(f, "{}:", self.line)?;
+        show(f, &self.file)?;
+        f.write_char(':')?;
+        for number in [self.line, self.column].into_iter().take_while(|number| *number != 0) {
+            write!(f, "{number}:")?;
         }
         if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
+            f.write_char(' ')?;
+            show(f, &self.key)?;
+            f.write_char(':')?;
         }
-        write!(f, " {}", self.message)
+        f.write_char(' ')?;
+        show(f, &self.message)
     }
+}
+
+/// Writes the beginning of a text, with control characters escaped.
+fn show(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for (index, character) in text.chars().enumerate() {
+        match character {
+            _ if index == MAX_SHOWN => return f.write_str("..."),
+            character if character.is_control() => write!(f, "{}", character.escape_default())?,
+            character => f.write_char(character)?,
+        }
+    }
+    Ok(())
 }

@@ -2,16 +2,24 @@
 //!
 //! A value is a string in single or double quotes, a number (decimal, or hexadecimal after `0x`), or a list of
 //! values in brackets, which may span lines. `key += value` appends to a list or to a string. `#` begins a comment.
+//!
+//! The work grows with the length of the text (times the logarithm of the count of keys), whatever it holds.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use super::Diagnostic;
 
 /// Lists inside lists inside ...: xl itself uses two levels.
 const MAX_DEPTH: u32 = 16;
+
+/// Characters of an unquoted text that its error repeats.
+const MAX_QUOTED: usize = 80;
 
 /// A value as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,32 +58,67 @@ pub struct Setting {
 /// # Errors
 /// The first place that is not in the syntax.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Setting>, Diagnostic> {
-    let mut parser = Parser { file, rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+    let mut parser = Parser { file, rest: text, line: 1, column: 1 };
     let mut settings: Vec<Setting> = Vec::new();
+    let mut positions: BTreeMap<Key<'_>, usize> = BTreeMap::new();
     loop {
         parser.skip(|c| c.is_whitespace() || c == ';');
         let Some(first) = parser.peek() else { return Ok(settings) };
-        let line = parser.line;
         if !is_key_start(first) {
-            return Err(parser.error(format!("expected a key, found {first:?}")));
+            return Err(parser.no_key(first));
         }
-        let key = parser.take_while(is_key_part).to_owned();
-        let append = parser.operator(&key)?;
-        let value = parser.value(&key, 0)?;
-        parser.end_of_setting(&key)?;
-        let setting = Setting { key, line, value };
-        match settings.iter_mut().find(|earlier| earlier.key == setting.key) {
-            None => settings.push(setting),
-            Some(earlier) if append => parser.append(earlier, setting)?,
-            Some(earlier) => *earlier = setting,
+        let (line, column) = (parser.line, parser.column);
+        let key = parser.take_while(is_key_part);
+        let append = parser.operator(key)?;
+        let value = parser.value(key, 0)?;
+        parser.end_of_setting(key)?;
+        let setting = Setting { key: key.to_owned(), line, value };
+        match positions.entry(Key(key)) {
+            Entry::Vacant(entry) => {
+                entry.insert(settings.len());
+                settings.push(setting);
+            }
+            Entry::Occupied(entry) => {
+                let earlier = &mut settings[*entry.get()];
+                if append {
+                    append_to(earlier, setting)
+                        .map_err(|message| Diagnostic::at(file, line, column, message).of(key))?;
+                } else {
+                    *earlier = setting;
+                }
+            }
         }
     }
+}
+
+/// A key of the index.
+#[derive(PartialEq, Eq)]
+struct Key<'a>(&'a str);
+
+impl Ord for Key<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        count_step();
+        self.0.cmp(other.0)
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Tests count what the parser does.
+fn count_step() {
+    #[cfg(test)]
+    tests::STEPS.set(tests::STEPS.get() + 1);
 }
 
 struct Parser<'a> {
     file: &'a str,
     rest: &'a str,
     line: u32,
+    column: u32,
 }
 
 fn is_key_start(c: char) -> bool {
@@ -88,11 +131,27 @@ fn is_key_part(c: char) -> bool {
 
 impl<'a> Parser<'a> {
     fn error(&self, message: String) -> Diagnostic {
-        Diagnostic { file: self.file.to_owned(), line: self.line, key: String::new(), message }
+        Diagnostic::at(self.file, self.line, self.column, message)
     }
 
     fn error_at(&self, key: &str, message: &str) -> Diagnostic {
-        Diagnostic { key: key.to_owned(), ..self.error(message.to_owned()) }
+        self.error(message.to_owned()).of(key)
+    }
+
+    /// The error where a setting should begin with its key.
+    fn no_key(&self, found: char) -> Diagnostic {
+        let hint = if found.is_control() { "; is this a text file?" } else { "" };
+        self.error(format!("expected a key, found {found:?}{hint}"))
+    }
+
+    /// The error where text stands without quotes.
+    fn no_quotes(&self, key: &str, depth: u32) -> Diagnostic {
+        let line = self.rest.split('\n').next().unwrap_or_default().trim_end();
+        let text: String = line.chars().take(MAX_QUOTED).collect();
+        if depth > 0 || text.contains(['"', '\\', '\'']) || text.len() < line.len() {
+            return self.error_at(key, "text must be in quotes");
+        }
+        self.error_at(key, &format!("text must be in quotes: {key} = \"{text}\""))
     }
 
     fn peek(&self) -> Option<char> {
@@ -101,8 +160,14 @@ impl<'a> Parser<'a> {
 
     fn next(&mut self) -> Option<char> {
         let c = self.peek()?;
+        count_step();
         self.rest = &self.rest[c.len_utf8()..];
-        self.line += u32::from(c == '\n');
+        if c == '\n' {
+            self.line += 1;
+            self.column = 1;
+        } else {
+            self.column += 1;
+        }
         Some(c)
     }
 
@@ -158,14 +223,20 @@ impl<'a> Parser<'a> {
             Some('[') if depth < MAX_DEPTH => self.list(key, depth).map(Value::List),
             Some('[') => Err(self.error_at(key, "too many lists inside lists")),
             Some(c) if c.is_ascii_digit() || c == '-' => self.number(key).map(Value::Number),
-            Some(c) if is_key_start(c) => Err(self.error_at(key, "a string must be in quotes")),
-            _ => Err(self.error_at(key, "expected a value: a string in quotes, a number or a list")),
+            None | Some('\n' | '\r' | ';' | '#' | ',' | ']' | '=') => {
+                Err(self.error_at(key, "expected a value: a string in quotes, a number or a list"))
+            }
+            Some(_) => Err(self.no_quotes(key, depth)),
         }
     }
 
     fn number(&mut self, key: &str) -> Result<i64, Diagnostic> {
+        let start = (self.line, self.column);
         let text = self.take_while(|c| c.is_ascii_alphanumeric() || c == '-');
-        parse_number(text).ok_or_else(|| self.error_at(key, &format!("{text} is not a number")))
+        parse_number(text).ok_or_else(|| {
+            let message = format!("{text} is not a number; text must be in quotes");
+            Diagnostic::at(self.file, start.0, start.1, message).of(key)
+        })
     }
 
     fn list(&mut self, key: &str, depth: u32) -> Result<Vec<Element>, Diagnostic> {
@@ -247,18 +318,15 @@ impl<'a> Parser<'a> {
         let code = u8::from_str_radix(text, radix).ok().filter(u8::is_ascii);
         code.map(char::from).ok_or_else(|| self.error_at(key, "no such character code in the string"))
     }
+}
 
-    fn append(&self, earlier: &mut Setting, later: Setting) -> Result<(), Diagnostic> {
-        match (&mut earlier.value, later.value) {
-            (Value::List(list), Value::List(more)) => list.extend(more),
-            (Value::Text(text), Value::Text(more)) => text.push_str(&more),
-            _ => {
-                let error = self.error_at(&later.key, "\"+=\" needs two lists or two strings");
-                return Err(Diagnostic { line: later.line, ..error });
-            }
-        }
-        Ok(())
+fn append_to(earlier: &mut Setting, later: Setting) -> Result<(), String> {
+    match (&mut earlier.value, later.value) {
+        (Value::List(list), Value::List(more)) => list.extend(more),
+        (Value::Text(text), Value::Text(more)) => text.push_str(&more),
+        _ => return Err("\"+=\" needs two lists or two strings".to_owned()),
     }
+    Ok(())
 }
 
 /// A number as xl reads it: decimal, or hexadecimal after `0x`, with a sign.
@@ -326,28 +394,83 @@ mod tests {
         assert_eq!(parse_all("a+='y'"), [("a".into(), 1, text("y"))]);
         let (.., Value::List(list)) = &parse_all("a=['x']\na+=['y']")[0] else { panic!() };
         assert_eq!(list.iter().map(|element| element.line).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(error("a='x'\na+=1"), "t:2: a: \"+=\" needs two lists or two strings");
+        assert_eq!(error("a='x'\na+=1"), "t:2:1: a: \"+=\" needs two lists or two strings");
     }
 
     #[test]
     fn strings_have_escapes() {
         assert_eq!(parse_all(r#"a="q\"\\\n\x41\101'""#)[0].2, text("q\"\\\nAA'"));
-        assert_eq!(error(r"a='\q'"), "t:1: a: unknown escape after \"\\\" in the string");
-        assert_eq!(error(r"a='\xff'"), "t:1: a: no such character code in the string");
+        assert_eq!(error(r"a='\q'"), "t:1:5: a: unknown escape after \"\\\" in the string");
+        assert_eq!(error(r"a='\xff'"), "t:1:8: a: no such character code in the string");
     }
 
     #[test]
     fn errors_name_the_line_and_the_key() {
-        assert_eq!(error("a=1\nb=hvm"), "t:2: b: a string must be in quotes");
-        assert_eq!(error("a=1\nb"), "t:2: b: expected \"=\" after the key");
-        assert_eq!(error("a='x"), "t:1: a: the string is not closed by '");
-        assert_eq!(error("a=['x'\n\n"), "t:3: a: the list is not closed by \"]\"");
-        assert_eq!(error("a=['x' 'y']"), "t:1: a: expected \",\" or \"]\" in the list");
-        assert_eq!(error("a=1 b=2"), "t:1: a: expected the end of the line, found 'b'");
-        assert_eq!(error("= 1"), "t:1: expected a key, found '='");
-        assert_eq!(error("a=0x"), "t:1: a: 0x is not a number");
-        assert_eq!(error("a=99999999999999999999"), "t:1: a: 99999999999999999999 is not a number");
-        assert_eq!(error(&format!("a={}", "[".repeat(100_000))), "t:1: a: too many lists inside lists");
+        assert_eq!(error("a=1\nb=hvm"), "t:2:3: b: text must be in quotes: b = \"hvm\"");
+        assert_eq!(error("a=1\nb"), "t:2:2: b: expected \"=\" after the key");
+        assert_eq!(error("a='x"), "t:1:5: a: the string is not closed by '");
+        assert_eq!(error("a=['x'\n\n"), "t:3:1: a: the list is not closed by \"]\"");
+        assert_eq!(error("a=['x' 'y']"), "t:1:8: a: expected \",\" or \"]\" in the list");
+        assert_eq!(error("a=1 b=2"), "t:1:5: a: expected the end of the line, found 'b'");
+        assert_eq!(error("= 1"), "t:1:1: expected a key, found '='");
+        assert_eq!(error("a=0x"), "t:1:3: a: 0x is not a number; text must be in quotes");
+        assert_eq!(
+            error("a=99999999999999999999"),
+            "t:1:3: a: 99999999999999999999 is not a number; text must be in quotes"
+        );
+        assert_eq!(error(&format!("a={}", "[".repeat(100_000))), "t:1:19: a: too many lists inside lists");
+    }
+
+    #[test]
+    fn text_without_quotes_is_shown_with_them() {
+        assert_eq!(
+            error("a=1\n  b = /dev/sda1 ro \r\nc=1"),
+            "t:2:7: b: text must be in quotes: b = \"/dev/sda1 ro\""
+        );
+        assert_eq!(error("a='x\u{fc}' \u{fc}"), "t:1:8: a: expected the end of the line, found '\u{fc}'");
+        for text in ["a=it's", "a=[x]", &format!("a={}", "x".repeat(100))] {
+            assert!(error(text).ends_with("a: text must be in quotes"), "{text}");
+        }
+    }
+
+    std::thread_local! {
+        /// Characters that the parser took, and keys that it compared.
+        pub static STEPS: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+    }
+
+    fn steps(text: &str) -> u64 {
+        STEPS.set(0);
+        _ = parse("t", text);
+        STEPS.get()
+    }
+
+    /// Text that is twice as long takes twice the steps, and a logarithm's more.
+    #[test]
+    fn the_work_grows_with_the_length() {
+        const BYTES: usize = 1 << 20;
+        type Line = fn(usize) -> String;
+        let shapes: [Line; 7] = [
+            |number| format!("k{number:07}=1\n"),
+            |number| format!("{}{number}=1;", "k".repeat(200)),
+            |_| "same+=['x','y']\n".into(),
+            |_| "same+='x'\n".into(),
+            |number| format!("# comment {number} \u{fc}\n"),
+            |number| if number == 0 { "a=[".into() } else { "[[['x'],],],".into() },
+            |number| if number == 0 { "a='".into() } else { "\\x41 ".into() },
+        ];
+        for line in shapes {
+            let whole: String = (0..)
+                .map(line)
+                .scan(0, |bytes, line| {
+                    *bytes += line.len();
+                    (*bytes <= BYTES).then_some(line)
+                })
+                .collect();
+            let half = whole[..whole.len() / 2].trim_end_matches(|c| !"\n;, ".contains(c));
+            let (half, whole) = (steps(half), steps(&whole));
+            assert!(whole < 40 * BYTES as u64, "{whole} steps for {:?}", line(1));
+            assert!(whole * 10 < half * 25, "{half} and {whole} steps for {:?}", line(1));
+        }
     }
 
     fn written(value: &Value) -> String {

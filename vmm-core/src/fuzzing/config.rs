@@ -2,14 +2,18 @@
 
 use crate::config::guest::MAX_VCPUS;
 use crate::config::{CommandLine, GuestConfig};
+use alloc::format;
 use alloc::string::String;
 
 /// A guest's configuration: whatever is accepted makes a machine that the firmware can be told of.
 pub fn xl_cfg(data: &[u8]) {
-    let text = String::from_utf8_lossy(data);
-    let Ok((config, warnings)) = GuestConfig::parse("fuzz.cfg", &text) else { return };
+    let (result, warnings) = GuestConfig::parse("fuzz.cfg", data);
+    for diagnostic in warnings.iter().chain(result.as_ref().err()) {
+        let line = format!("{diagnostic}");
+        assert!(!diagnostic.message.is_empty() && !line.contains(char::is_control), "{line:?}");
+    }
+    let Ok(config) = result else { return };
     assert!((1..=MAX_VCPUS).contains(&config.vcpus) && config.memory_mib > 0);
-    assert!(warnings.iter().all(|warning| !warning.message.is_empty()));
     for (index, disk) in config.disks.iter().enumerate() {
         let is_same = |other: &crate::config::Disk| other.device.index == disk.device.index;
         assert!(!config.disks[..index].iter().any(is_same), "two disks at one place");

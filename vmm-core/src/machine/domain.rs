@@ -15,7 +15,6 @@ use crate::vm::Stop;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
@@ -217,9 +216,9 @@ fn drive(
     if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
         return Ok(Drive::Cdrom(None));
     }
-    let found = inputs.modules.iter().find(|module| disk.is_module(module_name(&module.command_line)));
+    let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
     let image = found.map(|module| module.data).ok_or_else(|| {
-        let names: Vec<_> = inputs.modules.iter().map(|module| module_name(&module.command_line)).collect();
+        let names = inputs.module_names();
         format!("{guest}: disk {:?}: there is no such boot module (there are {names:?})", disk.target)
     })?;
     if disk.kind == DiskKind::CdRom {
@@ -232,9 +231,4 @@ fn drive(
         Arc::new(copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?)
     };
     Ok(Drive::Disk(backend))
-}
-
-/// The name of a boot module: the first word of its command line.
-pub fn module_name(command_line: &str) -> &str {
-    command_line.split_ascii_whitespace().next().unwrap_or_default()
 }

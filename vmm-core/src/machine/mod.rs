@@ -1,5 +1,6 @@
 //! Guests: building their PC, running them, and what happens when they stop.
 
+mod choice;
 mod disk;
 mod domain;
 mod host_cpus;

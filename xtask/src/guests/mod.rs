@@ -65,6 +65,8 @@ pub enum Guest {
     Ticks,
     /// Loads and stores the registers of descriptors
     Descriptors,
+    /// Says what its first hard disk begins with
+    FirstDisk,
 }
 
 /// The sources of the guests in assembly language.
@@ -80,6 +82,7 @@ const HOSTILE: &[(&str, &str)] = &[
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
 const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), SERIAL];
+const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), SERIAL];
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
@@ -119,6 +122,7 @@ impl Guest {
             Self::Steps => assembled::iso(&name, STEPS),
             Self::Ticks => assembled::iso(&name, TICKS),
             Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
+            Self::FirstDisk => assembled::iso(&name, FIRST_DISK),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
