@@ -15,6 +15,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
 use vmm_core::config::command_line::{ComPort, ConsoleDevice};
 use vmm_core::platform::SerialPort;
+use vmm_core::printable::Printable;
 
 static RING: Mutex<LogRing> = Mutex::new(LogRing::new());
 
@@ -47,8 +48,8 @@ impl Log for Logger {
                 Level::Trace => "trace: ",
             };
             let mut ring = RING.lock();
-            // The ring takes everything.
-            let _ = writeln!(ring, "[{}] {level}{}", Uptime::now(), record.args());
+            // The ring takes everything. Guests' words are among it.
+            let _ = writeln!(Printable(&mut *ring), "[{}] {level}{}", Uptime::now(), record.args());
         }
     }
 

@@ -24,6 +24,7 @@ pub mod machine;
 pub mod memory;
 pub mod paging;
 pub mod platform;
+pub mod printable;
 pub mod registers;
 pub mod reset;
 pub mod task_switch;

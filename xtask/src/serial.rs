@@ -140,11 +140,12 @@ impl PlainText {
                 }
                 (Escape::Control, _) => Escape::Control,
                 (Escape::Begun | Escape::CharacterSet, _) => Escape::None,
-                (Escape::None, b'\r' | 0) => Escape::None,
-                (Escape::None, _) => {
+                (Escape::None, 0x20..=0x7e | 0x80.. | b'\n' | b'\t') => {
                     self.text.push(if byte.is_ascii() { char::from(byte) } else { '\u{fffd}' });
                     Escape::None
                 }
+                // Other controls: the text is printed on terminals.
+                (Escape::None, _) => Escape::None,
             };
         }
     }
@@ -158,7 +159,7 @@ mod tests {
     fn escape_sequences_are_removed_even_when_split() {
         let mut plain = PlainText::default();
         plain.push(b"\x1b[1;31mred\x1b[0");
-        plain.push(b"m\r\nnext\x1b(Bset\x1b[5;7Hthere\x1bcreset");
+        plain.push(b"m\x07\r\n\x0enext\x1b(Bset\x1b[5;7Hthere\x1bcreset");
         assert_eq!(plain.text, "red\nnextset\nthere".to_owned() + "reset");
     }
 }

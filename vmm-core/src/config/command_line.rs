@@ -27,6 +27,17 @@ pub enum ConsoleDevice {
     Vga,
 }
 
+/// What becomes of the escape sequences that a guest transmits to the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escapes {
+    /// Those that draw pass, the others are dropped; at the prompt all are marked.
+    Filter,
+    /// They are shown as `^[`.
+    Mark,
+    /// They pass.
+    Pass,
+}
+
 /// A parity bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parity {
@@ -72,6 +83,8 @@ pub struct CommandLine {
     pub com1: SerialSettings,
     /// The second serial port's settings.
     pub com2: SerialSettings,
+    /// What becomes of guests' escape sequences.
+    pub escapes: Escapes,
     /// The least important messages that are logged.
     pub log_level: LevelFilter,
     /// True if a hypervisor panic stops the machine, rather than reboots it.
@@ -100,6 +113,7 @@ impl Default for CommandLine {
             console: Vec::from([ConsoleDevice::Serial(ComPort::Com1), ConsoleDevice::Vga]),
             com1: SerialSettings::new(0x3f8),
             com2: SerialSettings::new(0x2f8),
+            escapes: Escapes::Filter,
             log_level: LevelFilter::Info,
             no_reboot: false,
             stay_on: false,
@@ -140,6 +154,7 @@ impl CommandLine {
             "console" => self.console = parse_console(required()?)?,
             "com1" => self.com1 = parse_serial(required()?, self.com1)?,
             "com2" => self.com2 = parse_serial(required()?, self.com2)?,
+            "escapes" => self.escapes = parse_escapes(required()?)?,
             "loglvl" => self.log_level = parse_level(required()?)?,
             "noreboot" => self.no_reboot = parse_flag(value)?,
             "no-noreboot" => self.no_reboot = false,
@@ -240,6 +255,15 @@ fn parse_format(format: &str, settings: &mut SerialSettings) -> Option<()> {
     Some(())
 }
 
+fn parse_escapes(value: &str) -> Result<Escapes, String> {
+    match value {
+        "filter" => Ok(Escapes::Filter),
+        "mark" => Ok(Escapes::Mark),
+        "pass" => Ok(Escapes::Pass),
+        _ => Err(format!("{value} is none of filter, mark, pass")),
+    }
+}
+
 fn parse_level(value: &str) -> Result<LevelFilter, String> {
     // Xen's second level, after a slash, is for messages that are limited in rate; there is no such limit here.
     let level = value.split_once('/').map_or(value, |(level, _)| level);
@@ -330,6 +354,9 @@ mod tests {
         assert_eq!(options.iso.as_deref(), Some("debian.iso"));
         assert_eq!((options.guest_memory_mib, options.guest_vcpus), (Some(2048), 4));
         assert_eq!(parse("console=none").console, []);
+        assert_eq!(parse("escapes=mark").escapes, Escapes::Mark);
+        assert_eq!(parse("escapes=pass").escapes, Escapes::Pass);
+        assert_eq!(parse("escapes=pass escapes=filter").escapes, Escapes::Filter);
         assert!(!parse("noreboot=no").no_reboot);
         assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
         assert!(!parse("apicv=off").apicv && parse("apicv=off apicv").apicv);
@@ -345,6 +372,7 @@ mod tests {
             ("com1=9600,9n1", "9n1 is not data bits, parity (n, o, e, m, s) and stop bits, as in 8n1"),
             ("com1=9600,8n1,pci", "pci is not an I/O port, as in 0x3f8"),
             ("com1=9600,8n1,3f8,4", "4 is not supported"),
+            ("escapes=some", "some is none of filter, mark, pass"),
             ("loglvl=loud", "loud is none of none, error, warn, info, debug, trace, all"),
             ("noreboot=maybe", "maybe is neither yes nor no"),
             ("poweroff=later", "later is neither auto nor never"),

@@ -5,6 +5,7 @@
 //! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
 
 mod deflate;
+mod escapes;
 mod housekeeping;
 mod keyboard;
 mod mirror;
@@ -146,7 +147,7 @@ impl Consoles {
         Self {
             platform,
             display: platform.display(),
-            terminal: Terminal::new(&ports),
+            terminal: Terminal::new(&ports, options.escapes),
             keyboard: Keyboard::default(),
             mirror: Mirror::new(),
             rpc: rpc.map(RpcPort::new),

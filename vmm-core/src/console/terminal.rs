@@ -1,12 +1,16 @@
 //! The console's serial ports, shared by the guest's COM1 and the hypervisor's prompt.
 
+use super::escapes::EscapeFilter;
 use super::output::OutputRing;
 use super::prompt::Prompt;
+use crate::config::command_line::Escapes;
 use crate::platform::{Platform, SerialPort};
+use crate::printable::Printable;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use devices::uart::Uart;
 
 /// Pressed so many times, it moves the input.
@@ -56,13 +60,15 @@ pub struct Terminal {
     guest_name: Option<String>,
     attached: bool,
     guest_input: VecDeque<u8>,
+    escapes: Escapes,
+    filter: EscapeFilter,
     /// The last byte shown ended a line.
     at_line_start: bool,
 }
 
 impl Terminal {
     /// A console on `ports`, with the input at the prompt.
-    pub fn new(ports: &[SerialPort]) -> Self {
+    pub fn new(ports: &[SerialPort], escapes: Escapes) -> Self {
         Self {
             lines: ports.iter().map(|&port| Line { port, behind: VecDeque::new() }).collect(),
             focus: Focus::Prompt,
@@ -72,6 +78,8 @@ impl Terminal {
             guest_name: None,
             attached: false,
             guest_input: VecDeque::new(),
+            escapes,
+            filter: EscapeFilter::default(),
             at_line_start: true,
         }
     }
@@ -90,6 +98,7 @@ impl Terminal {
     pub fn detach(&mut self) {
         self.attached = false;
         self.guest_input.clear();
+        self.take_terminal_back();
     }
 
     /// Nobody is there but the prompt.
@@ -113,6 +122,10 @@ impl Terminal {
         if !self.at_line_start {
             self.show(b"\r\n");
         }
+        let mut printable = String::with_capacity(text.len());
+        // Writing to a string does not fail.
+        let _ = Printable(&mut printable).write_str(text);
+        let text = printable;
         for part in text.split_inclusive('\n') {
             match part.strip_suffix('\n') {
                 Some(line) => {
@@ -132,6 +145,27 @@ impl Terminal {
         }
     }
 
+    /// Shows what the guest transmitted.
+    fn show_of_guest(&mut self, bytes: &[u8]) {
+        let escapes = match (self.escapes, self.focus) {
+            // The guest is not to draw over what is typed at the prompt.
+            (Escapes::Filter, Focus::Prompt) => Escapes::Mark,
+            (escapes, _) => escapes,
+        };
+        let mut shown = Vec::with_capacity(bytes.len());
+        self.filter.take(bytes, escapes, &mut shown);
+        self.show(&shown);
+    }
+
+    /// Undoes what the guest did to the terminal.
+    fn take_terminal_back(&mut self) {
+        let mut sequences = Vec::new();
+        self.filter.restore(&mut sequences);
+        for line in &mut self.lines {
+            line.behind.extend(&sequences);
+        }
+    }
+
     /// Shows the prompt, ready for a command.
     pub fn show_prompt(&mut self) {
         if self.focus == Focus::Prompt {
@@ -141,6 +175,7 @@ impl Terminal {
 
     fn set_focus(&mut self, focus: Focus) {
         self.focus = focus;
+        self.take_terminal_back();
         let name = match (&self.guest_name, focus) {
             (Some(name), Focus::Guest) => name.as_str(),
             _ => "Bulkhead",
@@ -216,7 +251,7 @@ impl Terminal {
         }
         let mut chunk = [0; SEND_AT_ONCE];
         let count = output.take(&mut chunk);
-        self.show(&chunk[..count]);
+        self.show_of_guest(&chunk[..count]);
     }
 
     /// Takes what the guest still had to say, whether the ports are behind or not, up to a limit.
@@ -225,7 +260,7 @@ impl Terminal {
         while self.most_behind() < MAX_LAST_WORDS {
             match output.take(&mut chunk) {
                 0 => return,
-                count => self.show(&chunk[..count]),
+                count => self.show_of_guest(&chunk[..count]),
             }
         }
     }

@@ -214,3 +214,25 @@ fn a_guest_that_restarts_for_ever_does_not_fill_the_hosts_memory() {
     }
     assert!((64 << 10..66 << 10).contains(&waited), "{waited} bytes waited");
 }
+
+#[test]
+fn a_guest_draws_but_does_not_rule_the_terminal() {
+    let mut bench = bench();
+    let shown = |bench: &mut Bench, text: &str| {
+        bench.guest_prints(text);
+        bench.attend();
+        bench.sent(SerialPort::Com1)
+    };
+    let hostile = "\x1b[?25l\x1b[6n\x1b]0;title\x07\x1b[2J~ # ";
+    assert_eq!(shown(&mut bench, hostile), "\x1b[?25l\x1b[2J~ # ");
+    // The prompt's terminal is as it was before the guest had it.
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    let restored = "\x1b[?25h\x0f\x1b(B\x1b7\x1b[4l\x1b[r\x1b8\x1b[m";
+    assert_eq!(bench.sent(SerialPort::Com1), format!("{restored}\r\n{TO_BULKHEAD}"));
+    assert_eq!(shown(&mut bench, "\x1b[1;1H\x08x"), "^[[1;1H^Hx");
+    let mut bench = Bench::new("console=com1 escapes=pass");
+    bench.attend();
+    bench.sent(SerialPort::Com1);
+    assert_eq!(shown(&mut bench, hostile), hostile);
+}
