@@ -1,8 +1,10 @@
 //! 16550A serial port.
 //!
 //! What is transmitted goes to a [`ByteSink`] at once, whatever the baud rate; while the sink has no room, the
-//! transmitter stays busy. What is received comes through [`Uart::receive`]. The far end holds CTS, DSR and DCD
-//! asserted.
+//! transmitter stays busy. A guest that polls is never kept waiting, while the interrupt that the transmitter is empty
+//! comes a character's time after the character. What is received comes through [`Uart::receive`], and arrives at the
+//! line's pace: one character's time apart, and no more of them than raise the interrupt, until the guest reads. The
+//! sender waits, so that nothing is lost. The far end holds CTS, DSR and DCD asserted.
 
 pub mod spec;
 
@@ -39,6 +41,12 @@ struct State {
     msr: Msr,
     scratch: u8,
     divisor: u16,
+    /// What the far end has sent and has not arrived yet.
+    line: Ring<Received, FIFO_DEPTH>,
+    /// When the next character can arrive at the earliest.
+    line_free_at: GuestTime,
+    /// When the next character of `line` arrives, if the receiver takes it.
+    arrives_at: Option<GuestTime>,
     receiver: Ring<Received, FIFO_DEPTH>,
     /// What the receiver gives when it is read while empty: the last character.
     last_received: u8,
@@ -47,6 +55,8 @@ struct State {
     transmitter: Ring<u8, FIFO_DEPTH>,
     /// The transmitter became empty, and nobody was told yet.
     empty_pending: bool,
+    /// When that will be so: the interrupt comes at the line's pace, the character is gone at once.
+    empty_at: Option<GuestTime>,
     /// Four character times passed with data below the trigger level.
     timeout_pending: bool,
     timeout_at: Option<GuestTime>,
@@ -63,11 +73,15 @@ impl State {
             msr: Msr::new().with_cts(true).with_dsr(true).with_dcd(true),
             scratch: 0,
             divisor: 12,
+            line: Ring::default(),
+            line_free_at: GuestTime::ZERO,
+            arrives_at: None,
             receiver: Ring::default(),
             last_received: 0,
             line_errors: 0,
             transmitter: Ring::default(),
             empty_pending: false,
+            empty_at: None,
             timeout_pending: false,
             timeout_at: None,
             retry_at: None,
@@ -108,13 +122,20 @@ impl State {
         }
     }
 
-    /// Four characters of the current format and rate, in nanoseconds.
-    fn timeout_ns(&self) -> u64 {
+    /// True if the receiver takes a character from the line: up to those that raise an interrupt, or as many as fit for a
+    /// guest that polls. Loopback disconnects the line.
+    fn takes_from_line(&self) -> bool {
+        let limit = if self.ier.received() { self.fcr.trigger_level() } else { self.receiver_depth() };
+        !self.mcr.loopback() && self.receiver.len() < limit
+    }
+
+    /// A character of the current format and rate, in nanoseconds.
+    fn character_ns(&self) -> u64 {
         let bits = 7
             + u64::from(self.lcr.word_length())
             + u64::from(self.lcr.parity())
             + u64::from(self.lcr.two_stop_bits());
-        4 * bits * u64::from(self.divisor.max(1)) * 1_000_000_000 / BASE_BAUD
+        bits * u64::from(self.divisor.max(1)) * 1_000_000_000 / BASE_BAUD
     }
 
     /// Takes a character from the line; false if there was no room.
@@ -159,7 +180,8 @@ impl State {
     }
 
     fn write_ier(&mut self, ier: Ier) {
-        if ier.transmitter_empty() && !self.ier.transmitter_empty() {
+        if ier.transmitter_empty() != self.ier.transmitter_empty() {
+            self.empty_at = None;
             self.empty_pending = self.transmitter.is_empty();
         }
         self.ier = ier;
@@ -247,25 +269,42 @@ impl Uart {
         Self { base, irq, sink, clock, alarm, state: spin::Mutex::new(state), lsr }
     }
 
-    /// A byte arrives on the line; false if there is no room, then the caller keeps it. Also false in loopback mode,
+    /// The far end sends a byte; false if the line has no room, then the caller keeps it. Also false in loopback mode,
     /// in which the line is disconnected.
     pub fn receive(&self, byte: u8) -> bool {
-        self.accept(Received { byte, errors: 0 })
+        self.send_on_line(Received { byte, errors: 0 })
     }
 
-    /// A break condition arrives; false as for [`Uart::receive`].
+    /// The far end sends a break condition; false as for [`Uart::receive`].
     pub fn receive_break(&self) -> bool {
-        self.accept(BREAK)
+        self.send_on_line(BREAK)
     }
 
-    fn accept(&self, received: Received) -> bool {
+    fn send_on_line(&self, received: Received) -> bool {
         let mut state = self.state.lock();
-        let accepted = !state.mcr.loopback() && state.accept(received);
-        if accepted {
-            self.watch_receiver(&mut state);
-            self.settle(&state);
+        let sent = !state.mcr.loopback() && state.line.push(received);
+        if sent {
+            self.settle(&mut state);
         }
-        accepted
+        sent
+    }
+
+    /// Lets arrive from the line what is due and the receiver takes.
+    fn run_line(&self, state: &mut State) {
+        let mut due = state.arrives_at.take();
+        while let Some(next) = state.line.first().filter(|_| state.takes_from_line()) {
+            let now = self.clock.now();
+            if now < state.line_free_at {
+                state.arrives_at = Some(state.line_free_at);
+                return;
+            }
+            state.line.pop();
+            state.accept(next);
+            // One that waited for its time arrived then, even if nobody could look.
+            state.line_free_at = due.unwrap_or(now) + state.character_ns();
+            due = Some(state.line_free_at);
+            self.watch_receiver(state);
+        }
     }
 
     /// Starts the character timeout if data waits below the trigger level.
@@ -274,19 +313,18 @@ impl Uart {
             && state.ier.received()
             && !state.receiver.is_empty()
             && !state.trigger_reached();
-        state.timeout_at = waits.then(|| self.clock.now() + state.timeout_ns());
+        state.timeout_at = waits.then(|| self.clock.now() + 4 * state.character_ns());
     }
 
-    /// Brings the outputs up to date with the state.
-    fn settle(&self, state: &State) {
+    /// Brings the receiver and the outputs up to date.
+    fn settle(&self, state: &mut State) {
+        self.run_line(state);
         self.lsr.store(state.lsr().into_bits(), Ordering::Relaxed);
         // On a PC, OUT2 gates the interrupt; in loopback mode the pin is inactive.
         let gate = state.mcr.out2() && !state.mcr.loopback();
         self.irq.set(gate && state.interrupt() != iir::NONE);
-        self.alarm.set(match (state.timeout_at, state.retry_at) {
-            (Some(timeout), Some(retry)) => Some(timeout.min(retry)),
-            (timeout, retry) => timeout.or(retry),
-        });
+        let alarms = [state.timeout_at, state.retry_at, state.arrives_at, state.empty_at];
+        self.alarm.set(alarms.into_iter().flatten().min());
     }
 
     fn transmit(&self, state: &mut State, byte: u8) {
@@ -315,7 +353,13 @@ impl Uart {
             }
             state.transmitter.pop();
         }
-        state.empty_pending = true;
+        if state.ier.transmitter_empty() {
+            // The first of those that the guest writes one after the other says when.
+            let empty_at = state.empty_at.unwrap_or_else(|| self.clock.now() + state.character_ns());
+            state.empty_at = Some(empty_at);
+        } else {
+            state.empty_pending = true;
+        }
     }
 
     fn read(&self, register: u8) -> u8 {
@@ -332,6 +376,10 @@ impl Uart {
             offset::IER if latch => return (state.divisor >> 8) as u8,
             offset::DATA => {
                 let byte = state.read_data();
+                if !state.line.is_empty() && state.arrives_at.is_none() {
+                    // The sender, who waited for room, begins now.
+                    state.line_free_at = self.clock.now() + state.character_ns();
+                }
                 self.watch_receiver(&mut state);
                 byte
             }
@@ -350,7 +398,7 @@ impl Uart {
             offset::MSR => state.read_msr(),
             _ => return state.scratch,
         };
-        self.settle(&state);
+        self.settle(&mut state);
         value
     }
 
@@ -384,7 +432,7 @@ impl Uart {
             // LSR and MSR writes are for factory tests.
             _ => return,
         }
-        self.settle(&state);
+        self.settle(&mut state);
     }
 }
 
@@ -420,6 +468,7 @@ impl PioDevice for Uart {
 impl Timed for Uart {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
+        self.run_line(&mut state);
         if state.timeout_at.is_some_and(|at| at <= now) {
             state.timeout_at = None;
             state.timeout_pending = true;
@@ -427,7 +476,11 @@ impl Timed for Uart {
         if state.retry_at.is_some_and(|at| at <= now) {
             self.flush(&mut state);
         }
-        self.settle(&state);
+        if state.empty_at.is_some_and(|at| at <= now) {
+            state.empty_at = None;
+            state.empty_pending = true;
+        }
+        self.settle(&mut state);
     }
 }
 
@@ -435,7 +488,7 @@ impl Reset for Uart {
     fn reset(&self) {
         let mut state = self.state.lock();
         *state = State::new();
-        self.settle(&state);
+        self.settle(&mut state);
     }
 }
 

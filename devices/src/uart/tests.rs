@@ -30,6 +30,27 @@ impl Bench {
         self.uart.pio_write(Access::new(register.into(), 1), value.into());
     }
 
+    /// 115,200 baud, 8N1: a character takes [`CHARACTER_NS`].
+    fn set_fastest(&self) {
+        self.write(LCR, 0x83);
+        self.write(0, 1);
+        self.write(1, 0);
+        self.write(LCR, 0x03);
+    }
+
+    /// The far end sends, a character after the other.
+    fn send(&self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.run_ns(CHARACTER_NS);
+            assert!(self.uart.receive(byte));
+        }
+    }
+
+    /// Reads what is there.
+    fn take(&self) -> Vec<u8> {
+        core::iter::from_fn(|| (self.read(LSR) & 1 != 0).then(|| self.read(0))).collect()
+    }
+
     fn run_ns(&self, ns: u64) {
         self.clock.advance_ns(ns);
         while self.deadlines.take_expired(self.clock.now()).is_some() {
@@ -37,6 +58,8 @@ impl Bench {
         }
     }
 }
+
+const CHARACTER_NS: u64 = 86_806;
 
 const IER: u8 = offset::IER;
 const IIR: u8 = offset::IIR_FCR;
@@ -113,13 +136,33 @@ fn transmits_with_an_edge_for_each_load() {
     assert_eq!(bench.line.take_edges(), 1);
     assert_eq!(bench.read(IIR), 2);
     assert!(!bench.line.is_high());
-    bench.write(0, b'a');
-    assert_eq!(bench.line.take_edges(), 1);
-    bench.write(0, b'b');
-    assert_eq!(bench.line.take_edges(), 1, "the interrupt ended and came back");
+    bench.set_fastest();
+    for byte in *b"ab" {
+        bench.write(0, byte);
+        assert_eq!(bench.read(LSR) & 0x60, 0x60, "a guest that polls does not wait");
+        assert!(!bench.line.is_high(), "the interrupt ends");
+        bench.run_ns(CHARACTER_NS - 10);
+        assert!(!bench.line.is_high());
+        bench.run_ns(20);
+        assert_eq!(bench.line.take_edges(), 1, "and comes back after a character's time");
+    }
     assert_eq!(bench.sink.take(), b"ab");
+    // Of several characters the first counts, so that a FIFO of them is faster than the line.
+    bench.write(FCR, 1);
+    for byte in 0..16 {
+        bench.write(0, byte);
+    }
+    bench.run_ns(CHARACTER_NS);
+    assert_eq!(bench.line.take_edges(), 1);
+    // Enabled anew, it does not wait; while it is disabled, nothing is timed.
+    bench.write(0, 0);
     bench.write(IER, 0);
     assert!(!bench.line.is_high());
+    assert_eq!(bench.deadlines.earliest(), None);
+    bench.write(0, 0);
+    assert_eq!(bench.deadlines.earliest(), None);
+    bench.write(IER, 2);
+    assert_eq!(bench.line.take_edges(), 1);
 }
 
 #[test]
@@ -137,16 +180,11 @@ fn out2_gates_the_interrupt() {
 #[test]
 fn trigger_level_and_character_timeout() {
     let bench = Bench::new(0);
-    bench.write(LCR, 0x83);
-    bench.write(0, 1);
-    bench.write(1, 0);
-    bench.write(LCR, 0x03);
+    bench.set_fastest();
     bench.write(FCR, 0x87);
     bench.write(MCR, 8);
     bench.write(IER, 1);
-    for byte in 0..7 {
-        assert!(bench.uart.receive(byte));
-    }
+    bench.send(&[0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(bench.read(IIR), 0xc1);
     bench.run_ns(4 * 86_805 - 10);
     assert_eq!(bench.read(IIR), 0xc1);
@@ -155,9 +193,7 @@ fn trigger_level_and_character_timeout() {
     assert!(bench.line.is_high());
     assert_eq!(bench.read(0), 0);
     assert_eq!(bench.read(IIR), 0xc1, "reading ends the timeout");
-    for byte in 7..9 {
-        assert!(bench.uart.receive(byte));
-    }
+    bench.send(&[7, 8]);
     assert_eq!(bench.read(IIR), 0xc4);
     for byte in 1..9 {
         assert_eq!(bench.read(LSR) & 1, 1);
@@ -169,19 +205,91 @@ fn trigger_level_and_character_timeout() {
 }
 
 #[test]
-fn the_receiver_is_full_after_one_or_sixteen() {
+fn characters_come_at_the_lines_pace_and_wait_for_room() {
     let bench = Bench::new(0);
-    assert!(bench.uart.receive(b'x'));
-    assert!(!bench.uart.receive(b'y'));
-    bench.write(FCR, 1);
-    assert_eq!(bench.read(LSR) & 1, 0, "switching the FIFOs empties them");
-    for byte in 0..16 {
+    bench.set_fastest();
+    bench.write(MCR, 8);
+    bench.write(FCR, 0x87);
+    bench.write(IER, 1);
+    // All at once: the first arrives on an idle line, the eighth raises the interrupt, the ninth waits for the guest.
+    let all: Vec<u8> = (0..12).collect();
+    for &byte in &all {
         assert!(bench.uart.receive(byte));
     }
-    assert!(!bench.uart.receive(16));
+    assert_eq!(bench.read(LSR) & 1, 1);
+    bench.run_ns(7 * CHARACTER_NS - 100);
+    assert_eq!(bench.read(IIR), 0xc1);
+    bench.run_ns(200);
+    assert_eq!(bench.read(IIR), 0xc4);
+    bench.run_ns(100 * CHARACTER_NS);
+    assert_eq!(bench.deadlines.earliest(), None);
+    assert_eq!(bench.take(), all[..8]);
+    bench.run_ns(CHARACTER_NS);
+    assert_eq!(bench.take(), all[8..9]);
+    bench.run_ns(CHARACTER_NS);
+    bench.run_ns(CHARACTER_NS);
+    bench.run_ns(CHARACTER_NS);
+    assert_eq!(bench.take(), all[9..]);
+    // A guest that polls has the whole FIFO; what neither that nor the line takes stays with the sender.
+    bench.write(IER, 0);
+    bench.run_ns(CHARACTER_NS);
+    assert_eq!((0..100).take_while(|byte| bench.uart.receive(*byte)).count(), FIFO_DEPTH + 1);
+    for _ in 0..20 {
+        bench.run_ns(CHARACTER_NS);
+    }
+    assert_eq!((17..100).take_while(|byte| bench.uart.receive(*byte)).count(), FIFO_DEPTH - 1);
+    let mut read = Vec::new();
+    while read.len() < 32 {
+        read.extend(bench.take());
+        bench.run_ns(CHARACTER_NS);
+    }
+    assert_eq!(read, (0..32).collect::<Vec<_>>());
+    assert_eq!(bench.read(LSR), 0x60, "nothing was lost");
+    // Loopback disconnects the line; what was sent before arrives afterwards.
+    assert!(bench.uart.receive(b'a') && bench.uart.receive(b'b'));
     bench.write(MCR, 0x10);
-    bench.write(FCR, 3);
-    assert!(!bench.uart.receive(1), "loopback disconnects the line");
+    bench.run_ns(10 * CHARACTER_NS);
+    assert!(!bench.uart.receive(b'c'));
+    assert_eq!(bench.take(), b"a");
+    bench.write(MCR, 0);
+    bench.run_ns(CHARACTER_NS);
+    assert_eq!(bench.take(), b"b");
+}
+
+#[test]
+fn a_handler_that_reads_one_character_gets_an_interrupt_for_each() {
+    for fcr in [0x00, 0x07] {
+        let bench = Bench::new(0);
+        bench.set_fastest();
+        bench.write(MCR, 8);
+        bench.write(FCR, fcr);
+        bench.write(IER, 1);
+        for byte in 1..=3 {
+            assert!(bench.uart.receive(byte));
+        }
+        for byte in 1..=3 {
+            // However long the handler takes.
+            bench.run_ns(5 * CHARACTER_NS);
+            assert_eq!(bench.line.take_edges(), 1);
+            assert_eq!(bench.read(0), byte);
+            assert!(!bench.line.is_high());
+        }
+        bench.run_ns(5 * CHARACTER_NS);
+        assert_eq!(bench.line.take_edges(), 0);
+        assert!(bench.uart.receive(4));
+        assert_eq!(bench.line.take_edges(), 1);
+        assert_eq!(bench.take(), [4]);
+    }
+}
+
+#[test]
+fn without_fifos_the_receiver_holds_one() {
+    let bench = Bench::new(0);
+    assert!(bench.uart.receive(b'x') && bench.uart.receive(b'y'));
+    bench.run_ns(100_000_000);
+    bench.write(FCR, 1);
+    assert_eq!(bench.read(LSR) & 1, 1, "switching the FIFOs empties them, and there is room for what waited");
+    assert_eq!(bench.take(), b"y");
 }
 
 #[test]
@@ -203,13 +311,15 @@ fn a_full_sink_keeps_the_transmitter_busy() {
 fn a_break_is_a_line_status_interrupt() {
     let bench = Bench::new(0);
     bench.write(FCR, 1);
-    bench.write(IER, 5);
-    assert!(bench.uart.receive(b'a'));
+    bench.write(IER, 4);
+    bench.send(b"a");
     assert!(bench.uart.receive_break());
+    bench.run_ns(10_000_000);
     assert_eq!(bench.read(LSR) & 0x9f, 0x81, "an error further back in the FIFO");
     assert_eq!(bench.read(0), b'a');
     assert_eq!(bench.read(IIR), 0xc6);
     assert_eq!(bench.read(LSR) & 0x1f, 0x11);
+    bench.write(IER, 5);
     assert_eq!(bench.read(IIR), 0xc4);
     assert_eq!(bench.read(0), 0);
     assert_eq!(bench.read(LSR), 0x60);
@@ -256,14 +366,20 @@ proptest! {
         }
         bench.write(LCR, 3);
         bench.write(MCR, 0);
+        bench.write(IER, 0);
         bench.write(FCR, 0);
         bench.write(FCR, 7);
+        // A character takes almost seven seconds at the slowest.
+        let next = || {
+            bench.run_ns(7_000_000_000);
+            (bench.read(LSR) & 1 != 0).then(|| bench.read(0))
+        };
+        while next().is_some() {}
         let accepted = bytes.iter().take_while(|byte| bench.uart.receive(**byte)).count();
-        prop_assert_eq!(accepted, bytes.len().min(16));
+        prop_assert_eq!(accepted, bytes.len().min(1 + FIFO_DEPTH));
         for byte in &bytes[..accepted] {
-            prop_assert_eq!(bench.read(LSR) & 1, 1);
-            prop_assert_eq!(bench.read(0), *byte);
+            prop_assert_eq!(next(), Some(*byte));
         }
-        prop_assert_eq!(bench.read(LSR) & 1, 0);
+        prop_assert_eq!(next(), None);
     }
 }
