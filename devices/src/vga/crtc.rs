@@ -104,6 +104,12 @@ impl Crtc {
         self.registers[0x14] & 0x1f
     }
 
+    /// Addresses count groups of four characters. Bits 12 and 13 then become the lowest of the address in a plane, so that
+    /// bit 14 and above are beyond the plane's 64 KiB.
+    pub fn counts_doublewords(&self) -> bool {
+        self.registers[0x14] & 0x40 != 0
+    }
+
     pub fn mode(&self) -> CrtcMode {
         self.registers[0x17].into()
     }

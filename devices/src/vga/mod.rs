@@ -14,6 +14,7 @@ mod blocks;
 mod crtc;
 mod dac;
 mod dispi;
+mod edid;
 mod paint;
 mod pci;
 mod picture;
@@ -78,6 +79,8 @@ pub const REGION_ROM: u8 = 6;
 
 /// Layout of the register page.
 mod page {
+    /// End of what the monitor says of itself, which begins at 0.
+    pub const EDID_END: u64 = super::edid::EDID_BYTES as u64;
     /// VGA ports 3c0h to 3dfh.
     pub const VGA: u64 = 0x400;
     pub const VGA_END: u64 = 0x420;
@@ -96,6 +99,7 @@ const LITTLE_ENDIAN: u64 = 0x1e1e_1e1e;
 pub struct Vga {
     clock: Arc<dyn Clock>,
     memory: VgaMemory,
+    edid: [u8; edid::EDID_BYTES],
     mapping_generation: AtomicU32,
     config: Mutex<ConfigSpace>,
     state: Mutex<State>,
@@ -129,6 +133,7 @@ impl Vga {
             clock,
             config: Mutex::new(pci::config_space(vram_bytes, rom_bytes)),
             memory,
+            edid: edid::edid(vram_bytes),
             mapping_generation: AtomicU32::new(0),
             state: Mutex::default(),
         }
@@ -261,6 +266,10 @@ impl Vga {
     fn read_register_page(&self, access: Access) -> Option<u64> {
         let Access { offset, size_bytes, .. } = access;
         match offset {
+            0..page::EDID_END => {
+                let bytes = self.edid[offset as usize..].iter().take(size_bytes.into());
+                Some(bytes.rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+            }
             page::VGA..page::VGA_END => {
                 Some(self.read_ports(ports::VGA_BASE + (offset - page::VGA) as u16, size_bytes.min(4)).into())
             }

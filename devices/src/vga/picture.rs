@@ -129,7 +129,8 @@ impl Scan {
                 (!mode.linear_13()).then_some(bank_bit),
                 (!mode.linear_14()).then_some(bank_bit + 1),
             ],
-            limit: PLANE_BYTES,
+            // Mode 13h: its 64 KiB of video memory, and then the same again.
+            limit: if crtc.counts_doublewords() { PLANE_BYTES / 4 } else { PLANE_BYTES },
         }
     }
 

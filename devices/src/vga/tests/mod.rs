@@ -1,5 +1,6 @@
 //! The card as a video BIOS and an operating system use it.
 
+mod edid;
 mod modes;
 mod planar;
 mod registers;

@@ -174,6 +174,34 @@ fn mode_13_shows_bytes_through_the_pel_mask() {
 }
 
 #[test]
+fn mode_13_wraps_at_64_kib_and_mode_x_at_256_kib() {
+    let card = Card::new();
+    let colour = Card::colour(0x2c);
+    card.set_mode(&MODE_13);
+    // The picture starts in the last row and a bit of the 64 KiB, and goes on at their beginning.
+    card.set(0x3d4, 0x0c, 0x3f);
+    card.set(0x3d4, 0x0d, 0xc0);
+    card.poke(0xff00, 0x2c);
+    card.poke(0, 0x2c);
+    card.poke(0x140, 0x2c);
+    let picture = card.paint_all();
+    assert_eq!(picture.dot(0, 0), colour);
+    assert_eq!(picture.dot(2 * 256, 0), colour, "within a row");
+    assert_eq!(picture.dot(2 * 256, 2), colour, "from row to row");
+    // A start beyond them is one within them.
+    card.set(0x3d4, 0x0c, 0x7f);
+    assert_eq!(card.paint_all().dot(2 * 256, 0), colour);
+    // Unchained: each plane has 64 KiB.
+    card.set(0x3c4, 4, 0x06);
+    card.set(0x3d4, 0x14, 0x00);
+    card.set(0x3d4, 0x17, 0xe3);
+    card.set(0x3d4, 0x0c, 0xff);
+    let picture = card.paint_all();
+    assert_eq!(picture.dot(0, 0), Card::colour(0));
+    assert_eq!(picture.dot(2 * 256, 0), colour);
+}
+
+#[test]
 fn packed_depths_are_widened_to_full_scale() {
     let card = Card::new();
     for (bits, bytes, expected) in [
