@@ -18,6 +18,7 @@ pub mod boot_disk;
 pub mod bus;
 pub mod console;
 pub mod debug_port;
+pub mod dma;
 pub mod fw_cfg;
 pub mod hpet;
 pub mod i8042;

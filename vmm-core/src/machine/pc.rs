@@ -18,6 +18,7 @@ use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;
 use devices::debug_port::{DebugConsole, PostCode};
+use devices::dma::Dma;
 use devices::fw_cfg::FwCfg;
 use devices::hpet::{FIRST_ROUTE, Hpet, HpetLines, LegacyRoute};
 use devices::i8042::I8042;
@@ -144,6 +145,7 @@ impl Pc {
         board.ports.attach(pic.clone());
         board.mmio.attach(io_apic.clone());
         board.ports.attach(Arc::new(PostCode::new()));
+        board.ports.attach(Arc::new(Dma::new(space.clone())));
         if let Some(debug) = &parts.debug {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
