@@ -4,17 +4,27 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ticks::Ticks;
+
 /// What a wire leads to: an interrupt controller's inputs, a splitter, or a test.
 pub trait LineTarget: Send + Sync {
     /// The level of input `input` has become `high`. Called on changes only, from any CPU, possibly while the
     /// driving device holds its own lock.
     fn set_line(&self, input: u32, high: bool);
 
-    /// `ticks` more edges were due before the last one, when nobody could deliver them. Most targets have no use for them:
-    /// [`TickDebt`](crate::time::TickDebt) is what becomes of those of the system timer.
-    fn owe(&self, _input: u32, _ticks: u64) {}
+    /// Input `input` falls, if it is high, and rises: one edge, and nobody sees the level between.
+    fn strobe(&self, input: u32) {
+        self.set_line(input, false);
+        self.set_line(input, true);
+    }
 
-    /// The edges that input `_input` still owes mean nothing any more: its source was set anew.
+    /// The periodic timer at input `input` gives ticks: rising edges, after which the level is high. Most targets take several
+    /// for one; [`TickPacer`](crate::ticks::TickPacer) is what becomes of those of the system timer.
+    fn tick(&self, input: u32, _ticks: Ticks) {
+        self.strobe(input);
+    }
+
+    /// The ticks that input `_input` still owes mean nothing any more: its source was set anew.
     fn forgive(&self, _input: u32) {}
 }
 
@@ -53,16 +63,23 @@ impl IrqLine {
         self.set(false);
     }
 
-    /// Tells that `ticks` more edges were due before the last one.
-    pub fn owe(&self, ticks: u64) {
-        if ticks != 0
-            && let Some(target) = &self.target
-        {
-            target.owe(self.input, ticks);
+    /// Falls, if it is high, and rises: one edge.
+    pub fn strobe(&self) {
+        self.high.store(true, Ordering::Relaxed);
+        if let Some(target) = &self.target {
+            target.strobe(self.input);
         }
     }
 
-    /// Tells that edges that were owed are no more.
+    /// Gives ticks of a periodic timer, and leaves the wire high.
+    pub fn tick(&self, ticks: Ticks) {
+        self.high.store(true, Ordering::Relaxed);
+        if let Some(target) = &self.target {
+            target.tick(self.input, ticks);
+        }
+    }
+
+    /// Tells that ticks that were owed are no more.
     pub fn forgive(&self) {
         if let Some(target) = &self.target {
             target.forgive(self.input);

@@ -36,6 +36,7 @@ pub mod ring;
 pub mod rtc;
 pub mod shared_line;
 pub mod system_control;
+pub mod ticks;
 pub mod time;
 pub mod uart;
 pub mod vga;

@@ -32,6 +32,15 @@ impl LineTarget for SharedLine {
         *sources = if high { *sources | bit } else { *sources & !bit };
         self.output.set(*sources != 0);
     }
+
+    fn strobe(&self, input: u32) {
+        let bit = 1u64.wrapping_shl(input);
+        let mut sources = self.high_sources.lock();
+        *sources |= bit;
+        if *sources == bit {
+            self.output.strobe();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Add, Range, Sub};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time in which it
 /// was not allowed to run. Never goes back.
@@ -197,51 +197,13 @@ pub trait Timed: Send + Sync {
 }
 
 /// Periods that passed while nobody could deliver them (the host was busy) come as one, and the next one keeps its
-/// phase. What becomes of those between is up to [`TickDebt`].
+/// phase. What becomes of those between is up to
+/// [`TickPacer`](crate::ticks::TickPacer).
 ///
 /// `next` is the tick number that was due, `elapsed` the number of whole ticks that have passed by now; the result
 /// is the number of the next tick to wait for.
 pub const fn next_after_missed(next: u64, elapsed: u64) -> u64 {
     if elapsed >= next { elapsed + 1 } else { next }
-}
-
-/// Ticks of a periodic timer that the guest could not take because it did not run. Each follows when the guest has taken
-/// the one before: systems count them, and wait for some within a time that their processor's clock tells them.
-///
-/// Beyond a few they are forgotten, so that a guest whose handler takes longer than a period still gets on.
-#[derive(Debug, Default)]
-pub struct TickDebt(AtomicU32);
-
-impl TickDebt {
-    /// What is owed at the most.
-    pub const LIMIT: u32 = 16;
-
-    /// No debt.
-    pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
-    }
-
-    /// Notes `ticks` that were missed.
-    pub fn add(&self, ticks: u64) {
-        let more = |owed: u32| Some(u64::from(owed).saturating_add(ticks).min(Self::LIMIT.into()) as u32);
-        // It always changes, if only to what it was.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-    }
-
-    /// True if a tick is owed.
-    pub fn is_owing(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
-    }
-
-    /// Takes one tick off the debt; false if there is none.
-    pub fn pay(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owed| owed.checked_sub(1)).is_ok()
-    }
-
-    /// Nothing is owed any more.
-    pub fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]
@@ -258,18 +220,6 @@ mod tests {
             assert_eq!(ns_to_ticks(ns, PIT_HZ), ticks);
             assert_eq!(ns_to_ticks(ns - 1, PIT_HZ), ticks - 1);
         }
-    }
-
-    #[test]
-    fn a_debt_of_ticks_has_a_limit() {
-        let debt = TickDebt::new();
-        assert!(!debt.pay());
-        debt.add(2);
-        debt.add(u64::MAX);
-        assert_eq!((0..100).filter(|_| debt.pay()).count(), TickDebt::LIMIT as usize);
-        debt.add(1);
-        debt.clear();
-        assert!(!debt.is_owing());
     }
 
     #[test]

@@ -400,6 +400,10 @@ impl Backend for Svm {
         self.vmcb().control.interrupt_shadow & 1 != 0
     }
 
+    fn set_interrupt_shadow(&mut self) {
+        self.vmcb_mut().control.interrupt_shadow |= 1;
+    }
+
     fn nmi_blocked(&self) -> bool {
         let returned = self.iret_rip.is_some_and(|rip| rip != self.vmcb().save.rip);
         let handling = self.vmcb().control.intercept_1.iret() || self.iret_rip.is_some();

@@ -216,6 +216,8 @@ pub trait Backend: Sized + Send {
 
     /// Interrupts are held off for one instruction (STI, MOV SS).
     fn interrupt_shadow(&self) -> bool;
+    /// The guest runs one instruction before it takes an interrupt, as behind STI. It takes interrupts, and is in no shadow.
+    fn set_interrupt_shadow(&mut self);
     /// The guest is in an NMI handler.
     fn nmi_blocked(&self) -> bool;
     /// The next entry raises a #DB for the instruction before, unless an event is injected, which would make it forgotten.

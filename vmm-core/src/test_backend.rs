@@ -295,6 +295,10 @@ impl Backend for TestBackend {
         self.interrupt_shadow
     }
 
+    fn set_interrupt_shadow(&mut self) {
+        self.interrupt_shadow = true;
+    }
+
     fn nmi_blocked(&self) -> bool {
         self.nmi_blocked
     }

@@ -401,6 +401,10 @@ impl Backend for Vmx {
         state.by_sti() || state.by_mov_ss()
     }
 
+    fn set_interrupt_shadow(&mut self) {
+        self.set_interruptibility(self.interruptibility().with_by_sti(true));
+    }
+
     fn nmi_blocked(&self) -> bool {
         self.interruptibility().by_nmi()
     }

@@ -1,30 +1,39 @@
 //! The switch that puts HPET timers 0 and 1 in the place of PIT and RTC (LEG_RT_CNF, specification section 2.3.5).
 
 use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
 use crate::irq::{IrqLine, LineTarget};
-use crate::time::TickDebt;
+use crate::ticks::{TickPacer, Ticks};
+use crate::time::{Alarm, Clock, GuestTime, Timed};
 
-/// Levels of the inputs.
-#[derive(Clone, Copy, Debug, Default)]
+/// Levels of the inputs, and the ticks of IRQ 0.
+#[derive(Clone, Debug, Default)]
 struct State {
     pit: bool,
     rtc: bool,
     timer0: bool,
     timer1: bool,
     replaced: bool,
+    ticks: TickPacer,
 }
 
 /// IRQ 0 and IRQ 8 come from PIT and RTC, or, while [`LegacyRoute::SELECT`] is high, from HPET timers 0 and 1.
-#[derive(Debug)]
+///
+/// Ticks of IRQ 0, the system timer's, that the guest missed follow one by one.
 pub struct LegacyRoute {
     irq0: IrqLine,
     irq8: IrqLine,
+    clock: Arc<dyn Clock>,
+    alarm: Alarm,
+    /// High while [`LegacyRoute::irq0_taken`] is to be called.
+    watch: IrqLine,
+    /// What the pacer of ticks wants to know, in a word that is read at each interrupt.
+    follows_at_once: AtomicBool,
     state: Mutex<State>,
-    /// Edges of IRQ 0, the system timer's, that the guest missed.
-    debt: TickDebt,
 }
 
 impl State {
@@ -50,9 +59,24 @@ impl LegacyRoute {
     /// Input: high while the HPET replaces the others.
     pub const SELECT: u32 = 4;
 
-    /// A switch that drives IRQ 0 (I/O APIC input 2) and IRQ 8.
-    pub fn new(irq0: IrqLine, irq8: IrqLine) -> Arc<Self> {
-        Arc::new(Self { irq0, irq8, state: Mutex::default(), debt: TickDebt::new() })
+    /// A switch that drives IRQ 0 (I/O APIC input 2) and IRQ 8. `watch` wakes the virtual CPU that takes IRQ 0 when it has to
+    /// begin to tell of that.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        alarm: Alarm,
+        irq0: IrqLine,
+        irq8: IrqLine,
+        watch: IrqLine,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            irq0,
+            irq8,
+            clock,
+            alarm,
+            watch,
+            follows_at_once: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
     }
 
     /// A wire to one of the inputs.
@@ -60,20 +84,57 @@ impl LegacyRoute {
         IrqLine::new(self.clone(), input)
     }
 
-    /// True if IRQ 0 owes the guest an edge.
-    pub fn is_owing(&self) -> bool {
-        self.debt.is_owing()
+    /// True while [`LegacyRoute::irq0_taken`] is to be called.
+    pub fn is_watching(&self) -> bool {
+        self.watch.is_high()
     }
 
-    /// The guest has taken IRQ 0: the next edge that it missed follows.
+    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the last one interrupted.
+    pub fn follows_at_once(&self) -> bool {
+        self.follows_at_once.load(Ordering::Relaxed)
+    }
+
+    /// The guest has taken IRQ 0: the next tick that it missed may follow.
     pub fn irq0_taken(&self) {
-        if !self.debt.pay() {
-            return;
+        let mut state = self.state.lock();
+        state.ticks.taken(self.clock.now());
+        self.note(&state);
+    }
+
+    /// Sends the next tick that is owed, if its time has come.
+    pub fn send_next(&self, now: GuestTime) {
+        let mut state = self.state.lock();
+        if state.ticks.send_next(now) {
+            self.irq0.strobe();
         }
-        let state = self.state.lock();
-        self.irq0.set(false);
-        self.irq0.set(true);
-        self.irq0.set(state.irq0());
+        self.note(&state);
+    }
+
+    /// The guest has run an instruction of what the last tick interrupted.
+    pub fn follow(&self) {
+        self.send_next(self.clock.now());
+    }
+
+    /// Tells what the pacer waits for.
+    fn note(&self, state: &State) {
+        self.follows_at_once.store(state.ticks.follows_at_once(), Ordering::Relaxed);
+        self.watch.set(state.ticks.is_watching());
+        self.alarm.set(state.ticks.next());
+    }
+}
+
+impl Timed for LegacyRoute {
+    fn expired(&self, now: GuestTime) {
+        self.send_next(now);
+    }
+}
+
+impl fmt::Debug for LegacyRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LegacyRoute")
+            .field("alarm", &self.alarm)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +148,8 @@ impl LineTarget for LegacyRoute {
             Self::TIMER1 => state.timer1 = high,
             Self::SELECT => {
                 state.replaced = high;
-                self.debt.clear();
+                state.ticks.clear();
+                self.note(&state);
             }
             _ => return,
         }
@@ -95,15 +157,27 @@ impl LineTarget for LegacyRoute {
         self.irq8.set(if state.replaced { state.timer1 } else { state.rtc });
     }
 
-    fn owe(&self, input: u32, ticks: u64) {
-        if self.state.lock().leads_to_irq0(input) {
-            self.debt.add(ticks);
+    fn tick(&self, input: u32, ticks: Ticks) {
+        let mut state = self.state.lock();
+        match input {
+            Self::PIT => state.pit = true,
+            Self::TIMER0 => state.timer0 = true,
+            _ => return,
         }
+        if !state.leads_to_irq0(input) {
+            return;
+        }
+        if state.ticks.tick(self.clock.now(), ticks) {
+            self.irq0.strobe();
+        }
+        self.note(&state);
     }
 
     fn forgive(&self, input: u32) {
-        if self.state.lock().leads_to_irq0(input) {
-            self.debt.clear();
+        let mut state = self.state.lock();
+        if state.leads_to_irq0(input) {
+            state.ticks.clear();
+            self.note(&state);
         }
     }
 }

@@ -14,6 +14,7 @@ use spin::Mutex;
 
 use crate::bus::{Access, MmioDevice, Region, Reset};
 use crate::irq::IrqLine;
+use crate::ticks::Ticks;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{
@@ -83,6 +84,11 @@ impl State {
             counter: 0,
             timers: [Timer::new(), Timer::new(), Timer::new()],
         }
+    }
+
+    /// Timer `number` takes the place of PIT or RTC.
+    fn is_legacy(&self, number: usize) -> bool {
+        self.config.legacy() && number < 2
     }
 
     fn counter(&self, tick: u64) -> u64 {
@@ -195,19 +201,28 @@ impl Hpet {
 
     /// Passes the matches up to `tick`: sets status bits and sends edges.
     fn settle(&self, state: &mut State, tick: u64) {
-        let mut edges = [0; TIMER_COUNT];
+        let mut edges = [None; TIMER_COUNT];
         for (number, (timer, edges)) in state.timers.iter_mut().zip(&mut edges).enumerate() {
             let matches = timer.advance(tick);
             if timer.config().level() {
-                state.status |= u64::from(matches != 0) << number;
+                state.status |= u64::from(matches.is_some()) << number;
             } else if timer.config().enable() {
                 *edges = matches;
             }
         }
-        for (number, timer) in state.timers.iter().enumerate().filter(|&(number, _)| edges[number] != 0) {
-            if let Some(line) = self.line(number, state, timer) {
-                line.owe(if timer.owes_matches() { edges[number] - 1 } else { 0 });
+        for (number, timer) in state.timers.iter().enumerate() {
+            let Some(matches) = edges[number] else { continue };
+            let Some(line) = self.line(number, state, timer) else { continue };
+            if !state.is_legacy(number) {
                 line.pulse();
+            } else if let Some(period) = timer.period() {
+                line.tick(Ticks {
+                    count: matches.count,
+                    period_ns: period.saturating_mul(TICK_NS),
+                    late_ns: matches.late.saturating_mul(TICK_NS),
+                });
+            } else {
+                line.strobe();
             }
         }
     }
@@ -220,11 +235,16 @@ impl Hpet {
     fn drive(&self, state: &State) {
         self.lines.legacy_select.set(state.config.legacy());
         for line in self.lines.all() {
-            let high = state.timers.iter().enumerate().any(|(number, timer)| {
-                Self::is_asserted(state, number, timer)
-                    && self.line(number, state, timer).is_some_and(|driven| core::ptr::eq(driven, line))
+            let mut drivers = state.timers.iter().enumerate().filter(|&(number, timer)| {
+                self.line(number, state, timer).is_some_and(|driven| core::ptr::eq(driven, line))
             });
-            line.set(high);
+            // An 8259A wants to see the line of an edge high until it is acknowledged. The other lines may be shared.
+            let is_held =
+                |number, timer: &Timer| state.is_legacy(number) && !timer.config().level() && line.is_high();
+            line.set(
+                drivers
+                    .any(|(number, timer)| Self::is_asserted(state, number, timer) || is_held(number, timer)),
+            );
         }
         let next = state
             .timers

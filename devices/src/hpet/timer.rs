@@ -2,7 +2,8 @@
 //!
 //! A *tick* is a period of the main counter since the virtual machine was created, whether the counter runs or not.
 
-use super::spec::TimerConfiguration;
+use super::spec::{TICK_NS, TimerConfiguration};
+use crate::ticks::MIN_SPACING_NS;
 use crate::time::next_after_missed;
 
 /// A comparator written with a value that the counter passed at most this long ago (10 ms) matches at once. The
@@ -11,8 +12,16 @@ use crate::time::next_after_missed;
 const LATE_TICKS: u64 = 1_000_000;
 
 /// Interrupts of a periodic timer are at least this far apart (100 us), so that a guest that programs a tiny period
-/// cannot keep the host busy. Those between are coalesced.
-const MIN_INTERRUPT_DISTANCE_TICKS: u64 = 10_000;
+/// cannot keep the host busy. Several come at once then.
+const MIN_INTERRUPT_DISTANCE_TICKS: u64 = MIN_SPACING_NS / TICK_NS;
+
+/// Matches of counter and comparator that have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Matches {
+    pub(super) count: u64,
+    /// Ticks since the last of them.
+    pub(super) late: u64,
+}
 
 /// The volatile state of one timer.
 #[derive(Clone, Debug)]
@@ -51,33 +60,31 @@ impl Timer {
 
     /// Ticks from one match to the next, if there is a next.
     fn interval(&self) -> Option<u64> {
-        if self.config.periodic() && self.period != 0 {
-            return Some(self.period);
-        }
         // A one-shot timer matches again when the counter has come round.
-        self.mask().checked_add(1)
+        self.period().or_else(|| self.mask().checked_add(1))
     }
 
-    /// Passes the matches up to `tick`; returns how many there were.
-    pub(super) fn advance(&mut self, tick: u64) -> u64 {
-        let Some(due) = self.next_match.filter(|&due| due <= tick) else { return 0 };
+    /// The ticks of the counter from one interrupt to the next of a periodic timer.
+    pub(super) fn period(&self) -> Option<u64> {
+        (self.config.periodic() && self.period != 0).then_some(self.period)
+    }
+
+    /// Passes the matches up to `tick`, if there were any.
+    pub(super) fn advance(&mut self, tick: u64) -> Option<Matches> {
+        let due = self.next_match.filter(|&due| due <= tick)?;
         self.last_match = tick;
-        self.next_match = self.interval().and_then(|interval| {
-            let intervals = next_after_missed(0, (tick - due) / interval);
-            due.checked_add(interval.checked_mul(intervals)?)
-        });
+        let Some(interval) = self.interval() else {
+            self.next_match = None;
+            return Some(Matches { count: 1, late: tick - due });
+        };
+        let count = next_after_missed(0, (tick - due) / interval);
+        self.next_match = interval.checked_mul(count).and_then(|passed| due.checked_add(passed));
         if self.config.periodic()
             && let Some(next) = self.next_match
         {
             self.comparator = self.comparator.wrapping_add(next - due) & self.mask();
         }
-        self.interval().map_or(1, |interval| next_after_missed(0, (tick - due) / interval))
-    }
-
-    /// The matches between two interrupts are owed to a guest that did not run: it did not ask for a period too short to
-    /// deliver each.
-    pub(super) fn owes_matches(&self) -> bool {
-        self.config.periodic() && self.period >= MIN_INTERRUPT_DISTANCE_TICKS
+        Some(Matches { count, late: (tick - due) % interval })
     }
 
     /// Computes the next match from the counter, which is `counter` at `tick` and runs.
@@ -126,9 +133,7 @@ impl Timer {
     pub(super) fn next_interrupt(&self) -> Option<u64> {
         let next = self.next_match.filter(|_| self.config.enable())?;
         let allowed = self.last_match.saturating_add(MIN_INTERRUPT_DISTANCE_TICKS);
-        if !self.config.periodic() || self.period == 0 || next >= allowed {
-            return Some(next);
-        }
-        next.checked_add((allowed - next).div_ceil(self.period).checked_mul(self.period)?)
+        let Some(period) = self.period().filter(|_| next < allowed) else { return Some(next) };
+        next.checked_add((allowed - next).div_ceil(period).checked_mul(period)?)
     }
 }

@@ -102,7 +102,7 @@ impl LocalApic {
             .with_enabled(true)
             .with_page(spec::DEFAULT_BASE >> 12);
         let (page, state) = (RegisterPage::new(), State::new(base));
-        let timer = TimerInterrupt::new(inbox.clone(), alarm);
+        let timer = TimerInterrupt::new(inbox.clone(), clock.clone(), alarm);
         let mut apic = Self { initial_id: apic_id, inbox, bus, clock, page, timer, state };
         apic.start_over(base, apic_id);
         apic
@@ -237,7 +237,6 @@ impl LocalApic {
     pub fn acknowledge(&mut self, vector: u8) {
         self.page.remove(Vectors::Requested, vector);
         self.page.insert(Vectors::InService, vector);
-        self.timer.taken(vector);
     }
 
     /// End of interrupt: the highest vector in service is done.

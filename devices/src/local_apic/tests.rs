@@ -267,28 +267,58 @@ fn storm_of_a_short_period_is_held_back() {
     assert!((90..=101).contains(&woken), "{woken}");
 }
 
+/// Takes what is pending, and tells the timer.
+fn take_tick(apic: &mut LocalApic) -> bool {
+    let Some(vector) = serve(apic) else { return false };
+    apic.timer().taken(vector);
+    true
+}
+
 #[test]
 fn missed_ticks_follow_each_other_and_keep_the_phase() {
     let mut machine = Machine::enabled(1);
     write(&mut machine.apics[0], register::LVT_TIMER, 0x20040);
     write(&mut machine.apics[0], register::DIVIDE, 0xb);
     write(&mut machine.apics[0], register::INITIAL_COUNT, 1_000_000);
-    let miss = |machine: &mut Machine, ns: u64| {
-        machine.clock.advance_ns(ns);
-        assert_eq!(machine.deadlines.take_expired(machine.clock.now()), Some(0));
-        machine.apics[0].timer().expired(machine.clock.now());
-    };
-    miss(&mut machine, 10_300_000);
-    assert_eq!(machine.deadlines.earliest(), Some(GuestTime::from_ns(11_000_000)));
-    for _ in 0..10 {
-        assert_eq!(serve(&mut machine.apics[0]), Some(0x40));
+    machine.clock.advance_ns(10_300_000);
+    machine.run_ns(0);
+    assert!(!take_tick(&mut machine.apics[0]), "the guest looks around first");
+    for number in 0..11 {
+        // Ten, and the one that is due meanwhile.
+        machine.run_ns(100_000);
+        assert!(take_tick(&mut machine.apics[0]), "tick {number}");
+        assert!(!take_tick(&mut machine.apics[0]), "after {number}");
     }
-    assert_eq!(serve(&mut machine.apics[0]), None);
+    machine.run_ns(500_000);
+    assert!(!take_tick(&mut machine.apics[0]));
+    machine.run_ns(100_000);
+    assert!(take_tick(&mut machine.apics[0]), "at 12 ms");
     // A timer that was set anew owes nothing of before.
-    miss(&mut machine, 10_000_000);
+    machine.clock.advance_ns(10_000_000);
+    machine.run_ns(0);
     write(&mut machine.apics[0], register::INITIAL_COUNT, 1_000_000);
-    assert_eq!(serve(&mut machine.apics[0]), Some(0x40));
-    assert_eq!(serve(&mut machine.apics[0]), None);
+    machine.run_ns(900_000);
+    assert!(!take_tick(&mut machine.apics[0]));
+}
+
+#[test]
+fn ticks_of_a_fast_timer_follow_at_once() {
+    let mut machine = Machine::enabled(1);
+    write(&mut machine.apics[0], register::LVT_TIMER, 0x20040);
+    write(&mut machine.apics[0], register::DIVIDE, 0xb);
+    write(&mut machine.apics[0], register::INITIAL_COUNT, 20_000);
+    let mut taken = 0;
+    for _ in 0..1000 {
+        machine.run_ns(100_000);
+        while take_tick(&mut machine.apics[0]) {
+            taken += 1;
+            assert!(!take_tick(&mut machine.apics[0]), "the handler ends first");
+            if machine.apics[0].timer().follows_at_once() {
+                machine.apics[0].timer().follow();
+            }
+        }
+    }
+    assert!((4_950..=5_000).contains(&taken), "{taken}");
 }
 
 #[test]

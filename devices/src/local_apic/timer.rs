@@ -1,11 +1,21 @@
 //! The local APIC's timer (SDM 11.5.4): counting, without the interrupt that it raises.
 
 use super::spec::{Divide, TimerMode};
+use crate::ticks::Ticks;
 use crate::time::{GuestTime, next_after_missed};
 
 /// The shortest time between two interrupts of a periodic timer, whatever the guest asks for: a shorter period would
-/// keep the host busy with nothing but this timer. Ticks between are coalesced.
+/// keep the host busy with nothing but this timer. Several ticks come at once then.
 pub const MIN_PERIOD_NS: u64 = 50_000;
+
+/// What has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiries {
+    /// A count or deadline that comes once.
+    One,
+    /// Ticks of the periodic mode.
+    Periodic(Ticks),
+}
 
 /// Counts down at 1 GHz through a divider.
 #[derive(Clone, Debug)]
@@ -17,6 +27,8 @@ pub struct Timer {
     start_ns: u64,
     /// The number, from `start_ns`, of the expiry to wait for; 0: none.
     next_tick: u64,
+    /// The least moment for the next interrupt of the periodic mode.
+    not_before: GuestTime,
     deadline: Option<GuestTime>,
     raw_deadline: u64,
 }
@@ -30,6 +42,7 @@ impl Timer {
             initial_count: 0,
             start_ns: 0,
             next_tick: 0,
+            not_before: GuestTime::ZERO,
             deadline: None,
             raw_deadline: 0,
         }
@@ -117,39 +130,33 @@ impl Timer {
         }
     }
 
-    /// Notes expiries up to `now`, and returns how many there were. Several of a period that is shorter than
-    /// [`MIN_PERIOD_NS`] count as one.
-    pub fn expire(&mut self, now: GuestTime) -> u64 {
+    /// Notes expiries up to `now`, and returns them.
+    pub fn expire(&mut self, now: GuestTime) -> Option<Expiries> {
         if self.mode == TimerMode::TscDeadline {
-            let expired = self.deadline.is_some_and(|deadline| deadline <= now);
-            if expired {
+            let is_due = self.deadline.is_some_and(|deadline| deadline <= now);
+            if is_due {
                 self.deadline = None;
                 self.raw_deadline = 0;
             }
-            return expired.into();
+            return is_due.then_some(Expiries::One);
         }
         if self.next_tick == 0 || self.mode == TimerMode::Reserved {
-            return 0;
+            return None;
         }
         let period_ns = self.period_ns();
         let elapsed_ns = self.elapsed_ns(now);
-        if elapsed_ns / period_ns < self.next_tick {
-            return 0;
+        let elapsed = elapsed_ns / period_ns;
+        if elapsed < self.next_tick {
+            return None;
         }
-        let due_tick = self.next_tick;
-        self.next_tick = match self.mode {
-            TimerMode::Periodic => {
-                // A tick so near that it would break the floor counts as passed already.
-                let spaced_ns = if period_ns < MIN_PERIOD_NS { MIN_PERIOD_NS - 1 } else { 0 };
-                next_after_missed(self.next_tick, elapsed_ns.saturating_add(spaced_ns) / period_ns)
-            }
-            _ => 0,
-        };
-        if self.mode == TimerMode::Periodic && period_ns >= MIN_PERIOD_NS {
-            self.next_tick - due_tick
-        } else {
-            1
+        if self.mode != TimerMode::Periodic {
+            self.next_tick = 0;
+            return Some(Expiries::One);
         }
+        let count = elapsed + 1 - self.next_tick;
+        self.next_tick = next_after_missed(self.next_tick, elapsed);
+        self.not_before = now + MIN_PERIOD_NS;
+        Some(Expiries::Periodic(Ticks { count, period_ns, late_ns: elapsed_ns % period_ns }))
     }
 
     /// When to call [`Timer::expire`] next.
@@ -161,6 +168,10 @@ impl Timer {
             return None;
         }
         let due_ns = self.period_ns().saturating_mul(self.next_tick);
-        Some(now + due_ns.saturating_sub(self.elapsed_ns(now)))
+        let left_ns = due_ns.saturating_sub(self.elapsed_ns(now));
+        let due = now + left_ns;
+        // One that would come too soon after the last one comes with another that follows.
+        let wait_ns = self.not_before.since(due);
+        Some(due + wait_ns.div_ceil(self.period_ns()).saturating_mul(self.period_ns()))
     }
 }

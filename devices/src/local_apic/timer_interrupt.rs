@@ -5,10 +5,12 @@
 
 use super::inbox::ApicInbox;
 use super::spec::{DeliveryMode, FIRST_LEGAL_VECTOR, Lvt};
-use super::timer::Timer;
-use crate::time::{Alarm, GuestTime, TickDebt, Timed};
+use super::timer::{Expiries, Timer};
+use crate::ticks::TickPacer;
+use crate::time::{Alarm, Clock, GuestTime, Timed};
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 /// The timer and its entry of the local vector table.
@@ -18,41 +20,54 @@ struct State {
     /// The entry as it was last written: what is due was due by this one. A processor that writes registers by itself has
     /// put another into the register page already when it tells of it.
     entry: Lvt,
+    /// The periodic mode's ticks.
+    ticks: TickPacer,
 }
 
 impl State {
     const fn new() -> Self {
-        Self { timer: Timer::new(), entry: Lvt::new().with_masked(true) }
+        Self { timer: Timer::new(), entry: Lvt::new().with_masked(true), ticks: TickPacer::new() }
     }
 }
 
 /// The timer of a local APIC. When its alarm rings, [`Timed::expired`] raises the interrupt.
 pub struct TimerInterrupt {
     inbox: Arc<ApicInbox>,
+    clock: Arc<dyn Clock>,
     alarm: Alarm,
     state: Mutex<State>,
-    /// Ticks that the guest missed.
-    debt: TickDebt,
+    /// What the pacer of ticks wants to know, in words that are read at each interrupt.
+    is_watching: AtomicBool,
+    follows_at_once: AtomicBool,
 }
 
 impl TimerInterrupt {
     /// A timer that stands still, its entry masked.
-    pub(super) fn new(inbox: Arc<ApicInbox>, alarm: Alarm) -> Arc<Self> {
-        Arc::new(Self { inbox, alarm, state: Mutex::new(State::new()), debt: TickDebt::new() })
+    pub(super) fn new(inbox: Arc<ApicInbox>, clock: Arc<dyn Clock>, alarm: Alarm) -> Arc<Self> {
+        Arc::new(Self {
+            inbox,
+            clock,
+            alarm,
+            state: Mutex::new(State::new()),
+            is_watching: AtomicBool::new(false),
+            follows_at_once: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn reset(&self) {
         let mut state = self.state.lock();
         *state = State::new();
-        self.debt.clear();
-        self.alarm.set(None);
+        self.arm(&state, GuestTime::ZERO);
     }
 
     /// Raises the interrupt if it is due.
     fn run(&self, state: &mut State, now: GuestTime) {
-        let expiries = state.timer.expire(now);
-        if expiries != 0 {
-            self.debt.add(expiries - 1);
+        let sends = match state.timer.expire(now) {
+            None => false,
+            Some(Expiries::One) => true,
+            Some(Expiries::Periodic(ticks)) => state.ticks.tick(now, ticks),
+        };
+        if sends {
             self.raise(state.entry);
         }
     }
@@ -72,7 +87,13 @@ impl TimerInterrupt {
 
     fn arm(&self, state: &State, now: GuestTime) {
         // A masked timer counts, but nobody needs to be woken for it.
-        self.alarm.set(if state.entry.masked() { None } else { state.timer.next_deadline(now) });
+        let next = if state.entry.masked() { None } else { state.timer.next_deadline(now) };
+        self.alarm.set(next.into_iter().chain(state.ticks.next()).min());
+        self.follows_at_once.store(state.ticks.follows_at_once(), Ordering::Relaxed);
+        let is_watching = state.ticks.is_watching();
+        if !self.is_watching.swap(is_watching, Ordering::Relaxed) && is_watching {
+            self.inbox.wake();
+        }
     }
 
     /// Changes the timer at the moment `now`, after what is due was raised; returns what it is then.
@@ -91,7 +112,7 @@ impl TimerInterrupt {
     fn change_state(&self, now: GuestTime, change: impl FnOnce(&mut State)) -> Timer {
         let mut state = self.state.lock();
         self.run(&mut state, now);
-        self.debt.clear();
+        state.ticks.clear();
         change(&mut state);
         self.arm(&state, now);
         state.timer.clone()
@@ -111,23 +132,44 @@ impl TimerInterrupt {
         state.timer.raw_deadline()
     }
 
-    /// The vector of ticks of which one is owed.
-    pub fn owed_vector(&self) -> Option<u8> {
-        self.debt.is_owing().then(|| self.state.lock().entry.vector())
+    /// The vector of the ticks, while [`TimerInterrupt::taken`] is to be called for it.
+    pub fn watched_vector(&self) -> Option<u8> {
+        self.is_watching.load(Ordering::Relaxed).then(|| self.state.lock().entry.vector())
     }
 
-    /// The guest took `vector`: if it was a tick and another one is owed, that one follows.
+    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the last one interrupted.
+    pub fn follows_at_once(&self) -> bool {
+        self.follows_at_once.load(Ordering::Relaxed)
+    }
+
+    /// The guest took `vector`: if it was a tick and another one is owed, that one may follow.
     #[inline]
     pub fn taken(&self, vector: u8) {
-        if self.debt.is_owing() {
-            self.pay(vector);
+        if self.is_watching.load(Ordering::Relaxed) {
+            self.note_taken(vector);
         }
     }
 
     #[cold]
-    fn pay(&self, vector: u8) {
-        let state = self.state.lock();
-        if state.entry.vector() == vector && self.debt.pay() {
+    fn note_taken(&self, vector: u8) {
+        let mut state = self.state.lock();
+        if state.entry.vector() == vector {
+            let now = self.clock.now();
+            state.ticks.taken(now);
+            self.arm(&state, now);
+        }
+    }
+
+    /// The guest has run an instruction of what the last tick interrupted.
+    pub fn follow(&self) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        self.send_next(&mut state, now);
+        self.arm(&state, now);
+    }
+
+    fn send_next(&self, state: &mut State, now: GuestTime) {
+        if state.ticks.send_next(now) {
             self.raise(state.entry);
         }
     }
@@ -137,6 +179,7 @@ impl Timed for TimerInterrupt {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
         self.run(&mut state, now);
+        self.send_next(&mut state, now);
         self.arm(&state, now);
     }
 }
@@ -146,7 +189,6 @@ impl fmt::Debug for TimerInterrupt {
         f.debug_struct("TimerInterrupt")
             .field("alarm", &self.alarm)
             .field("state", &self.state)
-            .field("debt", &self.debt)
             .finish_non_exhaustive()
     }
 }

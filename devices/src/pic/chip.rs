@@ -19,7 +19,7 @@ enum Expect {
 pub(super) struct Chip {
     /// Levels of the inputs.
     lines: u8,
-    /// Rising edges not yet acknowledged.
+    /// Rising edges not yet acknowledged, of inputs that are still high.
     edges: u8,
     /// ELCR: inputs that are level triggered.
     level_triggered: u8,
@@ -65,8 +65,9 @@ impl Chip {
         *self = Self { lines: self.lines, ..Self::new() };
     }
 
-    /// An input has become high or low. A rising edge stays latched even if the input falls before it is
-    /// acknowledged, so that a device may signal with a pulse (the 8259A itself would then report level 7).
+    /// An input has become high or low. "In both the edge and level triggered modes the IR inputs must remain high until
+    /// after the falling edge of the first INTA" (8259A data sheet, "Edge and level triggered modes"): a request whose input
+    /// falls before is none any more.
     pub(super) fn set_line(&mut self, input: u8, high: bool) {
         let bit = 1 << (input & 7);
         if high {
@@ -74,12 +75,8 @@ impl Chip {
             self.lines |= bit;
         } else {
             self.lines &= !bit;
+            self.edges &= !bit;
         }
-    }
-
-    /// Forgets a latched edge of `input`.
-    pub(super) fn forget_edge(&mut self, input: u8) {
-        self.edges &= !(1 << (input & 7));
     }
 
     /// The request register: latched edges, and level-triggered inputs as they are.

@@ -98,7 +98,6 @@ impl State {
         let word = Chip::poll_word(self.secondary.acknowledge(None));
         // What the first controller had latched has been served by the poll.
         self.primary.set_line(CASCADE_INPUT, false);
-        self.primary.forget_edge(CASCADE_INPUT);
         word
     }
 
@@ -131,16 +130,29 @@ impl State {
     }
 }
 
-impl LineTarget for Pic {
-    /// Inputs 0 to 15; 2 is the cascade and is ignored.
-    fn set_line(&self, input: u32, high: bool) {
+impl Pic {
+    fn change_input(&self, input: u32, change: impl FnOnce(&mut Chip, u8)) {
         if input > 15 || input == u32::from(CASCADE_INPUT) {
             return;
         }
         let mut state = self.state.lock();
         let chip = if input < 8 { &mut state.primary } else { &mut state.secondary };
-        chip.set_line(input as u8 & 7, high);
+        change(chip, input as u8 & 7);
         self.drive(&mut state);
+    }
+}
+
+impl LineTarget for Pic {
+    /// Inputs 0 to 15; 2 is the cascade and is ignored.
+    fn set_line(&self, input: u32, high: bool) {
+        self.change_input(input, |chip, input| chip.set_line(input, high));
+    }
+
+    fn strobe(&self, input: u32) {
+        self.change_input(input, |chip, input| {
+            chip.set_line(input, false);
+            chip.set_line(input, true);
+        });
     }
 }
 

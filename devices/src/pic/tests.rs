@@ -62,9 +62,9 @@ impl Bench {
         self.pic.set_line(input, false);
     }
 
+    /// Another edge; the input stays high.
     fn pulse(&self, input: u32) {
-        self.raise(input);
-        self.lower(input);
+        self.pic.strobe(input);
     }
 
     /// Acknowledges while INTR is high, without any EOI.
@@ -187,22 +187,45 @@ fn level_triggered_inputs_ask_again_until_lowered() {
     assert_eq!(bench.inb(0xa0), 0);
 }
 
+/// 8259A data sheet, "Edge and level triggered modes": an input stays high until the first INTA, or level 7 comes of it.
 #[test]
-fn vanished_requests_are_spurious_and_not_in_service() {
-    let bench = Bench::linux(0x01);
-    bench.out(0x4d0, 0x20);
-    bench.out(0x4d1, 0x08);
-    bench.raise(5);
-    bench.lower(5);
-    assert_eq!(bench.pic.acknowledge().vector, 0x37);
-    bench.out(0x20, 0x0b);
-    assert_eq!(bench.inb(0x20), 0);
-    // The first controller has seen the second's request; by then the second has none.
-    bench.raise(11);
-    bench.lower(11);
-    assert_eq!(bench.vectors(), [0x3f]);
-    bench.out(0xa0, 0x0b);
-    assert_eq!((bench.inb(0x20), bench.inb(0xa0)), (0x04, 0), "only the cascade is in service");
+fn a_request_vanishes_when_its_input_falls() {
+    for elcr in [0, 0x20] {
+        let bench = Bench::linux(0x01);
+        bench.out(0x4d0, elcr);
+        bench.raise(5);
+        bench.out(0x20, 0x0a);
+        assert_eq!((bench.inb(0x20), bench.pic.is_pending()), (0x20, true));
+        bench.lower(5);
+        assert_eq!((bench.inb(0x20), bench.pic.is_pending()), (0, false));
+        // The processor has seen INTR already.
+        assert_eq!(bench.pic.acknowledge(), Acknowledged { vector: 0x37, level: None });
+        bench.out(0x20, 0x0b);
+        assert_eq!(bench.inb(0x20), 0, "nothing is in service");
+        bench.raise(5);
+        assert_eq!(bench.vectors(), [0x35]);
+    }
+}
+
+#[test]
+fn a_request_behind_the_cascade_vanishes_from_both() {
+    for elcr in [0, 0x08] {
+        let bench = Bench::linux(0x01);
+        bench.out(0x4d1, elcr);
+        bench.raise(11);
+        assert_eq!((bench.inb(0x20), bench.inb(0xa0)), (0x04, 0x08));
+        bench.lower(11);
+        assert_eq!((bench.inb(0x20), bench.inb(0xa0), bench.pic.is_pending()), (0, 0, false));
+        assert_eq!(bench.pic.acknowledge().vector, 0x37);
+        // One that is in service is not touched, and another one behind it is still found.
+        bench.raise(11);
+        assert_eq!(bench.vectors(), [0x3b]);
+        bench.lower(11);
+        bench.raise(14);
+        bench.out(0xa0, 0x20);
+        bench.out(0x20, 0x20);
+        assert_eq!(bench.vectors(), [0x3e]);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use spin::Mutex;
 
 use crate::bus::{Access, PioDevice, Region, Reset};
 use crate::irq::IrqLine;
+use crate::ticks::{MIN_SPACING_NS, Ticks};
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
 pub use spec::PIT_HZ;
@@ -27,9 +28,9 @@ use spec::{
 const REGION_COUNTERS: u8 = 0;
 const REGION_PORT_61: u8 = 1;
 
-/// Edges of a periodic counter 0 are delivered at least this far apart (100 us), so that a guest that programs a
-/// period of a few clocks cannot keep the host busy. Those between are coalesced; what counters read is exact.
-const MIN_EDGE_DISTANCE_TICKS: i64 = (PIT_HZ / 10_000 + 1) as i64;
+/// The alarm of a periodic counter 0 rings at least this far apart, so that a guest that programs a period of a few
+/// clocks cannot keep the host busy. Several edges come at once then; what counters read is exact.
+const MIN_EDGE_DISTANCE_TICKS: i64 = ns_to_ticks(MIN_SPACING_NS, PIT_HZ) as i64 + 1;
 
 /// The volatile state.
 #[derive(Clone, Debug)]
@@ -72,22 +73,27 @@ impl Pit {
         tick_at(self.clock.now())
     }
 
-    /// Puts counter 0's edges up to `tick`, as one, and its level on the wire.
+    /// Puts counter 0's edges up to `tick` on the wire, and the level of a mode that is not periodic. Between the edges of
+    /// one that is, the wire stays high: when OUT falls, nobody need be woken.
     fn drive_irq0(&self, state: &mut State, tick: i64) {
         let [counter0, ..] = &mut state.counters;
         counter0.catch_up(tick);
-        if let Some(edge) = counter0.last_rising_edge(tick)
-            && edge > state.delivered_tick
-        {
-            // The edges of periods too short to deliver each are not owed.
-            if counter0.period().is_some_and(|period| period >= MIN_EDGE_DISTANCE_TICKS) {
-                self.irq0.owe(counter0.edges_between(state.delivered_tick, edge));
+        let edge = counter0.last_rising_edge(tick).filter(|&edge| edge > state.delivered_tick);
+        let Some(period) = counter0.period() else {
+            if edge.is_some() {
+                self.irq0.strobe();
             }
-            state.delivered_tick = edge;
-            self.irq0.set(false);
-            self.irq0.set(true);
-        }
-        self.irq0.set(counter0.output(tick));
+            self.irq0.set(counter0.output(tick));
+            state.delivered_tick = edge.unwrap_or(state.delivered_tick);
+            return;
+        };
+        let Some(edge) = edge else { return };
+        self.irq0.tick(Ticks {
+            count: counter0.edges_between(state.delivered_tick, edge) + 1,
+            period_ns: ticks_to_ns(period as u64, PIT_HZ),
+            late_ns: ticks_to_ns((tick - edge) as u64, PIT_HZ),
+        });
+        state.delivered_tick = edge;
     }
 
     fn arm(&self, state: &State, tick: i64) {
@@ -96,12 +102,14 @@ impl Pit {
         self.alarm.set(event.map(|tick| GuestTime::from_ns(ticks_to_ns(tick as u64, PIT_HZ))));
     }
 
-    /// Lets `write` act on counter 0, between the edges before it and those that follow from it.
+    /// Lets `write` act on counter 0, after the edges before it. A level that OUT has not, or not any more, takes the request
+    /// with it that an interrupt controller latched.
     fn with_counter0(&self, state: &mut State, tick: i64, write: impl FnOnce(&mut State)) {
         self.drive_irq0(state, tick);
         self.irq0.forgive();
+        self.irq0.set(state.counter(0).output(tick));
         write(state);
-        self.drive_irq0(state, tick);
+        self.irq0.set(state.counter(0).output(tick));
         self.arm(state, tick);
     }
 

@@ -292,47 +292,134 @@ fn counter_0_interrupts_at_exact_ticks_for_hours() {
     assert!(edges.iter().all(|edge| (edge - 1) % 65_536 == 0));
 }
 
-/// Counter 0 drives IRQ 0 through the switch that keeps what it owes.
-#[test]
-fn missed_edges_follow_when_the_one_before_is_taken() {
-    let (clock, deadlines) = (TestClock::new(), Deadlines::new(1));
-    let (irq0, line) = LineProbe::wired();
-    let route = LegacyRoute::new(line, IrqLine::detached());
-    let pit = Pit::new(clock.clone(), deadlines.alarm(0), route.wire(LegacyRoute::PIT));
-    let start = |mode: u8, count: u16| {
-        let [low, high] = count.to_le_bytes();
-        pit.pio_write(Bench::access(0x43), (0x30 | mode << 1).into());
-        pit.pio_write(Bench::access(0x40), low.into());
-        pit.pio_write(Bench::access(0x40), high.into());
-    };
-    let miss = |ns: u64| {
-        clock.advance_ns(ns);
-        assert_eq!(deadlines.take_expired(clock.now()), Some(0));
-        pit.expired(clock.now());
-        assert_eq!(irq0.take_edges(), 1);
-    };
-    let taken = || {
-        route.irq0_taken();
-        irq0.take_edges()
-    };
-    for mode in [2, 3] {
-        // 10 ms.
-        start(mode, 11_932);
-        irq0.take_edges();
-        miss(35_000_000);
-        assert_eq!([taken(), taken(), taken()], [1, 1, 0], "mode {mode}");
-        miss(20_000_000);
-        assert_eq!([taken(), taken(), taken()], [1, 0, 0], "mode {mode}");
-        miss(30_000_000);
-        start(mode, 11_932);
-        irq0.take_edges();
-        assert_eq!(taken(), 0, "what was missed before the count was written anew");
+/// A PIT whose counter 0 drives IRQ 0 through the switch that keeps what it owes.
+struct SystemTimer {
+    clock: Arc<TestClock>,
+    deadlines: Arc<Deadlines>,
+    irq0: Arc<LineProbe>,
+    route: Arc<LegacyRoute>,
+    pit: Pit,
+}
+
+impl SystemTimer {
+    fn new() -> Self {
+        let (clock, deadlines) = (TestClock::new(), Deadlines::new(2));
+        let (irq0, line) = LineProbe::wired();
+        let wires = (line, IrqLine::detached(), IrqLine::detached());
+        let route = LegacyRoute::new(clock.clone(), deadlines.alarm(1), wires.0, wires.1, wires.2);
+        let pit = Pit::new(clock.clone(), deadlines.alarm(0), route.wire(LegacyRoute::PIT));
+        Self { clock, deadlines, irq0, route, pit }
     }
-    // Less than the 100 us that are the least between two edges.
-    start(2, 60);
-    irq0.take_edges();
-    miss(35_000_000);
-    assert_eq!(taken(), 0);
+
+    fn start(&self, mode: u8, count: u16) {
+        let [low, high] = count.to_le_bytes();
+        self.pit.pio_write(Bench::access(0x43), (0x30 | mode << 1).into());
+        self.pit.pio_write(Bench::access(0x40), low.into());
+        self.pit.pio_write(Bench::access(0x40), high.into());
+        self.irq0.take_edges();
+    }
+
+    /// Time passes, for which nobody serves the alarms.
+    fn stand_still(&self, us: u64) {
+        self.clock.advance_ns(us * 1000);
+    }
+
+    /// The alarms that have come are served; returns the ticks that were sent.
+    fn serve(&self) -> u32 {
+        while let Some(slot) = self.deadlines.take_expired(self.clock.now()) {
+            let now = self.clock.now();
+            if slot == 0 { self.pit.expired(now) } else { self.route.expired(now) }
+        }
+        self.irq0.take_edges()
+    }
+
+    /// A guest runs for `us`, takes each tick at once and follows it up; returns the moments, in microseconds, and the rings
+    /// of the alarms.
+    fn run(&self, us: u64) -> (Vec<u64>, u32) {
+        let (mut ticks, mut rings) = (Vec::new(), 0);
+        let start = self.clock.now();
+        let end = start + us * 1000;
+        loop {
+            let deadline = self.deadlines.earliest().filter(|&deadline| deadline <= end);
+            self.clock.advance_ns(deadline.unwrap_or(end) - self.clock.now());
+            let mut sent = self.serve();
+            rings += 1;
+            while sent != 0 {
+                assert_eq!(sent, 1, "each is taken before the next is sent");
+                ticks.push((self.clock.now() - start) / 1000);
+                self.route.irq0_taken();
+                self.route.follow();
+                sent = self.irq0.take_edges();
+            }
+            if deadline.is_none() {
+                return (ticks, rings);
+            }
+        }
+    }
+}
+
+#[test]
+fn missed_ticks_follow_when_the_one_before_was_taken_and_some_time_after() {
+    for mode in [2, 3] {
+        let timer = SystemTimer::new();
+        // 10 ms.
+        timer.start(mode, 11_932);
+        timer.stand_still(35_000);
+        assert_eq!(timer.serve(), 0, "the guest has to look at what came before");
+        let (ticks, _) = timer.run(4_900);
+        assert_eq!(ticks, [625, 1250, 1875], "mode {mode}");
+        // Those that are due meanwhile wait in the row.
+        timer.stand_still(35_000);
+        assert_eq!(timer.run(11_000).0, [625, 1250, 1875, 2500, 5102], "mode {mode}");
+        timer.stand_still(30_000);
+        timer.start(mode, 11_932);
+        assert_eq!(timer.run(9_000).0, [], "what was missed before the count was written anew");
+    }
+}
+
+/// It may be because the tick was sent to a masked input, or because the guest does not take interrupts.
+#[test]
+fn a_tick_that_is_not_taken_does_not_stop_the_others() {
+    let timer = SystemTimer::new();
+    timer.start(2, 11_932);
+    timer.stand_still(35_000);
+    timer.serve();
+    let mut sent = 0;
+    for _ in 0..1000 {
+        timer.stand_still(1_000);
+        sent += timer.serve();
+    }
+    assert!((60..=100).contains(&sent), "{sent}");
+    assert!(timer.run(100_000).0.len() <= 11, "nothing was owed: the guest ran");
+}
+
+/// The host's timer rings 10,000 times a second at the most; the guest gets all ticks of a faster timer.
+#[test]
+fn fast_ticks_come_by_the_alarms_and_between_them() {
+    for (count, expected) in [(119, 20_053_u32), (72, 33_143), (54, 44_191), (26, 91_783)] {
+        let timer = SystemTimer::new();
+        timer.start(2, count);
+        let (ticks, rings) = timer.run(2_000_000);
+        assert!((ticks.len() as u32).abs_diff(expected) <= expected / 1000, "{count}: {}", ticks.len());
+        assert!(rings <= 20_001, "{count}: {rings}");
+        timer.stand_still(8_000);
+        let owed = timer.run(100).0.len() as u32;
+        assert!(owed.abs_diff(expected * 81 / 20_000) <= 5, "{count}: {owed} after 8 ms");
+        timer.stand_still(800_000);
+        let owed = timer.run(100).0.len() as u32;
+        assert!(owed.abs_diff(expected * 16 / 2000) <= 10, "{count}: {owed} after 800 ms");
+    }
+}
+
+#[test]
+fn a_guest_that_takes_no_fast_ticks_is_not_drowned_in_them_later() {
+    let timer = SystemTimer::new();
+    timer.start(2, 54);
+    for _ in 0..10_000 {
+        timer.stand_still(100);
+        timer.serve();
+    }
+    assert!(timer.run(100).0.len() <= 5);
 }
 
 #[test]

@@ -65,6 +65,7 @@ enum AlarmSlot {
     Rtc,
     Hpet,
     PowerManagement,
+    SystemTimer,
     Keyboard,
     /// The first of four.
     Com,
@@ -150,7 +151,7 @@ impl Pc {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
-        let (rtc, route) = board.add_timers(&parts, &space, &io_apic);
+        let (rtc, route) = board.add_timers(&parts, &space, &io_apic, IrqLine::new(kicks[0].clone(), 0));
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         board.add_boot_disk(&parts, space.clone());
@@ -251,9 +252,12 @@ impl Board {
         parts: &PcParts<'_>,
         space: &GuestSpace,
         io_apic: &Arc<IoApic>,
+        wake: IrqLine,
     ) -> (Arc<Rtc>, Arc<LegacyRoute>) {
         let wire = |irq| self.lines.wire(irq, IsaSource::Device);
-        let legacy = LegacyRoute::new(wire(0), wire(RTC_IRQ));
+        let alarm = self.alarm(AlarmSlot::SystemTimer);
+        let legacy = LegacyRoute::new(self.clock.clone(), alarm, wire(0), wire(RTC_IRQ), wake);
+        self.timers.connect(AlarmSlot::SystemTimer as usize, legacy.clone());
         let pit = Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
         let pit = Arc::new(pit);
         self.timers.connect(AlarmSlot::Pit as usize, pit.clone());

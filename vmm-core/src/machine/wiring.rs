@@ -22,11 +22,21 @@ struct IsaSplitter {
     io_apic: Arc<IoApic>,
 }
 
+impl IsaSplitter {
+    const fn io_apic_input(input: u32) -> u32 {
+        if input == TIMER_IRQ { TIMER_IO_APIC_INPUT } else { input }
+    }
+}
+
 impl LineTarget for IsaSplitter {
     fn set_line(&self, input: u32, high: bool) {
         self.pic.set_line(input, high);
-        let io_apic_input = if input == TIMER_IRQ { TIMER_IO_APIC_INPUT } else { input };
-        self.io_apic.set_line(io_apic_input, high);
+        self.io_apic.set_line(Self::io_apic_input(input), high);
+    }
+
+    fn strobe(&self, input: u32) {
+        self.pic.strobe(input);
+        self.io_apic.strobe(Self::io_apic_input(input));
     }
 }
 
@@ -83,19 +93,19 @@ pub struct SystemTimer {
 impl SystemTimer {
     /// A virtual CPU has taken `level` of the 8259 pair.
     pub fn taken_from_pic(&self, level: Option<u8>) {
-        if level.map(u32::from) == Some(TIMER_IRQ) {
+        if level.map(u32::from) == Some(TIMER_IRQ) && self.route.is_watching() {
             self.route.irq0_taken();
         }
     }
 
-    /// The vector by which it reaches a local APIC, if one more is owed.
-    pub fn owed_vector(&self) -> Option<u8> {
-        if self.route.is_owing() { self.io_apic.edge_vector(TIMER_IO_APIC_INPUT as usize) } else { None }
+    /// The vector by which it reaches a local APIC, while [`SystemTimer::taken_from_apic`] is to be called for it.
+    pub fn watched_vector(&self) -> Option<u8> {
+        if self.route.is_watching() { self.io_apic.edge_vector(TIMER_IO_APIC_INPUT as usize) } else { None }
     }
 
     /// A virtual CPU has taken `vector` of its local APIC.
     pub fn taken_from_apic(&self, vector: u8) {
-        if self.owed_vector() == Some(vector) {
+        if self.watched_vector() == Some(vector) {
             self.route.irq0_taken();
         }
     }

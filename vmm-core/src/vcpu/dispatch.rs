@@ -33,9 +33,9 @@ impl<B: Backend> Vcpu<B> {
             }
             Exit::EndOfInterrupt { vector } => {
                 self.apic.ended(vector);
-                self.apic.timer().taken(vector);
-                self.vm.system_timer.taken_from_apic(vector);
-                self.await_owed_ticks();
+                self.note_taken_vector(vector);
+                self.watch_handler();
+                self.await_ends_of_ticks();
                 ExitKind::EndOfInterrupt
             }
             Exit::Cpuid => self.on_cpuid(),
@@ -44,6 +44,7 @@ impl<B: Backend> Vcpu<B> {
             Exit::Halt => {
                 self.instruction(|vcpu| {
                     vcpu.activity = Activity::Halted;
+                    vcpu.halt_at_tick_gate();
                     Ok(())
                 });
                 ExitKind::Halt
@@ -86,7 +87,9 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::TaskSwitch
             }
             Exit::InterruptWindow => {
-                self.set_window(None);
+                if !self.pass_tick_gate() {
+                    self.set_window(None);
+                }
                 ExitKind::InterruptWindow
             }
             Exit::NmiWindow => ExitKind::NmiWindow,

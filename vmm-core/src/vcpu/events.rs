@@ -5,7 +5,7 @@ use crate::backend::{Backend, Event};
 use crate::registers::{Exception, Fault, Segment, SegmentName};
 
 /// The class of an interrupt that no task priority holds back: the 8259 pair knows none.
-const EXTINT_CLASS: u8 = 15;
+pub(super) const EXTINT_CLASS: u8 = 15;
 
 impl<B: Backend> Vcpu<B> {
     /// Puts the most urgent event into the next entry, and asks for a window if one must wait.
@@ -14,7 +14,7 @@ impl<B: Backend> Vcpu<B> {
         let quiet = self.pending.is_none() && !self.is_apic_waiting();
         match (quiet, self.vm.pic.is_pending()) {
             (true, false) if self.window.is_none() => {}
-            (true, false) => self.set_window(None),
+            (true, false) => self.set_window(self.tick_class()),
             (true, true) if self.is_extint_held() => {}
             _ => self.deliver_pending(),
         }
@@ -116,12 +116,11 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Ticks that the guest missed follow when it has taken those before. If the processor delivers them, that is when it has ended
-    /// them.
-    pub(super) fn await_owed_ticks(&mut self) {
+    /// If the processor delivers interrupts, it is to tell when the guest ends ticks that others are to follow.
+    pub(super) fn await_ends_of_ticks(&mut self) {
         if self.backend.delivers_interrupts() {
-            let owed = [self.apic.timer().owed_vector(), self.vm.system_timer.owed_vector()];
-            self.backend.await_ends(owed);
+            let watched = [self.apic.timer().watched_vector(), self.vm.system_timer.watched_vector()];
+            self.backend.await_ends(watched);
         }
     }
 
@@ -141,7 +140,7 @@ impl<B: Backend> Vcpu<B> {
         let vector = match vector {
             Some(vector) => {
                 self.apic.acknowledge(vector);
-                self.vm.system_timer.taken_from_apic(vector);
+                self.note_taken_vector(vector);
                 vector
             }
             None => {
@@ -150,6 +149,7 @@ impl<B: Backend> Vcpu<B> {
                 taken.vector
             }
         };
+        self.watch_handler();
         self.activity = Activity::Running;
         self.backend.inject(Event::Interrupt(vector));
         let class = self.waiting_class();
@@ -167,8 +167,9 @@ impl<B: Backend> Vcpu<B> {
         if self.has_extint() {
             return Some(EXTINT_CLASS);
         }
-        if self.backend.delivers_interrupts() {
-            return None;
+        let of_ticks = self.tick_class();
+        if of_ticks.is_some() || self.backend.delivers_interrupts() {
+            return of_ticks;
         }
         let class = self.apic.highest_requested()? >> 4;
         let is_behind_tpr = class <= self.apic.tpr() >> 4;

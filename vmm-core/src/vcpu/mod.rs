@@ -15,6 +15,7 @@ mod stepping;
 mod task;
 #[cfg(test)]
 mod tests;
+mod ticks;
 mod timers;
 
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
@@ -32,6 +33,7 @@ use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
 use msr::Msrs;
 use stepping::Catch;
+use ticks::TickGate;
 use timers::Timers;
 
 pub use kick::VcpuKick;
@@ -92,6 +94,7 @@ pub struct Vcpu<B: Backend> {
     pending: Option<Event>,
     /// The priority class of the interrupt window that was asked for.
     window: Option<u8>,
+    tick_gate: TickGate,
     /// The page whose access is being emulated, if a device (not the local APIC) answers there.
     device_page: Option<u64>,
     /// Breakpoints that the emulated instruction has met: bits of DR6.
@@ -148,6 +151,7 @@ impl<B: Backend> Vcpu<B> {
             last_exit: None,
             pending: None,
             window: None,
+            tick_gate: TickGate::Closed,
             device_page: None,
             met_breakpoints: 0,
             bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
@@ -166,6 +170,7 @@ impl<B: Backend> Vcpu<B> {
     fn init_registers(&mut self) {
         self.backend.init(&mut self.gprs);
         self.window = None;
+        self.tick_gate = TickGate::Closed;
         self.platform.clear_breakpoints();
         // DX holds the processor's signature.
         let signature = self.cpuid(1, 0).eax;

@@ -369,26 +369,35 @@ fn write_ports(machine: &mut Machine, writes: &[(u16, u32)]) {
     }
 }
 
-/// While the host was busy the PIT's output rose three times. The guest gets three interrupts, through whichever controller.
-#[test]
-fn ticks_that_were_missed_follow_each_other() {
-    const VECTOR: u8 = 0x30;
-    let through_pic = |machine: &mut Machine| {
-        write_ports(machine, &[(0x20, 0x11), (0x21, VECTOR.into()), (0x21, 4), (0x21, 1), (0x21, 0xfe)]);
+const PIT_VECTOR: u8 = 0x30;
+
+/// A way of the PIT's interrupt to the virtual CPU: how it is set up, and how an interrupt is ended.
+type Way = (fn(&mut Machine), fn(&mut Machine));
+
+const THROUGH_PIC: Way = (
+    |machine| {
+        let vector = u32::from(PIT_VECTOR);
+        write_ports(machine, &[(0x20, 0x11), (0x21, vector), (0x21, 4), (0x21, 1), (0x21, 0xfe)]);
         // LINT0 of the local APIC, as the BIOS leaves it: ExtINT.
         machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
         machine.vcpu.apic.mmio_write(0x350, 0x700);
-    };
-    let through_io_apic = |machine: &mut Machine| {
+    },
+    |machine| write_ports(machine, &[(0x20, 0x20)]),
+);
+
+const THROUGH_IO_APIC: Way = (
+    |machine| {
         machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
         write_memory(machine, 0xfec0_0000, 0x14);
-        write_memory(machine, 0xfec0_0010, VECTOR.into());
-    };
-    let end_at_pic = |machine: &mut Machine| write_ports(machine, &[(0x20, 0x20)]);
-    let end_at_apic = |machine: &mut Machine| machine.vcpu.apic.mmio_write(0xb0, 0);
-    type Act = dyn Fn(&mut Machine);
-    let ways: [(&Act, &Act); 2] = [(&through_pic, &end_at_pic), (&through_io_apic, &end_at_apic)];
-    for (set_up, end) in ways {
+        write_memory(machine, 0xfec0_0010, PIT_VECTOR.into());
+    },
+    |machine| machine.vcpu.apic.mmio_write(0xb0, 0),
+);
+
+/// While the host was busy the PIT's output rose three times. The guest gets three interrupts, through whichever controller.
+#[test]
+fn ticks_that_were_missed_follow_each_other() {
+    for (set_up, end) in [THROUGH_PIC, THROUGH_IO_APIC] {
         let mut machine = machine();
         machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
         // A rate generator of 10 ms. Its output rises when it is set to that mode.
@@ -397,11 +406,77 @@ fn ticks_that_were_missed_follow_each_other() {
         machine.platform.advance_ns(35_000 * US);
         machine.exit(Exit::HostNmi);
         for _ in 0..3 {
-            assert_eq!(next_event(&mut machine), Some(Event::Interrupt(VECTOR)));
+            assert_eq!(next_event(&mut machine), None);
+            machine.platform.advance_ns(700 * US);
+            machine.exit(Exit::HostNmi);
+            assert_eq!(next_event(&mut machine), Some(Event::Interrupt(PIT_VECTOR)));
             end(&mut machine);
         }
+        machine.platform.advance_ns(700 * US);
+        machine.exit(Exit::HostNmi);
         assert_eq!(next_event(&mut machine), None);
     }
+}
+
+/// Three ticks come with one interrupt of the host's. Each waits for the end of the handler of the one before, and for an
+/// instruction of what it interrupted.
+#[test]
+fn ticks_that_come_at_once_let_the_guest_run_between() {
+    for (set_up, end) in [THROUGH_PIC, THROUGH_IO_APIC] {
+        let mut machine = machine();
+        machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+        // 45 us. The output rises when it is set to that mode: before somebody looks.
+        write_ports(&mut machine, &[(0x43, 0x34), (0x40, 54), (0x40, 0)]);
+        set_up(&mut machine);
+        machine.platform.advance_ns(137 * US);
+        machine.exit(Exit::HostNmi);
+        for left in [2, 1, 0] {
+            assert_eq!(next_event(&mut machine), Some(Event::Interrupt(PIT_VECTOR)), "{left} are left");
+            // The handler has its frame on the stack.
+            let (backend, gprs) = machine.vcpu.registers_mut();
+            backend.rflags.set_interrupt(false);
+            let stack = gprs.get(Gpr::Rsp);
+            gprs.set(Gpr::Rsp, stack.wrapping_sub(24));
+            end(&mut machine);
+            assert_eq!(next_event(&mut machine), None);
+            let (backend, gprs) = machine.vcpu.registers_mut();
+            assert_eq!(backend.window, (left != 0).then_some(15));
+            backend.rflags.set_interrupt(true);
+            gprs.set(Gpr::Rsp, stack);
+            if left != 0 {
+                machine.exit(Exit::InterruptWindow);
+                assert!(machine.vcpu.registers_mut().0.interrupt_shadow);
+                assert_eq!(next_event(&mut machine), None);
+                let (backend, _) = machine.vcpu.registers_mut();
+                assert_eq!(backend.window, Some(15));
+                backend.interrupt_shadow = false;
+                machine.exit(Exit::InterruptWindow);
+            }
+        }
+    }
+}
+
+/// A handler that lets itself be interrupted does not get the tick that is owed on top: that waits for the next one of the
+/// host's.
+#[test]
+fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+    write_ports(&mut machine, &[(0x43, 0x34), (0x40, 54), (0x40, 0)]);
+    THROUGH_PIC.0(&mut machine);
+    machine.platform.advance_ns(137 * US);
+    machine.exit(Exit::HostNmi);
+    machine.vcpu.registers_mut().1.set(Gpr::Rsp, 0x1000);
+    assert_eq!(next_event(&mut machine), Some(Event::Interrupt(PIT_VECTOR)));
+    machine.vcpu.registers_mut().1.set(Gpr::Rsp, 0xff0);
+    THROUGH_PIC.1(&mut machine);
+    // STI in the handler.
+    machine.exit(Exit::InterruptWindow);
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(machine.vcpu.registers_mut().0.window, None);
+    machine.platform.advance_ns(137 * US);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.registers_mut().0.window, Some(15));
 }
 
 /// The notification of a posted interrupt is handled before the entry. What else is handled with it, or posted meanwhile, has to be
@@ -456,16 +531,51 @@ fn ticks_that_were_missed_follow_the_ends_of_others() {
     machine.exit(Exit::HostNmi);
     machine.exit(Exit::HostNmi);
     assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [Some(TIMER), Some(SYSTEM_TIMER)]);
-    for vector in [TIMER, SYSTEM_TIMER] {
-        let mut taken = 0;
-        while processor_takes(&machine, vector) {
-            taken += 1;
-            machine.exit(Exit::EndOfInterrupt { vector });
-            machine.exit(Exit::HostNmi);
+    let mut taken = [0, 0];
+    for _ in 0..4 {
+        for (vector, taken) in [TIMER, SYSTEM_TIMER].into_iter().zip(&mut taken) {
+            if processor_takes(&machine, vector) {
+                *taken += 1;
+                machine.exit(Exit::EndOfInterrupt { vector });
+            }
         }
-        assert_eq!(taken, 3, "{vector:#x}");
+        machine.platform.advance_ns(700 * US);
+        machine.exit(Exit::HostNmi);
+        machine.exit(Exit::HostNmi);
     }
+    assert_eq!(taken, [3, 3]);
     assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [None; 2]);
+}
+
+/// There the end of a fast tick's interrupt, in its handler, is followed by an interrupt window.
+#[test]
+fn fast_ticks_follow_the_ends_of_others() {
+    let mut machine = machine();
+    machine.vcpu.registers_mut().0.delivers_interrupts = true;
+    write_ports(&mut machine, &[(0x43, 0x34), (0x40, 54), (0x40, 0)]);
+    THROUGH_IO_APIC.0(&mut machine);
+    machine.platform.advance_ns(137 * US);
+    machine.exit(Exit::HostNmi);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.registers_mut().0.awaited_ends, [None, Some(PIT_VECTOR)]);
+    for _ in 0..2 {
+        assert!(processor_takes(&machine, PIT_VECTOR));
+        machine.vcpu.registers_mut().1.set(Gpr::Rsp, 0xff0);
+        machine.exit(Exit::EndOfInterrupt { vector: PIT_VECTOR });
+        assert_eq!(machine.vcpu.registers_mut().0.window, Some(15));
+        let (backend, gprs) = machine.vcpu.registers_mut();
+        gprs.set(Gpr::Rsp, 0x1000);
+        backend.rflags.set_interrupt(true);
+        machine.exit(Exit::InterruptWindow);
+        assert!(!processor_takes(&machine, PIT_VECTOR));
+        machine.vcpu.registers_mut().0.interrupt_shadow = false;
+        machine.exit(Exit::InterruptWindow);
+        machine.vcpu.registers_mut().0.rflags.set_interrupt(false);
+        machine.exit(Exit::HostNmi);
+    }
+    assert!(processor_takes(&machine, PIT_VECTOR));
+    machine.exit(Exit::EndOfInterrupt { vector: PIT_VECTOR });
+    assert_eq!(machine.vcpu.registers_mut().0.window, None);
 }
 
 /// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever exit comes first.

@@ -91,7 +91,8 @@ impl<B: Backend> Vcpu<B> {
         // It may have been the timer's, even if it came a little early: either way it is set anew.
         self.timers.armed_tsc = u64::MAX;
         self.timers.server.serve(self.platform.tsc());
-        self.await_owed_ticks();
+        self.reopen_tick_gate();
+        self.await_ends_of_ticks();
         self.arm_host_timer();
     }
 }
