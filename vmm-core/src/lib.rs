@@ -23,6 +23,7 @@ pub mod fuzzing;
 pub mod machine;
 pub mod memory;
 pub mod paging;
+mod physical;
 pub mod platform;
 pub mod printable;
 pub mod registers;

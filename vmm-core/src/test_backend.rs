@@ -2,9 +2,9 @@
 
 use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
 use crate::config::CommandLine;
-use crate::exit::{DescriptorAccess, Exit};
+use crate::exit::{DescriptorAccess, Exit, MemoryAccess};
 use crate::extended_state::ExtendedState;
-use crate::memory::{NestedPaging, WriteTracking};
+use crate::memory::{GuestSpace, NestedPaging, WriteTracking};
 use crate::platform::Platform;
 use crate::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
@@ -18,10 +18,22 @@ use devices::local_apic::{Interface, RegisterPage};
 
 const SYSTEM_REGISTERS: usize = SystemRegister::SysenterEip as usize + 1;
 
+/// An access of an instruction's in a step.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct StepAccess {
+    pub gpa: u64,
+    /// What is written there; what was read there, if it is no write.
+    pub data: Vec<u8>,
+    pub write: bool,
+    pub execute: bool,
+    pub page_walk: bool,
+}
+
 /// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///
 /// After INIT it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[allow(missing_docs)]
 pub struct TestBackend {
     /// The exit of the next entry.
@@ -34,6 +46,15 @@ pub struct TestBackend {
     pub descriptor_access: Option<(u64, DescriptorAccess)>,
     /// The instructions of the steps that were asked for.
     pub stepped: Vec<Vec<u8>>,
+    /// Where the accesses of steps go, by way of the second-level tables.
+    pub space: Option<Arc<GuestSpace>>,
+    /// If there are some, they are made in each step that was asked for.
+    pub step_accesses: Vec<StepAccess>,
+    /// How such a step ends if all of them were allowed.
+    pub step_exit: Exit,
+    step_begun: bool,
+    /// What was injected and has not been delivered, if an access is refused.
+    entering: Option<Event>,
     /// What was injected, oldest first.
     pub injected: Vec<Event>,
     /// What [`Backend::take_interrupted_event`] gives next.
@@ -93,6 +114,11 @@ impl TestBackend {
             descriptor_exits: false,
             descriptor_access: None,
             stepped: Vec::new(),
+            space: None,
+            step_accesses: Vec::new(),
+            step_exit: Exit::Stepped,
+            step_begun: false,
+            entering: None,
             injected: Vec::new(),
             interrupted: None,
             rip: 0x8000,
@@ -123,6 +149,19 @@ impl TestBackend {
             flushes: 0,
             written_pages: Vec::new(),
         }
+    }
+}
+
+impl TestBackend {
+    fn step(&mut self) -> Exit {
+        let Some(space) = &self.space else { return self.step_exit };
+        for access in &mut self.step_accesses {
+            let StepAccess { gpa, write, execute, page_walk, .. } = *access;
+            if !space.access_as_processor(gpa, &mut access.data, write, execute) {
+                return Exit::Memory(MemoryAccess { gpa, write, execute, page_walk });
+            }
+        }
+        self.step_exit
     }
 }
 
@@ -164,6 +203,9 @@ impl Backend for TestBackend {
             flushes,
             tsc_offset,
             exit: self.exit,
+            space: self.space.take(),
+            step_accesses: core::mem::take(&mut self.step_accesses),
+            step_exit: self.step_exit,
             descriptor_exits: self.descriptor_exits,
             delivers_interrupts: self.delivers_interrupts,
             apic_interface: self.apic_interface,
@@ -181,12 +223,19 @@ impl Backend for TestBackend {
         {
             return Exit::Descriptor(access);
         }
-        self.rip += u64::from(self.exit == Exit::Stepped);
-        self.exit
+        let mut exit = self.exit;
+        let entering = self.entering.take();
+        if core::mem::take(&mut self.step_begun) && !self.step_accesses.is_empty() {
+            exit = self.step();
+            self.interrupted = entering.filter(|_| matches!(exit, Exit::Memory(_)));
+        }
+        self.rip += u64::from(exit == Exit::Stepped);
+        exit
     }
 
     fn begin_step(&mut self, _gprs: &mut Gprs, instruction: &[u8]) {
         self.stepped.push(instruction.to_vec());
+        self.step_begun = true;
     }
 
     fn set_descriptor_exits(&mut self, on: bool) -> bool {
@@ -313,6 +362,7 @@ impl Backend for TestBackend {
 
     fn inject(&mut self, event: Event) {
         self.injected.push(event);
+        self.entering = Some(event);
     }
 
     fn set_interrupt_window(&mut self, priority: Option<u8>) {
@@ -381,6 +431,6 @@ impl Backend for TestBackend {
     }
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(f, "{self:?}")
+        writeln!(f, "rip {:#x}, injected {:?}", self.rip, self.injected)
     }
 }

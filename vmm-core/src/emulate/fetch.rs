@@ -11,7 +11,7 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction};
 const LONGEST: usize = 15;
 /// One more than that: memory is read in words.
 const FETCH_BYTES: usize = 16;
-/// Code in a device's memory is nothing that a PC has.
+/// Where there is no memory for the CPU, there is no code either.
 const NOT_IN_MEMORY: Stop = Stop::Unsupported;
 
 /// The bytes at RIP, as far as they have been fetched.

@@ -55,11 +55,15 @@ pub type InstructionBytes = ArrayVec<u8, 15>;
 
 /// What the emulator needs of a virtual CPU.
 pub trait EmulatedCpu {
-    /// Guest RAM.
+    /// Guest-physical memory.
     type Memory: GuestMemory + ?Sized;
 
-    /// Guest RAM (ROM included), for page tables and instructions.
+    /// Guest-physical memory, for page tables and instructions.
     fn memory(&self) -> &Self::Memory;
+    /// RAM or ROM is at `gpa`, and no device.
+    fn is_ram(&self, gpa: u64) -> bool {
+        self.memory().read(gpa, &mut [0]).is_ok()
+    }
     /// The guest has enabled breakpoints.
     fn has_breakpoints(&mut self) -> bool {
         false

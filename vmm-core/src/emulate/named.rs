@@ -5,7 +5,7 @@ use super::{EmulatedCpu, Mode};
 use crate::registers::{Gpr, SegmentName};
 use arrayvec::ArrayVec;
 use iced_x86::{
-    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    CodeSize, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
     InstructionInfoOptions, MemorySize, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
@@ -84,14 +84,21 @@ impl Namer {
                 named.is_all = false;
                 continue;
             };
-            let size_bytes = used.memory_size().size() as u16;
+            if instruction.is_string_instruction() && is_over(cpu, &instruction, used) {
+                continue;
+            }
+            let size = match used.memory_size() {
+                MemorySize::Unknown => instruction.memory_size(),
+                size => size,
+            };
+            let size_bytes = size.size() as u16;
             let piece = Named {
                 linear,
                 size_bytes,
                 reads: reads(used.access()),
                 writes: writes(used.access(), &instruction),
             };
-            match used.memory_size() {
+            match size {
                 MemorySize::Xsave | MemorySize::Xsave64 => named.add_xsave(&instruction, piece, &xsave_bytes),
                 _ if size_bytes == 0 => named.is_all = false,
                 _ => named.add(piece),
@@ -144,6 +151,17 @@ impl NamedMemory {
     }
 }
 
+/// The count of a repeated string instruction has run out.
+fn is_over<C: EmulatedCpu>(cpu: &C, instruction: &Instruction, used: &UsedMemory) -> bool {
+    let mask = match used.address_size() {
+        CodeSize::Code16 => 0xffff,
+        CodeSize::Code32 => 0xffff_ffff,
+        _ => u64::MAX,
+    };
+    let is_repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+    is_repeated && cpu.gprs().get(Gpr::Rcx) & mask == 0
+}
+
 fn has_memory_operand(instruction: &Instruction) -> bool {
     (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
 }
@@ -154,15 +172,32 @@ const fn reads(access: OpAccess) -> bool {
 
 fn writes(access: OpAccess, instruction: &Instruction) -> Writes {
     match access {
-        // The reserved parts of the area stay, and what the mode does not have.
-        OpAccess::Write if matches!(instruction.mnemonic(), Mnemonic::Fxsave | Mnemonic::Fxsave64) => {
-            Writes::Some
-        }
+        OpAccess::Write if writes_some(instruction.mnemonic()) => Writes::Some,
+        // That of a repeated string instruction, which is not over.
+        OpAccess::CondWrite if instruction.is_string_instruction() => Writes::All,
         OpAccess::CondWrite => Writes::Some,
         // Comparing and exchanging writes back what was there if it is not equal.
         OpAccess::Write | OpAccess::ReadWrite | OpAccess::ReadCondWrite => Writes::All,
         _ => Writes::Nothing,
     }
+}
+
+/// The instruction writes by a mask in a vector register, or leaves reserved parts and those that the mode does not have alone.
+/// The decoder tells those with a mask register by itself.
+const fn writes_some(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Fxsave
+            | M::Fxsave64
+            | M::Maskmovq
+            | M::Maskmovdqu
+            | M::Vmaskmovdqu
+            | M::Vmaskmovps
+            | M::Vmaskmovpd
+            | M::Vpmaskmovd
+            | M::Vpmaskmovq
+    )
 }
 
 /// The instruction uses descriptors, or a stack that it does not name.

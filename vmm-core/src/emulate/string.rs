@@ -12,7 +12,6 @@ use super::string_form::{Cursor, Repeat, StringInstruction, StringOperation};
 use super::{EmulatedCpu, Flow, MemoryUnit, Step, Stop};
 use crate::paging::AccessKind;
 use crate::registers::Gpr;
-use devices::memory::GuestMemory;
 
 /// What a repeated instruction moves before it lets interrupts in.
 const BATCH_BYTES: u64 = 4096;
@@ -101,7 +100,7 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 
     fn is_ram(&self, gpa: u64) -> bool {
-        self.cpu.memory().read(gpa, &mut [0]).is_ok()
+        self.cpu.is_ram(gpa)
     }
 
     fn stos(&mut self, form: &StringInstruction) -> Step<Flow> {

@@ -8,15 +8,16 @@ use crate::console::OutputRing;
 use crate::emulate::instruction_length;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::machine::pc::{Pc, PcParts};
-use crate::memory::Backing;
+use crate::memory::{Backing, PAGE_BYTES};
 use crate::registers::{Exception, Gpr};
-use crate::test_backend::TestBackend;
+use crate::test_backend::{StepAccess, TestBackend};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::cpuid::CpuidTable;
 use crate::vcpu::{Housekeeping, Vcpu};
 use alloc::sync::Arc;
 use alloc::vec;
 use devices::block::HeapDisk;
+use devices::bus::MmioDevice;
 use devices::i8042::{Buttons, I8042};
 use devices::ide::Drive;
 use devices::keys::Key;
@@ -102,6 +103,11 @@ fn platform() -> &'static TestPlatform {
 
 impl Machine {
     pub(crate) fn new(platform: &'static TestPlatform) -> Self {
+        Self::with_device(platform, None)
+    }
+
+    /// One with one more device in its memory.
+    pub(crate) fn with_device(platform: &'static TestPlatform, device: Option<Arc<dyn MmioDevice>>) -> Self {
         let mut config = GuestConfig::new("fuzz", RAM_MIB, 1);
         config.serial = [Serial::Console, Serial::Null, Serial::Null, Serial::None];
         let output = Arc::new(OutputRing::new());
@@ -126,8 +132,18 @@ impl Machine {
         };
         let Ok(pc) = Pc::new(parts) else { panic!("a PC of {RAM_MIB} MiB cannot be built") };
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());
-        let vcpu = Vcpu::new(0, platform, &(), pc.vm, pc.first_vcpu, None);
-        let Ok(vcpu) = vcpu else { panic!("no vCPU") };
+        let mut vm = pc.vm;
+        if let Some(device) = device {
+            let Some(mut alone) = Arc::into_inner(vm) else {
+                panic!("somebody else runs the virtual machine")
+            };
+            alone.mmio.attach(device);
+            vm = Arc::new(alone);
+        }
+        let vcpu = Vcpu::<TestBackend>::new(0, platform, &(), vm, pc.first_vcpu, None);
+        let Ok(mut vcpu) = vcpu else { panic!("no vCPU") };
+        let space = vcpu.vm().space.clone();
+        vcpu.registers_mut().0.space = Some(space);
         Self { platform, vcpu, com1, i8042, output }
     }
 
@@ -276,11 +292,40 @@ impl Machine {
         gprs.set(Gpr::Rsi, gpa);
         backend.rflags.set_direction(choice & 0x60 == 0x60);
         let write = choice & 1 == 0;
-        let access = MemoryAccess { gpa, write, execute: false, page_walk: choice & 0xe0 == 0xc0 };
+        let (execute, page_walk) = (count & 0xf000 == 0x3000, choice & 0xe0 == 0xc0);
+        if value & 3 == 0 {
+            self.prepare_step(input)?;
+        }
+        let access = MemoryAccess { gpa, write, execute, page_walk };
         for _ in 0..2 {
             self.turn(Exit::Memory(access));
         }
+        self.vcpu.registers_mut().0.step_accesses.clear();
+        self.vcpu.check_bounce_pages();
         self.vcpu.registers_mut().0.rflags.set_direction(false);
+        Some(())
+    }
+
+    /// What the processor will do if it has to carry out the instruction.
+    fn prepare_step(&mut self, input: &mut Input<'_>) -> Option<()> {
+        let choice = input.u8()?;
+        let mut accesses = vec![];
+        for _ in 0..choice & 0x1f {
+            let (gpa, kind) = (self.pick_gpa(input)?, input.u8()?);
+            let length = (usize::from(kind >> 3) + 1).min((PAGE_BYTES - gpa % PAGE_BYTES) as usize);
+            let (write, execute, page_walk) = (kind & 1 != 0, kind & 7 == 2, kind & 6 == 4);
+            accesses.push(StepAccess { gpa, data: vec![kind; length], write, execute, page_walk });
+        }
+        let exit = match choice >> 5 {
+            0 => Exit::ExternalInterrupt,
+            1 => Exit::Fault { exception: Exception::PageFault, error_code: Some(2) },
+            2 => Exit::Cpuid,
+            3 => Exit::PushFlags,
+            _ => Exit::Stepped,
+        };
+        let interrupted = (input.u8()? & 7 == 0).then_some(Event::Interrupt(0x30));
+        let backend = self.vcpu.registers_mut().0;
+        (backend.step_accesses, backend.step_exit, backend.interrupted) = (accesses, exit, interrupted);
         Some(())
     }
 

@@ -198,20 +198,13 @@ impl<B: Backend> Vcpu<B> {
         }
         match self.vm.space.resolve_fault(access.gpa, access.write) {
             Ok(FaultCause::Memory) => ExitKind::MemoryMap,
-            // Page tables in ROM or in a device: the walk's own writes are lost, as on hardware, and the guest can
-            // only be stopped from walking them for ever.
-            Ok(_) if access.page_walk => self.crash("page tables outside RAM", ExitKind::Fatal),
-            Ok(_) if access.execute => self.crash("instructions outside memory", ExitKind::Fatal),
-            // What the instruction at RIP does has nothing to do with it.
-            Ok(_) if self.pending.is_some() => {
-                self.crash("an event delivered through a device", ExitKind::Fatal)
-            }
-            Ok(cause) => {
+            Ok(cause) if is_operand => {
                 self.device_page = (cause == FaultCause::Device).then_some(access.gpa / PAGE_BYTES);
                 self.emulate(Some(access));
                 self.device_page = None;
                 ExitKind::Mmio
             }
+            Ok(_) => self.bounce(access),
             Err(_) => self.crash("the host has no memory left for page tables", ExitKind::Fatal),
         }
     }

@@ -6,11 +6,12 @@ use crate::backend::{Backend, SystemRegister};
 use crate::breakpoints::{self, Breakpoints};
 use crate::emulate::{self, EmulatedCpu, Outcome};
 use crate::exit::MemoryAccess;
-use crate::memory::{GuestSpace, PAGE_BYTES};
+use crate::memory::PAGE_BYTES;
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
 use crate::registers::{
     Cr0, Cr4, Dr6, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
 };
+use crate::vm::Vm;
 use devices::memory::GuestMemory;
 
 const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
@@ -109,7 +110,7 @@ impl<B: Backend> Vcpu<B> {
         if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
             let mut start = [0; 4];
             let gpa = self.code_gpa(linear)?;
-            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
+            let is_read = self.vm.read(gpa, &mut start).is_ok();
             if let Some(length) = emulate::simple_length(&start).filter(|_| is_read) {
                 return Ok(rip.wrapping_add(length as u64));
             }
@@ -123,14 +124,26 @@ impl<B: Backend> Vcpu<B> {
 
     /// The bytes at RIP, as many as there are up to 15.
     pub(super) fn fetch(&self, bytes: &mut [u8; 15]) -> Result<usize, Fault> {
+        self.fetch_by(&*self.vm, bytes, |_, _| {})
+    }
+
+    /// The same by way of page tables as `tables` has them; `found` is told where the bytes are.
+    pub(super) fn fetch_by<M: GuestMemory>(
+        &self,
+        tables: &M,
+        bytes: &mut [u8; 15],
+        mut found: impl FnMut(u64, &[u8]),
+    ) -> Result<usize, Fault> {
         let (linear, paging, access) = (self.linear_rip(), self.paging_state(), self.fetch_access());
         let mut count = 0;
         while count < bytes.len() {
             let at = linear.wrapping_add(count as u64);
             let room = (PAGE_BYTES - at % PAGE_BYTES).min((bytes.len() - count) as u64) as usize;
-            let read = paging.translate(&*self.vm.space, at, access).and_then(|translation| {
+            let read = paging.translate(tables, at, access).and_then(|translation| {
                 let part = bytes.get_mut(count..count + room).unwrap_or_default();
-                self.vm.space.read(translation.gpa, part).map_err(|_| Fault::PROTECTION)
+                self.vm.read(translation.gpa, part).map_err(|_| Fault::PROTECTION)?;
+                found(translation.gpa, part);
+                Ok(())
             });
             match read {
                 Ok(()) => count += room,
@@ -155,7 +168,7 @@ impl<B: Backend> Vcpu<B> {
         if !self.backend.cr0().paging() {
             return Ok(linear);
         }
-        Ok(self.paging_state().translate(&*self.vm.space, linear, self.fetch_access())?.gpa)
+        Ok(self.paging_state().translate(&*self.vm, linear, self.fetch_access())?.gpa)
     }
 
     fn fetch_access(&self) -> Access {
@@ -182,10 +195,15 @@ impl<B: Backend> Vcpu<B> {
 }
 
 impl<B: Backend> EmulatedCpu for Vcpu<B> {
-    type Memory = GuestSpace;
+    type Memory = Vm;
 
-    fn memory(&self) -> &GuestSpace {
-        &self.vm.space
+    #[inline]
+    fn memory(&self) -> &Vm {
+        &self.vm
+    }
+
+    fn is_ram(&self, gpa: u64) -> bool {
+        self.vm.space.is_memory(gpa)
     }
 
     #[inline]

@@ -2,10 +2,10 @@
 
 use super::Vcpu;
 use crate::backend::{Backend, SystemRegister};
-use crate::memory::GuestSpace;
 use crate::paging::{POINTER_RESERVED, PagingState};
 use crate::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use crate::task_switch::TaskCpu;
+use crate::vm::Vm;
 use devices::memory::GuestMemory;
 
 /// L0 to L3.
@@ -15,10 +15,10 @@ const POINTER_PRESENT: u64 = 1;
 const POINTERS_MASK: u64 = 0xffff_ffe0;
 
 impl<B: Backend> TaskCpu for Vcpu<B> {
-    type Memory = GuestSpace;
+    type Memory = Vm;
 
-    fn memory(&self) -> &GuestSpace {
-        &self.vm.space
+    fn memory(&self) -> &Vm {
+        &self.vm
     }
 
     fn paging(&self) -> PagingState {
@@ -90,7 +90,7 @@ impl<B: Backend> Vcpu<B> {
             return None;
         }
         let base = cr3 & POINTERS_MASK;
-        Some([0, 8, 16, 24].map(|offset| self.vm.space.read_u64(base + offset).unwrap_or(u64::MAX)))
+        Some([0, 8, 16, 24].map(|offset| self.vm.read_u64(base + offset).unwrap_or(u64::MAX)))
     }
 
     /// CR0, CR3 or CR4 is another: loads the page-directory pointers, whatever they are, as an entry checks them.

@@ -90,7 +90,7 @@ fn registers_with_nothing_behind_them_keep_what_is_written_or_not_or_refuse_it()
 }
 
 #[test]
-fn an_event_that_is_delivered_through_a_device_stops_the_guest_and_nothing_else_happens() {
+fn an_event_that_is_refused_a_device_again_and_again_stops_the_guest_and_nothing_else_happens() {
     for gpa in [0xfed0_0010, 0xfee0_0080] {
         let mut machine = machine();
         // MOV [RDI], EAX would switch the HPET on, or set the task priority.

@@ -6,9 +6,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};
 
-/// Second-level tables for them: up to three for a page that is alone in its 512 GiB, one for each 2 MiB else.
-const TABLES: usize = BouncePages::COUNT + 12;
-
 /// Pages for one virtual CPU, with all that it takes to show them to the guest: no memory has to be found when they are needed.
 /// They belong to the space that made them.
 pub struct BouncePages {
@@ -37,6 +34,8 @@ impl BouncePages {
     /// The most pages that one instruction may touch on devices. A gather or scatter of 16 elements that cross pages reaches
     /// 32; four more are for its code and for its page tables.
     pub const COUNT: usize = 36;
+    /// Second-level tables for them: one for each 2 MiB, and two more for each 512 GiB that has none.
+    pub const TABLES: usize = Self::COUNT + 12;
 
     /// Reads what a page holds; nothing outside it.
     pub fn read(&self, side: Side, number: usize, offset: usize, data: &mut [u8]) {
@@ -67,7 +66,7 @@ impl GuestSpace {
         let frames = &mut self.nested.lock().frames;
         let mut pages = BouncePages {
             frames: Vec::with_capacity(BouncePages::COUNT),
-            tables: Vec::with_capacity(TABLES),
+            tables: Vec::with_capacity(BouncePages::TABLES),
             shown: Vec::with_capacity(BouncePages::COUNT),
         };
         for _ in 0..BouncePages::COUNT {
@@ -76,7 +75,7 @@ impl GuestSpace {
             let (page, note) = frames.run(hpa).zip(frames.run(note)).ok_or(OutOfMemory)?;
             pages.frames.push(Bounce { hpa, page, note });
         }
-        for _ in 0..TABLES {
+        for _ in 0..BouncePages::TABLES {
             pages.tables.push(frames.allocate().ok_or(OutOfMemory)?);
         }
         Ok(pages)
@@ -113,5 +112,34 @@ impl GuestSpace {
         if flush.is_needed() {
             self.generation.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// An access of the guest's to bytes of one page, as the second-level tables allow it; false if they refuse it. For tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn access_as_processor(&self, gpa: u64, data: &mut [u8], write: bool, execute: bool) -> bool {
+        let nested = self.nested.lock();
+        let Some(mapping) = nested.tables.lookup(&nested.frames, gpa) else { return false };
+        let Permissions { write: may_write, execute: may_execute } = mapping.permissions;
+        if write && !may_write || execute && !may_execute {
+            return false;
+        }
+        let memories = [&self.ram, &*self.rom, &*self.video];
+        let found = memories.into_iter().find_map(|memory| memory.offset_of(mapping.hpa).zip(Some(memory)));
+        let offset = (mapping.hpa % PAGE_BYTES) as usize;
+        match (found, nested.frames.run(mapping.hpa & !(PAGE_BYTES - 1)), write) {
+            (Some((offset, memory)), _, false) => memory.read(offset as usize, data),
+            (Some((offset, memory)), _, true) => memory.write(offset as usize, data),
+            (None, Some(page), false) => page.read(offset, data),
+            (None, Some(page), true) => page.write(offset, data),
+            (None, None, _) => panic!("the guest sees memory that is not its own"),
+        }
+    }
+}
+
+impl BouncePages {
+    /// Pages that are shown, and tables that are left, for tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn state(&self) -> (usize, usize) {
+        (self.shown.len(), self.tables.len())
     }
 }

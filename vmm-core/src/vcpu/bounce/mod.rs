@@ -1,0 +1,231 @@
+//! Instructions on device memory that the emulator does not know: the processor itself carries them out, in a single step in
+//! which pages of RAM, the bounce pages, stand for those of the devices.
+//!
+//! A bounce page is shown where the processor was refused an access; then the step is tried again, until it is refused nothing
+//! more. Before, the page is given what the instruction reads there, and afterwards the devices are given what it wrote. Which
+//! bytes these are is known of most instructions ([`Namer`]); of pages that the processor uses by itself (page tables,
+//! descriptors, the stacks of interrupts) all bytes are read, and those are written that it changed.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use super::Vcpu;
+use super::counters::ExitKind;
+use crate::backend::{Backend, SystemRegister};
+use crate::emulate::{Namer, Writes};
+use crate::exit::{Exit, MemoryAccess};
+use crate::memory::{BouncePages, FaultCause, PAGE_BYTES, Side, SpaceError};
+use crate::registers::Dr7;
+use arrayvec::ArrayVec;
+use plan::{Part, Plan, Source};
+
+/// Entries of one step: for the pages of devices and of RAM that it touches, and for what else comes meanwhile.
+const MAX_ENTRIES: usize = 4 * BouncePages::COUNT;
+
+/// A bounce page that is shown.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    gpa: u64,
+    /// It was given all that the device has there.
+    is_whole: bool,
+    is_code: bool,
+}
+
+/// What a virtual CPU needs for such steps.
+pub(super) struct Bouncer {
+    pages: BouncePages,
+    /// Those that are shown, by their numbers.
+    uses: ArrayVec<Use, { BouncePages::COUNT }>,
+    namer: Namer,
+}
+
+impl Bouncer {
+    pub(super) fn new(pages: BouncePages) -> Self {
+        Self { pages, uses: ArrayVec::new(), namer: Namer::new() }
+    }
+
+    /// The number of the page that is shown around `gpa`.
+    fn number_at(&self, gpa: u64) -> Option<usize> {
+        self.uses.iter().position(|used| used.gpa == gpa & !(PAGE_BYTES - 1))
+    }
+
+    fn fill(&self, number: usize, part: &Part, byte: u8) {
+        for offset in part.offsets() {
+            self.pages.write(Side::Shown, number, offset, &[byte]);
+        }
+    }
+}
+
+/// Why a step does not come to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stuck {
+    /// The instruction touches too many pages, or is refused again what it was given.
+    Refused,
+    OutOfMemory,
+}
+
+impl From<SpaceError> for Stuck {
+    fn from(_: SpaceError) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// Lets the processor carry out the instruction at RIP, or deliver the event that is pending, which was refused `access` to
+    /// a device.
+    #[cold]
+    pub(super) fn bounce(&mut self, access: MemoryAccess) -> ExitKind {
+        let Some(mut bouncer) = self.bouncer.take().filter(|_| self.backend.can_step()) else {
+            return self
+                .crash("an access to a device that this processor cannot make in a step", ExitKind::Fatal);
+        };
+        let plan = self.plan(&mut bouncer);
+        let kind = match self.step_bounced(&mut bouncer, &plan, access) {
+            Ok(kind) => kind,
+            Err(Stuck::Refused) => self.crash("an instruction that reaches too far", ExitKind::Fatal),
+            Err(Stuck::OutOfMemory) => {
+                self.crash("the host has no memory left for page tables", ExitKind::Fatal)
+            }
+        };
+        self.bouncer = Some(bouncer);
+        kind
+    }
+
+    /// Nothing is shown of them between two steps, and nothing is lost. For tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub(crate) fn check_bounce_pages(&self) {
+        let state = self.bouncer.as_ref().map(|bouncer| bouncer.pages.state());
+        assert_eq!(state, Some((0, BouncePages::TABLES)));
+    }
+
+    fn step_bounced(
+        &mut self,
+        bouncer: &mut Bouncer,
+        plan: &Plan,
+        first: MemoryAccess,
+    ) -> Result<ExitKind, Stuck> {
+        let start_rip = self.backend.rip();
+        let exit = self.add_page(bouncer, plan, first).and_then(|()| self.run_step(bouncer, plan));
+        self.vm.space.hide_bounce_pages(&mut bouncer.pages);
+        // An exit of the instruction behind a load of SS finds this one done.
+        let is_done = matches!(exit, Ok(Exit::Stepped)) || self.backend.rip() != start_rip;
+        if is_done {
+            self.write_back(bouncer, plan);
+        }
+        bouncer.uses.clear();
+        match exit? {
+            Exit::Stepped | Exit::Memory(_) => Ok(ExitKind::Mmio),
+            exit => Ok(self.dispatch_cold(exit)),
+        }
+    }
+
+    /// Runs the instruction, twice if it is to be found out what it writes.
+    fn run_step(&mut self, bouncer: &mut Bouncer, plan: &Plan) -> Result<Exit, Stuck> {
+        if plan.parts.iter().all(|part| part.writes != Writes::Some) {
+            return self.run_to_end(bouncer, plan);
+        }
+        let (rip, rflags) = (self.backend.rip(), self.backend.rflags());
+        let dr7 = self.backend.system_register(SystemRegister::Dr7);
+        // The guest's own traps are for the run that counts.
+        self.backend.set_rflags(rflags.with_trap(false));
+        self.backend.set_system_register(SystemRegister::Dr7, Dr7::from(dr7).with_enables(0).into());
+        let exit = self.run_to_end(bouncer, plan);
+        self.backend.set_rflags(self.backend.rflags().with_trap(rflags.trap()));
+        self.backend.set_system_register(SystemRegister::Dr7, dr7);
+        if !matches!(exit, Ok(Exit::Stepped)) {
+            return exit;
+        }
+        self.keep_first_run(bouncer, plan);
+        self.backend.set_rip(rip);
+        self.backend.set_rflags(rflags);
+        self.run_to_end(bouncer, plan)
+    }
+
+    /// Enters the guest until the instruction is done, or something is the matter with it.
+    fn run_to_end(&mut self, bouncer: &mut Bouncer, plan: &Plan) -> Result<Exit, Stuck> {
+        let rip = self.backend.rip();
+        for _ in 0..MAX_ENTRIES {
+            let exit = self.enter_step(&plan.code);
+            match exit {
+                Exit::Memory(access) if self.backend.rip() == rip => {
+                    self.answer_fault(bouncer, plan, access)?;
+                }
+                // The instruction has not begun.
+                Exit::ExternalInterrupt => self.after_host_interrupt(),
+                Exit::InterruptWindow | Exit::NmiWindow | Exit::HostNmi | Exit::WriteLogFull => {
+                    self.dispatch_cold(exit);
+                }
+                exit => return Ok(exit),
+            }
+        }
+        Err(Stuck::Refused)
+    }
+
+    fn enter_step(&mut self, instruction: &[u8]) -> Exit {
+        if self.vm.space.needs_flush(self.index) {
+            self.backend.flush_nested();
+            self.vm.space.note_flush(self.index);
+        }
+        if let Some(event) = self.pending.take() {
+            self.backend.inject(self.in_this_mode(event));
+        }
+        self.backend.begin_step(&mut self.gprs, instruction);
+        let exit = self.backend.enter(&mut self.gprs);
+        self.after_exit();
+        exit
+    }
+
+    /// The step was refused one more access.
+    fn answer_fault(
+        &mut self,
+        bouncer: &mut Bouncer,
+        plan: &Plan,
+        access: MemoryAccess,
+    ) -> Result<(), Stuck> {
+        if self.is_apic(access.gpa).is_none() {
+            // RAM that is touched for the first time is mapped where the tables are as they always are.
+            self.vm.space.hide_bounce_pages(&mut bouncer.pages);
+            let cause = self.vm.space.resolve_fault(access.gpa, access.write);
+            for used in &bouncer.uses {
+                if !self.vm.space.show_bounce_page(&mut bouncer.pages, used.gpa, used.is_code) {
+                    return Err(Stuck::Refused);
+                }
+            }
+            if cause? == FaultCause::Memory {
+                return Ok(());
+            }
+        }
+        self.add_page(bouncer, plan, access)
+    }
+
+    /// Shows a bounce page where the processor was refused an access.
+    fn add_page(&mut self, bouncer: &mut Bouncer, plan: &Plan, access: MemoryAccess) -> Result<(), Stuck> {
+        let gpa = access.gpa & !(PAGE_BYTES - 1);
+        let number = bouncer.uses.len();
+        let is_whole = !plan.is_all || plan.parts_of(gpa).next().is_none();
+        let has_code = plan.parts_of(gpa).any(|part| matches!(part.source, Source::Code(_)));
+        let used = Use { gpa, is_whole, is_code: is_whole || has_code };
+        let is_new = bouncer.number_at(gpa).is_none();
+        if !is_new || bouncer.uses.try_push(used).is_err() {
+            return Err(Stuck::Refused);
+        }
+        if !self.vm.space.show_bounce_page(&mut bouncer.pages, gpa, used.is_code) {
+            return Err(Stuck::Refused);
+        }
+        if is_whole {
+            self.fill_whole(bouncer, number, gpa)
+        } else {
+            self.fill_parts(bouncer, plan, number, gpa)
+        }
+        Ok(())
+    }
+
+    /// Answers an exit that has nothing to do with devices' memory.
+    #[cold]
+    #[inline(never)]
+    fn dispatch_cold(&mut self, exit: Exit) -> ExitKind {
+        self.dispatch(exit)
+    }
+}
