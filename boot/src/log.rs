@@ -6,7 +6,7 @@ use crate::drivers::display::last_screen::{COLUMNS, LastScreen};
 
 use crate::drivers::serial::{self, COM1, COM2};
 use crate::entry::image;
-use crate::log_ring::LogRing;
+use crate::log_ring::{CAPACITY, LogRing};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
@@ -158,6 +158,9 @@ pub fn send_foreign(port: SerialPort, bytes: &[u8]) -> usize {
 fn is_mid_line(sink: u8) -> bool {
     SINKS.load(Ordering::Relaxed) & sink != 0 && MID_LINE.load(Ordering::Relaxed)
 }
+
+/// The most that [`text`] has.
+pub const TEXT_BYTES: usize = CAPACITY;
 
 /// A copy of the ring, oldest first.
 pub fn text() -> Vec<u8> {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// Bytes kept.
-const CAPACITY: usize = 128 << 10;
+pub const CAPACITY: usize = 128 << 10;
 
 /// The ring. Positions count bytes since the start and never wrap.
 pub struct LogRing {

@@ -60,6 +60,14 @@ impl Platform for Machine {
         heap::used_bytes()
     }
 
+    fn reserve_heap(&self, bytes: u64) -> bool {
+        heap::reserve(bytes)
+    }
+
+    fn return_heap(&self, bytes: u64) {
+        heap::give_back(bytes);
+    }
+
     fn cpu(&self) -> usize {
         start_up::this_cpu()
     }
@@ -132,6 +140,10 @@ impl Platform for Machine {
 
     fn log_text(&self) -> Vec<u8> {
         log::text()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        log::TEXT_BYTES as u64
     }
 
     fn set_crash_dump(&self, dump: CrashDump) {

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod address_tags;
 pub mod backend;
 pub mod breakpoints;
+pub mod budget;
 pub mod bus;
 pub mod clock;
 pub mod config;

@@ -135,6 +135,12 @@ pub trait Platform: Send + Sync {
     /// Bytes of the hypervisor's own heap that are in use. The heap keeps the memory that it once took: what leaks into
     /// it shows here before it shows in [`Platform::free_bytes`].
     fn heap_bytes(&self) -> u64;
+    /// Sets `bytes` of that heap aside for a piece of work that allocates no more than that; false if the heap has not so
+    /// much, and cannot get it, beside what is set aside already and what it keeps for the hypervisor itself. For
+    /// [`Budget`](crate::budget::Budget).
+    fn reserve_heap(&self, bytes: u64) -> bool;
+    /// Ends what [`Platform::reserve_heap`] began.
+    fn return_heap(&self, bytes: u64);
 
     /// The number of this CPU. The boot CPU is 0, the others follow without a gap.
     fn cpu(&self) -> usize;
@@ -174,6 +180,8 @@ pub trait Platform: Send + Sync {
     fn display(&self) -> Option<&dyn Display>;
     /// A copy of the log ring, oldest first.
     fn log_text(&self) -> Vec<u8>;
+    /// The most that such a copy has.
+    fn log_bytes(&self) -> u64;
     /// Names what prints the state of the running vCPU when the hypervisor panics. It may be called at any moment, on
     /// any CPU, so it must take no lock for good.
     fn set_crash_dump(&self, dump: CrashDump);

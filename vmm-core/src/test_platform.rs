@@ -31,6 +31,9 @@ pub struct TestPlatform {
     input: Mutex<VecDeque<InputEvent>>,
     display: Once<Box<dyn Display>>,
     log: Mutex<Vec<u8>>,
+    reserved_heap: AtomicU64,
+    /// Reservations of heap that are granted before all others are refused; `None` if none is.
+    heap_grants: Mutex<Option<u64>>,
 }
 
 type InWindow = Box<dyn FnOnce() -> bool + Send>;
@@ -125,6 +128,21 @@ impl TestPlatform {
         self.taken.store(u64::MAX - bytes, Ordering::Relaxed);
     }
 
+    /// From now on so many reservations of heap are granted, and then none.
+    pub fn refuse_heap_after(&self, grants: u64) {
+        *self.heap_grants.lock() = Some(grants);
+    }
+
+    /// From now on all reservations of heap are granted again; returns whether one was refused.
+    pub fn grant_heap(&self) -> bool {
+        self.heap_grants.lock().take() == Some(0)
+    }
+
+    /// What is set aside of the heap now.
+    pub fn reserved_heap_bytes(&self) -> u64 {
+        self.reserved_heap.load(Ordering::Relaxed)
+    }
+
     /// Bytes that are handed out now.
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
@@ -188,6 +206,20 @@ impl Platform for TestPlatform {
 
     fn heap_bytes(&self) -> u64 {
         TEST_HEAP_BYTES
+    }
+
+    fn reserve_heap(&self, bytes: u64) -> bool {
+        match &mut *self.heap_grants.lock() {
+            Some(0) => return false,
+            Some(grants) => *grants -= 1,
+            None => {}
+        }
+        self.reserved_heap.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    fn return_heap(&self, bytes: u64) {
+        self.reserved_heap.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn cpu(&self) -> usize {
@@ -262,6 +294,10 @@ impl Platform for TestPlatform {
 
     fn log_text(&self) -> Vec<u8> {
         self.log.lock().clone()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log.lock().len() as u64
     }
 
     fn power_off(&self) {}

@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::Vga;
 use super::picture::{Cursor, Format, FrameInfo, Line, Picture, Scan, Shift, TextStyle};
@@ -30,6 +31,8 @@ pub struct Painter {
     picture: Option<Picture>,
     /// A hash of what each row showed.
     rows: Vec<u64>,
+    /// The rows that are looked at now.
+    wanted: Range<u32>,
     /// The last look for writes to video memory: rows whose hash is known were read after it.
     last_look: u64,
     fonts: Fonts,
@@ -59,6 +62,7 @@ impl Painter {
             frame: None,
             picture: None,
             rows: Vec::new(),
+            wanted: 0..0,
             last_look: 0,
             fonts: Fonts { sets: [Vec::new(), Vec::new()], generation: None },
             source: Vec::new(),
@@ -75,6 +79,12 @@ impl Painter {
 
     /// Paints the rows of `vga`'s picture that changed since the last call; returns how many.
     pub fn paint(&mut self, vga: &Vga, surface: &mut dyn Surface) -> u32 {
+        self.paint_rows(vga, 0..u32::MAX, surface)
+    }
+
+    /// Paints the picture's rows in `rows` alone, for surfaces that take them part by part, from the first to the last. A
+    /// painter that does so is not for [`Painter::paint`] before it is invalidated: it does not find what changed elsewhere.
+    pub fn paint_rows(&mut self, vga: &Vga, rows: Range<u32>, surface: &mut dyn Surface) -> u32 {
         let state = vga.snapshot();
         let picture = Picture::new(&state, vga.vram().length_bytes());
         let frame = picture.info();
@@ -89,6 +99,7 @@ impl Painter {
         }
         self.rows.resize(picture.height as usize, UNKNOWN);
         let planes = vga.planes(state.layout);
+        self.wanted = rows.start..rows.end.min(picture.height);
         let painted = match &picture.format {
             Format::Blank => self.paint_blank(picture.width, surface),
             Format::Text { scan, style } => {
@@ -116,7 +127,7 @@ impl Painter {
         self.dots.clear();
         self.dots.resize(width as usize, 0);
         let mut painted = 0;
-        for y in 0..self.rows.len() as u32 {
+        for y in self.wanted.clone() {
             if self.row_changed(y, !UNKNOWN) {
                 surface.row(y, &self.dots);
                 painted += 1;
@@ -138,7 +149,7 @@ impl Painter {
         let mut fetched = None;
         let mut hash = UNKNOWN;
         let mut cursor_column = None;
-        for y in 0..picture.height {
+        for y in self.wanted.clone() {
             let line = scan.line(y);
             let source = (line.address, line.pan_dots);
             if fetched != Some(source) {
@@ -206,7 +217,7 @@ impl Painter {
         let mut painted = 0;
         let mut fetched = None;
         let mut hash = UNKNOWN;
-        for y in 0..picture.height {
+        for y in self.wanted.clone() {
             let line = scan.line(y);
             let source = (line.address, line.pan_dots);
             if fetched != Some(source) {
@@ -258,7 +269,7 @@ impl Painter {
         let look = planes.vram.look_for_writes(start_bytes, picture.height as usize * pitch_bytes);
         let last_look = core::mem::replace(&mut self.last_look, look);
         let mut painted = 0;
-        for y in 0..picture.height {
+        for y in self.wanted.clone() {
             let offset = start_bytes + y as usize * pitch_bytes;
             let is_known = self.rows.get(y as usize).is_some_and(|&hash| hash != UNKNOWN);
             if is_known && !planes.vram.written_since(offset, row_bytes, last_look) {

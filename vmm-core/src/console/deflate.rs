@@ -79,17 +79,21 @@ impl Compressor {
         self.above.extend_from_slice(row);
     }
 
-    /// Bytes of the stream so far.
-    pub fn len(&self) -> usize {
-        self.output.len()
+    /// The whole bytes of the stream that were not taken yet.
+    pub fn output(&self) -> &[u8] {
+        &self.output
     }
 
-    /// Ends the stream, and returns it.
-    pub fn finish(mut self) -> Vec<u8> {
+    /// They were taken.
+    pub fn clear_output(&mut self) {
+        self.output.clear();
+    }
+
+    /// Ends the stream; nothing may be added afterwards.
+    pub fn finish(&mut self) {
         self.put_symbol(END_OF_BLOCK);
         self.put_bits(0, self.bit_count.wrapping_neg() & 7);
         self.output.extend_from_slice(&self.checksum.checksum().to_be_bytes());
-        self.output
     }
 
     fn put_match(&mut self, length: usize, distance: usize) {
@@ -149,8 +153,9 @@ mod tests {
     fn round_trip(rows: &[Vec<u8>]) -> usize {
         let mut compressor = Compressor::new();
         rows.iter().for_each(|row| compressor.row(row));
-        let stream = compressor.finish();
-        let text = miniz_oxide::inflate::decompress_to_vec_zlib(&stream).unwrap();
+        compressor.finish();
+        let stream = compressor.output();
+        let text = miniz_oxide::inflate::decompress_to_vec_zlib(stream).unwrap();
         assert_eq!(text, rows.concat());
         stream.len()
     }

@@ -4,6 +4,7 @@
 //! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
 //! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
 
+mod answer;
 mod deflate;
 mod escapes;
 mod housekeeping;
@@ -19,10 +20,12 @@ mod tests;
 
 pub use output::{DebugLines, OutputRing};
 
+use crate::budget::Budget;
 use crate::config::CommandLine;
 use crate::config::command_line::{ComPort, ConsoleDevice};
 use crate::debug::DebugTarget;
 use crate::platform::{Display, Platform, SerialPort};
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -234,7 +237,10 @@ impl Consoles {
             self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
         }
         for command in self.terminal.receive(platform) {
-            let answer = prompt::run(&command, platform, ports, reborrow(&mut guest));
+            let answer = match Budget::reserve(platform, prompt::HEAP_BYTES) {
+                Ok(_budget) => prompt::run(&command, platform, ports, reborrow(&mut guest)),
+                Err(out_of_heap) => format!("{command}: {out_of_heap}\n"),
+            };
             self.terminal.print(&answer);
             self.terminal.show_prompt();
         }

@@ -8,6 +8,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+/// The most heap that a command and what it shows take: the log, and two copies of it, are the longest.
+pub const HEAP_BYTES: u64 = 1 << 20;
+
 /// Longer commands are cut off.
 const MAX_COMMAND_BYTES: usize = 120;
 

@@ -1,17 +1,17 @@
 //! The management port: JSON-RPC 2.0 over a serial port, one object a line.
 
+use super::answer::{Answer, Reply};
 use super::keyboard::{Keyboard, QueueFull};
-use super::png::{self, Png};
-use super::terminal::{Terminal, send_some};
+use super::png::PngStream;
+use super::terminal::Terminal;
 use super::{GuestControl, GuestPorts};
+use crate::budget::{Budget, OutOfHeap};
 use crate::debug::{DebugTarget, Location, MAX_STEPS, parse_value, steps};
 use crate::platform::{Platform, SerialPort};
-use alloc::collections::VecDeque;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use devices::i8042::Buttons;
 use devices::keys::Key;
 use serde_json::{Value, json};
@@ -22,13 +22,15 @@ const MAX_LINE_BYTES: usize = 64 << 10;
 const MAX_DEPTH: usize = 16;
 /// Bytes taken from the port at once.
 const RECEIVE_AT_ONCE: usize = 4096;
-/// Bytes sent to the port at once.
-const SEND_AT_ONCE: usize = 4096;
 
-/// Copies of a picture that are in memory at once: the file, its text, the answer, and each while it grows.
-const PICTURE_COPIES: u64 = 10;
-/// A picture's file for which there is always memory.
-const SMALL_PICTURE_BYTES: usize = 256 << 10;
+/// The most heap that a request and its answer take, but for what a method reserves itself.
+const REQUEST_HEAP_BYTES: u64 = 512 << 10;
+/// The most that a byte of a request becomes as a JSON value, with its copy while a list grows: two bytes may be one number.
+const HEAP_BYTES_PER_BYTE: u64 = 48;
+/// The most that an instruction of `guest.step` takes, as value and as text.
+const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
+/// Copies of the log while it becomes an answer; a byte becomes six characters at the most.
+const LOG_COPIES: u64 = 16;
 
 /// Why a request failed: JSON-RPC's code, and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,12 @@ impl Failure {
     }
 }
 
+impl From<OutOfHeap> for Failure {
+    fn from(out_of_heap: OutOfHeap) -> Self {
+        Self::new(Self::SERVER_ERROR, out_of_heap.to_string())
+    }
+}
+
 impl From<QueueFull> for Failure {
     fn from(_: QueueFull) -> Self {
         Self::new(Self::SERVER_ERROR, "too much waits to be typed")
@@ -62,7 +70,7 @@ impl From<QueueFull> for Failure {
 /// What the methods act upon.
 pub struct Services<'a> {
     /// The machine.
-    pub platform: &'a dyn Platform,
+    pub platform: &'static dyn Platform,
     /// The guest's devices.
     pub ports: Option<&'a GuestPorts>,
     /// The guest.
@@ -79,7 +87,7 @@ pub struct RpcPort {
     port: SerialPort,
     request: Vec<u8>,
     too_long: bool,
-    answers: VecDeque<u8>,
+    answer: Answer,
     /// More may have come in than was looked at.
     has_more: bool,
 }
@@ -87,20 +95,20 @@ pub struct RpcPort {
 impl RpcPort {
     /// On a serial port of the machine.
     pub fn new(port: SerialPort) -> Self {
-        Self { port, request: Vec::new(), too_long: false, answers: VecDeque::new(), has_more: false }
+        Self { port, request: Vec::new(), too_long: false, answer: Answer::default(), has_more: false }
     }
 
     /// True if there is something to do soon: the port has not yet taken all answers (new requests wait until it has),
     /// or not everything that came in was looked at.
     pub fn is_busy(&self) -> bool {
-        self.has_more || !self.answers.is_empty()
+        self.has_more || !self.answer.is_sent()
     }
 
     /// Takes what has come in, answers it, and sends as much as the port takes.
     pub fn attend(&mut self, services: &mut Services<'_>) {
         let platform = services.platform;
         self.has_more = false;
-        if !self.answers.is_empty() {
+        if !self.answer.is_sent() {
             self.send(platform);
             self.has_more = true;
             return;
@@ -110,7 +118,7 @@ impl RpcPort {
             if byte != b'\n' {
                 self.collect(byte);
             } else if let Some(answer) = self.answer(services) {
-                self.answers = answer.into_bytes().into();
+                self.answer = answer;
                 self.send(platform);
                 break;
             }
@@ -120,8 +128,7 @@ impl RpcPort {
 
     /// Sends as much as the port takes; true if something is left.
     pub fn send(&mut self, platform: &dyn Platform) -> bool {
-        send_some(platform, self.port, &mut self.answers, SEND_AT_ONCE);
-        !self.answers.is_empty()
+        self.answer.send(platform, self.port)
     }
 
     fn collect(&mut self, byte: u8) {
@@ -133,8 +140,9 @@ impl RpcPort {
     }
 
     /// The answer to the request that has just ended; none to an empty line or a notification.
-    fn answer(&mut self, services: &mut Services<'_>) -> Option<String> {
+    fn answer(&mut self, services: &mut Services<'_>) -> Option<Answer> {
         let line = core::mem::take(&mut self.request);
+        let mut budgets = Vec::new();
         let (id, result) = if core::mem::take(&mut self.too_long) {
             let message = format!("a request has at most {MAX_LINE_BYTES} bytes");
             (Value::Null, Err(Failure::new(Failure::INVALID_REQUEST, message)))
@@ -142,21 +150,33 @@ impl RpcPort {
             if line.trim_ascii().is_empty() {
                 return None;
             }
-            handle(&line, services)?
+            let heap_bytes = REQUEST_HEAP_BYTES + HEAP_BYTES_PER_BYTE * line.len() as u64;
+            match Budget::reserve(services.platform, heap_bytes) {
+                Ok(budget) => {
+                    budgets.push(budget);
+                    handle(&line, services, &mut budgets)?
+                }
+                Err(out_of_heap) => (Value::Null, Err(out_of_heap.into())),
+            }
         };
-        // By hand, because a picture is long and should not be copied more than once.
+        let start = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},");
         Some(match result {
-            Ok(result) => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n"),
+            Ok(reply) => Answer::new(start + "\"result\":", reply, "}\n", budgets),
             Err(Failure { code, message }) => {
-                let error = json!({"code": code, "message": message});
-                format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}\n")
+                let error = json!({"code": code, "message": message}).to_string();
+                Answer::new(start + "\"error\":", Reply::Text(error), "}\n", budgets)
             }
         })
     }
 }
 
-/// Answers one line: the request's `id`, and the result as JSON text. `None` for a notification.
-fn handle(line: &[u8], services: &mut Services<'_>) -> Option<(Value, Result<String, Failure>)> {
+/// Answers one line: the request's `id`, and the result. `None` for a notification. What a method reserves of the heap beside
+/// the request's own part is added to `budgets`.
+fn handle(
+    line: &[u8],
+    services: &mut Services<'_>,
+    budgets: &mut Vec<Budget>,
+) -> Option<(Value, Result<Reply, Failure>)> {
     let mut request = match parse(line) {
         Ok(request) => request,
         Err(failure) => return Some((Value::Null, Err(failure))),
@@ -172,7 +192,7 @@ fn handle(line: &[u8], services: &mut Services<'_>) -> Option<(Value, Result<Str
     };
     let params = request.get("params").unwrap_or(&Value::Null);
     let result = match params {
-        Value::Null | Value::Object(_) => services.call(method, params),
+        Value::Null | Value::Object(_) => services.call(method, params, budgets),
         _ => Err(Failure::params("parameters are passed by name, in an object")),
     };
     id.map(|id| (id, result))
@@ -203,9 +223,9 @@ fn depth(line: &[u8]) -> usize {
 }
 
 impl Services<'_> {
-    fn call(&mut self, method: &str, params: &Value) -> Result<String, Failure> {
+    fn call(&mut self, method: &str, params: &Value, budgets: &mut Vec<Budget>) -> Result<Reply, Failure> {
         if method == "screen.png" {
-            return self.screen_png();
+            return self.screen_png(budgets).map(Reply::Picture);
         }
         let result = match method {
             "screen.text" => self.screen_text(),
@@ -220,15 +240,21 @@ impl Services<'_> {
             }),
             "guest.resume" => self.target().map(|target| target.resume()).map(done),
             "guest.catch" => self.guest_catch(params),
-            "guest.step" => self.guest_step(params),
+            "guest.step" => self.guest_step(params, budgets),
             "guest.registers" => self.guest_registers(),
             "guest.set_register" => self.guest_set_register(params),
             "guest.poweroff" => self.guest().map(|guest| guest.power_off()).map(done),
             "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
-            "host.log" => Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())})),
+            "host.log" => self.host_log(budgets),
             _ => Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}"))),
         };
-        result.map(|result| result.to_string())
+        result.map(|result| Reply::Text(result.to_string()))
+    }
+
+    /// Sets heap aside until the answer is sent.
+    fn reserve(&self, bytes: u64, budgets: &mut Vec<Budget>) -> Result<(), Failure> {
+        budgets.push(Budget::reserve(self.platform, bytes)?);
+        Ok(())
     }
 
     fn guest(&self) -> Result<&dyn GuestControl, Failure> {
@@ -258,16 +284,15 @@ impl Services<'_> {
         Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
     }
 
-    fn screen_png(&self) -> Result<String, Failure> {
-        let most = usize::try_from(self.platform.free_bytes() / PICTURE_COPIES).unwrap_or(usize::MAX);
-        let picture = png::screenshot(&self.ports()?.vga, most.max(SMALL_PICTURE_BYTES));
-        let Png { bytes, width, height } = picture.ok_or_else(|| {
-            Failure::new(Failure::SERVER_ERROR, "too little memory is free for so large a picture")
-        })?;
-        let mut result = format!("{{\"width\":{width},\"height\":{height},\"png\":\"");
-        STANDARD.encode_string(bytes, &mut result);
-        result.push_str("\"}");
-        Ok(result)
+    fn screen_png(&self, budgets: &mut Vec<Budget>) -> Result<Box<PngStream>, Failure> {
+        let vga = &self.ports()?.vga;
+        self.reserve(PngStream::heap_bytes(&vga.frame()), budgets)?;
+        Ok(Box::new(PngStream::new(vga)))
+    }
+
+    fn host_log(&self, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
+        self.reserve(self.platform.log_bytes() * LOG_COPIES, budgets)?;
+        Ok(json!({"text": String::from_utf8_lossy(&self.platform.log_text())}))
     }
 
     fn input_type(&mut self, params: &Value) -> Result<Value, Failure> {
@@ -303,8 +328,9 @@ impl Services<'_> {
         Ok(done(()))
     }
 
-    fn guest_step(&mut self, params: &Value) -> Result<Value, Failure> {
+    fn guest_step(&mut self, params: &Value, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
         let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
+        self.reserve(u64::from(count) * HEAP_BYTES_PER_STEP, budgets)?;
         let target = self.paused_target()?;
         let steps = steps(target, count);
         let done: Vec<Value> = steps.done.iter().map(location).collect();

@@ -4,6 +4,7 @@ use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
+use crate::budget::Budget;
 use crate::config::guest::Action;
 use crate::config::{Disk, DiskKind, GuestConfig};
 use crate::console::{Consoles, GuestPorts};
@@ -19,6 +20,9 @@ use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 use firmware::{Firmware, option_rom};
+
+/// The most heap that a guest's devices, tables and virtual CPU take when it starts.
+const START_HEAP_BYTES: u64 = 4 << 20;
 
 /// What stays when a guest restarts: its configuration and its disks; after a reset, its battery too.
 pub struct Domain<'a> {
@@ -111,6 +115,9 @@ impl<'a> Domain<'a> {
         battery: Option<Unplugged>,
     ) -> Result<Life, String> {
         let name = &self.config.name;
+        let starting = Budget::reserve(self.platform, START_HEAP_BYTES);
+        let starting =
+            starting.map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
         let ports = consoles.open(name);
         let battery = match battery {
             Some(unplugged) => unplugged.battery.after_ns(self.ns_since(unplugged.at_tsc)),
@@ -132,6 +139,7 @@ impl<'a> Domain<'a> {
         let entered_us = self.platform.tsc().saturating_sub(self.platform.boot_tsc()) * 1000
             / (self.platform.tsc_hz() / 1000).max(1);
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
+        drop(starting);
         let stop = vcpu.run(consoles);
         consoles.detach();
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
@@ -231,4 +239,29 @@ fn drive(
         Arc::new(copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?)
     };
     Ok(Drive::Disk(backend))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CommandLine;
+    use crate::test_backend::TestBackend;
+    use crate::test_platform::TestPlatform;
+
+    #[test]
+    fn a_guest_that_the_heap_has_no_room_for_is_one_line_and_leaves_nothing() {
+        let platform = TestPlatform::leak();
+        let inputs = BootInputs::default();
+        let (options, _) = CommandLine::parse("console=com1");
+        let mut consoles = Consoles::new(platform, &options);
+        let domain = Domain::new(platform, &inputs, GuestConfig::new("g", 64, 1)).unwrap();
+        platform.refuse_heap_after(0);
+        let error = domain.run::<TestBackend>(&(), None, &mut consoles).unwrap_err();
+        assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
+        assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
+        assert!(platform.grant_heap());
+        // There is no firmware here: this one fails behind the reservation, and gives it back.
+        domain.run::<TestBackend>(&(), None, &mut consoles).unwrap_err();
+        assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
+    }
 }

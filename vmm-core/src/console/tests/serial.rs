@@ -131,6 +131,28 @@ fn the_prompt_controls_the_guest() {
 }
 
 #[test]
+fn a_command_that_the_heap_has_no_room_for_is_one_line() {
+    for command in ["help", "list", "stats", "dump", "registers", "step", "screen", "log", "destroy"] {
+        let mut bench = bench();
+        bench.platform.type_at(SerialPort::Com1, SWITCH);
+        bench.attend();
+        bench.sent(SerialPort::Com1);
+        bench.platform.refuse_heap_after(0);
+        bench.platform.type_at(SerialPort::Com1, format!("{command}\r"));
+        bench.attend();
+        let shown = bench.sent(SerialPort::Com1);
+        let refusal = "too little memory: 1024 KiB of the hypervisor's heap are not free";
+        assert_eq!(shown, format!("{command}\r\n{command}: {refusal}\r\nbulkhead> "));
+        assert_eq!(bench.control.powered_off.get(), 0);
+        bench.platform.grant_heap();
+        bench.platform.type_at(SerialPort::Com1, "help\r");
+        bench.attend();
+        assert!(bench.sent(SerialPort::Com1).contains("this list"));
+        assert_eq!(bench.platform.reserved_heap_bytes(), 0);
+    }
+}
+
+#[test]
 fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
     let mut bench = bench();
     bench.guest_prints("bye");
