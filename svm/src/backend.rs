@@ -6,8 +6,8 @@ use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
 use crate::spec::{
-    EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2, InterruptControl,
-    TlbControl, Vmcb, VmcbSegment, exit_code,
+    CrInfo, EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2,
+    InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
 };
 use crate::{running, world_switch};
 use alloc::string::String;
@@ -27,8 +27,14 @@ use vmm_core::registers::{
 };
 use vmm_core::reset;
 
-/// Writes of CR8, among the intercepts of control registers.
+/// Among the intercepts of control registers.
+const INTERCEPT_CR4_READ: u32 = 1 << 4;
+const INTERCEPT_CR4_WRITE: u32 = 1 << (16 + 4);
 const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
+
+/// A change of these makes translations stale (5.5.2).
+const TRANSLATION_BITS: u64 =
+    Cr4::new().with_pse(true).with_pae(true).with_pge(true).with_pcide(true).with_smep(true).into_bits();
 
 /// So many PAUSEs a guest runs before it exits: it spins for about a millisecond, longer than it waits for itself.
 const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
@@ -40,6 +46,11 @@ pub struct Svm {
     host_state_hpa: u64,
     features: Features,
     asid: Tag,
+    /// CR4.MCE as the guest sees it: it runs with the host's, as a machine check is always the hypervisor's, and
+    /// without it ends in a shutdown.
+    guest_mce: bool,
+    /// EFER.LME is the guest's, and not the processor's yet: [`Svm::settle_long_mode`].
+    lme_withheld: bool,
     /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
     iret_rip: Option<u64>,
     /// The class of the interrupt that waits for a window.
@@ -83,6 +94,7 @@ impl Svm {
         let asid = self.asid.number();
         let Features { pause_filter, pause_filter_threshold, .. } = self.features;
         let control = &mut self.vmcb_mut().control;
+        control.intercept_cr = INTERCEPT_CR4_WRITE;
         control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
         control.intercept_1 = Intercept1::new()
             .with_intr(true)
@@ -127,10 +139,22 @@ impl Svm {
         self.window_is_held = self.window.is_some_and(|class| class <= priority_class);
         let (is_wanted, is_held) = (self.window.is_some(), self.window_is_held);
         let control = &mut self.vmcb_mut().control;
-        control.intercept_cr = if is_wanted { INTERCEPT_CR8_WRITE } else { 0 };
+        set_bits(&mut control.intercept_cr, INTERCEPT_CR8_WRITE, is_wanted);
         control.intercept_1.set_vintr(is_wanted && !is_held);
         control.interrupt_control.set_irq(is_wanted && !is_held);
         control.interrupt_control.set_ignore_tpr(true);
+    }
+
+    /// The guest wants long mode, by EFER.LME, and has neither paging nor PAE. Paging without PAE raises #GP then, for which CR0 is
+    /// watched: the processor has LME when it can have long mode. (QEMU 7.2 ignores such a write, and does not find back to the
+    /// host from every exit of that state.)
+    fn settle_long_mode(&mut self, enable: bool) {
+        let withheld = enable && !self.cr0().paging() && !self.cr4().pae();
+        self.lme_withheld = withheld;
+        let vmcb = self.vmcb_mut();
+        let efer = Efer::from(vmcb.save.efer);
+        vmcb.save.efer = efer.with_long_mode_enable(enable && !withheld).into();
+        vmcb.control.intercept_1.set_cr0_selective(withheld);
     }
 
     /// IRET was reached in an NMI handler and is intercepted once; NMIs are open again when RIP has moved on.
@@ -142,6 +166,10 @@ impl Svm {
             control.intercept_1.set_iret(false);
         }
     }
+}
+
+fn set_bits(word: &mut u32, bits: u32, on: bool) {
+    *word = if on { *word | bits } else { *word & !bits };
 }
 
 impl Backend for Svm {
@@ -176,6 +204,8 @@ impl Backend for Svm {
             host_state_hpa: cpu.host_state.hpa,
             features: cpu.features,
             asid: cpu.asids.take(),
+            guest_mce: false,
+            lme_withheld: false,
             iret_rip: None,
             window: None,
             window_is_held: false,
@@ -191,7 +221,7 @@ impl Backend for Svm {
         self.iret_rip = None;
         (self.window, self.window_is_held) = (None, false);
         let control = &mut self.vmcb_mut().control;
-        control.intercept_cr = 0;
+        set_bits(&mut control.intercept_cr, INTERCEPT_CR8_WRITE, false);
         control.interrupt_control = InterruptControl::new().with_masking(true);
         control.interrupt_shadow = 0;
         control.event_injection = EventField::new();
@@ -273,6 +303,15 @@ impl Backend for Svm {
         (self.features.next_rip && control.next_rip != 0).then_some(control.next_rip)
     }
 
+    fn control_register_operand(&self) -> Option<Gpr> {
+        let info = CrInfo::from(self.vmcb().control.exit_info_1);
+        (self.features.decode_assists && info.is_move()).then(|| Gpr::from_number(info.gpr()))
+    }
+
+    fn let_cr0_be_written(&mut self) {
+        self.vmcb_mut().control.intercept_1.set_cr0_selective(false);
+    }
+
     fn instruction_bytes(&self) -> Option<&[u8]> {
         let control = &self.vmcb().control;
         let count = usize::from(control.fetched_count).min(control.fetched_bytes.len());
@@ -292,23 +331,34 @@ impl Backend for Svm {
     }
 
     fn cr4(&self) -> Cr4 {
-        self.vmcb().save.cr4.into()
+        Cr4::from(self.vmcb().save.cr4).with_mce(self.guest_mce)
     }
 
     fn efer(&self) -> Efer {
-        Efer::from(self.vmcb().save.efer).with_svme(false)
+        let efer = Efer::from(self.vmcb().save.efer).with_svme(false);
+        efer.with_long_mode_enable(efer.long_mode_enable() || self.lme_withheld)
     }
 
     fn set_cr0(&mut self, cr0: Cr0) {
         self.vmcb_mut().save.cr0 = cr0.into();
+        self.settle_long_mode(self.efer().long_mode_enable());
     }
 
     fn set_cr4(&mut self, cr4: Cr4) {
-        self.vmcb_mut().save.cr4 = cr4.into();
+        if (self.cr4().into_bits() ^ cr4.into_bits()) & TRANSLATION_BITS != 0 {
+            self.flush_nested();
+        }
+        self.guest_mce = cr4.mce();
+        let is_hidden = self.features.machine_checks && !cr4.mce();
+        let vmcb = self.vmcb_mut();
+        vmcb.save.cr4 = cr4.with_mce(cr4.mce() || is_hidden).into();
+        set_bits(&mut vmcb.control.intercept_cr, INTERCEPT_CR4_READ, is_hidden);
+        self.settle_long_mode(self.efer().long_mode_enable());
     }
 
     fn set_efer(&mut self, efer: Efer) {
         self.vmcb_mut().save.efer = efer.with_svme(true).into();
+        self.settle_long_mode(efer.long_mode_enable());
     }
 
     fn system_register(&self, register: SystemRegister) -> u64 {
@@ -517,6 +567,7 @@ mod tests {
             next_rip: false,
             decode_assists: false,
             flush_by_asid: false,
+            machine_checks: true,
             pause_filter: false,
             pause_filter_threshold: false,
             extended_state,
@@ -588,7 +639,8 @@ mod tests {
         vcpu.init(&mut Gprs::default());
         let state = |vcpu: &Svm| {
             let control = &vcpu.vmcb().control;
-            (control.interrupt_control.irq(), control.intercept_1.vintr(), control.intercept_cr != 0)
+            let watches_cr8 = control.intercept_cr & INTERCEPT_CR8_WRITE != 0;
+            (control.interrupt_control.irq(), control.intercept_1.vintr(), watches_cr8)
         };
         vcpu.apic_page.set_tpr(0x50);
         vcpu.set_interrupt_window(Some(5));
@@ -597,6 +649,73 @@ mod tests {
         assert_eq!(state(&vcpu), (true, true, true), "the guest lowered it");
         vcpu.set_interrupt_window(None);
         assert_eq!(state(&vcpu), (false, false, false));
+    }
+
+    #[test]
+    fn cr4_is_written_by_exits_and_keeps_machine_checks() {
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        vcpu.init(&mut Gprs::default());
+        let intercepts = |vcpu: &Svm| {
+            let bits = vcpu.vmcb().control.intercept_cr;
+            (bits & INTERCEPT_CR4_READ != 0, bits & INTERCEPT_CR4_WRITE != 0)
+        };
+        assert_eq!(intercepts(&vcpu), (true, true), "it does not see the host's MCE");
+        assert_eq!((vcpu.cr4().into_bits(), vcpu.vmcb().save.cr4), (0, 0x40));
+        vcpu.set_cr4(0x60.into());
+        assert_eq!(intercepts(&vcpu), (false, true));
+        assert_eq!((vcpu.cr4().into_bits(), vcpu.vmcb().save.cr4), (0x60, 0x60));
+        // PGE, PCIDE and SMEP change translations, OSFXSR and OSXSAVE do not.
+        for (bit, flushes) in [(7, true), (17, true), (20, true), (9, false), (18, false)] {
+            vcpu.vmcb_mut().control.tlb_control = TlbControl::Keep;
+            vcpu.set_cr4((0x60 | 1 << bit).into());
+            assert_eq!(vcpu.vmcb().control.tlb_control != TlbControl::Keep, flushes, "bit {bit}");
+            vcpu.set_cr4(0x60.into());
+        }
+        let mut without = cpu(platform);
+        without.features.machine_checks = false;
+        let mut vcpu = super::tests::vcpu(&without, platform);
+        vcpu.init(&mut Gprs::default());
+        assert_eq!((intercepts(&vcpu), vcpu.vmcb().save.cr4), ((false, true), 0));
+    }
+
+    #[test]
+    fn long_mode_is_withheld_until_the_guest_has_pae() {
+        const LME: Efer = Efer::new().with_long_mode_enable(true);
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        vcpu.init(&mut Gprs::default());
+        let state = |vcpu: &Svm| {
+            let vmcb = vcpu.vmcb();
+            let is_enabled = Efer::from(vmcb.save.efer).long_mode_enable();
+            (vcpu.efer().long_mode_enable(), is_enabled, vmcb.control.intercept_1.cr0_selective())
+        };
+        assert_eq!(state(&vcpu), (false, false, false));
+        vcpu.set_efer(LME);
+        assert_eq!(state(&vcpu), (true, false, true));
+        vcpu.set_cr4(0x20.into());
+        assert_eq!(state(&vcpu), (true, true, false));
+        vcpu.set_cr4(0.into());
+        assert_eq!(state(&vcpu), (true, false, true));
+        vcpu.set_efer(Efer::new());
+        assert_eq!(state(&vcpu), (false, false, false));
+    }
+
+    #[test]
+    fn the_register_of_a_control_register_access_is_the_processors_if_it_tells() {
+        let platform = TestPlatform::leak();
+        let mut cpu = cpu(platform);
+        for (decode_assists, info, register) in [
+            (false, 1 << 63 | 3, None),
+            (true, 3, None),
+            (true, 1 << 63 | 3, Some(Gpr::Rbx)),
+            (true, 1 << 63 | 15, Some(Gpr::R15)),
+        ] {
+            cpu.features.decode_assists = decode_assists;
+            let mut vcpu = vcpu(&cpu, platform);
+            vcpu.vmcb_mut().control.exit_info_1 = info;
+            assert_eq!(vcpu.control_register_operand(), register);
+        }
     }
 
     #[test]

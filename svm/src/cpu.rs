@@ -8,6 +8,7 @@ use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
 use vmm_core::extended_state::ExtendedState;
 use vmm_core::platform::{Frame, FrameSize, Platform};
+use x86::controlregs::{Cr4, cr4};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 
 const MSR_VM_CR: u32 = 0xc001_0114;
@@ -22,6 +23,8 @@ pub struct Features {
     pub next_rip: bool,
     /// The processor saves the bytes of an instruction that caused a nested page fault.
     pub decode_assists: bool,
+    /// Machine checks are exceptions here (CR4.MCE).
+    pub machine_checks: bool,
     /// TLB_CONTROL can flush one guest.
     pub flush_by_asid: bool,
     /// A guest can be let run many PAUSEs before one exits.
@@ -73,6 +76,8 @@ impl Cpu {
         let features = Features {
             next_rip: svm.has_nrip(),
             decode_assists: svm.has_decode_assists(),
+            // SAFETY: reading CR4 changes nothing.
+            machine_checks: unsafe { cr4() }.contains(Cr4::CR4_ENABLE_MACHINE_CHECK),
             flush_by_asid: svm.has_flush_by_asid(),
             pause_filter: svm.has_pause_filter(),
             pause_filter_threshold: svm.has_pause_filter_threshold(),

@@ -278,6 +278,17 @@ pub struct IoInfo {
     __: u32,
 }
 
+/// EXITINFO1 of an access to a control register, on processors with decode assists (15.8.1).
+#[bitfield(u64)]
+pub struct CrInfo {
+    #[bits(4)]
+    pub gpr: u8,
+    #[bits(59)]
+    __: u64,
+    /// It is MOV: neither CLTS, LMSW nor SMSW.
+    pub is_move: bool,
+}
+
 /// EXITINFO1 of a nested page fault (15.25.6).
 #[bitfield(u64)]
 pub struct NestedFaultInfo {
@@ -298,6 +309,8 @@ pub struct NestedFaultInfo {
 /// Exit codes (appendix C).
 pub mod exit_code {
     #![allow(missing_docs, dead_code, reason = "the ends of ranges stand for what is between")]
+    pub const READ_CR4: u64 = 0x04;
+    pub const WRITE_CR4: u64 = 0x14;
     pub const WRITE_CR8: u64 = 0x18;
     pub const EXCEPTION_FIRST: u64 = 0x40;
     pub const EXCEPTION_LAST: u64 = 0x5f;
@@ -305,6 +318,7 @@ pub mod exit_code {
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
     pub const VINTR: u64 = 0x64;
+    pub const SELECTIVE_CR0_WRITE: u64 = 0x65;
     pub const IDTR_READ: u64 = 0x66;
     pub const GDTR_READ: u64 = 0x67;
     pub const LDTR_READ: u64 = 0x68;

@@ -6,7 +6,7 @@ use crate::extended_state::{self, ExtendedState};
 use crate::memory::NestedPaging;
 use crate::platform::Platform;
 use crate::registers::{
-    Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+    Cr0, Cr4, Efer, Fault, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -151,6 +151,15 @@ pub trait Backend: Sized + Send {
     /// The bytes at RIP, if the hardware saved them (decode assists).
     fn instruction_bytes(&self) -> Option<&[u8]>;
 
+    /// The general register of the MOV to or from a control register that exited, if the hardware says it
+    /// (decode assists).
+    fn control_register_operand(&self) -> Option<Gpr> {
+        None
+    }
+
+    /// LMSW, which cannot switch paging on, is to run without an exit ([`Exit::WriteCr0`]).
+    fn let_cr0_be_written(&mut self) {}
+
     /// Flags.
     fn rflags(&self) -> Rflags;
     /// Sets the flags.
@@ -163,7 +172,7 @@ pub trait Backend: Sized + Send {
     fn efer(&self) -> Efer;
     /// Sets CR0 as the guest sees it.
     fn set_cr0(&mut self, cr0: Cr0);
-    /// Sets CR4 as the guest sees it.
+    /// Sets CR4 as the guest sees it. Translations that the change makes stale go, as MOV to CR4 has it.
     fn set_cr4(&mut self, cr4: Cr4);
     /// Loads the page-directory pointers of PAE paging, for processors that keep them: they follow the guest's own loads of
     /// CR3, but not those that the shared code does for it.

@@ -109,6 +109,12 @@ pub enum Exit {
     Forbidden,
     /// An access to a control register that the backend has dealt with: the guest goes on.
     ControlRegister,
+    /// MOV to CR0, or LMSW, which is left to be done: [`crate::backend::Backend::let_cr0_be_written`].
+    WriteCr0,
+    /// MOV to CR4, which is left to be done.
+    WriteCr4,
+    /// MOV from CR4, in which the guest sees a bit that is not so: left to be done.
+    ReadCr4,
     /// MOV to CR8, which the guest is not to do unseen while an interrupt waits: left to be done.
     WriteCr8,
     /// MOV to or from CR8, which the backend has carried out but for moving on behind it.

@@ -15,6 +15,7 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod control_registers;
 pub mod debug;
 pub mod emulate;
 pub mod exit;

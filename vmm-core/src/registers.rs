@@ -25,6 +25,31 @@ pub enum Gpr {
     R15 = 15,
 }
 
+impl Gpr {
+    /// The register of an encoding, of which the low four bits count.
+    pub const fn from_number(number: u8) -> Self {
+        const ALL: [Gpr; 16] = [
+            Gpr::Rax,
+            Gpr::Rcx,
+            Gpr::Rdx,
+            Gpr::Rbx,
+            Gpr::Rsp,
+            Gpr::Rbp,
+            Gpr::Rsi,
+            Gpr::Rdi,
+            Gpr::R8,
+            Gpr::R9,
+            Gpr::R10,
+            Gpr::R11,
+            Gpr::R12,
+            Gpr::R13,
+            Gpr::R14,
+            Gpr::R15,
+        ];
+        ALL[(number & 15) as usize]
+    }
+}
+
 /// The general-purpose registers, indexed by [`Gpr`].
 #[derive(Clone, Debug, Default)]
 #[repr(C)]

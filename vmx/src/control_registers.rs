@@ -3,11 +3,11 @@
 //! The guest changes most bits without an exit; the processor itself follows paging on and off, long mode, and the
 //! page-directory pointers of PAE. A bit that the host keeps has its guest value in the read shadow. When the guest
 //! changes such a bit, the shadow gets the new value, and the instruction runs again: now it needs no exit, and the
-//! processor carries it out. What it will refuse is refused before, since the shadow would have changed already; but for
-//! reserved bits of page-directory pointers, which nobody reads here.
+//! processor carries it out. What it will refuse is refused before ([`vmm_core::control_registers::Mode`]), since the shadow would have
+//! changed already; but for reserved bits of page-directory pointers, which nobody reads here.
 
 use crate::capabilities::Capabilities;
-use vmm_core::registers::{Cr0, Cr4, Efer, SegmentAttributes};
+use vmm_core::registers::{Cr0, Cr4};
 
 /// Bits of CR0 that an unrestricted guest may clear although VMX operation needs them.
 const UNRESTRICTED: Cr0 = Cr0::new().with_protection(true).with_paging(true);
@@ -79,46 +79,6 @@ impl SharedRegister {
     }
 }
 
-/// What decides, beside a value's own bits, whether MOV to CR0 or CR4 takes it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mode {
-    pub cr0: Cr0,
-    pub cr3: u64,
-    pub cr4: Cr4,
-    pub efer: Efer,
-    pub is_64_bit_code: bool,
-    pub task: SegmentAttributes,
-}
-
-impl Mode {
-    /// False if MOV to CR0 raises #GP (SDM volume 2, MOV to control registers).
-    pub fn takes_cr0(&self, value: u64) -> bool {
-        const BUSY_TSS_16: u8 = 3;
-        let new = Cr0::from(value);
-        let is_sound = value >> 32 == 0
-            && (!new.not_write_through() || new.cache_disable())
-            && (!new.paging() || new.protection());
-        let may_change_paging = match (self.cr0.paging(), new.paging()) {
-            (true, false) => !self.is_64_bit_code && !self.cr4.pcide(),
-            (false, true) if self.efer.long_mode_enable() => {
-                self.cr4.pae() && !self.is_64_bit_code && self.task.kind() != BUSY_TSS_16
-            }
-            _ => true,
-        };
-        is_sound && may_change_paging
-    }
-
-    /// False if MOV to CR4 raises #GP, by bits that the guest may set.
-    pub fn takes_cr4(&self, value: u64) -> bool {
-        /// CR3: the PCID.
-        const PCID: u64 = 0xfff;
-        let new = Cr4::from(value);
-        let is_long = self.efer.long_mode_active();
-        let sets_pcide = new.pcide() && !self.cr4.pcide();
-        (new.pae() || !is_long) && (!sets_pcide || is_long && self.cr3 & PCID == 0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,52 +109,5 @@ mod tests {
         let without = Capabilities { cr4_fixed1: 0x1_67ff, ..processor("Core i5-3570") };
         let cr4 = SharedRegister::cr4(&without, Cr4::new());
         assert_ne!(cr4.mask & 1 << 21, 0);
-    }
-
-    #[test]
-    fn cr0_takes_what_the_manual_allows() {
-        let plain = Mode::default();
-        let takes = |value| plain.takes_cr0(value);
-        assert!(takes(0x6000_0011) && takes(0x4000_0011) && !takes(0x2000_0011), "NW without CD");
-        assert!(!takes(1 << 32));
-        assert!(takes(0x8000_0011) && !takes(0x8000_0010), "PG without PE");
-    }
-
-    #[test]
-    fn paging_goes_on_and_off_where_the_manual_allows() {
-        const ON: u64 = 0x8000_0011;
-        const OFF: u64 = 0x11;
-        let long = Efer::new().with_long_mode_enable(true);
-        let to_long = Mode { cr4: Cr4::new().with_pae(true), efer: long, ..Mode::default() };
-        assert!(to_long.takes_cr0(ON));
-        assert!(!Mode { cr4: Cr4::new(), ..to_long }.takes_cr0(ON), "LME without PAE");
-        assert!(
-            !Mode { task: SegmentAttributes::new().with_kind(3), ..to_long }.takes_cr0(ON),
-            "TSS of 16 bits"
-        );
-        // That of 64-bit code without long mode: a code segment with the L bit.
-        assert!(!Mode { is_64_bit_code: true, ..to_long }.takes_cr0(ON));
-        let paging = Mode { cr0: ON.into(), ..to_long };
-        assert!(paging.takes_cr0(OFF), "from compatibility mode");
-        assert!(!Mode { is_64_bit_code: true, ..paging }.takes_cr0(OFF));
-        assert!(!Mode { cr4: paging.cr4.with_pcide(true), ..paging }.takes_cr0(OFF));
-        assert!(Mode { is_64_bit_code: true, ..paging }.takes_cr0(ON | 1 << 30));
-    }
-
-    #[test]
-    fn cr4_takes_what_the_manual_allows() {
-        const PAE: u64 = 1 << 5;
-        const PCIDE: u64 = 1 << 17;
-        let efer = Efer::new().with_long_mode_enable(true).with_long_mode_active(true);
-        let long = Mode { cr4: PAE.into(), efer, ..Mode::default() };
-        assert!(long.takes_cr4(PAE) && !long.takes_cr4(0), "PAE off in long mode");
-        assert!(Mode::default().takes_cr4(0));
-        assert!(
-            long.takes_cr4(PAE | PCIDE) && !Mode::default().takes_cr4(PAE | PCIDE),
-            "PCIDE needs long mode"
-        );
-        let with_pcid = Mode { cr3: 0x1008, ..long };
-        assert!(!with_pcid.takes_cr4(PAE | PCIDE), "bits of CR3 would become a PCID");
-        assert!(Mode { cr4: (PAE | PCIDE).into(), ..with_pcid }.takes_cr4(PAE | PCIDE | 1 << 6));
     }
 }

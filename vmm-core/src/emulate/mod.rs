@@ -35,7 +35,7 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
-pub use control_register::control_register_source;
+pub use control_register::control_register_operand;
 pub use disassembly::disassemble;
 pub use length::{instruction_length, simple_length};
 pub use named::{MAX_NAMED, Named, NamedMemory, Namer, Writes};

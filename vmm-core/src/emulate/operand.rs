@@ -56,27 +56,8 @@ impl Part {
 /// The register with a number from 0 to 15.
 #[inline]
 pub(super) const fn gpr(number: u8) -> Gpr {
-    ALL_GPRS[(number & 15) as usize]
+    Gpr::from_number(number)
 }
-
-const ALL_GPRS: [Gpr; 16] = [
-    Gpr::Rax,
-    Gpr::Rcx,
-    Gpr::Rdx,
-    Gpr::Rbx,
-    Gpr::Rsp,
-    Gpr::Rbp,
-    Gpr::Rsi,
-    Gpr::Rdi,
-    Gpr::R8,
-    Gpr::R9,
-    Gpr::R10,
-    Gpr::R11,
-    Gpr::R12,
-    Gpr::R13,
-    Gpr::R14,
-    Gpr::R15,
-];
 
 /// The decoder's numbers of the first and last names of a kind, which stand in the order of the encoding.
 mod number {

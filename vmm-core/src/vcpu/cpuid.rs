@@ -1,6 +1,8 @@
 //! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in words.
 
 use crate::backend::Withheld;
+use crate::control_registers;
+use crate::registers::Cr4;
 use alloc::vec::Vec;
 use raw_cpuid::CpuIdResult;
 
@@ -164,6 +166,7 @@ pub struct CpuidTable {
     withheld: Withheld,
     processor: Processor,
     vcpu_count: u32,
+    cr4: Cr4,
 }
 
 const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
@@ -188,6 +191,7 @@ impl CpuidTable {
             withheld,
             processor: Processor::new(source(0, 0), source(1, 0).eax),
             vcpu_count,
+            cr4: Cr4::new(),
         };
         table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         for (leaf, count) in SUBLEAVES {
@@ -198,12 +202,21 @@ impl CpuidTable {
         }
         table.extended =
             (0x8000_0000..=max_extended).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
+        table.cr4 = control_registers::cr4_bits(|leaf| match leaf {
+            7 => table.find(leaf, 0),
+            _ => table.get_static(leaf, 0),
+        });
         table
     }
 
     /// XCR0 bits that the guest may set.
     pub const fn xcr0_allowed(&self) -> u64 {
         self.xcr0
+    }
+
+    /// Bits of CR4 that the guest may set.
+    pub const fn cr4_allowed(&self) -> Cr4 {
+        self.cr4
     }
 
     /// The processor that it shows.

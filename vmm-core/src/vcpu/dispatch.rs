@@ -4,7 +4,6 @@ use super::counters::ExitKind;
 use super::cpuid::CpuidState;
 use super::{Activity, Vcpu};
 use crate::backend::{Backend, SystemRegister};
-use crate::emulate;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Dr6, Dr7, Exception, Fault, Gpr};
@@ -74,10 +73,10 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Undefined
             }
             Exit::ControlRegister => ExitKind::ControlRegister,
-            Exit::WriteCr8 => {
-                self.instruction(Self::write_cr8);
-                ExitKind::ControlRegister
-            }
+            Exit::WriteCr0 => self.on_write_cr0(),
+            Exit::WriteCr4 => self.on_control_register(Self::write_cr4),
+            Exit::ReadCr4 => self.on_control_register(Self::read_cr4),
+            Exit::WriteCr8 => self.on_control_register(Self::write_cr8),
             Exit::AccessedCr8 => {
                 self.instruction(|_| Ok(()));
                 ExitKind::ControlRegister
@@ -248,20 +247,6 @@ impl<B: Backend> Vcpu<B> {
         ExitKind::WriteMsr
     }
 
-    /// MOV to CR8: the task priority's class. The processor has checked the privilege.
-    fn write_cr8(&mut self) -> Result<(), Fault> {
-        let mut bytes = [0; 15];
-        let count = self.fetch(&mut bytes)?;
-        let source = emulate::control_register_source(&bytes[..count], self.backend.code_bits());
-        match source.map(|register| self.gprs.get(register)) {
-            Some(class @ 0..=15) => {
-                self.apic.set_tpr((class as u8) << 4);
-                Ok(())
-            }
-            _ => Err(Fault::PROTECTION),
-        }
-    }
-
     fn xsetbv(&mut self) -> Result<(), Fault> {
         if self.backend.cpl() != 0 {
             return Err(Fault::PROTECTION);
@@ -280,7 +265,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Carries out the instruction at RIP by `effect` and moves on behind it, or raises the fault.
-    fn instruction(&mut self, effect: impl FnOnce(&mut Self) -> Result<(), Fault>) {
+    pub(super) fn instruction(&mut self, effect: impl FnOnce(&mut Self) -> Result<(), Fault>) {
         let done = self.next_rip().and_then(|next_rip| effect(self).map(|()| next_rip));
         match done {
             Ok(next_rip) => self.complete_instruction(next_rip),

@@ -1,6 +1,7 @@
 //! A virtual CPU: registers, local APIC, timers, and the loop that runs it.
 
 mod bounce;
+mod control_registers;
 pub mod counters;
 pub mod cpuid;
 mod dispatch;

@@ -107,6 +107,53 @@ fn an_event_that_is_refused_a_device_again_and_again_stops_the_guest_and_nothing
 }
 
 #[test]
+fn cr4_takes_what_cpuid_tells_of_and_the_mode_allows() {
+    const WRITE: &[u8] = &[0x0f, 0x22, 0xe3]; // mov cr4, ebx
+    const READ: &[u8] = &[0x0f, 0x20, 0xe3]; // mov ebx, cr4
+    const PROTECTION: Option<Event> = Some(Event::Fault(Fault::PROTECTION));
+    let write = |machine: &mut Machine, value| {
+        machine.put_instruction(WRITE);
+        machine.vcpu.registers_mut().1.set(Gpr::Rbx, value);
+        machine.exit(Exit::WriteCr4);
+        next_event(machine)
+    };
+    let mut machine = machine();
+    // What is above the low half does not count outside 64-bit code.
+    assert_eq!(write(&mut machine, 1 << 40 | 0xa0), None);
+    assert_eq!(machine.vcpu.backend.cr4.into_bits(), 0xa0);
+    // LA57, VMXE, SMXE, CET, and bits that have no name; PCIDE outside long mode.
+    for bit in [12, 13, 14, 15, 19, 23, 31, 17] {
+        assert_eq!(write(&mut machine, 0xa0 | 1 << bit), PROTECTION, "bit {bit}");
+        assert_eq!(machine.vcpu.backend.cr4.into_bits(), 0xa0);
+    }
+    machine.vcpu.backend.efer.set_long_mode_active(true);
+    assert_eq!(write(&mut machine, 0x80), PROTECTION, "PAE in long mode");
+    assert_eq!(write(&mut machine, 1 << 17 | 0x20), None);
+    machine.put_instruction(READ);
+    machine.exit(Exit::ReadCr4);
+    assert_eq!(machine.vcpu.gprs.get(Gpr::Rbx), 1 << 17 | 0x20);
+}
+
+#[test]
+fn paging_without_pae_is_refused_where_long_mode_is_enabled() {
+    let mut machine = machine();
+    machine.vcpu.backend.efer.set_long_mode_enable(true);
+    for (instruction, value, cr0, event) in [
+        // MOV CR0, EBX.
+        (&[0x0f, 0x22, 0xc3], 0x8000_0011, 1, Some(Event::Fault(Fault::PROTECTION))),
+        (&[0x0f, 0x22, 0xc3], 0x0001_0031, 0x1_0031, None),
+        // LMSW BX runs by itself.
+        (&[0x0f, 0x01, 0xf3], 9, 0x1_0031, None),
+    ] {
+        machine.put_instruction(instruction);
+        machine.vcpu.registers_mut().1.set(Gpr::Rbx, value);
+        machine.exit(Exit::WriteCr0);
+        assert_eq!(next_event(&mut machine), event, "{value:#x}");
+        assert_eq!(machine.vcpu.backend.cr0.into_bits(), cr0, "{value:#x}");
+    }
+}
+
+#[test]
 fn intercepted_exceptions_go_back_to_the_guest() {
     let mut machine = machine();
     machine.vcpu.registers_mut().0.system[SystemRegister::Dr7 as usize] = 0x2400;

@@ -1,7 +1,7 @@
 //! What an exit asks for that concerns VT-x alone.
 
 use super::{BeforeEntry, TWO_TO_32, Vmx};
-use crate::control_registers::{Mode, SharedRegister};
+use crate::control_registers::SharedRegister;
 use crate::controls::PrimaryControls;
 use crate::decode::decode;
 use crate::events;
@@ -12,6 +12,7 @@ use crate::spec::{
 };
 use vmm_core::backend::{Backend, Event, SystemRegister};
 use vmm_core::breakpoints;
+use vmm_core::control_registers::Mode;
 use vmm_core::exit::Exit;
 use vmm_core::registers::{Dr6, Exception, Gprs, SegmentName};
 use vmm_core::task_switch::{Source, TaskSwitch};

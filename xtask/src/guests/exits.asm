@@ -94,6 +94,12 @@ faulted:
     cpuid
 %endmacro
 
+; Half of a flush of global translations, as systems make it.
+%macro TOGGLE_PGE 0
+    xor ebx, 0x80
+    mov cr4, ebx
+%endmacro
+
 measurements:
     MEASURE "nothing", 6000, {nop}, {nop}
     MEASURE "cpuid", 250, {nop}, {ZERO_CPUID}
@@ -112,6 +118,7 @@ measurements:
     MEASURE "HPET", 250, {nop}, {mov eax, [0xfed000f0]}
     MEASURE "rdmsr EFER", 250, {mov ecx, 0xc0000080}, {rdmsr}
     MEASURE "rdmsr APIC base", 250, {mov ecx, 0x1b}, {rdmsr}
+    MEASURE "mov cr4", 250, {mov ebx, cr4}, {TOGGLE_PGE}
     MEASURE "vmmcall", 250, {mov eax, 0x7fffffff}, {vmmcall}
     mov ebx, done
     call print

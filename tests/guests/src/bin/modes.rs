@@ -5,11 +5,11 @@
 
 use core::arch::asm;
 
-use conformance::cpu::{self, EFER};
+use conformance::cpu::{self, EFER, cpuid, has_feature};
 use conformance::descriptors::CODE32;
-use conformance::interrupts::{UD, gp};
+use conformance::interrupts::{UD, catch, gp};
 use conformance::legacy::{self, PROTECTED, Registers, call16, call32};
-use conformance::report::{check, equal, faults, runs};
+use conformance::report::{check, equal, faults, runs, skip};
 
 conformance::topic!(run);
 
@@ -78,6 +78,7 @@ const PCIDE: u64 = 1 << 17;
 
 fn run() {
     long_mode();
+    features_in_cr4();
     protected_mode();
     real_mode();
 }
@@ -85,8 +86,7 @@ fn run() {
 fn long_mode() {
     equal("long-mode-cr0", cpu::cr0() as u32, 0x8001_0033);
     equal("long-mode-efer", cpu::rdmsr(EFER) & 0xd00, 0xd00);
-    // Not tried, since no program could go on in QEMU: it lets paging, PAE and protection off through in 64-bit code, and takes reserved bits
-    // of CR4 for the end of a virtual machine.
+    // Not tried, since no program could go on in QEMU: it lets paging and protection off through in 64-bit code.
     let (cr0, efer) = (cpu::cr0(), cpu::rdmsr(EFER));
     refused("lme-off-while-paging", || cpu::wrmsr(EFER, efer & !(1 << 8)), || cpu::wrmsr(EFER, efer));
     refused("nw-without-cd", || cpu::set_cr0((cr0 | 1 << 29) & !(1 << 30)), || cpu::set_cr0(cr0));
@@ -103,6 +103,71 @@ fn long_mode() {
     runs("lma-is-ignored-in-writes", || cpu::wrmsr(EFER, cpu::rdmsr(EFER) & !(1 << 10)));
     equal("lma-after-that", cpu::rdmsr(EFER) >> 10 & 1, 1);
     compatibility_mode();
+}
+
+/// Bits of CR4 with the features that they switch on: leaf of CPUID, register (0 is EAX), bit.
+const FEATURES: [(u32, u32, usize, u32); 17] = [
+    (0, 1, 3, 1),
+    (1, 1, 3, 1),
+    (2, 1, 3, 4),
+    (3, 1, 3, 2),
+    (4, 1, 3, 3),
+    (6, 1, 3, 7),
+    (7, 1, 3, 13),
+    (9, 1, 3, 24),
+    (10, 1, 3, 25),
+    (11, 7, 2, 2),
+    (12, 7, 2, 16),
+    (13, 1, 2, 5),
+    (16, 7, 1, 0),
+    (18, 1, 2, 26),
+    (20, 7, 1, 7),
+    (21, 7, 1, 20),
+    (22, 7, 2, 3),
+];
+
+fn features_in_cr4() {
+    let cr4 = cpu::cr4();
+    let takes = |bit: u32| {
+        let changed = cr4 ^ 1 << bit;
+        let taken = catch(|| {
+            cpu::set_cr4(changed);
+            let read = cpu::cr4();
+            cpu::set_cr4(cr4);
+            read == changed
+        });
+        taken.unwrap_or(false)
+    };
+    let has = |feature: &&(u32, u32, usize, u32)| has_feature(feature.1, feature.2, feature.3);
+    // With SMEP or SMAP this program, whose pages are a user's, could not go on.
+    let harmless = FEATURES.iter().filter(|feature| !matches!(feature.0, 20 | 21));
+    check("cr4-takes-what-cpuid-has", harmless.filter(has).all(|&(bit, ..)| takes(bit)));
+    // QEMU takes these for the end of a virtual machine, and lets PAE off through, whatever comes then.
+    let [_, name @ ..] = cpuid(0x4000_0000, 0);
+    const TCG: [u32; 3] =
+        [u32::from_le_bytes(*b"TCGT"), u32::from_le_bytes(*b"CGTC"), u32::from_le_bytes(*b"GTCG")];
+    if name == TCG {
+        for case in
+            ["cr4-refuses-what-cpuid-lacks", "cr4-refuses-reserved-bits", "cr4-keeps-pae-in-long-mode"]
+        {
+            skip(case, "QEMU does not go on");
+        }
+        return;
+    }
+    let refuses = |bits: u64| {
+        catch(|| {
+            cpu::set_cr4(cr4 ^ bits);
+            cpu::set_cr4(cr4);
+        })
+        .is_err_and(|fault| fault.event == gp(0))
+    };
+    let mut lacks = FEATURES.iter().filter(|feature| !has(feature));
+    check("cr4-refuses-what-cpuid-lacks", lacks.all(|&(bit, ..)| refuses(1 << bit)));
+    // Of those that no processor has given a meaning to.
+    check("cr4-refuses-reserved-bits", [15, 19, 30, 31, 33, 63].into_iter().all(|bit| refuses(1 << bit)));
+    const PAE: u64 = 1 << 5;
+    check("cr4-keeps-pae-in-long-mode", refuses(PAE));
+    equal("cr4-after-all-that", cpu::cr4(), cr4);
 }
 
 /// The change raises #GP; where a processor lets it through, it is taken back at once, since no machine could run on with it.
