@@ -97,6 +97,8 @@ impl Channel {
         let page = identify::cdrom(cd, number);
         self.state.buffer.clear();
         self.state.buffer.extend_from_slice(&page);
+        // As drives of the time before ATA-4 do: drivers for DOS take the data's direction from it.
+        self.task().set_reason(false, true);
         self.reply(Transport::Pio { block_bytes: SECTOR_BYTES });
     }
 

@@ -157,6 +157,7 @@ fn seabios_finds_a_cd_rom_drive_and_reads_by_pio() {
     pc.command(0x170, [0, 0, 0, 0, 0, 0xa0], 0xec);
     assert_eq!((pc.inb(0x177) & 0x89, pc.inb(0x174), pc.inb(0x175)), (1, 0x14, 0xeb));
     pc.command(0x170, [0, 0, 0, 0, 0, 0xa0], 0xa1);
+    assert_eq!(pc.inb(0x172) & 3, 2, "data, to the host");
     assert_eq!(pc.inb(0x177), 0x58);
     let page = words(&pc.insl(0x170, 512));
     assert_eq!(page[0], 0x85c0);
