@@ -57,6 +57,8 @@ pub enum Guest {
     TripleFault,
     /// Says what its mouse does
     Mouse,
+    /// Says what comes from its keyboard and on its serial port
+    Input,
     /// Spins with PAUSE
     Spin,
     /// Waits to be stepped through
@@ -83,6 +85,7 @@ const HOSTILE: &[(&str, &str)] = &[
 ];
 const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), SERIAL];
 const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), SERIAL];
+const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), SERIAL];
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
@@ -118,6 +121,7 @@ impl Guest {
             Self::InstallerScreen => installer::iso(&name, ""),
             Self::Exits => assembled::iso(&name, EXITS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
+            Self::Input => assembled::iso(&name, INPUT),
             Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
             Self::Ticks => assembled::iso(&name, TICKS),
