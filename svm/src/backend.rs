@@ -19,7 +19,7 @@ use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::config::CommandLine;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
-use vmm_core::extended_state::ExtendedState;
+use vmm_core::extended_state::{self, ExtendedState};
 use vmm_core::memory::{NestedPaging, WriteTracking};
 use vmm_core::platform::{Frame, FrameSize, Platform};
 use vmm_core::registers::{
@@ -377,6 +377,7 @@ impl Backend for Svm {
             SystemRegister::SysenterCs => save.sysenter_cs,
             SystemRegister::SysenterEsp => save.sysenter_esp,
             SystemRegister::SysenterEip => save.sysenter_eip,
+            SystemRegister::TscAux => extended_state::tsc_aux(),
         }
     }
 
@@ -396,6 +397,7 @@ impl Backend for Svm {
             SystemRegister::SysenterCs => &mut save.sysenter_cs,
             SystemRegister::SysenterEsp => &mut save.sysenter_esp,
             SystemRegister::SysenterEip => &mut save.sysenter_eip,
+            SystemRegister::TscAux => return extended_state::set_tsc_aux(value),
         };
         *field = value;
     }

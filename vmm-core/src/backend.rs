@@ -49,6 +49,7 @@ pub enum SystemRegister {
     SysenterCs,
     SysenterEsp,
     SysenterEip,
+    TscAux,
 }
 
 /// Instructions that a processor may have although its virtualisation does not let guests have them.

@@ -1,5 +1,5 @@
-//! The guest's FPU and vector state, which stays live in the CPU because the hypervisor never uses it. Both backends
-//! reach it by this.
+//! The guest's FPU and vector state, its breakpoints and TSC_AUX, which stay live in the CPU because the hypervisor never uses them.
+//! Both backends reach them by this.
 #![allow(unsafe_code)]
 
 use crate::registers::Cr4;
@@ -133,6 +133,40 @@ pub fn breakpoint_address(number: u8) -> u64 {
         }
     }
     address
+}
+
+const TSC_AUX: u32 = 0xc000_0103;
+
+/// The CPU has TSC_AUX: RDTSCP or RDPID read it.
+fn has_tsc_aux() -> bool {
+    const LEAF_FEATURES: u32 = 7;
+    const ECX_RDPID: u32 = 1 << 22;
+    const LEAF_EXTENDED: u32 = 0x8000_0001;
+    const EDX_RDTSCP: u32 = 1 << 27;
+    let cpuid = |leaf| core::arch::x86_64::__cpuid_count(leaf, 0);
+    cpuid(LEAF_EXTENDED).edx & EDX_RDTSCP != 0
+        || cpuid(0).eax >= LEAF_FEATURES && cpuid(LEAF_FEATURES).ecx & ECX_RDPID != 0
+}
+
+/// TSC_AUX, which holds the guest's; 0 where there is none.
+pub fn tsc_aux() -> u64 {
+    if !has_tsc_aux() {
+        return 0;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: the CPU has the register, and runs at CPL 0 wherever guests run.
+    unsafe { asm!("rdmsr", in("ecx") TSC_AUX, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Sets TSC_AUX, of which 32 bits can be set.
+pub fn set_tsc_aux(value: u64) {
+    if has_tsc_aux() {
+        // SAFETY: as above; the hypervisor does not use the register, and the high half is zero.
+        unsafe {
+            asm!("wrmsr", in("ecx") TSC_AUX, in("eax") value as u32, in("edx") 0, options(nomem, nostack))
+        };
+    }
 }
 
 /// One instruction with the register whose number is known at run time only.

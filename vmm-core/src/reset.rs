@@ -23,7 +23,7 @@ const SYSTEM_REGISTERS: [(SystemRegister, u64); 4] = [
 ];
 
 /// Those that INIT leaves alone.
-const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 9] = [
+const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 10] = [
     (SystemRegister::Pat, 0x0007_0406_0007_0406),
     (SystemRegister::Star, 0),
     (SystemRegister::LStar, 0),
@@ -33,6 +33,7 @@ const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 9] = [
     (SystemRegister::SysenterCs, 0),
     (SystemRegister::SysenterEsp, 0),
     (SystemRegister::SysenterEip, 0),
+    (SystemRegister::TscAux, 0),
 ];
 const XCR0: u64 = 1;
 

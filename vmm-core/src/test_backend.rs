@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 
-const SYSTEM_REGISTERS: usize = SystemRegister::SysenterEip as usize + 1;
+const SYSTEM_REGISTERS: usize = SystemRegister::TscAux as usize + 1;
 
 /// An access of an instruction's in a step.
 #[derive(Clone, Debug)]

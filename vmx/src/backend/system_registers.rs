@@ -4,6 +4,7 @@ use super::{BeforeEntry, TWO_TO_32, Vmx};
 use crate::field::Field;
 use crate::spec::msr;
 use vmm_core::backend::SystemRegister;
+use vmm_core::extended_state;
 use vmm_core::paging::is_canonical;
 use vmm_core::registers::Dr7;
 use x86::msr::{rdmsr, wrmsr};
@@ -42,6 +43,7 @@ impl Vmx {
             (SystemRegister::Cr2, _) => unsafe { x86::controlregs::cr2() as u64 },
             // SAFETY: as above.
             (SystemRegister::Dr6, _) => unsafe { x86::debugregs::dr6().bits() as u64 },
+            (SystemRegister::TscAux, _) => extended_state::tsc_aux(),
             // SAFETY: the register exists on every processor with long mode.
             (_, Some(index)) => unsafe { rdmsr(index) },
             (_, None) => 0,
@@ -69,6 +71,7 @@ impl Vmx {
                     core::arch::asm!("mov dr6, {}", in(reg) value % TWO_TO_32, options(nomem, nostack))
                 };
             }
+            (SystemRegister::TscAux, _) => extended_state::set_tsc_aux(value),
             // SAFETY: the hypervisor does not use these registers; a value that is not canonical would fault here.
             (_, Some(index)) if is_canonical(value, false) => unsafe { wrmsr(index, value) },
             _ => {}
