@@ -1,26 +1,27 @@
-//! The two signals that the keyboard controller and port 92h share: the A20 gate and the processor's reset.
+//! The two signals that the keyboard controller and port 92h share: the A20 gate and INIT# of the processors.
 
-/// The wire to both. Never called by a device that holds its lock, so that a reset may reset the caller.
+/// The wire to both. Never called by a device that holds its lock.
 pub trait SystemControl: Send + Sync {
     /// Opens or closes the A20 gate. While it is closed, physical address bit 20 reads as zero.
     fn set_a20(&self, enabled: bool);
     /// True if the A20 gate is open.
     fn a20(&self) -> bool;
-    /// Resets the machine.
-    fn reset(&self);
+    /// Pulses INIT#: the processors begin anew at the reset vector; memory and devices stay as they are (82371SB datasheet, Intel
+    /// 290550, signal INIT: the keyboard controller's reset, port 92h, a soft reset and a shutdown of the processor).
+    fn init(&self);
 }
 
-/// The gate and a count of resets, for tests.
+/// The gate and a count of pulses, for tests.
 #[derive(Debug, Default)]
 pub struct SystemProbe {
     a20: core::sync::atomic::AtomicBool,
-    resets: core::sync::atomic::AtomicU32,
+    inits: core::sync::atomic::AtomicU32,
 }
 
 impl SystemProbe {
-    /// Resets since the last call.
-    pub fn take_resets(&self) -> u32 {
-        self.resets.swap(0, core::sync::atomic::Ordering::Relaxed)
+    /// Pulses of INIT# since the last call.
+    pub fn take_inits(&self) -> u32 {
+        self.inits.swap(0, core::sync::atomic::Ordering::Relaxed)
     }
 }
 
@@ -33,7 +34,7 @@ impl SystemControl for SystemProbe {
         self.a20.load(core::sync::atomic::Ordering::Relaxed)
     }
 
-    fn reset(&self) {
-        self.resets.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    fn init(&self) {
+        self.inits.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     }
 }

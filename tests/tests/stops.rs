@@ -34,7 +34,7 @@ fn dump(backend: Backend) -> &'static [&'static str] {
 fn a_triple_fault_is_dumped_and_resets_the_guest(backend: Backend) -> Result<()> {
     let mut machine = start(&Spec { backend, memory_mib: 64, ..spec(Guest::TripleFault)? })?;
     machine.expect_serial(LAST_WORDS)?;
-    machine.expect_serial("vCPU 0: triple fault: reset")?;
+    machine.expect_serial("vCPU 0: triple fault: INIT")?;
     machine.expect_serial(match backend {
         Backend::Svm => "exit code 0x7f",
         Backend::Vmx => "exit reason 2 (triple fault), instruction error",

@@ -2,7 +2,7 @@
 
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
-use crate::machine::{Layout, SystemTimer};
+use crate::machine::{Chipset, Layout, SystemTimer};
 use crate::memory::{GuestSpace, SpaceError};
 use crate::vcpu::cpuid::CpuidTable;
 use alloc::string::String;
@@ -20,10 +20,12 @@ const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 pub enum Stop {
     /// It turned itself off.
     PowerOff = 1,
-    /// It reset itself.
+    /// It reset itself, processors and devices. Its memory and its battery are left to the next life.
     Reset = 2,
+    /// It had its power switched off and on: the battery is left.
+    PowerCycle = 3,
     /// It did what the hypervisor cannot go on from.
-    Crash = 3,
+    Crash = 4,
 }
 
 /// The switch that stops a guest's virtual CPUs.
@@ -43,6 +45,7 @@ impl StopSwitch {
             0 => None,
             1 => Some(Stop::PowerOff),
             2 => Some(Stop::Reset),
+            3 => Some(Stop::PowerCycle),
             _ => Some(Stop::Crash),
         }
     }
@@ -68,6 +71,8 @@ pub struct Vm {
     pub cpuid: CpuidTable,
     /// Stops the virtual CPUs.
     pub stop: Arc<StopSwitch>,
+    /// The reset logic, and the A20 gate.
+    pub chipset: Arc<Chipset>,
     /// What memory shows where.
     pub layout: Layout,
     /// The PCI bus.

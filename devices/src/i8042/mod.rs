@@ -53,7 +53,7 @@ struct Output {
 enum Effect {
     None,
     SetA20(bool),
-    Reset,
+    Init,
 }
 
 #[derive(Clone, Debug)]
@@ -218,7 +218,7 @@ impl State {
             command::CLOSE_A20 => return Effect::SetA20(false),
             command::OPEN_A20 => return Effect::SetA20(true),
             command::READ_TEST_INPUTS => self.answer(0),
-            command::PULSE.. if value & 1 == 0 => return Effect::Reset,
+            command::PULSE.. if value & 1 == 0 => return Effect::Init,
             _ => {}
         }
         Effect::None
@@ -238,7 +238,7 @@ impl State {
             }
             Some(command::WRITE_OUTPUT_PORT) => {
                 let port = OutputPort::from_bits(value);
-                return if port.not_reset() { Effect::SetA20(port.a20()) } else { Effect::Reset };
+                return if port.not_reset() { Effect::SetA20(port.a20()) } else { Effect::Init };
             }
             Some(command::WRITE_KEYBOARD_BUFFER) => {
                 self.replies.push(Output { byte: value, source: Source::Keyboard });
@@ -349,7 +349,7 @@ impl I8042 {
         match effect {
             Effect::None => {}
             Effect::SetA20(enabled) => self.system.set_a20(enabled),
-            Effect::Reset => self.system.reset(),
+            Effect::Init => self.system.init(),
         }
     }
 }

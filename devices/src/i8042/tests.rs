@@ -408,12 +408,12 @@ fn a20_and_reset() {
     bench.command(0xdf);
     assert!(bench.system.a20());
     bench.command(0xff);
-    assert_eq!(bench.system.take_resets(), 0);
+    assert_eq!(bench.system.take_inits(), 0);
     bench.command(0xfe);
-    assert_eq!(bench.system.take_resets(), 1);
+    assert_eq!(bench.system.take_inits(), 1);
     bench.command(0xd1);
     bench.data(0xde);
-    assert_eq!(bench.system.take_resets(), 1);
+    assert_eq!(bench.system.take_inits(), 1);
 }
 
 #[test]

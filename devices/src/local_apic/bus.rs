@@ -91,6 +91,13 @@ impl ApicBus {
         self.io_apic.call_once(|| io_apic);
     }
 
+    /// Pulses INIT# of every processor, whether its local APIC is enabled or not.
+    pub fn init_processors(&self) {
+        for inbox in &self.inboxes {
+            inbox.post_init();
+        }
+    }
+
     /// Tells the I/O APIC that a level-triggered interrupt ended.
     pub fn eoi(&self, vector: u8) {
         if let Some(io_apic) = self.io_apic.get().and_then(Weak::upgrade) {

@@ -122,8 +122,16 @@ impl LocalApic {
 
     /// INIT: as after reset, but IA32_APIC_BASE and the ID stay (SDM 11.4.7.3). NMI, INIT and start-up messages
     /// that wait are not touched.
+    ///
+    /// Virtual wire mode stays too, where it was: what a PC's BIOS does behind the reset vector before it resumes what
+    /// reset the processor to get back to real mode (Multiprocessor Specification 1.4, 3.6.2.2). SeaBIOS does it only when it boots.
     pub fn init(&mut self) {
+        let is_virtual_wire = self.state.base.enabled() && self.accepts_extint();
         self.start_over(self.state.base, self.id());
+        if is_virtual_wire {
+            let lint0 = Lvt::new().with_mode(DeliveryMode::ExtInt);
+            self.page.set(LvtEntry::Lint0.register(), lint0.into());
+        }
     }
 
     fn start_over(&mut self, base: ApicBase, id: u32) {

@@ -86,11 +86,22 @@ pub trait PciFunction: Send + Sync {
     fn regions(&self) -> Vec<PciRegion>;
 }
 
+/// How far a reset reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// INIT#: the processors alone.
+    Soft,
+    /// CPURST, PCIRST# and RSTDRV: processors, chipset and devices. Memory keeps what it holds.
+    Hard,
+    /// The power goes off and on: memory is lost too.
+    Full,
+}
+
 /// The wires of the power supply and of the chipset's reset logic.
 pub trait SystemPower: Send + Sync {
-    /// The guest asked for a hard reset of the whole system. The caller holds no lock; the reset may happen later,
-    /// but before the writing vCPU runs its next instruction.
-    fn reset(&self);
+    /// The guest asked for a reset. The caller holds no lock; the reset may happen later, but before the writing vCPU runs
+    /// its next instruction.
+    fn reset(&self, kind: ResetKind);
     /// The guest asked to be powered off (ACPI S5).
     fn power_off(&self);
 }

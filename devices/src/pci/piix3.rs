@@ -1,7 +1,7 @@
 //! The PIIX3 (82371SB) PCI to ISA bridge: routing of PCI interrupts to ISA lines, and the reset control port CF9h.
 
 use super::config::CommandStatus;
-use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, SystemPower};
+use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, ResetKind, SystemPower};
 use crate::bus::{Access, PioDevice, Region, Reset};
 use crate::irq::{IrqLine, LineTarget};
 use alloc::sync::Arc;
@@ -39,9 +39,12 @@ pub mod spec {
         __: bool,
         /// The reset to come is a hard one.
         pub hard: bool,
-        /// 0 to 1 resets.
+        /// A 1 that is written resets; it is never read as 1.
         pub reset: bool,
-        #[bits(5)]
+        /// A hard reset to come is a cycle of the power. The 82371SB has no such bit, the bridges from the 82801 (ICH) on
+        /// have it: systems that want a cold start set it on all of them.
+        pub full: bool,
+        #[bits(4)]
         __: u8,
     }
 }
@@ -152,9 +155,14 @@ impl PioDevice for Piix3 {
 
     fn pio_write(&self, _access: Access, value: u32) {
         let control = ResetControl::from(value as u8);
-        self.state.lock().reset_control = ResetControl::new().with_hard(control.hard());
+        self.state.lock().reset_control =
+            ResetControl::new().with_hard(control.hard()).with_full(control.full());
         if control.reset() {
-            self.power.reset();
+            self.power.reset(match (control.hard(), control.full()) {
+                (false, _) => ResetKind::Soft,
+                (true, false) => ResetKind::Hard,
+                (true, true) => ResetKind::Full,
+            });
         }
     }
 }
@@ -174,6 +182,7 @@ mod tests {
     use super::*;
     use crate::irq::LineProbe;
     use crate::pci::power_probe::PowerProbe;
+    use alloc::vec;
     use proptest::prelude::*;
 
     fn bridge() -> (Arc<Piix3>, [Arc<LineProbe>; ISA_IRQS], Arc<PowerProbe>) {
@@ -210,13 +219,17 @@ mod tests {
     }
 
     #[test]
-    fn reset_control_resets_once_and_keeps_its_type() {
+    fn reset_control_resets_as_far_as_it_says_and_keeps_its_type() {
         let (bridge, _, power) = bridge();
-        bridge.pio_write(Access::new(0, 1), 0x02);
-        assert_eq!(power.resets(), 0);
-        assert_eq!(bridge.pio_read(Access::new(0, 1)), Some(2));
-        bridge.pio_write(Access::new(0, 1), 0x06);
-        assert_eq!(power.resets(), 1);
+        let write = |value| {
+            bridge.pio_write(Access::new(0, 1), value);
+            (power.take_resets(), bridge.pio_read(Access::new(0, 1)))
+        };
+        assert_eq!(write(0x02), (vec![], Some(2)));
+        assert_eq!(write(0x06), (vec![ResetKind::Hard], Some(2)));
+        assert_eq!(write(0x04), (vec![ResetKind::Soft], Some(0)));
+        assert_eq!(write(0x0c), (vec![ResetKind::Soft], Some(8)), "no cycle of the power");
+        assert_eq!(write(0xff), (vec![ResetKind::Full], Some(0x0a)));
     }
 
     proptest! {

@@ -1,19 +1,21 @@
-//! A [`SystemPower`] for tests: it counts.
+//! A [`SystemPower`] for tests: it notes resets and counts power-offs.
 
-use super::SystemPower;
+use super::{ResetKind, SystemPower};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
+use spin::Mutex;
 
-/// Counts resets and power-offs.
+/// Notes resets and counts power-offs.
 #[derive(Debug, Default)]
 pub struct PowerProbe {
-    resets: AtomicU32,
+    resets: Mutex<Vec<ResetKind>>,
     power_offs: AtomicU32,
 }
 
 impl PowerProbe {
-    /// Resets so far.
-    pub fn resets(&self) -> u32 {
-        self.resets.load(Ordering::Relaxed)
+    /// Resets since the last call.
+    pub fn take_resets(&self) -> Vec<ResetKind> {
+        core::mem::take(&mut self.resets.lock())
     }
 
     /// Power-offs so far.
@@ -23,8 +25,8 @@ impl PowerProbe {
 }
 
 impl SystemPower for PowerProbe {
-    fn reset(&self) {
-        self.resets.fetch_add(1, Ordering::Relaxed);
+    fn reset(&self, kind: ResetKind) {
+        self.resets.lock().push(kind);
     }
 
     fn power_off(&self) {

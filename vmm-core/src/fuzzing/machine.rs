@@ -117,6 +117,7 @@ impl Machine {
             config: &config,
             description: config.machine_description([1; 16], vec![0]),
             battery: Battery::new(0),
+            ram: None,
             drives: [
                 Some(Drive::Disk(disk(256 << 10, false))),
                 Some(Drive::Disk(disk(64 << 10, true))),

@@ -8,6 +8,7 @@ use crate::budget::Budget;
 use crate::config::guest::Action;
 use crate::config::{Disk, DiskKind, GuestConfig};
 use crate::console::{Consoles, GuestPorts};
+use crate::memory::FrameMemory;
 use crate::platform::{BootInputs, Platform};
 use crate::timekeeper::Timekeeper;
 use crate::vcpu::Vcpu;
@@ -24,7 +25,7 @@ use firmware::{Firmware, option_rom};
 /// The most heap that a guest's devices, tables and virtual CPU take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
 
-/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery too.
+/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery and its RAM too.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
     inputs: &'a BootInputs,
@@ -32,10 +33,17 @@ pub struct Domain<'a> {
     drives: [Option<Drive>; 4],
 }
 
-/// How a guest's life ended, and what it leaves to the next.
+/// How a guest's life ended, and what it leaves to the next if that is a reset.
 struct Life {
     stop: Stop,
+    legacy: Legacy,
+}
+
+/// What outlasts a reset.
+struct Legacy {
     battery: Unplugged,
+    /// Not if the power went off.
+    ram: Option<Arc<FrameMemory>>,
 }
 
 /// The battery between two lives.
@@ -79,13 +87,14 @@ impl<'a> Domain<'a> {
         timekeeper: Option<&'static Timekeeper>,
         consoles: &mut Consoles,
     ) -> Result<(), String> {
-        let mut battery = None;
+        let mut legacy = None;
         loop {
             let started_tsc = self.platform.tsc();
-            let life = self.run_once::<B>(cpu, timekeeper, consoles, battery.take())?;
+            let life = self.run_once::<B>(cpu, timekeeper, consoles, legacy.take())?;
             let (what, action) = match life.stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
                 Stop::Reset => ("reset", self.config.on_reboot),
+                Stop::PowerCycle => ("power cycled", self.config.on_reboot),
                 Stop::Crash => ("crashed", self.config.on_crash),
             };
             log::info!(
@@ -102,29 +111,35 @@ impl<'a> Domain<'a> {
                 }
                 Action::Destroy | Action::Preserve => return Ok(()),
             }
-            battery = (life.stop == Stop::Reset).then_some(life.battery);
+            legacy = match life.stop {
+                Stop::Reset => Some(life.legacy),
+                Stop::PowerCycle => Some(Legacy { ram: None, ..life.legacy }),
+                Stop::PowerOff | Stop::Crash => None,
+            };
         }
     }
 
-    /// Runs the guest from reset to its end, with the battery of its life before or a new one.
+    /// Runs the guest from reset to its end, with what its life before left to it.
     fn run_once<B: Backend>(
         &self,
         cpu: &B::Cpu,
         timekeeper: Option<&'static Timekeeper>,
         consoles: &mut Consoles,
-        battery: Option<Unplugged>,
+        legacy: Option<Legacy>,
     ) -> Result<Life, String> {
         let name = &self.config.name;
         let starting = Budget::reserve(self.platform, START_HEAP_BYTES);
         let starting =
             starting.map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
         let ports = consoles.open(name);
-        let battery = match battery {
-            Some(unplugged) => unplugged.battery.after_ns(self.ns_since(unplugged.at_tsc)),
-            None => Battery::new(self.unix_time_s()),
+        let (battery, ram) = match legacy {
+            Some(Legacy { battery: Unplugged { battery, at_tsc }, ram }) => {
+                (battery.after_ns(self.ns_since(at_tsc)), ram)
+            }
+            None => (Battery::new(self.unix_time_s()), None),
         };
-        let pc = self.build::<B>(cpu, &ports, battery)?;
-        let rtc = pc.rtc.clone();
+        let pc = self.build::<B>(cpu, &ports, battery, ram)?;
+        let (rtc, ram) = (pc.rtc.clone(), pc.vm.space.ram().clone());
         consoles.attach(GuestPorts {
             name: name.clone(),
             uart: pc.com1.clone(),
@@ -143,7 +158,7 @@ impl<'a> Domain<'a> {
         let stop = vcpu.run(consoles);
         consoles.detach();
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
-        Ok(Life { stop, battery })
+        Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
     }
 
     /// What a new battery's clock shows.
@@ -162,6 +177,7 @@ impl<'a> Domain<'a> {
         cpu: &B::Cpu,
         ports: &crate::console::OpenPorts,
         battery: Battery,
+        ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
         let name = &self.config.name;
         let firmware = Firmware::SeaBios(self.inputs.bios);
@@ -180,6 +196,7 @@ impl<'a> Domain<'a> {
             config: &self.config,
             description,
             battery,
+            ram,
             drives: self.drives.clone(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,

@@ -12,4 +12,4 @@ mod wiring;
 
 pub use layout::Layout;
 pub use start::start;
-pub use wiring::SystemTimer;
+pub use wiring::{Chipset, SystemTimer};

@@ -83,6 +83,8 @@ pub struct PcParts<'a> {
     pub description: MachineDescription,
     /// What the real-time clock goes on with.
     pub battery: Battery,
+    /// RAM that outlasted a reset, if there was one before: of the length that the description says.
+    pub ram: Option<Arc<FrameMemory>>,
     /// The four IDE drives.
     pub drives: [Option<Drive>; 4],
     /// The firmware's parts.
@@ -134,10 +136,11 @@ impl Pc {
         let clock = Arc::new(VmClock::new(parts.platform));
         let stop = Arc::new(StopSwitch::default());
         let (space, vga_memory) = memory(&parts)?;
-        let chipset = Arc::new(Chipset { space: space.clone(), stop: stop.clone() });
         let kicks: Vec<_> = (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
         let inboxes: Vec<_> = kicks.iter().map(|kick| ApicInbox::new(kick.clone())).collect();
         let apic_bus = ApicBus::new(inboxes.clone());
+        let chipset =
+            Arc::new(Chipset { space: space.clone(), processors: apic_bus.clone(), stop: stop.clone() });
         let pic = Arc::new(Pic::new(IrqLine::new(kicks[0].clone(), 0)));
         let io_apic = IoApic::new(apic_bus.clone());
         let lines = IsaLines::new(pic.clone(), io_apic.clone());
@@ -165,7 +168,7 @@ impl Pc {
         board.ports.attach(isa_bridge.clone());
         board.pci.attach(ISA_BRIDGE, isa_bridge);
         board.add_ide(parts.drives, space.clone());
-        board.add_power_management(chipset);
+        board.add_power_management(chipset.clone());
         let vga = Arc::new(Vga::new(clock.clone(), vga_memory, parts.vga_bios));
         board.add_vga(&vga);
 
@@ -182,6 +185,7 @@ impl Pc {
             system_timer: SystemTimer { route, io_apic },
             cpuid: parts.cpuid,
             stop,
+            chipset,
             layout,
             pci: pci.clone(),
             moving: board.moving,
@@ -200,7 +204,10 @@ impl Pc {
 /// The memories of a PC, firmware in its place.
 fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
     let allocate = |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
-    let ram = allocate(parts.description.ram_bytes as usize)?;
+    let ram = match &parts.ram {
+        Some(ram) => ram.clone(),
+        None => Arc::new(allocate(parts.description.ram_bytes as usize)?),
+    };
     let rom = Arc::new(allocate(ROM_BYTES as usize)?);
     let video = allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?;
     let video = Arc::new(if parts.paging.tracking.is_some() { video.logged() } else { video });

@@ -6,7 +6,8 @@ use alloc::sync::Arc;
 use devices::hpet::LegacyRoute;
 use devices::io_apic::IoApic;
 use devices::irq::{IrqLine, LineTarget};
-use devices::pci::SystemPower;
+use devices::local_apic::ApicBus;
+use devices::pci::{ResetKind, SystemPower};
 use devices::pic::Pic;
 use devices::shared_line::SharedLine;
 use devices::system_control::SystemControl;
@@ -115,6 +116,8 @@ impl SystemTimer {
 pub struct Chipset {
     /// The memory that the A20 gate is before.
     pub space: Arc<GuestSpace>,
+    /// The processors, whose INIT# it drives.
+    pub processors: Arc<ApicBus>,
     /// The switch that resets and powers off.
     pub stop: Arc<StopSwitch>,
 }
@@ -131,14 +134,20 @@ impl SystemControl for Chipset {
         self.space.a20()
     }
 
-    fn reset(&self) {
-        self.stop.request(Stop::Reset);
+    fn init(&self) {
+        // Behind a closed gate no processor finds the reset vector. Its drivers still show what they last had.
+        self.set_a20(true);
+        self.processors.init_processors();
     }
 }
 
 impl SystemPower for Chipset {
-    fn reset(&self) {
-        self.stop.request(Stop::Reset);
+    fn reset(&self, kind: ResetKind) {
+        match kind {
+            ResetKind::Soft => self.init(),
+            ResetKind::Hard => self.stop.request(Stop::Reset),
+            ResetKind::Full => self.stop.request(Stop::PowerCycle),
+        }
     }
 
     fn power_off(&self) {

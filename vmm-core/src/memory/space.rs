@@ -140,7 +140,7 @@ impl From<OutOfMemory> for SpaceError {
 /// The memories that a space shows.
 pub struct SpaceMemory {
     /// Guest RAM.
-    pub ram: FrameMemory,
+    pub ram: Arc<FrameMemory>,
     /// Firmware and option ROMs.
     pub rom: Arc<FrameMemory>,
     /// Video memory, logged if writes to it are to be tracked.
@@ -164,7 +164,7 @@ struct Nested {
 
 /// A guest's physical address space.
 pub struct GuestSpace {
-    ram: FrameMemory,
+    ram: Arc<FrameMemory>,
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
     tracking: Option<WriteTracking>,
@@ -225,6 +225,11 @@ impl GuestSpace {
     /// Page `page` below 1 MiB showing the RAM that belongs there.
     pub const fn ram_page(page: u16) -> LowPage {
         LowPage::Memory { backing: Backing::Ram, page, writable: true }
+    }
+
+    /// Guest RAM.
+    pub const fn ram(&self) -> &Arc<FrameMemory> {
+        &self.ram
     }
 
     /// Host-physical address of the top table.

@@ -12,7 +12,8 @@ const PAGING: NestedPaging =
 fn space() -> GuestSpace {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
+    let parts =
+        SpaceMemory { ram: Arc::new(memory(16)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
     GuestSpace::new(platform, PAGING, parts, 1).unwrap()
 }
 
@@ -75,7 +76,8 @@ fn a_change_is_owed_until_the_vcpu_has_flushed() {
 fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts = SpaceMemory { ram: memory(4), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
+    let parts =
+        SpaceMemory { ram: Arc::new(memory(4)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
     let space = GuestSpace::new(platform, PAGING, parts, 2).unwrap();
     let storm = || {
         for round in 0..100 {
@@ -115,7 +117,8 @@ fn ram_is_mapped_when_it_is_touched() {
 fn all_memory_goes_back() {
     let platform = TestPlatform::leak();
     let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts = SpaceMemory { ram: memory(16), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
+    let parts =
+        SpaceMemory { ram: Arc::new(memory(16)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
     let space = GuestSpace::new(platform, PAGING, parts, 1).unwrap();
     space.resolve_fault(3 * MIB, true).unwrap();
     assert!(platform.allocated_bytes() > 20 * MIB);

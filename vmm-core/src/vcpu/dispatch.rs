@@ -281,13 +281,6 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// The guest's CPU shut down. A PC's chipset answers that with a reset.
-    #[cold]
-    pub(super) fn triple_fault(&mut self) {
-        log::warn!("{}: vCPU {}: triple fault: reset\n{}", self.vm.name, self.index, self.dump());
-        self.vm.stop.request(Stop::Reset);
-    }
-
     #[cold]
     fn table_misconfigured(&mut self, gpa: u64) -> ExitKind {
         log::error!("{}: no sound second-level tables for {gpa:#x}", self.vm.name);

@@ -11,6 +11,7 @@ mod inert_msrs;
 mod kick;
 mod msr;
 mod mtrr;
+mod shutdown;
 mod state_dump;
 mod stepping;
 mod task;
@@ -33,6 +34,7 @@ use counters::{ExitCounters, ExitKind};
 use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
 use msr::Msrs;
+use shutdown::Shutdowns;
 use stepping::Catch;
 use ticks::TickGate;
 use timers::Timers;
@@ -103,6 +105,7 @@ pub struct Vcpu<B: Backend> {
     /// What it takes to let the processor carry out an instruction on device memory; taken out while it does.
     bouncer: Option<Box<Bouncer>>,
     msrs: Msrs,
+    shutdowns: Shutdowns,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
     counters: ExitCounters,
@@ -157,6 +160,7 @@ impl<B: Backend> Vcpu<B> {
             met_breakpoints: 0,
             bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
             msrs: Msrs::default(),
+            shutdowns: Shutdowns::default(),
             yield_tsc: None,
             counters: ExitCounters::new(),
         };

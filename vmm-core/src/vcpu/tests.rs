@@ -10,6 +10,8 @@ use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
 use devices::local_apic::{Interface, Vectors};
+use devices::memory::GuestMemory;
+use devices::system_control::SystemControl;
 
 const WRMSR: &[u8] = &[0x0f, 0x30];
 const EFER: u32 = 0xc000_0080;
@@ -207,7 +209,7 @@ fn the_base_of_the_local_apic_is_a_physical_address() {
 }
 
 #[test]
-fn faults_of_a_task_gates_switch_become_a_double_fault_and_then_a_reset() {
+fn faults_of_a_task_gates_switch_become_a_double_fault_and_then_init() {
     // There is no GDT: no switch gets anywhere.
     let switch =
         |event| Exit::TaskSwitch(TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event });
@@ -225,8 +227,40 @@ fn faults_of_a_task_gates_switch_become_a_double_fault_and_then_a_reset() {
         assert_eq!(next_event(&mut machine), Some(next), "{event:?}");
     }
     let mut machine = machine();
+    machine.vcpu.registers_mut().1.set(Gpr::Rcx, 1);
     machine.exit(switch(Some(fault(Exception::DoubleFault, 0))));
-    assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Reset));
+    assert_eq!(next_event(&mut machine), None);
+    assert_eq!(machine.vcpu.registers_mut().1.get(Gpr::Rcx), 0, "as after INIT");
+    assert_eq!(machine.vcpu.vm().stop.requested(), None);
+}
+
+#[test]
+fn what_pulses_init_keeps_memory_and_opens_a20_and_a_hard_reset_ends_the_life() {
+    const GPA: u64 = 0x9000;
+    let out = |port, value: u8, machine: &mut Machine| {
+        machine.vcpu.registers_mut().1.set(Gpr::Rax, value.into());
+        let access = PortAccess { port, size_bytes: 1, direction: Direction::Out, string: false };
+        machine.vcpu.registers_mut().0.next_rip = Some(0x8001);
+        machine.exit(Exit::Port(access));
+    };
+    for (port, value) in [(0x64, 0xfe), (0x92, 1), (0xcf9, 4)] {
+        let mut machine = machine();
+        machine.vcpu.vm().space.write(GPA, &[0x5a; 4]).unwrap();
+        machine.vcpu.vm().chipset.set_a20(false);
+        machine.vcpu.registers_mut().1.set(Gpr::Rcx, 1);
+        out(port, value, &mut machine);
+        machine.exit(Exit::HostNmi);
+        assert_eq!(machine.vcpu.registers_mut().1.get(Gpr::Rcx), 0, "{port:#x}");
+        assert!(machine.vcpu.vm().chipset.a20());
+        let mut left = [0; 4];
+        machine.vcpu.vm().space.read(GPA, &mut left).unwrap();
+        assert_eq!((left, machine.vcpu.vm().stop.requested()), ([0x5a; 4], None), "{port:#x}");
+    }
+    for (value, stop) in [(0x06, Stop::Reset), (0x0e, Stop::PowerCycle)] {
+        let mut machine = machine();
+        out(0xcf9, value, &mut machine);
+        assert_eq!(machine.vcpu.vm().stop.requested(), Some(stop));
+    }
 }
 
 /// No interrupt of the host's ends an entry that delivers an event by a task switch.
