@@ -17,6 +17,7 @@ pub mod block;
 pub mod boot_disk;
 pub mod bus;
 pub mod console;
+pub mod coprocessor;
 pub mod debug_port;
 pub mod dma;
 pub mod fw_cfg;

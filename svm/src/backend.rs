@@ -108,6 +108,7 @@ impl Svm {
             .with_invlpga(true)
             .with_ioio(true)
             .with_msr(true)
+            .with_ferr_freeze(true)
             .with_shutdown(true);
         control.intercept_2 = Intercept2::new()
             .with_vmrun(true)
@@ -618,6 +619,7 @@ mod tests {
         for exception in [Exception::Debug, Exception::AlignmentCheck, Exception::MachineCheck] {
             assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
         }
+        assert!(control.intercept_1.ferr_freeze(), "x87 errors with CR0.NE clear");
         assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
     }
 

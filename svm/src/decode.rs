@@ -45,6 +45,8 @@ pub fn decode(control: &ControlArea) -> Exit {
         code @ exit_code::IDTR_READ..=exit_code::TR_WRITE => Exit::Descriptor(descriptor_access(code)),
         exit_code::STEPPED => Exit::Stepped,
         exit_code::SHUTDOWN => Exit::TripleFault,
+        // It waits where it would raise #MF, were CR0.NE set.
+        exit_code::FERR_FREEZE => Exit::Exception(Exception::X87),
         exit_code::INVALID | exit_code::INVALID_32 => Exit::EntryFailure,
         code @ exit_code::EXCEPTION_FIRST..=exit_code::EXCEPTION_LAST => {
             exception(control).unwrap_or(Exit::Unknown(code))
@@ -87,6 +89,14 @@ fn exception(control: &ControlArea) -> Option<Exit> {
 mod tests {
     use super::*;
     use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
+
+    #[test]
+    fn a_freeze_by_an_x87_error_is_that_exception() {
+        // SAFETY: the control area is plain data, of which zeroes are a value.
+        let mut control: ControlArea = unsafe { core::mem::zeroed() };
+        control.exit_code = exit_code::FERR_FREEZE;
+        assert_eq!(decode(&control), Exit::Exception(Exception::X87));
+    }
 
     #[test]
     fn accesses_to_registers_of_descriptors() {

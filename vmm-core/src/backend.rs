@@ -279,6 +279,14 @@ pub trait Backend: Sized + Send {
     fn xcr0(&self) -> u64 {
         self.extended_state().xcr0()
     }
+    /// The x87 status word.
+    fn x87_status(&self) -> u16 {
+        self.extended_state().x87_status()
+    }
+    /// Sets the exceptions in the x87 status word, bits 6:0; its summary follows from them and the control word.
+    fn set_x87_errors(&mut self, errors: u16) {
+        self.extended_state().set_x87_errors(errors);
+    }
     /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15).
     fn vector_register(&self, index: u8) -> [u8; 32] {
         self.extended_state().vector_register(index)

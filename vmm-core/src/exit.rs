@@ -6,9 +6,11 @@ use core::fmt;
 
 /// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on
 /// its own stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because
-/// it is the host's.
-pub const INTERCEPTED_EXCEPTIONS: u32 =
-    1 << Exception::Debug as u8 | 1 << Exception::AlignmentCheck as u8 | 1 << Exception::MachineCheck as u8;
+/// it is the host's. #MF, because VT-x raises it also where a guest with CR0.NE clear is to get an interrupt.
+pub const INTERCEPTED_EXCEPTIONS: u32 = 1 << Exception::Debug as u8
+    | 1 << Exception::X87 as u8
+    | 1 << Exception::AlignmentCheck as u8
+    | 1 << Exception::MachineCheck as u8;
 
 /// The direction of a port access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -89,6 +89,29 @@ impl ExtendedState {
         }
     }
 
+    /// The x87 status word.
+    pub fn x87_status(self) -> u16 {
+        let status: u16;
+        // SAFETY: reads guest state, and waits for no error; CR0.EM and TS are clear wherever guests run.
+        unsafe { asm!("fnstsw ax", out("ax") status, options(nomem, nostack, preserves_flags)) };
+        status
+    }
+
+    /// Sets the exceptions in the x87 status word, bits 6:0; the processor derives the summary from them and the control word.
+    pub fn set_x87_errors(self, errors: u16) {
+        /// The environment's second word is the status; exceptions, summary and busy bit in it.
+        const STATUS: usize = 1;
+        const ERRORS: u32 = 0x80ff;
+        let mut environment = [0u32; 7];
+        // SAFETY: the buffer has the 28 bytes that both take in 64-bit mode. FNSTENV masks all exceptions, so that FLDENV finds
+        // no error to raise; the registers hold nothing but guest state.
+        unsafe {
+            asm!("fnstenv [{}]", in(reg) &raw mut environment, options(nostack, preserves_flags));
+            environment[STATUS] = environment[STATUS] & !ERRORS | u32::from(errors & 0x7f);
+            asm!("fldenv [{}]", in(reg) &raw const environment, options(nostack, preserves_flags));
+        }
+    }
+
     /// XCR0; 1 without XSAVE. Read from the CPU: not every one lets XSETBV be intercepted.
     pub fn xcr0(self) -> u64 {
         if !self.xsave {

@@ -91,6 +91,7 @@ pub struct TestBackend {
     pub tsc_offset: u64,
     pub xcr0: u64,
     pub vectors: [[u8; 32]; 16],
+    pub x87_status: u16,
     /// Entries whose cached translations were flushed.
     pub flushes: u64,
     /// What the processor logged as written.
@@ -146,6 +147,7 @@ impl TestBackend {
             tsc_offset: 0,
             xcr0: 0,
             vectors: [[0; 32]; 16],
+            x87_status: 0,
             flushes: 0,
             written_pages: Vec::new(),
         }
@@ -199,6 +201,7 @@ impl Backend for TestBackend {
             system,
             xcr0: self.xcr0,
             vectors: self.vectors,
+            x87_status: self.x87_status,
             injected,
             flushes,
             tsc_offset,
@@ -407,11 +410,22 @@ impl Backend for TestBackend {
     }
 
     fn clear_extended_state(&mut self) {
-        self.vectors = Default::default();
+        (self.vectors, self.x87_status) = Default::default();
     }
 
     fn set_xcr0(&mut self, xcr0: u64) {
         self.xcr0 = xcr0;
+    }
+
+    fn x87_status(&self) -> u16 {
+        self.x87_status
+    }
+
+    fn set_x87_errors(&mut self, errors: u16) {
+        /// No exception is masked.
+        const SUMMARY: u16 = 1 << 7;
+        let summary = if errors == 0 { 0 } else { SUMMARY };
+        self.x87_status = self.x87_status & !0xff | errors | summary;
     }
 
     fn vector_register(&self, index: u8) -> [u8; 32] {

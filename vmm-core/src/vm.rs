@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
+use devices::coprocessor::Coprocessor;
 use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
 
@@ -71,6 +72,8 @@ pub struct Vm {
     pub cpuid: CpuidTable,
     /// Stops the virtual CPUs.
     pub stop: Arc<StopSwitch>,
+    /// What tells of x87 errors.
+    pub coprocessor: Arc<Coprocessor>,
     /// The reset logic, and the A20 gate.
     pub chipset: Arc<Chipset>,
     /// What memory shows where.

@@ -19,6 +19,7 @@ impl<B: Backend> GuestControl for Running<'_, B> {
                 _ if self.0.is_paused() => "paused",
                 Activity::Running => "running",
                 Activity::Halted => "halted",
+                Activity::Frozen => "frozen",
                 Activity::WaitForStartup => "waiting",
             },
             total_exits: counters.total(),

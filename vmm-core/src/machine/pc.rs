@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;
+use devices::coprocessor::Coprocessor;
 use devices::debug_port::{DebugConsole, PostCode};
 use devices::dma::Dma;
 use devices::fw_cfg::FwCfg;
@@ -57,6 +58,7 @@ const SMBUS_REGISTERS: Region = Region::new(1, 0, 16);
 const VGA_REGISTER_PAGE_BYTES: u64 = 4096;
 const RTC_IRQ: usize = 8;
 const SCI_IRQ: usize = 9;
+const COPROCESSOR_IRQ: usize = 13;
 
 /// Who has which alarm of a device in the first virtual CPU's queue.
 #[derive(Clone, Copy)]
@@ -157,6 +159,7 @@ impl Pc {
         let (rtc, route) = board.add_timers(&parts, &space, &io_apic, IrqLine::new(kicks[0].clone(), 0));
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
+        let coprocessor = board.add_coprocessor();
         board.add_boot_disk(&parts, space.clone());
         let facts = parts.description.facts();
         let files = fw_cfg_files(&parts.description);
@@ -185,6 +188,7 @@ impl Pc {
             system_timer: SystemTimer { route, io_apic },
             cpuid: parts.cpuid,
             stop,
+            coprocessor,
             chipset,
             layout,
             pci: pci.clone(),
@@ -318,6 +322,12 @@ impl Board {
         self.timers.connect(AlarmSlot::Keyboard as usize, i8042.clone());
         self.ports.attach(i8042.clone());
         i8042
+    }
+
+    fn add_coprocessor(&mut self) -> Arc<Coprocessor> {
+        let coprocessor = Arc::new(Coprocessor::new(self.lines.wire(COPROCESSOR_IRQ, IsaSource::Device)));
+        self.ports.attach(coprocessor.clone());
+        coprocessor
     }
 
     /// What the boot ROM talks to, if there is one: the discs in the drives as the BIOS numbers them.

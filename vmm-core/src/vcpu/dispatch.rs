@@ -98,6 +98,10 @@ impl<B: Backend> Vcpu<B> {
             Exit::Exception(Exception::MachineCheck) => {
                 self.crash("machine check in the guest", ExitKind::Exception)
             }
+            Exit::Exception(Exception::X87) if !self.backend.cr0().numeric_error() => {
+                self.coprocessor_error();
+                ExitKind::Exception
+            }
             Exit::Exception(exception) => {
                 self.reflect(exception);
                 ExitKind::Exception

@@ -33,7 +33,7 @@ impl<B: Backend> Vcpu<B> {
     #[inline]
     fn is_apic_waiting(&self) -> bool {
         if self.backend.delivers_interrupts() {
-            return self.apic.has_arrivals() || self.activity == Activity::Halted;
+            return self.apic.has_arrivals() || self.activity != Activity::Running;
         }
         self.apic.has_pending()
     }

@@ -2,6 +2,7 @@
 
 mod bounce;
 mod control_registers;
+mod coprocessor;
 pub mod counters;
 pub mod cpuid;
 mod dispatch;
@@ -30,6 +31,7 @@ use crate::vm::{Stop, Vm};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use bounce::Bouncer;
+use coprocessor::ErrorCare;
 use counters::{ExitCounters, ExitKind};
 use devices::local_apic::spec::DEFAULT_BASE as APIC_DEFAULT_BASE;
 use devices::local_apic::{ApicBus, ApicInbox, Interface, LocalApic};
@@ -48,6 +50,8 @@ pub enum Activity {
     Running,
     /// In HLT.
     Halted,
+    /// Before an x87 instruction, until its error has been seen to.
+    Frozen,
     /// After INIT, waiting for a start-up message.
     WaitForStartup,
 }
@@ -106,6 +110,8 @@ pub struct Vcpu<B: Backend> {
     bouncer: Option<Box<Bouncer>>,
     msrs: Msrs,
     shutdowns: Shutdowns,
+    /// What an x87 error with CR0.NE clear asks for.
+    error_care: ErrorCare,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
     counters: ExitCounters,
@@ -161,6 +167,7 @@ impl<B: Backend> Vcpu<B> {
             bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
             msrs: Msrs::default(),
             shutdowns: Shutdowns::default(),
+            error_care: ErrorCare::None,
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
@@ -260,6 +267,9 @@ impl<B: Backend> Vcpu<B> {
         }
         if self.stepping {
             self.begin_step();
+        }
+        if self.error_care != ErrorCare::None {
+            self.care_for_error();
         }
         let exit = self.backend.enter(&mut self.gprs);
         self.after_exit();
