@@ -5,7 +5,7 @@
 //! A read then says how it went; whatever was not handled, the ROM leaves to the BIOS.
 
 use crate::block::{BlockBackend, BlockOp, BlockRequest, Submitted};
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::ide::spec::CD_SECTOR_BYTES;
 use crate::memory::GuestMemory;
 use alloc::sync::Arc;
@@ -139,12 +139,6 @@ impl PioDevice for BootDisk {
         let is_request = access.size_bytes == 4;
         let done = is_request.then(|| self.extended_read(Request::from_bits(value))).flatten();
         self.state.lock().outcome = if done.is_some() { Outcome::Done } else { Outcome::NotHandled };
-    }
-}
-
-impl Reset for BootDisk {
-    fn reset(&self) {
-        *self.state.lock() = State::default();
     }
 }
 

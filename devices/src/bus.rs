@@ -125,10 +125,3 @@ pub trait MmioDevice: Send + Sync {
         }
     }
 }
-
-/// Puts a device back into its state after power-on or a hard reset.
-pub trait Reset {
-    /// Resets every register that a PC's RESET# line resets. Interrupt lines that the device drives go low, alarms
-    /// are disarmed.
-    fn reset(&self);
-}

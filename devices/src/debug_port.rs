@@ -1,6 +1,6 @@
 //! Ports for diagnostics: the POST code latch (80h), and the debug console (402h of QEMU's firmware, e9h of Bochs).
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::console::ByteSink;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,12 +33,6 @@ impl PioDevice for PostCode {
 
     fn pio_write(&self, _access: Access, value: u32) {
         self.0.store(value as u8, Ordering::Relaxed);
-    }
-}
-
-impl Reset for PostCode {
-    fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -103,7 +97,5 @@ mod tests {
         let post = PostCode::new();
         post.pio_write(Access::new(0, 1), 0x1234);
         assert_eq!(post.pio_read(Access::new(0, 1)), Some(0x34));
-        post.reset();
-        assert_eq!(post.code(), 0);
     }
 }

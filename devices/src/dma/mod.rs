@@ -8,7 +8,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -249,17 +249,6 @@ impl PioDevice for Dma {
     fn pio_write(&self, access: Access, value: u32) {
         for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(access.size_bytes.into()) {
             self.write(access.region, offset, byte);
-        }
-    }
-}
-
-impl Reset for Dma {
-    fn reset(&self) {
-        for controller in &self.controllers {
-            *controller.lock() = Controller::new();
-        }
-        for page in &self.pages {
-            page.store(0, Ordering::Relaxed);
         }
     }
 }

@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::bus::{Access, PioDevice, Region, Reset, read_element};
+use crate::bus::{Access, PioDevice, Region, read_element};
 use crate::memory::{GuestMemory, NotRam};
 use spec::{DmaCommand, DmaControl, Interfaces, key};
 
@@ -240,11 +240,5 @@ impl PioDevice for FwCfg {
             return data.len();
         }
         read_element(self, access, data)
-    }
-}
-
-impl Reset for FwCfg {
-    fn reset(&self) {
-        *self.state.lock() = State::default();
     }
 }

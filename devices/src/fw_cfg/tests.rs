@@ -139,17 +139,6 @@ fn dma_answers_errors() {
     assert_eq!(machine.dma(select.with_skip(true), u32::MAX, 0x2000), 0, "skipping costs nothing");
 }
 
-#[test]
-fn reset_selects_the_signature_and_forgets_half_an_address() {
-    let machine = machine();
-    machine.select(key::UUID);
-    machine.fw_cfg.pio_write(Access { region: DMA, offset: 0, size_bytes: 4 }, 1);
-    machine.fw_cfg.reset();
-    assert_eq!(machine.fw_cfg.pio_read(data(1)), Some(u32::from(b'Q')));
-    assert_eq!(machine.dma(DmaControl::new().with_read(true), 2, 0x3000), 0);
-    assert_eq!(machine.memory_at(0x3000, 2), *b"EM");
-}
-
 proptest! {
     /// Whatever is done, the device neither panics nor stores outside the DMA target.
     #[test]

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 
-use crate::bus::{Access, MmioDevice, Region, Reset};
+use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::IrqLine;
 use crate::ticks::Ticks;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
@@ -299,14 +299,6 @@ impl Timed for Hpet {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
         self.settle(&mut state, tick_at(now));
-        self.drive(&state);
-    }
-}
-
-impl Reset for Hpet {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        *state = State::new();
         self.drive(&state);
     }
 }

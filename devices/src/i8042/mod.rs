@@ -14,7 +14,7 @@ mod tests;
 
 pub use mouse::Buttons;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
 use crate::keys::Key;
 use crate::ring::Ring;
@@ -377,14 +377,6 @@ impl Timed for I8042 {
         let mut state = self.state.lock();
         let ready = state.output.is_none() && !state.command_byte.keyboard_disabled();
         state.keyboard.repeat(now, ready);
-        self.settle(&mut state);
-    }
-}
-
-impl Reset for I8042 {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        *state = State::new();
         self.settle(&mut state);
     }
 }

@@ -473,17 +473,6 @@ fn remote_and_wrap_modes() {
     assert_eq!(bench.drain(), [0xfa, 0xf2, 0xfa]);
 }
 
-#[test]
-fn reset_forgets_everything() {
-    let bench = Bench::with_mouse(&[200, 100, 80]);
-    bench.i8042.key(Key::SPACE, true);
-    bench.i8042.reset();
-    assert!(!bench.irq1.is_high() && !bench.irq12.is_high());
-    assert_eq!(bench.status() & OUTPUT_FULL, 0);
-    bench.mouse(0xf2);
-    assert_eq!(bench.drain(), [0xfa, 0]);
-}
-
 proptest! {
     #[test]
     fn lines_follow_the_output_buffer(actions in prop::collection::vec((0u8..7, any::<u8>(), any::<i32>()), 1..400)) {

@@ -103,8 +103,8 @@ impl Channel {
         channel
     }
 
-    /// A hard reset.
-    pub fn reset(&mut self) {
+    /// As after power-on.
+    fn reset(&mut self) {
         self.cancel();
         self.interrupt.set(false);
         let state = &mut self.state;

@@ -12,7 +12,7 @@ mod taskfile;
 mod unit;
 
 use crate::block::{BlockBackend, BlockClient, BlockCompletion};
-use crate::bus::{Access, PioDevice, Region, Reset, read_element, write_element};
+use crate::bus::{Access, PioDevice, Region, read_element, write_element};
 use crate::irq::IrqLine;
 use crate::memory::GuestMemory;
 use crate::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
@@ -247,15 +247,6 @@ impl PciFunction for Ide {
 
     fn regions(&self) -> Vec<PciRegion> {
         self.config.lock().regions()
-    }
-}
-
-impl Reset for Ide {
-    fn reset(&self) {
-        self.config.lock().reset();
-        for channel in &self.channels {
-            channel.0.lock().reset();
-        }
     }
 }
 

@@ -463,22 +463,6 @@ fn a_slow_back_end_keeps_the_device_busy() {
     assert_eq!(pc.inb(0x1f7), 0x50);
 }
 
-#[test]
-fn a_hard_reset_puts_everything_back() {
-    let pc = Pc::new();
-    pc.settle_cdrom();
-    let _ = pc.ide.config_write(0x20, 0xc000, u32::MAX);
-    assert_eq!(pc.ide.config_write(0x04, 5, 0xff), ConfigEffect::Map);
-    assert_eq!(pc.ide.regions()[0].region, Region::new(BUS_MASTER, 0xc000, 16));
-    pc.command(0x1f0, [0, 1, 0, 0, 0, 0xe0], 0x20);
-    assert!(pc.irqs[0].is_high());
-    pc.ide.reset();
-    assert!(!pc.irqs[0].is_high());
-    assert!(pc.ide.regions().is_empty());
-    assert_eq!((pc.inb(0x1f7), pc.inb(0x1f6)), (0x50, 0xa0));
-    pc.settle_cdrom();
-}
-
 const PORTS: [u16; 34] = [
     0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6, 0x170, 0x171, 0x172, 0x173, 0x174, 0x175,
     0x176, 0x177, 0x376, 0xc000, 0xc001, 0xc002, 0xc003, 0xc004, 0xc005, 0xc006, 0xc007, 0xc008, 0xc009,

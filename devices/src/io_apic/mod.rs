@@ -9,7 +9,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use crate::bus::{Access, MmioDevice, Region, Reset};
+use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::LineTarget;
 use crate::local_apic::{ApicBus, Destination, EoiListener, Message};
 use alloc::sync::Arc;
@@ -199,14 +199,5 @@ impl MmioDevice for IoApic {
             offset::EOI => self.eoi(value as u8),
             _ => {}
         }
-    }
-}
-
-impl Reset for IoApic {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        *state = State::new();
-        self.unmasked.store(0, Ordering::SeqCst);
-        self.awaiting_eoi.store(0, Ordering::SeqCst);
     }
 }

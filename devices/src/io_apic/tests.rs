@@ -97,16 +97,6 @@ fn the_eoi_register_and_the_edge_trick_clear_remote_irr() {
     assert_eq!(serve(&mut apic), Some(0x40));
 }
 
-#[test]
-fn reset_masks_everything() {
-    let (io_apic, mut apic) = machine();
-    write(&io_apic, 0x24, 0x40);
-    io_apic.reset();
-    IrqLine::new(io_apic.clone(), 10).pulse();
-    assert_eq!(serve(&mut apic), None);
-    assert_eq!(read(&io_apic, 0x24), 0x10000);
-}
-
 proptest! {
     #[test]
     fn remote_irr_only_on_level_entries(

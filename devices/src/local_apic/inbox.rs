@@ -217,10 +217,6 @@ impl ApicInbox {
         self.take_vectors(|_, _, _| {});
     }
 
-    pub(super) fn clear_events(&self) {
-        self.take(NMI | INIT | SIPI);
-    }
-
     pub(super) fn publish(&self, routing: Routing) {
         self.routing.store(routing.into_bits(), Ordering::SeqCst);
     }

@@ -108,18 +108,6 @@ impl LocalApic {
         apic
     }
 
-    /// Power-on or hard reset: xAPIC mode at the default address, nothing pending.
-    pub fn reset(&mut self) {
-        self.inbox.clear_events();
-        self.start_over(
-            ApicBase::new()
-                .with_bootstrap(self.state.base.bootstrap())
-                .with_enabled(true)
-                .with_page(spec::DEFAULT_BASE >> 12),
-            self.initial_id,
-        );
-    }
-
     /// INIT: as after reset, but IA32_APIC_BASE and the ID stay (SDM 11.4.7.3). NMI, INIT and start-up messages
     /// that wait are not touched.
     ///

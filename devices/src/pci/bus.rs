@@ -1,7 +1,7 @@
 //! Configuration mechanism 1 and the functions on bus 0 (PCI Local Bus Specification 3.0, section 3.2.2.3.2).
 
 use super::{Bdf, ConfigEffect, PciFunction, PciRegion};
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -122,12 +122,6 @@ impl PioDevice for PciBus {
             (ADDRESS_REGION, 4) => self.address.store(value, Ordering::Relaxed),
             _ => {}
         }
-    }
-}
-
-impl Reset for PciBus {
-    fn reset(&self) {
-        self.address.store(0, Ordering::Relaxed);
     }
 }
 

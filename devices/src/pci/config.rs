@@ -133,7 +133,6 @@ pub struct ConfigSpace {
     registers: [u32; 64],
     writable: [u32; 64],
     clear_on_one: [u32; 64],
-    power_on: [u32; 64],
     bars: [Option<Bar>; 6],
     rom_length: Option<u32>,
 }
@@ -145,7 +144,6 @@ impl ConfigSpace {
             registers: [0; 64],
             writable: [0; 64],
             clear_on_one: [0; 64],
-            power_on: [0; 64],
             bars: [None; 6],
             rom_length: None,
         };
@@ -165,7 +163,6 @@ impl ConfigSpace {
     pub fn define(&mut self, register: u8, power_on: u32, writable: u32) {
         let index = index(register);
         self.registers[index] = power_on;
-        self.power_on[index] = power_on;
         self.writable[index] = writable;
     }
 
@@ -280,11 +277,6 @@ impl ConfigSpace {
         regions
     }
 
-    /// Puts every register back to its power-on value.
-    pub fn reset(&mut self) {
-        self.registers = self.power_on;
-    }
-
     fn bar(&self, register: u8) -> Option<Bar> {
         let number = register.checked_sub(offset::BAR0)? / 4;
         self.bars.get(usize::from(number)).copied().flatten()
@@ -358,8 +350,6 @@ mod tests {
         assert_eq!(space.read(0x0c), 0x0000_ffff);
         assert_eq!(space.read(0x2c), 0x1100_1af4);
         assert_eq!(space.read(0x3c), 0x0000_01ff);
-        space.reset();
-        assert_eq!(space.read(0x3c), 0x0000_0100);
     }
 
     proptest! {

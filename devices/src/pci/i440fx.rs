@@ -4,7 +4,6 @@
 //! memory at A0000h to BFFFFh, which is what firmware relies on.
 
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
-use crate::bus::Reset;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
 use spec::Smram;
@@ -146,13 +145,6 @@ impl PciFunction for I440fx {
     }
 }
 
-impl Reset for I440fx {
-    /// The owner of the memory map looks at [`I440fx::pam`] again after a reset.
-    fn reset(&self) {
-        self.state.lock().reset();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,8 +177,6 @@ mod tests {
         assert_eq!(pam[4], PamState { read_ram: true, write_ram: false });
         assert_eq!(pam_range(3), (0xc_8000, 0x4000));
         assert_eq!(pam_range(12), (0xe_c000, 0x4000));
-        bridge.reset();
-        assert_eq!(bridge.pam(), [ROM; 13]);
     }
 
     #[test]
@@ -201,9 +191,6 @@ mod tests {
         assert!(!bridge.smram_open());
         let _ = write_byte(&bridge, 0x72, 0x4a);
         assert!(!bridge.smram_open());
-        bridge.reset();
-        let _ = write_byte(&bridge, 0x72, 0x4a);
-        assert!(bridge.smram_open());
     }
 
     proptest! {

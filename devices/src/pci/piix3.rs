@@ -2,7 +2,7 @@
 
 use super::config::CommandStatus;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, ResetKind, SystemPower};
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, LineTarget};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -164,16 +164,6 @@ impl PioDevice for Piix3 {
                 (true, true) => ResetKind::Full,
             });
         }
-    }
-}
-
-impl Reset for Piix3 {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        state.config.reset();
-        // The pins belong to the functions that drive them, and go low when those are reset.
-        state.reset_control = ResetControl::new();
-        self.drive(&state);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::config::offset;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, Space, SystemPower};
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
 use crate::time::{Alarm, Clock, GuestTime, Timed, ticks_to_ns};
 use alloc::sync::Arc;
@@ -381,19 +381,6 @@ impl PioDevice for Piix4Pm {
 impl Timed for Piix4Pm {
     fn expired(&self, _now: GuestTime) {
         self.update_sci(&self.state.lock());
-    }
-}
-
-impl Reset for Piix4Pm {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        state.config.reset();
-        state.event = Pm1Event::new();
-        state.control = Pm1Control::new();
-        state.timer_status_tick = (self.ticks() + TIMER_HALF_PERIOD) & !(TIMER_HALF_PERIOD - 1);
-        (state.smi_command, state.smi_status, state.gpe) = (0, 0, 0);
-        state.smbus = [0; SMBUS_LENGTH as usize];
-        self.update_sci(&state);
     }
 }
 

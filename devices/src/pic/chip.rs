@@ -60,11 +60,6 @@ impl Chip {
         }
     }
 
-    /// Back to power-on; the inputs keep the levels that the devices drive.
-    pub(super) fn reset(&mut self) {
-        *self = Self { lines: self.lines, ..Self::new() };
-    }
-
     /// An input has become high or low. "In both the edge and level triggered modes the IR inputs must remain high until
     /// after the falling edge of the first INTA" (8259A data sheet, "Edge and level triggered modes"): a request whose input
     /// falls before is none any more.

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, LineTarget};
 use chip::Chip;
 use spec::{CASCADE_INPUT, ELCR_BASE, ELCR1_WRITABLE, ELCR2_WRITABLE, PRIMARY_BASE, SECONDARY_BASE};
@@ -187,15 +187,6 @@ impl PioDevice for Pic {
         {
             state.write(access.region, offset, byte);
         }
-        self.drive(&mut state);
-    }
-}
-
-impl Reset for Pic {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        state.primary.reset();
-        state.secondary.reset();
         self.drive(&mut state);
     }
 }

@@ -333,20 +333,6 @@ fn a_second_request_behind_the_cascade_is_not_lost() {
     assert_eq!(bench.vectors(), [0x39, 0x3a, 0x3f]);
 }
 
-#[test]
-fn reset_forgets_everything_but_the_inputs() {
-    let bench = Bench::linux(0x01);
-    bench.raise(3);
-    bench.pic.reset();
-    assert!(!bench.intr.is_high());
-    bench.init(0x01);
-    bench.out(0x21, 0);
-    assert!(!bench.pic.is_pending(), "ICW1 clears edges");
-    bench.lower(3);
-    bench.raise(3);
-    assert_eq!(bench.vectors(), [0x33]);
-}
-
 proptest! {
     #[test]
     fn random_accesses_keep_the_output_truthful(steps in prop::collection::vec((0u8..10, any::<u8>()), 1..300)) {

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
 use crate::ticks::{MIN_SPACING_NS, Ticks};
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
@@ -218,14 +218,5 @@ impl Timed for Pit {
         let tick = tick_at(now);
         self.drive_irq0(&mut state, tick);
         self.arm(&state, tick);
-    }
-}
-
-impl Reset for Pit {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        *state = State { delivered_tick: self.tick(), ..State::new() };
-        self.alarm.set(None);
-        self.irq0.set(false);
     }
 }

@@ -534,18 +534,6 @@ fn refresh_toggles_every_15_us() {
     assert_eq!(bench.inb(PORT_61) & 0xc0, 0);
 }
 
-#[test]
-fn reset_stops_everything() {
-    let mut bench = Bench::new();
-    bench.program(0, 3, 0);
-    bench.out(PORT_61, 3);
-    bench.skip(5);
-    bench.pit.reset();
-    assert!(!bench.irq0.is_high());
-    assert_eq!(bench.deadlines.earliest(), None);
-    assert_eq!(bench.inb(PORT_61) & 0x0f, 0);
-}
-
 /// The counter of the datasheet, stepped clock by clock: what the computed one is compared with.
 struct Stepped {
     mode: u8,

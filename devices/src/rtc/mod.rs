@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use spin::Mutex;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use battery::Battery;
@@ -172,18 +172,6 @@ impl Timed for Rtc {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
         state.kept.clockwork.settle(now);
-        self.drive(&state.kept.clockwork);
-    }
-}
-
-impl Reset for Rtc {
-    /// Interrupts are disabled; time and memory survive.
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        state.kept.clockwork.settle(self.clock.now());
-        state.kept.clockwork.reset();
-        state.index = Index::new();
-        state.extended_index = Index::new();
         self.drive(&state.kept.clockwork);
     }
 }

@@ -11,7 +11,7 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-use crate::bus::{Access, PioDevice, Region, Reset};
+use crate::bus::{Access, PioDevice, Region};
 use crate::console::ByteSink;
 use crate::irq::IrqLine;
 use crate::ring::Ring;
@@ -480,14 +480,6 @@ impl Timed for Uart {
             state.empty_at = None;
             state.empty_pending = true;
         }
-        self.settle(&mut state);
-    }
-}
-
-impl Reset for Uart {
-    fn reset(&self) {
-        let mut state = self.state.lock();
-        *state = State::new();
         self.settle(&mut state);
     }
 }

@@ -34,7 +34,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
 
-use crate::bus::{Access, MmioDevice, PioDevice, Region, Reset};
+use crate::bus::{Access, MmioDevice, PioDevice, Region};
 use crate::memory::DeviceMemory;
 use crate::pci::ConfigSpace;
 use crate::time::Clock;
@@ -391,16 +391,5 @@ impl MmioDevice for Vga {
             (REGION_FRAMEBUFFER, Ok(offset)) => self.memory.vram.write(offset, data),
             _ => {}
         }
-    }
-}
-
-impl Reset for Vga {
-    /// The map changes; the owner of the memory map looks at the regions and the window again after a reset.
-    fn reset(&self) {
-        self.config.lock().reset();
-        let mut state = self.state.lock();
-        let (window, layout, font_generation) = (state.window, state.layout, state.font_generation);
-        *state = State { window, layout, font_generation, ..State::default() };
-        self.update_window(&mut state);
     }
 }

@@ -325,14 +325,3 @@ fn text_survives_a_font_load_and_moves_out_of_the_way_of_graphics() {
     card.set_mode(&MODE_3);
     assert_eq!(card.peek(0x1_8002), b'u');
 }
-
-#[test]
-fn reset_unmaps_the_window() {
-    let card = Card::new();
-    card.set_mode(&MODE_3);
-    let before = card.vga.mapping_generation();
-    card.vga.reset();
-    assert_eq!(card.vga.window(), Window::Trapped);
-    assert_ne!(card.vga.mapping_generation(), before);
-    assert_eq!(card.vga.frame().kind, FrameKind::Blank);
-}
