@@ -5,9 +5,15 @@ use super::spec::{
     ALARM_ANY, CENTURY, CRYSTAL_HZ, DAY, HOURS, HOURS_ALARM, MINUTES, MINUTES_ALARM, MONTH, RegisterA,
     RegisterB, RegisterC, SECONDS, SECONDS_ALARM, UPDATE_WINDOW_NS, WEEKDAY, YEAR,
 };
+use crate::ticks::MIN_SPACING_NS;
 use crate::time::{GuestTime, next_after_missed, ns_to_ticks, ticks_to_ns};
 
 const SECOND_NS: i64 = 1_000_000_000;
+/// The time whose periodic interrupts are owed at the most, but never less than some.
+const OWED_NS: u64 = 16_000_000;
+const OWED_AT_LEAST: u64 = 16;
+/// The part of a period by which an interrupt that is owed follows the reading of register C.
+const OWED_SHARE: u64 = 16;
 const DIVIDER_RELEASE_NS: i64 = SECOND_NS / 2;
 
 /// Time and alarm as the guest wrote them: encoded as register B says.
@@ -32,6 +38,10 @@ pub(super) struct Clockwork {
     registers: Registers,
     /// Flags are up to date at this guest time.
     settled_ns: i64,
+    /// Periodic interrupts that were due while the host was busy.
+    owed: u64,
+    /// One that is owed follows at this guest time at the earliest.
+    owed_from_ns: i64,
 }
 
 fn to_ns(time: GuestTime) -> i64 {
@@ -49,6 +59,8 @@ impl Clockwork {
             origin_s: unix_time_s.min(1 << 40) as i64,
             registers: Registers::default(),
             settled_ns: to_ns(now),
+            owed: 0,
+            owed_from_ns: 0,
         }
     }
 
@@ -56,6 +68,7 @@ impl Clockwork {
     pub(super) fn shift_ns(&mut self, ns: i64) {
         self.origin_ns += ns;
         self.settled_ns += ns;
+        self.owed_from_ns += ns;
     }
 
     /// Time goes on without guest time.
@@ -72,6 +85,7 @@ impl Clockwork {
             .with_update_enable(false)
             .with_square_wave(false);
         self.flags = RegisterC::new();
+        self.owed = 0;
     }
 
     fn is_stopped(&self) -> bool {
@@ -100,10 +114,10 @@ impl Clockwork {
         if self.a.is_divider_held() {
             return;
         }
-        if let Some(period) = self.a.period_cycles()
-            && self.crystal_cycles(now) / period > self.crystal_cycles(before) / period
-        {
+        let passed = self.periods_between(before, now);
+        if passed != 0 || self.is_owed_at(now) {
             self.flags.set_periodic(true);
+            self.owed -= u64::from(passed == 0);
         }
         if self.b.set() || self.unix_s(now) == self.unix_s(before) {
             return;
@@ -112,6 +126,29 @@ impl Clockwork {
         if self.next_alarm_s(self.unix_s(before)).is_some_and(|alarm_s| alarm_s <= self.unix_s(now)) {
             self.flags.set_alarm(true);
         }
+    }
+
+    /// The alarm has rung: of the periods that have passed, all but one are owed.
+    pub(super) fn settle_late(&mut self, now: GuestTime) {
+        let passed = self.periods_between(self.settled_ns, to_ns(now));
+        if self.b.periodic_enable() && !self.flags.periodic() && passed > 1 {
+            let limit = (OWED_NS / self.period_ns()).max(OWED_AT_LEAST);
+            self.owed = self.owed.saturating_add(passed - 1).min(limit);
+        }
+        self.settle(now);
+    }
+
+    fn periods_between(&self, before: i64, now: i64) -> u64 {
+        let Some(period) = self.a.period_cycles().filter(|_| !self.a.is_divider_held()) else { return 0 };
+        (self.crystal_cycles(now) / period).saturating_sub(self.crystal_cycles(before) / period)
+    }
+
+    fn period_ns(&self) -> u64 {
+        self.a.period_cycles().map_or(u64::MAX, |period| ticks_to_ns(period, CRYSTAL_HZ))
+    }
+
+    fn is_owed_at(&self, now: i64) -> bool {
+        self.owed != 0 && self.owed_from_ns <= now && !self.flags.periodic()
     }
 
     /// The level of the interrupt output. [`Clockwork::settle`] must have been called.
@@ -135,7 +172,8 @@ impl Clockwork {
         let at_second = |unix_s: i64| self.origin_ns + (unix_s - self.origin_s) * SECOND_NS;
         let update = (running && self.b.update_enable()).then(|| at_second(self.unix_s(now) + 1));
         let alarm_s = self.next_alarm_s(self.unix_s(now)).filter(|_| running && self.b.alarm_enable());
-        let earliest = periodic.into_iter().chain(update).chain(alarm_s.map(at_second)).min()?;
+        let owed = (self.owed != 0).then_some(self.owed_from_ns);
+        let earliest = periodic.into_iter().chain(owed).chain(update).chain(alarm_s.map(at_second)).min()?;
         Some(GuestTime::from_ns(earliest as u64))
     }
 
@@ -161,9 +199,10 @@ impl Clockwork {
         }
     }
 
-    /// Register C, which a read clears.
+    /// Register C, which a read clears. Flags must be settled.
     pub(super) fn take_flags(&mut self) -> u8 {
         let flags = self.flags.with_interrupt(self.interrupt());
+        self.owed_from_ns = self.settled_ns + (self.period_ns() / OWED_SHARE).max(MIN_SPACING_NS) as i64;
         self.flags = RegisterC::new();
         flags.into()
     }
@@ -202,6 +241,9 @@ impl Clockwork {
         if self.a.is_divider_held() && !a.is_divider_held() {
             // The first update comes half a second after the divider's release.
             self.origin_ns = to_ns(now) - DIVIDER_RELEASE_NS;
+        }
+        if a != self.a || !b.periodic_enable() {
+            self.owed = 0;
         }
         (self.a, self.b) = (a, b);
         if was_stopped && !will_stop {

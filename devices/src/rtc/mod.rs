@@ -171,7 +171,7 @@ impl PioDevice for Rtc {
 impl Timed for Rtc {
     fn expired(&self, now: GuestTime) {
         let mut state = self.state.lock();
-        state.kept.clockwork.settle(now);
+        state.kept.clockwork.settle_late(now);
         self.drive(&state.kept.clockwork);
     }
 }

@@ -61,6 +61,7 @@ pub struct Index {
 
 /// Register A.
 #[bitfield(u8)]
+#[derive(PartialEq, Eq)]
 pub struct RegisterA {
     /// RS3-RS0: periodic interrupt rate.
     #[bits(4)]

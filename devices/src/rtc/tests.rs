@@ -341,3 +341,28 @@ fn the_battery_keeps_time_and_memory_but_not_what_describes_the_machine() {
     next.clock.advance_ns(S / 2);
     assert_eq!(next.read(SECONDS), 0x15);
 }
+
+/// At 8192 Hz, too: each follows when the one before has been taken, by a read of register C.
+#[test]
+fn periodic_interrupts_that_the_host_missed_follow_one_by_one() {
+    for (rate, period_ns) in [(3, 122_071), (6, 976_563), (15, 500 * MS)] {
+        let bench = Bench::new();
+        bench.write(REGISTER_A, 0x20 | rate);
+        bench.write(REGISTER_B, 0x42);
+        bench.run(period_ns, true);
+        // For ten periods nobody serves the alarm.
+        bench.clock.advance_ns(10 * period_ns);
+        let edges = bench.run(40 * period_ns, true);
+        assert!((49..=51).contains(&edges.len()), "{} at rate {rate}", edges.len());
+        assert!(edges.windows(2).filter(|pair| pair[1] - pair[0] < 100_000).count() <= 11, "rate {rate}");
+        assert_eq!(bench.run(10 * period_ns, true).len(), 10, "rate {rate}: nothing is owed any more");
+        // What the guest does not take is lost, as with the chip.
+        bench.run(20 * period_ns, false);
+        assert!(bench.run(10 * period_ns, true).len() <= 10);
+        // Another rate ends the debt.
+        bench.clock.advance_ns(10 * period_ns);
+        bench.run(0, true);
+        bench.write(REGISTER_A, 0x20 | 7);
+        assert!(bench.run(3_900_000, true).len() <= 2);
+    }
+}
