@@ -36,6 +36,8 @@ pub(super) struct Chip {
     special_mask: bool,
     read_isr: bool,
     poll: bool,
+    /// INT. It stays high when the request falls, until the processor acknowledges or a command changes what may interrupt.
+    int: bool,
 }
 
 impl Chip {
@@ -57,12 +59,14 @@ impl Chip {
             special_mask: false,
             read_isr: false,
             poll: false,
+            int: false,
         }
     }
 
     /// An input has become high or low. "In both the edge and level triggered modes the IR inputs must remain high until
     /// after the falling edge of the first INTA" (8259A data sheet, "Edge and level triggered modes"): a request whose input
-    /// falls before is none any more.
+    /// falls before is none any more. "If the IR input goes low before this time a default IR7 will occur when the CPU
+    /// acknowledges the interrupt": INT stays.
     pub(super) fn set_line(&mut self, input: u8, high: bool) {
         let bit = 1 << (input & 7);
         if high {
@@ -107,6 +111,17 @@ impl Chip {
         (rank < in_service_rank || nested_again).then_some(input)
     }
 
+    /// INT, after inputs have changed or commands were written. `cascade` as in [`Chip::pending`].
+    pub(super) fn drive(&mut self, cascade: Option<u8>) -> bool {
+        self.int |= self.pending(cascade).is_some();
+        self.int
+    }
+
+    /// INT falls, until [`Chip::drive`] finds a reason for it.
+    pub(super) fn withdraw(&mut self) {
+        self.int = false;
+    }
+
     /// True if ICW1 and ICW3 say that a second controller is at `input`.
     pub(super) fn has_cascade_at(&self, input: u8) -> bool {
         !self.icw1.single() && self.icw3 & (1 << (input & 7)) != 0
@@ -114,6 +129,7 @@ impl Chip {
 
     /// Acknowledges [`Chip::pending`]; returns the input, or `None` if the request has vanished.
     pub(super) fn acknowledge(&mut self, cascade: Option<u8>) -> Option<u8> {
+        self.int = false;
         let input = self.pending(cascade)?;
         self.edges &= !(1 << input);
         if !self.icw4.auto_eoi() {
@@ -161,6 +177,7 @@ impl Chip {
     }
 
     pub(super) fn write_data(&mut self, value: u8) {
+        self.int = false;
         match self.expect {
             Expect::Icw1 | Expect::Ocw1 => self.mask = value,
             Expect::Icw2 => {
@@ -195,6 +212,7 @@ impl Chip {
     }
 
     fn write_ocw2(&mut self, word: Ocw2) {
+        self.int = false;
         if !word.end_of_interrupt() {
             match (word.rotate(), word.specific()) {
                 (rotate, false) => self.rotate_on_auto_eoi = rotate,
@@ -234,6 +252,7 @@ impl Chip {
     /// Sets which inputs are level triggered. An input keeps no edge from before the change.
     pub(super) fn set_elcr(&mut self, level_triggered: u8) {
         self.edges &= !(self.level_triggered ^ level_triggered);
+        self.int = false;
         self.level_triggered = level_triggered;
     }
 }

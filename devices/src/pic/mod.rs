@@ -69,14 +69,14 @@ impl Pic {
 
     fn drive(&self, state: &mut State) {
         state.update_cascade();
-        self.output.set(state.primary.pending(Some(CASCADE_INPUT)).is_some());
+        self.output.set(state.primary.drive(Some(CASCADE_INPUT)));
     }
 }
 
 impl State {
     /// Passes the second controller's output on to the first one.
     fn update_cascade(&mut self) {
-        let high = self.secondary.pending(None).is_some();
+        let high = self.secondary.drive(None);
         self.primary.set_line(CASCADE_INPUT, high);
     }
 
@@ -96,8 +96,9 @@ impl State {
             return Chip::poll_word(self.primary.acknowledge(Some(CASCADE_INPUT)));
         }
         let word = Chip::poll_word(self.secondary.acknowledge(None));
-        // What the first controller had latched has been served by the poll.
+        // What the first controller asks for has been served by the poll.
         self.primary.set_line(CASCADE_INPUT, false);
+        self.primary.withdraw();
         word
     }
 

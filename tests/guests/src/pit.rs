@@ -9,10 +9,18 @@ const BOTH_BYTES: u8 = 0x30;
 /// A rising edge of IRQ 0, and no other after it. Mode 0 lowers the output for 55 ms; mode 1 raises it, and waits for a trigger that
 /// counter 0 never gets.
 pub fn edge() {
-    for mode in [0, 1] {
-        outb(CONTROL, BOTH_BYTES | mode << 1);
-        // The highest count. QEMU moves the output with it only.
-        outb(COUNTER0, 0);
-        outb(COUNTER0, 0);
-    }
+    lower();
+    start(1);
+}
+
+/// The output falls, for 55 ms.
+pub fn lower() {
+    start(0);
+}
+
+fn start(mode: u8) {
+    outb(CONTROL, BOTH_BYTES | mode << 1);
+    // The highest count. QEMU moves the output with it only.
+    outb(COUNTER0, 0);
+    outb(COUNTER0, 0);
 }

@@ -27,6 +27,8 @@ const RTC: u16 = 1 << 8;
 const TIMER_VECTOR: u8 = 0x20;
 const COM1_VECTOR: u8 = 0x24;
 const RTC_VECTOR: u8 = 0x28;
+const LEVEL_7_VECTOR: u8 = 0x27;
+const LEVEL_15_VECTOR: u8 = 0x2f;
 
 const EXTINT: u32 = 7 << 8;
 
@@ -51,7 +53,7 @@ fn run() {
     }
 }
 
-const CAPACITY: usize = 48;
+const CAPACITY: usize = 64;
 
 /// Cases to be reported later: while COM1 is a source of interrupts, it cannot send.
 struct Cases {
@@ -136,6 +138,17 @@ fn requests(cases: &mut Cases) {
     cases.check("no-request-of-a-low-input", pic::requested() & COM1 == 0);
     pit::edge();
     cases.check("timer-is-irq-0", let_in(TIMER).vectors() == [TIMER_VECTOR]);
+    start_over();
+    // An input, edge-triggered or not, has to stay high until it is acknowledged.
+    request_com1();
+    Com1::lower_irq();
+    cases.check("request-falls-with-its-edge", pic::requested() & COM1 == 0);
+    cases.check("edge-that-fell-is-not-delivered", let_in(COM1).vectors().is_empty());
+    request_com1();
+    cases.check("edge-after-one-that-fell", let_in(COM1).vectors() == [COM1_VECTOR]);
+    pit::edge();
+    pit::lower();
+    cases.check("timer-request-falls-with-its-output", pic::requested() & TIMER == 0);
     start_over();
 }
 
@@ -233,6 +246,28 @@ fn second_controller(cases: &mut Cases) {
     outb(MASTER, 0x20);
     cases.check("irq-4-after-the-end", let_in(COM1).vectors() == [COM1_VECTOR]);
     handle(RTC_VECTOR, Some(arrivals::note_and_end_irq));
+    start_over();
+    raise_rtc();
+    cases.check("masked-request-stays-in-the-second", pic::requested() & (RTC | CASCADE) == RTC);
+    lower_rtc();
+    cases.check("request-falls-in-the-second", pic::requested() & (RTC | CASCADE) == 0);
+    pic::set_masks(!(RTC | CASCADE));
+    raise_rtc();
+    cases.check("request-shows-in-both", pic::requested() & (RTC | CASCADE) == RTC | CASCADE);
+    // The second controller has asked: the first one finds out by an interrupt of level 15 that there is none.
+    lower_rtc();
+    handle(LEVEL_15_VECTOR, Some(arrivals::note));
+    cases.check("level-15-of-a-request-that-fell", arrivals::let_in().vectors() == [LEVEL_15_VECTOR]);
+    cases.check("level-15-in-service-at-the-cascade", pic::in_service() == CASCADE);
+    handle(LEVEL_15_VECTOR, None);
+    start_over();
+    pic::set_masks(!COM1);
+    request_com1();
+    Com1::lower_irq();
+    handle(LEVEL_7_VECTOR, Some(arrivals::note));
+    cases.check("level-7-of-a-request-that-fell", arrivals::let_in().vectors() == [LEVEL_7_VECTOR]);
+    cases.check("level-7-is-not-in-service", pic::in_service() == 0);
+    handle(LEVEL_7_VECTOR, None);
     start_over();
 }
 
