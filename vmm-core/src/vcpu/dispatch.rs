@@ -86,9 +86,8 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::TaskSwitch
             }
             Exit::InterruptWindow => {
-                if !self.pass_tick_gate() {
-                    self.set_window(None);
-                }
+                self.set_window(None);
+                self.pass_tick_gate();
                 ExitKind::InterruptWindow
             }
             Exit::NmiWindow => ExitKind::NmiWindow,

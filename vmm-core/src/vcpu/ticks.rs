@@ -15,8 +15,6 @@ pub(super) enum TickGate {
     Handling(u64),
     /// Its handler lets itself be interrupted: the next interrupt of the host's timer decides.
     Nested,
-    /// It has returned, and runs one instruction.
-    Stepping,
 }
 
 impl<B: Backend> Vcpu<B> {
@@ -62,21 +60,25 @@ impl<B: Backend> Vcpu<B> {
 
     /// The class of the interrupt window that is wanted for the next tick.
     pub(super) fn tick_class(&self) -> Option<u8> {
-        matches!(self.tick_gate, TickGate::Handling(_) | TickGate::Stepping).then_some(EXTINT_CLASS)
+        matches!(self.tick_gate, TickGate::Handling(_)).then_some(EXTINT_CLASS)
     }
 
-    /// The guest can be interrupted now. True if the window is wanted on.
-    pub(super) fn pass_tick_gate(&mut self) -> bool {
-        match self.tick_gate {
-            TickGate::Closed | TickGate::Nested => {}
-            TickGate::Handling(stack) if self.stack_address() >= stack => {
-                self.backend.set_interrupt_shadow();
-                self.set_tick_gate(TickGate::Stepping);
-            }
-            TickGate::Handling(_) => self.tick_gate = TickGate::Nested,
-            TickGate::Stepping => self.follow(),
+    /// The guest can be interrupted now: the next tick comes if it has returned, behind one instruction.
+    #[inline]
+    pub(super) fn pass_tick_gate(&mut self) {
+        if let TickGate::Handling(stack) = self.tick_gate {
+            self.end_handler(stack);
         }
-        self.tick_class().is_some()
+    }
+
+    #[cold]
+    fn end_handler(&mut self, stack: u64) {
+        if self.stack_address() >= stack {
+            self.backend.set_interrupt_shadow();
+            self.follow();
+        } else {
+            self.tick_gate = TickGate::Nested;
+        }
     }
 
     /// The guest halts: what the tick interrupted has run on.

@@ -65,6 +65,8 @@ pub enum Guest {
     Steps,
     /// Counts ticks of its timer
     Ticks,
+    /// Counts interrupts of its interval timer at high rates
+    Rates,
     /// Loads and stores the registers of descriptors
     Descriptors,
     /// Says what its first hard disk begins with
@@ -90,6 +92,7 @@ const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), SERIAL];
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
 const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), SERIAL];
+const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), SERIAL];
 
@@ -125,6 +128,7 @@ impl Guest {
             Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
             Self::Ticks => assembled::iso(&name, TICKS),
+            Self::Rates => assembled::iso(&name, RATES),
             Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
             Self::FirstDisk => assembled::iso(&name, FIRST_DISK),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
