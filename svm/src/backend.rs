@@ -1,5 +1,6 @@
 //! One virtual CPU on AMD-V.
 
+mod nmi;
 mod step;
 
 use crate::cpu::{Cpu, Features};
@@ -14,6 +15,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use devices::local_apic::RegisterPage;
+use nmi::NmiState;
 use step::Step;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, Event, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
@@ -51,8 +53,7 @@ pub struct Svm {
     guest_mce: bool,
     /// EFER.LME is the guest's, and not the processor's yet: [`Svm::settle_long_mode`].
     lme_withheld: bool,
-    /// RIP of the IRET that was reached in an NMI handler: NMIs stay blocked until it is done.
-    iret_rip: Option<u64>,
+    nmi: NmiState,
     /// The class of the interrupt that waits for a window.
     window: Option<u8>,
     /// The task priority holds that interrupt back.
@@ -157,16 +158,6 @@ impl Svm {
         vmcb.save.efer = efer.with_long_mode_enable(enable && !withheld).into();
         vmcb.control.intercept_1.set_cr0_selective(withheld);
     }
-
-    /// IRET was reached in an NMI handler and is intercepted once; NMIs are open again when RIP has moved on.
-    fn note_exit(&mut self) {
-        if self.vmcb().control.exit_code == exit_code::IRET {
-            let rip = self.vmcb().save.rip;
-            self.iret_rip = Some(rip);
-            let control = &mut self.vmcb_mut().control;
-            control.intercept_1.set_iret(false);
-        }
-    }
 }
 
 fn set_bits(word: &mut u32, bits: u32, on: bool) {
@@ -207,7 +198,7 @@ impl Backend for Svm {
             asid: cpu.asids.take(),
             guest_mce: false,
             lme_withheld: false,
-            iret_rip: None,
+            nmi: NmiState::Open,
             window: None,
             window_is_held: false,
             apic_page: setup.apic_page.clone(),
@@ -219,7 +210,7 @@ impl Backend for Svm {
 
     fn init(&mut self, gprs: &mut Gprs) {
         *gprs = Gprs::default();
-        self.iret_rip = None;
+        self.open_nmis();
         (self.window, self.window_is_held) = (None, false);
         let control = &mut self.vmcb_mut().control;
         set_bits(&mut control.intercept_cr, INTERCEPT_CR8_WRITE, false);
@@ -227,7 +218,6 @@ impl Backend for Svm {
         control.interrupt_shadow = 0;
         control.event_injection = EventField::new();
         control.exit_interrupt_info = EventField::new();
-        control.intercept_1.set_iret(false);
         control.intercept_1.set_vintr(false);
         control.tlb_control = TlbControl::FlushAll;
         reset::init(self);
@@ -266,7 +256,7 @@ impl Backend for Svm {
             self.apic_page.set_tpr(new_class << 4);
         }
         if exit == Exit::NmiWindow {
-            self.note_exit();
+            self.reach_iret();
         }
         exit
     }
@@ -458,9 +448,7 @@ impl Backend for Svm {
     }
 
     fn nmi_blocked(&self) -> bool {
-        let returned = self.iret_rip.is_some_and(|rip| rip != self.vmcb().save.rip);
-        let handling = self.vmcb().control.intercept_1.iret() || self.iret_rip.is_some();
-        handling && !returned
+        self.are_nmis_blocked()
     }
 
     fn take_interrupted_event(&mut self) -> Option<Event> {
@@ -494,9 +482,9 @@ impl Backend for Svm {
                 .with_has_error_code(fault.error_code.is_some())
                 .with_error_code(fault.error_code.unwrap_or(0)),
         };
-        if event == Event::Nmi {
-            self.iret_rip = None;
-            self.vmcb_mut().control.intercept_1.set_iret(true);
+        match event {
+            Event::Nmi => self.block_nmis(),
+            _ => self.hold_nmis(),
         }
         let vmcb = self.vmcb_mut();
         vmcb.control.event_injection = field;
@@ -510,12 +498,8 @@ impl Backend for Svm {
         self.apply_window(self.apic_page.tpr() >> 4);
     }
 
-    fn set_nmi_window(&mut self) {
-        // There is none. An interrupt of the host's ends the run when the event that comes first is delivered. In an interrupt
-        // shadow the run might end before it has begun, for ever: there the NMI waits for another exit.
-        if self.vmcb().control.event_injection.valid() {
-            self.platform.interrupt_self();
-        }
+    fn set_nmi_window(&mut self) -> bool {
+        self.await_nmi_window()
     }
 
     fn tsc_offset(&self) -> u64 {
@@ -562,7 +546,7 @@ mod tests {
         fn kick(&self) {}
     }
 
-    fn cpu(platform: &'static TestPlatform) -> Cpu {
+    pub(super) fn cpu(platform: &'static TestPlatform) -> Cpu {
         let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
         // SAFETY: no test touches extended state.
         let extended_state = unsafe { ExtendedState::of_no_cpu() };
@@ -584,7 +568,7 @@ mod tests {
         }
     }
 
-    fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
+    pub(super) fn vcpu(cpu: &Cpu, platform: &'static TestPlatform) -> Svm {
         Svm::new(
             cpu,
             platform,

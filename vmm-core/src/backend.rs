@@ -241,9 +241,9 @@ pub trait Backend: Sized + Send {
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
     /// `priority` (vector / 16), or withdraws the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
-    /// Asks for an exit as soon as the guest can take an NMI, where the processor has one for it. Without, the NMI waits for
-    /// the next exit of any kind.
-    fn set_nmi_window(&mut self) {}
+    /// Asks for an exit as soon as the guest can take an NMI. False if the processor has none for what holds it back: then the guest
+    /// is to be stepped.
+    fn set_nmi_window(&mut self) -> bool;
 
     /// The processor itself takes the interrupts that the register page of the local APIC requests, and ends them there
     /// (virtual-interrupt delivery, AVIC): none of them is injected, and no window is asked for them.

@@ -86,6 +86,8 @@ pub struct TestBackend {
     pub pending_debug: bool,
     pub window: Option<u8>,
     pub nmi_window: bool,
+    /// The processor has no windows for NMIs.
+    pub needs_steps_for_nmis: bool,
     /// The local APIC's registers.
     pub apic_page: Arc<RegisterPage>,
     pub tsc_offset: u64,
@@ -143,6 +145,7 @@ impl TestBackend {
             pending_debug: false,
             window: None,
             nmi_window: false,
+            needs_steps_for_nmis: false,
             apic_page,
             tsc_offset: 0,
             xcr0: 0,
@@ -372,8 +375,9 @@ impl Backend for TestBackend {
         self.window = priority;
     }
 
-    fn set_nmi_window(&mut self) {
+    fn set_nmi_window(&mut self) -> bool {
         self.nmi_window = true;
+        !self.needs_steps_for_nmis
     }
 
     fn delivers_interrupts(&self) -> bool {

@@ -445,7 +445,7 @@ impl Backend for Vmx {
         self.before_entry |= BeforeEntry::WINDOW;
     }
 
-    fn set_nmi_window(&mut self) {
+    fn set_nmi_window(&mut self) -> bool {
         // In the shadow of STI a processor may open the window and yet refuse the NMI (27.3.1.5, 27.7.6): the exit would come
         // for ever. Interrupts are on there, and their window opens behind the shadow.
         if self.interruptibility().by_sti() {
@@ -454,6 +454,7 @@ impl Backend for Vmx {
         } else {
             self.set_primary(PrimaryControls::NMI_WINDOW, true);
         }
+        true
     }
 
     fn delivers_interrupts(&self) -> bool {

@@ -174,6 +174,7 @@ impl Svm {
             _ => saved.trap,
         };
         vmcb.save.rflags = Rflags::from(vmcb.save.rflags).with_trap(trap).into();
+        let is_stepped = is_done || is_trap && vmcb.save.dr6 & SINGLE_STEP != 0;
         match saved.kind {
             Kind::Syscall => {
                 vmcb.save.sfmask = saved.sfmask;
@@ -186,6 +187,9 @@ impl Svm {
         }
         if vmcb.control.exit_code == PAGE_FAULT {
             vmcb.save.cr2 = vmcb.control.exit_info_2;
+        }
+        if is_stepped {
+            self.pass_iret(saved.rip);
         }
         is_trap && self.is_trap_of_the_step(saved)
     }

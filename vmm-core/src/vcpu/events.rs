@@ -58,8 +58,9 @@ impl<B: Backend> Vcpu<B> {
             self.hand_over_vectors();
         }
         self.deliver_interrupt(free);
-        if self.apic.has_nmi() {
-            self.backend.set_nmi_window();
+        // A step that somebody makes is one for the NMI too.
+        if self.apic.has_nmi() && !self.backend.set_nmi_window() && !self.stepping {
+            self.begin_step();
         }
         // Whatever entered the guest ended its HLT.
         if !free {

@@ -824,6 +824,22 @@ fn an_access_to_cr8_that_the_backend_carried_out_ends_as_an_instruction_does() {
 }
 
 #[test]
+fn an_nmi_that_no_window_is_for_steps_the_guest() {
+    let mut machine = machine();
+    let (backend, _) = machine.vcpu.registers_mut();
+    (backend.interrupt_shadow, backend.needs_steps_for_nmis) = (true, true);
+    machine.vcpu.apic.inbox().post_nmi();
+    machine.put_instruction(&[0x48, 0xcf]);
+    assert_eq!(next_event(&mut machine), None);
+    let (backend, _) = machine.vcpu.registers_mut();
+    assert_eq!(backend.stepped.len(), 1);
+    assert_eq!(backend.stepped[0][..2], [0x48, 0xcf]);
+    backend.interrupt_shadow = false;
+    assert_eq!(next_event(&mut machine), Some(Event::Nmi));
+    assert_eq!(machine.vcpu.registers_mut().0.stepped.len(), 1, "once");
+}
+
+#[test]
 fn an_nmi_that_waits_asks_for_its_window() {
     for (shadow, pending) in [(true, None), (false, Some(Event::Interrupt(0x30)))] {
         let mut machine = machine();
