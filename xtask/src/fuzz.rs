@@ -28,6 +28,10 @@ pub enum Target {
     /// The hypervisor's command line
     #[value(name = "command_line")]
     CommandLine,
+    /// The management port
+    Rpc,
+    /// The hypervisor's prompt, and what the guest writes beside it
+    Prompt,
 }
 
 /// Looks for inputs that make Bulkhead panic, one target after the other
@@ -68,7 +72,7 @@ impl FuzzArgs {
         let mut command = Command::new(cargo_fuzz);
         // The code is safe Rust: it panics where it is wrong, and needs no sanitizer to be caught.
         command.args(["fuzz", "run", "--fuzz-dir"]).arg(folder()).args(["--sanitizer", "none", name]);
-        command.arg(corpus).arg("--");
+        command.arg(corpus).args(seeds(name)).arg("--");
         command.arg(format!("-artifact_prefix={}/{name}-", found.display()));
         command.arg(format!("-max_total_time={}", self.seconds));
         command.arg(format!("-max_len={MAX_INPUT_BYTES}"));
@@ -79,6 +83,13 @@ impl FuzzArgs {
         command.env("RUSTC_BOOTSTRAP", "1");
         command
     }
+}
+
+/// The inputs that a target begins with, if it has some.
+fn seeds(name: &str) -> Option<PathBuf> {
+    let own = folder().join("corpus").join(name);
+    let seeds = if name == "xl_cfg" { paths::root().join("tests/configs") } else { own };
+    seeds.is_dir().then_some(seeds)
 }
 
 fn folder() -> PathBuf {

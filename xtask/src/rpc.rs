@@ -16,6 +16,9 @@ pub const RUNNING: &str = "run";
 /// The management port in a machine's folder.
 pub const MANAGEMENT_SOCKET: &str = "com2.sock";
 
+/// The time that an answer of a hypervisor on a terminal may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Which requests and answers the other end speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -51,6 +54,16 @@ impl Client {
             }
         });
         Ok(Self { dialect, stream, answers, next_id: 1 })
+    }
+
+    /// Begins a session with the hypervisor as the only client of its port: what others asked for before is not answered.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn begin_alone(&mut self, patience: Duration) -> Result<()> {
+        // One that is gone may have left half a request.
+        self.stream.write_all(b"\n").context("the port is closed")?;
+        self.call("session.begin", json!({"alone": true}), patience).map(drop)
     }
 
     /// Calls `method` and waits for its result.
@@ -96,7 +109,10 @@ pub fn call_running(method: &str, params: Value) -> Result<Value> {
     std::env::set_current_dir(paths::build_folder(RUNNING))?;
     let stream = UnixStream::connect(MANAGEMENT_SOCKET)
         .context("no hypervisor runs on a terminal: start one by `cargo xtask run`")?;
-    Client::new(stream, Dialect::JsonRpc)?.call(method, params, Duration::from_secs(60))
+    let mut client = Client::new(stream, Dialect::JsonRpc)?;
+    // The emulator connects one client at a time to the port.
+    client.begin_alone(PATIENCE)?;
+    client.call(method, params, PATIENCE)
 }
 
 #[cfg(test)]
@@ -121,6 +137,19 @@ mod tests {
         let (mut client, _port) = served("{\"id\":1,\"error\":{\"desc\":\"bad\"}}\n", Dialect::Qmp);
         let error = client.call("x", json!({}), Duration::from_secs(5)).unwrap_err();
         assert!(error.to_string().contains("bad"), "{error}");
+    }
+
+    #[test]
+    fn a_session_begins_on_a_line_of_its_own() {
+        let (mut client, port) = served("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n", Dialect::JsonRpc);
+        client.begin_alone(Duration::from_secs(5)).unwrap();
+        let lines: Vec<String> = BufReader::new(port).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines[0], "");
+        let request: Value = serde_json::from_str(&lines[1]).unwrap();
+        assert_eq!(
+            (&request["method"], &request["params"]),
+            (&json!("session.begin"), &json!({"alone": true}))
+        );
     }
 
     #[test]

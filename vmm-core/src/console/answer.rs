@@ -30,6 +30,8 @@ pub enum Reply {
 pub struct Answer {
     text: VecDeque<u8>,
     picture: Option<Picture>,
+    /// A part of it is gone.
+    is_begun: bool,
     /// The heap that it may take, set aside until it is sent.
     _budgets: Vec<Budget>,
 }
@@ -57,7 +59,7 @@ impl Answer {
                 Some(Picture { stream, file: Vec::new() })
             }
         };
-        Self { text: text.into_bytes().into(), picture, _budgets: budgets }
+        Self { text: text.into_bytes().into(), picture, is_begun: false, _budgets: budgets }
     }
 
     /// Nothing of it is left.
@@ -70,11 +72,19 @@ impl Answer {
         if self.text.is_empty() {
             self.continue_picture();
         }
+        let before = self.text.len();
         send_some(platform, port, &mut self.text, SEND_AT_ONCE);
+        self.is_begun |= self.text.len() < before;
         if self.is_sent() {
             *self = Self::default();
         }
         !self.is_sent()
+    }
+
+    /// Ends it where it is: with the end of its line, if that has begun.
+    pub fn cut(&mut self) {
+        let rest: &[u8] = if self.is_begun && !self.is_sent() { b"\n" } else { b"" };
+        *self = Self { text: rest.iter().copied().collect(), ..Self::default() };
     }
 
     /// The next part of the picture becomes text, and after the last the line's end.

@@ -7,6 +7,8 @@
 mod answer;
 mod deflate;
 mod escapes;
+#[cfg(any(test, feature = "test-platform"))]
+pub(crate) mod fuzzing;
 mod housekeeping;
 mod keyboard;
 mod mirror;
@@ -15,6 +17,8 @@ mod png;
 mod prompt;
 mod rpc;
 mod terminal;
+#[cfg(any(test, feature = "test-platform"))]
+mod test_guest;
 #[cfg(test)]
 mod tests;
 

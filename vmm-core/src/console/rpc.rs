@@ -1,4 +1,9 @@
 //! The management port: JSON-RPC 2.0 over a serial port, one object a line.
+//!
+//! What comes in is read while answers go out, so that a client that begins is heard at once, and the requests of one
+//! that is gone are dropped instead of answered.
+
+mod requests;
 
 use super::answer::{Answer, Reply};
 use super::keyboard::{Keyboard, QueueFull};
@@ -9,19 +14,25 @@ use crate::budget::{Budget, OutOfHeap};
 use crate::debug::{DebugTarget, Location, MAX_STEPS, parse_value, steps};
 use crate::platform::{Platform, SerialPort};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use devices::i8042::Buttons;
 use devices::keys::Key;
+use requests::{MAX_LINE_BYTES, Requests};
 use serde_json::{Value, json};
 
-/// Longest request.
-const MAX_LINE_BYTES: usize = 64 << 10;
 /// Deepest nesting of a request: the parser recurses.
 const MAX_DEPTH: usize = 16;
 /// Bytes taken from the port at once.
 const RECEIVE_AT_ONCE: usize = 4096;
+/// Short answers that wait while a long one goes out; those of a client that sends more are lost.
+const MAX_URGENT: usize = 16;
+/// Longest text of a request's `id`: it is repeated in the answer.
+const MAX_ID_BYTES: usize = 128;
+/// The method by which a client begins.
+const BEGIN: &str = "session.begin";
 
 /// The most heap that a request and its answer take, but for what a method reserves itself.
 const REQUEST_HEAP_BYTES: u64 = 512 << 10;
@@ -81,49 +92,61 @@ pub struct Services<'a> {
     pub terminal: &'a mut Terminal,
 }
 
-/// The port, a request that comes in, and answers that go out.
+/// The port, a request that comes in, requests that wait, and answers that go out.
 #[derive(Debug)]
 pub struct RpcPort {
     port: SerialPort,
-    request: Vec<u8>,
+    line: Vec<u8>,
     too_long: bool,
+    requests: Requests,
+    /// The answer that goes out, and whose it is.
     answer: Answer,
+    answered: String,
+    /// Refusals, and answers to clients that begin.
+    urgent: VecDeque<Answer>,
     /// More may have come in than was looked at.
     has_more: bool,
+}
+
+/// A request in the form that JSON-RPC demands.
+struct Request {
+    id: Option<Value>,
+    method: String,
+    params: Value,
 }
 
 impl RpcPort {
     /// On a serial port of the machine.
     pub fn new(port: SerialPort) -> Self {
-        Self { port, request: Vec::new(), too_long: false, answer: Answer::default(), has_more: false }
+        Self {
+            port,
+            line: Vec::new(),
+            too_long: false,
+            requests: Requests::default(),
+            answer: Answer::default(),
+            answered: String::new(),
+            urgent: VecDeque::new(),
+            has_more: false,
+        }
     }
 
-    /// True if there is something to do soon: the port has not yet taken all answers (new requests wait until it has),
-    /// or not everything that came in was looked at.
+    /// True if there is something to do soon: not everything that came in was looked at or answered, or the port has not
+    /// yet taken all answers.
     pub fn is_busy(&self) -> bool {
-        self.has_more || !self.answer.is_sent()
+        self.has_more || !self.answer.is_sent() || !self.urgent.is_empty() || !self.requests.is_empty()
     }
 
-    /// Takes what has come in, answers it, and sends as much as the port takes.
+    /// Takes what has come in, answers one request if the last answer has gone, and sends as much as the port takes.
     pub fn attend(&mut self, services: &mut Services<'_>) {
-        let platform = services.platform;
-        self.has_more = false;
-        if !self.answer.is_sent() {
-            self.send(platform);
-            self.has_more = true;
+        self.has_more = self.receive(services.platform);
+        if self.send(services.platform) {
             return;
         }
-        for _ in 0..RECEIVE_AT_ONCE {
-            let Some(byte) = platform.serial_read(self.port) else { return };
-            if byte != b'\n' {
-                self.collect(byte);
-            } else if let Some(answer) = self.answer(services) {
-                self.answer = answer;
-                self.send(platform);
-                break;
-            }
+        let next = self.urgent.pop_front().or_else(|| self.answer_next(services));
+        if let Some(answer) = next {
+            self.answer = answer;
+            self.send(services.platform);
         }
-        self.has_more = true;
     }
 
     /// Sends as much as the port takes; true if something is left.
@@ -131,42 +154,145 @@ impl RpcPort {
         self.answer.send(platform, self.port)
     }
 
-    fn collect(&mut self, byte: u8) {
-        if self.request.len() < MAX_LINE_BYTES {
-            self.request.push(byte);
-        } else {
-            self.too_long = true;
+    /// Takes what has come in; true if there may be more.
+    fn receive(&mut self, platform: &'static dyn Platform) -> bool {
+        for _ in 0..RECEIVE_AT_ONCE {
+            match platform.serial_read(self.port) {
+                None => return false,
+                Some(b'\n') => self.take_line(platform),
+                Some(byte) if self.line.len() < MAX_LINE_BYTES => self.line.push(byte),
+                Some(_) => self.too_long = true,
+            }
+        }
+        true
+    }
+
+    fn take_line(&mut self, platform: &'static dyn Platform) {
+        let line = core::mem::take(&mut self.line);
+        if core::mem::take(&mut self.too_long) {
+            let message = format!("a request has at most {MAX_LINE_BYTES} bytes");
+            self.refuse(&Value::Null, Failure::new(Failure::INVALID_REQUEST, message));
+            return;
+        }
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        let budget = match reserve(platform, &line) {
+            Ok(budget) => budget,
+            Err(out_of_heap) => return self.refuse(&Value::Null, out_of_heap.into()),
+        };
+        // What is no request is answered in its turn.
+        let request = Request::parse(&line).ok();
+        let id = request.as_ref().and_then(|request| request.id.clone());
+        let client = client_name(id.as_ref());
+        if let Some(request) = request.filter(|request| request.method == BEGIN) {
+            self.begin(&client, request);
+        } else if let Err(reason) = self.requests.push(&client, line) {
+            // A notification is not answered, and so not refused aloud.
+            if let Some(id) = id {
+                self.refuse(&id, Failure::new(Failure::SERVER_ERROR, reason));
+            }
+        }
+        drop(budget);
+    }
+
+    /// A client begins: nobody waits any more for what one of its name, or anyone if it is alone, asked for before.
+    fn begin(&mut self, client: &str, request: Request) {
+        let result = flag(&request.params, "alone", Some(false));
+        if let Ok(alone) = result {
+            if alone {
+                self.requests.clear();
+                self.urgent.clear();
+            } else {
+                self.requests.drop_of(client);
+            }
+            if alone || self.answered == client {
+                // Half a line is nobody's answer.
+                self.answer.cut();
+            }
+        }
+        if let Some(id) = request.id {
+            let reply = result.map(|_| Reply::Text(done(()).to_string()));
+            self.answer_urgently(answer(&id, reply, Vec::new()));
         }
     }
 
-    /// The answer to the request that has just ended; none to an empty line or a notification.
-    fn answer(&mut self, services: &mut Services<'_>) -> Option<Answer> {
-        let line = core::mem::take(&mut self.request);
-        let mut budgets = Vec::new();
-        let (id, result) = if core::mem::take(&mut self.too_long) {
-            let message = format!("a request has at most {MAX_LINE_BYTES} bytes");
-            (Value::Null, Err(Failure::new(Failure::INVALID_REQUEST, message)))
-        } else {
-            if line.trim_ascii().is_empty() {
-                return None;
-            }
-            let heap_bytes = REQUEST_HEAP_BYTES + HEAP_BYTES_PER_BYTE * line.len() as u64;
-            match Budget::reserve(services.platform, heap_bytes) {
+    fn refuse(&mut self, id: &Value, failure: Failure) {
+        self.answer_urgently(answer(id, Err(failure), Vec::new()));
+    }
+
+    fn answer_urgently(&mut self, answer: Answer) {
+        if self.urgent.len() < MAX_URGENT {
+            self.urgent.push_back(answer);
+        }
+    }
+
+    /// The answer to the next request that wants one.
+    fn answer_next(&mut self, services: &mut Services<'_>) -> Option<Answer> {
+        while let Some((client, line)) = self.requests.pop() {
+            let mut budgets = Vec::new();
+            let answered = match reserve(services.platform, &line) {
                 Ok(budget) => {
                     budgets.push(budget);
-                    handle(&line, services, &mut budgets)?
+                    handle(&line, services, &mut budgets)
                 }
-                Err(out_of_heap) => (Value::Null, Err(out_of_heap.into())),
+                Err(out_of_heap) => Some((Value::Null, Err(out_of_heap.into()))),
+            };
+            if let Some((id, result)) = answered {
+                self.answered = client;
+                return Some(answer(&id, result, budgets));
             }
+        }
+        None
+    }
+}
+
+/// Sets aside what reading a request and answering it take.
+fn reserve(platform: &'static dyn Platform, line: &[u8]) -> Result<Budget, OutOfHeap> {
+    Budget::reserve(platform, REQUEST_HEAP_BYTES + HEAP_BYTES_PER_BYTE * line.len() as u64)
+}
+
+/// An answer, as it goes out.
+fn answer(id: &Value, result: Result<Reply, Failure>, budgets: Vec<Budget>) -> Answer {
+    let start = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},");
+    match result {
+        Ok(reply) => Answer::new(start + "\"result\":", reply, "}\n", budgets),
+        Err(Failure { code, message }) => {
+            let error = json!({"code": code, "message": message}).to_string();
+            Answer::new(start + "\"error\":", Reply::Text(error), "}\n", budgets)
+        }
+    }
+}
+
+/// The name before the first slash of a request's `id`; empty for all that have none.
+fn client_name(id: Option<&Value>) -> String {
+    let name = id.and_then(Value::as_str).and_then(|id| id.split_once('/'));
+    name.map_or_else(String::new, |(name, _)| name.into())
+}
+
+impl Request {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// Why it is no request, with the `id` as far as there is one.
+    fn parse(line: &[u8]) -> Result<Self, (Value, Failure)> {
+        let mut request = parse(line).map_err(|failure| (Value::Null, failure))?;
+        let id = request.get_mut("id").map(Value::take);
+        let is_valid_id = match &id {
+            None | Some(Value::Null | Value::Number(_)) => true,
+            Some(Value::String(text)) => text.len() <= MAX_ID_BYTES,
+            Some(_) => false,
         };
-        let start = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},");
-        Some(match result {
-            Ok(reply) => Answer::new(start + "\"result\":", reply, "}\n", budgets),
-            Err(Failure { code, message }) => {
-                let error = json!({"code": code, "message": message}).to_string();
-                Answer::new(start + "\"error\":", Reply::Text(error), "}\n", budgets)
-            }
-        })
+        let method = request.get("method").and_then(Value::as_str);
+        let (Some(method), true, Some("2.0")) =
+            (method, is_valid_id, request.get("jsonrpc").and_then(Value::as_str))
+        else {
+            let failure = Failure::new(Failure::INVALID_REQUEST, "this is no JSON-RPC 2.0 request");
+            return Err((id.filter(|_| is_valid_id).unwrap_or(Value::Null), failure));
+        };
+        let method = method.to_string();
+        let params = request.get_mut("params").map_or(Value::Null, Value::take);
+        Ok(Self { id, method, params })
     }
 }
 
@@ -177,22 +303,12 @@ fn handle(
     services: &mut Services<'_>,
     budgets: &mut Vec<Budget>,
 ) -> Option<(Value, Result<Reply, Failure>)> {
-    let mut request = match parse(line) {
+    let Request { id, method, params } = match Request::parse(line) {
         Ok(request) => request,
-        Err(failure) => return Some((Value::Null, Err(failure))),
+        Err((id, failure)) => return Some((id, Err(failure))),
     };
-    let id = request.get_mut("id").map(Value::take);
-    let valid_id = matches!(id, None | Some(Value::Null | Value::Number(_) | Value::String(_)));
-    let method = request.get("method").and_then(Value::as_str);
-    let (Some(method), true, Some("2.0")) =
-        (method, valid_id, request.get("jsonrpc").and_then(Value::as_str))
-    else {
-        let failure = Failure::new(Failure::INVALID_REQUEST, "this is no JSON-RPC 2.0 request");
-        return Some((id.filter(|_| valid_id).unwrap_or(Value::Null), Err(failure)));
-    };
-    let params = request.get("params").unwrap_or(&Value::Null);
     let result = match params {
-        Value::Null | Value::Object(_) => services.call(method, params, budgets),
+        Value::Null | Value::Object(_) => services.call(&method, &params, budgets),
         _ => Err(Failure::params("parameters are passed by name, in an object")),
     };
     id.map(|id| (id, result))

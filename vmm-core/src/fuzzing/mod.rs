@@ -3,12 +3,13 @@
 
 mod config;
 mod emulator;
-mod input;
+pub(crate) mod input;
 mod machine;
 mod paging;
 #[cfg(test)]
 mod tests;
 
+pub use crate::console::fuzzing::{prompt, rpc};
 pub use config::{command_line, xl_cfg};
 pub use emulator::emulator;
 #[cfg(test)]

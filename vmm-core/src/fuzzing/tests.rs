@@ -9,6 +9,24 @@ proptest! {
     fn a_machine_survives_what_its_guest_does(data in prop::collection::vec(any::<u8>(), 0..1500)) {
         super::devices(&data);
     }
+
+    #[test]
+    fn the_management_port_survives_its_clients(
+        lines in prop::collection::vec((any::<[u8; 3]>(), ".{0,40}"), 0..12), rest in prop::collection::vec(any::<u8>(), 0..60)) {
+        let mut data: Vec<u8> = Vec::new();
+        for (choices, text) in lines {
+            data.extend(choices);
+            data.push(text.len() as u8);
+            data.extend(text.bytes());
+        }
+        data.extend(rest);
+        super::rpc(&data);
+    }
+
+    #[test]
+    fn the_prompt_survives_what_is_typed(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        super::prompt(&data);
+    }
 }
 
 proptest! {

@@ -4,97 +4,14 @@ mod display;
 mod management;
 mod serial;
 
+use super::test_guest::{Control, TestGuest};
 use super::*;
-use crate::debug::{Location, Registers, StepEnd};
 use crate::test_platform::TestPlatform;
-use core::cell::Cell;
 use devices::bus::{Access, PioDevice};
-use devices::irq::IrqLine;
 use devices::memory::{DeviceMemory, TestMemory};
-use devices::system_control::SystemProbe;
-use devices::time::{Deadlines, TestClock, Timed};
-use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, VgaMemory};
+use devices::time::{TestClock, Timed};
 
 const SWITCH: &[u8] = b"\x01\x01\x01";
-
-/// What was asked of the guest.
-#[derive(Default)]
-struct Control {
-    powered_off: Cell<u32>,
-    resets: Cell<u32>,
-    paused: bool,
-    catches_tables: bool,
-    cannot_catch: bool,
-    steps: u64,
-}
-
-impl GuestControl for Control {
-    fn stats(&self) -> GuestStats {
-        GuestStats {
-            state: "running",
-            total_exits: 12,
-            exits: vec![("cpuid", 5), ("hlt", 7)],
-            guest_time_ns: 34,
-        }
-    }
-
-    fn power_off(&self) {
-        self.powered_off.set(self.powered_off.get() + 1);
-    }
-
-    fn reset(&self) {
-        self.resets.set(self.resets.get() + 1);
-    }
-
-    fn dump(&self) -> String {
-        "rip 00001234\n".into()
-    }
-
-    fn debug_target(&mut self) -> Option<&mut dyn DebugTarget> {
-        Some(self)
-    }
-}
-
-/// NOPs from 1000h on; the fourth is an HLT.
-impl DebugTarget for Control {
-    fn pause(&mut self) {
-        self.paused = true;
-    }
-
-    fn resume(&mut self) {
-        self.paused = false;
-    }
-
-    fn is_paused(&self) -> bool {
-        self.paused
-    }
-
-    fn step(&mut self) -> StepEnd {
-        if self.steps == 4 {
-            return StepEnd::Halted;
-        }
-        self.steps += 1;
-        StepEnd::Done
-    }
-
-    fn catch_tables(&mut self, on: bool) -> bool {
-        self.catches_tables = on;
-        !self.cannot_catch
-    }
-
-    fn location(&self) -> Location {
-        Location::new(8, 0x1000 + self.steps, 32, &[if self.steps == 3 { 0xf4 } else { 0x90 }])
-    }
-
-    fn registers(&self) -> Registers {
-        Registers(vec![("rax", 0x12), ("rip", 0x1000 + self.steps)])
-    }
-
-    fn set_register(&mut self, name: &str, value: u64) -> bool {
-        self.steps = value - 0x1000;
-        name == "rip"
-    }
-}
 
 /// A machine, the consoles and a guest called `linux`.
 struct Bench {
@@ -115,29 +32,7 @@ impl Bench {
     fn on(platform: &'static TestPlatform, command_line: &str) -> Self {
         let (options, warnings) = CommandLine::parse(command_line);
         assert!(warnings.is_empty(), "{warnings:?}");
-        let clock = TestClock::new();
-        let alarm = Deadlines::new(1).alarm(0);
-        let output = Arc::new(OutputRing::new());
-        let uart = Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
-        let (vram, odd_even) = (TestMemory::new(4 << 20), TestMemory::new(ODD_EVEN_BYTES));
-        let memory =
-            VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
-        let i8042 = I8042::new(
-            IrqLine::detached(),
-            IrqLine::detached(),
-            Arc::new(SystemProbe::default()),
-            clock.clone(),
-            Alarm::detached(),
-        );
-        let guest = GuestPorts {
-            name: "linux".into(),
-            uart: Arc::new(uart),
-            output,
-            vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
-            i8042: Arc::new(i8042),
-            clock: clock.clone(),
-            alarm,
-        };
+        let TestGuest { clock, ports: guest, odd_even, vram } = TestGuest::new();
         let mut consoles = Consoles::new(platform, &options);
         consoles.attach(guest.clone());
         let control = Control::default();

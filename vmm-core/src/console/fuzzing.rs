@@ -1,0 +1,202 @@
+//! The consoles under whatever comes in: at the management port, at the prompt, and from the guest.
+
+use super::escapes::EscapeFilter;
+use super::test_guest::{Control, TestGuest};
+use super::{Consoles, prompt as commands};
+use crate::config::CommandLine;
+use crate::config::command_line::Escapes;
+use crate::fuzzing::input::Input;
+use crate::platform::SerialPort;
+use crate::test_platform::TestPlatform;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use devices::bus::{Access, PioDevice};
+use devices::memory::DeviceMemory;
+
+/// What the management port does in one run, at most.
+const MAX_STEPS: usize = 64;
+/// A millisecond.
+const STEP_NS: u64 = 1_000_000;
+
+/// All methods, and one that there is not.
+const METHODS: [&str; 19] = [
+    "session.begin",
+    "screen.text",
+    "screen.png",
+    "input.type",
+    "input.key",
+    "input.mouse",
+    "serial.write",
+    "guest.stats",
+    "guest.pause",
+    "guest.resume",
+    "guest.catch",
+    "guest.step",
+    "guest.registers",
+    "guest.set_register",
+    "guest.poweroff",
+    "guest.reset",
+    "host.log",
+    "nothing",
+    "",
+];
+const IDS: [&str; 8] = [
+    "",
+    "\"id\":null,",
+    "\"id\":1,",
+    "\"id\":\"a/1\",",
+    "\"id\":\"b/1\",",
+    "\"id\":\"c/\",",
+    "\"id\":\"/\",",
+    "\"id\":[],",
+];
+const PARAMS: [&str; 10] = [
+    "{}",
+    "[]",
+    "{\"alone\":true}",
+    "{\"text\":\"aB\\u001b\"}",
+    "{\"code\":28,\"pressed\":true}",
+    "{\"dx\":1,\"buttons\":31}",
+    "{\"tables\":true}",
+    "{\"count\":3}",
+    "{\"name\":\"rip\",\"value\":\"1002\"}",
+    "{\"count\":-1}",
+];
+
+/// A machine, its consoles and a guest.
+struct Bench {
+    platform: &'static TestPlatform,
+    consoles: Consoles,
+    guest: TestGuest,
+    control: Control,
+}
+
+impl Bench {
+    fn new(command_line: &str) -> Self {
+        std::thread_local! {
+            static PLATFORM: &'static TestPlatform = TestPlatform::leak();
+        }
+        let platform = PLATFORM.with(|platform| *platform);
+        for port in [SerialPort::Com1, SerialPort::Com2] {
+            platform.limit_serial(port, None);
+            platform.take_sent(port);
+        }
+        let mut consoles = Consoles::new(platform, &CommandLine::parse(command_line).0);
+        let guest = TestGuest::new();
+        consoles.attach(guest.ports.clone());
+        Self { platform, consoles, guest, control: Control::default() }
+    }
+
+    fn attend(&mut self) {
+        self.platform.advance_ns(STEP_NS);
+        self.guest.clock.advance_ns(STEP_NS);
+        self.consoles.attend_guest(&mut self.control);
+    }
+
+    /// Until nothing is left to be done, which is soon.
+    fn finish(&mut self) {
+        self.platform.limit_serial(SerialPort::Com2, None);
+        for _ in 0..10_000 {
+            if !self.consoles.rpc.as_ref().is_some_and(super::RpcPort::is_busy) {
+                return;
+            }
+            self.attend();
+        }
+        panic!("the management port does not come to an end");
+    }
+}
+
+/// The management port: requests that are right, wrong, cut, of several clients, at a port that is slow at times. Each
+/// line that goes out is an answer, but for those that clients that begin have cut.
+pub fn rpc(data: &[u8]) {
+    let mut bench = Bench::new("console=none rpc=com2");
+    let mut input = Input::new(data);
+    let mut sessions = 0;
+    for _ in 0..MAX_STEPS {
+        let Some(choice) = input.u8() else { break };
+        match choice % 8 {
+            0 => bench.platform.limit_serial(SerialPort::Com2, Some(usize::from(choice / 8))),
+            1 => {
+                bench.platform.limit_serial(SerialPort::Com2, None);
+                let pixels = input.rest(usize::from(choice));
+                DeviceMemory::write(&*bench.guest.odd_even, 0, pixels);
+                DeviceMemory::write(&*bench.guest.vram, 0, pixels);
+            }
+            2 => (0..choice / 8).for_each(|_| bench.attend()),
+            3 => {
+                let length = usize::from(input.u8().unwrap_or(0));
+                // It cannot name the method that begins a session, but by an escape.
+                let text: Vec<u8> =
+                    input.rest(length).iter().map(|&byte| if byte == b'b' { b'c' } else { byte }).collect();
+                sessions += if text.contains(&b'\\') { text.len() } else { 0 };
+                bench.platform.type_at(SerialPort::Com2, text);
+            }
+            _ => {
+                let (id, method) = (input.pick(&IDS).unwrap_or(""), input.pick(&METHODS).unwrap_or(""));
+                let params = input.pick(&PARAMS).unwrap_or("{}");
+                let line =
+                    format!("\n{{\"jsonrpc\":\"2.0\",{id}\"method\":\"{method}\",\"params\":{params}}}\n");
+                bench.platform.type_at(SerialPort::Com2, line);
+                sessions += usize::from(method == METHODS[0]);
+            }
+        }
+        bench.attend();
+    }
+    bench.platform.type_at(SerialPort::Com2, "\n");
+    bench.attend();
+    bench.finish();
+    let sent = String::from_utf8(bench.platform.take_sent(SerialPort::Com2)).expect("text");
+    let is_answer = |line: &&str| {
+        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|answer| answer["jsonrpc"] == "2.0")
+    };
+    let others = sent.lines().filter(|line| !is_answer(line)).count();
+    assert!(others <= sessions, "{others} lines are no answers, {sessions} clients began");
+    assert!(sent.is_empty() || sent.ends_with('\n'));
+}
+
+/// The prompt and the serial console: what is typed, and what the guest transmits. Nothing that rules a terminal goes out.
+pub fn prompt(data: &[u8]) {
+    let mut bench = Bench::new("console=com1");
+    let mut input = Input::new(data);
+    while let Some(choice) = input.u8() {
+        let length = usize::from(choice / 4);
+        match choice % 4 {
+            0 => bench.platform.type_at(SerialPort::Com1, b"\x01\x01\x01"),
+            1 => bench.platform.type_at(SerialPort::Com1, input.rest(length)),
+            2 => {
+                for byte in input.rest(length) {
+                    bench.guest.ports.uart.pio_write(Access::new(0, 1), (*byte).into());
+                }
+            }
+            _ => bench.platform.type_at(SerialPort::Com1, b"\r"),
+        }
+        let terminal = &mut bench.consoles.terminal;
+        for command in terminal.receive(bench.platform) {
+            // These end the machine.
+            if !["crash", "reboot", "poweroff"].contains(&command.trim()) {
+                let answer = commands::run(
+                    &command,
+                    bench.platform,
+                    Some(&bench.guest.ports),
+                    Some(&mut bench.control),
+                );
+                terminal.print(&answer);
+                terminal.show_prompt();
+            }
+        }
+        bench.attend();
+    }
+    bench.consoles.detach();
+    for _ in 0..100 {
+        bench.consoles.attend_alone();
+    }
+    let sent = bench.platform.take_sent(SerialPort::Com1);
+    let mut filtered = Vec::new();
+    EscapeFilter::default().take(&sent, Escapes::Filter, &mut filtered);
+    // The last sequence may not have gone out whole.
+    assert!(
+        sent.starts_with(&filtered) && sent.len() - filtered.len() < 16,
+        "not all that went out is harmless"
+    );
+}
