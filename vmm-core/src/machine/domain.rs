@@ -243,8 +243,12 @@ fn drive(
     }
     let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
     let image = found.map(|module| module.data).ok_or_else(|| {
+        let file_name = disk.target.rsplit('/').next().unwrap_or_default();
         let names = inputs.module_names();
-        format!("{guest}: disk {:?}: there is no such boot module (there are {names:?})", disk.target)
+        format!(
+            "{guest}: disk {:?}: there is no boot module called {file_name:?} (there are {names:?})",
+            disk.target
+        )
     })?;
     if disk.kind == DiskKind::CdRom {
         return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
@@ -262,6 +266,7 @@ fn drive(
 mod tests {
     use super::*;
     use crate::config::CommandLine;
+    use crate::platform::Module;
     use crate::test_backend::TestBackend;
     use crate::test_platform::TestPlatform;
 
@@ -280,5 +285,26 @@ mod tests {
         // There is no firmware here: this one fails behind the reservation, and gives it back.
         domain.run::<TestBackend>(&(), None, &mut consoles).unwrap_err();
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
+    }
+
+    fn domain(text: &str, modules: &[&str]) -> Result<[bool; 4], String> {
+        let module = |name: &&str| Module { command_line: (*name).into(), data: &[7; 512] };
+        let inputs = BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
+        let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
+        let domain = Domain::new(TestPlatform::leak(), &inputs, config)?;
+        Ok(domain.drives.each_ref().map(Option::is_some))
+    }
+
+    #[test]
+    fn disks_are_modules_by_their_file_names() {
+        let text = "type='hvm'; name='g'; memory=8\n\
+                    disk=['phy:/dev/vg0/root,xvda,w', 'file:/isos/a.iso,xvdc:cdrom,r', ',hdd:cdrom,r']";
+        assert_eq!(domain(text, &["g.cfg", "/boot/root", "a.iso"]), Ok([true, false, true, true]));
+        assert_eq!(
+            domain(text, &["g.cfg", "a.iso"]),
+            Err("g: disk \"/dev/vg0/root\": there is no boot module called \"root\" (there are [\"g.cfg\", \
+                 \"a.iso\"])"
+                .into())
+        );
     }
 }
