@@ -261,6 +261,8 @@ impl Backend for Svm {
         exit
     }
 
+    const STEPS_BY_TRAP: bool = true;
+
     fn begin_step(&mut self, gprs: &mut Gprs, instruction: &[u8]) {
         self.prepare_step(gprs, instruction);
     }

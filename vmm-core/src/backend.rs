@@ -124,6 +124,9 @@ pub trait Backend: Sized + Send {
     /// Runs the guest until it exits. Called with interrupts off.
     fn enter(&mut self, gprs: &mut Gprs) -> Exit;
 
+    /// A step ends by a trap, which an instruction that loads SS holds off until after the next one.
+    const STEPS_BY_TRAP: bool = false;
+
     /// The processor can make steps.
     fn can_step(&self) -> bool {
         true
@@ -290,6 +293,14 @@ pub trait Backend: Sized + Send {
     /// Reads the low 256 bits of vector register `index` of the guest's (0 to 15).
     fn vector_register(&self, index: u8) -> [u8; 32] {
         self.extended_state().vector_register(index)
+    }
+    /// Reads all of vector register `index` of the guest's (0 to 31).
+    fn wide_register(&self, index: u8) -> [u8; 64] {
+        self.extended_state().wide_register(index)
+    }
+    /// Reads the low 16 bits of mask register `index` of the guest's (0 to 7).
+    fn mask_register(&self, index: u8) -> u16 {
+        self.extended_state().mask_register(index)
     }
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {

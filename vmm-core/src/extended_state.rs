@@ -7,6 +7,8 @@ use core::arch::asm;
 
 /// XCR0: AVX state.
 const XCR0_AVX: u64 = 1 << 2;
+/// XCR0: mask registers, the upper halves of the first 16 vector registers, and 16 more.
+const XCR0_AVX512: u64 = 0xe0;
 /// XCR0: x87 state, always set.
 const XCR0_X87: u64 = 1;
 /// CPUID: the bits that XCR0 may have, in EDX and EAX.
@@ -133,6 +135,27 @@ impl ExtendedState {
         read(index, self.has_avx())
     }
 
+    /// The guest switched the state of AVX-512 on.
+    fn has_avx512(self) -> bool {
+        self.xcr0() & XCR0_AVX512 == XCR0_AVX512
+    }
+
+    /// All of vector register `index` (0 to 31); what the guest has not switched on is zero.
+    pub fn wide_register(self, index: u8) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        if self.has_avx512() {
+            read_wide(index, &mut bytes);
+        } else if index < 16 {
+            bytes[..32].copy_from_slice(&self.vector_register(index));
+        }
+        bytes
+    }
+
+    /// The low 16 bits of mask register `index` (0 to 7); 0 while AVX-512 is off.
+    pub fn mask_register(self, index: u8) -> u16 {
+        if self.has_avx512() { read_mask(index) } else { 0 }
+    }
+
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
     pub fn set_vector_register(self, index: u8, bytes: &[u8]) {
         let wide = bytes.len() == 32 && self.has_avx();
@@ -197,13 +220,13 @@ macro_rules! with_register {
     ($index:expr, $pointer:expr, $before:literal, $after:literal) => {
         with_register!($index, $pointer, $before, $after; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
-    ($index:expr, $pointer:expr, $before:literal, $after:literal; $($number:literal)*) => {
+    ($index:expr, $pointer:expr, $before:literal, $after:literal; $($number:literal)+) => {
         match $index {
             $($number => asm!(
                 concat!($before, $number, $after),
                 pointer = in(reg) $pointer,
                 options(nostack, preserves_flags)
-            ),)*
+            ),)+
             _ => {}
         }
     };
@@ -222,6 +245,27 @@ fn read(index: u8, wide: bool) -> [u8; 32] {
         }
     }
     bytes
+}
+
+fn read_wide(index: u8, bytes: &mut [u8; 64]) {
+    let pointer = bytes.as_mut_ptr();
+    // SAFETY: the buffer holds 64 bytes; CR4.OSXSAVE is set, and the caller has found the state of AVX-512 in XCR0.
+    unsafe {
+        with_register!(
+            index, pointer, "vmovups [{pointer}], zmm", "";
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
+        );
+    }
+}
+
+fn read_mask(index: u8) -> u16 {
+    let mut mask = 0u16;
+    let pointer = &raw mut mask;
+    // SAFETY: as in `read_wide`, for two bytes.
+    unsafe {
+        with_register!(index, pointer, "kmovw [{pointer}], k", ""; 0 1 2 3 4 5 6 7);
+    }
+    mask
 }
 
 /// Writes the low 16 bytes and leaves the rest of the register, or, with `wide`, all 32 bytes.

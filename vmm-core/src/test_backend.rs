@@ -436,6 +436,18 @@ impl Backend for TestBackend {
         self.vectors[usize::from(index)]
     }
 
+    fn wide_register(&self, index: u8) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        if let Some(low) = self.vectors.get(usize::from(index)) {
+            bytes[..32].copy_from_slice(low);
+        }
+        bytes
+    }
+
+    fn mask_register(&self, _index: u8) -> u16 {
+        0b1010_0000_0000_0101
+    }
+
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
         self.vectors[usize::from(index)][..bytes.len()].copy_from_slice(bytes);
     }

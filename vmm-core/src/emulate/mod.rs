@@ -119,6 +119,20 @@ pub trait EmulatedCpu {
     fn physical_address_bits(&self) -> u8;
     /// Reads the low 256 bits of vector register `index` (0 to 15).
     fn vector_register(&self, index: u8) -> [u8; 32];
+    /// Reads all of vector register `index` (0 to 31).
+    fn wide_register(&self, index: u8) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        if index < 16 {
+            for (byte, low) in bytes.iter_mut().zip(self.vector_register(index)) {
+                *byte = low;
+            }
+        }
+        bytes
+    }
+    /// Reads the low 16 bits of mask register `index` (0 to 7).
+    fn mask_register(&self, _index: u8) -> u16 {
+        0
+    }
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
 

@@ -1,6 +1,7 @@
 //! The memory that an instruction names, for instructions that the processor carries out itself.
 
 use super::operand::{general_register, segment_name};
+use super::place::little_endian;
 use super::{EmulatedCpu, Mode};
 use crate::registers::{Gpr, SegmentName};
 use arrayvec::ArrayVec;
@@ -47,6 +48,10 @@ pub struct NamedMemory {
     pub pieces: ArrayVec<Named, MAX_NAMED>,
     /// It touches nothing else but its own code and the page tables.
     pub is_all: bool,
+    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP).
+    pub holds_off_traps: bool,
+    /// Its length; 0 if it is none.
+    pub length_bytes: usize,
 }
 
 /// Finds out what an instruction names. It keeps its buffers from one to the next.
@@ -79,7 +84,14 @@ impl Namer {
         let is_explicit = |index| index == 0 && has_memory_operand(&instruction);
         let info = self.factory.info_options(&instruction, InstructionInfoOptions::NO_REGISTER_USAGE);
         named.is_all = !touches_more(&instruction);
+        named.length_bytes = instruction.len();
+        named.holds_off_traps = instruction.op0_register() == Register::SS
+            && matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Pop);
         for (index, used) in info.used_memory().iter().enumerate() {
+            if used.index().is_vector_register() {
+                named.add_elements(cpu, &mode, &instruction, used);
+                continue;
+            }
             let Some(linear) = linear(cpu, &mode, used, is_explicit(index)) else {
                 named.is_all = false;
                 continue;
@@ -118,6 +130,47 @@ impl NamedMemory {
     fn add(&mut self, piece: Named) {
         if self.pieces.try_push(piece).is_err() {
             self.is_all = false;
+        }
+    }
+
+    /// Those elements of a gather or scatter that its mask chooses.
+    fn add_elements<C: EmulatedCpu>(
+        &mut self,
+        cpu: &C,
+        mode: &Mode,
+        instruction: &Instruction,
+        used: &UsedMemory,
+    ) {
+        let size = used.memory_size().size();
+        let scatters = instruction.op0_kind() == OpKind::Memory;
+        let data = if scatters { instruction.op1_register() } else { instruction.op0_register() };
+        let (index, index_size) = (used.index(), used.vsib_size() as usize);
+        let is_known = size > 0 && index_size > 0 && data.is_vector_register();
+        if !is_known {
+            self.is_all = false;
+            return;
+        }
+        let indices = cpu.wide_register(index.number() as u8);
+        let mask = element_mask(cpu, instruction, size);
+        let count = (data.size() / size).min(index.size() / index_size);
+        for element in (0..count).filter(|element| mask >> element & 1 != 0) {
+            let at = element * index_size..(element + 1) * index_size;
+            let linear = used.virtual_address(element, |register, _, _| {
+                if register == index {
+                    return indices.get(at.clone()).map(little_endian);
+                }
+                register_value(cpu, mode, register)
+            });
+            let Some(linear) = linear else {
+                self.is_all = false;
+                continue;
+            };
+            self.add(Named {
+                linear: if mode.is_64() { linear } else { linear & 0xffff_ffff },
+                size_bytes: size as u16,
+                reads: !scatters,
+                writes: if scatters { Writes::All } else { Writes::Nothing },
+            });
         }
     }
 
@@ -238,14 +291,27 @@ fn linear<C: EmulatedCpu>(cpu: &C, mode: &Mode, used: &UsedMemory, is_explicit: 
     if !is_explicit && let Some(linear) = stack_linear(cpu, mode, used) {
         return Some(linear);
     }
-    let linear = used.virtual_address(0, |register, _, _| match segment_name(register) {
-        Some(name) => Some(segment_base(cpu, mode, name)),
-        None => {
-            let (gpr, width) = general_register(register)?;
-            Some(cpu.gprs().get(gpr) & width.mask())
-        }
-    })?;
+    let linear = used.virtual_address(0, |register, _, _| register_value(cpu, mode, register))?;
     Some(if mode.is_64() { linear } else { linear & 0xffff_ffff })
+}
+
+/// What a register adds to an address.
+fn register_value<C: EmulatedCpu>(cpu: &C, mode: &Mode, register: Register) -> Option<u64> {
+    if let Some(name) = segment_name(register) {
+        return Some(segment_base(cpu, mode, name));
+    }
+    let (gpr, width) = general_register(register)?;
+    Some(cpu.gprs().get(gpr) & width.mask())
+}
+
+/// The elements that a gather or scatter touches: by a mask register, or by the signs of a vector register's elements.
+fn element_mask<C: EmulatedCpu>(cpu: &C, instruction: &Instruction, size_bytes: usize) -> u16 {
+    if instruction.has_op_mask() {
+        return cpu.mask_register(instruction.op_mask().number() as u8);
+    }
+    let signs = cpu.wide_register(instruction.op2_register().number() as u8);
+    let last_bytes = signs.chunks_exact(size_bytes).filter_map(|element| element.last());
+    (0..).zip(last_bytes.take(16)).fold(0, |mask, (element, byte)| mask | u16::from(byte >> 7) << element)
 }
 
 fn segment_base<C: EmulatedCpu>(cpu: &C, mode: &Mode, name: SegmentName) -> u64 {
@@ -272,4 +338,106 @@ fn stack_linear<C: EmulatedCpu>(cpu: &C, mode: &Mode, used: &UsedMemory) -> Opti
     let mask = if is_wide { 0xffff_ffff } else { 0xffff };
     let offset = cpu.gprs().get(register).wrapping_add(displacement) & mask;
     Some(cpu.segment_base(SegmentName::Ss).wrapping_add(offset) & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emulate::fake::FakeCpu;
+    use alloc::vec::Vec;
+
+    const AREA_BYTES: u16 = 832;
+
+    fn name(cpu: &FakeCpu, code: &[u8]) -> NamedMemory {
+        Namer::new().name(cpu, code, |compacted| if compacted { 700 } else { AREA_BYTES })
+    }
+
+    /// The pieces as addresses, lengths, whether they are read, and what of them is written.
+    fn pieces(cpu: &FakeCpu, code: &[u8]) -> Vec<(u64, u16, bool, Writes)> {
+        let named = name(cpu, code);
+        named.pieces.iter().map(|piece| (piece.linear, piece.size_bytes, piece.reads, piece.writes)).collect()
+    }
+
+    #[test]
+    fn operands_are_read_or_written_or_both() {
+        let mut cpu = FakeCpu::long();
+        cpu.gprs.set(Gpr::Rdi, 0x5000);
+        assert_eq!(pieces(&cpu, &[0xdf, 0x2f]), [(0x5000, 8, true, Writes::Nothing)], "FILD");
+        assert_eq!(pieces(&cpu, &[0xdb, 0x3f]), [(0x5000, 10, false, Writes::All)], "FSTP");
+        assert_eq!(pieces(&cpu, &[0xf0, 0x01, 0x07]), [(0x5000, 4, true, Writes::All)], "LOCK ADD");
+        assert_eq!(pieces(&cpu, &[0x0f, 0x01, 0x47, 0x10]), [(0x5010, 10, false, Writes::All)], "SGDT");
+        assert_eq!(pieces(&cpu, &[0xdd, 0x37]), [(0x5000, 108, false, Writes::All)], "FNSAVE");
+        assert_eq!(pieces(&cpu, &[0x0f, 0xae, 0x07]), [(0x5000, 512, false, Writes::Some)], "FXSAVE");
+        assert_eq!(pieces(&cpu, &[0x0f, 0xf7, 0xc1]), [(0x5000, 8, false, Writes::Some)], "MASKMOVQ");
+        let rip_relative = [0xdf, 0x2d, 0, 1, 0, 0];
+        assert_eq!(pieces(&cpu, &rip_relative), [(cpu.rip + 0x106, 8, true, Writes::Nothing)]);
+    }
+
+    #[test]
+    fn the_parts_of_an_extended_state_area() {
+        let mut cpu = FakeCpu::long();
+        cpu.gprs.set(Gpr::Rdi, 0x5000);
+        let expected = [
+            (0x5000, 512, false, Writes::Some),
+            (0x5240, AREA_BYTES - 576, false, Writes::Some),
+            (0x5200, 8, true, Writes::All),
+        ];
+        assert_eq!(pieces(&cpu, &[0x0f, 0xae, 0x27]), expected, "XSAVE");
+        assert_eq!(
+            pieces(&cpu, &[0x0f, 0xae, 0x2f]),
+            [(0x5000, AREA_BYTES, true, Writes::Nothing)],
+            "XRSTOR"
+        );
+        let compacted = pieces(&cpu, &[0x0f, 0xc7, 0x27]);
+        assert_eq!(compacted[1..], [(0x5240, 124, false, Writes::Some), (0x5200, 16, false, Writes::All)]);
+    }
+
+    #[test]
+    fn the_stack_has_the_address_size_of_its_segment() {
+        let mut cpu = FakeCpu::protected();
+        cpu.gprs.set(Gpr::Rsp, 0x1234_0006);
+        let last = |cpu: &FakeCpu| pieces(cpu, &[0x60]).last().copied();
+        assert_eq!(last(&cpu), Some((0x1233_ffe6, 4, false, Writes::All)), "PUSHAD");
+        let ss = &mut cpu.segments[SegmentName::Ss as usize];
+        (ss.base, ss.attributes) = (0x2_0000, ss.attributes.with_default_big(false));
+        assert_eq!(last(&cpu), Some((0x2_ffe6, 4, false, Writes::All)), "a stack of 16 bits");
+        assert_eq!(pieces(&cpu, &[0xc8, 0, 0, 31]).len(), 62, "ENTER of 31 levels");
+    }
+
+    #[test]
+    fn elements_are_those_that_the_mask_chooses() {
+        let mut cpu = FakeCpu::long();
+        cpu.gprs.set(Gpr::Rdi, 0x5000);
+        let dwords = |values: [i32; 4]| {
+            let mut register = [0; 32];
+            for (bytes, value) in register.chunks_exact_mut(4).zip(values) {
+                bytes.copy_from_slice(&value.to_le_bytes());
+            }
+            register
+        };
+        // VGATHERDPS xmm0, [rdi + xmm1 * 4], xmm2
+        cpu.vectors[1] = dwords([1, -2, 3, 0x100]);
+        cpu.vectors[2] = dwords([-1, i32::MIN, 0x7fff_ffff, -1]);
+        let code = [0xc4, 0xe2, 0x69, 0x92, 0x04, 0x8f];
+        let expected = [0x5004, 0x4ff8, 0x5400].map(|linear| (linear, 4, true, Writes::Nothing));
+        assert_eq!(pieces(&cpu, &code), expected);
+        assert!(name(&cpu, &code).is_all);
+    }
+
+    #[test]
+    fn instructions_that_use_descriptors_touch_more_than_they_name() {
+        let mut cpu = FakeCpu::protected();
+        cpu.gprs.set(Gpr::Rcx, 0);
+        for code in
+            [&[0xff, 0x2f][..], &[0xc4, 0x07], &[0x8e, 0x07], &[0x0f, 0x00, 0x17], &[0xcf], &[0xcd, 0x80]]
+        {
+            assert!(!name(&cpu, code).is_all, "{code:x?}");
+        }
+        assert!(name(&cpu, &[0xc3]).is_all, "RET");
+        assert!(!name(&cpu, &[0x0f]).is_all, "half an instruction");
+        assert!(name(&cpu, &[0x8e, 0x17]).holds_off_traps && !name(&cpu, &[0x8e, 0x07]).holds_off_traps);
+        assert_eq!(name(&cpu, &[0xf3, 0xa4]).pieces.len(), 0, "REP MOVSB whose count is 0");
+        cpu.gprs.set(Gpr::Rcx, 1);
+        assert_eq!(pieces(&cpu, &[0xf3, 0xa4]).len(), 2);
+    }
 }

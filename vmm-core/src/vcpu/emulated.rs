@@ -154,7 +154,7 @@ impl<B: Backend> Vcpu<B> {
         Ok(count)
     }
 
-    fn linear_rip(&self) -> u64 {
+    pub(super) fn linear_rip(&self) -> u64 {
         let rip = self.backend.rip();
         if self.backend.code_bits() == 64 {
             return rip;
@@ -171,7 +171,7 @@ impl<B: Backend> Vcpu<B> {
         Ok(self.paging_state().translate(&*self.vm, linear, self.fetch_access())?.gpa)
     }
 
-    fn fetch_access(&self) -> Access {
+    pub(super) fn fetch_access(&self) -> Access {
         Access { kind: AccessKind::Execute, privilege: Privilege::of_cpl(self.backend.cpl()) }
     }
 
@@ -285,6 +285,14 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
 
     fn vector_register(&self, index: u8) -> [u8; 32] {
         self.backend.vector_register(index)
+    }
+
+    fn wide_register(&self, index: u8) -> [u8; 64] {
+        self.backend.wide_register(index)
+    }
+
+    fn mask_register(&self, index: u8) -> u16 {
+        self.backend.mask_register(index)
     }
 
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {

@@ -23,6 +23,7 @@ use plan::{Part, Plan, Source};
 
 /// Entries of one step: for the pages of devices and of RAM that it touches, and for what else comes meanwhile.
 const MAX_ENTRIES: usize = 4 * BouncePages::COUNT;
+const HLT: u8 = 0xf4;
 
 /// A bounce page that is shown.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +108,7 @@ impl<B: Backend> Vcpu<B> {
         first: MemoryAccess,
     ) -> Result<ExitKind, Stuck> {
         let start_rip = self.backend.rip();
-        let exit = self.add_page(bouncer, plan, first).and_then(|()| self.run_step(bouncer, plan));
+        let exit = self.prepare(bouncer, plan, first).and_then(|()| self.run_step(bouncer, plan));
         self.vm.space.hide_bounce_pages(&mut bouncer.pages);
         // An exit of the instruction behind a load of SS finds this one done.
         let is_done = matches!(exit, Ok(Exit::Stepped)) || self.backend.rip() != start_rip;
@@ -117,8 +118,26 @@ impl<B: Backend> Vcpu<B> {
         bouncer.uses.clear();
         match exit? {
             Exit::Stepped | Exit::Memory(_) => Ok(ExitKind::Mmio),
+            // Of what was put in the next one's place.
+            _ if is_done && plan.stop_gpa.is_some() => Ok(ExitKind::Mmio),
             exit => Ok(self.dispatch_cold(exit)),
         }
+    }
+
+    /// Shows the first page, and one that stops the processor where the step would not end before the next instruction: HLT in that
+    /// one's place exits, or faults where it is not allowed, before it does anything.
+    fn prepare(&mut self, bouncer: &mut Bouncer, plan: &Plan, first: MemoryAccess) -> Result<(), Stuck> {
+        self.add_page(bouncer, plan, first)?;
+        let Some(gpa) = plan.stop_gpa else { return Ok(()) };
+        if bouncer.number_at(gpa).is_none() {
+            let fetch = MemoryAccess { gpa, write: false, execute: true, page_walk: false };
+            self.add_page(bouncer, plan, fetch)?;
+        }
+        let Some(number) = bouncer.number_at(gpa) else { return Ok(()) };
+        for side in [Side::Shown, Side::Note] {
+            bouncer.pages.write(side, number, (gpa % PAGE_BYTES) as usize, &[HLT]);
+        }
+        Ok(())
     }
 
     /// Runs the instruction, twice if it is to be found out what it writes.

@@ -57,6 +57,8 @@ pub(super) struct Plan {
     pub(super) parts: ArrayVec<Part, MAX_PARTS>,
     /// Nothing else on devices is touched.
     pub(super) is_all: bool,
+    /// Where the next instruction is, if the step would not end before that.
+    pub(super) stop_gpa: Option<u64>,
     /// The instruction.
     pub(super) code: ArrayVec<u8, 15>,
 }
@@ -131,7 +133,8 @@ impl<B: Backend> Vcpu<B> {
         });
         plan.code.extend(bytes.into_iter().take(count.unwrap_or(0)));
         let xsave_bytes = |compacted| self.cpuid(0xd, u32::from(compacted)).ebx as u16;
-        let NamedMemory { pieces, is_all } = bouncer.namer.name(self, &plan.code, xsave_bytes);
+        let named = bouncer.namer.name(self, &plan.code, xsave_bytes);
+        let NamedMemory { pieces, is_all, holds_off_traps, length_bytes } = named;
         plan.is_all = is_all;
         code.into_iter().for_each(|part| plan.add(part));
         let paging = self.paging_state();
@@ -149,6 +152,10 @@ impl<B: Backend> Vcpu<B> {
                 linear = linear.wrapping_add(size);
                 left -= size;
             }
+        }
+        if B::STEPS_BY_TRAP && holds_off_traps {
+            let next = self.linear_rip().wrapping_add(length_bytes as u64);
+            plan.stop_gpa = paging.translate(&tables, next, self.fetch_access()).ok().map(|found| found.gpa);
         }
         let found = tables.found.into_inner();
         plan.is_all &= !found.overflowed;
