@@ -48,7 +48,7 @@ pub struct NamedMemory {
     pub pieces: ArrayVec<Named, MAX_NAMED>,
     /// It touches nothing else but its own code and the page tables.
     pub is_all: bool,
-    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP).
+    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP). QEMU holds traps off behind STI too.
     pub holds_off_traps: bool,
     /// Its length; 0 if it is none.
     pub length_bytes: usize,
@@ -85,8 +85,10 @@ impl Namer {
         let info = self.factory.info_options(&instruction, InstructionInfoOptions::NO_REGISTER_USAGE);
         named.is_all = !touches_more(&instruction);
         named.length_bytes = instruction.len();
-        named.holds_off_traps = instruction.op0_register() == Register::SS
-            && matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Pop);
+        named.holds_off_traps = match instruction.mnemonic() {
+            Mnemonic::Mov | Mnemonic::Pop => instruction.op0_register() == Register::SS,
+            mnemonic => mnemonic == Mnemonic::Sti,
+        };
         for (index, used) in info.used_memory().iter().enumerate() {
             if used.index().is_vector_register() {
                 named.add_elements(cpu, &mode, &instruction, used);

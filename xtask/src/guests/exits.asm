@@ -100,6 +100,11 @@ faulted:
     mov cr4, ebx
 %endmacro
 
+%macro FILD_POP 1
+    fild dword [%1]
+    fstp st0
+%endmacro
+
 measurements:
     MEASURE "nothing", 6000, {nop}, {nop}
     MEASURE "cpuid", 250, {nop}, {ZERO_CPUID}
@@ -116,6 +121,7 @@ measurements:
     MEASURE "local APIC", 250, {nop}, {mov eax, [0xfee00030]}
     MEASURE "I/O APIC", 250, {nop}, {mov eax, [0xfec00010]}
     MEASURE "HPET", 250, {nop}, {mov eax, [0xfed000f0]}
+    MEASURE "step: FILD of the HPET", 250, {fninit}, {FILD_POP 0xfed000f0}
     MEASURE "rdmsr EFER", 250, {mov ecx, 0xc0000080}, {rdmsr}
     MEASURE "rdmsr APIC base", 250, {mov ecx, 0x1b}, {rdmsr}
     MEASURE "mov cr4", 250, {mov ebx, cr4}, {TOGGLE_PGE}
