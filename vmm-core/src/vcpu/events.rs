@@ -69,7 +69,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     #[cold]
-    fn inject(&mut self, event: Event) {
+    pub(super) fn inject(&mut self, event: Event) {
         if let Event::Fault(fault) = event
             && saves_resume_flag(fault.exception)
         {
@@ -80,7 +80,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// In real mode exceptions have no error code.
-    pub(super) fn in_this_mode(&self, event: Event) -> Event {
+    fn in_this_mode(&self, event: Event) -> Event {
         match event {
             Event::Fault(fault) if fault.error_code.is_some() && !self.backend.cr0().protection() => {
                 Event::Fault(Fault { error_code: None, ..fault })

@@ -188,7 +188,7 @@ impl<B: Backend> Vcpu<B> {
             self.vm.space.note_flush(self.index);
         }
         if let Some(event) = self.pending.take() {
-            self.backend.inject(self.in_this_mode(event));
+            self.inject(event);
         }
         self.backend.begin_step(&mut self.gprs, instruction);
         let exit = self.backend.enter(&mut self.gprs);
