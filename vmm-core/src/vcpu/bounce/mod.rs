@@ -40,11 +40,13 @@ pub(super) struct Bouncer {
     /// Those that are shown, by their numbers.
     uses: ArrayVec<Use, { BouncePages::COUNT }>,
     namer: Namer,
+    /// An interrupt of the host's came in the step: others have to get their turn after it.
+    was_interrupted: bool,
 }
 
 impl Bouncer {
     pub(super) fn new(pages: BouncePages) -> Self {
-        Self { pages, uses: ArrayVec::new(), namer: Namer::new() }
+        Self { pages, uses: ArrayVec::new(), namer: Namer::new(), was_interrupted: false }
     }
 
     /// The number of the page that is shown around `gpa`.
@@ -116,6 +118,9 @@ impl<B: Backend> Vcpu<B> {
             self.write_back(bouncer, plan);
         }
         bouncer.uses.clear();
+        if core::mem::take(&mut bouncer.was_interrupted) {
+            self.set_host_timer_by(self.platform.tsc());
+        }
         match exit? {
             Exit::Stepped | Exit::Memory(_) => Ok(ExitKind::Mmio),
             // Of what was put in the next one's place.
@@ -172,7 +177,10 @@ impl<B: Backend> Vcpu<B> {
                     self.answer_fault(bouncer, plan, access)?;
                 }
                 // The instruction has not begun.
-                Exit::ExternalInterrupt => self.after_host_interrupt(),
+                Exit::ExternalInterrupt => {
+                    self.after_host_interrupt();
+                    bouncer.was_interrupted = true;
+                }
                 Exit::InterruptWindow | Exit::NmiWindow | Exit::HostNmi | Exit::WriteLogFull => {
                     self.dispatch_cold(exit);
                 }
