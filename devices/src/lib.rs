@@ -33,6 +33,7 @@ pub mod pci;
 pub mod pic;
 pub mod pit;
 pub mod port92;
+pub mod ram_layout;
 pub mod ring;
 pub mod rtc;
 pub mod shared_line;

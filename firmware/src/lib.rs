@@ -22,14 +22,14 @@ use alloc::vec::Vec;
 
 use boot_order::BootDevice;
 use devices::fw_cfg::{File, MachineFacts};
-use e820::RamLayout;
+use devices::ram_layout::RamLayout;
 use seabios::{ImageError, Placement};
 
 /// What the firmware and, through its tables, the guest's system are told about the machine.
 #[derive(Clone, Debug)]
 pub struct MachineDescription {
-    /// RAM in bytes, a multiple of 4 KiB.
-    pub ram_bytes: u64,
+    /// The RAM, a multiple of 4 KiB.
+    pub ram: RamLayout,
     /// The local APIC's ID of each vCPU, in the order of the vCPUs.
     pub apic_ids: Vec<u32>,
     /// The processors' clock, MHz; 0 if unknown.
@@ -57,17 +57,12 @@ impl MachineDescription {
     pub fn facts(&self) -> MachineFacts {
         let max_apic_id = self.apic_ids.iter().copied().max().unwrap_or(0);
         MachineFacts {
-            ram_bytes: self.ram_bytes,
+            ram_bytes: self.ram.bytes(),
             cpu_count: self.cpu_count(),
             max_cpus: u16::try_from(max_apic_id).map_or(u16::MAX, |id| id.saturating_add(1)),
             uuid: self.uuid,
             boot_menu: self.boot_menu,
         }
-    }
-
-    /// Where the RAM lies.
-    pub const fn ram_layout(&self) -> RamLayout {
-        RamLayout::new(self.ram_bytes)
     }
 
     /// The CD-ROM drives in the order in which the BIOS numbers them, from E0h on; `present` is in the order of their
@@ -109,7 +104,7 @@ pub fn fw_cfg_files(machine: &MachineDescription) -> Vec<File> {
     let acpi = acpi::files(machine);
     let smbios = smbios::files(machine);
     let mut files: Vec<File> = Vec::from([
-        file("etc/e820", e820::file(&machine.ram_layout())),
+        file("etc/e820", e820::file(&machine.ram)),
         file("bootorder", boot_order::file(&machine.boot_order)),
         file("etc/boot-cpus", machine.cpu_count().to_le_bytes()),
         file("etc/acpi/tables", acpi.tables),
@@ -136,7 +131,7 @@ mod test_machine {
     /// A machine of two CPUs, 512 MiB and a CD.
     pub fn description() -> MachineDescription {
         MachineDescription {
-            ram_bytes: 512 << 20,
+            ram: RamLayout::new(512 << 20),
             apic_ids: Vec::from([0, 1]),
             cpu_mhz: 2600,
             com_ports: [true, true, false, false],

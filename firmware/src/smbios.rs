@@ -181,16 +181,16 @@ impl Structures {
         const MIB: u64 = 1 << 20;
         const MODULE_BYTES: u64 = 16 << 30;
         const MAX_MODULES: u64 = 128;
-        let module_bytes = MODULE_BYTES.max(machine.ram_bytes.div_ceil(MAX_MODULES).next_multiple_of(MIB));
-        let modules = machine.ram_bytes.div_ceil(module_bytes).max(1);
-        self.memory_array(machine.ram_bytes, modules as u16);
+        let ram_bytes = machine.ram.bytes();
+        let module_bytes = MODULE_BYTES.max(ram_bytes.div_ceil(MAX_MODULES).next_multiple_of(MIB));
+        let modules = ram_bytes.div_ceil(module_bytes).max(1);
+        self.memory_array(ram_bytes, modules as u16);
         for index in 0..modules {
-            let size_bytes = (machine.ram_bytes - index * module_bytes).min(module_bytes);
+            let size_bytes = (ram_bytes - index * module_bytes).min(module_bytes);
             self.memory_device(index as u16, size_bytes.div_ceil(MIB) as u32);
         }
-        let ranges = machine.ram_layout().ranges().into_iter().filter(|&(_, length_bytes)| length_bytes != 0);
-        for (handle, (gpa, length_bytes)) in (handle::MAPPED_ADDRESS..).zip(ranges) {
-            self.mapped_address(handle, gpa, length_bytes);
+        for (handle, range) in (handle::MAPPED_ADDRESS..).zip(machine.ram.ranges()) {
+            self.mapped_address(handle, range.start, range.end - range.start);
         }
     }
 
@@ -443,6 +443,7 @@ mod tests {
     use super::*;
     use crate::test_machine;
     use alloc::string::String;
+    use devices::ram_layout::RamLayout;
 
     /// A structure: type, handle, formatted part with its header, strings.
     type Structure = (u8, u16, Vec<u8>, Vec<String>);
@@ -503,16 +504,16 @@ mod tests {
     #[test]
     fn large_memory_uses_the_wide_fields_and_handles_stay_unique() {
         let mut machine = test_machine::description();
-        machine.ram_bytes = 5 << 40;
+        machine.ram = RamLayout::new(5 << 40);
         let structures = parse(&files(&machine).tables);
         let modules: u64 =
             structures.iter().filter(|&&(kind, ..)| kind == 17).fold(0, |sum, (_, _, bytes, _)| {
                 assert_eq!(bytes[12..14], [0xff, 0x7f], "16-bit size");
                 sum + u64::from(u32::from_le_bytes(bytes[28..32].try_into().unwrap()))
             });
-        assert_eq!(modules << 20, machine.ram_bytes);
+        assert_eq!(modules << 20, machine.ram.bytes());
         let array = structures.iter().find(|&&(kind, ..)| kind == 16).unwrap();
-        assert_eq!(array.2[15..], machine.ram_bytes.to_le_bytes());
+        assert_eq!(array.2[15..], machine.ram.bytes().to_le_bytes());
         let mut handles: Vec<u16> = structures.iter().map(|&(_, handle, ..)| handle).collect();
         let count = handles.len();
         handles.sort_unstable();

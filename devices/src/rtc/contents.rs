@@ -1,6 +1,7 @@
 //! What firmware finds in the CMOS bytes at each start: the layout that SeaBIOS reads.
 
 use super::spec::BANK_BYTES;
+use crate::ram_layout::RamLayout;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -72,15 +73,15 @@ impl CmosContents {
         }
     }
 
-    /// The bytes of RAM from address 0 up to the hole below 4 GiB, and those from 4 GiB on.
+    /// The RAM: what is below 4 GiB in the units of 1 and 64 KiB, and from 4 GiB on in those of 64 KiB, up to 1 TiB.
     #[must_use]
-    pub fn memory(mut self, below_4g_bytes: u64, above_4g_bytes: u64) -> Self {
-        let extended_kib = (below_4g_bytes.saturating_sub(MIB) / KIB).min(0xffff) as u16;
+    pub fn memory(mut self, ram: &RamLayout) -> Self {
+        let extended_kib = (ram.low_end().saturating_sub(MIB) / KIB).min(0xffff) as u16;
         self.set(EXTENDED_MEMORY_KIB, &extended_kib.to_le_bytes());
         self.set(EXTENDED_MEMORY_KIB_ACTUAL, &extended_kib.to_le_bytes());
-        let above_16m = (below_4g_bytes.saturating_sub(16 * MIB) / (64 * KIB)).min(0xffff) as u16;
+        let above_16m = (ram.low_end().saturating_sub(16 * MIB) / (64 * KIB)).min(0xffff) as u16;
         self.set(MEMORY_ABOVE_16M, &above_16m.to_le_bytes());
-        let above_4g = (above_4g_bytes / (64 * KIB)).min(0xff_ffff) as u32;
+        let above_4g = (ram.high_bytes() / (64 * KIB)).min(0xff_ffff) as u32;
         self.set(MEMORY_ABOVE_4G, &above_4g.to_le_bytes()[..3]);
         self
     }

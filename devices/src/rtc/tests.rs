@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::spec::*;
 use super::*;
 use crate::irq::LineProbe;
+use crate::ram_layout::RamLayout;
 use crate::time::{Deadlines, TestClock};
 
 const MS: u64 = 1_000_000;
@@ -264,7 +265,7 @@ fn memory_survives_reset_and_interrupts_do_not() {
 fn seabios_finds_memory_and_boot_order() {
     const GIB: u64 = 1 << 30;
     let contents = CmosContents::new()
-        .memory(3 * GIB, 5 * GIB)
+        .memory(&RamLayout::new(8 * GIB))
         .cpus(4)
         .boot_order([BootDevice::Cdrom, BootDevice::Disk, BootDevice::None])
         .floppies(1)

@@ -14,7 +14,6 @@ use alloc::vec::Vec;
 use super::aml::{IsaIrq, NullName, SharedInterrupts, Terms};
 use super::{GPE0_BLOCK, GPE0_BYTES, HPET_GPA, PM_BASE, SCI_IRQ, SMI_COMMAND_PORT};
 use crate::MachineDescription;
-use crate::e820;
 
 /// Base port and interrupt of COM1 to COM4.
 const COM_PORTS: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
@@ -57,16 +56,16 @@ fn ports(first: u16, count: u8) -> IO {
 
 /// The i440FX and what lies behind it.
 fn pci_host(machine: &MachineDescription) -> Terms {
-    let layout = machine.ram_layout();
+    let hole = machine.ram.pci_hole();
     // Both ends lie below 4 GiB.
-    let hole = (layout.pci_hole_start() as u32, (e820::PCI_HOLE_END - 1) as u32);
+    let (hole_start, hole_last) = (hole.start as u32, (hole.end - 1) as u32);
     let windows = resources(&[
         &AddressSpace::new_bus_number(0u16, 0xff),
         &ports(0xcf8, 8),
         &AddressSpace::new_io(0u16, 0xcf7, None),
         &AddressSpace::new_io(0xd00u16, 0xffff, None),
         &AddressSpace::new_memory(AddressSpaceCacheable::Cacheable, true, 0xa_0000u32, 0xb_ffff, None),
-        &AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, hole.0, hole.1, None),
+        &AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, hole_start, hole_last, None),
     ]);
     device(
         "PCI0",

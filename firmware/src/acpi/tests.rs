@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::test_machine;
+use devices::ram_layout::RamLayout;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,7 +101,7 @@ fn sum(bytes: &[u8]) -> u8 {
 /// A machine with everything: IDs beyond the xAPIC's, four serial ports, RAM above 4 GiB.
 fn large_machine() -> MachineDescription {
     MachineDescription {
-        ram_bytes: 6 << 30,
+        ram: RamLayout::new(6 << 30),
         apic_ids: (0..32).chain([254, 255, 300]).collect(),
         com_ports: [true; 4],
         ..test_machine::description()

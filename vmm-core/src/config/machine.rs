@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use devices::ram_layout::RamLayout;
 use firmware::MachineDescription;
 use firmware::boot_order::{self, BootDevice, Bootable};
 
@@ -13,7 +14,7 @@ impl GuestConfig {
     /// vCPUs' in their order.
     pub fn machine_description(&self, uuid: [u8; 16], apic_ids: Vec<u32>) -> MachineDescription {
         MachineDescription {
-            ram_bytes: self.memory_mib << 20,
+            ram: RamLayout::new(self.memory_mib << 20),
             apic_ids,
             cpu_mhz: 0,
             com_ports: self.serial.map(|serial| serial != Serial::None),
@@ -51,7 +52,7 @@ mod tests {
                     disk=['x,,xvdb', 'y,,hdc,cdrom', 'z,,hda']";
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let machine = config.machine_description([9; 16], Vec::from([0]));
-        assert_eq!((machine.ram_bytes, machine.uuid, machine.hpet), (64 << 20, [9; 16], false));
+        assert_eq!((machine.ram.bytes(), machine.uuid, machine.hpet), (64 << 20, [9; 16], false));
         assert_eq!(machine.com_ports, [false, true, false, false]);
         let ide = |channel, unit| BootDevice::Ide { channel, unit };
         assert_eq!(machine.boot_order, [ide(1, 0), ide(0, 1), ide(0, 0)]);

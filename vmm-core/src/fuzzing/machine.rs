@@ -79,6 +79,20 @@ pub(crate) struct Machine {
     output: Arc<OutputRing>,
 }
 
+/// What a PC is made of.
+pub(crate) struct Hardware {
+    pub(crate) ram_mib: u64,
+    pub(crate) cpuid: fn(u32, u32) -> CpuIdResult,
+    /// One more device in its memory.
+    pub(crate) device: Option<Arc<dyn MmioDevice>>,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self { ram_mib: RAM_MIB, cpuid, device: None }
+    }
+}
+
 /// A processor with everything.
 fn cpuid(leaf: u32, _subleaf: u32) -> CpuIdResult {
     let eax = match leaf {
@@ -103,12 +117,14 @@ fn platform() -> &'static TestPlatform {
 
 impl Machine {
     pub(crate) fn new(platform: &'static TestPlatform) -> Self {
-        Self::with_device(platform, None)
+        let machine = Self::with(platform, Hardware::default());
+        machine.unwrap_or_else(|| panic!("a PC of {RAM_MIB} MiB cannot be built"))
     }
 
-    /// One with one more device in its memory.
-    pub(crate) fn with_device(platform: &'static TestPlatform, device: Option<Arc<dyn MmioDevice>>) -> Self {
-        let mut config = GuestConfig::new("fuzz", RAM_MIB, 1);
+    /// One of some make; `None` if memory is short.
+    pub(crate) fn with(platform: &'static TestPlatform, hardware: Hardware) -> Option<Self> {
+        let Hardware { ram_mib, cpuid, device } = hardware;
+        let mut config = GuestConfig::new("fuzz", ram_mib, 1);
         config.serial = [Serial::Console, Serial::Null, Serial::Null, Serial::None];
         let output = Arc::new(OutputRing::new());
         let disk = |bytes: usize, read_only| Arc::new(HeapDisk::new(vec![0x5a; bytes], read_only));
@@ -131,7 +147,7 @@ impl Machine {
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()),
             paging: TestBackend::nested_paging(&()),
         };
-        let Ok(pc) = Pc::new(parts) else { panic!("a PC of {RAM_MIB} MiB cannot be built") };
+        let pc = Pc::new(parts).ok()?;
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());
         let mut vm = pc.vm;
         if let Some(device) = device {
@@ -141,11 +157,10 @@ impl Machine {
             alone.mmio.attach(device);
             vm = Arc::new(alone);
         }
-        let vcpu = Vcpu::<TestBackend>::new(0, platform, &(), vm, pc.first_vcpu, None);
-        let Ok(mut vcpu) = vcpu else { panic!("no vCPU") };
+        let mut vcpu = Vcpu::<TestBackend>::new(0, platform, &(), vm, pc.first_vcpu, None).ok()?;
         let space = vcpu.vm().space.clone();
         vcpu.registers_mut().0.space = Some(space);
-        Self { platform, vcpu, com1, i8042, output }
+        Some(Self { platform, vcpu, com1, i8042, output })
     }
 
     fn step(&mut self, input: &mut Input<'_>) -> Option<()> {

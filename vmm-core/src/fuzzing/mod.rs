@@ -12,7 +12,7 @@ mod tests;
 pub use crate::console::fuzzing::{prompt, rpc};
 pub use config::{command_line, xl_cfg};
 pub use emulator::emulator;
-#[cfg(test)]
-pub(crate) use machine::Machine;
 pub use machine::devices;
+#[cfg(test)]
+pub(crate) use machine::{Hardware, Machine};
 pub use paging::paging;

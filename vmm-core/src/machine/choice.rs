@@ -82,7 +82,7 @@ fn without_config(
     if memory_mib > usable_mib {
         return Err(format!("guest_memory={memory_mib}: only {usable_mib} MiB are free for guests"));
     }
-    let mut config = GuestConfig::new("guest", memory_mib & !1, options.guest_vcpus);
+    let mut config = GuestConfig::new("guest", memory_mib, options.guest_vcpus);
     config.boot = "dc".to_owned();
     let (device, read_only) = match kind {
         DiskKind::CdRom => (DEFAULT_CD, true),
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn an_image_alone_is_booted() {
         let config = choose("guest_memory=33", &[("junk", &[0; 99]), ("/boot/x.iso", &iso())]).unwrap();
-        assert_eq!((config.memory_mib, config.disks[0].target.as_str()), (32, "/boot/x.iso"));
+        assert_eq!((config.memory_mib, config.disks[0].target.as_str()), (33, "/boot/x.iso"));
         assert_eq!((config.disks[0].device, config.disks[0].kind), (DEFAULT_CD, DiskKind::CdRom));
         let mut disk = vec![0; 1024];
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);

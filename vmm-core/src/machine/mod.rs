@@ -6,6 +6,8 @@ mod domain;
 mod host_cpus;
 mod layout;
 pub(crate) mod pc;
+#[cfg(test)]
+mod ram_tests;
 mod restart;
 mod start;
 mod wiring;

@@ -156,7 +156,7 @@ impl Pc {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
-        let (rtc, route) = board.add_timers(&parts, &space, &io_apic, IrqLine::new(kicks[0].clone(), 0));
+        let (rtc, route) = board.add_timers(&parts, &io_apic, IrqLine::new(kicks[0].clone(), 0));
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         let coprocessor = board.add_coprocessor();
@@ -208,9 +208,10 @@ impl Pc {
 /// The memories of a PC, firmware in its place.
 fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
     let allocate = |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
+    let ram_layout = parts.description.ram;
     let ram = match &parts.ram {
         Some(ram) => ram.clone(),
-        None => Arc::new(allocate(parts.description.ram_bytes as usize)?),
+        None => Arc::new(allocate(ram_layout.bytes() as usize)?),
     };
     let rom = Arc::new(allocate(ROM_BYTES as usize)?);
     let video = allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?;
@@ -218,7 +219,7 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
     }
-    let memory = SpaceMemory { ram, rom: rom.clone(), video };
+    let memory = SpaceMemory { ram, ram_layout, rom: rom.clone(), video };
     let vcpus = parts.config.vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
     let vga_memory = VgaMemory {
@@ -261,7 +262,6 @@ impl Board {
     fn add_timers(
         &mut self,
         parts: &PcParts<'_>,
-        space: &GuestSpace,
         io_apic: &Arc<IoApic>,
         wake: IrqLine,
     ) -> (Arc<Rtc>, Arc<LegacyRoute>) {
@@ -274,9 +274,7 @@ impl Board {
         self.timers.connect(AlarmSlot::Pit as usize, pit.clone());
         self.ports.attach(pit);
 
-        let cmos = CmosContents::new()
-            .memory(space.low_ram_bytes(), space.high_ram_bytes())
-            .cpus(parts.config.vcpus as u16);
+        let cmos = CmosContents::new().memory(&parts.description.ram).cpus(parts.config.vcpus as u16);
         let (alarm, irq8) = (self.alarm(AlarmSlot::Rtc), legacy.wire(LegacyRoute::RTC));
         let rtc = Arc::new(Rtc::new(self.clock.clone(), alarm, irq8, parts.battery.clone(), &cmos));
         self.timers.connect(AlarmSlot::Rtc as usize, rtc.clone());

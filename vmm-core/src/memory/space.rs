@@ -14,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use devices::ram_layout::RamLayout;
 use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions, TableMemory};
 use spin::{Mutex, RwLock};
 
@@ -141,6 +142,8 @@ impl From<OutOfMemory> for SpaceError {
 pub struct SpaceMemory {
     /// Guest RAM.
     pub ram: Arc<FrameMemory>,
+    /// Where it lies; what is over stays unseen.
+    pub ram_layout: RamLayout,
     /// Firmware and option ROMs.
     pub rom: Arc<FrameMemory>,
     /// Video memory, logged if writes to it are to be tracked.
@@ -168,7 +171,7 @@ pub struct GuestSpace {
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
     tracking: Option<WriteTracking>,
-    low_ram_end: u64,
+    ram_layout: RamLayout,
     low_pages: Box<[AtomicU32]>,
     areas: RwLock<Vec<Area>>,
     a20: AtomicBool,
@@ -183,9 +186,6 @@ pub struct GuestSpace {
 }
 
 impl GuestSpace {
-    /// Where RAM below 4 GiB ends at the most: the rest is for PCI devices and firmware.
-    pub const PCI_HOLE_BASE: u64 = 0xe000_0000;
-
     /// A space with RAM (mapped when it is first touched), and nothing of ROM, video memory or the first mebibyte's upper part shown yet.
     ///
     /// # Errors
@@ -196,18 +196,17 @@ impl GuestSpace {
         memory: SpaceMemory,
         vcpu_count: usize,
     ) -> Result<Self, SpaceError> {
-        let SpaceMemory { ram, rom, video } = memory;
+        let SpaceMemory { ram, ram_layout, rom, video } = memory;
         let mut frames = TableFrames::new(platform);
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate().ok_or(OutOfMemory)?;
-        let low_ram_end = (ram.length_bytes() as u64).min(Self::PCI_HOLE_BASE);
         let space = Self {
             ram,
             rom,
             tracking: paging.tracking,
             video,
-            low_ram_end,
+            ram_layout,
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
             a20: AtomicBool::new(true),
@@ -237,21 +236,16 @@ impl GuestSpace {
         self.root_hpa
     }
 
-    /// Bytes of RAM below 4 GiB.
-    pub const fn low_ram_bytes(&self) -> u64 {
-        self.low_ram_end
-    }
-
-    /// Bytes of RAM from 4 GiB on.
-    pub fn high_ram_bytes(&self) -> u64 {
-        self.ram.length_bytes() as u64 - self.low_ram_end
+    /// Where the RAM lies.
+    pub const fn ram_layout(&self) -> &RamLayout {
+        &self.ram_layout
     }
 
     /// Where the memory of `gpa` is; `None` if devices answer there.
     #[inline]
     fn locate(&self, gpa: u64) -> Option<(&FrameMemory, usize, bool)> {
         let gpa = if self.a20.load(Ordering::Relaxed) { gpa } else { gpa & !MIB };
-        if gpa >= MIB && gpa < self.low_ram_end {
+        if gpa >= MIB && gpa < self.ram_layout.low_end() {
             return Some((&self.ram, gpa as usize, true));
         }
         self.locate_special(gpa)
@@ -268,8 +262,8 @@ impl GuestSpace {
                 }
             };
         }
-        if gpa >= FOUR_GIB && gpa - FOUR_GIB < self.high_ram_bytes() {
-            return Some((&self.ram, (gpa - FOUR_GIB + self.low_ram_end) as usize, true));
+        if let Some(offset) = self.ram_layout.high_offset(gpa) {
+            return Some((&self.ram, offset as usize, true));
         }
         let area = self.find_area(gpa)?;
         Some((self.backing(area.backing), (gpa - area.gpa + area.offset) as usize, area.writable))
@@ -366,7 +360,7 @@ impl GuestSpace {
         let is_free = |area: &&Area| {
             let end = area.gpa.saturating_add(area.length_bytes);
             let hides_devices = area.gpa < FIXED_DEVICES.end && end > FIXED_DEVICES.start;
-            area.gpa >= self.low_ram_end && end <= FOUR_GIB && !hides_devices
+            area.gpa >= self.ram_layout.low_end() && end <= FOUR_GIB && !hides_devices
         };
         let wanted: Vec<Area> = wanted.iter().filter(is_free).copied().collect();
         let mut nested = self.nested.lock();
@@ -483,11 +477,11 @@ impl GuestSpace {
             writable: true,
         };
         if gpa >= FOUR_GIB {
-            return Some(ram(FOUR_GIB, self.high_ram_bytes(), self.low_ram_end));
+            return Some(ram(FOUR_GIB, self.ram_layout.high_bytes(), self.ram_layout.low_end()));
         }
-        if gpa >= MIB && gpa < self.low_ram_end {
+        if gpa >= MIB && gpa < self.ram_layout.low_end() {
             let start = if self.a20() { MIB } else { 2 * MIB };
-            return Some(ram(start, self.low_ram_end - start, start)).filter(|area| gpa >= area.gpa);
+            return Some(ram(start, self.ram_layout.low_end() - start, start)).filter(|area| gpa >= area.gpa);
         }
         self.find_area(gpa)
     }

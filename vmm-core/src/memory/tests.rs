@@ -4,17 +4,26 @@ use super::*;
 use crate::test_platform::TestPlatform;
 use alloc::sync::Arc;
 use devices::memory::{GuestMemory, NotRam};
+use devices::ram_layout::RamLayout;
 
 const MIB: u64 = 1 << 20;
 const PAGING: NestedPaging =
     NestedPaging { format: ept::Format::Npt, largest_page: ept::PageSize::Size2M, tracking: None };
 
+fn parts(platform: &'static TestPlatform, ram_mib: u64) -> SpaceMemory {
+    let memory = |mib: u64| FrameMemory::new(platform, (mib << 20) as usize).unwrap();
+    let ram_layout = RamLayout::new(ram_mib << 20);
+    SpaceMemory {
+        ram: Arc::new(memory(ram_mib)),
+        ram_layout,
+        rom: Arc::new(memory(2)),
+        video: Arc::new(memory(2)),
+    }
+}
+
 fn space() -> GuestSpace {
     let platform = TestPlatform::leak();
-    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts =
-        SpaceMemory { ram: Arc::new(memory(16)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    GuestSpace::new(platform, PAGING, parts, 1).unwrap()
+    GuestSpace::new(platform, PAGING, parts(platform, 16), 1).unwrap()
 }
 
 fn byte(space: &GuestSpace, gpa: u64) -> Result<u8, NotRam> {
@@ -75,10 +84,7 @@ fn a_change_is_owed_until_the_vcpu_has_flushed() {
 #[test]
 fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     let platform = TestPlatform::leak();
-    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts =
-        SpaceMemory { ram: Arc::new(memory(4)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    let space = GuestSpace::new(platform, PAGING, parts, 2).unwrap();
+    let space = GuestSpace::new(platform, PAGING, parts(platform, 4), 2).unwrap();
     let storm = || {
         for round in 0..100 {
             space.set_a20(round % 2 == 1).unwrap();
@@ -116,10 +122,7 @@ fn ram_is_mapped_when_it_is_touched() {
 #[test]
 fn all_memory_goes_back() {
     let platform = TestPlatform::leak();
-    let memory = |mib: usize| FrameMemory::new(platform, mib << 20).unwrap();
-    let parts =
-        SpaceMemory { ram: Arc::new(memory(16)), rom: Arc::new(memory(2)), video: Arc::new(memory(2)) };
-    let space = GuestSpace::new(platform, PAGING, parts, 1).unwrap();
+    let space = GuestSpace::new(platform, PAGING, parts(platform, 16), 1).unwrap();
     space.resolve_fault(3 * MIB, true).unwrap();
     assert!(platform.allocated_bytes() > 20 * MIB);
     drop(space);

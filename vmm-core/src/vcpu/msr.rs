@@ -83,10 +83,10 @@ impl<B: Backend> Vcpu<B> {
             PLATFORM_INFO | PERF_STATUS | CORE_THREAD_COUNT if self.is_of(Vendor::Intel) => {
                 self.read_platform_msr(index)
             }
-            TOP_MEM if self.is_of(Vendor::Amd) => self.vm.space.low_ram_bytes(),
-            TOP_MEM2 if self.is_of(Vendor::Amd) => match self.vm.space.high_ram_bytes() {
-                0 => 0,
-                bytes => (4 << 30) + bytes,
+            TOP_MEM if self.is_of(Vendor::Amd) => self.vm.space.ram_layout().low_end(),
+            TOP_MEM2 if self.is_of(Vendor::Amd) => match self.vm.space.ram_layout() {
+                layout if layout.high_bytes() == 0 => 0,
+                layout => layout.high_end(),
             },
             P5_MC_ADDR | P5_MC_TYPE | MCG_CAP => 0,
             // Steps by the branch and branch records are not offered: exits of stepped instructions

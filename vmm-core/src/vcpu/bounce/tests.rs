@@ -2,7 +2,7 @@
 
 use crate::backend::Event;
 use crate::exit::{Exit, MemoryAccess};
-use crate::fuzzing::Machine;
+use crate::fuzzing::{Hardware, Machine};
 use crate::registers::{Cr0, Exception, Fault, Gpr, SegmentName};
 use crate::test_backend::StepAccess;
 use crate::test_platform::TestPlatform;
@@ -71,7 +71,8 @@ impl MmioDevice for Recorder {
 fn machine() -> (Machine, Arc<Recorder>) {
     let bytes = (0..DEVICE_BYTES).map(|index| (index * 7) as u8).collect();
     let recorder = Arc::new(Recorder { memory: Mutex::new(bytes), seen: Mutex::default() });
-    let machine = Machine::with_device(TestPlatform::leak(), Some(recorder.clone()));
+    let hardware = Hardware { device: Some(recorder.clone()), ..Hardware::default() };
+    let machine = Machine::with(TestPlatform::leak(), hardware).unwrap();
     (machine, recorder)
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::memory::{NestedPaging, SpaceMemory};
 use crate::test_platform::TestPlatform;
 use devices::memory::GuestMemory;
+use devices::ram_layout::RamLayout;
 use ept::{Format, PageSize, TableMemory};
 
 /// Where the linear framebuffer is.
@@ -16,7 +17,12 @@ fn space(tracking: Option<WriteTracking>) -> GuestSpace {
     let platform = TestPlatform::leak();
     let memory = |bytes: usize| FrameMemory::new(platform, bytes).unwrap();
     let video = Arc::new(memory(VIDEO_BYTES).logged());
-    let parts = SpaceMemory { ram: Arc::new(memory(4 << 20)), rom: Arc::new(memory(2 << 20)), video };
+    let parts = SpaceMemory {
+        ram: Arc::new(memory(4 << 20)),
+        ram_layout: RamLayout::new(4 << 20),
+        rom: Arc::new(memory(2 << 20)),
+        video,
+    };
     let paging = NestedPaging { format: Format::Npt, largest_page: PageSize::Size1G, tracking };
     let space = GuestSpace::new(platform, paging, parts, 1).unwrap();
     space.set_areas(&[area(FRAMEBUFFER)]).unwrap();
