@@ -25,6 +25,8 @@ pub struct TestPlatform {
     self_interrupts: AtomicU64,
     /// Memory that [`Platform::free_bytes`] does not count.
     taken: AtomicU64,
+    /// Frames that are still handed out, if they are limited.
+    frames_left: Mutex<Option<u64>>,
     /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
     spare: Mutex<Vec<Frame>>,
     serial: [Mutex<TestSerial>; 2],
@@ -143,6 +145,11 @@ impl TestPlatform {
         self.reserved_heap.load(Ordering::Relaxed)
     }
 
+    /// From now on only so many frames are handed out.
+    pub fn limit_frames(&self, count: Option<u64>) {
+        *self.frames_left.lock() = count;
+    }
+
     /// Bytes that are handed out now.
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
@@ -172,6 +179,9 @@ impl Platform for TestPlatform {
 
     #[allow(unsafe_code)]
     fn allocate_frame(&self, size: FrameSize) -> Option<Frame> {
+        if let Some(left) = &mut *self.frames_left.lock() {
+            *left = left.checked_sub(1)?;
+        }
         self.allocated.fetch_add(size.bytes(), Ordering::Relaxed);
         if size == FrameSize::Large
             && let Some(frame) = self.spare.lock().pop()

@@ -7,6 +7,8 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+use super::guest::{LEAST_MEMORY_MIB, MAX_MEMORY_MIB};
 use log::LevelFilter;
 
 /// A serial port of the machine.
@@ -296,14 +298,15 @@ fn parse_poweroff(value: &str) -> Result<bool, String> {
 
 /// MiB, or with a suffix `M` or `G`.
 fn parse_memory(value: &str) -> Result<u64, String> {
-    const MAX_MIB: u64 = 1 << 24;
+    const SIZES_MIB: core::ops::RangeInclusive<u64> = LEAST_MEMORY_MIB..=MAX_MEMORY_MIB;
     let (digits, unit_mib) = match value.as_bytes().last() {
         Some(b'G' | b'g') => (&value[..value.len() - 1], 1024),
         Some(b'M' | b'm') => (&value[..value.len() - 1], 1),
         _ => (value, 1),
     };
     let mib = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit_mib));
-    mib.filter(|mib| (1..=MAX_MIB).contains(mib)).ok_or_else(|| format!("{value} is not a size in MiB"))
+    mib.filter(|mib| SIZES_MIB.contains(mib))
+        .ok_or_else(|| format!("{value} is not a size from {} to {} MiB", SIZES_MIB.start(), SIZES_MIB.end()))
 }
 
 fn parse_vcpus(value: &str) -> Result<u32, String> {
@@ -377,7 +380,8 @@ mod tests {
             ("noreboot=maybe", "maybe is neither yes nor no"),
             ("poweroff=later", "later is neither auto nor never"),
             ("rpc=vga", "vga is none of com1, com2, none"),
-            ("guest_memory=99999999G", "99999999G is not a size in MiB"),
+            ("guest_memory=99999999G", "99999999G is not a size from 2 to 16777216 MiB"),
+            ("guest_memory=1", "1 is not a size from 2 to 16777216 MiB"),
             ("guest_vcpus=65", "65 is not a number from 1 to 64"),
         ] {
             let (options, warnings) = CommandLine::parse(word);

@@ -14,7 +14,10 @@ use super::{Diagnostic, Disk, Vif, disk, keys, text, vif};
 
 /// vCPUs that a guest can have.
 pub const MAX_VCPUS: u32 = 64;
-const MAX_MEMORY_MIB: u64 = 1 << 24;
+/// SeaBIOS keeps the ACPI and SMBIOS tables above 1 MiB, and does without where there is no RAM.
+pub const LEAST_MEMORY_MIB: u64 = 2;
+/// Far more than machines have.
+pub const MAX_MEMORY_MIB: u64 = 1 << 24;
 const MAX_VIDEO_MEMORY_MIB: u32 = 256;
 const DEFAULT_VIDEO_MEMORY_MIB: u32 = 16;
 /// Warnings about one file; the others are counted.
@@ -203,8 +206,8 @@ impl Reader<'_> {
         match setting.key.as_str() {
             "name" => self.config.name = self.name(setting)?,
             "uuid" => self.config.uuid = Some(self.uuid(setting)?),
-            "memory" => self.config.memory_mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64,
-            "maxmem" => self.config.max_memory_mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64,
+            "memory" => self.config.memory_mib = self.memory_mib(setting)?,
+            "maxmem" => self.config.max_memory_mib = self.memory_mib(setting)?,
             "vcpus" => self.config.vcpus = self.number(setting, 1, MAX_VCPUS.into())? as u32,
             "maxvcpus" => self.max_vcpus = Some(self.number(setting, 1, MAX_VCPUS.into())? as u32),
             "cpu_weight" => self.config.cpu_weight = self.number(setting, 1, 65_535)? as u32,
@@ -349,6 +352,16 @@ impl Reader<'_> {
             return Ok(number);
         }
         Err(self.error(setting, format!("must be from {min} to {max}, not {number}")))
+    }
+
+    fn memory_mib(&self, setting: &Setting) -> Result<u64> {
+        let mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64;
+        if mib < LEAST_MEMORY_MIB {
+            let message =
+                format!("must be at least {LEAST_MEMORY_MIB}, not {mib}: the firmware needs that much");
+            return Err(self.error(setting, message));
+        }
+        Ok(mib)
     }
 
     fn flag(&self, setting: &Setting) -> Result<bool> {

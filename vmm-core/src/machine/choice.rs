@@ -5,14 +5,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::domain::RESERVE_MIB;
 use crate::config::modules::{self, ModuleKind};
 use crate::config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 use crate::platform::{BootInputs, Module};
 
 /// Memory of a guest that nobody gave a size: half of what is free, within these bounds.
 const DEFAULT_MEMORY_MIB: core::ops::RangeInclusive<u64> = 32..=2048;
-/// What the hypervisor needs for itself beside the guest.
-const RESERVE_MIB: u64 = 32;
 /// The CD-ROM drive of a guest without a configuration: secondary master, as PCs have it.
 const DEFAULT_CD: VirtualDevice = VirtualDevice { index: 2, ide_only: true };
 /// Its hard disk: primary master.

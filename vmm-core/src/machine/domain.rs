@@ -24,6 +24,8 @@ use firmware::{Firmware, option_rom};
 
 /// The most heap that a guest's devices, tables and virtual CPU take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
+/// What the hypervisor keeps for itself beside a guest's RAM: video memory, page tables, pictures, its heap.
+pub const RESERVE_MIB: u64 = 32;
 
 /// What stays when a guest restarts: its configuration and its disks; after a reset, its battery and its RAM too.
 pub struct Domain<'a> {
@@ -180,6 +182,12 @@ impl<'a> Domain<'a> {
         ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
         let name = &self.config.name;
+        let wanted = self.config.memory_mib;
+        let usable = (self.platform.free_bytes() >> 20).saturating_sub(RESERVE_MIB);
+        let too_much = || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
+        if wanted > usable {
+            return Err(too_much());
+        }
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
         let apic_ids = (0..self.config.vcpus).collect();
@@ -206,11 +214,7 @@ impl<'a> Domain<'a> {
             cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus, B::withheld(cpu)),
             paging,
         };
-        Pc::new(parts).map_err(|_| {
-            let free_mib = self.platform.free_bytes() >> 20;
-            let wanted = self.config.memory_mib;
-            format!("{name}: memory={wanted}: the machine has {free_mib} MiB free: give the guest less")
-        })
+        Pc::new(parts).map_err(|_| too_much())
     }
 
     /// A UUID for a guest whose configuration has none: a name-based one would be the same on every machine, so the
@@ -250,6 +254,9 @@ fn drive(
             disk.target
         )
     })?;
+    if image.is_empty() {
+        return Err(format!("{guest}: disk {:?}: the boot module is empty", disk.target));
+    }
     if disk.kind == DiskKind::CdRom {
         return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
     }

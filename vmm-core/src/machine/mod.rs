@@ -9,6 +9,8 @@ pub(crate) mod pc;
 #[cfg(test)]
 mod ram_tests;
 mod restart;
+#[cfg(test)]
+mod shortage_tests;
 mod start;
 mod wiring;
 

@@ -44,9 +44,15 @@ pub struct Extent {
 }
 
 impl FrameMemory {
-    /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them.
+    /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it is asked
+    /// before anything of that size is allocated.
     pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
+        if count as u64 > platform.free_bytes() / LARGE as u64 {
+            return None;
+        }
+        let mut pieces = Vec::new();
+        pieces.try_reserve_exact(count).ok()?;
         let mut memory = Self {
             platform,
             frames: Vec::new(),
@@ -54,8 +60,8 @@ impl FrameMemory {
             clearing: Mutex::new(()),
             log: None,
         };
-        let mut pieces = Vec::with_capacity(count);
         while pieces.len() < count {
+            memory.frames.try_reserve(1).ok()?;
             let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
             let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge)).flatten();
             let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large))?;

@@ -87,7 +87,7 @@ fn defaults_are_those_of_xl() {
 
 #[test]
 fn serial_ports_are_listed() {
-    let (config, warnings) = parse("type='hvm'; name='g'; memory=1\nserial=['none',\n'tcp::4444', 'null']");
+    let (config, warnings) = parse("type='hvm'; name='g'; memory=2\nserial=['none',\n'tcp::4444', 'null']");
     assert_eq!(config.serial, [Serial::None, Serial::Console, Serial::Null, Serial::None]);
     assert_eq!(warnings, ["g.cfg:3: serial: \"tcp::4444\" is not supported, \"pty\" is used"]);
 }
@@ -95,7 +95,7 @@ fn serial_ports_are_listed() {
 #[test]
 fn actions_have_their_names() {
     let (config, warnings) = parse(
-        "type='hvm'; name='g'; memory=1; on_poweroff='rename-restart'; on_reboot='coredump-destroy'; on_crash='coredump-restart'",
+        "type='hvm'; name='g'; memory=2; on_poweroff='rename-restart'; on_reboot='coredump-destroy'; on_crash='coredump-restart'",
     );
     let actions = [config.on_poweroff, config.on_reboot, config.on_crash];
     assert_eq!(actions, [Action::RenameRestart, Action::Destroy, Action::Restart]);
@@ -105,7 +105,7 @@ fn actions_have_their_names() {
 #[test]
 fn what_is_unsupported_is_named() {
     let (_, warnings) = parse(
-        "type='hvm'; name='g'; memory=1\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0\nlocaltime=1",
+        "type='hvm'; name='g'; memory=2\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0\nlocaltime=1",
     );
     assert_eq!(
         warnings,
@@ -119,7 +119,7 @@ fn what_is_unsupported_is_named() {
             "g.cfg:7: localtime: has no effect yet",
         ]
     );
-    assert_eq!(parse("type='hvm'; name='g'; memory=1; vga='none'").1, ["g.cfg:1: vga: has no effect yet"]);
+    assert_eq!(parse("type='hvm'; name='g'; memory=2; vga='none'").1, ["g.cfg:1: vga: has no effect yet"]);
 }
 
 #[test]
@@ -130,6 +130,8 @@ fn errors_name_file_line_and_key() {
         ("maxvcpus=2; vcpus=4", "g.cfg: maxvcpus is less than vcpus"),
         ("maxmem=32", "g.cfg: maxmem is less than memory"),
         ("memory=-1", "g.cfg:2: memory: must be from 1 to 16777216, not -1"),
+        ("memory=1", "g.cfg:2: memory: must be at least 2, not 1: the firmware needs that much"),
+        ("maxmem=1", "g.cfg:2: maxmem: must be at least 2, not 1: the firmware needs that much"),
         ("name=7", "g.cfg:2: name: must be a string in quotes, not a number"),
         ("name='a/b'", "g.cfg:2: name: must not be empty, nor contain \"/\" or control characters"),
         ("type='xen'", "g.cfg:2: type: \"xen\" is none of hvm, pv, pvh"),
@@ -149,13 +151,13 @@ fn errors_name_file_line_and_key() {
     ] {
         assert_eq!(error(text), expected, "{text}");
     }
-    assert_eq!(whole_error("memory=1"), "g.cfg: no name is given: add name=\"...\"");
+    assert_eq!(whole_error("memory=2"), "g.cfg: no name is given: add name=\"...\"");
     assert_eq!(whole_error("name='g'"), "g.cfg: no memory is given: add memory=MIB");
 }
 
 #[test]
 fn mistakes_are_told_from_known_keys() {
-    let (_, warnings) = parse("type='hvm'; name='g'; memory=1\nvcpu=2\nfrobnicate=1\nsoundhw=''");
+    let (_, warnings) = parse("type='hvm'; name='g'; memory=2\nvcpu=2\nfrobnicate=1\nsoundhw=''");
     assert_eq!(
         warnings,
         [
@@ -173,7 +175,7 @@ fn mistakes_are_told_from_known_keys() {
 #[test]
 fn warnings_are_bounded() {
     let text: String = (0..1000).map(|number| alloc::format!("k{number}='\\n\x1b['\n")).collect();
-    let (_, warnings) = parse(&alloc::format!("type='hvm'; name='g'; memory=1\n{text}"));
+    let (_, warnings) = parse(&alloc::format!("type='hvm'; name='g'; memory=2\n{text}"));
     assert_eq!(warnings.len(), MAX_WARNINGS + 1);
     assert_eq!(
         warnings[MAX_WARNINGS],
@@ -202,7 +204,7 @@ proptest! {
         match GuestConfig::parse("g.cfg", lines.join("\n").as_bytes()).0 {
             Ok(config) => {
                 prop_assert!(!config.name.is_empty());
-                prop_assert!(config.memory_mib >= 1 && config.memory_mib <= config.max_memory_mib);
+                prop_assert!(config.memory_mib >= LEAST_MEMORY_MIB && config.memory_mib <= config.max_memory_mib);
                 prop_assert!((1..=MAX_VCPUS).contains(&config.vcpus));
                 prop_assert!(config.disks.iter().all(|disk| disk.device.ide_position().is_some()));
             }
