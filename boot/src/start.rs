@@ -2,13 +2,14 @@
 
 use crate::cpu::{self, interrupts, ioapic, lapic, percpu, pic, tsc};
 use crate::drivers::{display, i8042, rtc, serial};
-use crate::entry::handover::{Handover, LoadedModule};
+use crate::entry::loader_memory;
 use crate::memory::host;
 use crate::panic::{self, give_up};
 use crate::platform::Machine;
 use crate::{acpi, boot_rom, log as console, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
+use handover::{Handover, LoadedModule};
 use vmm_core::config::command_line::CommandLine;
 use vmm_core::platform::{BootInputs, Module, Platform};
 
@@ -34,24 +35,21 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     cpu::init_control_registers();
     console::init();
 
-    // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, and only the image's own .bss and
-    // stack have been written.
-    let handover = match unsafe { Handover::read(magic, information) } {
+    // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, only the image's own .bss and stack have
+    // been written, and `host::init` maps all RAM and leaves what the loader uses alone.
+    let handover = match unsafe { loader_memory::read(magic, information) } {
         Ok(handover) => handover,
         Err(reason) => give_up(reason),
     };
     // The search needs the entry code's page tables.
-    let rsdp = handover.rsdp.or_else(acpi::search_rsdp);
+    let rsdp = handover.rsdp().map(|address| address as usize).or_else(acpi::search_rsdp);
     host::init(&handover).unwrap_or_else(|reason| {
         display::init(&handover);
         give_up(reason)
     });
     // Early: it shows why the steps below fail.
     let screen = display::init(&handover);
-    let options = apply_options(handover.command_line);
-    if handover.truncated {
-        log::warn!("the boot loader gave more modules or memory ranges than fit; the rest is not used");
-    }
+    let options = apply_options(handover.command_line());
     let tables = acpi::read(rsdp);
     power::set_controls(tables.power);
     pic::disable();
@@ -67,8 +65,8 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     log::info!(
         "Bulkhead {}, loaded by {} ({})",
         env!("CARGO_PKG_VERSION"),
-        handover.loader,
-        handover.protocol
+        handover.loader(),
+        handover.protocol()
     );
     log::info!("{} CPUs, {apic}, {timer} timer, TSC {} kHz", tables.cpus.len().max(1), tsc::hz() / 1000);
     log::info!("{} MiB free, {input}, {screen}", host::free_bytes() >> 20);
@@ -102,10 +100,10 @@ fn apply_options(text: &str) -> CommandLine {
     options
 }
 
-fn inputs(handover: &Handover, options: &CommandLine) -> BootInputs {
+fn inputs(handover: &Handover<'static>, options: &CommandLine) -> BootInputs {
     BootInputs {
-        command_line: handover.command_line.to_string(),
-        modules: handover.modules.iter().map(module).collect(),
+        command_line: handover.command_line().to_string(),
+        modules: handover.modules().map(|loaded| module(&loaded)).collect(),
         bios: BIOS,
         vga_bios: VGA_BIOS,
         boot_rom: if options.boot_rom { boot_rom::image() } else { &[] },
@@ -113,11 +111,18 @@ fn inputs(handover: &Handover, options: &CommandLine) -> BootInputs {
     .with_named_modules()
 }
 
-fn module(loaded: &LoadedModule) -> Module {
-    let length = loaded.range.end.saturating_sub(loaded.range.start) as usize;
-    // SAFETY: the loader put the module there, in RAM that is mapped; `host::init` keeps it from being handed out, so
-    // that nobody writes to it.
-    let data = unsafe { core::slice::from_raw_parts(loaded.range.start as *const u8, length) };
+fn module(loaded: &LoadedModule<'static>) -> Module {
+    let (start, length) = (loaded.range.start, loaded.range.end.saturating_sub(loaded.range.start));
+    let data: &[u8] = match length {
+        // An empty module may be anywhere, at address 0 too.
+        0 => &[],
+        _ if !host::is_readable(start, length) => give_up(
+            "the boot loader put a module where there is no RAM; load the image with another version of GRUB",
+        ),
+        // SAFETY: the loader put the module there, in RAM that is mapped (checked above); `host::init` keeps it from being
+        // handed out, so that nobody writes to it.
+        _ => unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) },
+    };
     Module { command_line: loaded.command_line.to_string(), data }
 }
 

@@ -1,8 +1,7 @@
 //! How the image is entered, and what the boot loader hands over.
 
-pub mod handover;
-mod multiboot1;
-mod multiboot2;
+#[cfg(target_os = "none")]
+pub mod loader_memory;
 
 #[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("entry.s"));

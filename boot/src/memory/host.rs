@@ -3,10 +3,10 @@
 use super::frames::{Chunk, FrameMap};
 use super::paging::{Mapping, PAGE_ATTRIBUTES, PageTables};
 use super::{LARGE_BYTES, LOW_MEMORY_END, PAGE_BYTES, align_down, align_up, heap};
-use crate::entry::handover::{Area, AreaKind, Handover};
 use crate::entry::image;
 use core::ops::Range;
 use core::{ptr, slice};
+use handover::{Area, AreaKind, Handover};
 use spin::{Mutex, Once};
 use vmm_core::platform::{Frame, FrameSize};
 use x86::controlregs::{self, Cr4};
@@ -29,8 +29,8 @@ const VGA_MEMORY: Range<u64> = 0xa_0000..0xc_0000;
 /// What is missing, and what to do.
 pub fn init(handover: &Handover) -> Result<(), &'static str> {
     const TOO_LITTLE: &str = "too little memory: at least 64 MiB and what the guest needs must be free";
-    let is_ram = |area: &&Area| area.kind == AreaKind::Ram;
-    let end = handover.areas.iter().filter(is_ram).map(|area| area.range.end).max().unwrap_or(0);
+    let is_ram = |area: &Area| area.kind == AreaKind::Ram;
+    let end = handover.areas().filter(is_ram).map(|area| area.range.end).max().unwrap_or(0);
     let chunk_count = FrameMap::chunks_for(end);
     let table = find_room(handover, (chunk_count * size_of::<Chunk>()) as u64).ok_or(TOO_LITTLE)?;
     // SAFETY: `find_room` gives free RAM, mapped by the entry code's tables, that is reserved below; any bytes are
@@ -40,10 +40,10 @@ pub fn init(handover: &Handover) -> Result<(), &'static str> {
         slice::from_raw_parts_mut(table.start as *mut Chunk, chunk_count)
     };
     let mut map = FrameMap::new(chunks);
-    for area in handover.areas.iter().filter(is_ram) {
+    for area in handover.areas().filter(is_ram) {
         map.release(area.range.clone());
     }
-    for area in handover.areas.iter().filter(|area| area.kind != AreaKind::Ram) {
+    for area in handover.areas().filter(|area| area.kind != AreaKind::Ram) {
         map.reserve(area.range.clone());
     }
     for range in occupied(handover).chain([table]) {
@@ -62,19 +62,19 @@ pub fn init(handover: &Handover) -> Result<(), &'static str> {
 }
 
 /// Memory that is not free though the memory map says so.
-fn occupied(handover: &Handover) -> impl Iterator<Item = Range<u64>> + '_ {
+fn occupied<'a>(handover: &Handover<'a>) -> impl Iterator<Item = Range<u64>> + use<'a> {
     handover.occupied().chain([0..LOW_MEMORY_END, image::all()])
 }
 
 /// Free RAM of this size, whole pages, in the first 4 GiB.
 fn find_room(handover: &Handover, bytes: u64) -> Option<Range<u64>> {
     let bytes = align_up(bytes, PAGE_BYTES);
-    let is_ram = |area: &&Area| area.kind == AreaKind::Ram;
+    let is_ram = |area: &Area| area.kind == AreaKind::Ram;
     let taken = || {
-        let areas = handover.areas.iter().filter(|area| area.kind != AreaKind::Ram);
+        let areas = handover.areas().filter(|area| area.kind != AreaKind::Ram);
         occupied(handover).chain(areas.map(|area| area.range.clone()))
     };
-    handover.areas.iter().filter(is_ram).find_map(|area| {
+    handover.areas().filter(is_ram).find_map(|area| {
         let mut start = align_up(area.range.start, PAGE_BYTES);
         while let Some(clash) = taken().find(|range| range.start < start + bytes && start < range.end) {
             start = align_up(clash.end, PAGE_BYTES);
@@ -106,7 +106,7 @@ fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
     tables.map(VGA_MEMORY, Mapping::DEVICE, take)?;
     tables.map(VGA_MEMORY.end..LOW_MEMORY_END, Mapping::RAM, take)?;
 
-    for area in handover.areas.iter().filter(|area| area.kind != AreaKind::Reserved) {
+    for area in handover.areas().filter(|area| area.kind != AreaKind::Reserved) {
         let Range { start, end } = area.range.clone();
         let below = start.max(LOW_MEMORY_END)..end.min(image.start);
         let above = start.max(image.end)..end;

@@ -2,7 +2,7 @@
 
 use super::framebuffer::{self, Surface};
 use crate::drivers::pci;
-use crate::entry::handover::Framebuffer;
+use handover::Framebuffer;
 use x86::io::{inw, outw};
 
 const INDEX_PORT: u16 = 0x1ce;

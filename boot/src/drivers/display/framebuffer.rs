@@ -1,8 +1,8 @@
 //! Pixels in memory.
 
-use crate::entry::handover::Framebuffer;
 use crate::memory::{host, paging::Mapping};
 use core::ops::Range;
+use handover::Framebuffer;
 use vmm_core::platform::DisplayMode;
 
 /// A framebuffer that is mapped, and the part of it that pictures are shown in.

@@ -6,10 +6,9 @@ mod framebuffer;
 pub mod last_screen;
 mod vga_text;
 
-use crate::entry::handover::Handover;
-use crate::entry::handover::Screen;
 use dispi::Dispi;
 use framebuffer::Surface;
+use handover::{Handover, Screen};
 use last_screen::LastScreen;
 use spin::{Mutex, Once};
 use vga_text::{SavedText, VgaText};
@@ -21,7 +20,7 @@ static DISPLAY: Once<HostDisplay> = Once::new();
 pub fn init(handover: &Handover) -> &'static str {
     let text = VgaText::find();
     let dispi = Dispi::find();
-    let fixed = match handover.screen {
+    let fixed = match handover.screen() {
         Screen::Framebuffer(framebuffer) => Surface::new(&framebuffer),
         _ => None,
     };
