@@ -10,6 +10,9 @@ use crate::{image, setup};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
+/// Memory that the host has to have. Of larger machines' it needs only what they use.
+const MAX_RESERVED_MIB: u64 = 4096;
+
 /// Bulkhead in a Q35 machine with AMD-V.
 pub struct Bulkhead;
 
@@ -55,7 +58,12 @@ impl Emulator for Bulkhead {
                 }
             }
         }
-        command.args(["-m", &spec.machine_memory_mib()?.to_string()]);
+        let memory_mib = spec.machine_memory_mib()?;
+        command.args(["-m", &memory_mib.to_string()]);
+        if memory_mib > MAX_RESERVED_MIB {
+            let memory = format!("memory-backend-ram,id=memory,size={memory_mib}M,reserve=off");
+            command.args(["-object", &memory, "-machine", "memory-backend=memory"]);
+        }
         wire_com1(&mut command, wiring);
         let com2 = match wiring {
             Wiring::Harness => "socket,id=com2,path=com2.sock",
