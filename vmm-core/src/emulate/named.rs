@@ -109,7 +109,7 @@ impl Namer {
             let piece = Named {
                 linear,
                 size_bytes,
-                reads: reads(used.access()),
+                reads: reads(used.access()) || keeps_some(&instruction),
                 writes: writes(used.access(), &instruction),
             };
             match size {
@@ -235,6 +235,12 @@ fn writes(access: OpAccess, instruction: &Instruction) -> Writes {
         OpAccess::Write | OpAccess::ReadWrite | OpAccess::ReadCondWrite => Writes::All,
         _ => Writes::Nothing,
     }
+}
+
+/// The instruction may leave some of what it writes alone, and changes more than that, so that it cannot be run twice: PUSH of a
+/// segment register writes all of its place or the selector (SDM volume 2, PUSH).
+fn keeps_some(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Push && instruction.op0_register().is_segment_register()
 }
 
 /// The instruction writes by a mask in a vector register, or leaves reserved parts and those that the mode does not have alone.

@@ -130,7 +130,10 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
             // The displacement is the target already.
             mask = u64::MAX;
         }
-        if let Some((register, width)) = general_register(index) {
+        if index == Register::AL {
+            // XLAT's, whose size is not that of addresses.
+            offset = offset.wrapping_add(self.register(index)?);
+        } else if let Some((register, width)) = general_register(index) {
             mask = width.mask();
             let scaled =
                 self.memory.cpu.gprs().get(register).wrapping_mul(instruction.memory_index_scale().into());

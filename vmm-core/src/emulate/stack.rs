@@ -9,6 +9,7 @@ use iced_x86::OpKind;
 
 impl<C: EmulatedCpu> Execution<'_, '_, C> {
     pub(super) fn push(&mut self) -> Step<()> {
+        self.refuse_segment_register()?;
         self.memory.refused = None;
         let value = self.read_operand(0)?;
         self.push_value(value)
@@ -22,6 +23,7 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
     }
 
     pub(super) fn pop(&mut self) -> Step<()> {
+        self.refuse_segment_register()?;
         self.memory.refused = None;
         let size_bytes = self.stack_operand_bytes()?;
         let source = self.memory.place(self.stack_top(0), size_bytes, AccessKind::Read)?;
@@ -35,6 +37,14 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         let destination = destination?;
         let value = self.memory.read_place(source);
         self.store(destination, value)
+    }
+
+    /// Of a place on the stack that is larger than a selector, a processor may leave the rest alone (SDM volume 2, PUSH).
+    fn refuse_segment_register(&self) -> Step<()> {
+        match self.instruction.op0_register().is_segment_register() {
+            true => Err(Stop::Unsupported),
+            false => Ok(()),
+        }
     }
 
     /// A near call; far ones are not supported.

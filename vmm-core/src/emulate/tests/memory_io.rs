@@ -35,6 +35,7 @@ fn each_form_touches_the_device_as_the_instruction_says() {
         (&[0x0f, 0x11, 0x03], &[WRITE(0, 8, 0), WRITE(8, 8, 0)]), // movups [rbx], xmm0
         (&[0x0f, 0x94, 0x03], &[WRITE(0, 1, 0)]),            // setz [rbx]
         (&[0x0f, 0x44, 0x03], &[READ(0, 4)]),                // cmovz eax, [rbx]
+        (&[0xd7], &[READ(0x44, 1)]),                         // xlat
         (&[0xa5], &[]),                                      // movsd in RAM
     ];
     for (instruction, expected) in cases {
@@ -124,4 +125,22 @@ fn what_is_not_supported_changes_nothing_and_is_named() {
     assert_eq!(bytes[..2], instruction);
     assert_eq!(cpu.rip, 0x8000);
     assert!(cpu.accesses.is_empty());
+}
+
+#[test]
+fn segment_registers_on_a_stack_are_the_processors_business() {
+    for instruction in [&[0x0f, 0xa0][..], &[0x0f, 0xa1], &[0x66, 0x0f, 0xa8]] {
+        let mut cpu = at_device();
+        cpu.set(Gpr::Rsp, MMIO_GPA + 0x80);
+        assert!(matches!(cpu.run(instruction), Outcome::Unsupported(_)), "{instruction:02x?}");
+        assert!(cpu.accesses.is_empty());
+    }
+}
+
+#[test]
+fn the_index_of_xlat_is_a_byte_without_a_sign() {
+    let mut cpu = at_device();
+    cpu.set(Gpr::Rax, 0x1111_2222_3333_44e7);
+    cpu.complete(&[0xd7]);
+    assert_eq!(cpu.accesses, [READ(0xe7, 1)]);
 }
