@@ -20,6 +20,7 @@ pub mod legacy;
 pub mod pci;
 pub mod pic;
 pub mod pit;
+pub mod planes;
 pub mod report;
 pub mod serial;
 pub mod user;

@@ -31,8 +31,17 @@ pub const FORMS_TOPIC: &str = "forms";
 
 /// A processor with the local APIC in hardware and posted interrupts, and the topics that are about these.
 const APICV_CPU: &str = "corei7_skylake_x";
-const APICV_TOPICS: [&str; 8] =
-    ["apic_timer", "interrupts", "io_apic", "local_apic", "pic", "task_priority", "tsc_deadline", "x2apic"];
+const APICV_TOPICS: [&str; 9] = [
+    "apic_timer",
+    FORMS_TOPIC,
+    "interrupts",
+    "io_apic",
+    "local_apic",
+    "pic",
+    "task_priority",
+    "tsc_deadline",
+    "x2apic",
+];
 const POSTED_TOPICS: [&str; 9] =
     ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
@@ -51,8 +60,7 @@ impl Environment {
             Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
             Self::BochsAvx512 => topic == FORMS_TOPIC,
-            Self::Qemu | Self::Bochs => true,
-            Self::SvmQemu | Self::SvmBochs | Self::VmxBochs => topic != FORMS_TOPIC,
+            _ => true,
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
-    Code, Encoder, EncodingKind, Instruction, InstructionInfoFactory, Mnemonic, OpCodeInfo, OpKind, Register,
+    Code, Encoder, EncodingKind, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeInfo, OpKind,
+    Register, UsedMemory,
 };
 
 use crate::features::{Bit, bit};
@@ -28,6 +29,8 @@ pub struct Case {
     pub pushes: bool,
     /// Whether memory at RDI is a second operand, which is 64 bytes behind the first then.
     pub has_second: bool,
+    /// Whether it writes memory, perhaps after reading it: the error code of a page fault says so.
+    pub writes: bool,
     /// What RBP holds.
     pub base_pointer: BasePointer,
     /// What memory holds.
@@ -212,10 +215,12 @@ fn variants(code: Code, mode: Mode) -> Result<Vec<Instruction>, String> {
 }
 
 fn case(code: Code, mode: Mode, instruction: &Instruction, bytes: Vec<u8>, memory: Memory) -> Case {
+    use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
     let mut factory = InstructionInfoFactory::new();
-    let used: Vec<Register> =
-        factory.info(instruction).used_memory().iter().map(|memory| memory.base()).collect();
-    let uses = |register: Register| used.iter().any(|base| base.full_register() == register);
+    let used = factory.info(instruction).used_memory();
+    let uses = |register: Register| used.iter().any(|memory| memory.base().full_register() == register);
+    let is_written =
+        |memory: &UsedMemory| matches!(memory.access(), Write | CondWrite | ReadWrite | ReadCondWrite);
     let base_pointer = match instruction.mnemonic() {
         Mnemonic::Enter | Mnemonic::Leave => BasePointer::Stack,
         Mnemonic::Invpcid => BasePointer::Two,
@@ -229,6 +234,7 @@ fn case(code: Code, mode: Mode, instruction: &Instruction, bytes: Vec<u8>, memor
         flags: !undefined_flags(instruction),
         stack: uses(Register::RSP) || base_pointer == BasePointer::Stack,
         pushes: instruction.stack_pointer_increment() < 0,
+        writes: used.iter().any(is_written),
         has_second: uses(Register::RDI) && (uses(Register::RSI) || uses(Register::RBX)),
         base_pointer,
         memory,

@@ -195,8 +195,8 @@ fn register(kind: Kind, address_bits: u32, mnemonic: Mnemonic) -> Option<Registe
     })
 }
 
-/// A value with several bits for those that choose elements, and small for shifts.
-const IMMEDIATE: u8 = 0x1b;
+/// A value with several bits for those that choose elements, and below 16 for shifts.
+const IMMEDIATE: u8 = 0x0b;
 
 fn immediate(kind: Kind, before: usize) -> Option<(OpKind, u8)> {
     let kind = match kind {

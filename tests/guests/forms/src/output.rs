@@ -70,7 +70,8 @@ fn write_case(output: &mut Vec<u8>, case: &Case) {
         mode | u8::from(case.stack) << 2
             | u8::from(case.pushes) << 3
             | base_pointer << 4
-            | u8::from(case.has_second) << 6,
+            | u8::from(case.has_second) << 6
+            | u8::from(case.writes) << 7,
     );
     output.push(kind);
     output.extend(case.flags.to_le_bytes());

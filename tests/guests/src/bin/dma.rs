@@ -43,7 +43,7 @@ impl Controller {
     }
 
     fn write_word(self, register: u16, value: u16) {
-        value.to_le_bytes().map(|byte| self.write(register, byte));
+        value.to_le_bytes().into_iter().for_each(|byte| self.write(register, byte));
     }
 
     fn read_word(self, register: u16) -> u16 {

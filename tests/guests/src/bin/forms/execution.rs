@@ -29,6 +29,8 @@ pub struct Outcome {
     system: [u64; SYSTEM],
     memory: [u8; MOST_MEMORY],
     stack: [u8; 2 * STACK_HALF as usize],
+    memory_before: [u8; MOST_MEMORY],
+    stack_before: [u8; 2 * STACK_HALF as usize],
     vectors: Image,
 }
 
@@ -38,7 +40,12 @@ const REGISTER_NAMES: [&str; REGISTERS] = [
     "r15",
 ];
 
+const PAGE_FAULT: u64 = 14;
+const PF_WRITE: u64 = 2;
+
 const SYSTEM: usize = 18;
+/// Of [`SYSTEM_NAMES`].
+const ERROR_CODE: usize = 0;
 const SYSTEM_NAMES: [&str; SYSTEM] = [
     "error code",
     "rip",
@@ -82,6 +89,8 @@ impl Outcome {
         system: [0; SYSTEM],
         memory: [0; MOST_MEMORY],
         stack: [0; 2 * STACK_HALF as usize],
+        memory_before: [0; MOST_MEMORY],
+        stack_before: [0; 2 * STACK_HALF as usize],
         vectors: Image::ZERO,
     };
 
@@ -97,14 +106,22 @@ impl Outcome {
         let extent = (case.extent + BEFORE_OPERAND) as usize;
         differs("vector", 0, self.vector, want.vector)?;
         for (index, name) in SYSTEM_NAMES.into_iter().enumerate() {
-            differs(name, 0, self.system[index], want.system[index])?;
+            // QEMU reads what is to be changed before it finds that it cannot be written, and says so.
+            let write =
+                if index == ERROR_CODE && self.vector == PAGE_FAULT && case.writes { PF_WRITE } else { 0 };
+            differs(name, 0, self.system[index] | write, want.system[index] | write)?;
         }
         for (index, name) in REGISTER_NAMES.into_iter().enumerate() {
             differs(name, 0, self.registers[index], want.registers[index])?;
         }
         differs("flags", 0, self.flags & u64::from(case.flags), want.flags & u64::from(case.flags))?;
-        bytes("memory", &self.memory[..extent], &want.memory[..extent])?;
-        if case.stack {
+        // Where a store runs into an absent page, QEMU has written some of it, and so has Bochs of what is not a plain store.
+        let is_whole = self.vector == PAGE_FAULT && self.memory[..extent] == self.memory_before[..extent];
+        if !is_whole {
+            bytes("memory", &self.memory[..extent], &want.memory[..extent])?;
+        }
+        let is_whole = self.vector == PAGE_FAULT && self.stack == self.stack_before;
+        if case.stack && !is_whole {
             bytes("stack", &self.stack, &want.stack)?;
         }
         match state::difference(&self.vectors, &want.vectors) {
@@ -127,7 +144,6 @@ struct Entry {
 static ENTRY: Global<Entry> = Global::new(Entry { data: 0, frame: [0; 5], registers: [0; REGISTERS] });
 static HOME: Global<u64> = Global::new(0);
 static OUTCOME: Global<*mut Outcome> = Global::new(core::ptr::null_mut());
-static PREPARED: Global<[u8; MOST_MEMORY]> = Global::new([0; MOST_MEMORY]);
 
 const STACK_BYTES: usize = 16 << 10;
 #[repr(C, align(16))]
@@ -138,6 +154,7 @@ static STACK: Global<Stack> = Global::new(Stack([0; STACK_BYTES]));
 const STACK_ENTRY: u8 = 2;
 
 const INT3: u8 = 0xcc;
+const NOP: u8 = 0x90;
 
 pub fn set_up() {
     let code_flags = |d_b: u8| segment(CODE as u32, 0xffff, 0x9b, d_b);
@@ -177,15 +194,15 @@ impl Run<'_> {
         place.map_all(on_device);
         let (operand, extent) = (WINDOW + place.operand(case), case.extent);
         let stack = WINDOW + place.stack(case);
-        let prepared = unsafe { &mut *PREPARED.address() };
-        self.prepare(prepared);
-        copy(prepared.as_ptr() as u64, operand - BEFORE_OPERAND, extent + BEFORE_OPERAND);
+        self.prepare(&mut outcome.memory_before);
+        copy(outcome.memory_before.as_ptr() as u64, operand - BEFORE_OPERAND, extent + BEFORE_OPERAND);
         if case.stack {
-            self.prepare_stack(prepared);
-            copy(prepared.as_ptr() as u64, stack - STACK_HALF, 2 * STACK_HALF);
+            self.prepare_stack(&mut outcome.stack_before);
+            copy(outcome.stack_before.as_ptr() as u64, stack - STACK_HALF, 2 * STACK_HALF);
         }
         set_task();
-        for (offset, &byte) in (0..).zip(case.bytes) {
+        // A load of SS holds off what comes right behind it.
+        for (offset, &byte) in (0..).zip(case.bytes.iter().chain([&NOP])) {
             poke(CODE + offset, byte);
         }
         self.set_entry();
@@ -194,7 +211,7 @@ impl Run<'_> {
         state::load(&state::BEFORE);
         unsafe { enter() };
         place.map_all(on_device);
-        for offset in 0..case.bytes.len() as u64 {
+        for offset in 0..=case.bytes.len() as u64 {
             poke(CODE + offset, INT3);
         }
         copy(operand - BEFORE_OPERAND, outcome.memory.as_mut_ptr() as u64, extent + BEFORE_OPERAND);
@@ -226,8 +243,8 @@ impl Run<'_> {
         }
     }
 
-    fn prepare_stack(&self, memory: &mut [u8; MOST_MEMORY]) {
-        for (index, byte) in (0_u8..).zip(memory.iter_mut().take(2 * STACK_HALF as usize)) {
+    fn prepare_stack(&self, memory: &mut [u8; 2 * STACK_HALF as usize]) {
+        for (index, byte) in (0_u8..).zip(memory.iter_mut()) {
             *byte = index.wrapping_mul(0x5b) ^ 0xa7;
         }
         if let Memory::Stack(bytes) = self.case.memory {
@@ -329,7 +346,6 @@ fn stop(frame: &mut Frame) {
     let (gdt, idt) = (stored_gdt(), stored_idt());
     let selectors = selectors();
     const FS_BASE: u32 = 0xc000_0100;
-    const PAGE_FAULT: u64 = 14;
     outcome.vector = frame.vector;
     outcome.flags = frame.rflags;
     outcome.registers = [

@@ -16,6 +16,7 @@ use core::fmt::Write;
 
 use conformance::Global;
 use conformance::interrupts::BP;
+use conformance::planes;
 use conformance::report::{equal, fail, skip, value};
 use conformance::serial::Com1;
 
@@ -45,7 +46,7 @@ fn run() {
             false => skip(group.name, "the processor does not have it"),
         }
     }
-    window::leave();
+    planes::leave();
 }
 
 /// Whether 16-bit code may use VEX prefixes: outside real mode it may.

@@ -63,6 +63,7 @@ pub struct Case {
     pub stack: bool,
     pub pushes: bool,
     pub has_second: bool,
+    pub writes: bool,
     pub base_pointer: BasePointer,
     pub memory: Memory,
     pub flags: u16,
@@ -79,6 +80,7 @@ impl Case {
             stack: false,
             pushes: false,
             has_second: false,
+            writes: false,
             base_pointer: BasePointer::Number,
             memory: Memory::Pattern,
             flags: u16::MAX,
@@ -150,6 +152,7 @@ impl Cursor {
             stack: kind & 4 != 0,
             pushes: kind & 8 != 0,
             has_second: kind & 0x40 != 0,
+            writes: kind & 0x80 != 0,
             base_pointer: match kind >> 4 & 3 {
                 0 => BasePointer::Number,
                 1 => BasePointer::Stack,

@@ -1,20 +1,15 @@
 //! The window: pages that are RAM or the VGA's memory.
 
 use conformance::Global;
-use conformance::cpu::{self, invlpg, outb, poke};
-use conformance::legacy::{Registers, bios};
+use conformance::cpu::{self, invlpg, poke};
+use conformance::planes::{self, PLANES};
 
 use crate::table::{CODE, Case, Mode, OPERAND, WINDOW};
 
 const PAGE: u64 = 0x1000;
 const PRESENT_WRITE: u64 = 3;
 
-/// 640 x 480 with 16 colours.
-const VIDEO_MODE: u32 = 0x12;
-const TEXT_MODE: u32 = 3;
-
-/// What is behind the window.
-const DEVICE: u64 = 0xa_0000;
+/// What is behind the window, beside the planes.
 const RAM: u64 = 0x0130_0000;
 
 /// The pages of the window: two for operands, and two for the stack.
@@ -96,7 +91,7 @@ impl Place {
                 set_page(
                     page,
                     match kind {
-                        Kind::Device if on_device => (DEVICE + page * PAGE) | PRESENT_WRITE,
+                        Kind::Device if on_device => (PLANES + page * PAGE) | PRESENT_WRITE,
                         Kind::Absent => 0,
                         Kind::Device | Kind::Ram => (RAM + page * PAGE) | PRESENT_WRITE,
                     },
@@ -121,16 +116,7 @@ fn set_page(page: u64, entry: u64) {
 
 /// Sets up the device and the window.
 pub fn set_up() {
-    bios(0x10, &mut Registers { eax: VIDEO_MODE, ..Registers::default() });
-    // All planes are written and one is read, so that bytes read back as written, but no hypervisor can map them.
-    for (index, value) in [(2, 0xf), (4, 6)] {
-        outb(0x3c4, index);
-        outb(0x3c5, value);
-    }
-    for (index, value) in [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0), (6, 5), (8, 0xff)] {
-        outb(0x3ce, index);
-        outb(0x3cf, value);
-    }
+    planes::set_up();
     // The second GiB's first 2 MiB: the guest's tables lie behind each other.
     let directory = conformance::page_tables() + PAGE * (2 + (WINDOW >> 30));
     poke(directory, PAGE_TABLE.address() as u64 | PRESENT_WRITE);
@@ -138,9 +124,4 @@ pub fn set_up() {
     let code = (CODE - WINDOW) / PAGE;
     set_page(code, (RAM + code * PAGE) | PRESENT_WRITE);
     Place::Across.map(false);
-}
-
-/// The screen as the BIOS had it.
-pub fn leave() {
-    bios(0x10, &mut Registers { eax: TEXT_MODE, ..Registers::default() });
 }
