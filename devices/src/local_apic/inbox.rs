@@ -1,6 +1,7 @@
 //! What others may do to a local APIC: everything that reaches a vCPU from outside passes through here, without
 //! locks.
 
+use super::lint::LintPins;
 use super::spec::{FIRST_LEGAL_VECTOR, x2apic_logical_id};
 use alloc::sync::Arc;
 use bitfield_struct::bitfield;
@@ -91,6 +92,7 @@ pub struct ApicInbox {
     kick: Arc<dyn Kick>,
     sipi_vector: AtomicU8,
     routing: AtomicU64,
+    pub(super) pins: LintPins,
 }
 
 impl ApicInbox {
@@ -103,6 +105,7 @@ impl ApicInbox {
             kick,
             sipi_vector: AtomicU8::new(0),
             routing: AtomicU64::new(0),
+            pins: LintPins::new(),
         })
     }
 
@@ -191,6 +194,11 @@ impl ApicInbox {
             (false, true) => self.kick.kick(),
             (false, false) => self.kick.notify(),
         }
+    }
+
+    /// Makes the vCPU look at what is not here.
+    pub(super) fn kick(&self) {
+        self.kick.kick();
     }
 
     /// Takes what was posted: `each` gets the number of a word, its edge-triggered vectors and its level-triggered ones.

@@ -11,6 +11,7 @@
 
 mod bus;
 mod inbox;
+mod lint;
 mod page;
 mod registers;
 pub mod spec;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use bus::{ApicBus, Destination, EoiListener, Message};
 pub use inbox::{ApicInbox, Kick, Routing};
+pub use lint::LintPin;
 pub use page::{PAGE_BYTES, RegisterPage, Vectors};
 pub use registers::{GpFault, Interface};
 pub use timer::MIN_PERIOD_NS;
@@ -33,15 +35,6 @@ use core::fmt;
 use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register};
 use timer::Timer;
 
-/// A local interrupt pin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LintPin {
-    /// LINT0: the 8259 pair's INTR.
-    Lint0,
-    /// LINT1: NMI.
-    Lint1,
-}
-
 /// Volatile state that is not in the register page.
 #[derive(Clone, Debug)]
 struct State {
@@ -51,13 +44,11 @@ struct State {
     maybe_requested: bool,
     /// Errors since the last write to the error status register.
     errors: Esr,
-    /// Levels of LINT0 and LINT1.
-    lint_high: [bool; 2],
 }
 
 impl State {
     const fn new(base: ApicBase) -> Self {
-        Self { base, maybe_requested: false, errors: Esr::new(), lint_high: [false; 2] }
+        Self { base, maybe_requested: false, errors: Esr::new() }
     }
 }
 
@@ -123,7 +114,7 @@ impl LocalApic {
     }
 
     fn start_over(&mut self, base: ApicBase, id: u32) {
-        self.state = State { lint_high: self.state.lint_high, ..State::new(base) };
+        self.state = State::new(base);
         self.page.reset();
         self.set_id(id);
         self.timer.reset();
@@ -167,6 +158,14 @@ impl LocalApic {
                 .with_enabled(base.enabled())
                 .with_software_enabled(self.svr().enabled()),
         );
+        self.configure_pins();
+    }
+
+    /// Tells what becomes of the pins.
+    fn configure_pins(&self) {
+        for (pin, entry) in [(LintPin::Lint0, LvtEntry::Lint0), (LintPin::Lint1, LvtEntry::Lint1)] {
+            self.inbox.configure_pin(pin, self.lvt(entry), self.state.base.enabled());
+        }
     }
 
     /// The register page, for the processor.
@@ -245,6 +244,7 @@ impl LocalApic {
     /// `vector` is in service no more: the I/O APIC hears of it if it was level-triggered.
     pub fn ended(&self, vector: u8) {
         if self.page.has(Vectors::Level, vector) {
+            self.inbox.end_level(vector);
             self.bus.eoi(vector);
         }
     }
@@ -265,24 +265,6 @@ impl LocalApic {
     pub fn accepts_extint(&self) -> bool {
         let lint0 = self.lvt(LvtEntry::Lint0);
         !self.state.base.enabled() || !lint0.masked() && lint0.mode() == DeliveryMode::ExtInt
-    }
-
-    /// A local interrupt pin has become high or low. ExtINT is not handled here: ask
-    /// [`LocalApic::accepts_extint`].
-    pub fn set_lint(&mut self, pin: LintPin, high: bool) {
-        let level = &mut self.state.lint_high[pin as usize];
-        let rising = high && !*level;
-        *level = high;
-        if !rising {
-            return;
-        }
-        if !self.state.base.enabled() {
-            if pin == LintPin::Lint1 {
-                self.inbox.post_nmi();
-            }
-            return;
-        }
-        self.raise(if pin == LintPin::Lint0 { LvtEntry::Lint0 } else { LvtEntry::Lint1 });
     }
 
     /// An NMI is pending.

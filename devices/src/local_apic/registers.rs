@@ -1,11 +1,11 @@
 //! The registers as the guest reaches them: memory-mapped (xAPIC), by MSR (x2APIC), and IA32_APIC_BASE.
 
-use super::LocalApic;
 use super::bus::{Destination, Message};
 use super::spec::{
     ApicBase, DeliveryMode, Divide, Esr, FIRST_LEGAL_VECTOR, Icr, Lvt, LvtEntry, Shorthand, Svr,
     X2APIC_FIRST_MSR, register,
 };
+use super::{LintPin, LocalApic};
 
 /// The access raises #GP(0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,9 +184,11 @@ impl LocalApic {
             | register::ICR_LOW
             | register::INITIAL_COUNT
             | register::DIVIDE => {}
-            _ => {
-                lvt_entry(number)?;
-            }
+            _ => match lvt_entry(number)? {
+                LvtEntry::Lint0 => return Some(self.inbox.pin_entry(LintPin::Lint0)),
+                LvtEntry::Lint1 => return Some(self.inbox.pin_entry(LintPin::Lint1)),
+                _ => {}
+            },
         }
         Some(self.page.get(number))
     }
@@ -233,8 +235,10 @@ impl LocalApic {
         let lvt = Lvt::from_bits(value & entry.writable());
         let lvt = lvt.with_masked(lvt.masked() || !self.svr().enabled());
         self.page.set(entry.register(), lvt.into());
-        if entry == LvtEntry::Timer {
-            self.set_timer_entry(lvt);
+        match entry {
+            LvtEntry::Timer => self.set_timer_entry(lvt),
+            LvtEntry::Lint0 | LvtEntry::Lint1 => self.configure_pins(),
+            _ => {}
         }
     }
 

@@ -26,7 +26,7 @@ use devices::i8042::I8042;
 use devices::ide::{Drive, Ide};
 use devices::io_apic::IoApic;
 use devices::irq::IrqLine;
-use devices::local_apic::{ApicBus, ApicInbox};
+use devices::local_apic::{ApicBus, ApicInbox, LintPin};
 use devices::pci::i440fx::I440fx;
 use devices::pci::piix3::Piix3;
 use devices::pci::piix4_pm::Piix4Pm;
@@ -143,7 +143,7 @@ impl Pc {
         let apic_bus = ApicBus::new(inboxes.clone());
         let chipset =
             Arc::new(Chipset { space: space.clone(), processors: apic_bus.clone(), stop: stop.clone() });
-        let pic = Arc::new(Pic::new(IrqLine::new(kicks[0].clone(), 0)));
+        let pic = Arc::new(Pic::new(IrqLine::new(inboxes[0].clone(), LintPin::Lint0 as u32)));
         let io_apic = IoApic::new(apic_bus.clone());
         let lines = IsaLines::new(pic.clone(), io_apic.clone());
         let mut board = Board::new(clock.clone(), lines);

@@ -49,7 +49,7 @@ impl Kick for VcpuKick {
     }
 }
 
-/// As what the 8259 pair's INTR leads to: its interrupts are injected, which needs an exit.
+/// As what a wire leads to that the virtual CPU looks at before each entry.
 impl LineTarget for VcpuKick {
     fn set_line(&self, _input: u32, high: bool) {
         if high {
