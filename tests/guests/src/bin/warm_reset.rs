@@ -152,7 +152,7 @@ fn go(way: &Way) {
     equal(debug, [dr0(), dr1(), dr2(), dr3(), dr6(), dr7()], [0, 0, 0, 0, 0xffff_0ff0, 0x400]);
     equal(
         apic,
-        [TPR, LVT_TIMER, LVT_LINT1, INITIAL_COUNT, SVR].map(|at| apic::read(at)),
+        [TPR, LVT_TIMER, LVT_LINT1, INITIAL_COUNT, SVR].map(apic::read),
         [0, MASKED, MASKED, 0, 0xff],
     );
     check(time, after > before);
@@ -203,7 +203,7 @@ struct Found {
 impl Found {
     /// Gives all of it values that no reset gives it, and what INIT resets too.
     fn disturb() -> Self {
-        MEMORY.map(|at| poke(at, PATTERN));
+        MEMORY.iter().for_each(|&at| poke(at, PATTERN));
         for (msr, value) in SYSCALL.into_iter().chain(MODEL) {
             wrmsr(msr, value);
         }
@@ -212,7 +212,7 @@ impl Found {
         }
         fill_extended_state();
         set_cr2(0x1234_5000);
-        [set_dr0, set_dr1, set_dr2, set_dr3].map(|set| set(0x1234));
+        [set_dr0, set_dr1, set_dr2, set_dr3].iter().for_each(|set| set(0x1234));
         set_dr7(0x000d_0400);
         apic::write(SVR, 0x1ff);
         apic::write(TPR, 0x50);
