@@ -223,6 +223,8 @@ impl Backend for Svm {
         reset::init(self);
     }
 
+    // A step on bounce pages enters too, and must not lengthen all others.
+    #[inline(always)]
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
         running::note(self.vmcb.address, gprs);

@@ -233,6 +233,8 @@ impl Backend for Vmx {
         reset::init(self);
     }
 
+    // A step on bounce pages enters too, and must not lengthen all others.
+    #[inline(always)]
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         self.run(gprs)
     }

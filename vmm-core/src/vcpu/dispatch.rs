@@ -86,8 +86,7 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::TaskSwitch
             }
             Exit::InterruptWindow => {
-                self.set_window(None);
-                self.pass_tick_gate();
+                self.open_interrupt_window();
                 ExitKind::InterruptWindow
             }
             Exit::NmiWindow => ExitKind::NmiWindow,

@@ -110,7 +110,7 @@ impl<B: Backend> Vcpu<B> {
         if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
             let mut start = [0; 4];
             let gpa = self.code_gpa(linear)?;
-            let is_read = self.vm.read(gpa, &mut start).is_ok();
+            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
             if let Some(length) = emulate::simple_length(&start).filter(|_| is_read) {
                 return Ok(rip.wrapping_add(length as u64));
             }

@@ -177,6 +177,12 @@ impl<B: Backend> Vcpu<B> {
         (is_behind_tpr || self.apic.highest_pending().is_some()).then_some(class)
     }
 
+    /// The guest can take the interrupt that a window was asked for.
+    pub(super) fn open_interrupt_window(&mut self) {
+        self.set_window(None);
+        self.pass_tick_gate();
+    }
+
     /// Asks for an exit when the guest can take an interrupt of `class`, or withdraws the wish.
     pub(super) fn set_window(&mut self, class: Option<u8>) {
         if class != self.window {

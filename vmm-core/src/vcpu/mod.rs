@@ -22,6 +22,7 @@ mod ticks;
 mod timers;
 
 use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
+use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{Gpr, Gprs};
 use crate::reset;
@@ -108,6 +109,8 @@ pub struct Vcpu<B: Backend> {
     met_breakpoints: u64,
     /// What it takes to let the processor carry out an instruction on device memory; taken out while it does.
     bouncer: Option<Box<Bouncer>>,
+    /// The exit by which such a step ended, if it concerns no device memory: to be answered like any other.
+    left_exit: Option<Exit>,
     msrs: Msrs,
     shutdowns: Shutdowns,
     /// What an x87 error with CR0.NE clear asks for.
@@ -165,6 +168,7 @@ impl<B: Backend> Vcpu<B> {
             device_page: None,
             met_breakpoints: 0,
             bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
+            left_exit: None,
             msrs: Msrs::default(),
             shutdowns: Shutdowns::default(),
             error_care: ErrorCare::None,
@@ -271,10 +275,17 @@ impl<B: Backend> Vcpu<B> {
         if self.error_care != ErrorCare::None {
             self.care_for_error();
         }
-        let exit = self.backend.enter(&mut self.gprs);
+        let mut exit = self.backend.enter(&mut self.gprs);
         self.after_exit();
-        let kind = self.dispatch(exit);
-        self.counters.count(kind);
+        let kind = loop {
+            let kind = self.dispatch(exit);
+            self.counters.count(kind);
+            if self.left_exit.is_none() {
+                break kind;
+            }
+            // Looked at before it is taken: nearly all turns leave none.
+            exit = self.left_exit.take().unwrap_or(Exit::Stepped);
+        };
         self.last_exit = Some(kind);
         let gives_way = matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause | ExitKind::Descriptor);
         if gives_way || self.is_host_timer_due() {

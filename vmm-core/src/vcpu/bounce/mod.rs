@@ -125,7 +125,10 @@ impl<B: Backend> Vcpu<B> {
             Exit::Stepped | Exit::Memory(_) => Ok(ExitKind::Mmio),
             // Of what was put in the next one's place.
             _ if is_done && plan.stop_gpa.is_some() => Ok(ExitKind::Mmio),
-            exit => Ok(self.dispatch_cold(exit)),
+            exit => {
+                self.left_exit = Some(exit);
+                Ok(ExitKind::Mmio)
+            }
         }
     }
 
@@ -181,9 +184,9 @@ impl<B: Backend> Vcpu<B> {
                     self.after_host_interrupt();
                     bouncer.was_interrupted = true;
                 }
-                Exit::InterruptWindow | Exit::NmiWindow | Exit::HostNmi | Exit::WriteLogFull => {
-                    self.dispatch_cold(exit);
-                }
+                Exit::InterruptWindow => self.open_interrupt_window(),
+                Exit::WriteLogFull => self.note_writes(),
+                Exit::NmiWindow | Exit::HostNmi => {}
                 exit => return Ok(exit),
             }
         }
@@ -247,12 +250,5 @@ impl<B: Backend> Vcpu<B> {
             self.fill_parts(bouncer, plan, number, gpa)
         }
         Ok(())
-    }
-
-    /// Answers an exit that has nothing to do with devices' memory.
-    #[cold]
-    #[inline(never)]
-    fn dispatch_cold(&mut self, exit: Exit) -> ExitKind {
-        self.dispatch(exit)
     }
 }
