@@ -185,7 +185,8 @@ impl<'a> Domain<'a> {
         let wanted = self.config.memory_mib;
         let usable = (self.platform.free_bytes() >> 20).saturating_sub(RESERVE_MIB);
         let too_much = || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
-        if wanted > usable {
+        // Memory that a life leaves to the next is not free, and fits.
+        if ram.is_none() && wanted > usable {
             return Err(too_much());
         }
         let firmware = Firmware::SeaBios(self.inputs.bios);
