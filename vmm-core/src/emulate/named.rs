@@ -58,12 +58,13 @@ pub struct NamedMemory {
 #[derive(Debug)]
 pub struct Namer {
     factory: InstructionInfoFactory,
+    named: NamedMemory,
 }
 
 impl Namer {
     /// One with its buffers.
     pub fn new() -> Self {
-        Self { factory: InstructionInfoFactory::new() }
+        Self { factory: InstructionInfoFactory::new(), named: NamedMemory::default() }
     }
 
     /// What the instruction in `code`, which stands at RIP, names. `xsave_bytes` says how large an area is that XSAVE or, if true,
@@ -73,11 +74,13 @@ impl Namer {
         cpu: &C,
         code: &[u8],
         xsave_bytes: impl Fn(bool) -> u16,
-    ) -> NamedMemory {
+    ) -> &NamedMemory {
         let mode = Mode::of(cpu);
         let mut decoder = Decoder::with_ip(mode.bitness, code, cpu.rip(), DecoderOptions::NONE);
         let instruction = decoder.decode();
-        let mut named = NamedMemory::default();
+        let named = &mut self.named;
+        named.pieces.clear();
+        (named.is_all, named.holds_off_traps, named.length_bytes) = (false, false, 0);
         if decoder.last_error() != DecoderError::None {
             return named;
         }
@@ -357,7 +360,7 @@ mod tests {
     const AREA_BYTES: u16 = 832;
 
     fn name(cpu: &FakeCpu, code: &[u8]) -> NamedMemory {
-        Namer::new().name(cpu, code, |compacted| if compacted { 700 } else { AREA_BYTES })
+        Namer::new().name(cpu, code, |compacted| if compacted { 700 } else { AREA_BYTES }).clone()
     }
 
     /// The pieces as addresses, lengths, whether they are read, and what of them is written.

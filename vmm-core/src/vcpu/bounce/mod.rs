@@ -18,6 +18,7 @@ use crate::emulate::{Namer, Writes};
 use crate::exit::{Exit, MemoryAccess};
 use crate::memory::{BouncePages, FaultCause, PAGE_BYTES, Side, SpaceError};
 use crate::registers::Dr7;
+use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use plan::{Part, Plan, Source};
 
@@ -40,13 +41,21 @@ pub(super) struct Bouncer {
     /// Those that are shown, by their numbers.
     uses: ArrayVec<Use, { BouncePages::COUNT }>,
     namer: Namer,
+    /// That of the last step, whose room the next one takes.
+    plan: Option<Box<Plan>>,
     /// An interrupt of the host's came in the step: others have to get their turn after it.
     was_interrupted: bool,
 }
 
 impl Bouncer {
     pub(super) fn new(pages: BouncePages) -> Self {
-        Self { pages, uses: ArrayVec::new(), namer: Namer::new(), was_interrupted: false }
+        Self {
+            pages,
+            uses: ArrayVec::new(),
+            namer: Namer::new(),
+            plan: Some(Box::default()),
+            was_interrupted: false,
+        }
     }
 
     /// The number of the page that is shown around `gpa`.
@@ -84,7 +93,8 @@ impl<B: Backend> Vcpu<B> {
             return self
                 .crash("an access to a device that this processor cannot make in a step", ExitKind::Fatal);
         };
-        let plan = self.plan(&mut bouncer);
+        let mut plan = bouncer.plan.take().unwrap_or_default();
+        self.plan(&mut bouncer, &mut plan);
         let kind = match self.step_bounced(&mut bouncer, &plan, access) {
             Ok(kind) => kind,
             Err(Stuck::Refused) => self.crash("an instruction that reaches too far", ExitKind::Fatal),
@@ -92,6 +102,7 @@ impl<B: Backend> Vcpu<B> {
                 self.crash("the host has no memory left for page tables", ExitKind::Fatal)
             }
         };
+        bouncer.plan = Some(plan);
         self.bouncer = Some(bouncer);
         kind
     }

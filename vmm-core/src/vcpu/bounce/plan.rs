@@ -2,7 +2,7 @@
 
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
-use crate::emulate::{MAX_NAMED, NamedMemory, Writes};
+use crate::emulate::{MAX_NAMED, Writes};
 use crate::memory::PAGE_BYTES;
 use crate::paging::{Access, AccessKind, Privilege};
 use crate::vm::Vm;
@@ -69,6 +69,12 @@ impl Plan {
         self.parts.iter().filter(move |part| part.page() == page_gpa)
     }
 
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.code.clear();
+        (self.is_all, self.stop_gpa) = (false, None);
+    }
+
     fn add(&mut self, part: Part) {
         self.is_all &= self.parts.try_push(part).is_ok();
     }
@@ -117,13 +123,13 @@ impl GuestMemory for Tables<'_> {
 
 impl<B: Backend> Vcpu<B> {
     /// Finds out what the instruction at RIP touches.
-    pub(super) fn plan(&self, bouncer: &mut Bouncer) -> Plan {
-        let mut plan = Plan::default();
+    pub(super) fn plan(&self, bouncer: &mut Bouncer, plan: &mut Plan) {
+        plan.clear();
         if self.pending.is_some() {
             // What the delivery of an event touches is the processor's own affair.
-            return plan;
+            return;
         }
-        let tables = Tables { vm: &self.vm, found: Mutex::default() };
+        let mut tables = Tables { vm: &self.vm, found: Mutex::default() };
         let mut bytes = [0; 15];
         let mut code = ArrayVec::<Part, 8>::new();
         let count = self.fetch_by(&tables, &mut bytes, |gpa, piece| {
@@ -134,12 +140,11 @@ impl<B: Backend> Vcpu<B> {
         plan.code.extend(bytes.into_iter().take(count.unwrap_or(0)));
         let xsave_bytes = |compacted| self.cpuid(0xd, u32::from(compacted)).ebx as u16;
         let named = bouncer.namer.name(self, &plan.code, xsave_bytes);
-        let NamedMemory { pieces, is_all, holds_off_traps, length_bytes } = named;
-        plan.is_all = is_all;
+        plan.is_all = named.is_all;
         code.into_iter().for_each(|part| plan.add(part));
         let paging = self.paging_state();
         let access = Access { kind: AccessKind::Read, privilege: Privilege::of_cpl(self.backend.cpl()) };
-        for piece in pieces {
+        for piece in &named.pieces {
             let source = if piece.reads { Source::Device } else { Source::Nothing };
             let (mut linear, mut left) = (piece.linear, u64::from(piece.size_bytes));
             while left > 0 {
@@ -153,16 +158,15 @@ impl<B: Backend> Vcpu<B> {
                 left -= size;
             }
         }
-        if B::STEPS_BY_TRAP && holds_off_traps {
-            let next = self.linear_rip().wrapping_add(length_bytes as u64);
+        if B::STEPS_BY_TRAP && named.holds_off_traps {
+            let next = self.linear_rip().wrapping_add(named.length_bytes as u64);
             plan.stop_gpa = paging.translate(&tables, next, self.fetch_access()).ok().map(|found| found.gpa);
         }
-        let found = tables.found.into_inner();
+        let found = tables.found.get_mut();
         plan.is_all &= !found.overflowed;
-        for (gpa, size_bytes, value) in found.entries {
+        for &(gpa, size_bytes, value) in &found.entries {
             plan.add(Part { gpa, size_bytes, source: Source::Entry(value), writes: Writes::Nothing });
         }
-        plan
     }
 }
 
