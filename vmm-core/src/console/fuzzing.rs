@@ -197,6 +197,6 @@ pub fn prompt(data: &[u8]) {
     // The last sequence may not have gone out whole.
     assert!(
         sent.starts_with(&filtered) && sent.len() - filtered.len() < 16,
-        "not all that went out is harmless"
+        "not all that went out is harmless: {sent:x?}"
     );
 }
