@@ -12,8 +12,9 @@ use crate::{build, paths, progress, retry, setup};
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
 
-/// Where the table of instruction forms is built for the host: it is in the workspace of the conformance guests.
-const FORMS_TARGET: &str = "target/forms";
+/// The table of instruction forms, built for the host: it is in the workspace of the conformance guests.
+const FORMS: [&str; 6] =
+    ["--package", "forms", "--manifest-path", build::GUESTS_MANIFEST, "--target-dir", "target/forms"];
 
 /// Names the CPU model to the whole-system tests.
 pub const CPU_VARIABLE: &str = "BULKHEAD_TESTS_CPU";
@@ -43,7 +44,8 @@ impl TestArgs {
         let started = Instant::now();
         setup::require(&[setup::BUILD, setup::QEMU, setup::GUESTS, setup::IMAGE, setup::TESTS])?;
         if self.only.is_none() {
-            check_code()?;
+            lint()?;
+            unit_tests()?;
         }
         build::image()?;
         for guest in Guest::value_variants() {
@@ -81,21 +83,30 @@ impl TestArgs {
     }
 }
 
-fn check_code() -> Result<()> {
+/// Checks the formatting, the lints on the host and on the bare machine, and the documentation.
+///
+/// # Errors
+/// At the first warning.
+pub fn lint() -> Result<()> {
     for manifest in ["Cargo.toml", build::GUESTS_MANIFEST] {
         let mut format = cargo();
         format.args(["fmt", "--all", "--check", "--manifest-path", manifest]);
         progress::run_logged("Checking the formatting", "fmt", &mut format)?;
     }
-    let forms =
-        ["--package", "forms", "--manifest-path", build::GUESTS_MANIFEST, "--target-dir", FORMS_TARGET];
-    for packages in [&["--workspace"][..], &forms] {
+    for packages in [&["--workspace"][..], &FORMS] {
         let mut clippy = cargo();
         clippy.arg("clippy").args(packages).args(["--all-targets", "--", "-D", "warnings"]);
         progress::run_logged("Linting", "clippy", &mut clippy)?;
     }
     build::clippy()?;
-    for packages in [&["--workspace", "--exclude", "tests"][..], &forms] {
+    let mut document = cargo();
+    document.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    document.env("RUSTDOCFLAGS", "-D warnings");
+    progress::run_logged("Checking the documentation", "doc", &mut document)
+}
+
+fn unit_tests() -> Result<()> {
+    for packages in [&["--workspace", "--exclude", "tests"][..], &FORMS] {
         let mut test = cargo();
         test.arg("test").args(packages);
         progress::run_logged("Running the unit tests", "unit-tests", &mut test)?;

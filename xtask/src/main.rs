@@ -22,6 +22,8 @@ enum Task {
     /// Builds the image: build/bulkhead
     Build,
     Run(Box<run::RunArgs>),
+    /// Checks formatting, lints and documentation
+    Lint,
     Test(check::TestArgs),
     TestGuests(folder::FolderArgs),
     Bench(bench::BenchArgs),
@@ -97,6 +99,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
             }
             Ok(())
         }
+        Task::Lint => check::lint(),
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),
         Task::Bench(arguments) => arguments.run(),

@@ -2,7 +2,7 @@
 //! INS or OUTS, in place of the CPU.
 //!
 //! [`step`] fetches the instruction at RIP and decodes it: the most frequent moves and all string instructions here
-//! ([`quick`], [`string_form`]), the rest by `iced-x86`. It finds the operands (segmentation in [`address`], the
+//! (`quick`, `string_form`), the rest by `iced-x86`. It finds the operands (segmentation in `address`, the
 //! guest's page tables in [`crate::paging`]), and reads and writes guest-physical memory through [`EmulatedCpu`], whose
 //! implementation sends it to RAM or to a device. All operands are translated, with write intent where they will be
 //! written, before the first access, so that a fault leaves no side effects; each device access is made once, with

@@ -1,7 +1,7 @@
 //! Guest memory: the frames that hold it, the guest-physical address space that they appear in, and the second-level
 //! page tables that show it to the CPU.
 //!
-//! This is the one place of the shared code with `unsafe`, confined to [`raw`]. No reference into guest memory ever
+//! This is the one place of the shared code with `unsafe`, confined to `raw`. No reference into guest memory ever
 //! leaves it: bytes are copied.
 
 mod frames;
