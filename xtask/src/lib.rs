@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arrows;
 pub mod bench;
 pub mod build;
 pub mod check;

@@ -8,7 +8,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, Value
 use xtask::guests::Guest;
 use xtask::image::Form;
 use xtask::machine::Failure;
-use xtask::{bench, build, check, conformance, folder, fuzz, image, release, rpc, run, symbolize};
+use xtask::{arrows, bench, build, check, conformance, folder, fuzz, image, release, rpc, run, symbolize};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -22,6 +22,8 @@ enum Task {
     /// Builds the image: build/bulkhead
     Build,
     Run(Box<run::RunArgs>),
+    /// Prints the floors, arrows up and circles of each crate's modules
+    Arrows,
     /// Checks formatting, lints and documentation
     Lint,
     Test(check::TestArgs),
@@ -99,6 +101,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
             }
             Ok(())
         }
+        Task::Arrows => arrows::run(),
         Task::Lint => check::lint(),
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),
