@@ -2,7 +2,8 @@
 
 use crate::entry::Attributes;
 use crate::flush::Flush;
-use crate::tables::{ENTRIES, NestedTables, OutOfMemory, TOP_LEVEL, TableMemory, index};
+use crate::table_memory::TableMemory;
+use crate::tables::{ENTRIES, NestedTables, OutOfMemory, TOP_LEVEL, index};
 use alloc::vec::Vec;
 
 /// What [`NestedTables::cover`] did: one entry of the tables was replaced, and is put back by [`NestedTables::uncover`].

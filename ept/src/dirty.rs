@@ -1,7 +1,8 @@
 //! Which pages the guest wrote to, by the dirty flags that the processor sets.
 
 use crate::flush::Flush;
-use crate::tables::{NestedTables, TableMemory, index, level_bytes};
+use crate::table_memory::TableMemory;
+use crate::tables::{NestedTables, index, level_bytes};
 
 const PAGE_BYTES: u64 = level_bytes(1);
 

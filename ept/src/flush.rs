@@ -1,6 +1,6 @@
 //! The reminder that CPUs may still hold old translations.
 
-use crate::tables::TableMemory;
+use crate::table_memory::TableMemory;
 use alloc::vec::Vec;
 
 /// Translations were taken away or narrowed: the CPUs that run this guest must forget what they cached before the

@@ -13,6 +13,7 @@ mod cover;
 mod dirty;
 mod entry;
 mod flush;
+mod table_memory;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -20,4 +21,5 @@ mod tests;
 pub use cover::Cover;
 pub use entry::{Attributes, Caching, Format, Permissions};
 pub use flush::Flush;
-pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize, TableMemory};
+pub use table_memory::TableMemory;
+pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize};

@@ -6,7 +6,7 @@ mod entry;
 mod exit;
 mod system_registers;
 
-use crate::controls::{EntryControls, PrimaryControls, SecondaryControls};
+use crate::control_bits::{EntryControls, PrimaryControls, SecondaryControls};
 use crate::cpu::{Cpu, Features};
 use crate::events;
 use crate::field::Field;

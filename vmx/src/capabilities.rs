@@ -1,6 +1,6 @@
 //! What VMX can do on this processor: the capability MSRs (SDM volume 3, appendix A).
 
-use crate::controls::{PrimaryControls, SecondaryControls};
+use crate::control_bits::{PrimaryControls, SecondaryControls};
 use crate::spec::{EptVpidCapabilities, VmxBasic, VmxMisc, msr};
 use x86::msr::rdmsr;
 

@@ -1,8 +1,9 @@
 //! Turning VT-x on for a physical CPU.
 
 use crate::capabilities::Capabilities;
+use crate::control_bits::{PinControls, PrimaryControls};
 use crate::control_registers::SharedRegister;
-use crate::controls::{Controls, PinControls, PrimaryControls};
+use crate::controls::Controls;
 use crate::instructions;
 use crate::spec::{FeatureControl, msr};
 use crate::vmcs::{Current, NONE, write_revision};

@@ -9,6 +9,7 @@ extern crate alloc;
 mod backend;
 mod capabilities;
 mod checks;
+mod control_bits;
 mod control_registers;
 mod controls;
 mod cpu;

@@ -1,7 +1,7 @@
 //! The local APIC in hardware (SDM volume 3, chapter 30).
 
 use super::{BeforeEntry, Vmx};
-use crate::controls::SecondaryControls;
+use crate::control_bits::SecondaryControls;
 use crate::field::Field;
 use crate::msr_bitmap::{MSR_BITMAP, X2APIC_BITMAP, X2APIC_TPR_BITMAP};
 use crate::spec::InterruptStatus;

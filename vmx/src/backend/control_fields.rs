@@ -1,7 +1,7 @@
 //! The fields that control what exits, when and for how long.
 
 use super::Vmx;
-use crate::controls::{PrimaryControls, SecondaryControls};
+use crate::control_bits::{PrimaryControls, SecondaryControls};
 use crate::events::{self, Window};
 use crate::field::Field;
 use crate::host_state;

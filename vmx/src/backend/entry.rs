@@ -1,7 +1,7 @@
 //! Into the guest and back.
 
 use super::{BeforeEntry, Vmx};
-use crate::controls::PrimaryControls;
+use crate::control_bits::PrimaryControls;
 use crate::field::Field;
 use crate::instructions::{self, Scope, VmFail};
 use crate::spec::{ExitReason, reason};

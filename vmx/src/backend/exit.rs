@@ -1,8 +1,8 @@
 //! What an exit asks for that concerns VT-x alone.
 
 use super::{BeforeEntry, TWO_TO_32, Vmx};
+use crate::control_bits::PrimaryControls;
 use crate::control_registers::SharedRegister;
-use crate::controls::PrimaryControls;
 use crate::decode::decode;
 use crate::events;
 use crate::field::Field;

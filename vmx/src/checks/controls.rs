@@ -1,7 +1,7 @@
 //! 27.2.1: VMX controls.
 
 use super::Checker;
-use crate::controls::{ExitControls, PinControls, PrimaryControls, SecondaryControls};
+use crate::control_bits::{ExitControls, PinControls, PrimaryControls, SecondaryControls};
 use crate::field::Field;
 use crate::spec::{EptPointer, Interruption, interruption};
 use crate::vmcs::Fields;

@@ -1,7 +1,7 @@
 //! 27.3.1: guest state but for segment registers.
 
 use super::{Checker, EFER_KNOWN, is_canonical};
-use crate::controls::{PinControls, PrimaryControls};
+use crate::control_bits::{PinControls, PrimaryControls};
 use crate::field::Field;
 use crate::spec::{Interruptibility, PendingDebug, interruption};
 use crate::vmcs::Fields;

@@ -1,7 +1,7 @@
 //! 27.2.2 to 27.2.4: host state.
 
 use super::{Checker, EFER_KNOWN, is_canonical};
-use crate::controls::ExitControls;
+use crate::control_bits::ExitControls;
 use crate::field::Field;
 use crate::vmcs::Fields;
 use vmm_core::paging::is_legal_pat;

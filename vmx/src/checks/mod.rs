@@ -11,7 +11,7 @@ mod segments;
 mod tests;
 
 use crate::capabilities::Capabilities;
-use crate::controls::{EntryControls, PrimaryControls, SecondaryControls};
+use crate::control_bits::{EntryControls, PrimaryControls, SecondaryControls};
 use crate::field::Field;
 use crate::spec::Interruption;
 use crate::vmcs::Fields;

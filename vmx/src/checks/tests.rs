@@ -1,8 +1,9 @@
 //! A guest after RESET# keeps every rule; each change below breaks the one that it should.
 
 use super::*;
+use crate::control_bits::ExitControls;
+use crate::controls::Controls;
 use crate::controls::tests::processor;
-use crate::controls::{Controls, ExitControls};
 use crate::decode::tests::Table;
 use crate::segments;
 use std::string::ToString;
