@@ -1,12 +1,13 @@
 //! The seam between the shared virtual CPU and the two vendors' hardware.
 
 use crate::config::CommandLine;
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::extended_state::{self, ExtendedState};
 use crate::memory::NestedPaging;
 use crate::platform::Platform;
 use crate::registers::{
-    Cr0, Cr4, Efer, Fault, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+    Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,17 +21,6 @@ pub struct Unsupported(pub &'static str);
 /// Ticks of the TSC that are between two PAUSEs of a loop at the most, where the processor looks at that; one alone takes some 140
 /// since Skylake.
 pub const PAUSE_GAP_TICKS: u16 = 1024;
-
-/// An event for the guest to take at its next entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An external interrupt.
-    Interrupt(u8),
-    /// An NMI.
-    Nmi,
-    /// An exception.
-    Fault(Fault),
-}
 
 /// Registers of the guest's that the shared code reads or writes seldom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,7 +78,7 @@ impl fmt::Display for DescriptorAccess {
     }
 }
 
-/// A decoded exit. The raw code stays with the backend ([`crate::backend::Backend::dump`]).
+/// A decoded exit. The raw code stays with the backend (`Backend::dump`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// A port access.
@@ -111,7 +111,7 @@ pub enum Exit {
     Forbidden,
     /// An access to a control register that the backend has dealt with: the guest goes on.
     ControlRegister,
-    /// MOV to CR0, or LMSW, which is left to be done: [`crate::backend::Backend::let_cr0_be_written`].
+    /// MOV to CR0, or LMSW, which is left to be done: `Backend::let_cr0_be_written`.
     WriteCr0,
     /// MOV to CR4, which is left to be done.
     WriteCr4,
@@ -132,7 +132,7 @@ pub enum Exit {
         /// Its vector.
         vector: u8,
     },
-    /// An access to a register of descriptors, which is left to be done ([`crate::backend::Backend::set_descriptor_exits`]).
+    /// An access to a register of descriptors, which is left to be done (`Backend::set_descriptor_exits`).
     Descriptor(DescriptorAccess),
     /// A hardware task switch that the processor left to the hypervisor.
     TaskSwitch(TaskSwitch),
@@ -157,13 +157,13 @@ pub enum Exit {
     },
     /// PUSHF, which in a step is left to be done.
     PushFlags,
-    /// A step is done: see [`crate::backend::Backend::begin_step`].
+    /// A step is done: see `Backend::begin_step`.
     Stepped,
     /// The guest's CPU shut down: triple fault.
     TripleFault,
     /// The backend refused to enter the guest: its state is invalid.
     EntryFailure,
-    /// The processor's log of written pages is full ([`crate::backend::Backend::take_written_pages`]).
+    /// The processor's log of written pages is full (`Backend::take_written_pages`).
     WriteLogFull,
     /// Anything else: the vendor's raw code.
     Unknown(u64),

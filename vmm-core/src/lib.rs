@@ -18,6 +18,7 @@ pub mod console;
 pub mod control_registers;
 pub mod debug;
 pub mod emulate;
+pub mod event;
 pub mod exit;
 pub mod extended_state;
 #[cfg(any(test, feature = "test-platform"))]

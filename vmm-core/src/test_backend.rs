@@ -1,7 +1,8 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
-use crate::backend::{Backend, Event, SystemRegister, Unsupported, VcpuSetup};
+use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
 use crate::config::CommandLine;
+use crate::event::Event;
 use crate::exit::{DescriptorAccess, Exit, MemoryAccess};
 use crate::extended_state::ExtendedState;
 use crate::memory::{GuestSpace, NestedPaging, WriteTracking};

@@ -81,7 +81,7 @@ impl Svm {
 mod tests {
     use super::super::tests::{cpu, vcpu};
     use super::*;
-    use vmm_core::backend::Event;
+    use vmm_core::event::Event;
     use vmm_core::exit::Exit;
     use vmm_core::registers::{Fault, Gprs};
     use vmm_core::test_platform::TestPlatform;

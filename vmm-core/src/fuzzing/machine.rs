@@ -1,19 +1,20 @@
 //! A whole PC, driven by exits that its guest could cause.
 
 use super::input::Input;
-use crate::backend::{Backend, Event, Withheld};
+use crate::backend::{Backend, Withheld};
 use crate::config::GuestConfig;
 use crate::config::guest::Serial;
 use crate::console::OutputRing;
 use crate::emulate::instruction_length;
+use crate::event::Event;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::machine::pc::{Pc, PcParts};
 use crate::memory::{Backing, PAGE_BYTES};
 use crate::registers::{Exception, Gpr};
 use crate::test_backend::{StepAccess, TestBackend};
 use crate::test_platform::TestPlatform;
-use crate::vcpu::cpuid::CpuidTable;
 use crate::vcpu::{Housekeeping, Vcpu};
+use crate::vm::cpuid::CpuidTable;
 use alloc::sync::Arc;
 use alloc::vec;
 use devices::block::HeapDisk;

@@ -4,7 +4,6 @@ mod choice;
 mod disk;
 mod domain;
 mod host_cpus;
-mod layout;
 pub(crate) mod pc;
 #[cfg(test)]
 mod ram_tests;
@@ -12,8 +11,5 @@ mod restart;
 #[cfg(test)]
 mod shortage_tests;
 mod start;
-mod wiring;
 
-pub use layout::Layout;
 pub use start::start;
-pub use wiring::{Chipset, SystemTimer};

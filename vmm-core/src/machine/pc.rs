@@ -1,7 +1,5 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
-use super::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
-use super::wiring::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
 use crate::config::GuestConfig;
@@ -9,8 +7,10 @@ use crate::config::guest::Serial;
 use crate::memory::{FrameMemory, GuestSpace, MemoryPart, NestedPaging, SpaceError, SpaceMemory};
 use crate::platform::Platform;
 use crate::timers::TimerQueue;
-use crate::vcpu::cpuid::CpuidTable;
 use crate::vcpu::{VcpuKick, VcpuWires};
+use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
+use crate::vm::cpuid::CpuidTable;
+use crate::vm::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

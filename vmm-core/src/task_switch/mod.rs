@@ -7,7 +7,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::Event;
+use crate::event::Event;
 use crate::paging::{AccessKind, PagingState};
 use crate::registers::{Cr0, Exception, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use descriptor::{Descriptor, is_null};

@@ -1,7 +1,6 @@
 //! What is done about each exit.
 
 use super::counters::ExitKind;
-use super::cpuid::CpuidState;
 use super::{Activity, Vcpu};
 use crate::backend::{Backend, SystemRegister};
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
@@ -9,6 +8,7 @@ use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use crate::task_switch::{self, TaskSwitch};
 use crate::vm::Stop;
+use crate::vm::cpuid::CpuidState;
 use raw_cpuid::CpuIdResult;
 
 /// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.

@@ -1,7 +1,8 @@
 //! What the guest is interrupted by, in the order of its priority.
 
 use super::{Activity, Vcpu};
-use crate::backend::{Backend, Event};
+use crate::backend::Backend;
+use crate::event::Event;
 use crate::registers::{Exception, Fault, Segment, SegmentName};
 
 /// The class of an interrupt that no task priority holds back: the 8259 pair knows none.

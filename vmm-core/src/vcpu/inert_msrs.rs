@@ -5,7 +5,7 @@
 //! CPUID shows: Intel SDM volume 4, chapter 2; AMD's BIOS and Kernel Developer's Guides and Processor
 //! Programming References, by family.
 
-use super::cpuid::{Processor, Vendor};
+use crate::vm::cpuid::{Processor, Vendor};
 
 /// What becomes of a WRMSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

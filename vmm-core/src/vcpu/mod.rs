@@ -4,7 +4,6 @@ mod bounce;
 mod control_registers;
 mod coprocessor;
 pub mod counters;
-pub mod cpuid;
 mod dispatch;
 mod emulated;
 mod events;
@@ -21,7 +20,8 @@ mod tests;
 mod ticks;
 mod timers;
 
-use crate::backend::{Backend, Event, Unsupported, VcpuSetup};
+use crate::backend::{Backend, Unsupported, VcpuSetup};
+use crate::event::Event;
 use crate::exit::Exit;
 use crate::platform::Platform;
 use crate::registers::{Gpr, Gprs};

@@ -4,12 +4,12 @@
 //! accesses them without an exit.
 
 use super::Vcpu;
-use super::cpuid::Vendor;
 use super::inert_msrs::{self, Write};
 use super::mtrr::Mtrrs;
 use crate::backend::{Backend, SystemRegister};
 use crate::paging::is_legal_pat;
 use crate::registers::{Efer, Fault};
+use crate::vm::cpuid::Vendor;
 use arrayvec::ArrayVec;
 
 const P5_MC_ADDR: u32 = 0x0;

@@ -1,6 +1,7 @@
 //! What a virtual CPU makes of exits that a hostile guest causes.
 
-use crate::backend::{Backend, Event, SystemRegister};
+use crate::backend::{Backend, SystemRegister};
+use crate::event::Event;
 use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
 use crate::fuzzing::Machine;
 use crate::memory::{Area, Backing};

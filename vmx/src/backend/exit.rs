@@ -10,9 +10,10 @@ use crate::spec::{
     CrQualification, EptQualification, Interruption, TaskSwitchQualification, cr_access, interruption,
     reason, task_source,
 };
-use vmm_core::backend::{Backend, Event, SystemRegister};
+use vmm_core::backend::{Backend, SystemRegister};
 use vmm_core::breakpoints;
 use vmm_core::control_registers::Mode;
+use vmm_core::event::Event;
 use vmm_core::exit::Exit;
 use vmm_core::registers::{Dr6, Exception, Gprs, SegmentName};
 use vmm_core::task_switch::{Source, TaskSwitch};

@@ -1,6 +1,6 @@
 //! Steps on a device that remembers what is done to it, with a processor whose accesses the tests write down.
 
-use crate::backend::Event;
+use crate::event::Event;
 use crate::exit::{Exit, MemoryAccess};
 use crate::fuzzing::{Hardware, Machine};
 use crate::registers::{Cr0, Exception, Fault, Gpr, SegmentName};

@@ -1,7 +1,7 @@
 //! Pauses and steps, on a processor that the test plays.
 
 use super::*;
-use crate::backend::Event;
+use crate::event::Event;
 use crate::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, MemoryAccess, PortAccess};
 use crate::fuzzing::Machine;
 use crate::platform::Platform;

@@ -1,17 +1,22 @@
 //! What all virtual CPUs of a guest share.
 
+pub mod chipset;
+pub mod cpuid;
+pub mod layout;
+
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
-use crate::machine::{Chipset, Layout, SystemTimer};
 use crate::memory::{GuestSpace, SpaceError};
-use crate::vcpu::cpuid::CpuidTable;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use chipset::{Chipset, SystemTimer};
 use core::sync::atomic::{AtomicU8, Ordering};
+use cpuid::CpuidTable;
 use devices::coprocessor::Coprocessor;
 use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
+use layout::Layout;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 
