@@ -9,11 +9,11 @@ use crate::entry::image;
 use crate::log_ring::{CAPACITY, LogRing};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
+use config::command_line::{ComPort, ConsoleDevice};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
-use vmm_core::config::command_line::{ComPort, ConsoleDevice};
 use vmm_core::platform::SerialPort;
 use vmm_core::printable::Printable;
 

@@ -9,8 +9,8 @@ use crate::platform::Machine;
 use crate::{acpi, boot_rom, log as console, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
+use config::command_line::CommandLine;
 use handover::{Handover, LoadedModule};
-use vmm_core::config::command_line::CommandLine;
 use vmm_core::platform::{BootInputs, Module, Platform};
 
 /// SeaBIOS, from the distribution's package.

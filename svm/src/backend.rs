@@ -13,13 +13,13 @@ use crate::spec::{
 use crate::{running, world_switch};
 use alloc::string::String;
 use alloc::sync::Arc;
+use config::CommandLine;
 use core::fmt;
 use devices::local_apic::RegisterPage;
 use nmi::NmiState;
 use step::Step;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
-use vmm_core::config::CommandLine;
 use vmm_core::event::Event;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::extended_state::{self, ExtendedState};

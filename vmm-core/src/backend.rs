@@ -1,6 +1,5 @@
 //! The seam between the shared virtual CPU and the two vendors' hardware.
 
-use crate::config::CommandLine;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::extended_state::{self, ExtendedState};
@@ -11,6 +10,7 @@ use crate::registers::{
 };
 use alloc::string::String;
 use alloc::sync::Arc;
+use config::CommandLine;
 use core::fmt;
 use devices::local_apic::{ApicInbox, Interface, RegisterPage};
 

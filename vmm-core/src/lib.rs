@@ -13,7 +13,6 @@ pub mod breakpoints;
 pub mod budget;
 pub mod bus;
 pub mod clock;
-pub mod config;
 pub mod console;
 pub mod control_registers;
 pub mod debug;

@@ -1,8 +1,8 @@
 //! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests implement it on
 //! the development host.
 
-use crate::config::modules::{self, ModuleKind};
 use alloc::vec::Vec;
+use config::modules::{self, ModuleKind};
 use core::fmt;
 
 /// Sizes in which host memory is handed out. Each is also the alignment.

@@ -1,7 +1,6 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
 use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
-use crate::config::CommandLine;
 use crate::event::Event;
 use crate::exit::{DescriptorAccess, Exit, MemoryAccess};
 use crate::extended_state::ExtendedState;
@@ -14,6 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use config::CommandLine;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
 

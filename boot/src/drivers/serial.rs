@@ -1,12 +1,12 @@
 //! COM1 and COM2: sending without waiting, receiving by interrupt into a ring.
 
 use super::ring::ByteRing;
+use config::command_line::{Parity, SerialSettings};
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR, Parity as LineParity, WordLength};
 use uart_16550::{BaudRate, Config, Uart16550};
-use vmm_core::config::command_line::{Parity, SerialSettings};
 use x86::io::{inb, outb};
 
 /// COM1 as every PC has it.

@@ -7,7 +7,7 @@
 
 use alloc::vec::Vec;
 
-use crate::config::command_line::Escapes;
+use config::command_line::Escapes;
 
 const ESC: u8 = 0x1b;
 const BEL: u8 = 7;

@@ -3,14 +3,14 @@
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, TestGuest};
 use super::{Consoles, prompt as commands};
-use crate::config::CommandLine;
-use crate::config::command_line::Escapes;
 use crate::fuzzing::input::Input;
 use crate::platform::SerialPort;
 use crate::test_platform::TestPlatform;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use config::CommandLine;
+use config::command_line::Escapes;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
 

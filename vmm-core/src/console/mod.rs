@@ -25,14 +25,14 @@ mod tests;
 pub use output::{DebugLines, OutputRing};
 
 use crate::budget::Budget;
-use crate::config::CommandLine;
-use crate::config::command_line::{ComPort, ConsoleDevice};
 use crate::debug::DebugTarget;
 use crate::platform::{Display, Platform, SerialPort};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use config::CommandLine;
+use config::command_line::{ComPort, ConsoleDevice};
 use devices::console::ByteSink;
 use devices::i8042::I8042;
 use devices::time::{Alarm, Clock, GuestTime, ns_to_ticks};

@@ -3,13 +3,13 @@
 use super::escapes::EscapeFilter;
 use super::output::OutputRing;
 use super::prompt::Prompt;
-use crate::config::command_line::Escapes;
 use crate::platform::{Platform, SerialPort};
 use crate::printable::Printable;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use config::command_line::Escapes;
 use core::fmt::Write;
 use devices::uart::Uart;
 

@@ -1,9 +1,9 @@
 //! The text that users write.
 
-use crate::config::guest::MAX_VCPUS;
-use crate::config::{CommandLine, GuestConfig};
 use alloc::format;
 use alloc::string::String;
+use config::guest::MAX_VCPUS;
+use config::{CommandLine, GuestConfig};
 
 /// A guest's configuration: whatever is accepted makes a machine that the firmware can be told of.
 pub fn xl_cfg(data: &[u8]) {
@@ -15,7 +15,7 @@ pub fn xl_cfg(data: &[u8]) {
     let Ok(config) = result else { return };
     assert!((1..=MAX_VCPUS).contains(&config.vcpus) && config.memory_mib > 0);
     for (index, disk) in config.disks.iter().enumerate() {
-        let is_same = |other: &crate::config::Disk| other.device.index == disk.device.index;
+        let is_same = |other: &config::Disk| other.device.index == disk.device.index;
         assert!(!config.disks[..index].iter().any(is_same), "two disks at one place");
     }
     let description = config.machine_description([7; 16], (0..config.vcpus).collect());

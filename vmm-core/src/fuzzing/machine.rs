@@ -2,8 +2,6 @@
 
 use super::input::Input;
 use crate::backend::{Backend, Withheld};
-use crate::config::GuestConfig;
-use crate::config::guest::Serial;
 use crate::console::OutputRing;
 use crate::emulate::instruction_length;
 use crate::event::Event;
@@ -17,6 +15,8 @@ use crate::vcpu::{Housekeeping, Vcpu};
 use crate::vm::cpuid::CpuidTable;
 use alloc::sync::Arc;
 use alloc::vec;
+use config::GuestConfig;
+use config::guest::Serial;
 use devices::block::HeapDisk;
 use devices::bus::MmioDevice;
 use devices::i8042::{Buttons, I8042};

@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::domain::RESERVE_MIB;
-use crate::config::modules::{self, ModuleKind};
-use crate::config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 use crate::platform::{BootInputs, Module};
+use config::modules::{self, ModuleKind};
+use config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 
 /// Memory of a guest that nobody gave a size: half of what is free, within these bounds.
 const DEFAULT_MEMORY_MIB: core::ops::RangeInclusive<u64> = 32..=2048;

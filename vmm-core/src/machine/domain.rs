@@ -5,8 +5,6 @@ use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
 use crate::budget::Budget;
-use crate::config::guest::Action;
-use crate::config::{Disk, DiskKind, GuestConfig};
 use crate::console::{Consoles, GuestPorts};
 use crate::memory::FrameMemory;
 use crate::platform::{BootInputs, Platform};
@@ -17,6 +15,8 @@ use crate::vm::cpuid::CpuidTable;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use config::guest::Action;
+use config::{Disk, DiskKind, GuestConfig};
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
@@ -273,10 +273,10 @@ fn drive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::CommandLine;
     use crate::platform::Module;
     use crate::test_backend::TestBackend;
     use crate::test_platform::TestPlatform;
+    use config::CommandLine;
 
     #[test]
     fn a_guest_that_the_heap_has_no_room_for_is_one_line_and_leaves_nothing() {

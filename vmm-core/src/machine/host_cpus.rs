@@ -1,10 +1,10 @@
 //! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests' timers.
 
 use crate::backend::Backend;
-use crate::config::CommandLine;
 use crate::platform::Platform;
 use crate::timekeeper::Timekeeper;
 use alloc::boxed::Box;
+use config::CommandLine;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Once;

@@ -2,8 +2,6 @@
 
 use crate::bus::{MmioBus, PortBus};
 use crate::clock::VmClock;
-use crate::config::GuestConfig;
-use crate::config::guest::Serial;
 use crate::memory::{FrameMemory, GuestSpace, MemoryPart, NestedPaging, SpaceError, SpaceMemory};
 use crate::platform::Platform;
 use crate::timers::TimerQueue;
@@ -14,6 +12,8 @@ use crate::vm::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use config::GuestConfig;
+use config::guest::Serial;
 use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;

@@ -52,9 +52,9 @@ pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::CommandLine;
     use crate::platform::SerialPort;
     use crate::test_platform::TestPlatform;
+    use config::CommandLine;
 
     fn bench() -> (&'static TestPlatform, Consoles) {
         let platform = TestPlatform::leak();

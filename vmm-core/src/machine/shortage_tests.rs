@@ -1,7 +1,6 @@
 //! Guests that are too large for the machine: a line that says so, and all memory is back.
 
 use super::start;
-use crate::config::CommandLine;
 use crate::fuzzing::{Hardware, Machine};
 use crate::memory::FrameMemory;
 use crate::platform::{BootInputs, Module};
@@ -9,6 +8,7 @@ use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
 use alloc::string::{String, ToString};
 use alloc::vec;
+use config::CommandLine;
 
 const MIB: u64 = 1 << 20;
 

@@ -4,11 +4,11 @@ use super::choice::guest_config;
 use super::domain::Domain;
 use super::host_cpus;
 use crate::backend::Backend;
-use crate::config::{CommandLine, GuestConfig};
 use crate::console::Consoles;
 use crate::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use config::{CommandLine, GuestConfig};
 
 /// Runs the guests that the boot loader's modules describe, on the boot CPU, which calls this, until none is left. The
 /// others are started.

@@ -19,7 +19,8 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 8] = ["boot", "svm", "vmx", "vmm-core", "handover", "firmware", "devices", "ept"];
+const CRATES: [&str; 9] =
+    ["boot", "svm", "vmx", "vmm-core", "config", "handover", "firmware", "devices", "ept"];
 
 /// The most floors of a crate.
 const MAX_FLOORS: usize = 6;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::DiskKind;
+use crate::DiskKind;
 use alloc::string::ToString;
 use proptest::prelude::*;
 

@@ -1,4 +1,19 @@
 //! What the user asks for: the guests' xl.cfg files, and the hypervisor's own command line.
+//!
+//! A file is read by [`GuestConfig::parse`], which takes any bytes: what it cannot take is a [`Diagnostic`] that names the
+//! file, the line and the key. `docs/guest-config.md` and `docs/command-line.md` have what is understood.
+//!
+//! ```
+//! let text = b"name = 'small'\ntype = 'hvm'\nmemory = 64\ndisk = ['file:guest.iso,hdc:cdrom,r']\n";
+//! let (guest, warnings) = config::GuestConfig::parse("guest.cfg", text);
+//! let guest = guest.expect("a guest");
+//! assert_eq!((guest.name.as_str(), guest.memory_mib, guest.disks.len()), ("small", 64, 1));
+//! assert!(warnings.is_empty(), "{}", warnings[0]);
+//! ```
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
 
 pub mod command_line;
 mod disk;

@@ -1,7 +1,7 @@
 //! Files as guides and tools wrote them: `tests/configs` has the forms of published ones, with other values.
 
 use super::*;
-use crate::config::DiskKind;
+use crate::DiskKind;
 use alloc::string::ToString;
 
 fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
@@ -10,7 +10,7 @@ fn lines(diagnostics: &[Diagnostic]) -> Vec<String> {
 
 macro_rules! published {
     ($name:literal) => {
-        GuestConfig::parse($name, include_bytes!(concat!("../../../../tests/configs/", $name)))
+        GuestConfig::parse($name, include_bytes!(concat!("../../../tests/configs/", $name)))
     };
 }
 
