@@ -16,18 +16,18 @@ use alloc::sync::Arc;
 use config::CommandLine;
 use core::fmt;
 use devices::local_apic::RegisterPage;
+use emulator::event::Event;
+use emulator::registers::{
+    Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
+};
 use nmi::NmiState;
 use step::Step;
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
-use vmm_core::event::Event;
 use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::extended_state::{self, ExtendedState};
 use vmm_core::memory::{NestedPaging, WriteTracking};
 use vmm_core::platform::{Frame, FrameSize, Platform};
-use vmm_core::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
-};
 use vmm_core::reset;
 
 /// Among the intercepts of control registers.

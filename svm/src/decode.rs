@@ -1,10 +1,11 @@
 //! From the VMCB's exit fields to an [`Exit`].
 
 use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
+use emulator::MemoryAccess;
+use emulator::registers::Exception;
 use vmm_core::exit::{
-    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess,
+    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
-use vmm_core::registers::Exception;
 
 /// Decodes the exit that the control area reports.
 pub fn decode(control: &ControlArea) -> Exit {

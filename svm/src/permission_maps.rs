@@ -1,6 +1,6 @@
 //! Which ports and MSRs exit (15.10.1, 15.11). They are the same for every guest.
 
-use vmm_core::registers::DIRECT_MSRS;
+use emulator::registers::DIRECT_MSRS;
 
 /// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap: every port exits.
 #[repr(C, align(4096))]

@@ -4,7 +4,7 @@ use crate::dump::dump;
 use crate::spec::Vmcb;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use vmm_core::registers::Gprs;
+use emulator::registers::Gprs;
 
 static VMCB: AtomicUsize = AtomicUsize::new(0);
 static GPRS: AtomicUsize = AtomicUsize::new(0);

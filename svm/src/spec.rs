@@ -1,7 +1,7 @@
 //! The virtual machine control block: appendix B of the manual.
 
 use bitfield_struct::bitfield;
-use vmm_core::registers::{Segment, SegmentAttributes};
+use emulator::registers::{Segment, SegmentAttributes};
 
 /// The first half of the VMCB: what the hypervisor asks for and what the processor reports (table B-1).
 #[repr(C)]

@@ -1,7 +1,7 @@
 //! Into the guest and back (15.5, 15.6).
 
 use core::arch::naked_asm;
-use vmm_core::registers::Gprs;
+use emulator::registers::Gprs;
 
 /// Runs the guest whose VMCB is at `vmcb_hpa` until its next exit.
 ///

@@ -1,18 +1,18 @@
 //! The seam between the shared virtual CPU and the two vendors' hardware.
 
-use crate::event::Event;
 use crate::exit::Exit;
 use crate::extended_state::{self, ExtendedState};
 use crate::memory::NestedPaging;
 use crate::platform::Platform;
-use crate::registers::{
-    Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
-};
 use alloc::string::String;
 use alloc::sync::Arc;
 use config::CommandLine;
 use core::fmt;
 use devices::local_apic::{ApicInbox, Interface, RegisterPage};
+use emulator::event::Event;
+use emulator::registers::{
+    Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! What a debugger asks of a guest: to stand still, to run one instruction, to show where it is. The prompt and the
 //! management port ask; a stub for gdb would ask the same.
 
-use crate::emulate::{self, InstructionBytes};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use emulator::instruction::{self, InstructionBytes};
 
 /// A virtual CPU, between two of its exits.
 pub trait DebugTarget {
@@ -107,7 +107,7 @@ pub struct Location {
 impl Location {
     /// The instruction at the start of `bytes`, which may be more.
     pub fn new(cs: u16, rip: u64, bitness: u32, bytes: &[u8]) -> Self {
-        let (length, text) = match emulate::disassemble(bytes, bitness, rip) {
+        let (length, text) = match instruction::disassemble(bytes, bitness, rip) {
             Some(decoded) => decoded,
             None if bytes.is_empty() => (0, "(not readable)".into()),
             None => (bytes.len(), "(bad)".into()),

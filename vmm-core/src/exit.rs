@@ -1,8 +1,9 @@
 //! Why a guest stopped running: the form that both backends decode their exits into.
 
-use crate::registers::Exception;
-use crate::task_switch::TaskSwitch;
 use core::fmt;
+use emulator::MemoryAccess;
+use emulator::registers::Exception;
+use emulator::task_switch::TaskSwitch;
 
 /// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on
 /// its own stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because
@@ -32,19 +33,6 @@ pub struct PortAccess {
     pub direction: Direction,
     /// INS or OUTS.
     pub string: bool,
-}
-
-/// An access to guest-physical memory that the second-level page tables refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryAccess {
-    /// Guest-physical address.
-    pub gpa: u64,
-    /// It was a write.
-    pub write: bool,
-    /// It was an instruction fetch.
-    pub execute: bool,
-    /// The access was made by the guest's own page walk, not by its instruction.
-    pub page_walk: bool,
 }
 
 /// The registers that say where descriptors are (SDM volume 3, 2.4; APM volume 2, 4.6).

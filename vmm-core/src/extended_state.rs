@@ -2,8 +2,8 @@
 //! Both backends reach them by this.
 #![allow(unsafe_code)]
 
-use crate::registers::Cr4;
 use core::arch::asm;
+use emulator::registers::Cr4;
 
 /// XCR0: AVX state.
 const XCR0_AVX: u64 = 1 << 2;

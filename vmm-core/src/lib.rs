@@ -9,28 +9,21 @@ extern crate alloc;
 
 pub mod address_tags;
 pub mod backend;
-pub mod breakpoints;
 pub mod budget;
 pub mod bus;
 pub mod clock;
 pub mod console;
-pub mod control_registers;
 pub mod debug;
-pub mod emulate;
-pub mod event;
 pub mod exit;
 pub mod extended_state;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod fuzzing;
 pub mod machine;
 pub mod memory;
-pub mod paging;
 mod physical;
 pub mod platform;
 pub mod printable;
-pub mod registers;
 pub mod reset;
-pub mod task_switch;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_backend;
 #[cfg(any(test, feature = "test-platform"))]

@@ -1,7 +1,7 @@
 //! The registers after RESET# and INIT (SDM volume 3, table 10-1; APM volume 2, 14.1.3), which are the same on both vendors' processors.
 
 use crate::backend::{Backend, SystemRegister};
-use crate::registers::{Cr0, Cr4, Efer, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister};
+use emulator::registers::{Cr0, Cr4, Efer, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister};
 
 /// The reset vector: the last paragraph of the first 4 GiB, by the base of CS.
 const RIP: u64 = 0xfff0;

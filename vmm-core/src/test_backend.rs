@@ -1,14 +1,10 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
 use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
-use crate::event::Event;
-use crate::exit::{DescriptorAccess, Exit, MemoryAccess};
+use crate::exit::{DescriptorAccess, Exit};
 use crate::extended_state::ExtendedState;
 use crate::memory::{GuestSpace, NestedPaging, WriteTracking};
 use crate::platform::Platform;
-use crate::registers::{
-    Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
-};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,6 +12,11 @@ use alloc::vec::Vec;
 use config::CommandLine;
 use core::fmt;
 use devices::local_apic::{Interface, RegisterPage};
+use emulator::MemoryAccess;
+use emulator::event::Event;
+use emulator::registers::{
+    Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
 
 const SYSTEM_REGISTERS: usize = SystemRegister::TscAux as usize + 1;
 

@@ -20,16 +20,16 @@ use bitflags::bitflags;
 use config::CommandLine;
 use core::fmt;
 use devices::local_apic::{ApicInbox, Interface, RegisterPage};
+use emulator::event::Event;
+use emulator::registers::{
+    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
 use vmm_core::address_tags::Tag;
 use vmm_core::backend::{Backend, SystemRegister, Unsupported, VcpuSetup, Withheld};
-use vmm_core::event::Event;
 use vmm_core::exit::Exit;
 use vmm_core::extended_state::ExtendedState;
 use vmm_core::memory::NestedPaging;
 use vmm_core::platform::Platform;
-use vmm_core::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
-};
 use vmm_core::reset;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.

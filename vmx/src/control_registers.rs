@@ -3,11 +3,11 @@
 //! The guest changes most bits without an exit; the processor itself follows paging on and off, long mode, and the
 //! page-directory pointers of PAE. A bit that the host keeps has its guest value in the read shadow. When the guest
 //! changes such a bit, the shadow gets the new value, and the instruction runs again: now it needs no exit, and the
-//! processor carries it out. What it will refuse is refused before ([`vmm_core::control_registers::Mode`]), since the shadow would have
+//! processor carries it out. What it will refuse is refused before ([`emulator::control_registers::Mode`]), since the shadow would have
 //! changed already; but for reserved bits of page-directory pointers, which nobody reads here.
 
 use crate::capabilities::Capabilities;
-use vmm_core::registers::{Cr0, Cr4};
+use emulator::registers::{Cr0, Cr4};
 
 /// Bits of CR0 that an unrestricted guest may clear although VMX operation needs them.
 const UNRESTRICTED: Cr0 = Cr0::new().with_protection(true).with_paging(true);

@@ -7,10 +7,11 @@ use crate::spec::{
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
+use emulator::MemoryAccess;
+use emulator::registers::Exception;
 use vmm_core::exit::{
-    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, MemoryAccess, PortAccess,
+    DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
-use vmm_core::registers::Exception;
 
 const APIC_PAGE_BYTES: u16 = 4096;
 

@@ -1,8 +1,8 @@
 //! Events on their way into the guest.
 
 use crate::spec::{Interruptibility, Interruption, PendingDebug, interruption};
-use vmm_core::event::Event;
-use vmm_core::registers::{Exception, Fault};
+use emulator::event::Event;
+use emulator::registers::{Exception, Fault};
 
 const NMI_VECTOR: u8 = 2;
 

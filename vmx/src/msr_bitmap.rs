@@ -1,7 +1,7 @@
 //! Which MSRs exit (SDM volume 3, 25.6.9). It depends on the local APIC's interface only.
 
 use devices::local_apic::spec::{X2APIC_FIRST_MSR, register};
-use vmm_core::registers::DIRECT_MSRS;
+use emulator::registers::DIRECT_MSRS;
 
 /// One bit an MSR: reads of 0 to 1FFFh, reads of C0000000h to C0001FFFh, writes of both.
 #[repr(C, align(4096))]

@@ -4,7 +4,7 @@ use crate::dump::dump;
 use crate::instructions;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use vmm_core::registers::Gprs;
+use emulator::registers::Gprs;
 
 static GPRS: AtomicUsize = AtomicUsize::new(0);
 

@@ -2,7 +2,7 @@
 
 use crate::field::Field;
 use crate::spec::AccessRights;
-use vmm_core::registers::{SegmentAttributes, SegmentName};
+use emulator::registers::{SegmentAttributes, SegmentName};
 
 /// The four fields of a segment register.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Into the guest and back (SDM volume 3, 27.1, 28.5).
 
 use core::arch::naked_asm;
-use vmm_core::registers::Gprs;
+use emulator::registers::Gprs;
 
 /// What [`run_guest`] returns after an exit.
 pub const EXITED: u64 = 0;

@@ -81,9 +81,9 @@ impl Svm {
 mod tests {
     use super::super::tests::{cpu, vcpu};
     use super::*;
-    use vmm_core::event::Event;
+    use emulator::event::Event;
+    use emulator::registers::{Fault, Gprs};
     use vmm_core::exit::Exit;
-    use vmm_core::registers::{Fault, Gprs};
     use vmm_core::test_platform::TestPlatform;
 
     const IRET: &[u8] = &[0x48, 0xcf];

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| vmm_core::fuzzing::emulator(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| emulator::fuzzing::emulator(data));

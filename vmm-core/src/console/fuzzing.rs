@@ -3,7 +3,6 @@
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, TestGuest};
 use super::{Consoles, prompt as commands};
-use crate::fuzzing::input::Input;
 use crate::platform::SerialPort;
 use crate::test_platform::TestPlatform;
 use alloc::format;
@@ -13,6 +12,7 @@ use config::CommandLine;
 use config::command_line::Escapes;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
+use emulator::fuzzing::Input;
 
 /// What the management port does in one run, at most.
 const MAX_STEPS: usize = 64;

@@ -1,14 +1,10 @@
 //! A whole PC, driven by exits that its guest could cause.
 
-use super::input::Input;
 use crate::backend::{Backend, Withheld};
 use crate::console::OutputRing;
-use crate::emulate::instruction_length;
-use crate::event::Event;
-use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::exit::{Direction, Exit, PortAccess};
 use crate::machine::pc::{Pc, PcParts};
 use crate::memory::{Backing, PAGE_BYTES};
-use crate::registers::{Exception, Gpr};
 use crate::test_backend::{StepAccess, TestBackend};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Housekeeping, Vcpu};
@@ -25,6 +21,11 @@ use devices::keys::Key;
 use devices::memory::GuestMemory;
 use devices::rtc::Battery;
 use devices::uart::Uart;
+use emulator::MemoryAccess;
+use emulator::event::Event;
+use emulator::fuzzing::Input;
+use emulator::instruction::instruction_length;
+use emulator::registers::{Exception, Gpr};
 use raw_cpuid::CpuIdResult;
 
 /// Steps of one run.
@@ -528,7 +529,7 @@ impl Machine {
             0 => Some(Event::Interrupt(vector)),
             1 => Some(Event::Nmi),
             2 => Exception::from_vector(vector & 0x1f).map(|exception| {
-                Event::Fault(crate::registers::Fault { exception, error_code: Some(0), address: None })
+                Event::Fault(emulator::registers::Fault { exception, error_code: Some(0), address: None })
             }),
             _ => None,
         };

@@ -2,17 +2,12 @@
 //! could do, and panics if a promise is broken. The fuzz targets are in `tests/fuzz`.
 
 mod config;
-mod emulator;
-pub(crate) mod input;
 mod machine;
-mod paging;
 #[cfg(test)]
 mod tests;
 
 pub use crate::console::fuzzing::{prompt, rpc};
 pub use config::{command_line, xl_cfg};
-pub use emulator::emulator;
 pub use machine::devices;
 #[cfg(test)]
 pub(crate) use machine::{Hardware, Machine};
-pub use paging::paging;

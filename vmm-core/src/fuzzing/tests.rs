@@ -33,16 +33,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn the_emulator_survives_every_instruction(data in prop::collection::vec(any::<u8>(), 0..120)) {
-        super::emulator(&data);
-    }
-
-    #[test]
-    fn every_walk_ends(data in prop::collection::vec(any::<u8>(), 0..1500)) {
-        super::paging(&data);
-    }
-
-    #[test]
     fn every_configuration_is_read_or_refused(text in "([a-z_]{1,10} ?= ?(['\"\\[][a-z0-9,:=]{0,12}['\"\\]]?|[0-9]{1,12})[;\n]){0,6}") {
         super::xl_cfg(text.as_bytes());
     }

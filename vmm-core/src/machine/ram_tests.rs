@@ -3,13 +3,13 @@
 use crate::exit::{Direction, Exit, PortAccess};
 use crate::fuzzing::{Hardware, Machine};
 use crate::memory::{Backing, FaultCause};
-use crate::registers::Gpr;
 use crate::test_platform::TestPlatform;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use devices::fw_cfg::spec::{DATA_PORT, SELECTOR_PORT, key};
 use devices::memory::GuestMemory;
+use emulator::registers::Gpr;
 use proptest::prelude::*;
 use raw_cpuid::CpuIdResult;
 

@@ -3,9 +3,9 @@
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
-use crate::control_registers::Mode;
-use crate::emulate;
-use crate::registers::{Cr0, Fault, Gpr, SegmentName};
+use emulator::control_registers::Mode;
+use emulator::instruction;
+use emulator::registers::{Cr0, Fault, Gpr, SegmentName};
 
 /// The bits of CR0 that there are.
 const CR0_BITS: u64 = 0xe005_003f;
@@ -30,7 +30,8 @@ impl<B: Backend> Vcpu<B> {
         }
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes)?;
-        emulate::control_register_operand(&bytes[..count], self.backend.code_bits()).ok_or(Fault::PROTECTION)
+        instruction::control_register_operand(&bytes[..count], self.backend.code_bits())
+            .ok_or(Fault::PROTECTION)
     }
 
     /// The operand has 64 bits in 64-bit code, and 32 in all other.

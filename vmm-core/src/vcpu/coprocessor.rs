@@ -82,11 +82,11 @@ fn replaces_status(bytes: &[u8], code_bits: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
     use crate::exit::{Direction, Exit, PortAccess};
     use crate::fuzzing::Machine;
-    use crate::registers::{Cr0, Exception, Fault, Gpr, Rflags};
     use crate::test_platform::TestPlatform;
+    use emulator::event::Event;
+    use emulator::registers::{Cr0, Exception, Fault, Gpr, Rflags};
 
     const FWAIT: &[u8] = &[0x9b];
     const DIVISION_BY_ZERO: u16 = ERROR_SUMMARY | 1 << 2;

@@ -3,12 +3,13 @@
 use super::counters::ExitKind;
 use super::{Activity, Vcpu};
 use crate::backend::{Backend, SystemRegister};
-use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::exit::{Direction, Exit, PortAccess};
 use crate::memory::{FaultCause, PAGE_BYTES};
-use crate::registers::{Dr6, Dr7, Exception, Fault, Gpr};
-use crate::task_switch::{self, TaskSwitch};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidState;
+use emulator::MemoryAccess;
+use emulator::registers::{Dr6, Dr7, Exception, Fault, Gpr};
+use emulator::task_switch::{self, TaskSwitch};
 use raw_cpuid::CpuIdResult;
 
 /// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.

@@ -3,16 +3,16 @@
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
-use crate::breakpoints::{self, Breakpoints};
-use crate::emulate::{self, EmulatedCpu, Outcome};
-use crate::exit::MemoryAccess;
 use crate::memory::PAGE_BYTES;
-use crate::paging::{Access, AccessKind, PagingState, Privilege};
-use crate::registers::{
-    Cr0, Cr4, Dr6, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
-};
 use crate::vm::Vm;
 use devices::memory::GuestMemory;
+use emulator::MemoryAccess;
+use emulator::breakpoints::{self, Breakpoints};
+use emulator::instruction::{self, EmulatedCpu, Outcome};
+use emulator::paging::{Access, AccessKind, PagingState, Privilege};
+use emulator::registers::{
+    Cr0, Cr4, Dr6, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+};
 
 const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
 /// What a repeated instruction may keep the host for. Some devices take long for one element: a move of the A20 gate
@@ -26,7 +26,7 @@ impl<B: Backend> Vcpu<B> {
     pub(super) fn emulate(&mut self, access: Option<MemoryAccess>) {
         self.yield_tsc = None;
         self.met_breakpoints = 0;
-        match emulate::step(self, access) {
+        match instruction::step(self, access) {
             Outcome::Done { trap } => {
                 let single_step = if trap { SINGLE_STEP } else { 0 };
                 self.trap(self.met_breakpoints | single_step);
@@ -111,13 +111,13 @@ impl<B: Backend> Vcpu<B> {
             let mut start = [0; 4];
             let gpa = self.code_gpa(linear)?;
             let is_read = self.vm.space.read(gpa, &mut start).is_ok();
-            if let Some(length) = emulate::simple_length(&start).filter(|_| is_read) {
+            if let Some(length) = instruction::simple_length(&start).filter(|_| is_read) {
                 return Ok(rip.wrapping_add(length as u64));
             }
         }
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes)?;
-        let length = emulate::instruction_length(&bytes[..count], self.backend.code_bits())
+        let length = instruction::instruction_length(&bytes[..count], self.backend.code_bits())
             .ok_or(Fault::PROTECTION)?;
         Ok(rip.wrapping_add(length as u64))
     }

@@ -2,8 +2,8 @@
 
 use super::{Activity, Vcpu};
 use crate::backend::Backend;
-use crate::event::Event;
-use crate::registers::{Exception, Fault, Segment, SegmentName};
+use emulator::event::Event;
+use emulator::registers::{Exception, Fault, Segment, SegmentName};
 
 /// The class of an interrupt that no task priority holds back: the 8259 pair knows none.
 pub(super) const EXTINT_CLASS: u8 = 15;

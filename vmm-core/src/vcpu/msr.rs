@@ -7,10 +7,10 @@ use super::Vcpu;
 use super::inert_msrs::{self, Write};
 use super::mtrr::Mtrrs;
 use crate::backend::{Backend, SystemRegister};
-use crate::paging::is_legal_pat;
-use crate::registers::{Efer, Fault};
 use crate::vm::cpuid::Vendor;
 use arrayvec::ArrayVec;
+use emulator::paging::is_legal_pat;
+use emulator::registers::{Efer, Fault};
 
 const P5_MC_ADDR: u32 = 0x0;
 const P5_MC_TYPE: u32 = 0x1;

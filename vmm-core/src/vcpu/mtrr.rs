@@ -1,7 +1,7 @@
 //! Memory type range registers (SDM volume 3, 12.11). They are kept for the guest to read back; caching is decided by
 //! the second-level page tables and the guest's PAT.
 
-use crate::registers::Fault;
+use emulator::registers::Fault;
 
 /// Variable ranges.
 const VARIABLE_RANGES: u32 = 8;

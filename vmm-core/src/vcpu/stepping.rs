@@ -9,7 +9,7 @@ use super::{Housekeeping, Vcpu};
 use crate::backend::{Backend, SystemRegister};
 use crate::debug::{DebugTarget, Location, Registers, StepEnd};
 use crate::exit::DescriptorAccess;
-use crate::registers::SegmentName;
+use emulator::registers::SegmentName;
 
 /// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's, windows.
 const MAX_TURNS: u32 = 64;

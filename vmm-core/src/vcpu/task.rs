@@ -2,11 +2,11 @@
 
 use super::Vcpu;
 use crate::backend::{Backend, SystemRegister};
-use crate::paging::{POINTER_RESERVED, PagingState};
-use crate::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
-use crate::task_switch::TaskCpu;
 use crate::vm::Vm;
 use devices::memory::GuestMemory;
+use emulator::paging::{POINTER_RESERVED, PagingState};
+use emulator::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use emulator::task_switch::TaskCpu;
 
 /// L0 to L3.
 const LOCAL_ENABLES: u8 = 0x55;

@@ -1,18 +1,19 @@
 //! What a virtual CPU makes of exits that a hostile guest causes.
 
 use crate::backend::{Backend, SystemRegister};
-use crate::event::Event;
-use crate::exit::{Direction, Exit, MemoryAccess, PortAccess};
+use crate::exit::{Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
 use crate::memory::{Area, Backing};
-use crate::registers::{Exception, Fault, Gpr};
-use crate::task_switch::{Source, TaskSwitch};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
 use devices::local_apic::{Interface, Vectors};
 use devices::memory::GuestMemory;
 use devices::system_control::SystemControl;
+use emulator::MemoryAccess;
+use emulator::event::Event;
+use emulator::registers::{Exception, Fault, Gpr};
+use emulator::task_switch::{Source, TaskSwitch};
 
 const WRMSR: &[u8] = &[0x0f, 0x30];
 const EFER: u32 = 0xc000_0080;

@@ -4,7 +4,7 @@
 use super::Vcpu;
 use super::events::EXTINT_CLASS;
 use crate::backend::Backend;
-use crate::registers::{Gpr, SegmentName};
+use emulator::registers::{Gpr, SegmentName};
 
 /// How far the guest is after a tick that others are to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in words.
 
 use crate::backend::Withheld;
-use crate::control_registers;
-use crate::registers::Cr4;
 use alloc::vec::Vec;
+use emulator::control_registers;
+use emulator::registers::Cr4;
 use raw_cpuid::CpuIdResult;
 
 /// CPUID of the processor underneath, or of a test.

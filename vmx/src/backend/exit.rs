@@ -10,13 +10,13 @@ use crate::spec::{
     CrQualification, EptQualification, Interruption, TaskSwitchQualification, cr_access, interruption,
     reason, task_source,
 };
+use emulator::breakpoints;
+use emulator::control_registers::Mode;
+use emulator::event::Event;
+use emulator::registers::{Dr6, Exception, Gprs, SegmentName};
+use emulator::task_switch::{Source, TaskSwitch};
 use vmm_core::backend::{Backend, SystemRegister};
-use vmm_core::breakpoints;
-use vmm_core::control_registers::Mode;
-use vmm_core::event::Event;
 use vmm_core::exit::Exit;
-use vmm_core::registers::{Dr6, Exception, Gprs, SegmentName};
-use vmm_core::task_switch::{Source, TaskSwitch};
 
 impl Vmx {
     /// What the exit says about an event that was being delivered, and, if the instruction at RIP runs again, about NMIs.

@@ -3,10 +3,10 @@
 use super::{BeforeEntry, TWO_TO_32, Vmx};
 use crate::field::Field;
 use crate::spec::msr;
+use emulator::paging::is_canonical;
+use emulator::registers::Dr7;
 use vmm_core::backend::SystemRegister;
 use vmm_core::extended_state;
-use vmm_core::paging::is_canonical;
-use vmm_core::registers::Dr7;
 use x86::msr::{rdmsr, wrmsr};
 
 /// The MSR that holds a register which the hypervisor does not use.

@@ -5,8 +5,8 @@ use crate::control_bits::{PinControls, PrimaryControls};
 use crate::field::Field;
 use crate::spec::{Interruptibility, PendingDebug, interruption};
 use crate::vmcs::Fields;
-use vmm_core::paging::{POINTER_RESERVED, is_legal_pat};
-use vmm_core::registers::{Cr0, Rflags};
+use emulator::paging::{POINTER_RESERVED, is_legal_pat};
+use emulator::registers::{Cr0, Rflags};
 
 const DEBUG_CTL_BTF: u64 = 1 << 1;
 /// LBR, BTF, TR to BTINT, BTS_OFF_OS to FREEZE_WHILE_SMM, RTM.

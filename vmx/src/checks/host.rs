@@ -4,8 +4,8 @@ use super::{Checker, EFER_KNOWN, is_canonical};
 use crate::control_bits::ExitControls;
 use crate::field::Field;
 use crate::vmcs::Fields;
-use vmm_core::paging::is_legal_pat;
-use vmm_core::registers::{Cr4, Efer};
+use emulator::paging::is_legal_pat;
+use emulator::registers::{Cr4, Efer};
 
 pub fn check(checker: &mut Checker<'_, impl Fields>) {
     let capabilities = *checker.capabilities;

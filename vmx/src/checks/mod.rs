@@ -17,8 +17,8 @@ use crate::spec::Interruption;
 use crate::vmcs::Fields;
 use alloc::vec::Vec;
 use core::fmt;
-use vmm_core::paging;
-use vmm_core::registers::{Cr0, Cr4, Efer, Rflags};
+use emulator::paging;
+use emulator::registers::{Cr0, Cr4, Efer, Rflags};
 
 /// EFER: SCE, LME, LMA, NXE.
 const EFER_KNOWN: u64 = 0xd01;

@@ -5,7 +5,7 @@ use crate::field::Field;
 use crate::segments::{SegmentFields, fields};
 use crate::spec::AccessRights;
 use crate::vmcs::Fields;
-use vmm_core::registers::SegmentName;
+use emulator::registers::SegmentName;
 
 const DATA: [SegmentName; 4] = [SegmentName::Ds, SegmentName::Es, SegmentName::Fs, SegmentName::Gs];
 const LDT: u8 = 2;

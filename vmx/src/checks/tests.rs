@@ -6,9 +6,9 @@ use crate::controls::Controls;
 use crate::controls::tests::processor;
 use crate::decode::tests::Table;
 use crate::segments;
+use emulator::registers::SegmentName;
 use std::string::ToString;
 use std::vec::Vec;
-use vmm_core::registers::SegmentName;
 use vmm_core::reset;
 
 const ADDRESS_BITS: u8 = 39;

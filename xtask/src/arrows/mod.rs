@@ -19,8 +19,8 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 9] =
-    ["boot", "svm", "vmx", "vmm-core", "config", "handover", "firmware", "devices", "ept"];
+const CRATES: [&str; 10] =
+    ["boot", "svm", "vmx", "vmm-core", "config", "emulator", "handover", "firmware", "devices", "ept"];
 
 /// The most floors of a crate.
 const MAX_FLOORS: usize = 6;

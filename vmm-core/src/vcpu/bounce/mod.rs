@@ -14,12 +14,13 @@ mod transfer;
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
-use crate::emulate::{Namer, Writes};
-use crate::exit::{Exit, MemoryAccess};
+use crate::exit::Exit;
 use crate::memory::{BouncePages, FaultCause, PAGE_BYTES, Side, SpaceError};
-use crate::registers::Dr7;
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
+use emulator::MemoryAccess;
+use emulator::instruction::{Namer, Writes};
+use emulator::registers::Dr7;
 use plan::{Part, Plan, Source};
 
 /// Entries of one step: for the pages of devices and of RAM that it touches, and for what else comes meanwhile.

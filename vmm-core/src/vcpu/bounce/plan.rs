@@ -2,13 +2,13 @@
 
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
-use crate::emulate::{MAX_NAMED, Writes};
 use crate::memory::PAGE_BYTES;
-use crate::paging::{Access, AccessKind, Privilege};
 use crate::vm::Vm;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 use devices::memory::{GuestMemory, NotRam};
+use emulator::instruction::{MAX_NAMED, Writes};
+use emulator::paging::{Access, AccessKind, Privilege};
 use spin::Mutex;
 
 /// Entries of the guest's page tables on devices, of which an instruction may use five for each of its pages.

@@ -1,9 +1,7 @@
 //! Steps on a device that remembers what is done to it, with a processor whose accesses the tests write down.
 
-use crate::event::Event;
-use crate::exit::{Exit, MemoryAccess};
+use crate::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
-use crate::registers::{Cr0, Exception, Fault, Gpr, SegmentName};
 use crate::test_backend::StepAccess;
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
@@ -12,6 +10,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use devices::bus::{Access, MmioDevice, Region};
 use devices::memory::GuestMemory;
+use emulator::MemoryAccess;
+use emulator::event::Event;
+use emulator::registers::{Cr0, Exception, Fault, Gpr, SegmentName};
 use spin::Mutex;
 
 const DEVICE: u64 = 0xf100_0000;

@@ -3,9 +3,9 @@
 use super::plan::{Part, Plan, Source};
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
-use crate::emulate::{EmulatedCpu, Writes};
 use crate::memory::{PAGE_BYTES, Side};
 use devices::memory::GuestMemory;
+use emulator::instruction::{EmulatedCpu, Writes};
 
 /// What bytes that are written but not read hold before the first and the second run of an instruction that may leave some of
 /// them alone: where both runs leave the same, it has written.

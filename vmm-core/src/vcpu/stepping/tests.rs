@@ -1,15 +1,16 @@
 //! Pauses and steps, on a processor that the test plays.
 
 use super::*;
-use crate::event::Event;
-use crate::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, MemoryAccess, PortAccess};
+use crate::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
 use crate::platform::Platform;
-use crate::registers::{Exception, Fault, Gpr};
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
 use devices::memory::GuestMemory;
 use devices::time::Clock;
+use emulator::MemoryAccess;
+use emulator::event::Event;
+use emulator::registers::{Exception, Fault, Gpr};
 
 const START: u64 = 0x8000;
 

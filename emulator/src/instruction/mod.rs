@@ -18,7 +18,7 @@ mod arithmetic;
 mod control_register;
 mod disassembly;
 mod execute;
-#[cfg(any(test, feature = "test-platform"))]
+#[cfg(any(test, feature = "test-cpu"))]
 pub mod fake;
 mod fetch;
 mod length;
@@ -40,8 +40,8 @@ pub use disassembly::disassemble;
 pub use length::{instruction_length, simple_length};
 pub use named::{MAX_NAMED, Named, NamedMemory, Namer, Writes};
 
+use crate::MemoryAccess;
 use crate::breakpoints::Breakpoints;
-use crate::exit::MemoryAccess;
 use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
 use arrayvec::ArrayVec;
 use devices::memory::GuestMemory;

@@ -1,6 +1,6 @@
 //! Page tables of any content.
 
-use super::input::Input;
+use super::Input;
 use crate::paging::{Access, AccessKind, PagingState, Privilege};
 use crate::registers::{Cr0, Cr4, Efer};
 use devices::memory::{GuestMemory, TestMemory};

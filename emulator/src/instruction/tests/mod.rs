@@ -11,5 +11,5 @@ mod segmentation;
 mod string;
 
 use super::*;
-use crate::emulate::fake::{self, FakeCpu, MMIO_GPA};
+use crate::instruction::fake::{self, FakeCpu, MMIO_GPA};
 use crate::registers::{Exception, Gpr};

@@ -1,7 +1,7 @@
 //! The decoders for the frequent forms, against `iced-x86`.
 
 use super::*;
-use crate::emulate::string_form::{Repeat, StringInstruction, StringOperation};
+use crate::instruction::string_form::{Repeat, StringInstruction, StringOperation};
 use crate::registers::Rflags;
 use iced_x86::Mnemonic;
 use proptest::prelude::*;

@@ -354,7 +354,7 @@ fn stack_linear<C: EmulatedCpu>(cpu: &C, mode: &Mode, used: &UsedMemory) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emulate::fake::FakeCpu;
+    use crate::instruction::fake::FakeCpu;
     use alloc::vec::Vec;
 
     const AREA_BYTES: u16 = 832;

@@ -1,9 +1,9 @@
 //! Any instruction with any registers, on a CPU of plain memory.
 
-use super::input::Input;
-use crate::emulate::fake::{FakeCpu, MMIO_GPA};
-use crate::emulate::{Outcome, instruction_length, step};
-use crate::exit::MemoryAccess;
+use super::Input;
+use crate::MemoryAccess;
+use crate::instruction::fake::{FakeCpu, MMIO_GPA};
+use crate::instruction::{Outcome, instruction_length, step};
 use crate::registers::{Rflags, SegmentAttributes};
 
 /// Turns that a repeated instruction gets.

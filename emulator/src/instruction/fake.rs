@@ -1,6 +1,6 @@
 //! A CPU of plain memory: RAM from 0 on, and from [`MMIO_GPA`] on a device that remembers every access.
 
-use crate::emulate::{EmulatedCpu, InstructionBytes, Outcome, step};
+use crate::instruction::{EmulatedCpu, InstructionBytes, Outcome, step};
 use crate::registers::{Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
 use alloc::sync::Arc;
 use alloc::vec;

@@ -1,7 +1,7 @@
 //! Device accesses: each made once, with the instruction's own size.
 
 use super::*;
-use crate::emulate::fake::Access;
+use crate::instruction::fake::Access;
 use crate::registers::Rflags;
 
 const READ: fn(u64, u8) -> Access = |offset, size_bytes| Access::Read { offset, size_bytes };

@@ -1,0 +1,17 @@
+//! The fuzzers' functions with bytes that are not led by coverage, a bounded number of times.
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_emulator_survives_every_instruction(data in prop::collection::vec(any::<u8>(), 0..120)) {
+        super::emulator(&data);
+    }
+
+    #[test]
+    fn every_walk_ends(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+        super::paging(&data);
+    }
+}
