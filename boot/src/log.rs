@@ -14,7 +14,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
-use vmm_core::platform::SerialPort;
+use vmm_core::host::platform::SerialPort;
 use vmm_core::printable::Printable;
 
 static RING: Mutex<LogRing> = Mutex::new(LogRing::new());

@@ -11,7 +11,7 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use spin::Mutex;
-use vmm_core::platform::CrashDump;
+use vmm_core::host::platform::CrashDump;
 use x86::controlregs;
 
 static CRASH_DUMP: Mutex<Option<CrashDump>> = Mutex::new(None);

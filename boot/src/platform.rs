@@ -8,7 +8,7 @@ use crate::entry::image;
 use crate::memory::{heap, host};
 use crate::{log, panic, power};
 use alloc::vec::Vec;
-use vmm_core::platform::{
+use vmm_core::host::platform::{
     CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
 };
 

@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use config::command_line::CommandLine;
 use handover::{Handover, LoadedModule};
-use vmm_core::platform::{BootInputs, Module, Platform};
+use vmm_core::host::platform::{BootInputs, Module, Platform};
 
 /// SeaBIOS, from the distribution's package.
 static BIOS: &[u8] = include_bytes!(env!("BULKHEAD_BIOS"));

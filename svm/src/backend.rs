@@ -22,13 +22,13 @@ use emulator::registers::{
 };
 use nmi::NmiState;
 use step::Step;
-use vmm_core::address_tags::Tag;
+use vmm_core::backend::address_tags::Tag;
+use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
+use vmm_core::backend::extended_state::{self, ExtendedState};
+use vmm_core::backend::reset;
 use vmm_core::backend::{Backend, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
-use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
-use vmm_core::extended_state::{self, ExtendedState};
-use vmm_core::memory::{NestedPaging, WriteTracking};
-use vmm_core::platform::{Frame, FrameSize, Platform};
-use vmm_core::reset;
+use vmm_core::backend::{NestedPaging, WriteTracking};
+use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 /// Among the intercepts of control registers.
 const INTERCEPT_CR4_READ: u32 = 1 << 4;
@@ -542,7 +542,7 @@ impl Drop for Svm {
 mod tests {
     use super::*;
     use devices::local_apic::{ApicInbox, Kick};
-    use vmm_core::address_tags::TagPool;
+    use vmm_core::backend::address_tags::TagPool;
     use vmm_core::test_platform::TestPlatform;
 
     struct NoKick;

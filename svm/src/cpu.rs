@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use raw_cpuid::CpuId;
-use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
-use vmm_core::extended_state::ExtendedState;
-use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::backend::address_tags::TagPool;
+use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr4, cr4};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 

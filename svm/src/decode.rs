@@ -3,7 +3,7 @@
 use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
 use emulator::MemoryAccess;
 use emulator::registers::Exception;
-use vmm_core::exit::{
+use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
 

@@ -1,10 +1,11 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
+use crate::backend::exit::{DescriptorAccess, Exit};
+use crate::backend::extended_state::ExtendedState;
 use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
-use crate::exit::{DescriptorAccess, Exit};
-use crate::extended_state::ExtendedState;
-use crate::memory::{GuestSpace, NestedPaging, WriteTracking};
-use crate::platform::Platform;
+use crate::backend::{NestedPaging, WriteTracking};
+use crate::host::platform::Platform;
+use crate::vm::memory::GuestSpace;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -1,6 +1,8 @@
 //! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a keyboard that it scripts.
 
-use crate::platform::{CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort};
+use crate::host::platform::{
+    CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
+};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

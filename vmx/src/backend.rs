@@ -24,13 +24,13 @@ use emulator::event::Event;
 use emulator::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
-use vmm_core::address_tags::Tag;
+use vmm_core::backend::NestedPaging;
+use vmm_core::backend::address_tags::Tag;
+use vmm_core::backend::exit::Exit;
+use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::backend::reset;
 use vmm_core::backend::{Backend, SystemRegister, Unsupported, VcpuSetup, Withheld};
-use vmm_core::exit::Exit;
-use vmm_core::extended_state::ExtendedState;
-use vmm_core::memory::NestedPaging;
-use vmm_core::platform::Platform;
-use vmm_core::reset;
+use vmm_core::host::platform::Platform;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///

@@ -14,11 +14,11 @@ use config::CommandLine;
 use core::sync::atomic::AtomicU64;
 use emulator::registers;
 use raw_cpuid::CpuId;
-use vmm_core::address_tags::TagPool;
 use vmm_core::backend::Unsupported;
-use vmm_core::extended_state::ExtendedState;
-use vmm_core::memory::{NestedPaging, WriteTracking};
-use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::backend::address_tags::TagPool;
+use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::backend::{NestedPaging, WriteTracking};
+use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::{rdmsr, wrmsr};
 

@@ -9,7 +9,7 @@ use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
 use emulator::MemoryAccess;
 use emulator::registers::Exception;
-use vmm_core::exit::{
+use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
 

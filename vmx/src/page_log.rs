@@ -2,7 +2,7 @@
 //! 29.3.6).
 
 use vmm_core::backend::Unsupported;
-use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 const ENTRIES: u16 = 512;
 

@@ -8,7 +8,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmm_core::backend::Unsupported;
-use vmm_core::platform::{Frame, FrameSize, Platform};
+use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 /// Whoever can be asked for the value of a field: a VMCS, or a table in tests.
 pub trait Fields {

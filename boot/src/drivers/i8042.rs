@@ -5,7 +5,7 @@ use super::ring::ByteRing;
 use crate::cpu::tsc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
-use vmm_core::platform::InputEvent;
+use vmm_core::host::platform::InputEvent;
 use x86::io::{inb, outb};
 
 const DATA: u16 = 0x60;

@@ -8,7 +8,7 @@ use core::ops::Range;
 use core::{ptr, slice};
 use handover::{Area, AreaKind, Handover};
 use spin::{Mutex, Once};
-use vmm_core::platform::{Frame, FrameSize};
+use vmm_core::host::platform::{Frame, FrameSize};
 use x86::controlregs::{self, Cr4};
 
 static FRAMES: Once<Mutex<FrameMap<'static>>> = Once::new();

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use emulator::event::Event;
     use emulator::registers::{Fault, Gprs};
-    use vmm_core::exit::Exit;
+    use vmm_core::backend::exit::Exit;
     use vmm_core::test_platform::TestPlatform;
 
     const IRET: &[u8] = &[0x48, 0xcf];

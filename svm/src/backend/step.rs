@@ -6,7 +6,7 @@ use super::Svm;
 use crate::spec::{EVENT_SOFTWARE, EventField, exit_code};
 use emulator::registers::{Dr6, Exception, Gpr, Gprs, Rflags};
 use vmm_core::backend::Backend;
-use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
+use vmm_core::backend::exit::INTERCEPTED_EXCEPTIONS;
 
 /// RFLAGS.TF, in SFMASK and in R11 too.
 const TRAP_FLAG: u64 = 1 << 8;

@@ -2,8 +2,8 @@
 
 use super::png::PngStream;
 use super::terminal::send_some;
-use crate::budget::Budget;
-use crate::platform::{Platform, SerialPort};
+use crate::host::budget::Budget;
+use crate::host::platform::{Platform, SerialPort};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;

@@ -3,7 +3,7 @@
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, TestGuest};
 use super::{Consoles, prompt as commands};
-use crate::platform::SerialPort;
+use crate::host::platform::SerialPort;
 use crate::test_platform::TestPlatform;
 use alloc::format;
 use alloc::string::String;

@@ -2,7 +2,7 @@
 
 use super::{Consoles, GuestControl, GuestStats};
 use crate::backend::Backend;
-use crate::debug::DebugTarget;
+use crate::vcpu::debug::DebugTarget;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
 use alloc::string::{String, ToString};

@@ -1,7 +1,7 @@
 //! Keys and mouse movements for the guest: those of the machine's own keyboard and mouse, and those that a program
 //! types.
 
-use crate::platform::{InputEvent, Platform};
+use crate::host::platform::{InputEvent, Platform};
 use alloc::collections::VecDeque;
 use devices::i8042::{Buttons, I8042};
 use devices::keys::{Key, Set1Decoder, key_presses};

@@ -1,6 +1,6 @@
 //! The guest's screen on the machine's own display.
 
-use crate::platform::{Display, DisplayMode};
+use crate::host::platform::{Display, DisplayMode};
 use alloc::vec;
 use alloc::vec::Vec;
 use devices::vga::{FrameInfo, FrameKind, Painter, Surface, TextScreen, Vga};

@@ -24,9 +24,9 @@ mod tests;
 
 pub use output::{DebugLines, OutputRing};
 
-use crate::budget::Budget;
-use crate::debug::DebugTarget;
-use crate::platform::{Display, Platform, SerialPort};
+use crate::host::budget::Budget;
+use crate::host::platform::{Display, Platform, SerialPort};
+use crate::vcpu::debug::DebugTarget;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -1,8 +1,8 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
 use super::{GuestControl, GuestPorts};
-use crate::debug::{DebugTarget, MAX_STEPS, parse_value, steps};
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::vcpu::debug::{DebugTarget, MAX_STEPS, parse_value, steps};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

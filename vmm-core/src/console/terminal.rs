@@ -3,7 +3,7 @@
 use super::escapes::EscapeFilter;
 use super::output::OutputRing;
 use super::prompt::Prompt;
-use crate::platform::{Platform, SerialPort};
+use crate::host::platform::{Platform, SerialPort};
 use crate::printable::Printable;
 use alloc::collections::VecDeque;
 use alloc::format;

@@ -2,7 +2,7 @@
 //! of it.
 
 use super::{GuestControl, GuestPorts, GuestStats, OutputRing};
-use crate::debug::{DebugTarget, Location, Registers, StepEnd};
+use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;

@@ -1,14 +1,14 @@
 //! A whole PC, driven by exits that its guest could cause.
 
+use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::backend::{Backend, Withheld};
 use crate::console::OutputRing;
-use crate::exit::{Direction, Exit, PortAccess};
 use crate::machine::pc::{Pc, PcParts};
-use crate::memory::{Backing, PAGE_BYTES};
 use crate::test_backend::{StepAccess, TestBackend};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Housekeeping, Vcpu};
 use crate::vm::cpuid::CpuidTable;
+use crate::vm::memory::{Backing, PAGE_BYTES};
 use alloc::sync::Arc;
 use alloc::vec;
 use config::GuestConfig;

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::domain::RESERVE_MIB;
-use crate::platform::{BootInputs, Module};
+use crate::host::platform::{BootInputs, Module};
 use config::modules::{self, ModuleKind};
 use config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 

@@ -1,7 +1,7 @@
 //! Disks that come with the hypervisor, as boot modules.
 
-use crate::memory::FrameMemory;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::vm::memory::FrameMemory;
 use alloc::sync::Weak;
 use devices::block::{BlockBackend, BlockClient, BlockError, BlockOp, BlockRequest, Submitted};
 

@@ -4,14 +4,14 @@ use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
-use crate::budget::Budget;
 use crate::console::{Consoles, GuestPorts};
-use crate::memory::FrameMemory;
-use crate::platform::{BootInputs, Platform};
-use crate::timekeeper::Timekeeper;
+use crate::host::budget::Budget;
+use crate::host::platform::{BootInputs, Platform};
+use crate::host::timekeeper::Timekeeper;
 use crate::vcpu::Vcpu;
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidTable;
+use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -273,7 +273,7 @@ fn drive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Module;
+    use crate::host::platform::Module;
     use crate::test_backend::TestBackend;
     use crate::test_platform::TestPlatform;
     use config::CommandLine;

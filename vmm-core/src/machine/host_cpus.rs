@@ -1,8 +1,8 @@
 //! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests' timers.
 
 use crate::backend::Backend;
-use crate::platform::Platform;
-use crate::timekeeper::Timekeeper;
+use crate::host::platform::Platform;
+use crate::host::timekeeper::Timekeeper;
 use alloc::boxed::Box;
 use config::CommandLine;
 use core::marker::PhantomData;

@@ -1,14 +1,15 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
-use crate::bus::{MmioBus, PortBus};
-use crate::clock::VmClock;
-use crate::memory::{FrameMemory, GuestSpace, MemoryPart, NestedPaging, SpaceError, SpaceMemory};
-use crate::platform::Platform;
-use crate::timers::TimerQueue;
+use crate::backend::NestedPaging;
+use crate::host::clock::VmClock;
+use crate::host::platform::Platform;
+use crate::host::timers::TimerQueue;
 use crate::vcpu::{VcpuKick, VcpuWires};
+use crate::vm::bus::{MmioBus, PortBus};
 use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
+use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;

@@ -1,9 +1,9 @@
 //! Guests of all sizes: what they are told of their RAM, by whatever way, is what is there.
 
-use crate::exit::{Direction, Exit, PortAccess};
+use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::fuzzing::{Hardware, Machine};
-use crate::memory::{Backing, FaultCause};
 use crate::test_platform::TestPlatform;
+use crate::vm::memory::{Backing, FaultCause};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -1,8 +1,8 @@
 //! The time between two lives of a guest.
 
 use crate::console::{Consoles, GuestControl, GuestStats};
-use crate::debug::DebugTarget;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
+use crate::vcpu::debug::DebugTarget;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -52,7 +52,7 @@ pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::SerialPort;
+    use crate::host::platform::SerialPort;
     use crate::test_platform::TestPlatform;
     use config::CommandLine;
 

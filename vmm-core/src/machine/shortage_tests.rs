@@ -2,10 +2,10 @@
 
 use super::start;
 use crate::fuzzing::{Hardware, Machine};
-use crate::memory::FrameMemory;
-use crate::platform::{BootInputs, Module};
+use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
+use crate::vm::memory::FrameMemory;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use config::CommandLine;

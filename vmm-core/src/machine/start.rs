@@ -5,7 +5,7 @@ use super::domain::Domain;
 use super::host_cpus;
 use crate::backend::Backend;
 use crate::console::Consoles;
-use crate::platform::{BootInputs, Platform};
+use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use config::{CommandLine, GuestConfig};

@@ -82,7 +82,7 @@ fn replaces_status(bytes: &[u8], code_bits: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::{Direction, Exit, PortAccess};
+    use crate::backend::exit::{Direction, Exit, PortAccess};
     use crate::fuzzing::Machine;
     use crate::test_platform::TestPlatform;
     use emulator::event::Event;

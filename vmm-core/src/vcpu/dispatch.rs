@@ -2,11 +2,11 @@
 
 use super::counters::ExitKind;
 use super::{Activity, Vcpu};
+use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::backend::{Backend, SystemRegister};
-use crate::exit::{Direction, Exit, PortAccess};
-use crate::memory::{FaultCause, PAGE_BYTES};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidState;
+use crate::vm::memory::{FaultCause, PAGE_BYTES};
 use emulator::MemoryAccess;
 use emulator::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use emulator::task_switch::{self, TaskSwitch};

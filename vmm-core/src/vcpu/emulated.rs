@@ -3,8 +3,8 @@
 use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
-use crate::memory::PAGE_BYTES;
 use crate::vm::Vm;
+use crate::vm::memory::PAGE_BYTES;
 use devices::memory::GuestMemory;
 use emulator::MemoryAccess;
 use emulator::breakpoints::{self, Breakpoints};

@@ -1,6 +1,6 @@
 //! How others reach a virtual CPU that runs, or sleeps, on a physical one.
 
-use crate::platform::{CpuInterrupt, Platform};
+use crate::host::platform::{CpuInterrupt, Platform};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use devices::irq::LineTarget;
 use devices::local_apic::Kick;

@@ -6,9 +6,9 @@ mod tests;
 use super::counters::ExitKind;
 use super::state_dump::GPR_NAMES;
 use super::{Housekeeping, Vcpu};
+use crate::backend::exit::DescriptorAccess;
 use crate::backend::{Backend, SystemRegister};
-use crate::debug::{DebugTarget, Location, Registers, StepEnd};
-use crate::exit::DescriptorAccess;
+use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
 use emulator::registers::SegmentName;
 
 /// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's, windows.

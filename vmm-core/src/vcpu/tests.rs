@@ -1,12 +1,12 @@
 //! What a virtual CPU makes of exits that a hostile guest causes.
 
+use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::backend::{Backend, SystemRegister};
-use crate::exit::{Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
-use crate::memory::{Area, Backing};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
+use crate::vm::memory::{Area, Backing};
 use devices::local_apic::{Interface, Vectors};
 use devices::memory::GuestMemory;
 use devices::system_control::SystemControl;
@@ -435,12 +435,12 @@ fn timers_leave_the_guest_some_time() {
     for _ in 0..1000 {
         machine.platform.advance_ns(US);
         let before = machine.platform.timer_tsc();
-        if before > crate::platform::Platform::tsc(machine.platform) {
+        if before > crate::host::platform::Platform::tsc(machine.platform) {
             continue;
         }
         machine.exit(Exit::ExternalInterrupt);
         expiries += 1;
-        let wait = machine.platform.timer_tsc() - crate::platform::Platform::tsc(machine.platform);
+        let wait = machine.platform.timer_tsc() - crate::host::platform::Platform::tsc(machine.platform);
         assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
     }
     assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");

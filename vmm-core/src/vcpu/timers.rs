@@ -3,8 +3,8 @@
 
 use super::Vcpu;
 use crate::backend::Backend;
-use crate::timekeeper::Timekeeper;
-use crate::timers::{Share, TimerQueue, TimerServer};
+use crate::host::timekeeper::Timekeeper;
+use crate::host::timers::{Share, TimerQueue, TimerServer};
 use alloc::sync::Arc;
 use core::fmt;
 

@@ -1,7 +1,7 @@
 //! The wires of the PC's chipset.
 
 use super::{Stop, StopSwitch};
-use crate::memory::GuestSpace;
+use crate::vm::memory::GuestSpace;
 use alloc::sync::Arc;
 use devices::hpet::LegacyRoute;
 use devices::io_apic::IoApic;

@@ -1,6 +1,6 @@
 //! Keeps the guest's address space as the chipset's registers say: PAM, SMRAM, the VGA's windows, PCI ranges.
 
-use crate::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
+use crate::vm::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -1,15 +1,17 @@
 //! What all virtual CPUs of a guest share.
 
+pub mod bus;
 pub mod chipset;
 pub mod cpuid;
 pub mod layout;
+pub mod memory;
+mod physical;
 
-use crate::bus::{MmioBus, PortBus};
-use crate::clock::VmClock;
-use crate::memory::{GuestSpace, SpaceError};
+use crate::host::clock::VmClock;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use bus::{MmioBus, PortBus};
 use chipset::{Chipset, SystemTimer};
 use core::sync::atomic::{AtomicU8, Ordering};
 use cpuid::CpuidTable;
@@ -17,6 +19,7 @@ use devices::coprocessor::Coprocessor;
 use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
 use layout::Layout;
+use memory::{GuestSpace, SpaceError};
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 

@@ -9,7 +9,7 @@ use crate::page_log::PageLog;
 use alloc::sync::Arc;
 use devices::local_apic::Interface;
 use vmm_core::backend::PAUSE_GAP_TICKS;
-use vmm_core::exit::INTERCEPTED_EXCEPTIONS;
+use vmm_core::backend::exit::INTERCEPTED_EXCEPTIONS;
 
 /// No shadow VMCS.
 const NO_LINK: u64 = u64::MAX;

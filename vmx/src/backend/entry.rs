@@ -9,7 +9,7 @@ use crate::vmcs::{Failure, Instruction};
 use crate::{checks, running, world_switch};
 use core::fmt;
 use emulator::registers::{Exception, Gpr, Gprs};
-use vmm_core::exit::{Exit, INTERCEPTED_EXCEPTIONS};
+use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 
 /// Exceptions that exit in a step: all but those that an instruction asks for (INT3, INTO).
 const STEP_EXCEPTIONS: u32 = !(1 << Exception::Breakpoint as u8 | 1 << Exception::Overflow as u8);

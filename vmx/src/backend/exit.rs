@@ -15,8 +15,8 @@ use emulator::control_registers::Mode;
 use emulator::event::Event;
 use emulator::registers::{Dr6, Exception, Gprs, SegmentName};
 use emulator::task_switch::{Source, TaskSwitch};
+use vmm_core::backend::exit::Exit;
 use vmm_core::backend::{Backend, SystemRegister};
-use vmm_core::exit::Exit;
 
 impl Vmx {
     /// What the exit says about an event that was being delivered, and, if the instruction at RIP runs again, about NMIs.

@@ -6,7 +6,7 @@ use crate::spec::msr;
 use emulator::paging::is_canonical;
 use emulator::registers::Dr7;
 use vmm_core::backend::SystemRegister;
-use vmm_core::extended_state;
+use vmm_core::backend::extended_state;
 use x86::msr::{rdmsr, wrmsr};
 
 /// The MSR that holds a register which the hypervisor does not use.

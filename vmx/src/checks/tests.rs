@@ -9,7 +9,7 @@ use crate::segments;
 use emulator::registers::SegmentName;
 use std::string::ToString;
 use std::vec::Vec;
-use vmm_core::reset;
+use vmm_core::backend::reset;
 
 const ADDRESS_BITS: u8 = 39;
 

@@ -3,7 +3,7 @@
 use crate::memory::{host, paging::Mapping};
 use core::ops::Range;
 use handover::Framebuffer;
-use vmm_core::platform::DisplayMode;
+use vmm_core::host::platform::DisplayMode;
 
 /// A framebuffer that is mapped, and the part of it that pictures are shown in.
 #[derive(Clone)]

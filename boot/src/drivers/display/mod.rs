@@ -12,7 +12,7 @@ use handover::{Handover, Screen};
 use last_screen::LastScreen;
 use spin::{Mutex, Once};
 use vga_text::{SavedText, VgaText};
-use vmm_core::platform::{Display, DisplayMode};
+use vmm_core::host::platform::{Display, DisplayMode};
 
 static DISPLAY: Once<HostDisplay> = Once::new();
 

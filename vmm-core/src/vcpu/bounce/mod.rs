@@ -13,9 +13,9 @@ mod transfer;
 
 use super::Vcpu;
 use super::counters::ExitKind;
+use crate::backend::exit::Exit;
 use crate::backend::{Backend, SystemRegister};
-use crate::exit::Exit;
-use crate::memory::{BouncePages, FaultCause, PAGE_BYTES, Side, SpaceError};
+use crate::vm::memory::{BouncePages, FaultCause, PAGE_BYTES, Side, SpaceError};
 use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 use emulator::MemoryAccess;

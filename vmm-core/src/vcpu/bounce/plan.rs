@@ -2,8 +2,8 @@
 
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
-use crate::memory::PAGE_BYTES;
 use crate::vm::Vm;
+use crate::vm::memory::PAGE_BYTES;
 use arrayvec::ArrayVec;
 use core::ops::Range;
 use devices::memory::{GuestMemory, NotRam};

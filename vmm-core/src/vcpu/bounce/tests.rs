@@ -1,6 +1,6 @@
 //! Steps on a device that remembers what is done to it, with a processor whose accesses the tests write down.
 
-use crate::exit::Exit;
+use crate::backend::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
 use crate::test_backend::StepAccess;
 use crate::test_platform::TestPlatform;

@@ -3,7 +3,7 @@
 use super::plan::{Part, Plan, Source};
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
-use crate::memory::{PAGE_BYTES, Side};
+use crate::vm::memory::{PAGE_BYTES, Side};
 use devices::memory::GuestMemory;
 use emulator::instruction::{EmulatedCpu, Writes};
 

@@ -1,9 +1,9 @@
 //! Pauses and steps, on a processor that the test plays.
 
 use super::*;
-use crate::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, PortAccess};
+use crate::backend::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
 use devices::memory::GuestMemory;

@@ -1,8 +1,8 @@
 //! Guest-physical memory as the processor finds it: RAM, ROM, and devices where there is neither. The local APICs, each of which
 //! only its own virtual CPU reaches, are not there.
 
-use crate::memory::PAGE_BYTES;
 use crate::vm::Vm;
+use crate::vm::memory::PAGE_BYTES;
 use devices::memory::{GuestMemory, NotRam};
 
 /// The largest piece of `length_bytes` at `gpa` that a device can be asked for.

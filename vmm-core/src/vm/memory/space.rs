@@ -8,8 +8,9 @@ mod video;
 pub use bounce::{BouncePages, Side};
 
 use super::frames::FrameMemory;
-use super::nested::{NestedPaging, TableFrames, WriteTracking};
-use crate::platform::Platform;
+use super::nested::TableFrames;
+use crate::backend::{NestedPaging, WriteTracking};
+use crate::host::platform::Platform;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,8 +1,9 @@
 //! Video memory that the guest writes by itself, by the hypervisor's hand and by DMA.
 
 use super::*;
-use crate::memory::{NestedPaging, SpaceMemory};
+use crate::backend::NestedPaging;
 use crate::test_platform::TestPlatform;
+use crate::vm::memory::SpaceMemory;
 use devices::memory::GuestMemory;
 use devices::ram_layout::RamLayout;
 use ept::{Format, PageSize, TableMemory};

@@ -1,6 +1,6 @@
 //! The timers of a guest: the deadlines of its devices, and whom to tell when they have come.
 
-use crate::clock::VmClock;
+use crate::host::clock::VmClock;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;

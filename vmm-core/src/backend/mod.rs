@@ -1,9 +1,14 @@
 //! The seam between the shared virtual CPU and the two vendors' hardware.
 
-use crate::exit::Exit;
-use crate::extended_state::{self, ExtendedState};
-use crate::memory::NestedPaging;
-use crate::platform::Platform;
+pub mod address_tags;
+pub mod exit;
+pub mod extended_state;
+mod nested_paging;
+pub mod reset;
+
+pub use nested_paging::{NestedPaging, WriteTracking};
+
+use crate::host::platform::Platform;
 use alloc::string::String;
 use alloc::sync::Arc;
 use config::CommandLine;
@@ -13,6 +18,8 @@ use emulator::event::Event;
 use emulator::registers::{
     Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
+use exit::Exit;
+use extended_state::ExtendedState;
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +105,7 @@ pub trait Backend: Sized + Send {
         Withheld::default()
     }
 
-    /// A virtual CPU, whose registers are to be set by [`reset::power_on`](crate::reset::power_on) and [`Backend::init`].
+    /// A virtual CPU, whose registers are to be set by [`reset::power_on`] and [`Backend::init`].
     ///
     /// # Errors
     /// [`Unsupported`] if memory is short or a needed control is missing.
@@ -300,7 +307,7 @@ pub trait Backend: Sized + Send {
     /// The second-level page tables changed: entries that the CPU has cached must go before the next entry.
     fn flush_nested(&mut self);
     /// Hands over the guest-physical addresses of the tracked pages that the processor has logged as written
-    /// ([`WriteTracking::Log`](crate::memory::WriteTracking::Log)), in no order, and empties the log.
+    /// ([`WriteTracking::Log`]), in no order, and empties the log.
     fn take_written_pages(&mut self, _written: impl FnMut(u64)) {}
     /// Prints the whole VMCB or VMCS, raw exit code first.
     ///

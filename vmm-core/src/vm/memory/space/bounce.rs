@@ -1,7 +1,7 @@
 //! Pages that stand for those of devices while the guest runs a single instruction.
 
 use super::{GuestSpace, Nested, PAGE_BYTES, SpaceError};
-use crate::memory::raw::Run;
+use crate::vm::memory::raw::Run;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};

@@ -3,8 +3,8 @@
 //! Where a processor takes posted interrupts, a tick then reaches a guest that runs without an exit: the timekeeper posts it,
 //! and nothing rings on the guest's own CPU.
 
-use crate::platform::{CpuInterrupt, Platform};
-use crate::timers::{Share, TimerQueue, TimerServer};
+use crate::host::platform::{CpuInterrupt, Platform};
+use crate::host::timers::{Share, TimerQueue, TimerServer};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +82,7 @@ impl Timekeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::VmClock;
+    use crate::host::clock::VmClock;
     use crate::test_platform::TestPlatform;
     use devices::time::{Clock, GuestTime, Timed};
 

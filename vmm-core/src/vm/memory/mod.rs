@@ -15,7 +15,6 @@ mod space;
 mod tests;
 
 pub use frames::FrameMemory;
-pub use nested::{NestedPaging, WriteTracking};
 pub use part::MemoryPart;
 pub use space::{
     Area, Backing, BouncePages, FaultCause, GuestSpace, LowPage, PAGE_BYTES, Side, SpaceError, SpaceMemory,

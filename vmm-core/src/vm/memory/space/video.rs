@@ -1,8 +1,8 @@
 //! What was written to video memory, by the guest and by the hypervisor for it.
 
 use super::{Area, Backing, GuestSpace, LowPage, MIB, Nested, PAGE_BYTES, WriteTracking};
-use crate::memory::FrameMemory;
-use crate::memory::page_log::PageLog;
+use crate::vm::memory::FrameMemory;
+use crate::vm::memory::page_log::PageLog;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -2,7 +2,7 @@
 //! picture, a guest's start. Memory that is short then shows as one error line, where an allocation that fails would end the
 //! hypervisor.
 
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 use core::fmt;
 
 /// Heap memory that is set aside until this is dropped.

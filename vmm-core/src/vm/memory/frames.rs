@@ -2,7 +2,7 @@
 
 use super::page_log::PageLog;
 use super::raw::Run;
-use crate::platform::{Frame, FrameSize, Platform};
+use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
 //! Guest time, from the CPU's time stamp counter.
 
-use crate::platform::Platform;
+use crate::host::platform::Platform;
 use core::sync::atomic::{AtomicU64, Ordering};
 use devices::time::{Clock, GuestTime};
 

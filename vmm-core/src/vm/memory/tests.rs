@@ -1,6 +1,7 @@
 //! The address space on the development host.
 
 use super::*;
+use crate::backend::NestedPaging;
 use crate::test_platform::TestPlatform;
 use alloc::sync::Arc;
 use devices::memory::{GuestMemory, NotRam};

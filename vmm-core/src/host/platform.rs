@@ -137,7 +137,7 @@ pub trait Platform: Send + Sync {
     fn heap_bytes(&self) -> u64;
     /// Sets `bytes` of that heap aside for a piece of work that allocates no more than that; false if the heap has not so
     /// much, and cannot get it, beside what is set aside already and what it keeps for the hypervisor itself. For
-    /// [`Budget`](crate::budget::Budget).
+    /// [`Budget`](crate::host::budget::Budget).
     fn reserve_heap(&self, bytes: u64) -> bool;
     /// Ends what [`Platform::reserve_heap`] began.
     fn return_heap(&self, bytes: u64);
