@@ -1,7 +1,7 @@
 //! The hypervisor's own crash: registers, backtrace, the running vCPU; then stop or reboot.
 
 use crate::cpu::descriptors::TrapFrame;
-use crate::cpu::{self, lapic, percpu, start_up, tsc};
+use crate::cpu::{self, lapic, machine_check, percpu, start_up, tsc};
 use crate::entry::image;
 use crate::log::LastWords;
 use crate::memory::host;
@@ -52,6 +52,7 @@ fn panic(info: &PanicInfo) -> ! {
         }
         writeln!(words, "rsp {rsp:016x} rbp {rbp:016x}")?;
         control_registers(words)?;
+        machine_checks(words)?;
         backtrace(words, None, rbp)
     })
 }
@@ -117,6 +118,7 @@ pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
         writeln!(words, "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", f.r9, f.r10, f.r11, f.r12)?;
         writeln!(words, "r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15)?;
         control_registers(words)?;
+        machine_checks(words)?;
         backtrace(words, Some(f.rip), f.rbp)
     })
 }
@@ -126,6 +128,13 @@ fn control_registers(words: &mut LastWords) -> fmt::Result {
     let (cr0, cr2, cr3, cr4) =
         unsafe { (controlregs::cr0(), controlregs::cr2(), controlregs::cr3(), controlregs::cr4()) };
     writeln!(words, "cr0 {:08x} cr2 {cr2:016x} cr3 {cr3:016x} cr4 {:08x}", cr0.bits(), cr4.bits())
+}
+
+/// Errors of the hardware that were not logged yet, which may be the reason.
+fn machine_checks(words: &mut LastWords) -> fmt::Result {
+    let Some(registers) = machine_check::registers() else { return Ok(()) };
+    vmm_core::host::machine_check::errors(registers)
+        .try_for_each(|bank| writeln!(words, "machine check: {bank}"))
 }
 
 /// Prints return addresses, innermost first, by the chain of frame pointers. Frame 0 is where an exception came.

@@ -8,6 +8,7 @@ use crate::entry::image;
 use crate::memory::{heap, host};
 use crate::{log, panic, power};
 use alloc::vec::Vec;
+use vmm_core::host::machine_check::Registers;
 use vmm_core::host::platform::{
     CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
 };
@@ -109,6 +110,14 @@ impl Platform for Machine {
 
     fn handle_interrupts(&self) -> bool {
         cpu::interrupt_window()
+    }
+
+    fn machine_check_registers(&self) -> Option<&dyn Registers> {
+        cpu::machine_check::registers()
+    }
+
+    fn take_machine_check(&self) -> bool {
+        cpu::machine_check::take()
     }
 
     fn clear_breakpoints(&self) {

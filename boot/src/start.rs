@@ -1,6 +1,6 @@
 //! From the entry code to the hypervisor proper, step by step.
 
-use crate::cpu::{self, interrupts, ioapic, lapic, percpu, pic, tsc};
+use crate::cpu::{self, interrupts, ioapic, lapic, machine_check, percpu, pic, tsc};
 use crate::drivers::{display, i8042, rtc, serial};
 use crate::entry::loader_memory;
 use crate::memory::host;
@@ -55,6 +55,7 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     pic::disable();
     lapic::init().unwrap_or_else(|reason| give_up(reason));
     tsc::calibrate(tables.pm_timer).unwrap_or_else(|reason| give_up(reason));
+    machine_check::enable();
     let input = i8042::init();
     ioapic::init(&tables, &ROUTES);
     // What came before raised lines that were not connected yet.

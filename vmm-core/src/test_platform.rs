@@ -1,12 +1,13 @@
 //! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a keyboard that it scripts.
 
+use crate::host::machine_check::Registers;
 use crate::host::platform::{
     CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
 };
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
@@ -35,6 +36,8 @@ pub struct TestPlatform {
     input: Mutex<VecDeque<InputEvent>>,
     display: Once<Box<dyn Display>>,
     log: Mutex<Vec<u8>>,
+    machine_checks: Once<Box<dyn Registers + Send + Sync>>,
+    machine_check: AtomicBool,
     reserved_heap: AtomicU64,
     /// Reservations of heap that are granted before all others are refused; `None` if none is.
     heap_grants: Mutex<Option<u64>>,
@@ -120,6 +123,16 @@ impl TestPlatform {
     /// Plugs a display in, once.
     pub fn plug_display(&self, display: impl Display + 'static) {
         self.display.call_once(|| Box::new(display));
+    }
+
+    /// Gives its CPU machine-check registers, once.
+    pub fn set_machine_checks(&self, registers: impl Registers + Send + Sync + 'static) {
+        self.machine_checks.call_once(|| Box::new(registers));
+    }
+
+    /// A #MC came while the hypervisor ran.
+    pub fn note_machine_check(&self) {
+        self.machine_check.store(true, Ordering::Relaxed);
     }
 
     /// What the log holds.
@@ -273,6 +286,14 @@ impl Platform for TestPlatform {
 
     fn interrupt_self(&self) {
         self.self_interrupts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn machine_check_registers(&self) -> Option<&dyn Registers> {
+        self.machine_checks.get().map(|registers| &**registers as &dyn Registers)
+    }
+
+    fn take_machine_check(&self) -> bool {
+        self.machine_check.swap(false, Ordering::Relaxed)
     }
 
     fn clear_breakpoints(&self) {

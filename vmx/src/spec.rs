@@ -167,6 +167,7 @@ pub mod reason {
     pub const MONITOR_TRAP: u16 = 37;
     pub const MONITOR: u16 = 39;
     pub const PAUSE: u16 = 40;
+    pub const MACHINE_CHECK_AT_ENTRY: u16 = 41;
     pub const TPR_BELOW_THRESHOLD: u16 = 43;
     pub const APIC_ACCESS: u16 = 44;
     pub const VIRTUAL_EOI: u16 = 45;

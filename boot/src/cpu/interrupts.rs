@@ -1,7 +1,7 @@
 //! What happens at each interrupt vector. Handlers do the least: they take bytes into rings and acknowledge.
 
 use super::descriptors::TrapFrame;
-use super::{lapic, percpu};
+use super::{lapic, machine_check, percpu};
 use crate::drivers::{i8042, serial};
 use crate::panic;
 use core::sync::atomic::Ordering;
@@ -28,12 +28,14 @@ pub const SPURIOUS_VECTOR: u8 = 0xff;
 /// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind by an exit (Bochs's SVM does that).
 const DEBUG: u8 = 1;
 const NMI: u8 = 2;
+const MACHINE_CHECK: u8 = 18;
 
 /// Every interrupt and exception comes here.
 pub extern "C" fn handle(frame: &mut TrapFrame) {
     match frame.vector as u8 {
         DEBUG => {}
         NMI => panic::stop_if_another_crashes(),
+        MACHINE_CHECK => machine_check::exception(frame),
         vector @ 0..32 => panic::exception(vector, frame),
         vector => handle_vector(vector),
     }

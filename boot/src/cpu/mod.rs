@@ -4,6 +4,7 @@ pub mod descriptors;
 pub mod interrupts;
 pub mod ioapic;
 pub mod lapic;
+pub mod machine_check;
 pub mod percpu;
 pub mod pic;
 pub mod stacks;

@@ -5,7 +5,7 @@ use super::stacks::Stacks;
 use crate::entry::image;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use spin::Once;
 
 /// One physical CPU. Its address is the CPU's GS base; the backends save and restore GS base around the guest.
@@ -21,6 +21,8 @@ pub struct PerCpu {
     pub timer_deadline_tsc: AtomicU64,
     /// Interrupts that it has handled, but for those that CPUs send each other.
     pub work: AtomicU32,
+    /// There was a machine check, whose banks are still to be looked at.
+    pub machine_check: AtomicBool,
     /// How far it has come, if it is not the boot CPU: see [`super::start_up`].
     pub progress: AtomicU8,
     /// Its time stamp counter when it came there.
@@ -40,6 +42,7 @@ static BOOT_CPU: PerCpu = PerCpu {
     index: 0,
     timer_deadline_tsc: AtomicU64::new(u64::MAX),
     work: AtomicU32::new(0),
+    machine_check: AtomicBool::new(false),
     progress: AtomicU8::new(0),
     start_tsc: AtomicU64::new(0),
     stacks: Once::new(),
@@ -63,6 +66,7 @@ impl PerCpu {
             index,
             timer_deadline_tsc: AtomicU64::new(u64::MAX),
             work: AtomicU32::new(0),
+            machine_check: AtomicBool::new(false),
             progress: AtomicU8::new(0),
             start_tsc: AtomicU64::new(0),
             stacks: Once::initialized(stacks),

@@ -2,7 +2,7 @@
 
 use super::percpu::{self, PerCpu};
 use super::stacks::Stacks;
-use super::{init_control_registers, lapic, stop, tsc};
+use super::{init_control_registers, lapic, machine_check, stop, tsc};
 use crate::memory::host;
 use core::slice;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -128,6 +128,7 @@ extern "C" fn rust_start_up(cpu: &'static PerCpu) -> ! {
     }
     let ready = lapic::init();
     lapic::unmask_timer();
+    machine_check::enable();
     cpu.start_tsc.store(tsc::read(), Ordering::SeqCst);
     if ready.is_ok() {
         // One that comes too late has been refused already.

@@ -2,7 +2,8 @@
 //! management port.
 //!
 //! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
-//! guest, without ever waiting, and has an alarm among the guest's devices to be called in time.
+//! guest, without ever waiting, and has an alarm among the guest's devices to be called in time. As the part
+//! of the hypervisor that is always attended to, it also looks for errors that the machine has corrected.
 
 mod answer;
 mod deflate;
@@ -25,7 +26,8 @@ mod tests;
 pub use output::{DebugLines, OutputRing};
 
 use crate::host::budget::Budget;
-use crate::host::platform::{Display, Platform, SerialPort};
+use crate::host::machine_check_watch::MachineCheckWatch;
+use crate::host::platform::{Display, Platform, SerialPort, host_ns};
 use crate::vcpu::debug::DebugTarget;
 use alloc::format;
 use alloc::string::String;
@@ -117,6 +119,9 @@ pub struct Consoles {
     /// Lines of the log wait for the ports.
     log_waits: bool,
     next_refresh_ns: u64,
+    machine_checks: MachineCheckWatch,
+    /// When to look at them again.
+    next_look_ns: Option<u64>,
     armed: Armed,
 }
 
@@ -161,6 +166,8 @@ impl Consoles {
             guest: None,
             log_waits: false,
             next_refresh_ns: 0,
+            machine_checks: MachineCheckWatch::default(),
+            next_look_ns: None,
             armed: NOT_ARMED,
         }
     }
@@ -235,6 +242,7 @@ impl Consoles {
     fn work(&mut self, mut guest: Option<&mut dyn GuestControl>, now_ns: u64) {
         let platform = self.platform;
         let ports = self.guest.as_ref();
+        self.next_look_ns = self.machine_checks.attend(platform, now_ns);
         self.log_waits = platform.drain_log();
         if self.keyboard.attend(platform, ports.map(|ports| &*ports.i8042), now_ns) {
             self.mirror.hurry();
@@ -280,6 +288,7 @@ impl Consoles {
             self.log_waits.then_some(now_ns + LOG_RETRY_NS),
             refreshes.then_some(self.next_refresh_ns),
             self.keyboard.deadline_ns(now_ns),
+            self.next_look_ns,
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -310,11 +319,4 @@ fn reborrow<'a>(guest: &'a mut Option<&mut dyn GuestControl>) -> Option<&'a mut 
         Some(guest) => Some(*guest),
         None => None,
     }
-}
-
-/// Host time, in nanoseconds of the time stamp counter.
-fn host_ns(platform: &dyn Platform) -> u64 {
-    const NS_PER_S: u64 = 1_000_000_000;
-    let (tsc, hz) = (platform.tsc(), platform.tsc_hz().max(1));
-    (tsc / hz).wrapping_mul(NS_PER_S).wrapping_add((tsc % hz).wrapping_mul(NS_PER_S) / hz)
 }

@@ -1,6 +1,7 @@
 //! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests implement it on
 //! the development host.
 
+use crate::host::machine_check::Registers;
 use alloc::vec::Vec;
 use config::modules::{self, ModuleKind};
 use core::fmt;
@@ -165,6 +166,14 @@ pub trait Platform: Send + Sync {
     /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True if there was work among them,
     /// and not only what other CPUs sent.
     fn handle_interrupts(&self) -> bool;
+    /// The machine-check registers of whatever CPU they are used on, if it has any.
+    fn machine_check_registers(&self) -> Option<&dyn Registers> {
+        None
+    }
+    /// True once for a #MC that came while the hypervisor ran on this CPU, which goes on: its banks are full.
+    fn take_machine_check(&self) -> bool {
+        false
+    }
     /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU: nobody but guests uses them.
     fn clear_breakpoints(&self);
     /// Drains the log ring to the console, as far as it takes it without waiting; true if something still waits.
@@ -190,6 +199,13 @@ pub trait Platform: Send + Sync {
     fn power_off(&self);
     /// Resets the machine.
     fn reboot(&self) -> !;
+}
+
+/// Host time, in nanoseconds of the time stamp counter.
+pub fn host_ns(platform: &dyn Platform) -> u64 {
+    const NS_PER_S: u64 = 1_000_000_000;
+    let (tsc, hz) = (platform.tsc(), platform.tsc_hz().max(1));
+    (tsc / hz).wrapping_mul(NS_PER_S).wrapping_add((tsc % hz).wrapping_mul(NS_PER_S) / hz)
 }
 
 /// A boot module: a guest's configuration, or a disk image.

@@ -3,6 +3,7 @@
 //! Where a processor takes posted interrupts, a tick then reaches a guest that runs without an exit: the timekeeper posts it,
 //! and nothing rings on the guest's own CPU.
 
+use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{CpuInterrupt, Platform};
 use crate::host::timers::{Share, TimerQueue, TimerServer};
 use alloc::sync::Arc;
@@ -32,14 +33,16 @@ impl Timekeeper {
 
     /// Its CPU's work, for ever. Called with interrupts off.
     pub fn run(&self) -> ! {
+        let mut watch = MachineCheckWatch::default();
         loop {
-            self.turn();
+            self.turn(&mut watch);
         }
     }
 
     /// Serves who is due, and sleeps until the next one is, or somebody gives notice.
-    fn turn(&self) {
-        self.platform.set_timer(self.serve());
+    fn turn(&self, watch: &mut MachineCheckWatch) {
+        let look_tsc = watch.attend_by_tsc(self.platform);
+        self.platform.set_timer(self.serve().min(look_tsc));
         self.platform.idle();
     }
 
@@ -136,9 +139,9 @@ mod tests {
     fn it_sleeps_until_the_earliest_deadline_and_tells_the_device() {
         let bench = Bench::new();
         assert!(bench.set_alarm(3 * MS));
-        bench.keeper.turn();
+        bench.keeper.turn(&mut MachineCheckWatch::default());
         assert_eq!((bench.expiries(), bench.platform.tsc()), (0, 8 * MS), "the timer rang");
-        bench.keeper.turn();
+        bench.keeper.turn(&mut MachineCheckWatch::default());
         assert_eq!(bench.expiries(), 1);
     }
 

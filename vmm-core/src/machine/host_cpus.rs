@@ -1,6 +1,7 @@
 //! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests' timers.
 
 use crate::backend::Backend;
+use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::Platform;
 use crate::host::timekeeper::Timekeeper;
 use alloc::boxed::Box;
@@ -62,7 +63,9 @@ impl<B: Backend> Others<B> {
             timekeeper.run();
         }
         // Whatever keeps virtualisation on stays alive.
+        let mut watch = MachineCheckWatch::default();
         loop {
+            self.platform.set_timer(watch.attend_by_tsc(self.platform));
             self.platform.idle();
         }
     }

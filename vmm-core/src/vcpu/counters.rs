@@ -36,6 +36,7 @@ counters! {
     Pause "pause",
     Descriptor "descriptor table",
     HostNmi "host nmi",
+    MachineCheck "machine check",
     Step "step",
     PushFlags "pushf",
     Exception "exception",

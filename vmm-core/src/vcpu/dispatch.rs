@@ -94,9 +94,7 @@ impl<B: Backend> Vcpu<B> {
             Exit::ExternalInterrupt => ExitKind::HostInterrupt,
             Exit::Pause => ExitKind::Pause,
             Exit::HostNmi => ExitKind::HostNmi,
-            Exit::Exception(Exception::MachineCheck) => {
-                self.crash("machine check in the guest", ExitKind::Exception)
-            }
+            Exit::Exception(Exception::MachineCheck) => self.machine_check(),
             Exit::Exception(Exception::X87) if !self.backend.cr0().numeric_error() => {
                 self.coprocessor_error();
                 ExitKind::Exception

@@ -10,6 +10,7 @@ mod emulated;
 mod events;
 mod inert_msrs;
 mod kick;
+mod machine_check;
 mod msr;
 mod mtrr;
 mod shutdown;

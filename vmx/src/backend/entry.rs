@@ -4,9 +4,9 @@ use super::{BeforeEntry, Vmx};
 use crate::control_bits::PrimaryControls;
 use crate::field::Field;
 use crate::instructions::{self, Scope, VmFail};
-use crate::spec::{ExitReason, reason};
+use crate::spec::{ExitReason, Interruption, reason};
 use crate::vmcs::{Failure, Instruction};
-use crate::{checks, running, world_switch};
+use crate::{checks, events, running, world_switch};
 use core::fmt;
 use emulator::registers::{Exception, Gpr, Gprs};
 use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
@@ -45,6 +45,9 @@ impl Vmx {
         let exit_reason = ExitReason::from(self.vmcs.read(Field::ExitReason) as u32);
         let basic = exit_reason.basic();
         if exit_reason.entry_failure() {
+            if basic == reason::MACHINE_CHECK_AT_ENTRY {
+                return self.machine_check_at_entry();
+            }
             return self.refused(&reason::name(basic));
         }
         self.vmcs.note_launched();
@@ -118,6 +121,17 @@ impl Vmx {
     fn not_entered(&mut self, error: VmFail) -> Exit {
         let failure = self.vmcs.failure(Instruction::Entry, error);
         self.refused(&failure)
+    }
+
+    /// A machine check came during the entry (27.9), of which nothing is left but the host's state: what was to be
+    /// injected still is.
+    #[cold]
+    fn machine_check_at_entry(&mut self) -> Exit {
+        let field = Interruption::from(self.vmcs.read(Field::EntryInterruption) as u32);
+        let error_code = self.vmcs.read(Field::EntryErrorCode) as u32;
+        self.interrupted = events::interrupted(field, error_code);
+        self.vmcs.write(Field::EntryInterruption, 0);
+        Exit::Exception(Exception::MachineCheck)
     }
 
     /// The processor did not enter the guest.

@@ -145,8 +145,7 @@ impl FrameMemory {
         Some(Extent { offset: offset & !(length_bytes - 1), length_bytes, hpa })
     }
 
-    /// The offset at which the byte at a host-physical address is, if it is in this memory; for tests.
-    #[cfg(any(test, feature = "test-platform"))]
+    /// The offset at which the byte at a host-physical address is, if it is in this memory.
     pub fn offset_of(&self, hpa: u64) -> Option<u64> {
         let holds = |piece: &Piece| hpa >= piece.hpa && hpa - piece.hpa < LARGE as u64;
         let index = self.pieces.iter().position(holds)?;

@@ -286,6 +286,12 @@ impl GuestSpace {
         }
     }
 
+    /// A host-physical address is in the guest's memory.
+    pub fn holds(&self, hpa: u64) -> bool {
+        let backings = [Backing::Ram, Backing::Rom, Backing::Video];
+        backings.into_iter().any(|backing| self.backing(backing).offset_of(hpa).is_some())
+    }
+
     /// How a memory is mapped.
     fn attributes(&self, backing: Backing, writable: bool) -> Attributes {
         let memory = Attributes::memory(Permissions { write: writable, execute: true });
@@ -520,6 +526,13 @@ impl GuestSpace {
         let memories = [Backing::Ram, Backing::Rom, Backing::Video];
         let backing = memories.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
         Some((backing, offset as u64, writable))
+    }
+
+    /// The host-physical address of a byte of a memory, for tests.
+    #[cfg(test)]
+    pub fn host_address(&self, backing: Backing, offset: u64) -> u64 {
+        let extent = self.backing(backing).extent(offset).expect("it is that long");
+        extent.hpa + offset - extent.offset
     }
 
     /// Reminders of flushes that wait for a virtual CPU, for tests.
