@@ -18,8 +18,10 @@ pub const MAX_VCPUS: u32 = 64;
 pub const LEAST_MEMORY_MIB: u64 = 2;
 /// Far more than machines have.
 pub const MAX_MEMORY_MIB: u64 = 1 << 24;
-const MAX_VIDEO_MEMORY_MIB: u32 = 256;
-const DEFAULT_VIDEO_MEMORY_MIB: u32 = 16;
+/// xl's least for the standard VGA, and default.
+const LEAST_VIDEO_MEMORY_MIB: i64 = 16;
+/// The pages of video memory are counted in 16 bits.
+const MAX_VIDEO_MEMORY_MIB: i64 = 128;
 /// Warnings about one file; the others are counted.
 const MAX_WARNINGS: usize = 64;
 
@@ -144,7 +146,7 @@ impl GuestConfig {
             on_reboot: Action::Restart,
             on_crash: Action::Destroy,
             vga: Vga::Standard,
-            video_memory_mib: DEFAULT_VIDEO_MEMORY_MIB,
+            video_memory_mib: LEAST_VIDEO_MEMORY_MIB as u32,
             bios: Bios::SeaBios,
             hpet: true,
             local_time: false,
@@ -221,9 +223,7 @@ impl Reader<'_> {
             "on_reboot" => self.config.on_reboot = self.action(setting)?,
             "on_crash" => self.config.on_crash = self.action(setting)?,
             "vga" => self.config.vga = self.vga(setting)?,
-            "videoram" => {
-                self.config.video_memory_mib = self.number(setting, 1, MAX_VIDEO_MEMORY_MIB.into())? as u32;
-            }
+            "videoram" => self.config.video_memory_mib = self.video_memory_mib(setting)?,
             "bios" => self.config.bios = self.bios(setting)?,
             "hpet" => self.config.hpet = self.flag(setting)?,
             "localtime" => self.config.local_time = self.flag(setting)?,
@@ -272,7 +272,6 @@ impl Reader<'_> {
             }
             "xen_platform_pci" | "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
-            "videoram" => self.config.video_memory_mib == DEFAULT_VIDEO_MEMORY_MIB,
             "bios" => self.config.bios == Bios::SeaBios,
             "maxmem" | "maxvcpus" | "cpu_weight" | "cap" => false,
             _ => true,
@@ -360,6 +359,18 @@ impl Reader<'_> {
             let message =
                 format!("must be at least {LEAST_MEMORY_MIB}, not {mib}: the firmware needs that much");
             return Err(self.error(setting, message));
+        }
+        Ok(mib)
+    }
+
+    /// Base address registers know powers of two only; QEMU rounds up too.
+    fn video_memory_mib(&mut self, setting: &Setting) -> Result<u32> {
+        let wanted = self.number(setting, 0, u32::MAX.into())?;
+        let mib = wanted.clamp(LEAST_VIDEO_MEMORY_MIB, MAX_VIDEO_MEMORY_MIB) as u32;
+        let mib = mib.next_power_of_two();
+        if i64::from(mib) != wanted {
+            let limits = "a power of two from 16 to 128 MiB";
+            self.warn(setting, format!("the card has {limits}: {mib} instead of {wanted}"));
         }
         Ok(mib)
     }

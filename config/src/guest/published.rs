@@ -31,6 +31,7 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
     assert_eq!((cd.kind, cd.read_only), (DiskKind::CdRom, true));
     assert!(cd.is_module("install.iso"));
     assert_eq!((config.boot.as_str(), config.serial[0]), ("dc", Serial::Console));
+    assert_eq!(config.video_memory_mib, 64);
     let vnc = config.vnc.unwrap();
     assert_eq!((vnc.listen.as_deref(), vnc.display), (Some("198.51.100.7"), Some(0)));
     assert_eq!(
@@ -38,12 +39,11 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
         [
             format!("hvm-from-cd.cfg:7: {NO_CARD}"),
             format!("hvm-from-cd.cfg:11: vnc: has no effect yet: {SCREEN}"),
-            "hvm-from-cd.cfg:16: videoram: has no effect yet".into(),
         ]
     );
     let (config, warnings) = published!("hvm-with-pv-drivers.cfg");
     assert!(config.unwrap().xen_platform_pci);
-    assert_eq!(lines(&warnings)[3], "hvm-with-pv-drivers.cfg:17: xen_platform_pci: has no effect yet");
+    assert_eq!(lines(&warnings)[2], "hvm-with-pv-drivers.cfg:17: xen_platform_pci: has no effect yet");
 }
 
 #[test]

@@ -66,7 +66,6 @@ acpi=1; apic=1; pae="1"
         [
             "g.cfg:7: maxmem: has no effect yet",
             "g.cfg:9: vif: has no effect yet: the guest has no network card",
-            "g.cfg:17: videoram: has no effect yet",
             "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and the management \
              port sends it (screen.png)",
             "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and mouse, and no USB",
@@ -83,6 +82,23 @@ fn defaults_are_those_of_xl() {
     let (config, warnings) = parse("type='hvm'; name='g'\nmaxmem=512\nbios='ovmf'");
     assert_eq!(warnings, ["g.cfg:2: maxmem: has no effect yet", "g.cfg:3: bios: has no effect yet"]);
     assert_eq!((config.memory_mib, config.max_memory_mib), (512, 512));
+}
+
+#[test]
+fn video_memory_has_a_size_that_a_card_can_have() {
+    let mib = |number: i64| {
+        let (config, warnings) = parse(&format!("type='hvm'; name='g'; memory=64\nvideoram={number}"));
+        (config.video_memory_mib, warnings)
+    };
+    for number in [16, 32, 64, 128] {
+        assert_eq!(mib(number), (number as u32, vec![]));
+    }
+    for (number, given) in [(0, 16), (4, 16), (8, 16), (17, 32), (100, 128), (129, 128), (1 << 31, 128)] {
+        let warning = format!(
+            "g.cfg:2: videoram: the card has a power of two from 16 to 128 MiB: {given} instead of {number}"
+        );
+        assert_eq!(mib(number), (given, vec![warning]));
+    }
 }
 
 #[test]

@@ -50,8 +50,6 @@ pub use planes::ODD_EVEN_BYTES;
 pub use text::TextScreen;
 pub use window::{LEGACY_BASE, LEGACY_BYTES, Window, WindowMemory};
 
-/// Length of the video memory of QEMU's standard VGA.
-pub const VRAM_BYTES: usize = 16 << 20;
 /// Length of the expansion ROM.
 pub const ROM_BYTES: usize = 64 << 10;
 /// Length of the register page (base address register 2).
@@ -108,7 +106,7 @@ pub struct Vga {
 /// The card's memories, which can be mapped into the guest.
 #[derive(Clone)]
 pub struct VgaMemory {
-    /// Video memory: [`VRAM_BYTES`], or another power of two of at least 256 KiB.
+    /// Video memory: a power of two of at least 256 KiB.
     pub vram: Arc<dyn DeviceMemory>,
     /// The characters of the text modes: [`ODD_EVEN_BYTES`].
     pub odd_even: Arc<dyn DeviceMemory>,

@@ -84,6 +84,7 @@ pub(crate) struct Machine {
 /// What a PC is made of.
 pub(crate) struct Hardware {
     pub(crate) ram_mib: u64,
+    pub(crate) video_memory_mib: u32,
     pub(crate) cpuid: fn(u32, u32) -> CpuIdResult,
     /// One more device in its memory.
     pub(crate) device: Option<Arc<dyn MmioDevice>>,
@@ -91,7 +92,7 @@ pub(crate) struct Hardware {
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { ram_mib: RAM_MIB, cpuid, device: None }
+        Self { ram_mib: RAM_MIB, video_memory_mib: 16, cpuid, device: None }
     }
 }
 
@@ -125,8 +126,9 @@ impl Machine {
 
     /// One of some make; `None` if memory is short.
     pub(crate) fn with(platform: &'static TestPlatform, hardware: Hardware) -> Option<Self> {
-        let Hardware { ram_mib, cpuid, device } = hardware;
+        let Hardware { ram_mib, video_memory_mib, cpuid, device } = hardware;
         let mut config = GuestConfig::new("fuzz", ram_mib, 1);
+        config.video_memory_mib = video_memory_mib;
         config.serial = [Serial::Console, Serial::Null, Serial::Null, Serial::None];
         let output = Arc::new(OutputRing::new());
         let disk = |bytes: usize, read_only| Arc::new(HeapDisk::new(vec![0x5a; bytes], read_only));

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::domain::RESERVE_MIB;
+use super::domain::usable_mib;
 use crate::host::platform::{BootInputs, Module};
 use config::modules::{self, ModuleKind};
 use config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
@@ -75,13 +75,13 @@ fn without_config(
 ) -> Result<GuestConfig, String> {
     let (image, kind) = boot_image(options, inputs)?;
     let free_mib = free_bytes >> 20;
-    let usable_mib = free_mib.saturating_sub(RESERVE_MIB);
     let default_mib = (free_mib / 2).clamp(*DEFAULT_MEMORY_MIB.start(), *DEFAULT_MEMORY_MIB.end());
     let memory_mib = options.guest_memory_mib.unwrap_or(default_mib);
+    let mut config = GuestConfig::new("guest", memory_mib, options.guest_vcpus);
+    let usable_mib = usable_mib(free_bytes, &config);
     if memory_mib > usable_mib {
         return Err(format!("guest_memory={memory_mib}: only {usable_mib} MiB are free for guests"));
     }
-    let mut config = GuestConfig::new("guest", memory_mib, options.guest_vcpus);
     config.boot = "dc".to_owned();
     let (device, read_only) = match kind {
         DiskKind::CdRom => (DEFAULT_CD, true),

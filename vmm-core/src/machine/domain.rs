@@ -24,8 +24,13 @@ use firmware::{Firmware, option_rom};
 
 /// The most heap that a guest's devices, tables and virtual CPU take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
-/// What the hypervisor keeps for itself beside a guest's RAM: video memory, page tables, pictures, its heap.
-pub const RESERVE_MIB: u64 = 32;
+/// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
+const RESERVE_MIB: u64 = 16;
+
+/// The part of `free_bytes` that can be the guest's RAM.
+pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
+    (free_bytes >> 20).saturating_sub(RESERVE_MIB + config.video_memory_mib as u64)
+}
 
 /// What stays when a guest restarts: its configuration and its disks; after a reset, its battery and its RAM too.
 pub struct Domain<'a> {
@@ -183,7 +188,7 @@ impl<'a> Domain<'a> {
     ) -> Result<Pc, String> {
         let name = &self.config.name;
         let wanted = self.config.memory_mib;
-        let usable = (self.platform.free_bytes() >> 20).saturating_sub(RESERVE_MIB);
+        let usable = usable_mib(self.platform.free_bytes(), &self.config);
         let too_much = || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
         // Memory that a life leaves to the next is not free, and fits.
         if ram.is_none() && wanted > usable {

@@ -8,7 +8,7 @@ use crate::vcpu::{VcpuKick, VcpuWires};
 use crate::vm::bus::{MmioBus, PortBus};
 use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::vm::cpuid::CpuidTable;
-use crate::vm::layout::{Layout, ODD_EVEN_OFFSET, ROM_BASE, ROM_BYTES};
+use crate::vm::layout::{Layout, ROM_BASE, ROM_BYTES};
 use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
@@ -38,9 +38,7 @@ use devices::port92::Port92;
 use devices::rtc::{Battery, CmosContents, Rtc};
 use devices::time::Alarm;
 use devices::uart::Uart;
-use devices::vga::{
-    ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES, VRAM_BYTES, Vga, VgaMemory,
-};
+use devices::vga::{ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES, Vga, VgaMemory};
 use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
 use firmware::{MachineDescription, fw_cfg_files};
@@ -215,7 +213,8 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
         None => Arc::new(allocate(ram_layout.bytes() as usize)?),
     };
     let rom = Arc::new(allocate(ROM_BYTES as usize)?);
-    let video = allocate(ODD_EVEN_OFFSET as usize + ODD_EVEN_BYTES)?;
+    let vram_bytes = (parts.config.video_memory_mib as usize) << 20;
+    let video = allocate(vram_bytes + ODD_EVEN_BYTES)?;
     let video = Arc::new(if parts.paging.tracking.is_some() { video.logged() } else { video });
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
@@ -224,8 +223,8 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     let vcpus = parts.config.vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
     let vga_memory = VgaMemory {
-        vram: MemoryPart::of_video(&space, 0, VRAM_BYTES),
-        odd_even: MemoryPart::of_video(&space, ODD_EVEN_OFFSET as usize, ODD_EVEN_BYTES),
+        vram: MemoryPart::of_video(&space, 0, vram_bytes),
+        odd_even: MemoryPart::of_video(&space, vram_bytes, ODD_EVEN_BYTES),
         rom: MemoryPart::new(rom, 0, VGA_ROM_BYTES),
     };
     Ok((space, vga_memory))

@@ -1,4 +1,4 @@
-//! Guests of all sizes: what they are told of their RAM, by whatever way, is what is there.
+//! Guests of all sizes: what they are told of their memory, by whatever way, is what is there.
 
 use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::fuzzing::{Hardware, Machine};
@@ -152,5 +152,63 @@ proptest! {
     #[test]
     fn any_size(ram_mib in prop_oneof![2u64..64, 2000u64..2100, 3000u64..4200, 2u64..24_000]) {
         check(ram_mib);
+    }
+}
+
+#[test]
+fn a_card_has_the_memory_that_the_configuration_says() {
+    for mib in [16, 32, 128] {
+        let hardware = Hardware { video_memory_mib: mib, ..Hardware::default() };
+        let mut program = Program(Machine::with(TestPlatform::leak(), hardware).unwrap());
+        let mut dispi = |index: u32, value: Option<u32>| {
+            program.port(0x1ce, 2, Direction::Out, index);
+            match value {
+                Some(value) => program.port(0x1cf, 2, Direction::Out, value),
+                None => program.port(0x1cf, 2, Direction::In, 0) & 0xffff,
+            }
+        };
+        assert_eq!(dispi(0xa, None), mib * 16, "units of 64 KiB");
+        // 640 dots in 32 bits, in banks: the last bank is the end of video memory.
+        for (index, value) in [(1, 640), (2, 480), (3, 32), (4, 1), (5, mib * 16 - 1)] {
+            dispi(index, Some(value));
+        }
+        assert_eq!(dispi(5, None), mib * 16 - 1);
+        let shown = |program: &mut Program, gpa| {
+            program.0.vcpu.vm().refresh_layout();
+            let space = &program.0.vcpu.vm().space;
+            assert_eq!(space.resolve_fault(gpa, true), Ok(FaultCause::Memory));
+            space.shown(gpa)
+        };
+        // Memory on; all planes, chained, at A0000h: the video BIOS's graphics modes.
+        program.port(0x3c2, 1, Direction::Out, 0x63);
+        let graphics = [(0x3c4, 0x0f02), (0x3c4, 0x0e04), (0x3ce, 0x4005), (0x3ce, 0x0506)];
+        for (port, value) in graphics {
+            program.port(port, 2, Direction::Out, value);
+        }
+        let end = u64::from(mib) * MIB;
+        assert_eq!(shown(&mut program, 0xa_0000), Some((Backing::Video, end - 0x1_0000, true)));
+        // Text, at B8000h and behind all that.
+        program.port(0x1ce, 2, Direction::Out, 4);
+        program.port(0x1cf, 2, Direction::Out, 0);
+        let text = [(0x3c4, 0x0302), (0x3c4, 0x0204), (0x3ce, 0x1005), (0x3ce, 0x0e06), (0x3ce, 0xff08)];
+        for (port, value) in text {
+            program.port(port, 2, Direction::Out, value);
+        }
+        assert_eq!(shown(&mut program, 0xb_8000), Some((Backing::Video, end, true)));
+
+        let mut bar = |value: Option<u32>| {
+            program.port(0xcf8, 4, Direction::Out, 0x8000_1010);
+            match value {
+                Some(value) => program.port(0xcfc, 4, Direction::Out, value),
+                None => program.port(0xcfc, 4, Direction::In, 0),
+            }
+        };
+        bar(Some(u32::MAX));
+        assert_eq!(bar(None) & !0xf, (mib << 20).wrapping_neg(), "the framebuffer's size");
+        bar(Some(0xe000_0000));
+        program.port(0xcf8, 4, Direction::Out, 0x8000_1004);
+        program.port(0xcfc, 2, Direction::Out, 2);
+        let last = 0xe000_0000 + end - 0x1000;
+        assert_eq!(shown(&mut program, last), Some((Backing::Video, end - 0x1000, true)));
     }
 }

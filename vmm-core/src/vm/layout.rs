@@ -12,8 +12,6 @@ use devices::vga::{Vga, Window, WindowMemory};
 pub const ROM_BASE: u64 = (4 << 30) - ROM_BYTES;
 /// Length of the ROM: option ROMs at its start, the BIOS at its end.
 pub const ROM_BYTES: u64 = 2 << 20;
-/// Where video memory's characters are, behind what the linear framebuffer shows.
-pub const ODD_EVEN_OFFSET: u64 = devices::vga::VRAM_BYTES as u64;
 
 const MIB: u64 = 1 << 20;
 const VGA_WINDOW_PAGES: core::ops::Range<u16> = 0xa0..0xc0;
@@ -55,7 +53,12 @@ impl Layout {
         self.seen_generation.store(self.vga.mapping_generation(), Ordering::Relaxed);
         let smram_open = self.host_bridge.smram_open();
         let window = self.vga.window();
-        let page_of = |page| if smram_open { GuestSpace::ram_page(page) } else { window_page(window, page) };
+        // Characters are behind what the linear framebuffer shows.
+        let odd_even = self.vga.vram().length_bytes() as u64;
+        let page_of = |page| match smram_open {
+            true => GuestSpace::ram_page(page),
+            false => window_page(window, odd_even, page),
+        };
         let pages: Vec<_> = VGA_WINDOW_PAGES.map(|page| (page, page_of(page))).collect();
         self.space.set_low_pages(&pages)
     }
@@ -115,7 +118,7 @@ fn pam_page(state: PamState, page: u16) -> LowPage {
     }
 }
 
-fn window_page(window: Window, page: u16) -> LowPage {
+fn window_page(window: Window, odd_even: u64, page: u16) -> LowPage {
     let Window::Linear { gpa, memory, offset_bytes, length_bytes } = window else { return LowPage::Device };
     let Some(within) = (u64::from(page) * PAGE_BYTES).checked_sub(gpa) else { return LowPage::Device };
     if within >= length_bytes as u64 {
@@ -123,7 +126,7 @@ fn window_page(window: Window, page: u16) -> LowPage {
     }
     let base = match memory {
         WindowMemory::Vram => 0,
-        WindowMemory::OddEven => ODD_EVEN_OFFSET,
+        WindowMemory::OddEven => odd_even,
     };
     let video_page = (base + offset_bytes as u64 + within) / PAGE_BYTES;
     match u16::try_from(video_page) {
