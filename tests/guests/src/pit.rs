@@ -18,9 +18,19 @@ pub fn lower() {
     start(0);
 }
 
+/// A rising edge each `count` cycles of 838 ns.
+pub fn every(count: u16) {
+    start_with(2, count);
+}
+
 fn start(mode: u8) {
-    outb(CONTROL, BOTH_BYTES | mode << 1);
     // The highest count. QEMU moves the output with it only.
-    outb(COUNTER0, 0);
-    outb(COUNTER0, 0);
+    start_with(mode, 0);
+}
+
+fn start_with(mode: u8, count: u16) {
+    outb(CONTROL, BOTH_BYTES | mode << 1);
+    for byte in count.to_le_bytes() {
+        outb(COUNTER0, byte);
+    }
 }

@@ -11,7 +11,7 @@ use conformance::arrivals::{self, Arrivals};
 use conformance::cpu::{self, cpuid, rdmsr, wrmsr};
 use conformance::interrupts::{NMI, catch, gp, handle};
 use conformance::report::{check, equal, faults, runs};
-use conformance::{clock, pic};
+use conformance::{clock, pic, pit};
 
 conformance::topic!(run);
 
@@ -20,6 +20,8 @@ const VECTORS: [u8; 7] = [0x31, 0x41, 0x4f, 0x51, 0x61, 0x71, 0xff];
 /// Bits of the interrupt command register.
 const LOWEST_PRIORITY: u32 = 1 << 8;
 const NMI_MODE: u32 = 4 << 8;
+/// In the entry of a pin.
+const EXTERNAL_MODE: u32 = 7 << 8;
 const LOGICAL: u32 = 1 << 11;
 const DELIVERY_PENDING: u32 = 1 << 12;
 const ASSERT: u32 = 1 << 14;
@@ -41,6 +43,7 @@ fn run() {
     destinations();
     errors();
     exchanges();
+    local_pins();
     software_disable();
     hardware_disable();
 }
@@ -224,6 +227,69 @@ fn exchanges() {
     equal("exchanges-raise-no-error-interrupt", arrivals::let_in().vectors(), &[]);
     write(LVT_ERROR, MASKED);
     handle(0x51, Some(arrivals::note_and_end));
+}
+
+/// LINT0 is the INTR of the 8259 pair, which it drives while it has a request that is not masked (SDM volume 3, 11.5.1).
+fn local_pins() {
+    const LEVEL: u32 = 1 << 15;
+    const REMOTE_IRR: u32 = 1 << 14;
+    const TIMER_ONLY: u16 = !1;
+    let none: &[u8] = &[];
+    let before = read(LVT_LINT0);
+    let lower = || pic::set_masks(0xffff);
+    let raise = || {
+        pit::edge();
+        pic::set_masks(TIMER_ONLY);
+    };
+    // The entry changes while the pin is low.
+    let connect = |entry: u32| {
+        lower();
+        write(LVT_LINT0, entry);
+    };
+    handle(pic::FIRST_VECTOR, Some(arrivals::note_and_end_irq));
+    connect(0x51);
+    raise();
+    equal("lint0-fixed", arrivals::let_in().vectors(), &[0x51]);
+    equal("lint0-fixed-is-no-acknowledgement", (pic::requested() & 1, pic::in_service()), (1, 0));
+    equal("lint0-fixed-once", arrivals::let_in().vectors(), none);
+    lower();
+    raise();
+    equal("lint0-fixed-each-time-it-rises", arrivals::let_in().vectors(), &[0x51]);
+
+    connect(MASKED | 0x51);
+    raise();
+    write(LVT_LINT0, 0x51);
+    equal("lint0-edge-under-the-mask-is-gone", arrivals::let_in().vectors(), none);
+
+    handle(NMI.vector, Some(arrivals::note));
+    connect(NMI_MODE);
+    raise();
+    equal("lint0-nmi", arrivals::let_in().vectors(), &[NMI.vector]);
+    equal("lint0-nmi-once", arrivals::let_in().vectors(), none);
+    connect(NMI_MODE | MASKED);
+    raise();
+    equal("lint0-masked-nmi", arrivals::let_in().vectors(), none);
+    handle(NMI.vector, None);
+
+    handle(0x51, Some(arrivals::note));
+    connect(LEVEL | 0x51);
+    raise();
+    equal("lint0-level", arrivals::let_in().vectors(), &[0x51]);
+    check("lint0-level-has-remote-irr", read(LVT_LINT0) & REMOTE_IRR != 0);
+    apic::end_of_interrupt();
+    equal("lint0-level-again-while-it-lasts", arrivals::let_in().vectors(), &[0x51]);
+    lower();
+    apic::end_of_interrupt();
+    equal("lint0-level-not-once-it-fell", arrivals::let_in().vectors(), none);
+    check("lint0-level-ended", read(LVT_LINT0) & REMOTE_IRR == 0);
+    handle(0x51, Some(arrivals::note_and_end));
+
+    // As an external interrupt it asks the pair for the vector.
+    connect(EXTERNAL_MODE);
+    raise();
+    equal("lint0-external", arrivals::let_in().vectors(), &[pic::FIRST_VECTOR]);
+    handle(pic::FIRST_VECTOR, None);
+    connect(before);
 }
 
 fn software_disable() {

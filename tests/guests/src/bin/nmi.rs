@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use conformance::apic::{self, register::*, write};
 use conformance::interrupts::{Frame, NMI, UD, catch, handle};
 use conformance::report::{check, equal};
-use conformance::{Global, arrivals, clock, pic};
+use conformance::{Global, arrivals, clock, pic, pit};
 
 conformance::topic!(run);
 
@@ -122,6 +122,7 @@ fn run() {
     each_from_the_handler_before();
     without_waiting();
     behind_another_return();
+    in_a_shadow();
     after_a_fault();
 }
 
@@ -190,6 +191,70 @@ fn behind_another_return() {
     settle();
     equal("the-return-of-an-exception-opens-them", (HANDLER.get().runs, HANDLER.get().deepest), (2, 2));
     handle(UD.vector, None);
+}
+
+/// Runs instructions that MOV SS protects, and returns where they are. An NMI comes before none of them.
+fn run_protected() -> [u64; 3] {
+    let (plain, port, cpuid): (u64, u64, u64);
+    unsafe {
+        asm!(
+            "lea {plain}, [rip + 2f]",
+            "lea {port}, [rip + 3f]",
+            "lea {cpuid}, [rip + 4f]",
+            "mov {ss:e}, ss",
+            "mov {rbx}, rbx",
+            "mov {count:e}, 200",
+            "5:",
+            "mov ss, {ss:e}",
+            "2: nop",
+            "mov ss, {ss:e}",
+            "3: in al, 0x61",
+            "mov ss, {ss:e}",
+            "4: cpuid",
+            "mov rbx, {rbx}",
+            "dec {count:e}",
+            "jnz 5b",
+            plain = out(reg) plain,
+            port = out(reg) port,
+            cpuid = out(reg) cpuid,
+            ss = out(reg) _,
+            rbx = out(reg) _,
+            count = out(reg) _,
+            inout("eax") 0 => _,
+            out("ecx") _,
+            out("edx") _,
+        );
+    }
+    [plain, port, cpuid]
+}
+
+/// Where NMIs of the interval timer came, how many in all, and how many before an instruction that is protected.
+static PLACES: Global<([u64; 3], u32, u32)> = Global::new(([0; 3], 0, 0));
+
+fn note_place(frame: &mut Frame) {
+    let (protected, all, wrong) = PLACES.get();
+    PLACES.set((protected, all + 1, wrong + u32::from(protected.contains(&frame.rip))));
+}
+
+/// MOV to SS and POP SS hold NMIs off too, until the instruction behind is done (SDM volume 3, 6.8.3; APM volume 2, 8.1.4).
+/// They come at any moment, from the interval timer.
+fn in_a_shadow() {
+    const WANTED: u32 = 200;
+    const TIMER_INPUT: u8 = 2;
+    const NMI_MODE: u32 = 4 << 8;
+    PLACES.set((run_protected(), 0, 0));
+    handle(NMI.vector, Some(note_place));
+    apic::io::route(TIMER_INPUT, NMI_MODE, apic::id());
+    pit::every(700);
+    let all_came = clock::until(|| {
+        run_protected();
+        PLACES.get().1 >= WANTED
+    });
+    apic::io::route(TIMER_INPUT, apic::MASKED, 0);
+    pit::lower();
+    check("nmis-of-the-timer", all_came);
+    equal("none-behind-mov-ss", PLACES.get().2, 0);
+    handle(NMI.vector, Some(on_nmi));
 }
 
 /// A handler that never returns leaves them blocked until some IRET.
