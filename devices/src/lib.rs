@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+pub mod atomic;
 pub mod block;
 pub mod boot_disk;
 pub mod bus;

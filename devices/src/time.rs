@@ -1,10 +1,10 @@
 //! Guest time: what devices read, and how they ask to be woken.
 
+use crate::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Add, Range, Sub};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time in which it
 /// was not allowed to run. Never goes back.

@@ -16,6 +16,19 @@ const PARALLEL_MACHINES: &str = "2";
 const FORMS: [&str; 6] =
     ["--package", "forms", "--manifest-path", build::GUESTS_MANIFEST, "--target-dir", "target/forms"];
 
+/// The models of what is lock-free, with loom's atomics in place of the processor's.
+const MODELS: [&str; 9] = [
+    "--package",
+    "devices",
+    "--package",
+    "vmm-core",
+    "--features=devices/loom,vmm-core/loom",
+    "--target-dir",
+    "target/loom",
+    "--lib",
+    "model::",
+];
+
 /// Names the CPU model to the whole-system tests.
 pub const CPU_VARIABLE: &str = "BULKHEAD_TESTS_CPU";
 
@@ -106,7 +119,7 @@ pub fn lint() -> Result<()> {
 }
 
 fn unit_tests() -> Result<()> {
-    for packages in [&["--workspace", "--exclude", "tests"][..], &FORMS] {
+    for packages in [&["--workspace", "--exclude", "tests"][..], &FORMS, &MODELS] {
         let mut test = cargo();
         test.arg("test").args(packages);
         progress::run_logged("Running the unit tests", "unit-tests", &mut test)?;

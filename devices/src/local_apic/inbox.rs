@@ -3,10 +3,10 @@
 
 use super::lint::LintPins;
 use super::spec::{FIRST_LEGAL_VECTOR, x2apic_logical_id};
+use crate::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use alloc::sync::Arc;
 use bitfield_struct::bitfield;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The wire that makes a vCPU look at its inbox: it leaves the guest or wakes from HLT. Called from any CPU,
 /// possibly by the vCPU itself, after the message is visible.
@@ -75,7 +75,8 @@ const LEVEL_VECTORS: u32 = 1 << 12;
 /// processor that has posted interrupts moves `vectors` to the register page while the guest runs, and clears the first
 /// bit of `pending`. It has 64 bytes, and is aligned to them; Bochs 3.0 wants it at the start of a page.
 #[derive(Debug, Default)]
-#[repr(C, align(4096))]
+// A model's stack is small.
+#[cfg_attr(not(feature = "loom"), repr(C, align(4096)))]
 struct Posted {
     /// Edge-triggered vectors.
     vectors: [AtomicU32; 8],
@@ -270,4 +271,45 @@ impl fmt::Debug for ApicInbox {
 /// Word and bit of a vector in a 256-bit register.
 pub(super) const fn split(vector: u8) -> (u8, u32) {
     (vector / 32, 1 << (vector % 32))
+}
+
+/// Every order of CPUs that post and the vCPU that takes.
+#[cfg(all(test, feature = "loom"))]
+mod model {
+    use super::*;
+    use crate::atomic::AtomicBool;
+
+    #[derive(Default)]
+    struct Wire(AtomicBool);
+
+    impl Kick for Wire {
+        fn kick(&self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_vector_is_taken_or_waits_behind_a_kick() {
+        const POSTED: u32 = 0b110 << 16;
+        loom::model(|| {
+            let wire = Arc::new(Wire::default());
+            let inbox = ApicInbox::new(wire.clone());
+            let posters = [(0x31, false), (0x32, true)].map(|(vector, level)| {
+                let inbox = inbox.clone();
+                loom::thread::spawn(move || inbox.post(vector, level))
+            });
+            let (mut taken, mut left) = (0, 0);
+            inbox.take_vectors(|_, edge, level| taken |= edge | level);
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
+            // By exchanges: after a join too, loom lets a load see an older store than an exchange has seen.
+            for (vectors, summary) in [(&inbox.posted.vectors, VECTORS), (&inbox.level, LEVEL_VECTORS)] {
+                let waiting = vectors.iter().fold(0, |all, word| all | word.swap(0, Ordering::SeqCst));
+                let is_known = inbox.posted.pending.fetch_or(0, Ordering::SeqCst) & summary != 0;
+                assert!(waiting == 0 || is_known, "a vector waits, and nothing says so");
+                left |= waiting;
+            }
+            assert_eq!(taken | left, POSTED, "a vector is lost");
+            assert!(left == 0 || wire.0.swap(false, Ordering::SeqCst), "a vector waits, and nothing kicked");
+        });
+    }
 }

@@ -293,7 +293,7 @@ impl Consoles {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Sets the alarm. On another CPU the guest may transmit a byte meanwhile, whose alarm must not be lost.
+    /// Sets the alarm.
     fn arm(&mut self, now_ns: u64) {
         let Some(guest) = &self.guest else { return };
         let deadline_ns = self.deadline_ns(now_ns);
@@ -305,11 +305,8 @@ impl Consoles {
             let guest_time = guest.clock.now() + host_ns.saturating_sub(now_ns) + SLACK_NS;
             self.armed = Armed { host_ns, guest_time };
         }
-        guest.alarm.set(deadline_ns.map(|_| self.armed.guest_time));
-        let retry_ns = now_ns + RETRY_NS;
-        if deadline_ns.is_none_or(|deadline_ns| deadline_ns > retry_ns) && !guest.output.is_empty() {
-            guest.alarm.set(Some(guest.clock.now() + RETRY_NS));
-        }
+        let deadline = deadline_ns.map(|_| self.armed.guest_time);
+        guest.output.set_alarm(&guest.alarm, deadline, guest.clock.now() + RETRY_NS);
     }
 }
 

@@ -5,14 +5,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use devices::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use devices::console::ByteSink;
-use devices::time::{Alarm, Clock};
+use devices::time::{Alarm, Clock, GuestTime};
 use log::Level;
 use spin::Once;
 
 /// Bytes that a guest can be ahead of the console; then its serial port is busy. A power of two.
-pub const OUTPUT_BYTES: usize = 32 << 10;
+pub const OUTPUT_BYTES: usize = if cfg!(feature = "loom") { 4 } else { 32 << 10 };
 
 /// How long the first byte waits for others before the console is woken.
 const GATHER_NS: u64 = 2_000_000;
@@ -71,6 +71,16 @@ impl OutputRing {
         count
     }
 
+    /// Sets `alarm` to the reader's `deadline`, but not later than `retry` if bytes wait then: the guest may have transmitted
+    /// one on another CPU since the reader looked. For the one reader.
+    pub fn set_alarm(&self, alarm: &Alarm, deadline: Option<GuestTime>, retry: GuestTime) {
+        alarm.set(deadline);
+        fence(Ordering::SeqCst);
+        if deadline.is_none_or(|deadline| deadline > retry) && !self.is_empty() {
+            alarm.set(Some(retry));
+        }
+    }
+
     fn slot(&self, number: usize) -> &AtomicU8 {
         &self.bytes[number % OUTPUT_BYTES]
     }
@@ -93,7 +103,9 @@ impl ByteSink for OutputRing {
         }
         self.slot(written).store(byte, Ordering::Relaxed);
         self.written.store(written.wrapping_add(1), Ordering::Release);
-        if waiting == 0 {
+        // Either the reader sees this byte when it looks once more, or what it did before is seen here.
+        fence(Ordering::SeqCst);
+        if self.read.load(Ordering::Relaxed) == written {
             self.wake_reader();
         }
         true
@@ -183,5 +195,30 @@ mod tests {
         alarm.set(Some(GuestTime::from_ns(20)));
         ring.put(b'c');
         assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(20)));
+    }
+}
+
+/// Every order of the guest on one CPU and the console on another.
+#[cfg(all(test, feature = "loom"))]
+mod model {
+    use super::*;
+    use devices::time::{Deadlines, TestClock};
+
+    #[test]
+    fn a_byte_is_taken_or_an_alarm_is_set() {
+        loom::model(|| {
+            let deadlines = Deadlines::new(1);
+            let alarm = deadlines.alarm(0);
+            let ring = Arc::new(OutputRing::new());
+            let clock: Arc<dyn Clock> = TestClock::new();
+            ring.connect(&clock, &alarm);
+            assert!(ring.put(b'a'));
+            let guest = ring.clone();
+            let writer = loom::thread::spawn(move || assert!(guest.put(b'b')));
+            let taken = ring.take(&mut [0; 4]);
+            ring.set_alarm(&alarm, None, GuestTime::from_ns(1));
+            writer.join().unwrap();
+            assert!(taken == 2 || alarm.deadline().is_some(), "a byte waits, and nobody comes for it");
+        });
     }
 }
