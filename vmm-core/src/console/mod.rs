@@ -295,18 +295,19 @@ impl Consoles {
 
     /// Sets the alarm.
     fn arm(&mut self, now_ns: u64) {
+        // A little late, so that it has come when the alarm rings.
+        const SLACK_NS: u64 = 1_000;
         let Some(guest) = &self.guest else { return };
         let deadline_ns = self.deadline_ns(now_ns);
         if let Some(host_ns) = deadline_ns
             && host_ns != self.armed.host_ns
         {
-            // A little late, so that it has come when the alarm rings.
-            const SLACK_NS: u64 = 1_000;
             let guest_time = guest.clock.now() + host_ns.saturating_sub(now_ns) + SLACK_NS;
             self.armed = Armed { host_ns, guest_time };
         }
         let deadline = deadline_ns.map(|_| self.armed.guest_time);
-        guest.output.set_alarm(&guest.alarm, deadline, guest.clock.now() + RETRY_NS);
+        let retry = guest.clock.now() + RETRY_NS + SLACK_NS;
+        guest.output.set_alarm(&guest.alarm, deadline, retry);
     }
 }
 
