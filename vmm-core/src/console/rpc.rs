@@ -187,10 +187,10 @@ impl RpcPort {
         let client = client_name(id.as_ref());
         if let Some(request) = request.filter(|request| request.method == BEGIN) {
             self.begin(&client, request);
-        } else if let Err(reason) = self.requests.push(&client, line) {
-            // A notification is not answered, and so not refused aloud.
-            if let Some(id) = id {
-                self.refuse(&id, Failure::new(Failure::SERVER_ERROR, reason));
+        } else {
+            match self.requests.push(&client, line) {
+                Ok(dropped) => dropped.iter().for_each(|line| self.refuse_dropped(platform, line)),
+                Err(reason) => self.refuse_request(id, reason),
             }
         }
         drop(budget);
@@ -214,6 +214,20 @@ impl RpcPort {
         if let Some(id) = request.id {
             let reply = result.map(|_| Reply::Text(done(()).to_string()));
             self.answer_urgently(answer(&id, reply, Vec::new()));
+        }
+    }
+
+    /// A request that has waited and will not be answered.
+    fn refuse_dropped(&mut self, platform: &'static dyn Platform, line: &[u8]) {
+        if let (Ok(_budget), Ok(request)) = (reserve(platform, line), Request::parse(line)) {
+            self.refuse_request(request.id, "other clients have asked since, and there are too many");
+        }
+    }
+
+    /// A notification is not answered, and so not refused aloud.
+    fn refuse_request(&mut self, id: Option<Value>, reason: &str) {
+        if let Some(id) = id {
+            self.refuse(&id, Failure::new(Failure::SERVER_ERROR, reason));
         }
     }
 

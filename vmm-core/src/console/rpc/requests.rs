@@ -2,7 +2,8 @@
 //!
 //! One serial line cannot tell who is at its other end. Clients that share it name themselves in their requests' ids,
 //! as `NAME/...`; those that do not are one client. Each has a queue of its own, and they take turns, so that nobody
-//! waits behind all that another has asked for.
+//! waits behind all that another has asked for. A client that is gone cannot be seen: its requests cost each other
+//! client one answer in between, and its place, once all are taken, goes to one that is there.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
@@ -23,36 +24,52 @@ const MAX_BYTES: usize = MAX_LINE_BYTES;
 pub struct Requests {
     /// Those that have requests; the first is served next.
     clients: VecDeque<Client>,
+    /// Requests that came so far.
+    count: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Client {
     name: String,
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
+    /// Its last request's number.
+    last: u64,
 }
 
 impl Requests {
-    /// Takes a request of the client called `name`.
+    /// Takes a request of the client called `name`. Returns those of another client that had to make room for it:
+    /// of the one that has been silent for longest.
     ///
     /// # Errors
-    /// Why there is no room for it.
-    pub fn push(&mut self, name: &str, line: Vec<u8>) -> Result<(), &'static str> {
-        let client = match self.clients.iter().position(|client| client.name == name) {
-            Some(index) => &mut self.clients[index],
-            None if self.clients.len() == MAX_CLIENTS => return Err("requests of too many clients wait"),
-            None => {
-                self.clients.push_back(Client { name: name.to_owned(), lines: VecDeque::new(), bytes: 0 });
-                let last = self.clients.len() - 1;
-                &mut self.clients[last]
-            }
+    /// Why the client's own queue has no room for it.
+    pub fn push(&mut self, name: &str, line: Vec<u8>) -> Result<VecDeque<Vec<u8>>, &'static str> {
+        self.count += 1;
+        let is_known = self.clients.iter().any(|client| client.name == name);
+        let dropped = if is_known { VecDeque::new() } else { self.make_room() };
+        if !is_known {
+            self.clients.push_back(Client { name: name.to_owned(), ..Client::default() });
+        }
+        let Some(client) = self.clients.iter_mut().find(|client| client.name == name) else {
+            return Ok(dropped);
         };
+        client.last = self.count;
         if client.lines.len() == MAX_REQUESTS || client.bytes + line.len() > MAX_BYTES {
             return Err("too many requests of this client wait");
         }
         client.bytes += line.len();
         client.lines.push_back(line);
-        Ok(())
+        Ok(dropped)
+    }
+
+    /// Makes room for one more client; returns the requests that are lost by it.
+    fn make_room(&mut self) -> VecDeque<Vec<u8>> {
+        if self.clients.len() < MAX_CLIENTS {
+            return VecDeque::new();
+        }
+        let silent = (0..self.clients.len()).min_by_key(|&index| self.clients[index].last);
+        let client = silent.and_then(|index| self.clients.remove(index));
+        client.map(|client| client.lines).unwrap_or_default()
     }
 
     /// The next request and its client's name.
@@ -90,7 +107,7 @@ mod tests {
     use alloc::vec;
 
     fn push(requests: &mut Requests, name: &str, line: &str) -> Result<(), &'static str> {
-        requests.push(name, line.as_bytes().to_vec())
+        requests.push(name, line.as_bytes().to_vec()).map(|dropped| assert!(dropped.is_empty()))
     }
 
     fn drain(requests: &mut Requests) -> Vec<(String, String)> {
@@ -119,16 +136,26 @@ mod tests {
             push(&mut requests, "a", "x").unwrap();
         }
         assert_eq!(push(&mut requests, "a", "x"), Err("too many requests of this client wait"));
-        assert_eq!(requests.push("b", vec![b'x'; MAX_BYTES]), Ok(()));
+        assert_eq!(requests.push("b", vec![b'x'; MAX_BYTES]), Ok(VecDeque::new()));
         assert_eq!(push(&mut requests, "b", "x"), Err("too many requests of this client wait"));
         push(&mut requests, "c", "x").unwrap();
         push(&mut requests, "d", "x").unwrap();
-        assert_eq!(push(&mut requests, "e", "x"), Err("requests of too many clients wait"));
         requests.drop_of("b");
         push(&mut requests, "e", "x").unwrap();
         assert_eq!(drain(&mut requests).len(), MAX_REQUESTS + 3);
         push(&mut requests, "a", "x").unwrap();
         requests.clear();
         assert!(requests.is_empty());
+    }
+
+    #[test]
+    fn the_client_that_has_been_silent_for_longest_makes_room() {
+        let mut requests = Requests::default();
+        for name in ["a", "b", "c", "d", "a"] {
+            push(&mut requests, name, name).unwrap();
+        }
+        assert_eq!(requests.push("e", b"e".to_vec()), Ok(VecDeque::from([b"b".to_vec()])));
+        let names: Vec<String> = drain(&mut requests).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "c", "d", "e", "a"]);
     }
 }

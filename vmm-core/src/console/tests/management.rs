@@ -367,6 +367,50 @@ fn clients_of_different_names_take_turns() {
 }
 
 #[test]
+fn clients_that_are_gone_delay_others_by_one_request_each() {
+    const GONE: usize = 3;
+    let mut bench = bench();
+    bench.set_graphics_mode(64, 48);
+    for number in 0..16 {
+        for gone in 0..GONE {
+            request(&bench, json!(format!("gone{gone}/{number}")), "screen.png", json!({}));
+        }
+    }
+    bench.run_ns(1_000_000);
+    bench.sent(SerialPort::Com2);
+    for number in 0..4 {
+        request(&bench, json!(format!("here/{number}")), "guest.stats", json!({}));
+    }
+    let text = all_sent(&mut bench);
+    // The rest of an answer is before them.
+    let answered: Vec<String> = text.lines().skip(1).map(|line| ids(line)[0].to_string()).collect();
+    let places: Vec<usize> =
+        (0..answered.len()).filter(|&place| answered[place].starts_with("\"here/")).collect();
+    assert_eq!(places.len(), 4, "{answered:?}");
+    assert!(places[0] <= GONE, "{answered:?}");
+    assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= GONE + 1), "{answered:?}");
+}
+
+#[test]
+fn clients_that_are_gone_do_not_keep_another_out() {
+    let mut bench = bench();
+    for gone in 0..4 {
+        for number in 0..4 {
+            request(&bench, json!(format!("gone{gone}/{number}")), "guest.stats", json!({}));
+        }
+    }
+    request(&bench, json!("here/0"), "guest.stats", json!({}));
+    let text = all_sent(&mut bench);
+    let is_refused = |line: &&str| line.contains("-32000");
+    let refused: Vec<Value> = text.lines().filter(is_refused).flat_map(ids).collect();
+    let of_first: Vec<Value> = (0..4).map(|number| json!(format!("gone0/{number}"))).collect();
+    assert_eq!(refused, of_first, "it has been silent for longest, and is told if it is there");
+    let answered: Vec<Value> = text.lines().filter(|line| !is_refused(line)).flat_map(ids).collect();
+    assert_eq!(answered.len(), 3 * 4 + 1);
+    assert!(answered[..5].contains(&json!("here/0")), "{answered:?}");
+}
+
+#[test]
 fn the_queue_of_a_client_is_bounded() {
     let mut bench = bench();
     for id in 0..20 {
