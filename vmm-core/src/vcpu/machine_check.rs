@@ -20,7 +20,6 @@ impl<B: Backend> Vcpu<B> {
             panic!("a machine check that the machine does not survive, while {} ran", self.vm.name);
         }
         machine_check::log_and_clear(registers, self.platform.cpu());
-        machine_check::finish(registers);
         match verdict {
             Verdict::GuestIsLost => self.crash("a machine check in what the guest does", kind),
             _ => kind,

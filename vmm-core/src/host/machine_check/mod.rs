@@ -181,7 +181,7 @@ pub fn finish(registers: &dyn Registers) {
     registers.write(Register::Status, 0);
 }
 
-/// Logs the errors that are in the banks of this CPU, whose number is `cpu`, and empties these.
+/// Logs the errors that are in the banks of this CPU, whose number is `cpu`, and empties these: another #MC may come.
 pub fn log_and_clear(registers: &dyn Registers, cpu: usize) {
     for bank in errors(registers) {
         if bank.severity() <= Severity::Corrected {
@@ -191,6 +191,7 @@ pub fn log_and_clear(registers: &dyn Registers, cpu: usize) {
         }
         registers.write(Register::BankStatus(bank.number), 0);
     }
+    finish(registers);
 }
 
 /// Makes this CPU tell of all errors (SDM volume 3, 16.8). Those that the banks hold are from before a reset.
