@@ -22,7 +22,7 @@ fn config(name: &str, folder: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The guest boots from the CD, in the second IDE drive, and finds its disk, the first one.
+/// The guest boots from the CD, in the second IDE drive, and finds its disk, the first one, and its video memory.
 fn an_hvm_guest_is_installed_from_a_cd(backend: Backend) -> Result<()> {
     let folder = paths::empty_build_folder(&format!("tests/configs-{backend:?}"))?;
     let (iso, disk) = (folder.join("install.iso"), folder.join("web-hvm"));
@@ -40,7 +40,8 @@ fn an_hvm_guest_is_installed_from_a_cd(backend: Backend) -> Result<()> {
     let mut machine = start(&spec)?;
     machine.expect_serial("hvm-from-cd.cfg:11: vnc: has no effect yet: the machine's display shows")?;
     machine.expect_serial("web-hvm: vcpus: 2 asked for, one can run yet")?;
-    machine.expect_serial(&format!("FIRST DISK guest started; the disk holds: {DISK_TEXT}\n"))
+    machine.expect_serial(&format!("FIRST DISK guest started; the disk holds: {DISK_TEXT}\n"))?;
+    machine.expect_serial("MiB of video memory: 64\n")
 }
 
 #[test]

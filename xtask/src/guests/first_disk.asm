@@ -1,4 +1,5 @@
-; A guest that says on COM1 that it started, and the text at the beginning of the first hard disk.
+; A guest that says on COM1 that it started, the text at the beginning of the first hard disk, and how much video memory
+; the video BIOS has found (VBE 3.0, function 00h).
 
 BITS 16
 ORG 0x7c00
@@ -8,6 +9,10 @@ FIRST_DISK      equ 0x80
 READ_ONE_SECTOR equ 0x0201
 FIRST_SECTOR    equ 1           ; of cylinder 0; they are counted from 1
 DISK_SERVICE    equ 0x13
+VBE_INFORMATION equ 0x4f00
+VIDEO_MEMORY    equ BUFFER + 0x12 ; in units of 64 KiB
+UNITS_LOG2      equ 4           ; in a MiB
+VIDEO_SERVICE   equ 0x10
 
     jmp 0:enter
 enter:
@@ -30,7 +35,24 @@ enter:
     mov si, BUFFER
 .tell:
     call say
-    mov si, end_of_line
+    mov si, video
+    call say
+    mov ax, VBE_INFORMATION
+    mov di, BUFFER
+    int VIDEO_SERVICE
+    mov ax, [VIDEO_MEMORY]
+    shr ax, UNITS_LOG2
+    mov di, digits_end
+    mov bx, 10
+.digit:                         ; from the last
+    xor dx, dx
+    div bx
+    add dl, '0'
+    dec di
+    mov [di], dl
+    test ax, ax
+    jnz .digit
+    mov si, di
     call say
 .halt:
     hlt
@@ -38,6 +60,8 @@ enter:
 
 started     db "FIRST DISK guest started; the disk holds: ", 0
 unreadable  db "nothing that can be read", 0
-end_of_line db 13, 10, 0
+video       db 13, 10, "MiB of video memory: ", 0
+digits      times 5 db 0
+digits_end  db 13, 10, 0
 
 %include "serial.asm"
