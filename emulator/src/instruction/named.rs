@@ -48,7 +48,7 @@ pub struct NamedMemory {
     pub pieces: ArrayVec<Named, MAX_NAMED>,
     /// It touches nothing else but its own code and the page tables.
     pub is_all: bool,
-    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP). QEMU holds traps off behind STI too.
+    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP). QEMU holds traps off behind LSS and STI too.
     pub holds_off_traps: bool,
     /// Its length; 0 if it is none.
     pub length_bytes: usize,
@@ -90,7 +90,7 @@ impl Namer {
         named.length_bytes = instruction.len();
         named.holds_off_traps = match instruction.mnemonic() {
             Mnemonic::Mov | Mnemonic::Pop => instruction.op0_register() == Register::SS,
-            mnemonic => mnemonic == Mnemonic::Sti,
+            mnemonic => matches!(mnemonic, Mnemonic::Lss | Mnemonic::Sti),
         };
         for (index, used) in info.used_memory().iter().enumerate() {
             if used.index().is_vector_register() {
@@ -447,6 +447,7 @@ mod tests {
         assert!(name(&cpu, &[0xc3]).is_all, "RET");
         assert!(!name(&cpu, &[0x0f]).is_all, "half an instruction");
         assert!(name(&cpu, &[0x8e, 0x17]).holds_off_traps && !name(&cpu, &[0x8e, 0x07]).holds_off_traps);
+        assert!(name(&cpu, &[0x0f, 0xb2, 0x27]).holds_off_traps, "LSS");
         assert_eq!(name(&cpu, &[0xf3, 0xa4]).pieces.len(), 0, "REP MOVSB whose count is 0");
         cpu.gprs.set(Gpr::Rcx, 1);
         assert_eq!(pieces(&cpu, &[0xf3, 0xa4]).len(), 2);

@@ -154,7 +154,6 @@ static STACK: Global<Stack> = Global::new(Stack([0; STACK_BYTES]));
 const STACK_ENTRY: u8 = 2;
 
 const INT3: u8 = 0xcc;
-const NOP: u8 = 0x90;
 
 pub fn set_up() {
     let code_flags = |d_b: u8| segment(CODE as u32, 0xffff, 0x9b, d_b);
@@ -201,8 +200,7 @@ impl Run<'_> {
             copy(outcome.stack_before.as_ptr() as u64, stack - STACK_HALF, 2 * STACK_HALF);
         }
         set_task();
-        // A load of SS holds off what comes right behind it.
-        for (offset, &byte) in (0..).zip(case.bytes.iter().chain([&NOP])) {
+        for (offset, &byte) in (0..).zip(case.bytes) {
             poke(CODE + offset, byte);
         }
         self.set_entry();
@@ -211,7 +209,7 @@ impl Run<'_> {
         state::load(&state::BEFORE);
         unsafe { enter() };
         place.map_all(on_device);
-        for offset in 0..=case.bytes.len() as u64 {
+        for offset in 0..case.bytes.len() as u64 {
             poke(CODE + offset, INT3);
         }
         copy(operand - BEFORE_OPERAND, outcome.memory.as_mut_ptr() as u64, extent + BEFORE_OPERAND);
