@@ -107,34 +107,41 @@ impl Svm {
         let (exit_code, interrupted) = (control.exit_code, control.exit_interrupt_info);
         let is_done = match step {
             Step::TrapFlag(saved) => self.clear_trap_flag(gprs, saved),
-            Step::SoftwareInterrupt { rip }
-                if interrupted.valid() && interrupted.kind() == EVENT_SOFTWARE =>
-            {
-                // It runs again from the instruction.
-                self.set_rip(rip);
-                false
+            Step::SoftwareInterrupt { rip } => {
+                self.vmcb_mut().control.intercept_exceptions = INTERCEPTED_EXCEPTIONS;
+                self.note_fault_address();
+                if interrupted.valid() && interrupted.kind() == EVENT_SOFTWARE {
+                    // It runs again from the instruction, or faults there.
+                    self.set_rip(rip);
+                }
+                exit_code == exit_code::INTR && !interrupted.valid()
             }
-            _ => exit_code == exit_code::INTR && !interrupted.valid(),
+            Step::IntoHandler => exit_code == exit_code::INTR && !interrupted.valid(),
         };
         if is_done {
             self.vmcb_mut().control.exit_code = exit_code::STEPPED;
         }
     }
 
-    /// INT n is injected with the next instruction's address where the processor takes it from.
+    /// INT n is injected. What it returns to is the next instruction's address: a processor takes it from the field of its
+    /// own if it has one (APM volume 2, 15.20), QEMU and Bochs from RIP. A fault meanwhile exits, since it returns to INT n.
     fn inject_software(&mut self, vector: u8, length_bytes: u64) -> Step {
         let rip = self.rip();
         let next_rip = rip.wrapping_add(length_bytes);
-        let has_next_rip = self.features.next_rip;
         let vmcb = self.vmcb_mut();
         vmcb.control.event_injection =
             EventField::new().with_valid(true).with_kind(EVENT_SOFTWARE).with_vector(vector);
-        if has_next_rip {
-            vmcb.control.next_rip = next_rip;
-        } else {
-            vmcb.save.rip = next_rip;
-        }
+        vmcb.control.intercept_exceptions = ALL_EXCEPTIONS;
+        (vmcb.control.next_rip, vmcb.save.rip) = (next_rip, next_rip);
         Step::SoftwareInterrupt { rip }
+    }
+
+    /// A page fault that exits has its address in the VMCB.
+    fn note_fault_address(&mut self) {
+        let vmcb = self.vmcb_mut();
+        if vmcb.control.exit_code == PAGE_FAULT {
+            vmcb.save.cr2 = vmcb.control.exit_info_2;
+        }
     }
 
     fn set_trap_flag(&mut self, gprs: &mut Gprs, kind: Kind) -> Step {
@@ -185,9 +192,7 @@ impl Svm {
             Kind::Sysret => gprs.set(Gpr::R11, saved.r11),
             _ => {}
         }
-        if vmcb.control.exit_code == PAGE_FAULT {
-            vmcb.save.cr2 = vmcb.control.exit_info_2;
-        }
+        self.note_fault_address();
         if is_stepped {
             self.pass_iret(saved.rip);
         }
@@ -220,7 +225,9 @@ const fn may_push_flags(flags: Rflags) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{cpu, vcpu};
     use super::*;
+    use vmm_core::test_platform::TestPlatform;
 
     #[test]
     fn what_has_to_do_with_tf_is_told_from_the_rest() {
@@ -237,6 +244,37 @@ mod tests {
         for plain in [&[][..], &[0x0f], &[0x9c], &[0x48], &[0xcd], &[0xce], &[0x0f, 0xa2]] {
             assert_eq!(kind(plain), Kind::Plain, "{plain:x?}");
         }
+    }
+
+    /// INT n that is injected, and the exit that ends the entry, with what is left of the event.
+    fn end_of_int_n(exit_code: u64, left: EventField) -> Svm {
+        let platform = TestPlatform::leak();
+        let mut vcpu = vcpu(&cpu(platform), platform);
+        let mut gprs = Gprs::default();
+        vcpu.init(&mut gprs);
+        vcpu.set_rip(0x1000);
+        vcpu.begin_step(&mut gprs, &[0xcd, 0x80]);
+        assert_eq!(vcpu.rip(), 0x1002, "what it returns to");
+        let control = &mut vcpu.vmcb_mut().control;
+        assert_eq!((control.next_rip, control.intercept_exceptions), (0x1002, ALL_EXCEPTIONS));
+        (control.exit_code, control.exit_interrupt_info, control.exit_info_2) = (exit_code, left, 0x5000);
+        let step = vcpu.step.take().unwrap();
+        vcpu.end_step(&mut gprs, step);
+        assert_eq!(vcpu.vmcb().control.intercept_exceptions, INTERCEPTED_EXCEPTIONS);
+        vcpu
+    }
+
+    #[test]
+    fn an_int_n_that_was_not_delivered_stands_before_itself_again() {
+        let undelivered = EventField::new().with_valid(true).with_kind(EVENT_SOFTWARE).with_vector(0x80);
+        for exit_code in [PAGE_FAULT, exit_code::NESTED_PAGE_FAULT] {
+            let vcpu = end_of_int_n(exit_code, undelivered);
+            assert_eq!((vcpu.rip(), vcpu.vmcb().control.exit_code), (0x1000, exit_code));
+            let faults = exit_code == PAGE_FAULT;
+            assert_eq!(vcpu.vmcb().save.cr2, if faults { 0x5000 } else { 0 });
+        }
+        let vcpu = end_of_int_n(exit_code::INTR, EventField::new());
+        assert_eq!((vcpu.rip(), vcpu.vmcb().control.exit_code), (0x1002, exit_code::STEPPED));
     }
 
     #[test]
