@@ -20,6 +20,7 @@ mod disassembly;
 mod execute;
 #[cfg(any(test, feature = "test-cpu"))]
 pub mod fake;
+mod far;
 mod fetch;
 mod length;
 mod named;
@@ -37,6 +38,7 @@ mod tests;
 
 pub use control_register::control_register_operand;
 pub use disassembly::disassemble;
+pub use far::far_transfer;
 pub use length::{instruction_length, simple_length};
 pub use named::{MAX_NAMED, Named, NamedMemory, Namer, Writes};
 

@@ -77,6 +77,11 @@ impl Descriptor {
         if self.attributes().granularity() { limit << 12 | 0xfff } else { limit }
     }
 
+    /// Where a gate leads: the place of a segment's low base.
+    pub const fn gate_selector(self) -> u16 {
+        self.base_low() as u16
+    }
+
     /// Attributes in the packed form.
     pub const fn attributes(self) -> SegmentAttributes {
         SegmentAttributes::from_bits(self.access() as u16 | (self.flags() as u16) << 8)

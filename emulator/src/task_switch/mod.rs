@@ -1,11 +1,12 @@
 //! Hardware task switches (Intel SDM volume 3, chapter 9; called 8 in newer editions), for processors that leave them to
-//! the hypervisor.
+//! the hypervisor, and for steps by RFLAGS.TF, of which a task switch makes a part of the old task.
 
 mod descriptor;
 mod memory;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use crate::event::Event;
 use crate::paging::{AccessKind, PagingState};
@@ -14,6 +15,8 @@ use descriptor::{Descriptor, is_null};
 use devices::memory::GuestMemory;
 use memory::Linear;
 use state::{Format, TaskState};
+
+pub use transfer::{Transfer, of_event, of_transfer};
 
 /// What switches tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

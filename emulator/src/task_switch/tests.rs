@@ -387,3 +387,73 @@ proptest::proptest! {
         proptest::prop_assert!(cpu.is_legal(), "{:?}: {:x?}", result, cpu.segments);
     }
 }
+
+fn transfer(cpu: &Cpu, cpl: u8, source: Source, selector: u16) -> Option<(u16, Source)> {
+    let found = of_transfer(cpu, cpl, Transfer { source, selector, next_rip: 0x1234 });
+    assert!(found.is_none_or(|task| task.resume_rip == 0x1234 && task.event.is_none()));
+    found.map(|task| (task.selector, task.source))
+}
+
+#[test]
+fn a_transfer_is_a_task_switch_if_its_selector_leads_to_a_tss() {
+    let cpu = Cpu::new();
+    for source in [Source::Call, Source::Jump] {
+        assert_eq!(transfer(&cpu, 0, source, NEW), Some((NEW, source)));
+        // Whether it may be switched to is looked at when it is.
+        assert_eq!(transfer(&cpu, 0, source, OLD), Some((OLD, source)));
+        for selector in [0, 3, CODE, DATA, LDT, 0x48, NEW | 4] {
+            assert_eq!(transfer(&cpu, 0, source, selector), None, "{selector:#x}");
+        }
+        assert_eq!(transfer(&cpu, 3, source, NEW), None, "DPL 0");
+        assert_eq!(transfer(&cpu, 0, source, NEW | 3), None, "RPL 3");
+    }
+}
+
+#[test]
+fn a_task_gate_has_the_privilege_level_that_counts() {
+    const GATE: u16 = LDT;
+    let cpu = Cpu::new();
+    let set_gate = |access: u64| {
+        let gate = u64::from(NEW) << 16 | access << 40;
+        cpu.memory.write(GDT + u64::from(GATE), &gate.to_le_bytes()).unwrap();
+    };
+    set_gate(0xe5);
+    assert_eq!(transfer(&cpu, 3, Source::Call, GATE | 3), Some((NEW, Source::Call)));
+    set_gate(0x85);
+    assert_eq!(transfer(&cpu, 3, Source::Call, GATE), None, "DPL 0");
+    set_gate(0x65);
+    assert_eq!(transfer(&cpu, 3, Source::Jump, GATE), None, "not present");
+    set_gate(0xec);
+    assert_eq!(transfer(&cpu, 0, Source::Call, GATE), None, "a call gate");
+}
+
+#[test]
+fn a_return_goes_to_the_task_in_the_link() {
+    let cpu = Cpu::new();
+    cpu.memory.write(OLD_TSS, &NEW.to_le_bytes()).unwrap();
+    assert_eq!(transfer(&cpu, 0, Source::Iret, 0), Some((NEW, Source::Iret)));
+}
+
+#[test]
+fn an_event_is_a_task_switch_if_its_gate_is_a_task_gate() {
+    const IDT: u64 = 0x8000;
+    let cpu = Cpu::new();
+    let idtr = TableRegister { base: IDT, limit: 0x6f };
+    let gate = |vector: u64, access: u64| {
+        let gate = u64::from(NEW) << 16 | access << 40;
+        cpu.memory.write(IDT + 8 * vector, &gate.to_le_bytes()).unwrap();
+    };
+    let fault = Event::Fault(Fault { error_code: Some(0x18), ..Fault::PROTECTION });
+    let switch = |event| of_event(&cpu, idtr, event, 0x1234);
+    gate(13, 0x85);
+    let want = TaskSwitch { selector: NEW, source: Source::Gate, resume_rip: 0x1234, event: Some(fault) };
+    assert_eq!(switch(fault), Some(want));
+    gate(13, 0x8e);
+    assert_eq!(switch(fault), None, "an interrupt gate");
+    gate(13, 0x05);
+    assert_eq!(switch(fault), None, "not present");
+    gate(2, 0x85);
+    assert_eq!(switch(Event::Nmi).map(|task| task.selector), Some(NEW));
+    gate(14, 0x85);
+    assert_eq!(switch(Event::Interrupt(14)), None, "beyond the table");
+}

@@ -162,7 +162,7 @@ impl<B: Backend> Vcpu<B> {
         kind
     }
 
-    fn task_switch(&mut self, task: TaskSwitch) {
+    pub(super) fn task_switch(&mut self, task: TaskSwitch) {
         if let Err(fault) = task_switch::switch(self, task) {
             // It came up while that event was delivered: together they may be a double fault.
             self.pending = task.event;

@@ -255,7 +255,7 @@ const fn combine(first: Exception, second: Exception) -> Combined {
 /// breakpoint once more when it runs again (SDM volume 3, 17.3.1.1; APM volume 2, 3.1.6). The processor
 /// saves the flags that it finds. Whether a #DB is a fault is known where it is reflected; #DF and #MC
 /// are aborts.
-const fn saves_resume_flag(exception: Exception) -> bool {
+pub(super) const fn saves_resume_flag(exception: Exception) -> bool {
     exception.is_fault()
         && !matches!(exception, Exception::Debug | Exception::DoubleFault | Exception::MachineCheck)
 }

@@ -198,6 +198,9 @@ impl<B: Backend> Vcpu<B> {
     fn step_in_time(&mut self) -> StepEnd {
         let mut end = StepEnd::Stuck;
         for _ in 0..MAX_TURNS {
+            if self.step_over_task_switch() {
+                return StepEnd::Done;
+            }
             let rip = self.backend.rip();
             (self.stepping, self.last_exit) = (true, None);
             let stop = self.take_turns(&mut Nobody);

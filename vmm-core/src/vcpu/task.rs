@@ -1,12 +1,15 @@
 //! The virtual CPU as hardware task switches see it.
 
 use super::Vcpu;
+use super::events::saves_resume_flag;
 use crate::backend::{Backend, SystemRegister};
 use crate::vm::Vm;
 use devices::memory::GuestMemory;
+use emulator::event::Event;
+use emulator::instruction::far_transfer;
 use emulator::paging::{POINTER_RESERVED, PagingState};
 use emulator::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
-use emulator::task_switch::TaskCpu;
+use emulator::task_switch::{self, Source, TaskCpu, TaskSwitch};
 
 /// L0 to L3.
 const LOCAL_ENABLES: u8 = 0x55;
@@ -83,6 +86,42 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
 }
 
 impl<B: Backend> Vcpu<B> {
+    /// Carries out what comes next, the pending event or the instruction at RIP, if it switches tasks and a step by
+    /// RFLAGS.TF is due. The old task would be saved with that flag, and the new one has its own; and what a processor
+    /// has changed before it is refused an access is not always told.
+    #[cold]
+    pub(super) fn step_over_task_switch(&mut self) -> bool {
+        let Some(task) = B::STEPS_BY_TRAP.then(|| self.coming_task_switch()).flatten() else { return false };
+        if let Some(Event::Fault(fault)) = self.pending.take()
+            && saves_resume_flag(fault.exception)
+        {
+            let rflags = self.backend.rflags();
+            self.backend.set_rflags(rflags.with_resume(true));
+        }
+        self.task_switch(task);
+        true
+    }
+
+    fn coming_task_switch(&mut self) -> Option<TaskSwitch> {
+        let rflags = self.backend.rflags();
+        let has_tasks = self.backend.cr0().protection()
+            && !self.backend.efer().long_mode_active()
+            && !rflags.virtual_8086();
+        if !has_tasks {
+            return None;
+        }
+        if let Some(event) = self.pending {
+            return task_switch::of_event(self, self.backend.idtr(), event, self.backend.rip());
+        }
+        let mut code = [0; 15];
+        let count = self.fetch(&mut code).ok()?;
+        let transfer = far_transfer(self, code.get(..count)?)?;
+        if transfer.source == Source::Iret && !rflags.nested_task() {
+            return None;
+        }
+        task_switch::of_transfer(self, self.backend.cpl(), transfer)
+    }
+
     /// The page-directory pointers at `cr3`, if PAE paging is in force.
     fn page_directory_pointers(&self, cr3: u64) -> Option<[u64; 4]> {
         let paging = self.paging_state();

@@ -90,6 +90,9 @@ impl<B: Backend> Vcpu<B> {
     /// a device.
     #[cold]
     pub(super) fn bounce(&mut self, access: MemoryAccess) -> ExitKind {
+        if self.step_over_task_switch() {
+            return ExitKind::TaskSwitch;
+        }
         let Some(mut bouncer) = self.bouncer.take().filter(|_| self.backend.can_step()) else {
             return self
                 .crash("an access to a device that this processor cannot make in a step", ExitKind::Fatal);
