@@ -13,6 +13,7 @@ mod boot;
 pub mod clock;
 pub mod cpu;
 pub mod descriptors;
+pub mod extended;
 mod global;
 pub mod ide;
 pub mod interrupts;

@@ -9,10 +9,15 @@ use core::arch::asm;
 
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::clock::{self, HZ};
-use conformance::cpu::{cr4, dr0, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0, set_dr7, wrmsr};
+use conformance::cpu::{
+    cpuid, cr4, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0, set_dr1,
+    set_dr2, set_dr3, set_dr7, wrmsr,
+};
 use conformance::descriptors::TablePointer;
+use conformance::extended;
+use conformance::interrupts::catch;
 use conformance::legacy::{self, PROTECTED, Registers, call32};
-use conformance::report::{self, equal};
+use conformance::report::{self, check, equal};
 use conformance::serial::Com1;
 
 conformance::topic!(run);
@@ -23,11 +28,23 @@ struct Way {
     processor: &'static str,
     clock: &'static str,
     /// For those that reset more than the processor.
-    machine: Option<[&'static str; 3]>,
+    machine: Option<[&'static str; 5]>,
+}
+
+macro_rules! machine {
+    ($name:literal) => {
+        Some([
+            concat!("model-specific-registers-after-", $name),
+            concat!("supervisor-state-after-", $name),
+            concat!("xcr0-after-", $name),
+            concat!("vector-registers-after-", $name),
+            concat!("devices-after-", $name),
+        ])
+    };
 }
 
 /// Port 92h and the keyboard controller may leave everything but the processor alone.
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way {
         reset: by_port_92,
         processor: "processor-after-port-92",
@@ -44,21 +61,19 @@ const WAYS: [Way; 4] = [
         reset: by_port_cf9,
         processor: "processor-after-port-cf9",
         clock: "clock-after-port-cf9",
-        machine: Some([
-            "model-specific-registers-after-port-cf9",
-            "vector-registers-after-port-cf9",
-            "devices-after-port-cf9",
-        ]),
+        machine: machine!("port-cf9"),
+    },
+    Way {
+        reset: by_power_cycle,
+        processor: "processor-after-power-cycle",
+        clock: "clock-after-power-cycle",
+        machine: machine!("power-cycle"),
     },
     Way {
         reset: by_triple_fault,
         processor: "processor-after-triple-fault",
         clock: "clock-after-triple-fault",
-        machine: Some([
-            "model-specific-registers-after-triple-fault",
-            "vector-registers-after-triple-fault",
-            "devices-after-triple-fault",
-        ]),
+        machine: machine!("triple-fault"),
     },
 ];
 
@@ -97,7 +112,7 @@ fn write_cmos(index: u8, value: u8) {
     outb(0x71, value);
 }
 
-/// STAR, LSTAR, CSTAR, KernelGSbase, SYSENTER_EIP and PAT, with other values than after a reset.
+/// STAR, LSTAR, CSTAR, KernelGSbase, SYSENTER_EIP and PAT, with the values after a reset and other ones.
 const MSRS: [(u32, u64, u64); 6] = [
     (0xc000_0081, 0, 0x1234 << 32),
     (0xc000_0082, 0, 0x5678),
@@ -106,6 +121,21 @@ const MSRS: [(u32, u64, u64); 6] = [
     (0x176, 0, 0xdef0),
     (0x277, 0x0007_0406_0007_0406, 0x0606_0606_0606_0606),
 ];
+
+/// The same of SYSENTER_CS, SYSENTER_ESP, and TSC_AUX, which is there with RDTSCP alone.
+const MORE_MSRS: [(u32, u64, u64); 3] = [(0x174, 0, 0x88), (0x175, 0, 0x1111), (0xc000_0103, 0, 0x1234_5678)];
+
+/// What of them the processor has.
+fn more_msrs() -> &'static [(u32, u64, u64)] {
+    let has_rdtscp = cpuid(0x8000_0001, 0)[3] >> 27 & 1 != 0;
+    &MORE_MSRS[..if has_rdtscp { 3 } else { 2 }]
+}
+
+/// SFMASK, whose value after a reset the manuals leave open: not this one.
+const SFMASK: (u32, u64) = (0xc000_0084, 0x300);
+
+/// The supervisor states that XSAVES saves: those that CPUID has.
+const XSS: u32 = 0xda0;
 
 /// The default memory type, which the BIOS has set.
 const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
@@ -123,12 +153,15 @@ const HPET_CONFIGURATION: u64 = 0xfed0_0010;
 const INPUT: u8 = 23;
 
 fn disturb() {
-    set_dr0(0x1234);
+    [set_dr0, set_dr1, set_dr2, set_dr3].iter().for_each(|set| set(0x1234));
     set_dr7(0x000d_0400);
-    for (register, _, value) in MSRS {
+    for &(register, _, value) in MSRS.iter().chain(more_msrs()) {
         wrmsr(register, value);
     }
-    exchange_xmm5([0x1111_2222_3333_4444; 2]);
+    wrmsr(SFMASK.0, SFMASK.1);
+    let states = u64::from(cpuid(0xd, 1)[2]);
+    let _ = catch(|| wrmsr(XSS, states));
+    extended::fill();
     apic::write(TPR, 0x50);
     apic::write(LVT_TIMER, MASKED | 0x61);
     apic::write(INITIAL_COUNT, u32::MAX);
@@ -189,11 +222,19 @@ fn init() {
 }
 
 fn verify(way: &Way) {
-    equal(way.processor, [dr0(), dr7()], [0, 0x400]);
+    equal(way.processor, [dr0(), dr1(), dr2(), dr3(), dr6(), dr7()], [0, 0, 0, 0, 0xffff_0ff0, 0x400]);
     equal(way.clock, DATE.map(|(register, _)| read_cmos(register)), DATE.map(|(_, value)| value));
-    let Some([registers, vectors, devices]) = way.machine else { return };
-    equal(registers, MSRS.map(|(register, ..)| rdmsr(register)), MSRS.map(|(_, value, _)| value));
-    equal(vectors, exchange_xmm5([0; 2]), [0; 2]);
+    let Some([registers, states, components, vectors, devices]) = way.machine else { return };
+    let mut all = MSRS.iter().chain(more_msrs());
+    match all.find(|&&(register, value, _)| rdmsr(register) != value) {
+        Some(&(register, ..)) => {
+            report::fail(registers, format_args!("{register:x} is {:x}", rdmsr(register)))
+        }
+        None => check(registers, rdmsr(SFMASK.0) != SFMASK.1),
+    }
+    check(states, catch(|| rdmsr(XSS)).unwrap_or(0) == 0);
+    check(components, matches!(extended::xcr0(), 0 | 1));
+    check(vectors, extended::is_initial());
     let found = [
         apic::read(TPR),
         apic::read(LVT_TIMER),
@@ -216,6 +257,12 @@ fn by_port_cf9() {
     // The transition of bit 2 resets, as hard as bit 1 says.
     outb(0xcf9, 0x02);
     outb(0xcf9, 0x06);
+}
+
+fn by_power_cycle() {
+    // With bit 3 too the power goes off and on.
+    outb(0xcf9, 0x0a);
+    outb(0xcf9, 0x0e);
 }
 
 fn by_triple_fault() {

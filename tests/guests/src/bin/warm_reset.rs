@@ -5,14 +5,12 @@
 #![no_std]
 #![no_main]
 
-use core::arch::asm;
-
-use conformance::Global;
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::cpu::{
-    cpuid, cr4, dr0, dr1, dr2, dr3, dr6, dr7, has_feature, inb, outb, peek, poke, rdmsr, rdtsc, set_cr2,
-    set_cr4, set_dr0, set_dr1, set_dr2, set_dr3, set_dr7, wrmsr,
+    cpuid, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, rdtsc, set_cr2, set_dr0, set_dr1,
+    set_dr2, set_dr3, set_dr7, wrmsr,
 };
+use conformance::extended;
 use conformance::legacy::{self, PROTECTED, Registers, call32};
 use conformance::report::{check, equal, fail, skip};
 use conformance::serial::Com1;
@@ -210,7 +208,7 @@ impl Found {
         if has_rdtscp() {
             wrmsr(TSC_AUX, 0x1234_5678);
         }
-        fill_extended_state();
+        extended::fill();
         set_cr2(0x1234_5000);
         [set_dr0, set_dr1, set_dr2, set_dr3].iter().for_each(|set| set(0x1234));
         set_dr7(0x000d_0400);
@@ -244,7 +242,7 @@ impl Found {
             memory: MEMORY.map(peek),
             syscall: SYSCALL.map(|(msr, _)| rdmsr(msr)),
             model: (MODEL.map(|(msr, _)| rdmsr(msr)), if has_rdtscp() { rdmsr(TSC_AUX) } else { 0 }),
-            extended: extended_state(),
+            extended: (extended::xcr0(), extended::sum()),
             devices: [
                 io::read(io::entry(INPUT)),
                 peek::<u64>(HPET_CONFIGURATION) as u32,
@@ -271,84 +269,4 @@ fn is_a20_open() -> bool {
     poke(LOW, 0x1111_u32);
     poke(LOW + (1 << 20), 0x2222_u32);
     peek::<u32>(LOW) == 0x1111
-}
-
-const OSXSAVE: u64 = 1 << 18;
-const PKE: u64 = 1 << 22;
-const AVX: u32 = 1 << 2;
-const AVX512: u32 = 7 << 5;
-const PKRU: u32 = 1 << 9;
-
-#[repr(C, align(64))]
-struct Area([u8; 4096]);
-static AREA: Global<Area> = Global::new(Area([0; 4096]));
-
-fn has_xsave() -> bool {
-    has_feature(1, 2, 26)
-}
-
-/// The components that the processor has and this guest knows.
-fn components() -> u32 {
-    cpuid(0xd, 0)[0] & (3 | AVX | AVX512 | PKRU)
-}
-
-fn fill_extended_state() {
-    let pattern: [u64; 8] = core::array::from_fn(|index| PATTERN.rotate_left(index as u32));
-    let pattern = &raw const pattern;
-    unsafe {
-        asm!(
-            "fninit", "fldpi", "fld1", "fldcw [{word}]", "ldmxcsr [{csr}]", "movups xmm5, [{pattern}]", "movups xmm15, [{pattern} + 16]",
-            word = in(reg) &0x0f7f_u16, csr = in(reg) &0x9fc0_u32, pattern = in(reg) pattern
-        );
-    }
-    if !has_xsave() {
-        return;
-    }
-    let has = components();
-    let keys = if has & PKRU != 0 { PKE } else { 0 };
-    set_cr4(cr4() | OSXSAVE | keys);
-    unsafe {
-        asm!("xsetbv", in("ecx") 0, in("eax") has, in("edx") 0);
-        if has & AVX != 0 {
-            asm!("vmovups ymm5, [{pattern}]", "vmovups ymm12, [{pattern}]", pattern = in(reg) pattern);
-        }
-        if has & AVX512 == AVX512 {
-            asm!(
-                "vmovups zmm5, [{pattern}]", "vmovups zmm20, [{pattern}]", "kmovw k3, {mask:e}",
-                pattern = in(reg) pattern, mask = in(reg) 0x5a5a
-            );
-        }
-        if has & PKRU != 0 {
-            asm!("wrpkru", in("eax") 0x50, in("ecx") 0, in("edx") 0);
-        }
-    }
-}
-
-/// XCR0, and a sum over all of the state.
-fn extended_state() -> (u64, u64) {
-    let area = AREA.address() as u64;
-    for offset in (0..4096).step_by(8) {
-        poke(area + offset, 0_u64);
-    }
-    if !has_xsave() {
-        unsafe { asm!("fxsave64 [{}]", in(reg) area) };
-        return (0, sum(512));
-    }
-    let keys = if components() & PKRU != 0 { PKE } else { 0 };
-    set_cr4(cr4() | OSXSAVE | keys);
-    let (low, high): (u32, u32);
-    unsafe {
-        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high);
-        asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") 0);
-    }
-    (u64::from(high) << 32 | u64::from(low), sum(cpuid(0xd, 0)[1].into()))
-}
-
-/// Without the pointers to the last x87 instruction and operand, which some processors clear.
-fn sum(length: u64) -> u64 {
-    let start = AREA.address() as u64;
-    let bytes = (0..8).chain(24..length.min(4096));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |sum, offset| {
-        (sum ^ u64::from(peek::<u8>(start + offset))).wrapping_mul(0x0100_0000_01b3)
-    })
 }
