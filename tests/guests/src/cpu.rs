@@ -80,6 +80,19 @@ pub fn has_feature(leaf: u32, register: usize, bit: u32) -> bool {
     cpuid(leaf & 0xffff_0000, 0)[0] >= leaf && cpuid(leaf, 0)[register] >> bit & 1 != 0
 }
 
+/// The guest is not under a hypervisor, but on an emulator itself.
+pub fn is_emulator() -> bool {
+    const HYPERVISOR: u32 = 31;
+    !has_feature(1, 2, HYPERVISOR) || is_qemu()
+}
+
+/// That emulator is QEMU, which says so where hypervisors do.
+pub fn is_qemu() -> bool {
+    const LEAF: u32 = 0x4000_0000;
+    let [_, signature @ ..] = cpuid(LEAF, 0);
+    signature == [*b"TCGT", *b"CGTC", *b"GTCG"].map(u32::from_le_bytes)
+}
+
 /// The time-stamp counter.
 pub fn rdtsc() -> u64 {
     let (low, high): (u32, u32);
