@@ -1,37 +1,17 @@
 ; A guest that loads and stores GDTR, IDTR, LDTR and TR, each once, when a byte comes to COM1, and says "DESCRIPTORS right" or
 ; "DESCRIPTORS wrong" then: whether what it stored is what it loaded.
 
-BITS 16
-ORG 0x7c00
-
-LINE_STATUS    equ 0x3fd
-DATA           equ 0x3f8
 CODE_SELECTOR  equ 8
 DATA_SELECTOR  equ 16
 TABLE_SELECTOR equ 24
 TASK_SELECTOR  equ 32
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
+%include "enter.asm"
     call open_serial
     mov si, ready
     call say
-wait_for_byte:
-    mov dx, LINE_STATUS
-    in al, dx
-    test al, 1
-    jz wait_for_byte
-    mov dx, DATA
-    in al, dx
+    call take_byte
 
-    cli
     lgdt [loaded.gdtr]
     mov eax, cr0
     or al, 1

@@ -4,21 +4,12 @@
 ;     exit NAME COUNT TSC          (both hexadecimal)
 ; An instruction that faults is left out. The last line is "exits done".
 
-BITS 16
-ORG 0x7c00
-
 COM1        equ 0x3f8
 STACK_TOP   equ 0x7000
 IDT         equ 0x10000         ; 256 gates of 8 bytes
 ROUNDS      equ 16
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, STACK_TOP
+%include "enter.asm"
     in al, 0x92                 ; A20 on; bit 0 would reset
     or al, 2
     and al, 0xfe

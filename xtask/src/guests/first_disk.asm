@@ -1,9 +1,6 @@
 ; A guest that says on COM1 that it started, the text at the beginning of the first hard disk, and how much video memory
 ; the video BIOS has found (VBE 3.0, function 00h).
 
-BITS 16
-ORG 0x7c00
-
 BUFFER          equ 0x8000
 FIRST_DISK      equ 0x80
 READ_ONE_SECTOR equ 0x0201
@@ -14,14 +11,7 @@ VIDEO_MEMORY    equ BUFFER + 0x12 ; in units of 64 KiB
 UNITS_LOG2      equ 4           ; in a MiB
 VIDEO_SERVICE   equ 0x10
 
-    jmp 0:enter
-enter:
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
+%include "enter.asm"
     call open_serial
     mov si, started
     call say

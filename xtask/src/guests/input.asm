@@ -2,9 +2,6 @@
 ; translation, in hexadecimal until Escape is pressed; after "INPUT serial" four characters that came on COM1, and the interrupts that it
 ; took for them: its handler reads one character each time.
 
-BITS 16
-ORG 0x7c00
-
 COM1            equ 0x3f8
 INTERRUPT_ENABLE equ COM1 + 1
 FIFO_CONTROL    equ COM1 + 2
@@ -28,17 +25,8 @@ NO_TRANSLATION  equ 0x24        ; no interrupts, no mouse
 ESCAPE          equ 0x08        ; in set 3
 WANTED          equ 4
 
-    jmp 0:enter
-enter:
-    cli                         ; the BIOS is not to take the bytes
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
-    call open_serial
-    cli
+%include "enter.asm"
+    call open_serial            ; interrupts stay off: the BIOS is not to take the bytes
     mov dx, LINE_CONTROL
     mov al, DIVISOR_ACCESS | EIGHT_BITS
     out dx, al
@@ -68,7 +56,9 @@ tell_keyboard:
 key:
     call take
     push ax
-    call say_hexadecimal
+    call say_byte
+    mov al, ' '
+    call send
     pop ax
     cmp al, ESCAPE
     jne key
@@ -142,28 +132,6 @@ take:
     in al, KEYBOARD
     ret
 
-; Says AL and a blank.
-say_hexadecimal:
-    mov si, hexadecimal
-    mov ah, al
-    shr al, 4
-    call digit
-    mov [si], al
-    mov al, ah
-    and al, 0x0f
-    call digit
-    mov [si + 1], al
-    call say
-    cli
-    ret
-digit:
-    add al, '0'
-    cmp al, '9'
-    jbe .done
-    add al, 'a' - '0' - 10
-.done:
-    ret
-
 %include "serial.asm"
 
 set_up:
@@ -171,8 +139,6 @@ set_up:
 set_up_end:
 keys:
     db 13, 10, "INPUT keys", 13, 10, 0
-hexadecimal:
-    db "00 ", 0
 serial:
     db 13, 10, "INPUT serial", 13, 10, 0
 characters:

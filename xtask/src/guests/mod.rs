@@ -74,9 +74,10 @@ pub enum Guest {
 }
 
 /// The sources of the guests in assembly language.
-const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm"))];
+const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm")), ENTER];
 const HOSTILE: &[(&str, &str)] = &[
     ("boot.asm", include_str!("hostile/boot.asm")),
+    ENTER,
     ("attacks.asm", include_str!("hostile/attacks.asm")),
     ("processor.asm", include_str!("hostile/processor.asm")),
     ("devices.asm", include_str!("hostile/devices.asm")),
@@ -85,16 +86,19 @@ const HOSTILE: &[(&str, &str)] = &[
     ("end.asm", include_str!("hostile/end.asm")),
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
-const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), SERIAL];
-const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), SERIAL];
-const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), SERIAL];
-const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm"))];
-const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), SERIAL];
+const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), ENTER, SERIAL];
+const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), ENTER, SERIAL];
+const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), ENTER, SERIAL];
+const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm")), ENTER, SERIAL];
+const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), ENTER, SERIAL];
+const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), ENTER, SERIAL];
+const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), ENTER, SERIAL];
+const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), ENTER, SERIAL];
+const TRIPLE_FAULT: &[(&str, &str)] =
+    &[("triple_fault.asm", include_str!("triple_fault.asm")), ENTER, SERIAL];
+/// What they share.
+const ENTER: (&str, &str) = ("enter.asm", include_str!("enter.asm"));
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
-const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), SERIAL];
-const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), SERIAL];
-const TRIPLE_FAULT: &[(&str, &str)] = &[("triple_fault.asm", include_str!("triple_fault.asm"))];
-const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), SERIAL];
 
 impl Guest {
     /// The name used on the command line and for the file.

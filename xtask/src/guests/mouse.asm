@@ -1,12 +1,6 @@
 ; A guest that says on COM1 what its PS/2 mouse does: "MOUSE ready" when it is set up, with its wheel, then the four bytes of each packet
 ; in hexadecimal, a line each.
 
-BITS 16
-ORG 0x7c00
-
-SERIAL_PORT     equ 0x14        ; the BIOS's service
-INITIALIZE      equ 0x00e3      ; 9600 baud, eight bits, no parity
-SEND            equ 1
 DATA            equ 0x60
 COMMAND         equ 0x64
 OUTPUT_FULL     equ 1
@@ -19,18 +13,8 @@ GET_ID          equ 0xf2
 ENABLE_REPORTS  equ 0xf4
 PACKET_BYTES    equ 4
 
-    jmp 0:enter
-enter:
-    cli                         ; the BIOS is not to take the bytes
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
-    xor dx, dx                  ; COM1
-    mov ax, INITIALIZE
-    int SERIAL_PORT
-    cli
+%include "enter.asm"
+    call open_serial            ; interrupts stay off: the BIOS is not to take the bytes
     mov al, ENABLE_MOUSE
     call command
     ; Three rates in a row turn the wheel on.
@@ -51,7 +35,9 @@ packet:
     mov cx, PACKET_BYTES
 .byte:
     call take
-    call say_hexadecimal
+    call say_byte
+    mov al, ' '
+    call send
     loop .byte
     mov si, end_of_line
     call say
@@ -90,37 +76,7 @@ take:
     in al, DATA
     ret
 
-; Says AL and a blank.
-say_hexadecimal:
-    push ax
-    shr al, 4
-    call say_digit
-    pop ax
-    and al, 0x0f
-    call say_digit
-    mov al, ' '
-    jmp send
-say_digit:
-    add al, '0'
-    cmp al, '9'
-    jbe send
-    add al, 'a' - '0' - 10
-send:
-    mov ah, SEND
-    xor dx, dx
-    int SERIAL_PORT
-    cli
-    ret
-
-; Sends the text at SI.
-say:
-    lodsb
-    test al, al
-    jz .said
-    call send
-    jmp say
-.said:
-    ret
+%include "serial.asm"
 
 set_up:
     db SET_DEFAULTS, SET_RATE, 200, SET_RATE, 100, SET_RATE, 80

@@ -2,22 +2,12 @@
 ; second, at 10, 16 and 22 kHz. It says "AT c n" for each count c of the timer and number n of interrupts, in hexadecimal, and then
 ; "RATES KEPT", if there were as many as there should be but for one in a hundred, or "RATES LOST".
 
-BITS 16
-ORG 0x7c00
-
 PM_TIMER    equ 0x608
 SPAN        equ 360000          ; clocks of the PM timer
 VECTOR      equ 8               ; of IRQ 0, as the BIOS leaves it
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7c00
+%include "enter.asm"
     call open_serial
-    cli
     mov al, 0xfe                ; the timer alone
     out 0x21, al
     mov al, 0xff
@@ -98,23 +88,15 @@ tick:
 ; EAX in hexadecimal behind a blank.
 say_number:
     pushad
-    mov edx, eax
-    mov di, number + 1
-    mov cx, 8
-next_digit:
-    rol edx, 4
-    mov al, dl
-    and al, 0xf
-    add al, '0'
-    cmp al, '9'
-    jbe digit
-    add al, 'a' - '9' - 1
-digit:
-    mov [di], al
-    inc di
-    loop next_digit
-    mov si, number
-    call say
+    mov ebx, eax
+    mov al, ' '
+    call send
+    mov cx, 4
+.next:
+    rol ebx, 8
+    mov al, bl
+    call say_byte
+    loop .next
     popad
     ret
 
@@ -127,8 +109,6 @@ counts:
     dw 119, 72, 54, 0
 verdict:
     dw said_kept
-number:
-    db " 00000000", 0
 said_at:
     db "AT", 0
 line_end:

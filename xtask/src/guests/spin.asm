@@ -1,15 +1,7 @@
 ; A guest that spins: a million times PAUSE, as if it waited for another CPU.
 ; It says "SPINNING" before on COM1, by the BIOS, and "SPUN" after.
 
-BITS 16
-ORG 0x7c00
-
-    jmp 0:enter
-enter:
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7c00
+%include "enter.asm"
     call open_serial
     mov si, before
     call say

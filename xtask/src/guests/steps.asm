@@ -2,11 +2,6 @@
 ; handlers. It begins when a byte comes to COM1, and says "STEPS right" or "STEPS wrong" at its end, by what it saw of itself: no trap
 ; flag, no instruction done twice or not at all.
 
-BITS 16
-ORG 0x7c00
-
-LINE_STATUS equ 0x3fd
-DATA        equ 0x3f8
 TRAP_FLAG   equ 0x100
 UD_VECTOR   equ 6
 IRQ0_VECTOR equ 8
@@ -16,15 +11,7 @@ PIC_MASK    equ 0x21
 PIT_COUNT   equ 0x40
 PIT_CONTROL equ 0x43
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, 0x7c00
-    cld
+%include "enter.asm"
     call open_serial
     mov si, ready
     call say
@@ -34,13 +21,7 @@ enter:
     mov word [IRQ0_VECTOR * 4 + 2], 0
     mov word [OWN_VECTOR * 4], handler
     mov word [OWN_VECTOR * 4 + 2], 0
-wait_for_byte:
-    mov dx, LINE_STATUS
-    in al, dx
-    test al, 1
-    jz wait_for_byte
-    mov dx, DATA
-    in al, dx
+    call take_byte
 
     ; IRQ 0 is requested, once.
     mov al, 0xfe

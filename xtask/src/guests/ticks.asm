@@ -1,9 +1,6 @@
 ; A guest that counts ticks of its local APIC's timer, in x2APIC mode, and causes no exit by it: nothing but the ticks interrupts it.
 ; It says "TICKING" before on COM1, by the BIOS, and "TICKED" after 4000.
 
-BITS 16
-ORG 0x7c00
-
 TICKS       equ 4000
 PERIOD      equ 250000          ; counts of a nanosecond, divided by 1
 VECTOR      equ 0x40
@@ -22,17 +19,10 @@ DIVIDE        equ 0x83e
     wrmsr
 %endmacro
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, 0x7c00
+%include "enter.asm"
     call open_serial
     mov si, before
     call say
-    cli
     mov al, 0xff                ; the 8259 pair is silent
     out 0x21, al
     out 0xa1, al

@@ -8,9 +8,6 @@
 ; Faults and endless loops of its own end a step only. After the last step it writes "HOSTILE survived" if it can, and resets the
 ; machine in one of many ways.
 
-BITS 16
-ORG 0x7c00
-
 IMAGE_BYTES     equ 16384           ; El Torito loads it all
 COM1            equ 0x3f8
 LOCAL_APIC      equ 0xfee00000
@@ -44,14 +41,7 @@ DATA            equ 16
 CODE_64         equ 24
 TASK            equ 32
 
-    jmp 0:enter
-enter:
-    cli
-    xor ax, ax
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov sp, STACK_TOP
+%include "enter.asm"
     in al, 0x92                     ; A20 on; bit 0 would reset
     or al, 2
     and al, 0xfe
