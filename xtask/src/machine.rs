@@ -26,12 +26,15 @@ const SCREEN_INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(8);
 /// How long a single look at the serial port lasts.
 const TICK: Duration = Duration::from_millis(100);
 
+/// The end of the hypervisor's last words: nothing comes any more.
+const LAST_WORDS: &str = "; the machine has stopped";
+
 /// Why a machine did not do what was expected.
 #[derive(Debug)]
 pub enum Failure {
     /// Its time was up.
     TimedOut(String),
-    /// The emulator ended.
+    /// The emulator ended, or the hypervisor has stopped the machine.
     Ended(String),
     /// The emulator makes no progress: neither the guest nor the hypervisor gives a sign of life.
     Stalled(String),
@@ -287,7 +290,7 @@ impl Machine {
                 self.consumed = end;
                 return Ok(());
             }
-            if ended {
+            if ended || self.serial.find(LAST_WORDS, self.consumed).is_some() {
                 return Err(self.failure(Failure::Ended, &format!("waiting for {text:?}")));
             }
             if Instant::now() > self.deadline {

@@ -151,11 +151,20 @@ fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Pa
     Ok(lines)
 }
 
-/// The machine's memory. In the blocks of 128 KiB that are usual, 6 GiB would take Bochs half a minute to set up.
-fn memory(memory_mib: u64) -> String {
-    match memory_mib {
-        ..=MAX_HOST_MEMORY_MIB => format!("memory: guest={memory_mib}, host={memory_mib}"),
-        _ => format!("memory: guest={memory_mib}, host={MAX_HOST_MEMORY_MIB}, block_size=2048"),
+/// What lies at these addresses is no RAM: Bochs (iodev/devices.cc) tells its BIOS of what is below and of what is from
+/// 4 GiB on, and a machine that has more than 3 GiB loses 1 GiB of it.
+const PCI_HOLE_MIB: std::ops::Range<u64> = 3072..4096;
+
+/// The memory of a machine that has `usable_mib` of RAM. In the blocks of 128 KiB that are usual, 6 GiB would take Bochs
+/// half a minute to set up.
+fn memory(usable_mib: u64) -> String {
+    let mib = match usable_mib {
+        mib if mib <= PCI_HOLE_MIB.start => mib,
+        mib => mib + PCI_HOLE_MIB.end - PCI_HOLE_MIB.start,
+    };
+    match mib {
+        ..=MAX_HOST_MEMORY_MIB => format!("memory: guest={mib}, host={mib}"),
+        _ => format!("memory: guest={mib}, host={MAX_HOST_MEMORY_MIB}, block_size=2048"),
     }
 }
 
@@ -275,5 +284,17 @@ fn pass(mut from: impl Read, mut to: impl Write) {
         if to.write_all(&bytes[..count]).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_ram_is_lost_in_the_hole() {
+        assert_eq!(memory(512), "memory: guest=512, host=512");
+        assert_eq!(memory(3072), "memory: guest=3072, host=1536, block_size=2048");
+        assert_eq!(memory(3073), "memory: guest=4097, host=1536, block_size=2048");
     }
 }

@@ -71,6 +71,8 @@ pub enum Guest {
     Descriptors,
     /// Says what its first hard disk begins with
     FirstDisk,
+    /// Says where its RAM lies, and tries it
+    Ram,
 }
 
 /// The sources of the guests in assembly language.
@@ -90,6 +92,7 @@ const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descrip
 const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), ENTER, SERIAL];
 const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), ENTER, SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm")), ENTER, SERIAL];
+const RAM: &[(&str, &str)] = &[("ram.asm", include_str!("ram.asm")), ENTER, SERIAL];
 const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), ENTER, SERIAL];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), ENTER, SERIAL];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), ENTER, SERIAL];
@@ -135,6 +138,7 @@ impl Guest {
             Self::Rates => assembled::iso(&name, RATES),
             Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
             Self::FirstDisk => assembled::iso(&name, FIRST_DISK),
+            Self::Ram => assembled::iso(&name, RAM),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
