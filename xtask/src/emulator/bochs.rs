@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -253,15 +254,33 @@ impl Socket {
                     }
                     let _ = serial.shutdown(Shutdown::Both);
                 }
-                Self::Listening(clients) => {
-                    for client in clients.incoming().flatten() {
-                        join(&serial, &client);
-                    }
-                }
+                Self::Listening(clients) => serve(&serial, &clients),
             }
         });
         Ok(port)
     }
+}
+
+/// Passes bytes between the serial port and one client after the other. The port is read all the time: what it says while
+/// no client is there is lost, and a client that has gone does not keep the next one waiting until it says something.
+fn serve(serial: &TcpStream, clients: &UnixListener) {
+    // Without the option the answer to each line waits for the next one.
+    let _ = serial.set_nodelay(true);
+    let current = Mutex::new(None::<UnixStream>);
+    let current = || current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut serial, mut bytes) = (serial, [0; 4096]);
+            while let Ok(count @ 1..) = serial.read(&mut bytes) {
+                // A client that has gone is replaced by the next.
+                let _ = current().as_mut().map(|client| client.write_all(&bytes[..count]));
+            }
+        });
+        for client in clients.incoming().flatten() {
+            *current() = client.try_clone().ok();
+            pass(client, serial);
+        }
+    });
 }
 
 /// Passes bytes both ways until one side ends.
@@ -290,6 +309,24 @@ fn pass(mut from: impl Read, mut to: impl Write) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_client_after_the_other_is_served() {
+        let folder = std::env::temp_dir().join(format!("bulkhead-serve-{}", std::process::id()));
+        let port = Socket::listening(folder.clone()).unwrap().port().unwrap();
+        let mut serial = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        for word in [b"one", b"two"] {
+            let mut client = UnixStream::connect(&folder).unwrap();
+            let mut bytes = [0; 3];
+            client.write_all(word).unwrap();
+            serial.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, word);
+            serial.write_all(word).unwrap();
+            client.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, word);
+        }
+        std::fs::remove_file(folder).unwrap();
+    }
 
     #[test]
     fn no_ram_is_lost_in_the_hole() {
