@@ -10,6 +10,9 @@ const GRID: (usize, usize) = (160, 100);
 /// Screens at least this similar show the same thing.
 pub const ALIKE: f64 = 0.9;
 
+/// Screens at least this similar do not differ, but for a cursor that blinks.
+pub const SAME: f64 = 0.999;
+
 /// A picture in shades of grey.
 pub struct Picture {
     width: usize,

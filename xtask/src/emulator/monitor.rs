@@ -39,6 +39,15 @@ impl Monitor {
         Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
+    /// Whether the display shows a text mode: QEMU draws those with characters of 9 columns and 400 rows in all.
+    fn shows_text(&mut self) -> Result<bool> {
+        let file = self.folder.join("screen.ppm");
+        self.client.call("screendump", json!({"filename": file}), PATIENCE)?;
+        let picture = std::fs::read(&file).context("QEMU wrote no picture")?;
+        let (width, height) = ppm_size(&picture).context("QEMU wrote no PPM")?;
+        Ok(width % 9 == 0 && height == 400)
+    }
+
     fn send_keys(&mut self, names: &[&str]) -> Result<()> {
         let keys: Vec<Value> = names.iter().map(|name| json!({"type": "qcode", "data": name})).collect();
         self.client.call("send-key", json!({"keys": keys, "hold-time": 20}), PATIENCE)?;
@@ -49,6 +58,9 @@ impl Monitor {
 
 impl Control for Monitor {
     fn screen_text(&mut self) -> Result<Option<TextScreen>> {
+        if !self.shows_text()? {
+            return Ok(None);
+        }
         // A console scrolls by moving the screen through text memory, and where it is now cannot be asked: all of it.
         let dump = self.human("xp /16384hx 0xb8000")?;
         let words = dump.lines().flat_map(|line| line.split_whitespace().skip(1));
@@ -81,5 +93,21 @@ impl Control for Monitor {
 
     fn call(&mut self, method: &str, params: Value, patience: Duration) -> Result<Value> {
         self.client.call(method, params, patience)
+    }
+}
+
+/// The size of the picture that begins with `header`: "P6", width and height, between blanks.
+fn ppm_size(header: &[u8]) -> Option<(usize, usize)> {
+    let mut words = header.split(u8::is_ascii_whitespace).skip(1);
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_size_of_a_picture() {
+        assert_eq!(super::ppm_size(b"P6\n720 400\n255\n\x00\xff"), Some((720, 400)));
+        assert_eq!(super::ppm_size(b"P6"), None);
     }
 }

@@ -1,6 +1,8 @@
 //! `cargo xtask test-guests`: every ISO of a folder, run until it shows what the folder's manifest says.
 
-use std::path::{Path, PathBuf};
+mod manifest;
+
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -9,22 +11,30 @@ use clap::Args;
 
 use crate::emulator::{Backend, EmulatorKind, Spec};
 use crate::machine::Machine;
-use crate::picture::{ALIKE, Picture};
+use crate::picture::{ALIKE, Picture, SAME};
 use crate::{build, paths, retry};
+use manifest::{Entry, Stage};
 
 /// Pictures cost more than text.
 const PICTURE_INTERVAL: Duration = Duration::from_secs(5);
 const TEXT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A screen that does not change for so long stands still: the guest waits for a key.
+const STILL: Duration = Duration::from_secs(10);
+
 /// Runs every ISO of a folder until it reaches its end state
 ///
 /// The folder has a manifest: a Markdown file (guests.md) with a table whose first column is an ISO's file name and whose last
 /// column has, in quotes, the text that the guest shows in the end. Where FILE.png stands beside FILE.iso, a screen that looks
-/// like it counts too.
+/// like it counts too. "then" and "after KEY" lead to further screens: docs/testing.md.
 #[derive(Args, Debug)]
 pub struct FolderArgs {
     /// The folder
     folder: PathBuf,
+
+    /// The manifest, if it is not the folder's own
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
 
     /// Only guests whose file name contains TEXT
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -51,23 +61,16 @@ pub struct FolderArgs {
     direct: bool,
 }
 
-/// A line of the manifest.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    file: String,
-    texts: Vec<String>,
-}
-
 impl FolderArgs {
     /// Runs them all; screens at the end are left in `build/test-guests`.
     ///
     /// # Errors
     /// If a guest does not reach its end state.
     pub fn run(&self) -> Result<()> {
-        let manifest = self.folder.join("guests.md");
+        let manifest = self.manifest.clone().unwrap_or_else(|| self.folder.join("guests.md"));
         let text = std::fs::read_to_string(&manifest)
             .with_context(|| format!("no manifest {}", manifest.display()))?;
-        let mut entries = parse(&text);
+        let mut entries = manifest::parse(&text);
         entries.retain(|entry| entry.file.contains(&self.only) && self.folder.join(&entry.file).is_file());
         ensure!(!entries.is_empty(), "{} names no ISO that is in the folder", manifest.display());
         if !self.direct {
@@ -111,6 +114,8 @@ impl FolderArgs {
             Ok(bytes) => Some(Picture::from_png(&bytes)?),
             Err(_) => None,
         };
+        let is_told = reference.is_some() || entry.stages.last().is_some_and(Stage::is_described);
+        ensure!(is_told, "the manifest has no text in quotes for its end state, and there is no picture");
         let spec = Spec {
             backend: self.backend,
             iso: Some(iso),
@@ -119,7 +124,7 @@ impl FolderArgs {
             ..Spec::default()
         };
         let mut machine = Machine::start(&spec, false, self.patience(&spec), Vec::new())?;
-        let outcome = await_end_state(&mut machine, &entry.texts, reference.as_ref());
+        let outcome = await_end_state(&mut machine, &entry.stages, reference.as_ref());
         let picture = paths::build(&format!("test-guests/{}", entry.file)).with_extension("png");
         match machine.screenshot(&picture) {
             Ok(()) => {}
@@ -137,66 +142,75 @@ impl FolderArgs {
     }
 }
 
-fn await_end_state(machine: &mut Machine, texts: &[String], reference: Option<&Picture>) -> Result<String> {
+/// Goes through the stages; the picture is that of the last.
+fn await_end_state(machine: &mut Machine, stages: &[Stage], reference: Option<&Picture>) -> Result<String> {
+    let mut how = String::new();
+    for (index, stage) in stages.iter().enumerate() {
+        let is_last = index + 1 == stages.len();
+        how = await_stage(machine, stage, reference.filter(|_| is_last))?;
+    }
+    Ok(how)
+}
+
+fn await_stage(machine: &mut Machine, stage: &Stage, reference: Option<&Picture>) -> Result<String> {
+    let mut screen = StillScreen::new();
     let mut next_picture = Instant::now() + PICTURE_INTERVAL;
     let mut best = 0.0_f64;
     while !machine.time_left().is_zero() && !machine.has_ended()? {
-        if let Ok(Some(screen)) = machine.control().screen_text()
-            && !texts.is_empty()
-            && texts.iter().all(|text| screen.contains(text))
-        {
-            return Ok(format!("text {}", texts.join(", ")));
+        if stage.is_described() && is_reached(machine, stage) {
+            return Ok(format!("text {stage}"));
         }
-        if let Some(reference) = reference.filter(|_| Instant::now() >= next_picture) {
+        let looks_at_pictures = reference.is_some() || stage.key.is_some();
+        if looks_at_pictures && Instant::now() >= next_picture {
             if let Ok(png) = machine.control().screen_png() {
-                let similarity = Picture::from_png(&png)?.similarity(reference);
+                let picture = Picture::from_png(&png)?;
+                let similarity = reference.map_or(0.0, |reference| picture.similarity(reference));
                 if similarity >= ALIKE {
                     return Ok(format!("picture, similarity {similarity:.2}"));
                 }
                 best = best.max(similarity);
+                if screen.stands_still(picture)
+                    && let Some(key) = stage.key
+                {
+                    machine.control().type_text(key.text)?;
+                }
             }
             next_picture = Instant::now() + PICTURE_INTERVAL;
         }
         machine.check_progress()?;
         machine.pause(TEXT_INTERVAL);
     }
-    bail!("not reached: {} (best similarity {best:.2})\n{}", texts.join(", "), machine.report())
+    bail!("not reached: {stage} (best similarity {best:.2})\n{}", machine.report())
 }
 
-/// The table rows that name an ISO.
-fn parse(manifest: &str) -> Vec<Entry> {
-    let row = |line: &str| {
-        let cells: Vec<&str> =
-            line.trim().strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
-        let file = Path::new(cells.first()?).file_name()?.to_str()?.trim_matches('`');
-        let is_iso = file.ends_with(".iso") && !file.contains(' ');
-        is_iso.then(|| Entry { file: file.to_owned(), texts: quoted(cells.last().unwrap_or(&"")) })
-    };
-    manifest.lines().filter_map(row).collect()
-}
-
-/// The texts in double quotes or backticks.
-fn quoted(cell: &str) -> Vec<String> {
-    let mut texts = Vec::new();
-    let mut rest = cell;
-    while let Some(start) = rest.find(['"', '`']) {
-        let quote = &rest[start..=start];
-        let Some(length) = rest[start + 1..].find(quote) else { break };
-        texts.push(rest[start + 1..start + 1 + length].to_owned());
-        rest = &rest[start + length + 2..];
+/// Whether the screen shows what the manifest says. One that cannot be had now is looked at again.
+fn is_reached(machine: &mut Machine, stage: &Stage) -> bool {
+    match machine.control().screen_text() {
+        Ok(Some(screen)) => !stage.graphics && stage.texts.iter().all(|text| screen.contains(text)),
+        Ok(None) => stage.graphics && stage.texts.is_empty(),
+        Err(_) => false,
     }
-    texts
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Tells of a screen that does not change.
+struct StillScreen {
+    last: Option<(Picture, Instant)>,
+}
 
-    #[test]
-    fn a_manifest_is_a_table() {
-        let manifest = "# Guests\n| ISO | what | end state |\n|---|---|---|\n\
-            | dos.iso | real mode | menu: \"1 - English\" and `A:\\]` |\n| two words.iso | x | y |\ntext\n";
-        let texts = vec!["1 - English".to_owned(), "A:\\]".to_owned()];
-        assert_eq!(parse(manifest), [Entry { file: "dos.iso".into(), texts }]);
+impl StillScreen {
+    fn new() -> Self {
+        Self { last: None }
+    }
+
+    /// Takes the picture that the screen shows now. True once for each time that it has shown the same for long.
+    fn stands_still(&mut self, picture: Picture) -> bool {
+        let now = Instant::now();
+        let since = match &self.last {
+            Some((last, since)) if picture.similarity(last) >= SAME => *since,
+            _ => now,
+        };
+        let is_still = now.saturating_duration_since(since) >= STILL;
+        self.last = Some((picture, if is_still { now } else { since }));
+        is_still
     }
 }
