@@ -47,6 +47,11 @@ impl Picture {
         Ok(Self { width, height, luma })
     }
 
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width, self.height)
+    }
+
     /// How alike the pictures are: the correlation of their brightness, 1 for the same picture, about 0 for unrelated ones or
     /// an empty one. Sizes may differ.
     pub fn similarity(&self, other: &Self) -> f64 {
