@@ -245,8 +245,8 @@ impl Backend for Svm {
         // and `reset`, its nested tables hold the guest's own memory only (condition on the shared code); interrupts
         // are off (condition of `Backend::enter`).
         unsafe { world_switch::run_guest(vmcb_hpa, gprs, host_state_hpa) };
-        if let Some(step) = self.step.take() {
-            self.end_step(gprs, step);
+        if self.step.is_some() {
+            self.end_step(gprs);
         }
         let vmcb = self.vmcb_mut();
         gprs.set(Gpr::Rax, vmcb.save.rax);

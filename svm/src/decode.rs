@@ -7,7 +7,8 @@ use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
 
-/// Decodes the exit that the control area reports.
+/// Decodes the exit that the control area reports. In line, so that what is done about an exit follows at once.
+#[inline(always)]
 pub fn decode(control: &ControlArea) -> Exit {
     match control.exit_code {
         exit_code::IOIO => Exit::Port(port_access(control)),

@@ -125,13 +125,12 @@ mod tests {
             assert!(!vcpu.set_nmi_window(), "to be stepped over");
             let mut gprs = Gprs::default();
             vcpu.begin_step(&mut gprs, IRET);
-            let step = vcpu.step.take().unwrap();
             // #DB behind it, with the flags that it has loaded.
             vcpu.vmcb_mut().control.exit_code = exit_code::EXCEPTION_FIRST + 1;
             vcpu.vmcb_mut().save.rflags = 2;
             vcpu.vmcb_mut().save.dr6 |= 1 << 14;
             vcpu.set_rip(target);
-            vcpu.end_step(&mut gprs, step);
+            vcpu.end_step(&mut gprs);
             assert!(!vcpu.nmi_blocked(), "{target:#x}");
         }
     }

@@ -102,7 +102,8 @@ impl Svm {
 
     /// Takes back what [`Svm::prepare_step`] did, and makes the exit one of a step that is done if it is.
     #[cold]
-    pub(super) fn end_step(&mut self, gprs: &mut Gprs, step: Step) {
+    pub(super) fn end_step(&mut self, gprs: &mut Gprs) {
+        let Some(step) = self.step.take() else { return };
         let control = &self.vmcb().control;
         let (exit_code, interrupted) = (control.exit_code, control.exit_interrupt_info);
         let is_done = match step {
@@ -258,8 +259,7 @@ mod tests {
         let control = &mut vcpu.vmcb_mut().control;
         assert_eq!((control.next_rip, control.intercept_exceptions), (0x1002, ALL_EXCEPTIONS));
         (control.exit_code, control.exit_interrupt_info, control.exit_info_2) = (exit_code, left, 0x5000);
-        let step = vcpu.step.take().unwrap();
-        vcpu.end_step(&mut gprs, step);
+        vcpu.end_step(&mut gprs);
         assert_eq!(vcpu.vmcb().control.intercept_exceptions, INTERCEPTED_EXCEPTIONS);
         vcpu
     }

@@ -195,12 +195,16 @@ impl Machine {
         self.vcpu.registers_mut().0.injected.clear();
     }
 
-    /// One exit.
+    /// One exit, and the one that a step because of it may leave.
     pub(crate) fn exit(&mut self, exit: Exit) {
         let (backend, _) = self.vcpu.registers_mut();
         backend.exit = exit;
         backend.rip = CODE_GPA;
         self.vcpu.turn(&mut Nobody);
+        if self.vcpu.has_left_exit() {
+            self.vcpu.turn(&mut Nobody);
+        }
+        assert!(!self.vcpu.has_left_exit(), "an exit that a step has left leaves none");
     }
 
     /// Puts the instruction that exits where RIP points to.

@@ -243,54 +243,78 @@ impl<B: Backend> Vcpu<B> {
                 return stop;
             }
             self.turn(housekeeping);
-            if self.stepping {
+            if self.stepping && self.left_exit.is_none() {
                 return None;
             }
         }
     }
 
-    /// One entry and its exit, or one sleep.
+    /// One entry and its exit, or one sleep; or the answer to an exit that the turn before has left.
     #[inline(always)]
     pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
-        if self.timers.take_changed() {
-            self.arm_host_timer();
-        }
-        self.deliver_events();
-        if self.activity != Activity::Running {
-            let held = self.attend(housekeeping);
-            if !held && self.vm.stop.requested().is_none() {
-                self.sleep();
-                // The interrupt may be the last one for long.
-                self.attend(housekeeping);
+        let exit = if self.left_exit.is_some() {
+            self.take_left_exit()
+        } else {
+            if self.timers.take_changed() {
+                self.arm_host_timer();
             }
-            return;
-        }
-        self.vm.refresh_layout();
-        if self.vm.space.needs_flush(self.index) {
-            self.backend.flush_nested();
-            self.vm.space.note_flush(self.index);
-        }
-        if self.stepping {
-            self.begin_step();
-        }
-        if self.error_care != ErrorCare::None {
-            self.care_for_error();
-        }
-        let mut exit = self.backend.enter(&mut self.gprs);
-        self.after_exit();
-        let kind = loop {
-            let kind = self.dispatch(exit);
-            self.counters.count(kind);
-            if self.left_exit.is_none() {
-                break kind;
+            self.deliver_events();
+            if self.activity != Activity::Running {
+                self.sleep_attended(housekeeping);
+                return;
             }
-            // Looked at before it is taken: nearly all turns leave none.
-            exit = self.left_exit.take().unwrap_or(Exit::Stepped);
+            self.vm.refresh_layout();
+            if self.vm.space.needs_flush(self.index) {
+                self.backend.flush_nested();
+                self.vm.space.note_flush(self.index);
+            }
+            if self.stepping {
+                self.begin_step();
+            }
+            if self.error_care != ErrorCare::None {
+                self.care_for_error();
+            }
+            let exit = self.backend.enter(&mut self.gprs);
+            self.after_exit();
+            exit
         };
+        let kind = self.dispatch(exit);
+        self.counters.count(kind);
         self.last_exit = Some(kind);
         let gives_way = matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause | ExitKind::Descriptor);
         if gives_way || self.is_host_timer_due() {
+            self.give_way(housekeeping);
+        }
+    }
+
+    /// For tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub(crate) const fn has_left_exit(&self) -> bool {
+        self.left_exit.is_some()
+    }
+
+    #[cold]
+    fn take_left_exit(&mut self) -> Exit {
+        self.left_exit.take().unwrap_or(Exit::Stepped)
+    }
+
+    /// A physical interrupt came, or the guest waits.
+    #[inline(never)]
+    fn give_way(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+        // Nobody is to find the guest in the middle of a step.
+        if self.left_exit.is_none() {
             self.after_host_interrupt();
+            self.attend(housekeeping);
+        }
+    }
+
+    /// A turn without an entry.
+    #[inline(never)]
+    fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+        let held = self.attend(housekeeping);
+        if !held && self.vm.stop.requested().is_none() {
+            self.sleep();
+            // The interrupt may be the last one for long.
             self.attend(housekeeping);
         }
     }

@@ -1,9 +1,11 @@
 //! Steps on a device that remembers what is done to it, with a processor whose accesses the tests write down.
 
+use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
 use crate::test_backend::StepAccess;
 use crate::test_platform::TestPlatform;
+use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -159,6 +161,36 @@ fn an_instruction_that_faults_or_exits_has_written_nothing() {
     machine.exit(Exit::HostNmi);
     let fault = Fault { exception: Exception::AlignmentCheck, error_code: Some(0), address: None };
     assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Fault(fault)]);
+}
+
+/// Counts its turns.
+#[derive(Default)]
+struct Counter(u32);
+
+impl<B: Backend> Housekeeping<B> for Counter {
+    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {
+        self.0 += 1;
+    }
+
+    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
+        u64::MAX
+    }
+}
+
+#[test]
+fn an_exit_that_a_step_leaves_is_answered_before_others_have_their_turn() {
+    let (mut machine, _) = machine();
+    machine.put_instruction(FISTP);
+    let access = MemoryAccess { gpa: DEVICE, write: true, execute: false, page_walk: false };
+    let (backend, gprs) = machine.vcpu.registers_mut();
+    gprs.set(Gpr::Rdi, DEVICE);
+    backend.exits_before = [Exit::Memory(access), Exit::ExternalInterrupt].into();
+    (backend.step_accesses, backend.step_exit) = (vec![write(DEVICE, &[1; 8])], Exit::Halt);
+    let mut counter = Counter::default();
+    machine.vcpu.turn(&mut counter);
+    assert_eq!((machine.vcpu.activity(), counter.0), (Activity::Running, 0));
+    machine.vcpu.turn(&mut counter);
+    assert_eq!((machine.vcpu.activity(), counter.0), (Activity::Halted, 1));
 }
 
 #[test]
