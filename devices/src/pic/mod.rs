@@ -91,6 +91,15 @@ impl State {
         Acknowledged { vector: self.secondary.vector(input), level: input.map(|input| input + 8) }
     }
 
+    /// The answer to a poll, if the read is one: it acknowledges.
+    fn take_poll(&mut self, region: u8, offset: u64) -> Option<u8> {
+        match (region, offset) {
+            (REGION_PRIMARY, 0..REGION_PORTS) => self.primary.takes_poll().then(|| self.poll(true)),
+            (REGION_SECONDARY, 0..REGION_PORTS) => self.secondary.takes_poll().then(|| self.poll(false)),
+            _ => None,
+        }
+    }
+
     fn poll(&mut self, primary: bool) -> u8 {
         if primary {
             return Chip::poll_word(self.primary.acknowledge(Some(CASCADE_INPUT)));
@@ -102,14 +111,10 @@ impl State {
         word
     }
 
-    fn read(&mut self, region: u8, offset: u64) -> Option<u8> {
-        let primary = region == REGION_PRIMARY;
+    fn read(&self, region: u8, offset: u64) -> Option<u8> {
         match (region, offset) {
             (REGION_PRIMARY | REGION_SECONDARY, 0..REGION_PORTS) => {
-                let chip = if primary { &mut self.primary } else { &mut self.secondary };
-                if chip.takes_poll() {
-                    return Some(self.poll(primary));
-                }
+                let chip = if region == REGION_PRIMARY { &self.primary } else { &self.secondary };
                 Some(if offset == 0 { chip.read_command() } else { chip.read_data() })
             }
             (REGION_ELCR, 0) => Some(self.primary.elcr()),
@@ -170,15 +175,21 @@ impl PioDevice for Pic {
     fn pio_read(&self, access: Access) -> Option<u32> {
         let mut state = self.state.lock();
         let mut bytes = [0xff; 4];
-        let mut decoded = false;
+        let (mut decoded, mut acknowledged) = (false, false);
         for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes)) {
-            if let Some(value) = state.read(access.region, offset) {
-                *byte = value;
-                decoded = true;
-            }
+            let value = match state.take_poll(access.region, offset) {
+                Some(word) => {
+                    acknowledged = true;
+                    Some(word)
+                }
+                None => state.read(access.region, offset),
+            };
+            decoded |= value.is_some();
+            *byte = value.unwrap_or(0xff);
         }
-        // A poll acknowledges.
-        self.drive(&mut state);
+        if acknowledged {
+            self.drive(&mut state);
+        }
         decoded.then_some(u32::from_le_bytes(bytes))
     }
 
