@@ -136,6 +136,14 @@ impl Svm {
         control.nested_cr3 = nested_root_hpa;
     }
 
+    /// The interrupt that waits is held back by the task priority now, or no longer.
+    #[cold]
+    fn adapt_window(&mut self, priority_class: u8) {
+        if self.window.is_some_and(|class| class <= priority_class) != self.window_is_held {
+            self.apply_window(priority_class);
+        }
+    }
+
     /// Asks for an exit when the interrupt that waits can be taken: as soon as the guest takes interrupts, or, if the task
     /// priority of `priority_class` holds it back, when that changes. Meanwhile CR8 is not written without an exit.
     fn apply_window(&mut self, priority_class: u8) {
@@ -224,15 +232,24 @@ impl Backend for Svm {
         reset::init(self);
     }
 
+    fn load(&mut self, gprs: &Gprs) {
+        running::note(self.vmcb.address, gprs);
+    }
+
+    #[inline(always)]
+    fn tsc(_: &dyn Platform) -> u64 {
+        // SAFETY: every 64-bit CPU has it, and the hypervisor runs at privilege level 0.
+        unsafe { x86::time::rdtsc() }
+    }
+
     // A step on bounce pages enters too, and must not lengthen all others.
     #[inline(always)]
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
-        running::note(self.vmcb.address, gprs);
         let flush_always = self.asid.is_shared();
         let priority_class = self.apic_page.tpr() >> 4;
-        if self.window.is_some_and(|class| class <= priority_class) != self.window_is_held {
-            self.apply_window(priority_class);
+        if self.window.is_some() {
+            self.adapt_window(priority_class);
         }
         let vmcb = self.vmcb_mut();
         if flush_always {

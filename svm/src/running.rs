@@ -9,8 +9,7 @@ use emulator::registers::Gprs;
 static VMCB: AtomicUsize = AtomicUsize::new(0);
 static GPRS: AtomicUsize = AtomicUsize::new(0);
 
-/// A virtual CPU is about to run.
-#[inline]
+/// A virtual CPU runs from now on.
 pub fn note(vmcb_address: usize, gprs: &Gprs) {
     VMCB.store(vmcb_address, Ordering::Relaxed);
     GPRS.store(core::ptr::from_ref(gprs) as usize, Ordering::Relaxed);
@@ -27,7 +26,7 @@ pub fn dump_running(f: &mut dyn fmt::Write) -> fmt::Result {
     if vmcb == 0 {
         return writeln!(f, "no vCPU was running");
     }
-    // SAFETY: both were noted by `Svm::enter` and belong to a virtual CPU that lives until `forget`; one CPU runs
+    // SAFETY: both were noted by `Svm::load` and belong to a virtual CPU that lives until `forget`; one CPU runs
     // guests, and it is in its panic: nobody else changes them.
     let (vmcb, gprs) = unsafe { (&*(vmcb as *const Vmcb), &*(gprs as *const Gprs)) };
     writeln!(f, "vCPU: rax to r15 {:x?}", gprs.0)?;

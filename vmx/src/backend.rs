@@ -218,9 +218,16 @@ impl Backend for Vmx {
         Ok(vcpu)
     }
 
-    fn load(&mut self) {
+    fn load(&mut self, gprs: &Gprs) {
+        running::note(gprs);
         // If the processor does not take it, the next entry says so.
         let _ = self.vmcs.load();
+    }
+
+    #[inline(always)]
+    fn tsc(_: &dyn Platform) -> u64 {
+        // SAFETY: every 64-bit CPU has it, and the hypervisor runs at privilege level 0.
+        unsafe { x86::time::rdtsc() }
     }
 
     fn init(&mut self, gprs: &mut Gprs) {

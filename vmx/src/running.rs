@@ -8,8 +8,7 @@ use emulator::registers::Gprs;
 
 static GPRS: AtomicUsize = AtomicUsize::new(0);
 
-/// A virtual CPU is about to run.
-#[inline]
+/// A virtual CPU runs from now on.
 pub fn note(gprs: &Gprs) {
     GPRS.store(core::ptr::from_ref(gprs) as usize, Ordering::Relaxed);
 }
@@ -25,7 +24,7 @@ pub fn dump_running(f: &mut dyn fmt::Write) -> fmt::Result {
     if gprs == 0 {
         return writeln!(f, "no vCPU was running");
     }
-    // SAFETY: noted by `Vmx::enter`, it belongs to a virtual CPU that lives until `forget`; one CPU runs guests, and it is
+    // SAFETY: noted by `Vmx::load`, it belongs to a virtual CPU that lives until `forget`; one CPU runs guests, and it is
     // in its panic: nobody else changes it.
     let gprs = unsafe { &*(gprs as *const Gprs) };
     writeln!(f, "vCPU: rax to r15 {:x?}", gprs.0)?;

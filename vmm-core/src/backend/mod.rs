@@ -112,11 +112,17 @@ pub trait Backend: Sized + Send {
     fn new(cpu: &Self::Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported>;
 
     /// This CPU runs the virtual CPU from now on, and may have run another one. What it asks and sets until it runs another is
-    /// about this one; a new one is loaded.
-    fn load(&mut self) {}
+    /// about this one; a new one is loaded. The `gprs` are those of all entries, and stay where they are while it runs.
+    fn load(&mut self, _gprs: &Gprs) {}
 
     /// Puts the registers into the state after INIT, which keeps most model-specific ones, caches and the FPU.
     fn init(&mut self, gprs: &mut Gprs);
+
+    /// [`Platform::tsc`], which each exit asks: in line, where the processor is known.
+    #[inline]
+    fn tsc(platform: &dyn Platform) -> u64 {
+        platform.tsc()
+    }
 
     /// Runs the guest until it exits. Called with interrupts off.
     fn enter(&mut self, gprs: &mut Gprs) -> Exit;

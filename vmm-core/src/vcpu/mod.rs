@@ -221,7 +221,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
     pub fn run(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Stop {
-        self.backend.load();
+        self.backend.load(&self.gprs);
         self.kick.arrive();
         self.timers.begin();
         let stop = loop {

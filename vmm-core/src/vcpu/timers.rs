@@ -75,7 +75,7 @@ impl<B: Backend> Vcpu<B> {
     /// exit that the guest made anyway saves another one, and no interrupt that is late can hold a deadline back.
     #[inline]
     pub(super) fn is_host_timer_due(&self) -> bool {
-        self.platform.tsc() >= self.timers.armed_tsc
+        B::tsc(self.platform) >= self.timers.armed_tsc
     }
 
     /// Sets the host's timer to `tsc`, or to the earliest deadline if that is earlier.

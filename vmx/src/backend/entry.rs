@@ -6,7 +6,7 @@ use crate::field::Field;
 use crate::instructions::{self, Scope, VmFail};
 use crate::spec::{ExitReason, Interruption, reason};
 use crate::vmcs::{Failure, Instruction};
-use crate::{checks, events, running, world_switch};
+use crate::{checks, events, world_switch};
 use core::fmt;
 use emulator::registers::{Exception, Gpr, Gprs};
 use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
@@ -15,7 +15,8 @@ use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 const STEP_EXCEPTIONS: u32 = !(1 << Exception::Breakpoint as u8 | 1 << Exception::Overflow as u8);
 
 impl Vmx {
-    /// See [`vmm_core::backend::Backend::enter`].
+    /// See [`vmm_core::backend::Backend::enter`]. A step on bounce pages enters too, and must not lengthen all others.
+    #[inline(always)]
     pub(super) fn run(&mut self, gprs: &mut Gprs) -> Exit {
         self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
         // An entry refuses a threshold above the task priority.
@@ -31,7 +32,6 @@ impl Vmx {
             Ok(launched) => launched,
             Err(failure) => return self.refused(&failure),
         };
-        running::note(gprs);
         // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state` on this CPU, and its
         // EPT holds the guest's own memory only (condition on the shared code). `host_rsp` is written by this call
         // only. Interrupts are off (condition of `Backend::enter`).
