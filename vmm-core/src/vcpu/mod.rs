@@ -116,6 +116,8 @@ pub struct Vcpu<B: Backend> {
     shutdowns: Shutdowns,
     /// What an x87 error with CR0.NE clear asks for.
     error_care: ErrorCare,
+    /// That of the address space that was flushed for last.
+    flushed_generation: u64,
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
     counters: ExitCounters,
@@ -173,6 +175,8 @@ impl<B: Backend> Vcpu<B> {
             msrs: Msrs::default(),
             shutdowns: Shutdowns::default(),
             error_care: ErrorCare::None,
+            // It has flushed for none yet.
+            flushed_generation: u64::MAX,
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
@@ -264,10 +268,7 @@ impl<B: Backend> Vcpu<B> {
                 return;
             }
             self.vm.refresh_layout();
-            if self.vm.space.needs_flush(self.index) {
-                self.backend.flush_nested();
-                self.vm.space.note_flush(self.index);
-            }
+            self.follow_space();
             if self.stepping {
                 self.begin_step();
             }
@@ -291,6 +292,20 @@ impl<B: Backend> Vcpu<B> {
     #[cfg(any(test, feature = "test-platform"))]
     pub(crate) const fn has_left_exit(&self) -> bool {
         self.left_exit.is_some()
+    }
+
+    /// Flushes if the address space has changed.
+    #[inline]
+    fn follow_space(&mut self) {
+        if self.vm.space.generation() != self.flushed_generation {
+            self.flush_space();
+        }
+    }
+
+    #[cold]
+    fn flush_space(&mut self) {
+        self.backend.flush_nested();
+        self.flushed_generation = self.vm.space.note_flush(self.index);
     }
 
     #[cold]

@@ -209,10 +209,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn enter_step(&mut self, instruction: &[u8]) -> Exit {
-        if self.vm.space.needs_flush(self.index) {
-            self.backend.flush_nested();
-            self.vm.space.note_flush(self.index);
-        }
+        self.follow_space();
         if let Some(event) = self.pending.take() {
             self.inject(event);
         }

@@ -541,17 +541,25 @@ impl GuestSpace {
         self.nested.lock().owed.len()
     }
 
-    /// True if virtual CPU `vcpu` must flush its cached translations before it runs again: it does so, then calls
-    /// this again after [`GuestSpace::note_flush`].
+    /// Goes up with every change after which a virtual CPU must flush its cached translations before it runs again: if
+    /// it is another one than [`GuestSpace::note_flush`] has returned.
     #[inline]
-    pub fn needs_flush(&self, vcpu: usize) -> bool {
-        self.flushed[vcpu].load(Ordering::Relaxed) != self.generation.load(Ordering::Acquire)
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// Virtual CPU `vcpu` will flush all translations before it runs again.
-    pub fn note_flush(&self, vcpu: usize) {
-        self.flushed[vcpu].store(self.generation.load(Ordering::Acquire), Ordering::Release);
+    /// Virtual CPU `vcpu` will flush all translations before it runs again. Returns the generation that it has flushed for.
+    pub fn note_flush(&self, vcpu: usize) -> u64 {
+        let generation = self.generation();
+        self.flushed[vcpu].store(generation, Ordering::Release);
         self.settle();
+        generation
+    }
+
+    /// True if virtual CPU `vcpu` has not flushed for this generation, for tests.
+    #[cfg(any(test, feature = "test-platform"))]
+    pub fn needs_flush(&self, vcpu: usize) -> bool {
+        self.flushed[vcpu].load(Ordering::Relaxed) != self.generation()
     }
 
     /// Virtual CPU `vcpu` sleeps: nothing waits for it to flush until [`GuestSpace::end_sleep`].
@@ -562,7 +570,7 @@ impl GuestSpace {
         }
     }
 
-    /// Virtual CPU `vcpu` goes on: before it enters the guest it asks [`GuestSpace::needs_flush`].
+    /// Virtual CPU `vcpu` goes on: before it enters the guest it asks for the [`GuestSpace::generation`].
     pub fn end_sleep(&self, vcpu: usize) {
         self.flushed[vcpu].fetch_and(!IDLE, Ordering::SeqCst);
     }
