@@ -10,6 +10,9 @@ const SELECTOR_BYTES: usize = 2;
 /// The far CALL, far JMP or IRET in `code`, which stands at RIP; `None` if it is another
 /// instruction, or its operand cannot be read.
 pub fn far_transfer<C: EmulatedCpu>(cpu: &mut C, code: &[u8]) -> Option<Transfer> {
+    if !may_be_far(code) {
+        return None;
+    }
     let mode = Mode::of(cpu);
     let mut decoder = Decoder::with_ip(mode.bitness, code, cpu.rip(), DecoderOptions::NONE);
     let instruction = decoder.decode();
@@ -42,6 +45,14 @@ pub fn far_transfer<C: EmulatedCpu>(cpu: &mut C, code: &[u8]) -> Option<Transfer
     Some(Transfer { source, selector, next_rip })
 }
 
+/// The first byte that is no prefix is the opcode of a far transfer, outside 64-bit code. Nearly all instructions are
+/// told from them so, without the decoder.
+fn may_be_far(code: &[u8]) -> bool {
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let opcode = code.iter().find(|byte| !is_prefix(byte));
+    matches!(opcode, Some(0x9a | 0xcf | 0xea | 0xff))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,8 +75,11 @@ mod tests {
             (&[0xff, 0x17], None),
             (&[0xff, 0xe7], None),
             (&[0xe8, 0, 0, 0, 0], None),
+            (&[0x2e, 0xcf], transfer(Source::Iret, 0, rip + 2)),
             (&[0xcb], None),
             (&[0xff], None),
+            (&[0x66], None),
+            (&[], None),
         ] {
             assert_eq!(far_transfer(&mut cpu, code), want, "{code:x?}");
         }

@@ -91,7 +91,16 @@ impl<B: Backend> Vcpu<B> {
     /// has changed before it is refused an access is not always told.
     #[cold]
     pub(super) fn step_over_task_switch(&mut self) -> bool {
-        let Some(task) = B::STEPS_BY_TRAP.then(|| self.coming_task_switch()).flatten() else { return false };
+        let mut code = [0; 15];
+        let count = if self.pending.is_none() { self.fetch(&mut code).unwrap_or(0) } else { 0 };
+        self.step_over_task_switch_by(code.get(..count).unwrap_or_default())
+    }
+
+    /// The same where the instruction is known; none is if an event is pending.
+    #[cold]
+    pub(super) fn step_over_task_switch_by(&mut self, code: &[u8]) -> bool {
+        let task = if B::STEPS_BY_TRAP { self.coming_task_switch(code) } else { None };
+        let Some(task) = task else { return false };
         if let Some(Event::Fault(fault)) = self.pending.take()
             && saves_resume_flag(fault.exception)
         {
@@ -102,7 +111,7 @@ impl<B: Backend> Vcpu<B> {
         true
     }
 
-    fn coming_task_switch(&mut self) -> Option<TaskSwitch> {
+    fn coming_task_switch(&mut self, code: &[u8]) -> Option<TaskSwitch> {
         let rflags = self.backend.rflags();
         let has_tasks = self.backend.cr0().protection()
             && !self.backend.efer().long_mode_active()
@@ -113,9 +122,7 @@ impl<B: Backend> Vcpu<B> {
         if let Some(event) = self.pending {
             return task_switch::of_event(self, self.backend.idtr(), event, self.backend.rip());
         }
-        let mut code = [0; 15];
-        let count = self.fetch(&mut code).ok()?;
-        let transfer = far_transfer(self, code.get(..count)?)?;
+        let transfer = far_transfer(self, code)?;
         if transfer.source == Source::Iret && !rflags.nested_task() {
             return None;
         }

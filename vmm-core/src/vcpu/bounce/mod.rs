@@ -90,16 +90,18 @@ impl<B: Backend> Vcpu<B> {
     /// a device.
     #[cold]
     pub(super) fn bounce(&mut self, access: MemoryAccess) -> ExitKind {
-        if self.step_over_task_switch() {
-            return ExitKind::TaskSwitch;
-        }
         let Some(mut bouncer) = self.bouncer.take().filter(|_| self.backend.can_step()) else {
             return self
                 .crash("an access to a device that this processor cannot make in a step", ExitKind::Fatal);
         };
         let mut plan = bouncer.plan.take().unwrap_or_default();
         self.plan(&mut bouncer, &mut plan);
-        let kind = match self.step_bounced(&mut bouncer, &plan, access) {
+        let stepped = if self.step_over_task_switch_by(&plan.code) {
+            Ok(ExitKind::TaskSwitch)
+        } else {
+            self.step_bounced(&mut bouncer, &plan, access)
+        };
+        let kind = match stepped {
             Ok(kind) => kind,
             Err(Stuck::Refused) => self.crash("an instruction that reaches too far", ExitKind::Fatal),
             Err(Stuck::OutOfMemory) => {
