@@ -61,11 +61,22 @@ impl<B: Backend> Vcpu<B> {
         self.deliver_interrupt(free);
         // A step that somebody makes is one for the NMI too.
         if self.apic.has_nmi() && !self.backend.set_nmi_window() && !self.stepping {
-            self.begin_step();
+            self.step_to_nmi();
         }
         // Whatever entered the guest ended its HLT.
         if !free {
             self.activity = Activity::Running;
+        }
+    }
+
+    /// An NMI waits for the end of the instruction at RIP.
+    #[cold]
+    fn step_to_nmi(&mut self) {
+        if self.step_over_task_switch() {
+            // An IRET: the NMI comes before the other task's next instruction.
+            self.platform.interrupt_self();
+        } else {
+            self.begin_step();
         }
     }
 

@@ -89,6 +89,11 @@ conformance::assembly! {
     // A 16-bit task has an instruction pointer of 16 bits.
     #[unsafe(link_section = ".low.text")]
     fn returns_16() { ".code32" "inc eax" "mov esi, 0x5151" "iretd" ".code64" }
+    // The first time with another NMI to itself, which waits for the IRET.
+    fn interrupts_itself_and_returns() {
+        ".code32" "2: inc eax" "cmp eax, 0x42" "jne 3f" "mov dword ptr [0xfee00310], 0"
+        "mov dword ptr [0xfee00300], 0x4400" "3: iretd" "jmp 2b" ".code64"
+    }
     // An NMI to itself, and time for it to come: until the word at ESI is EDI.
     fn interrupts_itself() {
         ".code32" "mov dword ptr [0xfee00310], 0" "mov dword ptr [0xfee00300], 0x4400" "mov ecx, 1000000"
@@ -120,6 +125,7 @@ fn run() {
     calls();
     jumps();
     interrupts();
+    nmi_behind_iret();
     faults();
     task_of_16_bits();
     page_tables();
@@ -208,6 +214,18 @@ fn interrupts() {
         let mut registers = Registers { esi: &raw const state.eax as u32, edi: eax, ..Registers::default() };
         check(case, call32(interrupts_itself, PROTECTED, &mut registers).is_ok() && registers.ecx != 0);
     }
+}
+
+/// An NMI that comes while the task of another one runs.
+fn nmi_behind_iret() {
+    const TF: u32 = 1 << 8;
+    let state = prepare(interrupts_itself_and_returns);
+    legacy::set_gate(2, legacy::gate(TASK as u16, 0, TASK_GATE));
+    let mut registers = Registers { esi: &raw const state.eax as u32, edi: 0x43, ..Registers::default() };
+    let outcome = call32(interrupts_itself, PROTECTED, &mut registers);
+    check("nmi-behind-iret-of-a-task", outcome.is_ok() && registers.ecx != 0);
+    let flags = [state.eflags, unsafe { (*legacy::TASK_STATE.address()).eflags }];
+    equal("nmi-behind-iret-saves-flags", flags.map(|flags| flags & TF), [0, 0]);
 }
 
 fn faults() {
