@@ -83,8 +83,10 @@ impl Answer {
 
     /// Ends it where it is: with the end of its line, if that has begun.
     pub fn cut(&mut self) {
-        let rest: &[u8] = if self.is_begun && !self.is_sent() { b"\n" } else { b"" };
-        *self = Self { text: rest.iter().copied().collect(), ..Self::default() };
+        // Until the line's end has gone, it can be cut once more.
+        let is_begun = self.is_begun && !self.is_sent();
+        let rest: &[u8] = if is_begun { b"\n" } else { b"" };
+        *self = Self { text: rest.iter().copied().collect(), is_begun, ..Self::default() };
     }
 
     /// The next part of the picture becomes text, and after the last the line's end.
@@ -99,6 +101,27 @@ impl Answer {
         if is_over {
             self.text.extend(END);
             self.picture = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_platform::TestPlatform;
+
+    #[test]
+    fn half_a_line_is_ended_however_often_it_is_cut() {
+        let (platform, port) = (TestPlatform::leak(), SerialPort::Com2);
+        for cuts in 0..4 {
+            let mut answer = Answer::new("abc".into(), Reply::Text("def".into()), "\n", Vec::new());
+            platform.limit_serial(port, Some(2));
+            assert!(answer.send(platform, port));
+            (0..cuts).for_each(|_| answer.cut());
+            platform.limit_serial(port, None);
+            assert!(!answer.send(platform, port) && answer.is_sent());
+            let expected: &[u8] = if cuts == 0 { b"abcdef\n" } else { b"ab\n" };
+            assert_eq!(platform.take_sent(port), expected);
         }
     }
 }
