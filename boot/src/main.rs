@@ -22,6 +22,7 @@ mod memory;
 mod panic;
 #[cfg(target_os = "none")]
 mod platform;
+#[cfg(target_os = "none")]
 mod power;
 #[cfg(target_os = "none")]
 mod start;

@@ -42,7 +42,7 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
         Err(reason) => give_up(reason),
     };
     // The search needs the entry code's page tables.
-    let rsdp = handover.rsdp().map(|address| address as usize).or_else(acpi::search_rsdp);
+    let rsdp = handover.rsdp().or_else(acpi::find_root);
     host::init(&handover).unwrap_or_else(|reason| {
         display::init(&handover);
         give_up(reason)

@@ -5,15 +5,19 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 extern crate std;
 
 mod area;
 mod bytes;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod multiboot1;
 mod multiboot2;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fuzzing"))]
+mod told;
 
 use area::MemoryMap;
 pub use area::{Area, AreaKind};

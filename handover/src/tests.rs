@@ -1,142 +1,11 @@
 //! Loaders' information as the specifications have it, and anything else.
 
+use super::fuzzing::ask;
+use super::told::{ADDRESS, MAGICS, Memory, Told};
 use super::*;
 use proptest::prelude::*;
 use std::format;
-use std::string::{String, ToString};
 use std::vec;
-use std::vec::Vec;
-
-const ADDRESS: u32 = 0x1_0000;
-const MAGICS: [u32; 2] = [multiboot1::MAGIC, multiboot2::MAGIC];
-
-/// Memory with something at [`ADDRESS`].
-struct Memory(Vec<u8>);
-
-impl LoaderMemory for Memory {
-    fn bytes(&self, address: u32, length_bytes: usize) -> Option<&[u8]> {
-        self.0.get(address.checked_sub(ADDRESS)? as usize..)?.get(..length_bytes)
-    }
-}
-
-/// What a loader has to tell.
-#[derive(Clone, Debug, Default)]
-struct Told {
-    loader: String,
-    command_line: String,
-    modules: Vec<(u32, u32, String)>,
-    areas: Vec<(u64, u64, u32)>,
-}
-
-impl Told {
-    fn multiboot1(&self) -> Memory {
-        let mut memory = Memory(vec![0; 68]);
-        let mut put = |bytes: &[u8]| {
-            memory.0.extend_from_slice(bytes);
-            ADDRESS + (memory.0.len() - bytes.len()) as u32
-        };
-        let mut string = |text: &str| put(format!("{text}\0").as_bytes());
-        let loader = string(&self.loader);
-        let line = string(&self.command_line);
-        let strings: Vec<u32> = self.modules.iter().map(|(.., text)| string(text)).collect();
-        let modules: Vec<u8> = self
-            .modules
-            .iter()
-            .zip(strings)
-            .flat_map(|(&(start, end, _), string)| [start, end, string, 0])
-            .flat_map(u32::to_le_bytes)
-            .collect();
-        let modules_at = put(&modules);
-        let areas: Vec<u8> = self
-            .areas
-            .iter()
-            .flat_map(|&(start, length, kind)| {
-                [
-                    &24u32.to_le_bytes()[..],
-                    &start.to_le_bytes(),
-                    &length.to_le_bytes(),
-                    &kind.to_le_bytes(),
-                    &[0; 4],
-                ]
-                .concat()
-            })
-            .collect();
-        let areas_at = put(&areas);
-        for (offset, value) in [
-            (0, 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9),
-            (16, line),
-            (20, self.modules.len() as u32),
-            (24, modules_at),
-            (44, areas.len() as u32),
-            (48, areas_at),
-            (64, loader),
-        ] {
-            memory.0[offset..offset + 4].copy_from_slice(&u32::to_le_bytes(value));
-        }
-        memory
-    }
-
-    fn multiboot2(&self, more: &[(u32, &[u8])]) -> Memory {
-        let mut bytes = vec![0; 8];
-        let mut tag = |kind: u32, content: &[u8]| {
-            bytes.extend_from_slice(&kind.to_le_bytes());
-            bytes.extend_from_slice(&(8 + content.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(content);
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
-        };
-        tag(2, format!("{}\0", self.loader).as_bytes());
-        tag(1, format!("{}\0", self.command_line).as_bytes());
-        for (start, end, text) in &self.modules {
-            tag(3, &[&start.to_le_bytes()[..], &end.to_le_bytes(), text.as_bytes(), &[0]].concat());
-        }
-        let mut map = [24u32.to_le_bytes(), [0; 4]].concat();
-        for (start, length, kind) in &self.areas {
-            map.extend(
-                [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]].concat(),
-            );
-        }
-        tag(6, &map);
-        for (kind, content) in more {
-            tag(*kind, content);
-        }
-        tag(0, &[]);
-        let length = bytes.len() as u32;
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
-        Memory(bytes)
-    }
-
-    fn check(&self, handover: &Handover) {
-        assert_eq!(
-            (handover.loader(), handover.command_line()),
-            (self.loader.as_str(), self.command_line.as_str())
-        );
-        let modules: Vec<_> = handover
-            .modules()
-            .map(|module| {
-                (module.range.start as u32, module.range.end as u32, module.command_line.to_string())
-            })
-            .collect();
-        assert_eq!(modules, self.modules);
-        let areas: Vec<_> = handover.areas().map(|area| (area.range.start, area.range.end)).collect();
-        let expected = self.areas.iter().map(|&(start, length, _)| (start, start.saturating_add(length)));
-        assert_eq!(areas, expected.filter(|(start, end)| start < end).collect::<Vec<_>>());
-        for (start, end, _) in self.modules.iter().filter(|(start, end, _)| start < end) {
-            let module = u64::from(*start)..u64::from(*end);
-            assert!(handover.occupied().any(|range| range == module));
-        }
-    }
-}
-
-/// Asks for everything.
-fn ask(magic: u32, memory: &Memory) -> usize {
-    let Ok(handover) = Handover::read(magic, ADDRESS, memory) else { return 0 };
-    let told = handover.loader().len() + handover.command_line().len();
-    let modules: usize = handover.modules().map(|module| module.command_line.len()).sum();
-    handover.screen();
-    handover.rsdp();
-    handover.real_mode_page();
-    told + modules + handover.areas().count() + handover.occupied().count()
-}
 
 #[test]
 fn any_number_of_modules_is_handed_over() {
@@ -251,7 +120,7 @@ proptest! {
     #[test]
     fn what_is_told_is_read(told in told()) {
         let (one, two) = (told.multiboot1(), told.multiboot2(&[]));
-            told.check(&Handover::read(multiboot1::MAGIC, ADDRESS, &one).unwrap());
+        told.check(&Handover::read(multiboot1::MAGIC, ADDRESS, &one).unwrap());
         told.check(&Handover::read(multiboot2::MAGIC, ADDRESS, &two).unwrap());
     }
 
@@ -275,5 +144,10 @@ proptest! {
     #[test]
     fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300), magic in 0usize..2) {
         ask(MAGICS[magic], &Memory(bytes));
+    }
+
+    #[test]
+    fn what_fuzzers_drive_holds(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        fuzzing::multiboot(&data);
     }
 }

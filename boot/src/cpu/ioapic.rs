@@ -2,8 +2,8 @@
 //! datasheet).
 
 use super::lapic;
-use crate::acpi::{InterruptSource, IoApicInfo, Tables};
 use crate::memory::{PAGE_BYTES, host, paging::Mapping};
+use host_acpi::{InterruptSource, IoApicInfo, Tables};
 
 const REGISTER_SELECT: usize = 0x00;
 const WINDOW: usize = 0x10;
