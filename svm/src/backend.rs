@@ -5,10 +5,10 @@ mod step;
 
 use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
+use crate::events;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
 use crate::spec::{
-    CrInfo, EVENT_EXCEPTION, EVENT_INTERRUPT, EVENT_NMI, EventField, Intercept1, Intercept2,
-    InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
+    CrInfo, EventField, Intercept1, Intercept2, InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
 };
 use crate::{running, world_switch};
 use alloc::string::String;
@@ -17,9 +17,7 @@ use config::CommandLine;
 use core::fmt;
 use devices::local_apic::RegisterPage;
 use emulator::event::Event;
-use emulator::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
-};
+use emulator::registers::{Cr0, Cr4, Efer, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister};
 use nmi::NmiState;
 use step::Step;
 use vmm_core::backend::address_tags::Tag;
@@ -479,37 +477,16 @@ impl Backend for Svm {
             return None;
         }
         self.vmcb_mut().control.exit_interrupt_info = EventField::new();
-        match info.kind() {
-            EVENT_INTERRUPT => Some(Event::Interrupt(info.vector())),
-            EVENT_NMI => Some(Event::Nmi),
-            // INT3, INTO and INT n are run again: RIP still points to them.
-            EVENT_EXCEPTION => {
-                Exception::from_vector(info.vector()).filter(Exception::is_fault).map(|exception| {
-                    let error_code = info.has_error_code().then_some(info.error_code());
-                    Event::Fault(Fault { exception, error_code, address: None })
-                })
-            }
-            _ => None,
-        }
+        events::interrupted(info)
     }
 
     fn inject(&mut self, event: Event) {
-        let field = EventField::new().with_valid(true);
-        let field = match event {
-            Event::Interrupt(vector) => field.with_kind(EVENT_INTERRUPT).with_vector(vector),
-            Event::Nmi => field.with_kind(EVENT_NMI).with_vector(2),
-            Event::Fault(fault) => field
-                .with_kind(EVENT_EXCEPTION)
-                .with_vector(fault.exception as u8)
-                .with_has_error_code(fault.error_code.is_some())
-                .with_error_code(fault.error_code.unwrap_or(0)),
-        };
         match event {
             Event::Nmi => self.block_nmis(),
             _ => self.hold_nmis(),
         }
         let vmcb = self.vmcb_mut();
-        vmcb.control.event_injection = field;
+        vmcb.control.event_injection = events::injection(event);
         if let Event::Fault(Fault { address: Some(address), .. }) = event {
             vmcb.save.cr2 = address;
         }
@@ -559,6 +536,7 @@ impl Drop for Svm {
 mod tests {
     use super::*;
     use devices::local_apic::{ApicInbox, Kick};
+    use emulator::registers::Exception;
     use vmm_core::backend::address_tags::TagPool;
     use vmm_core::test_platform::TestPlatform;
 

@@ -9,7 +9,7 @@ extern crate alloc;
 
 pub mod backend;
 pub mod console;
-#[cfg(any(test, feature = "test-platform"))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod host;
 pub mod machine;

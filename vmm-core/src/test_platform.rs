@@ -30,8 +30,8 @@ pub struct TestPlatform {
     taken: AtomicU64,
     /// Frames that are still handed out, if they are limited.
     frames_left: Mutex<Option<u64>>,
-    /// Frames of 2 MiB that were given back, with what they held: the next owner has to clear them.
-    spare: Mutex<Vec<Frame>>,
+    /// Frames of 4 KiB and 2 MiB that were given back, with what they held: the next owner has to clear them.
+    spare: [Mutex<Vec<Frame>>; 2],
     serial: [Mutex<TestSerial>; 2],
     input: Mutex<VecDeque<InputEvent>>,
     display: Once<Box<dyn Display>>,
@@ -198,9 +198,7 @@ impl Platform for TestPlatform {
             *left = left.checked_sub(1)?;
         }
         self.allocated.fetch_add(size.bytes(), Ordering::Relaxed);
-        if size == FrameSize::Large
-            && let Some(frame) = self.spare.lock().pop()
-        {
+        if let Some(frame) = self.spare.get(size as usize).and_then(|spare| spare.lock().pop()) {
             return Some(frame);
         }
         // SAFETY: the layout is not empty.
@@ -211,11 +209,13 @@ impl Platform for TestPlatform {
 
     #[allow(unsafe_code)]
     fn free_frame(&self, frame: Frame) {
-        const MAX_SPARE: usize = 32;
+        const MAX_SPARE: [usize; 2] = [256, 32];
         self.allocated.fetch_sub(frame.size.bytes(), Ordering::Relaxed);
-        let mut spare = self.spare.lock();
-        if frame.size == FrameSize::Large && spare.len() < MAX_SPARE {
-            return spare.push(frame);
+        if let Some((kept, most)) = self.spare.iter().zip(MAX_SPARE).nth(frame.size as usize) {
+            let mut kept = kept.lock();
+            if kept.len() < most {
+                return kept.push(frame);
+            }
         }
         // SAFETY: `allocate_frame` made it with this layout, and the owner gives it back.
         unsafe { std::alloc::dealloc(frame.address as *mut u8, layout(frame.size)) };

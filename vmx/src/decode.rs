@@ -3,12 +3,14 @@
 use crate::field::Field;
 use crate::spec::{
     ApicAccessQualification, DescriptorInstruction, EptQualification, Interruption, PortQualification,
-    apic_access, interruption, reason,
+    TaskSwitchQualification, apic_access, interruption, reason, task_source,
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
 use emulator::MemoryAccess;
+use emulator::event::Event;
 use emulator::registers::Exception;
+use emulator::task_switch::{Source, TaskSwitch};
 use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
@@ -112,6 +114,24 @@ fn exception(fields: &impl Fields) -> Exit {
             Exit::Fault { exception, error_code }
         }
     }
+}
+
+/// A hardware task switch, during the delivery of `event` perhaps. Where the old task goes on has 64 bits here.
+#[cold]
+pub fn task_switch(fields: &impl Fields, event: Option<Event>) -> TaskSwitch {
+    let info = TaskSwitchQualification::from(fields.get(Field::ExitQualification));
+    let vectoring = Interruption::from(fields.get(Field::VectoringInfo) as u32);
+    let source = match info.source() {
+        task_source::CALL => Source::Call,
+        task_source::IRET => Source::Iret,
+        task_source::JUMP => Source::Jump,
+        _ => Source::Gate,
+    };
+    // An interrupted task goes on where it was, one that used an instruction goes on behind it.
+    let by_instruction = source != Source::Gate || event.is_none() && vectoring.valid();
+    let length = if by_instruction { fields.get(Field::ExitInstructionLength) } else { 0 };
+    let resume_rip = fields.get(Field::GuestRip).wrapping_add(length);
+    TaskSwitch { selector: info.selector(), source, resume_rip, event }
 }
 
 #[cfg(test)]

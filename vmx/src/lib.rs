@@ -2,7 +2,7 @@
 //!
 //! All section numbers are those of the Intel 64 and IA-32 Architectures Software Developer's Manual (SDM), volume 3,
 //! edition of 2023 and later (VMX starts with chapter 24 there).
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 
 extern crate alloc;
 
@@ -17,6 +17,8 @@ mod decode;
 mod dump;
 mod events;
 mod field;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod host_state;
 mod instructions;
 mod msr_bitmap;

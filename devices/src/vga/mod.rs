@@ -126,7 +126,9 @@ impl Vga {
         let (vram_bytes, rom_bytes) = (memory.vram.length_bytes(), memory.rom.length_bytes());
         assert!(vram_bytes >= 4 * planes::PLANE_BYTES, "too little video memory");
         assert!(memory.odd_even.length_bytes() >= ODD_EVEN_BYTES, "too little odd/even memory");
-        memory.rom.write(0, &video_bios[..video_bios.len().min(rom_bytes)]);
+        if !video_bios.is_empty() {
+            memory.rom.write(0, &video_bios[..video_bios.len().min(rom_bytes)]);
+        }
         Self {
             clock,
             config: Mutex::new(pci::config_space(vram_bytes, rom_bytes)),

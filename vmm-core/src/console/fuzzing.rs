@@ -1,5 +1,7 @@
 //! The consoles under whatever comes in: at the management port, at the prompt, and from the guest.
 
+mod picture;
+
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, TestGuest};
 use super::{Consoles, prompt as commands};
@@ -13,6 +15,8 @@ use config::command_line::Escapes;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
 use emulator::fuzzing::Input;
+
+pub use picture::png;
 
 /// What the management port does in one run, at most.
 const MAX_STEPS: usize = 64;

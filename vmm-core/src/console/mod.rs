@@ -8,7 +8,7 @@
 mod answer;
 mod deflate;
 mod escapes;
-#[cfg(any(test, feature = "test-platform"))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod housekeeping;
 mod keyboard;
@@ -18,7 +18,7 @@ mod png;
 mod prompt;
 mod rpc;
 mod terminal;
-#[cfg(any(test, feature = "test-platform"))]
+#[cfg(any(test, feature = "fuzzing"))]
 mod test_guest;
 #[cfg(test)]
 mod tests;

@@ -30,11 +30,16 @@ pub struct TestGuest {
 impl TestGuest {
     /// With 4 MiB of video memory.
     pub fn new() -> Self {
+        Self::with_video_memory(4 << 20)
+    }
+
+    /// With so many bytes of video memory.
+    pub fn with_video_memory(vram_bytes: usize) -> Self {
         let clock = TestClock::new();
         let alarm = Deadlines::new(1).alarm(0);
         let output = Arc::new(OutputRing::new());
         let uart = Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
-        let (vram, odd_even) = (TestMemory::new(4 << 20), TestMemory::new(ODD_EVEN_BYTES));
+        let (vram, odd_even) = (TestMemory::new(vram_bytes), TestMemory::new(ODD_EVEN_BYTES));
         let memory =
             VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
         let i8042 = I8042::new(

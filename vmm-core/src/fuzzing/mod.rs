@@ -2,12 +2,13 @@
 //! could do, and panics if a promise is broken. The fuzz targets are in `tests/fuzz`.
 
 mod config;
+mod devices;
 mod machine;
 #[cfg(test)]
 mod tests;
 
-pub use crate::console::fuzzing::{prompt, rpc};
+pub use crate::console::fuzzing::{png, prompt, rpc};
 pub use config::{command_line, xl_cfg};
-pub use machine::devices;
+pub use devices::devices;
 #[cfg(test)]
 pub(crate) use machine::{Hardware, Machine};

@@ -24,6 +24,11 @@ proptest! {
     }
 
     #[test]
+    fn every_screen_becomes_a_picture(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        super::png(&data);
+    }
+
+    #[test]
     fn the_prompt_survives_what_is_typed(data in prop::collection::vec(any::<u8>(), 0..400)) {
         super::prompt(&data);
     }

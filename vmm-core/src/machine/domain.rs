@@ -20,7 +20,7 @@ use config::{Disk, DiskKind, GuestConfig};
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
-use firmware::{Firmware, option_rom};
+use firmware::{Firmware, fw_cfg_files, option_rom};
 
 /// The most heap that a guest's devices, tables and virtual CPU take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
@@ -208,9 +208,11 @@ impl<'a> Domain<'a> {
         let parts = PcParts {
             platform: self.platform,
             config: &self.config,
+            files: fw_cfg_files(&description),
             description,
             battery,
             ram,
+            rom: None,
             drives: self.drives.clone(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,

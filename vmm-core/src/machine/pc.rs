@@ -21,7 +21,7 @@ use devices::console::ByteSink;
 use devices::coprocessor::Coprocessor;
 use devices::debug_port::{DebugConsole, PostCode};
 use devices::dma::Dma;
-use devices::fw_cfg::FwCfg;
+use devices::fw_cfg::{File, FwCfg};
 use devices::hpet::{FIRST_ROUTE, Hpet, HpetLines, LegacyRoute};
 use devices::i8042::I8042;
 use devices::ide::{Drive, Ide};
@@ -39,9 +39,9 @@ use devices::rtc::{Battery, CmosContents, Rtc};
 use devices::time::Alarm;
 use devices::uart::Uart;
 use devices::vga::{ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES, Vga, VgaMemory};
+use firmware::MachineDescription;
 use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
-use firmware::{MachineDescription, fw_cfg_files};
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 const ISA_BRIDGE: Bdf = Bdf::new(1, 0);
@@ -82,10 +82,14 @@ pub struct PcParts<'a> {
     pub config: &'a GuestConfig,
     /// What the firmware is told.
     pub description: MachineDescription,
+    /// The files of fw_cfg: [`firmware::fw_cfg_files`] of the description.
+    pub files: Vec<File>,
     /// What the real-time clock goes on with.
     pub battery: Battery,
     /// RAM that outlasted a reset, if there was one before: of the length that the description says.
     pub ram: Option<Arc<FrameMemory>>,
+    /// ROM of a PC of the same firmware, if there was one before.
+    pub rom: Option<Arc<FrameMemory>>,
     /// The four IDE drives.
     pub drives: [Option<Drive>; 4],
     /// The firmware's parts.
@@ -161,8 +165,7 @@ impl Pc {
         let coprocessor = board.add_coprocessor();
         board.add_boot_disk(&parts, space.clone());
         let facts = parts.description.facts();
-        let files = fw_cfg_files(&parts.description);
-        board.ports.attach(Arc::new(FwCfg::new(&facts, files, space.clone())));
+        board.ports.attach(Arc::new(FwCfg::new(&facts, parts.files, space.clone())));
 
         let host_bridge = Arc::new(I440fx::new());
         board.pci.attach(HOST_BRIDGE, host_bridge.clone());
@@ -212,7 +215,10 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
         Some(ram) => ram.clone(),
         None => Arc::new(allocate(ram_layout.bytes() as usize)?),
     };
-    let rom = Arc::new(allocate(ROM_BYTES as usize)?);
+    let rom = match &parts.rom {
+        Some(rom) => rom.clone(),
+        None => Arc::new(allocate(ROM_BYTES as usize)?),
+    };
     let vram_bytes = (parts.config.video_memory_mib as usize) << 20;
     let video = allocate(vram_bytes + ODD_EVEN_BYTES)?;
     let video = Arc::new(if parts.paging.tracking.is_some() { video.logged() } else { video });

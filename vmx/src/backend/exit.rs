@@ -3,13 +3,10 @@
 use super::{BeforeEntry, TWO_TO_32, Vmx};
 use crate::control_bits::PrimaryControls;
 use crate::control_registers::SharedRegister;
-use crate::decode::decode;
+use crate::decode::{decode, task_switch};
 use crate::events;
 use crate::field::Field;
-use crate::spec::{
-    CrQualification, EptQualification, Interruption, TaskSwitchQualification, cr_access, interruption,
-    reason, task_source,
-};
+use crate::spec::{CrQualification, EptQualification, Interruption, cr_access, interruption, reason};
 use emulator::breakpoints;
 use emulator::control_registers::Mode;
 use emulator::event::Event;
@@ -114,20 +111,10 @@ impl Vmx {
     #[cold]
     fn task_switch(&mut self) -> Exit {
         self.note_interrupted(None);
-        let info = TaskSwitchQualification::from(self.vmcs.read(Field::ExitQualification));
-        let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
         let event = self.interrupted.take();
-        let source = match info.source() {
-            task_source::CALL => Source::Call,
-            task_source::IRET => Source::Iret,
-            task_source::JUMP => Source::Jump,
-            _ => Source::Gate,
-        };
-        // An interrupted task goes on where it was, one that used an instruction goes on behind it.
-        let by_instruction = source != Source::Gate || event.is_none() && vectoring.valid();
-        let length = if by_instruction { self.vmcs.read(Field::ExitInstructionLength) } else { 0 };
-        let resume_rip = self.wrap_rip(self.rip().wrapping_add(length));
-        match (source, event) {
+        let task = task_switch(&self.vmcs, event);
+        let resume_rip = self.wrap_rip(task.resume_rip);
+        match (task.source, event) {
             (Source::Gate, Some(Event::Nmi)) => {
                 self.set_interruptibility(self.interruptibility().with_by_nmi(true));
                 self.set_primary(PrimaryControls::NMI_WINDOW, true);
@@ -135,7 +122,7 @@ impl Vmx {
             (Source::Iret, _) => self.set_interruptibility(self.interruptibility().with_by_nmi(false)),
             _ => {}
         }
-        Exit::TaskSwitch(TaskSwitch { selector: info.selector(), source, resume_rip, event })
+        Exit::TaskSwitch(TaskSwitch { resume_rip, ..task })
     }
 
     /// The guest may enable breakpoints from now on: it has its debug registers to itself until none is enabled.
