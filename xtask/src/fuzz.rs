@@ -84,7 +84,8 @@ fn targets() -> Result<Vec<String>> {
 /// The inputs that a target begins with, if it has some.
 fn seeds(name: &str) -> Option<PathBuf> {
     let own = folder().join("corpus").join(name);
-    let seeds = if name == "xl_cfg" { paths::root().join("tests/configs") } else { own };
+    let is_configuration = matches!(name, "xl_cfg" | "pc_config");
+    let seeds = if is_configuration { paths::root().join("tests/configs") } else { own };
     seeds.is_dir().then_some(seeds)
 }
 

@@ -4,9 +4,11 @@
 mod input;
 mod instruction;
 mod paging;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use input::Input;
 pub use instruction::emulator;
 pub use paging::paging;
+pub use task::task_switch;

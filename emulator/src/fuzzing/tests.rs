@@ -11,6 +11,11 @@ proptest! {
     }
 
     #[test]
+    fn every_task_switch_is_done_or_refused(data in prop::collection::vec(any::<u8>(), 0..120)) {
+        super::task_switch(&data);
+    }
+
+    #[test]
     fn every_walk_ends(data in prop::collection::vec(any::<u8>(), 0..1500)) {
         super::paging(&data);
     }

@@ -2,6 +2,8 @@
 //! the hypervisor, and for steps by RFLAGS.TF, of which a task switch makes a part of the old task.
 
 mod descriptor;
+#[cfg(any(test, feature = "test-cpu"))]
+pub(crate) mod fake;
 mod memory;
 mod state;
 #[cfg(test)]

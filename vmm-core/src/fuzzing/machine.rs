@@ -63,7 +63,13 @@ pub(crate) struct Hardware {
 
 impl Default for Hardware {
     fn default() -> Self {
-        Self { ram_mib: RAM_MIB, video_memory_mib: VIDEO_MEMORY_MIB, cpuid, device: None, kept: Kept::default() }
+        Self {
+            ram_mib: RAM_MIB,
+            video_memory_mib: VIDEO_MEMORY_MIB,
+            cpuid,
+            device: None,
+            kept: Kept::default(),
+        }
     }
 }
 
@@ -108,8 +114,13 @@ impl Workshop {
 
     /// A PC as they are when they are new.
     pub(super) fn build(&self) -> Machine {
+        self.build_with(None)
+    }
+
+    /// One with another device.
+    pub(super) fn build_with(&self, device: Option<Arc<dyn MmioDevice>>) -> Machine {
         self.clear_ram();
-        let hardware = Hardware { kept: self.kept.clone(), ..Hardware::default() };
+        let hardware = Hardware { kept: self.kept.clone(), device, ..Hardware::default() };
         Machine::with(self.platform, hardware).expect("a small PC")
     }
 

@@ -24,6 +24,31 @@ proptest! {
     }
 
     #[test]
+    fn sectors_arrive_where_the_boot_rom_asks_for_them(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        super::boot_disk(&data);
+    }
+
+    #[test]
+    fn ram_of_any_size_is_found_by_processor_and_devices(data in prop::collection::vec(any::<u8>(), 0..300)) {
+        super::high_ram(&data);
+    }
+
+    #[test]
+    fn steps_on_a_device_end_as_on_ram(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        super::steps(&data);
+    }
+
+    #[test]
+    fn every_accepted_configuration_becomes_its_pc(
+        memory in prop_oneof![2u32..100, 3500u32..6200], hpet: bool, vcpus in 1u32..4,
+        serial in "(none|pty|null)", device in "(hda|hdb|hdd|xvda)", more in "[a-z0-9=;' ]{0,12}") {
+        let text = alloc::format!(
+            "name='g';memory={memory};hpet={};serial='{serial}';vcpus={vcpus}\n\
+             disk=['a.img,raw,{device},rw','b.iso,raw,hdc,ro,cdrom']\n{more}\n", u8::from(hpet));
+        super::pc_config(text.as_bytes());
+    }
+
+    #[test]
     fn every_screen_becomes_a_picture(data in prop::collection::vec(any::<u8>(), 0..600)) {
         super::png(&data);
     }

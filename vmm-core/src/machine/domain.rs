@@ -179,7 +179,17 @@ impl<'a> Domain<'a> {
         u64::try_from(ticks * 1_000_000_000 / u128::from(self.platform.tsc_hz().max(1))).unwrap_or(u64::MAX)
     }
 
-    fn build<B: Backend>(
+    /// The drives by their places.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) const fn drives(&self) -> &[Option<Drive>; 4] {
+        &self.drives
+    }
+
+    /// Builds the PC of one life.
+    ///
+    /// # Errors
+    /// A line that says why it cannot be built.
+    pub(super) fn build<B: Backend>(
         &self,
         cpu: &B::Cpu,
         ports: &crate::console::OpenPorts,

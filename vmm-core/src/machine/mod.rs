@@ -3,6 +3,8 @@
 mod choice;
 mod disk;
 mod domain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host_cpus;
 pub(crate) mod pc;
 #[cfg(test)]
