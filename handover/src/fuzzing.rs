@@ -11,8 +11,8 @@ use std::vec::Vec;
 const MAX_ENTRIES: usize = 24;
 const MAX_CHANGES: usize = 16;
 
-/// All that a loader tells by either protocol is handed over as it was told. Where bytes of it are others, or some are
-/// missing, what is handed over is still in the loader's memory, and holds together.
+/// All that a loader tells by either protocol is handed over as it was told. Where bytes of it are
+/// others, or some are missing, what is handed over is still in the loader's memory, and holds together.
 pub fn multiboot(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -46,7 +46,10 @@ fn told(input: &mut Unstructured<'_>) -> Result<Told> {
         told.modules.push((input.arbitrary()?, input.arbitrary()?, text("", input)?));
     }
     for _ in 0..input.arbitrary_len::<u64>()?.min(MAX_ENTRIES) {
-        told.areas.push((input.arbitrary()?, input.arbitrary()?, input.int_in_range(0..=7)?));
+        // Half of them are where a processor can start.
+        let mask = if input.arbitrary()? { u64::MAX } else { 0xf_ffff };
+        let (start, length): (u64, u64) = input.arbitrary()?;
+        told.areas.push((start & mask, length & mask, input.int_in_range(0..=7)?));
     }
     Ok(told)
 }

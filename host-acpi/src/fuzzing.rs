@@ -10,8 +10,8 @@ use arbitrary::{Result, Unstructured};
 const MAX_ENTRIES: usize = 24;
 const MAX_CHANGES: usize = 16;
 
-/// All that a firmware says is read as it was said. Where bytes of it are others, or some are missing, it is read to the end,
-/// and says no more than there is room for.
+/// All that a firmware says is read as it was said. Where bytes of it are others, or some are missing,
+/// it is read to the end, and says no more than there is room for.
 pub fn tables(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -144,7 +144,8 @@ fn description(input: &mut Unstructured<'_>, dsdt: u64, told: &mut Tables) -> Re
         let other: u16 = input.arbitrary()?;
         fadt.x_pm_timer = generic(1, other.into());
         told.pm_timer = port(other).or(told.pm_timer);
-        fadt.x_pm1a_control = generic(0, 0x1_0000);
+        // No port: it is in memory.
+        fadt.x_pm1a_control = generic(0, 0x604);
         told.power.pm1a_control = None;
         (fadt.x_dsdt, fadt.dsdt) = (dsdt.into(), u32(0x10));
     }

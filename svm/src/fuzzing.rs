@@ -17,8 +17,8 @@ use vmm_core::backend::exit::{
 /// Exits of one run.
 const MAX_EXITS: usize = 64;
 
-/// Exits that a processor may report come out as what they report, whatever reserved bits hold; all others are no more
-/// than a number. Events that an exit interrupted go in again as they were.
+/// Exits that a processor may report come out as what they report, whatever reserved bits hold; all
+/// others are no more than a number. Events that an exit interrupted go in again as they were.
 pub fn exits(data: &[u8]) {
     let mut input = Input::new(data);
     for _ in 0..MAX_EXITS {
@@ -184,6 +184,11 @@ fn check_event(info: EventField) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn kept_inputs_break_no_promise() {
+        emulator::fuzzing::replay("svm_exits", super::exits);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]

@@ -35,8 +35,8 @@ impl Table {
     }
 }
 
-/// Exits that a processor may report come out as what they report, whatever reserved bits hold; all others are no more
-/// than a number. Events that an exit interrupted go in again as they were.
+/// Exits that a processor may report come out as what they report, whatever reserved bits hold; all
+/// others are no more than a number. Events that an exit interrupted go in again as they were.
 pub fn exits(data: &[u8]) {
     let mut input = Input::new(data);
     for _ in 0..MAX_EXITS {
@@ -218,6 +218,11 @@ fn check_event(info: Interruption, error_code: u32) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn kept_inputs_break_no_promise() {
+        emulator::fuzzing::replay("vmx_exits", super::exits);
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]

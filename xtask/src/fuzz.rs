@@ -81,12 +81,12 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The inputs that a target begins with, if it has some.
-fn seeds(name: &str) -> Option<PathBuf> {
+/// Where the inputs are that a target begins with.
+fn seeds(name: &str) -> Vec<PathBuf> {
     let own = folder().join("corpus").join(name);
+    let published = paths::root().join("tests/configs");
     let is_configuration = matches!(name, "xl_cfg" | "pc_config");
-    let seeds = if is_configuration { paths::root().join("tests/configs") } else { own };
-    seeds.is_dir().then_some(seeds)
+    [own].into_iter().chain(is_configuration.then_some(published)).filter(|seeds| seeds.is_dir()).collect()
 }
 
 fn folder() -> PathBuf {

@@ -17,8 +17,9 @@ const DIRECTORY: u64 = 0x1_8000;
 const MAX_CHANGES: u8 = 12;
 const RESUME: u32 = 0x4002;
 
-/// A task switch either changes nothing, or has saved the old task whole and runs the new one, whatever its segments then do;
-/// a VM entry takes what it leaves. The error code of a fault during an event's delivery says so.
+/// A task switch either changes nothing, or has saved the old task whole and runs the new one,
+/// whatever its segments then do; a VM entry takes what it leaves. The error code of a fault during
+/// an event's delivery says so.
 pub fn task_switch(data: &[u8]) {
     let mut input = Input::new(data);
     let _ = run(&mut input);

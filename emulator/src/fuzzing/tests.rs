@@ -2,6 +2,13 @@
 
 use proptest::prelude::*;
 
+#[test]
+fn kept_inputs_break_no_promise() {
+    super::replay("emulator", super::emulator);
+    super::replay("paging", super::paging);
+    super::replay("task_switch", super::task_switch);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 

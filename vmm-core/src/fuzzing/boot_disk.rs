@@ -24,8 +24,8 @@ struct Bench {
     discs: [Vec<u8>; 2],
 }
 
-/// Whatever is written to the port: sectors arrive where the packet says if the disc has them, and are told to have arrived;
-/// all other memory stays as it was.
+/// Whatever is written to the port: sectors arrive where the packet says if the disc has them, and are
+/// told to have arrived; all other memory stays as it was.
 pub fn boot_disk(data: &[u8]) {
     let discs = DISC_BYTES.map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());
     let drive = |disc: &Vec<u8>| Some(Arc::new(HeapDisk::new(disc.clone(), true)) as Arc<dyn BlockBackend>);

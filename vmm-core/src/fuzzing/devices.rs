@@ -434,7 +434,8 @@ impl Machine {
     }
 }
 
-/// How often an instruction is repeated: seldom more than some times, which takes long, and at most `limit` times.
+/// How often an instruction is repeated: seldom more than 255 times, which takes long, and at most
+/// `limit` times.
 fn repeats(count: u16, limit: u64) -> u64 {
     let few = u64::from(count & 0xff);
     if count >> 8 & 0xf == 0xf { few << 5 | u64::from(count >> 12) } else { few }.min(limit)

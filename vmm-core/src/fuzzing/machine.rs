@@ -84,8 +84,8 @@ pub(crate) struct Kept {
     disks: Option<[Arc<HeapDisk>; 2]>,
 }
 
-/// Builds PCs in little time, one after the other, from parts of the one before: its RAM, of which only the pages that were
-/// written are cleared, and all that never changes.
+/// Builds PCs in little time, one after the other, from parts of the one before: its RAM, of which only
+/// the pages that were written are cleared, and all that never changes.
 pub(super) struct Workshop {
     pub(super) platform: &'static TestPlatform,
     ram: Arc<FrameMemory>,

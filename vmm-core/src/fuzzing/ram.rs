@@ -76,8 +76,8 @@ impl Model {
     }
 }
 
-/// The processor and devices read at each address the bytes that either wrote there last, in guests of all sizes; behind the
-/// ends there is nothing. All memory is back in the end.
+/// The processor and devices read at each address the bytes that either wrote there last, in guests of
+/// all sizes; behind the ends there is nothing. All memory is back in the end.
 pub fn high_ram(data: &[u8]) {
     std::thread_local! {
         static PLATFORM: &'static TestPlatform = TestPlatform::leak();

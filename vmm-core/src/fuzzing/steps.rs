@@ -21,7 +21,8 @@ const MAX_STEPS: usize = 12;
 /// Pieces of an event's delivery: each takes one bounce page at the most, of which there are 36.
 const MAX_PIECES: u8 = 12;
 
-/// Instructions with an operand at EDI that the emulator leaves to the processor: its length, and whether it is written.
+/// Instructions with an operand at EDI that the emulator leaves to the processor: its length, and
+/// whether it is written.
 const FORMS: [(&[u8], usize, bool); 8] = [
     (&[0xdf, 0x2f], 8, false),         // fild qword [edi]
     (&[0xdf, 0x3f], 8, true),          // fistp qword [edi]
@@ -59,8 +60,8 @@ impl MmioDevice for Memory {
     }
 }
 
-/// A step on a device ends as it would on RAM: each access finds what the ones before left, and the device holds all that was
-/// written, or nothing if the instruction was not done. No bounce page stays.
+/// A step on a device ends as it would on RAM: each access finds what the ones before left, and the
+/// device holds all that was written, or nothing if the instruction was not done. No bounce page stays.
 pub fn steps(data: &[u8]) {
     Workshop::run(|workshop| {
         let before: Vec<u8> = (0..DEVICE_BYTES).map(|at| (at * 7) as u8).collect();
@@ -147,8 +148,8 @@ fn operand(at: usize, length: usize, write: bool, input: &mut Input<'_>) -> Opti
     Some(accesses)
 }
 
-/// The accesses of an event's delivery: descriptors are read in one half of the device, a stack is written in the other, as a
-/// delivery that is refused a page begins anew and finds what it has pushed.
+/// The accesses of an event's delivery: descriptors are read in one half of the device, a stack is
+/// written in the other, as a delivery that is refused a page begins anew and finds what it has pushed.
 fn delivery(input: &mut Input<'_>) -> Option<Vec<StepAccess>> {
     let mut accesses = Vec::new();
     for _ in 0..input.u8()? % MAX_PIECES + 1 {

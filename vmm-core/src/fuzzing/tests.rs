@@ -1,6 +1,21 @@
 //! The fuzzers' functions with bytes that are not led by coverage, a bounded number of times.
 
+use emulator::fuzzing::replay;
 use proptest::prelude::*;
+
+#[test]
+fn kept_inputs_break_no_promise() {
+    replay("devices", super::devices);
+    replay("steps", super::steps);
+    replay("high_ram", super::high_ram);
+    replay("boot_disk", super::boot_disk);
+    replay("png", super::png);
+    replay("rpc", super::rpc);
+    replay("prompt", super::prompt);
+    replay("xl_cfg", super::xl_cfg);
+    replay("pc_config", super::pc_config);
+    replay("command_line", super::command_line);
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

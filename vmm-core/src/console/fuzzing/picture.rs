@@ -20,9 +20,9 @@ const MAX_REGISTERS: u8 = 24;
 /// Dots of a picture in most runs, so that there are many of them.
 const USUAL_DOTS: u32 = 1 << 14;
 
-/// A screen of any mode, size and contents becomes a file that an independent decoder reads, of the size that the screen had
-/// when it was begun. Each dot is that of the screen, unless the guest changes the mode meanwhile. No piece is larger than
-/// what is reserved for it.
+/// A screen of any mode, size and contents becomes a file that an independent decoder reads, of the
+/// size that the screen had when it was begun. Each dot is that of the screen, unless the guest changes
+/// the mode meanwhile. No piece is larger than what is reserved for it.
 pub fn png(data: &[u8]) {
     let mut input = Input::new(data);
     let guest = TestGuest::with_video_memory(VIDEO_MEMORY_BYTES);
