@@ -193,47 +193,72 @@ fn behind_another_return() {
     handle(UD.vector, None);
 }
 
-/// Runs instructions that MOV SS protects, and returns where they are. An NMI comes before none of them.
-fn run_protected() -> [u64; 3] {
-    let (plain, port, cpuid): (u64, u64, u64);
-    unsafe {
-        asm!(
-            "lea {plain}, [rip + 2f]",
-            "lea {port}, [rip + 3f]",
-            "lea {cpuid}, [rip + 4f]",
-            "mov {ss:e}, ss",
-            "mov {rbx}, rbx",
-            "mov {count:e}, 200",
-            "5:",
-            "mov ss, {ss:e}",
-            "2: nop",
-            "mov ss, {ss:e}",
-            "3: in al, 0x61",
-            "mov ss, {ss:e}",
-            "4: cpuid",
-            "mov rbx, {rbx}",
-            "dec {count:e}",
-            "jnz 5b",
-            plain = out(reg) plain,
-            port = out(reg) port,
-            cpuid = out(reg) cpuid,
-            ss = out(reg) _,
-            rbx = out(reg) _,
-            count = out(reg) _,
-            inout("eax") 0 => _,
-            out("ecx") _,
-            out("edx") _,
-        );
-    }
-    [plain, port, cpuid]
+/// Pairs of MOV SS and the instruction that it protects, and their length.
+const PAIRS: u64 = 64;
+const PAIR_BYTES: u64 = 3;
+const MOV_SS_BYTES: u64 = 2;
+
+/// Where MOV SS protects instructions: pairs in a row, and two that exit under a hypervisor.
+#[derive(Clone, Copy)]
+struct Protected {
+    pairs: u64,
+    exiting: [u64; 2],
 }
 
-/// Where NMIs of the interval timer came, how many in all, and how many before an instruction that is protected.
-static PLACES: Global<([u64; 3], u32, u32)> = Global::new(([0; 3], 0, 0));
+impl Protected {
+    /// The instruction at `rip` is protected.
+    fn holds(&self, rip: u64) -> bool {
+        let offset = rip.wrapping_sub(self.pairs);
+        let is_in_pair = offset < PAIRS * PAIR_BYTES && offset % PAIR_BYTES == MOV_SS_BYTES;
+        is_in_pair || self.exiting.contains(&rip)
+    }
+
+    /// Runs them: most of the time those that do not exit, so that an NMI may come at each of them.
+    #[inline(never)]
+    fn run() -> Self {
+        let (pairs, port, cpuid): (u64, u64, u64);
+        unsafe {
+            asm!(
+                "lea {pairs}, [rip + 2f]",
+                "lea {port}, [rip + 3f]",
+                "lea {cpuid}, [rip + 4f]",
+                "mov {rbx}, rbx",
+                "mov eax, ss",
+                "mov {count:e}, 1000",
+                "2:",
+                ".rept 64",
+                "mov ss, eax",
+                "nop",
+                ".endr",
+                "dec {count:e}",
+                "jnz 2b",
+                "mov ss, eax",
+                "3: in al, 0x61",
+                "mov eax, ss",
+                "mov ss, eax",
+                "4: cpuid",
+                "mov rbx, {rbx}",
+                pairs = out(reg) pairs,
+                port = out(reg) port,
+                cpuid = out(reg) cpuid,
+                rbx = out(reg) _,
+                count = out(reg) _,
+                out("eax") _,
+                out("ecx") _,
+                out("edx") _,
+            );
+        }
+        Self { pairs, exiting: [port, cpuid] }
+    }
+}
+
+/// NMIs of the interval timer: what is protected, how many came in all, and how many before what is protected.
+static TIMER_NMIS: Global<(Option<Protected>, u32, u32)> = Global::new((None, 0, 0));
 
 fn note_place(frame: &mut Frame) {
-    let (protected, all, wrong) = PLACES.get();
-    PLACES.set((protected, all + 1, wrong + u32::from(protected.contains(&frame.rip))));
+    let (protected, all, wrong) = TIMER_NMIS.get();
+    let is_wrong = protected.is_some_and(|protected| protected.holds(frame.rip));
+    TIMER_NMIS.set((protected, all + 1, wrong + u32::from(is_wrong)));
 }
 
 /// MOV to SS and POP SS hold NMIs off too, until the instruction behind is done (SDM volume 3, 6.8.3; APM volume 2, 8.1.4).
@@ -242,18 +267,22 @@ fn in_a_shadow() {
     const WANTED: u32 = 200;
     const TIMER_INPUT: u8 = 2;
     const NMI_MODE: u32 = 4 << 8;
-    PLACES.set((run_protected(), 0, 0));
+    TIMER_NMIS.set((Some(Protected::run()), 0, 0));
     handle(NMI.vector, Some(note_place));
     apic::io::route(TIMER_INPUT, NMI_MODE, apic::id());
     pit::every(700);
-    let all_came = clock::until(|| {
-        run_protected();
-        PLACES.get().1 >= WANTED
-    });
+    let enough = || {
+        clock::until(|| {
+            Protected::run();
+            TIMER_NMIS.get().1 >= WANTED
+        })
+    };
+    // A busy host lets few through.
+    let _ = (0..10).any(|_| enough());
     apic::io::route(TIMER_INPUT, apic::MASKED, 0);
     pit::lower();
-    check("nmis-of-the-timer", all_came);
-    equal("none-behind-mov-ss", PLACES.get().2, 0);
+    equal("nmis-of-the-timer", TIMER_NMIS.get().1.min(WANTED), WANTED);
+    equal("none-behind-mov-ss", TIMER_NMIS.get().2, 0);
     handle(NMI.vector, Some(on_nmi));
 }
 
