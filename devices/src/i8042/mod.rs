@@ -30,6 +30,9 @@ use spec::{CommandByte, OutputPort, Status, command, reply};
 /// Time from the reading of a scan code to the arrival of the next one.
 pub const SCAN_CODE_GAP_NS: u64 = 500_000;
 
+/// After this time a byte that the guest has not read is taken for unseen: its interrupt came while its input was masked.
+const UNSEEN_NS: u64 = 10_000_000;
+
 /// Where the byte in the output buffer came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Source {
@@ -64,6 +67,8 @@ struct State {
     parameter_of: Option<u8>,
     last_write_was_command: bool,
     output: Option<Output>,
+    /// When that came there.
+    filled_at: GuestTime,
     /// What the data port gives while the output buffer is empty.
     last_output: u8,
     replies: Ring<Output, 16>,
@@ -84,6 +89,7 @@ impl State {
             parameter_of: None,
             last_write_was_command: false,
             output: None,
+            filled_at: GuestTime::ZERO,
             last_output: 0,
             replies: Ring::default(),
             overtaken: None,
@@ -126,6 +132,7 @@ impl State {
             return false;
         }
         self.output = self.next_output(clock);
+        self.filled_at = clock.now();
         self.output.is_some()
     }
 
@@ -284,6 +291,7 @@ impl I8042 {
     pub fn key(&self, key: Key, pressed: bool) -> bool {
         let mut state = self.state.lock();
         let taken = state.keyboard.key(key, pressed, self.clock.now());
+        self.remind(&state);
         self.settle(&mut state);
         taken
     }
@@ -293,12 +301,23 @@ impl I8042 {
     pub fn mouse_move(&self, dx: i32, dy: i32, dz: i32, buttons: Buttons) {
         let mut state = self.state.lock();
         state.mouse.moved(dx, dy, dz, buttons);
+        self.remind(&state);
         self.settle(&mut state);
     }
 
     /// The keyboard's lights. Bit 0: Scroll Lock, bit 1: Num Lock, bit 2: Caps Lock.
     pub fn leds(&self) -> u8 {
         self.state.lock().keyboard.leds()
+    }
+
+    /// More has come, behind a byte that the guest has left unread for long: the line falls for a moment, so that the byte's
+    /// interrupt comes again. QEMU asserts a line that is high again for each further byte, and systems that clear no buffer
+    /// before they unmask the input rely on it.
+    fn remind(&self, state: &State) {
+        if state.output.is_some() && self.clock.now().since(state.filled_at) >= UNSEEN_NS {
+            self.irq1.set(false);
+            self.irq12.set(false);
+        }
     }
 
     /// Fills the output buffer and brings the lines up to date with it.

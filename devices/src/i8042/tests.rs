@@ -220,6 +220,24 @@ fn a_reply_that_was_not_read_is_overwritten_by_the_next() {
     assert_eq!(bench.irq12.take_edges(), 1);
 }
 
+/// The edge of the first key's byte came while its input was masked, and is gone: the next key or movement brings another.
+#[test]
+fn what_follows_a_byte_that_was_left_unread_brings_an_edge() {
+    let bench = Bench::with_mouse(&[]);
+    bench.irq1.take_edges();
+    bench.irq12.take_edges();
+    bench.i8042.key(Key::SPACE, true);
+    assert_eq!(bench.irq1.take_edges(), 1);
+    bench.i8042.key(Key::SPACE, false);
+    assert_eq!(bench.irq1.take_edges(), 0, "the guest may be about to read");
+    bench.pass_ns(UNSEEN_NS);
+    bench.i8042.key(Key::ENTER, true);
+    assert_eq!(bench.irq1.take_edges(), 1);
+    bench.i8042.mouse_move(1, 0, 0, Buttons::new());
+    assert_eq!((bench.irq1.take_edges(), bench.irq12.take_edges()), (1, 0));
+    assert_eq!(bench.read(), 0x39);
+}
+
 #[test]
 fn a_reply_overtakes_a_scan_code_with_an_edge_of_its_own() {
     let bench = Bench::after_bios();
