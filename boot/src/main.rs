@@ -14,16 +14,12 @@ mod boot_rom;
 mod cpu;
 mod drivers;
 mod entry;
-#[cfg(target_os = "none")]
-mod log;
-mod log_ring;
 mod memory;
-#[cfg(target_os = "none")]
-mod panic;
 #[cfg(target_os = "none")]
 mod platform;
 #[cfg(target_os = "none")]
 mod power;
+mod report;
 #[cfg(target_os = "none")]
 mod start;
 

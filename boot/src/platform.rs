@@ -4,9 +4,10 @@ use crate::cpu::interrupts::{self, KICK_VECTOR, NOTIFICATION_VECTOR};
 use crate::cpu::{self, lapic, start_up, tsc};
 use crate::drivers::serial::{COM1, COM2};
 use crate::drivers::{display, i8042};
-use crate::entry::image;
+use crate::memory::image;
 use crate::memory::{heap, host};
-use crate::{log, panic, power};
+use crate::power;
+use crate::report::{log, panic};
 use alloc::vec::Vec;
 use vmm_core::host::machine_check::Registers;
 use vmm_core::host::platform::{

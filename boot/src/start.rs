@@ -4,9 +4,10 @@ use crate::cpu::{self, interrupts, ioapic, lapic, machine_check, percpu, pic, ts
 use crate::drivers::{display, i8042, rtc, serial};
 use crate::entry::loader_memory;
 use crate::memory::host;
-use crate::panic::{self, give_up};
 use crate::platform::Machine;
-use crate::{acpi, boot_rom, log as console, power};
+use crate::report::log as console;
+use crate::report::panic::{self, give_up};
+use crate::{acpi, boot_rom, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use config::command_line::CommandLine;
@@ -28,9 +29,18 @@ const ROUTES: [(u8, u8); 4] = [
     (i8042::MOUSE_IRQ, interrupts::MOUSE_VECTOR),
 ];
 
+/// Their handlers.
+const DEVICES: [(u8, fn()); 4] = [
+    (interrupts::COM1_VECTOR, || serial::COM1.interrupt()),
+    (interrupts::COM2_VECTOR, || serial::COM2.interrupt()),
+    (interrupts::KEYBOARD_VECTOR, i8042::interrupt),
+    (interrupts::MOUSE_VECTOR, i8042::interrupt),
+];
+
 /// The entry code calls this in long mode, with what the boot loader passed.
 #[unsafe(no_mangle)]
 extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
+    interrupts::set_crash_handlers(panic::HANDLERS);
     percpu::init_boot_cpu();
     cpu::init_control_registers();
     console::init();
@@ -57,6 +67,9 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     tsc::calibrate(tables.pm_timer).unwrap_or_else(|reason| give_up(reason));
     machine_check::enable();
     let input = i8042::init();
+    for (vector, handler) in DEVICES {
+        interrupts::set_device(vector, handler);
+    }
     ioapic::init(&tables, &ROUTES);
     // What came before raised lines that were not connected yet.
     serial::COM1.interrupt();

@@ -1,10 +1,10 @@
-//! What happens at each interrupt vector. Handlers do the least: they take bytes into rings and acknowledge.
+//! What happens at each interrupt vector. What is not the CPU's own work is registered by those above: handlers do the least,
+//! they take bytes into rings and acknowledge.
 
 use super::descriptors::TrapFrame;
 use super::{lapic, machine_check, percpu};
-use crate::drivers::{i8042, serial};
-use crate::panic;
 use core::sync::atomic::Ordering;
+use spin::Once;
 
 /// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones do.
 pub const PIC_VECTORS: u8 = 0x20;
@@ -25,6 +25,34 @@ pub const NOTIFICATION_VECTOR: u8 = 0xe2;
 /// The local APIC's spurious interrupt: the low four bits must be set.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
+/// Vectors of devices: [`set_device`].
+const DEVICE_VECTORS: usize = 4;
+
+/// The answer to exceptions and NMIs, which are nobody's but the crash report's.
+#[derive(Clone, Copy)]
+pub struct CrashHandlers {
+    /// An exception in the hypervisor itself.
+    pub exception: fn(u8, &TrapFrame) -> !,
+    /// An NMI, by which a CPU that crashes stops the others.
+    pub nmi: fn(),
+}
+
+static CRASH_HANDLERS: Once<CrashHandlers> = Once::new();
+static DEVICES: [Once<fn()>; DEVICE_VECTORS] = [const { Once::new() }; DEVICE_VECTORS];
+
+/// Registers the answer to exceptions; to be called before there can be one. Only the first call counts.
+pub fn set_crash_handlers(handlers: CrashHandlers) {
+    CRASH_HANDLERS.call_once(|| handlers);
+}
+
+/// Registers the handler of a device's interrupt. Only the first call for a vector counts.
+///
+/// # Panics
+/// If `vector` is not from [`COM1_VECTOR`] to [`MOUSE_VECTOR`].
+pub fn set_device(vector: u8, handler: fn()) {
+    DEVICES[usize::from(vector - COM1_VECTOR)].call_once(|| handler);
+}
+
 /// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind by an exit (Bochs's SVM does that).
 const DEBUG: u8 = 1;
 const NMI: u8 = 2;
@@ -34,10 +62,18 @@ const MACHINE_CHECK: u8 = 18;
 pub extern "C" fn handle(frame: &mut TrapFrame) {
     match frame.vector as u8 {
         DEBUG => {}
-        NMI => panic::stop_if_another_crashes(),
+        NMI => CRASH_HANDLERS.get().map_or((), |handlers| (handlers.nmi)()),
         MACHINE_CHECK => machine_check::exception(frame),
-        vector @ 0..32 => panic::exception(vector, frame),
+        vector @ 0..32 => exception(vector, frame),
         vector => handle_vector(vector),
+    }
+}
+
+/// An exception that nothing goes on from.
+pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
+    match CRASH_HANDLERS.get() {
+        Some(handlers) => (handlers.exception)(vector, frame),
+        None => super::stop(),
     }
 }
 
@@ -56,11 +92,10 @@ pub fn handle_vector(vector: u8) {
 }
 
 fn work(vector: u8) {
-    match vector {
-        TIMER_VECTOR => lapic::timer_expired(),
-        COM1_VECTOR => serial::COM1.interrupt(),
-        COM2_VECTOR => serial::COM2.interrupt(),
-        KEYBOARD_VECTOR | MOUSE_VECTOR => i8042::interrupt(),
-        _ => log::warn!("interrupt {vector:#x} that nobody asked for"),
+    let device = || DEVICES.get(usize::from(vector.checked_sub(COM1_VECTOR)?))?.get();
+    match (vector, device()) {
+        (TIMER_VECTOR, _) => lapic::timer_expired(),
+        (_, Some(handler)) => handler(),
+        (_, None) => log::warn!("interrupt {vector:#x} that nobody asked for"),
     }
 }

@@ -1,8 +1,7 @@
 //! Machine checks: this CPU's banks, and a #MC in the hypervisor itself.
 
 use super::descriptors::TrapFrame;
-use super::percpu;
-use crate::panic;
+use super::{interrupts, percpu};
 use core::sync::atomic::Ordering;
 use raw_cpuid::CpuId;
 use spin::Once;
@@ -64,13 +63,13 @@ pub fn enable() {
 
 /// A #MC while the hypervisor ran. It may have been anywhere, holding any lock: what goes on is logged later.
 pub fn exception(frame: &TrapFrame) {
-    let Some(registers) = registers() else { panic::exception(VECTOR, frame) };
+    let Some(registers) = registers() else { interrupts::exception(VECTOR, frame) };
     match machine_check::verdict(registers, Interrupted::Hypervisor) {
         Verdict::GoesOn => {
             percpu::current().machine_check.store(true, Ordering::Release);
             machine_check::finish(registers);
         }
-        _ => panic::exception(VECTOR, frame),
+        _ => interrupts::exception(VECTOR, frame),
     }
 }
 

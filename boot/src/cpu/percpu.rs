@@ -2,7 +2,7 @@
 
 use super::descriptors::Descriptors;
 use super::stacks::Stacks;
-use crate::entry::image;
+use crate::memory::image;
 use alloc::boxed::Box;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
@@ -52,7 +52,7 @@ static BOOT_CPU: PerCpu = PerCpu {
 /// Gives the boot CPU its descriptor tables and its GS base.
 pub fn init_boot_cpu() {
     super::descriptors::fill_idt();
-    BOOT_CPU.stacks.call_once(image::stacks);
+    BOOT_CPU.stacks.call_once(|| Stacks(image::stacks()));
     // SAFETY: runs once, on the boot CPU, before anything else looks at the descriptors; the tables live for ever.
     unsafe { BOOT_CPU.load() };
 }

@@ -3,7 +3,7 @@
 use super::frames::{Chunk, FrameMap};
 use super::paging::{Mapping, PAGE_ATTRIBUTES, PageTables};
 use super::{LARGE_BYTES, LOW_MEMORY_END, PAGE_BYTES, align_down, align_up, heap};
-use crate::entry::image;
+use crate::memory::image;
 use core::ops::Range;
 use core::{ptr, slice};
 use handover::{Area, AreaKind, Handover};
@@ -95,7 +95,7 @@ fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
     tables.map(image::text(), Mapping::CODE, take)?;
     tables.map(image::rodata(), Mapping::CONSTANTS, take)?;
     let mut data = image::data();
-    for stack in image::stacks().0 {
+    for stack in image::stacks() {
         tables.map(data.start..stack.start, Mapping::RAM, take)?;
         data.start = stack.start + PAGE_BYTES;
     }

@@ -8,6 +8,8 @@ pub mod frames;
 pub mod heap;
 #[cfg(target_os = "none")]
 pub mod host;
+#[cfg(target_os = "none")]
+pub mod image;
 pub mod paging;
 
 /// A small page.

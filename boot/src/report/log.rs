@@ -5,8 +5,8 @@ use crate::drivers::display;
 use crate::drivers::display::last_screen::{COLUMNS, LastScreen};
 
 use crate::drivers::serial::{self, COM1, COM2};
-use crate::entry::image;
-use crate::log_ring::{CAPACITY, LogRing};
+use crate::memory::image;
+use crate::report::log_ring::{CAPACITY, LogRing};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use config::command_line::{ComPort, ConsoleDevice};

@@ -1,11 +1,12 @@
 //! The hypervisor's own crash: registers, backtrace, the running vCPU; then stop or reboot.
 
 use crate::cpu::descriptors::TrapFrame;
+use crate::cpu::interrupts::CrashHandlers;
 use crate::cpu::{self, lapic, machine_check, percpu, start_up, tsc};
-use crate::entry::image;
-use crate::log::LastWords;
 use crate::memory::host;
+use crate::memory::image;
 use crate::power;
+use crate::report::log::LastWords;
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -27,6 +28,9 @@ const REBOOT_DELAY_S: u64 = 5;
 
 const DOUBLE_FAULT: u8 = 8;
 const PAGE_FAULT: u8 = 14;
+
+/// For [`crate::cpu::interrupts::set_crash_handlers`].
+pub const HANDLERS: CrashHandlers = CrashHandlers { exception, nmi: stop_if_another_crashes };
 
 /// Names what prints the running vCPU.
 pub fn set_crash_dump(dump: CrashDump) {
@@ -58,7 +62,7 @@ fn panic(info: &PanicInfo) -> ! {
 }
 
 /// An exception in the hypervisor itself.
-pub fn exception(vector: u8, frame: &TrapFrame) -> ! {
+fn exception(vector: u8, frame: &TrapFrame) -> ! {
     const NAMES: [&str; 32] = [
         "#DE divide error",
         "#DB debug",
@@ -162,7 +166,7 @@ fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Resu
 }
 
 /// What an NMI is for: a CPU that crashes stops the others.
-pub fn stop_if_another_crashes() {
+fn stop_if_another_crashes() {
     if CRASHED_CPU.load(Ordering::Acquire) != NO_CPU {
         cpu::stop();
     }
