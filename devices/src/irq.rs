@@ -4,7 +4,16 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::ticks::Ticks;
+/// Ticks of a timer that are due now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks {
+    /// How many.
+    pub count: u64,
+    /// The time from one to the next.
+    pub period_ns: u64,
+    /// The time since the last of them was due.
+    pub late_ns: u64,
+}
 
 /// What a wire leads to: an interrupt controller's inputs, a splitter, or a test.
 pub trait LineTarget: Send + Sync {

@@ -4,6 +4,7 @@
 //! wait for a number of them within a time that their processor's clock tells; others look at their count now and then, and
 //! want to see each number. So a tick that is owed follows when the guest has taken the one before, and some time after it.
 
+use crate::irq::Ticks;
 use crate::time::GuestTime;
 
 /// The least time between two interrupts of the host for one timer. A timer that is faster sends several ticks for each.
@@ -20,17 +21,6 @@ const SHARE: u64 = 16;
 const STOOD_NS: u64 = 1_000_000;
 /// After this time a tick that the guest has not taken is taken for lost: it was sent while its input was masked.
 const LOST_NS: u64 = 10_000_000;
-
-/// Ticks of a timer that are due now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticks {
-    /// How many.
-    pub count: u64,
-    /// The time from one to the next.
-    pub period_ns: u64,
-    /// The time since the last of them was due.
-    pub late_ns: u64,
-}
 
 /// The ticks of one timer: when each is sent.
 #[derive(Clone, Debug, Default)]

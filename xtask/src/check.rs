@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::guests::Guest;
-use crate::{build, paths, progress, retry, setup};
+use crate::{arrows, build, paths, progress, retry, setup};
 
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
@@ -96,7 +96,7 @@ impl TestArgs {
     }
 }
 
-/// Checks the formatting, the lints on the host and on the bare machine, and the documentation.
+/// Checks the formatting, the lints on the host and on the bare machine, the documentation, and how the modules stand.
 ///
 /// # Errors
 /// At the first warning.
@@ -115,7 +115,8 @@ pub fn lint() -> Result<()> {
     let mut document = cargo();
     document.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     document.env("RUSTDOCFLAGS", "-D warnings");
-    progress::run_logged("Checking the documentation", "doc", &mut document)
+    progress::run_logged("Checking the documentation", "doc", &mut document)?;
+    arrows::check(false)
 }
 
 fn unit_tests() -> Result<()> {

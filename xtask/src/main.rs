@@ -101,7 +101,7 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
             }
             Ok(())
         }
-        Task::Arrows => arrows::run(),
+        Task::Arrows => arrows::check(true),
         Task::Lint => check::lint(),
         Task::Test(arguments) => arguments.run(),
         Task::TestGuests(arguments) => arguments.run(),

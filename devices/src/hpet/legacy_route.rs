@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
+use crate::irq::Ticks;
 use crate::irq::{IrqLine, LineTarget};
-use crate::ticks::{TickPacer, Ticks};
+use crate::ticks::TickPacer;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 
 /// Levels of the inputs, and the ticks of IRQ 0.

@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::IrqLine;
-use crate::ticks::Ticks;
+use crate::irq::Ticks;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{

@@ -23,6 +23,9 @@ impl LintPin {
     const ALL: [Self; 2] = [Self::Lint0, Self::Lint1];
 }
 
+/// An entry's bits that are not reserved are below these. A processor with the APIC's registers writes all 32.
+const ENTRY_BITS: u32 = 0xff_ffff;
+
 /// A pin and its entry.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
@@ -72,7 +75,8 @@ impl ApicInbox {
     /// unmasked is delivered; an edge that came while it was masked is gone.
     pub(super) fn configure_pin(&self, pin: LintPin, entry: Lvt, enabled: bool) {
         let (_, new) = self.pins.change(pin, |old| {
-            let new = old.with_entry(entry.with_remote_irr(false).into()).with_enabled(enabled);
+            let entry = u32::from(entry.with_remote_irr(false)) & ENTRY_BITS;
+            let new = old.with_entry(entry).with_enabled(enabled);
             let is_in_service = new.is_level(pin) && old.lvt().remote_irr();
             new.with_entry(new.lvt().with_remote_irr(is_in_service).into())
         });
@@ -141,5 +145,25 @@ impl LineTarget for ApicInbox {
         if high && !old.high() {
             self.raise_edge(pin, new);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_apic::Kick;
+    use alloc::sync::Arc;
+
+    struct Nowhere;
+
+    impl Kick for Nowhere {
+        fn kick(&self) {}
+    }
+
+    #[test]
+    fn reserved_bits_of_an_entry_do_not_reach_the_pin() {
+        let inbox = ApicInbox::new(Arc::new(Nowhere));
+        inbox.configure_pin(LintPin::Lint0, Lvt::from_bits(0xff00_0731), true);
+        assert_eq!(inbox.pin_entry(LintPin::Lint0), 0x731);
     }
 }

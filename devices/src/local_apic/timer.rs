@@ -1,7 +1,7 @@
 //! The local APIC's timer (SDM 11.5.4): counting, without the interrupt that it raises.
 
 use super::spec::{Divide, TimerMode};
-use crate::ticks::Ticks;
+use crate::irq::Ticks;
 use crate::time::{GuestTime, next_after_missed};
 
 /// The shortest time between two interrupts of a periodic timer, whatever the guest asks for: a shorter period would

@@ -16,7 +16,8 @@ use spin::Mutex;
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
-use crate::ticks::{MIN_SPACING_NS, Ticks};
+use crate::irq::Ticks;
+use crate::ticks::MIN_SPACING_NS;
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
 pub use spec::PIT_HZ;

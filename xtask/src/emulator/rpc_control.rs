@@ -14,7 +14,7 @@ use crate::screen::TextScreen;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A PNG is long, the emulated port is slow.
-const PNG_PATIENCE: Duration = Duration::from_secs(60);
+const PNG_PATIENCE: Duration = Duration::from_secs(240);
 
 /// Bulkhead's `screen.*` and `input.*` methods.
 pub struct RpcControl {
