@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, process};
 
-/// The firmware binaries: the variable that names each, and where Debian's `seabios` package puts it.
+/// The firmware binaries: the variable that names each, and where Debian's `seabios` package puts
+/// it.
 const FIRMWARE: [(&str, &str); 2] = [
     ("BULKHEAD_BIOS", "/usr/share/seabios/bios-256k.bin"),
     ("BULKHEAD_VGABIOS", "/usr/share/seabios/vgabios-stdvga.bin"),

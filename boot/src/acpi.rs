@@ -14,13 +14,14 @@ impl PhysicalMemory for Identity {
             return None;
         }
         host::map(address, length_bytes as u64, Mapping::CONSTANTS).ok()?;
-        // SAFETY: all of it is mapped now, for ever, and holds the firmware's tables and ROM, which nobody writes.
+        // SAFETY: all of it is mapped now, for ever, and holds the firmware's tables and ROM, which
+        // nobody writes.
         Some(unsafe { core::slice::from_raw_parts(address as *const u8, length_bytes) })
     }
 }
 
-/// Looks for the root pointer where a BIOS leaves it. Works under the entry code's page tables only, which map the
-/// first page.
+/// Looks for the root pointer where a BIOS leaves it. Works under the entry code's page tables
+/// only, which map the first page.
 pub fn find_root() -> Option<u64> {
     host_acpi::find_root(&Identity)
 }

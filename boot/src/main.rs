@@ -1,5 +1,6 @@
-//! Bulkhead's bare-metal image: it takes the machine over from the boot loader, sets up memory, the CPU and the host's
-//! devices, and starts the hypervisor proper (`vmm-core`) on the backend that the CPU has.
+//! Bulkhead's bare-metal image: it takes the machine over from the boot loader, sets up memory, the
+//! CPU and the host's devices, and starts the hypervisor proper (`vmm-core`) on the backend that
+//! the CPU has.
 //!
 //! The parts without hardware are also compiled for the development host, to be tested there.
 #![cfg_attr(target_os = "none", no_std, no_main)]

@@ -56,11 +56,14 @@ pub fn power_off() {
 /// Resets the machine, by whatever works.
 pub fn reset() -> ! {
     let controls = CONTROLS.get().copied().unwrap_or_default();
-    // SAFETY: the reset register as ACPI gives it, then the PC's own ones: CF9h, the keyboard controller's pulse.
+    // SAFETY: the reset register as ACPI gives it, then the PC's own ones: CF9h, the keyboard
+    // controller's pulse.
     unsafe {
         match controls.reset {
             Some((Register::Port(port), value)) => outb(port, value),
-            Some((Register::Memory(address), value)) if host::map(address, 1, Mapping::DEVICE).is_ok() => {
+            Some((Register::Memory(address), value))
+                if host::map(address, 1, Mapping::DEVICE).is_ok() =>
+            {
                 (address as *mut u8).write_volatile(value);
             }
             _ => {}

@@ -45,8 +45,9 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     cpu::init_control_registers();
     console::init();
 
-    // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, only the image's own .bss and stack have
-    // been written, and `host::init` maps all RAM and leaves what the loader uses alone.
+    // SAFETY: the values are the loader's, the entry code mapped the first 4 GiB, only the image's
+    // own .bss and stack have been written, and `host::init` maps all RAM and leaves what the
+    // loader uses alone.
     let handover = match unsafe { loader_memory::read(magic, information) } {
         Ok(handover) => handover,
         Err(reason) => give_up(reason),
@@ -82,7 +83,11 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
         handover.loader(),
         handover.protocol()
     );
-    log::info!("{} CPUs, {apic}, {timer} timer, TSC {} kHz", tables.cpus.len().max(1), tsc::hz() / 1000);
+    log::info!(
+        "{} CPUs, {apic}, {timer} timer, TSC {} kHz",
+        tables.cpus.len().max(1),
+        tsc::hz() / 1000
+    );
     log::info!("{} MiB free, {input}, {screen}", host::free_bytes() >> 20);
 
     let machine: &'static Machine = Box::leak(Box::new(Machine {
@@ -133,8 +138,8 @@ fn module(loaded: &LoadedModule<'static>) -> Module {
         _ if !host::is_readable(start, length) => give_up(
             "the boot loader put a module where there is no RAM; load the image with another version of GRUB",
         ),
-        // SAFETY: the loader put the module there, in RAM that is mapped (checked above); `host::init` keeps it from being
-        // handed out, so that nobody writes to it.
+        // SAFETY: the loader put the module there, in RAM that is mapped (checked above);
+        // `host::init` keeps it from being handed out, so that nobody writes to it.
         _ => unsafe { core::slice::from_raw_parts(start as *const u8, length as usize) },
     };
     Module { command_line: loaded.command_line.to_string(), data }
@@ -143,8 +148,9 @@ fn module(loaded: &LoadedModule<'static>) -> Module {
 /// Runs the guests on the backend that the CPU has, until none is left.
 fn run_guests(machine: &'static Machine, options: &CommandLine, inputs: &BootInputs) {
     let cpuid = raw_cpuid::CpuId::new();
-    let svm =
-        cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|features| features.has_svm());
+    let svm = cpuid
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_svm());
     let vmx = cpuid.get_feature_info().is_some_and(|features| features.has_vmx());
     let result = match (svm, vmx) {
         (true, _) => vmm_core::machine::start::<svm::Svm>(machine, options, inputs),

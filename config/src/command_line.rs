@@ -1,7 +1,8 @@
-//! The hypervisor's command line, in the style of Xen's: options separated by blanks, `name` or `name=value`.
+//! The hypervisor's command line, in the style of Xen's: options separated by blanks, `name` or
+//! `name=value`.
 //!
-//! The machine must come up whatever is written there, so nothing is an error: what is not understood is named in a
-//! warning, and the default holds.
+//! The machine must come up whatever is written there, so nothing is an error: what is not
+//! understood is named in a warning, and the default holds.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -99,11 +100,13 @@ pub struct CommandLine {
     pub apicv: bool,
     /// The port of the management interface.
     pub rpc: Option<ComPort>,
-    /// The modules that are guest configurations, by name; if empty, they are found by their contents.
+    /// The modules that are guest configurations, by name; if empty, they are found by their
+    /// contents.
     pub guest_configs: Vec<String>,
     /// The module that is the ISO image of the one guest without a configuration.
     pub iso: Option<String>,
-    /// The RAM of the one guest without a configuration, in MiB; the default depends on the machine.
+    /// The RAM of the one guest without a configuration, in MiB; the default depends on the
+    /// machine.
     pub guest_memory_mib: Option<u64>,
     /// The vCPUs of the one guest without a configuration.
     pub guest_vcpus: u32,
@@ -131,8 +134,8 @@ impl Default for CommandLine {
 }
 
 impl CommandLine {
-    /// Reads `text`; returns the options and the warnings. A first word that is a path, as some boot loaders put it
-    /// there, is skipped.
+    /// Reads `text`; returns the options and the warnings. A first word that is a path, as some
+    /// boot loaders put it there, is skipped.
     pub fn parse(text: &str) -> (Self, Vec<String>) {
         let mut options = Self::default();
         let mut warnings = Vec::new();
@@ -150,8 +153,9 @@ impl CommandLine {
     }
 
     fn apply(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
-        let required =
-            || value.filter(|value| !value.is_empty()).ok_or_else(|| format!("{name} needs a value"));
+        let required = || {
+            value.filter(|value| !value.is_empty()).ok_or_else(|| format!("{name} needs a value"))
+        };
         match name {
             "console" => self.console = parse_console(required()?)?,
             "com1" => self.com1 = parse_serial(required()?, self.com1)?,
@@ -221,7 +225,8 @@ fn parse_serial(value: &str, mut settings: SerialSettings) -> Result<SerialSetti
         None | Some("") => {}
         Some("auto") => settings.baud = None,
         Some(text) => {
-            let baud = text.parse().ok().filter(|&baud: &u32| baud != 0 && MAX_BAUD.is_multiple_of(baud));
+            let baud =
+                text.parse().ok().filter(|&baud: &u32| baud != 0 && MAX_BAUD.is_multiple_of(baud));
             settings.baud =
                 Some(baud.ok_or_else(|| format!("{text} is not a speed that divides {MAX_BAUD}"))?);
         }
@@ -234,7 +239,8 @@ fn parse_serial(value: &str, mut settings: SerialSettings) -> Result<SerialSetti
     if let Some(base) = fields.next().filter(|base| !base.is_empty()) {
         let digits = base.strip_prefix("0x").unwrap_or(base);
         let port = u16::from_str_radix(digits, 16).ok().filter(|&port| port != 0);
-        settings.base_port = port.ok_or_else(|| format!("{base} is not an I/O port, as in 0x3f8"))?;
+        settings.base_port =
+            port.ok_or_else(|| format!("{base} is not an I/O port, as in 0x3f8"))?;
     }
     match fields.next() {
         Some(more) => Err(format!("{more} is not supported")),
@@ -243,7 +249,9 @@ fn parse_serial(value: &str, mut settings: SerialSettings) -> Result<SerialSetti
 }
 
 fn parse_format(format: &str, settings: &mut SerialSettings) -> Option<()> {
-    let [data_bits @ b'5'..=b'8', parity, stop_bits @ b'1'..=b'2'] = *format.as_bytes() else { return None };
+    let [data_bits @ b'5'..=b'8', parity, stop_bits @ b'1'..=b'2'] = *format.as_bytes() else {
+        return None;
+    };
     settings.parity = match parity {
         b'n' => Parity::None,
         b'o' => Parity::Odd,
@@ -267,7 +275,8 @@ fn parse_escapes(value: &str) -> Result<Escapes, String> {
 }
 
 fn parse_level(value: &str) -> Result<LevelFilter, String> {
-    // Xen's second level, after a slash, is for messages that are limited in rate; there is no such limit here.
+    // Xen's second level, after a slash, is for messages that are limited in rate; there is no such
+    // limit here.
     let level = value.split_once('/').map_or(value, |(level, _)| level);
     match level {
         "none" => Ok(LevelFilter::Off),
@@ -305,8 +314,9 @@ fn parse_memory(value: &str) -> Result<u64, String> {
         _ => (value, 1),
     };
     let mib = digits.parse().ok().and_then(|number: u64| number.checked_mul(unit_mib));
-    mib.filter(|mib| SIZES_MIB.contains(mib))
-        .ok_or_else(|| format!("{value} is not a size from {} to {} MiB", SIZES_MIB.start(), SIZES_MIB.end()))
+    mib.filter(|mib| SIZES_MIB.contains(mib)).ok_or_else(|| {
+        format!("{value} is not a size from {} to {} MiB", SIZES_MIB.start(), SIZES_MIB.end())
+    })
 }
 
 fn parse_vcpus(value: &str) -> Result<u32, String> {
@@ -372,7 +382,10 @@ mod tests {
             ("console=lpt1", "lpt1 is none of com1, com2, vga, none"),
             ("console", "console needs a value"),
             ("com1=9601", "9601 is not a speed that divides 115200"),
-            ("com1=9600,9n1", "9n1 is not data bits, parity (n, o, e, m, s) and stop bits, as in 8n1"),
+            (
+                "com1=9600,9n1",
+                "9n1 is not data bits, parity (n, o, e, m, s) and stop bits, as in 8n1",
+            ),
             ("com1=9600,8n1,pci", "pci is not an I/O port, as in 0x3f8"),
             ("com1=9600,8n1,3f8,4", "4 is not supported"),
             ("escapes=some", "some is none of filter, mark, pass"),

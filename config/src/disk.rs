@@ -1,7 +1,7 @@
 //! A disk of a guest: one string of the list `disk`, in the syntax of xl-disk-configuration(5).
 //!
-//! `target, format, vdev, access`, of which trailing ones can be left out, then `key=value` pairs; `target=` may come
-//! last and takes the rest of the string as it is.
+//! `target, format, vdev, access`, of which trailing ones can be left out, then `key=value` pairs;
+//! `target=` may come last and takes the rest of the string as it is.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -34,7 +34,8 @@ impl VirtualDevice {
         if self.index < 4 { Some((self.index as u8 / 2, self.index as u8 % 2)) } else { None }
     }
 
-    /// Reads a name, or a Linux device number (xen-vbd-interface(7)); returns it with true if it names a partition.
+    /// Reads a name, or a Linux device number (xen-vbd-interface(7)); returns it with true if it
+    /// names a partition.
     fn parse(text: &str) -> Option<(Self, bool)> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             return text.parse().ok().and_then(Self::from_number);
@@ -68,8 +69,8 @@ impl VirtualDevice {
         Some((Self { index: index - 1, ide_only }, is_partition))
     }
 
-    /// A device number: Linux's major and minor ones, those of Xen's own disks, or, as xm's guests of other systems
-    /// have it, the drive's place.
+    /// A device number: Linux's major and minor ones, those of Xen's own disks, or, as xm's guests
+    /// of other systems have it, the drive's place.
     fn from_number(number: u32) -> Option<(Self, bool)> {
         const EXTENDED: u32 = 1 << 28;
         let minor = number & 0xff;
@@ -99,11 +100,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// True if the boot module with that command line is the target: by its whole name, or by its file name.
+    /// True if the boot module with that command line is the target: by its whole name, or by its
+    /// file name.
     pub fn is_module(&self, command_line: &str) -> bool {
         let file_name = |path: &str| path.rsplit('/').next().map(ToOwned::to_owned);
         let target = file_name(&self.target).filter(|name| !name.is_empty());
-        let is_same = |name: &String| *name == self.target || target.is_some() && file_name(name) == target;
+        let is_same =
+            |name: &String| *name == self.target || target.is_some() && file_name(name) == target;
         !self.target.is_empty() && modules::names(command_line).iter().any(is_same)
     }
 }
@@ -139,7 +142,8 @@ impl<'a> Fields<'a> {
             if let Some(target) = text.trim_start().strip_prefix("target=") {
                 return set(&mut self.target, target.trim(), "target");
             }
-            let (item, more) = text.split_once(',').map_or((text, None), |(item, more)| (item, Some(more)));
+            let (item, more) =
+                text.split_once(',').map_or((text, None), |(item, more)| (item, Some(more)));
             rest = more;
             let item = item.trim();
             match item
@@ -188,7 +192,8 @@ impl<'a> Fields<'a> {
             }
             "devtype" if value == "disk" => Ok(()),
             "devtype" => Err(format!("devtype is \"disk\" or \"cdrom\", not \"{value}\"")),
-            "backendtype" | "backend" | "script" | "discard-enable" | "direct-io-safe" | "colo-host" => {
+            "backendtype" | "backend" | "script" | "discard-enable" | "direct-io-safe"
+            | "colo-host" => {
                 self.ignore(key);
                 Ok(())
             }
@@ -207,7 +212,8 @@ impl<'a> Fields<'a> {
         self.warnings.push(format!("\"{what}\" is not supported and ignored"));
     }
 
-    /// `hdc:cdrom` is the old way to say `devtype=cdrom`; `ioemu:hda` an even older one to say `hda`.
+    /// `hdc:cdrom` is the old way to say `devtype=cdrom`; `ioemu:hda` an even older one to say
+    /// `hda`.
     fn set_vdev(&mut self, value: &'a str) -> Result<(), String> {
         let value = value.strip_prefix("ioemu:").unwrap_or(value);
         let name = match value.strip_suffix(":cdrom") {
@@ -223,8 +229,8 @@ impl<'a> Fields<'a> {
     fn finish(self) -> Result<ParsedDisk, String> {
         let mut warnings = self.warnings;
         let name = self.vdev.ok_or("no vdev (such as hda)")?;
-        let (device, is_partition) =
-            VirtualDevice::parse(name).ok_or_else(|| format!("\"{name}\" is not a vdev (such as hda)"))?;
+        let (device, is_partition) = VirtualDevice::parse(name)
+            .ok_or_else(|| format!("\"{name}\" is not a vdev (such as hda)"))?;
         let target = strip_old_prefixes(self.target.unwrap_or_default());
         let read_only = match self.access {
             None => self.cd_rom,
@@ -237,11 +243,13 @@ impl<'a> Fields<'a> {
         }
         let format = self.format.unwrap_or("raw");
         if !parse_format(format).ok_or_else(|| format!("unknown format \"{format}\""))? {
-            warnings.push(format!("{name}: format {format} is not supported, the disk is left out"));
+            warnings
+                .push(format!("{name}: format {format} is not supported, the disk is left out"));
             return Ok((None, warnings));
         }
         if device.ide_position().is_none() {
-            warnings.push(format!("{name}: only the first four disks can be attached, it is left out"));
+            warnings
+                .push(format!("{name}: only the first four disks can be attached, it is left out"));
             return Ok((None, warnings));
         }
         if is_partition {
@@ -318,7 +326,11 @@ mod tests {
         ] {
             assert_eq!(disk(text), hard_disk("/dev/vg/guest-volume", 0, true), "{text}");
         }
-        let cd = Disk { kind: DiskKind::CdRom, read_only: true, ..hard_disk("/root/image.iso", 2, true) };
+        let cd = Disk {
+            kind: DiskKind::CdRom,
+            read_only: true,
+            ..hard_disk("/root/image.iso", 2, true)
+        };
         for text in [
             "/root/image.iso,,hdc,cdrom",
             "/root/image.iso,,hdc,,cdrom",
@@ -335,7 +347,8 @@ mod tests {
     fn drives_have_many_names() {
         assert_eq!(disk("x,,xvdb").device, VirtualDevice { index: 1, ide_only: false });
         assert_eq!(disk("x,,d3").device.ide_position(), Some((1, 1)));
-        let parsed = |index, ide_only, is_partition| Some((VirtualDevice { index, ide_only }, is_partition));
+        let parsed =
+            |index, ide_only, is_partition| Some((VirtualDevice { index, ide_only }, is_partition));
         for (text, expected) in [
             ("xvdaa", parsed(26, false, false)),
             ("sda3", parsed(0, false, true)),
@@ -353,9 +366,19 @@ mod tests {
         ] {
             assert_eq!(VirtualDevice::parse(text), expected, "{text}");
         }
-        for wrong in
-            ["hd", "hda256", "hda-1", "HDA", "d", "d0p", "d99999", "xvdaaaa", "c:", "1024", "99999999999"]
-        {
+        for wrong in [
+            "hd",
+            "hda256",
+            "hda-1",
+            "HDA",
+            "d",
+            "d0p",
+            "d99999",
+            "xvdaaaa",
+            "c:",
+            "1024",
+            "99999999999",
+        ] {
             assert_eq!(VirtualDevice::parse(wrong), None, "{wrong}");
         }
     }
@@ -366,7 +389,10 @@ mod tests {
         assert_eq!((empty.target.as_str(), empty.kind), ("", DiskKind::CdRom));
         assert_eq!(disk(",hdc:cdrom,r"), empty);
         assert!(!empty.is_module(""));
-        assert_eq!(parse(",,hda"), Err("hda has no target: name the boot module that holds it".into()));
+        assert_eq!(
+            parse(",,hda"),
+            Err("hda has no target: name the boot module that holds it".into())
+        );
     }
 
     #[test]
@@ -377,7 +403,8 @@ mod tests {
     #[test]
     fn targets_are_found_by_name_or_file_name() {
         let disk = disk("/isos/debian.iso,,hdc,cdrom");
-        for module in ["/isos/debian.iso", "debian.iso", "/b/debian.iso", "/b/x debian.iso", "\"debian.iso\""]
+        for module in
+            ["/isos/debian.iso", "debian.iso", "/b/debian.iso", "/b/x debian.iso", "\"debian.iso\""]
         {
             assert!(disk.is_module(module), "{module}");
         }
@@ -394,7 +421,8 @@ mod tests {
         }
         let (partition, warnings) = parse("phy:hda3,sda1,w").unwrap();
         assert_eq!(partition, Some(hard_disk("hda3", 0, false)));
-        let whole = "sda1: an HVM guest has whole disks: the image is the drive hda, not a partition";
+        let whole =
+            "sda1: an HVM guest has whole disks: the image is the drive hda, not a partition";
         assert_eq!(warnings, [whole]);
         let (disk, warnings) = parse("x,,hda,backendtype=tap").unwrap();
         assert_eq!((disk, warnings.len()), (Some(hard_disk("x", 0, true)), 1));

@@ -1,7 +1,7 @@
 //! A guest's configuration: the meaning of an xl.cfg file (xl.cfg(5)).
 //!
-//! What Bulkhead does not support is named in a warning and otherwise ignored, so that existing files work unchanged.
-//! A setting of the wrong type or with an impossible value is an error.
+//! What Bulkhead does not support is named in a warning and otherwise ignored, so that existing
+//! files work unchanged. A setting of the wrong type or with an impossible value is an error.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -130,7 +130,8 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// A guest of that name and size with everything else as xl's defaults say, but a serial port on the console.
+    /// A guest of that name and size with everything else as xl's defaults say, but a serial port
+    /// on the console.
     pub fn new(name: &str, memory_mib: u64, vcpus: u32) -> Self {
         Self {
             name: name.to_owned(),
@@ -159,7 +160,8 @@ impl GuestConfig {
         }
     }
 
-    /// Reads the xl.cfg file `bytes`, called `file`: the guest, or the first thing that is wrong; and the warnings.
+    /// Reads the xl.cfg file `bytes`, called `file`: the guest, or the first thing that is wrong;
+    /// and the warnings.
     pub fn parse(file: &str, bytes: &[u8]) -> (Result<Self>, Vec<Diagnostic>) {
         let parsed = text::decode(file, bytes).and_then(|text| xl_cfg::parse(file, &text));
         let settings = match parsed {
@@ -167,7 +169,8 @@ impl GuestConfig {
             Err(error) => return (Err(error), Vec::new()),
         };
         let config = Self::new("", 0, 1);
-        let mut reader = Reader { file, config, max_vcpus: None, warnings: Vec::new(), left_out_warnings: 0 };
+        let mut reader =
+            Reader { file, config, max_vcpus: None, warnings: Vec::new(), left_out_warnings: 0 };
         let read = reader.read(&settings);
         let result = match GuestType::of(&settings) {
             // Whatever else is wrong, it cannot run.
@@ -214,7 +217,8 @@ impl Reader<'_> {
             "maxvcpus" => self.max_vcpus = Some(self.number(setting, 1, MAX_VCPUS.into())? as u32),
             "cpu_weight" => self.config.cpu_weight = self.number(setting, 1, 65_535)? as u32,
             "cap" => {
-                self.config.cpu_cap_percent = self.number(setting, 0, 100 * i64::from(MAX_VCPUS))? as u32
+                self.config.cpu_cap_percent =
+                    self.number(setting, 0, 100 * i64::from(MAX_VCPUS))? as u32
             }
             "disk" => self.config.disks = self.disks(setting)?,
             "boot" => self.config.boot = self.boot(setting)?,
@@ -227,7 +231,9 @@ impl Reader<'_> {
             "bios" => self.config.bios = self.bios(setting)?,
             "hpet" => self.config.hpet = self.flag(setting)?,
             "localtime" => self.config.local_time = self.flag(setting)?,
-            "rtc_timeoffset" => self.config.rtc_offset_s = self.number(setting, -(1 << 40), 1 << 40)?,
+            "rtc_timeoffset" => {
+                self.config.rtc_offset_s = self.number(setting, -(1 << 40), 1 << 40)?
+            }
             "xen_platform_pci" => self.config.xen_platform_pci = self.flag(setting)?,
             "vif" => self.config.vifs = self.vifs(setting)?,
             "vnc" | "vnclisten" | "vncdisplay" | "vncpasswd" => {}
@@ -240,7 +246,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Names a setting that is not supported, and what happens instead, or what may have been meant.
+    /// Names a setting that is not supported, and what happens instead, or what may have been
+    /// meant.
     fn ignore(&mut self, setting: &Setting, key: &str) {
         const IGNORED: &str = "is not supported and ignored";
         match keys::instead(key) {
@@ -248,7 +255,9 @@ impl Reader<'_> {
             Some(instead) => self.warn(setting, format!("{IGNORED}: {instead}")),
             // Names are compared only for as many as are shown.
             None if self.warnings.len() < MAX_WARNINGS => match keys::nearest(key) {
-                Some(near) => self.warn(setting, format!("{IGNORED}: xl has no such key; is {near} meant?")),
+                Some(near) => {
+                    self.warn(setting, format!("{IGNORED}: xl has no such key; is {near} meant?"))
+                }
                 None => self.warn(setting, format!("{IGNORED}: xl has no such key")),
             },
             None => self.left_out_warnings += 1,
@@ -334,7 +343,9 @@ impl Reader<'_> {
     fn text<'s>(&self, setting: &'s Setting) -> Result<&'s str> {
         match &setting.value {
             Value::Text(text) => Ok(text),
-            Value::Number(_) => Err(self.error(setting, "must be a string in quotes, not a number")),
+            Value::Number(_) => {
+                Err(self.error(setting, "must be a string in quotes, not a number"))
+            }
             Value::List(_) => Err(self.error(setting, "must be a string in quotes, not a list")),
         }
     }
@@ -356,8 +367,9 @@ impl Reader<'_> {
     fn memory_mib(&self, setting: &Setting) -> Result<u64> {
         let mib = self.number(setting, 1, MAX_MEMORY_MIB as i64)? as u64;
         if mib < LEAST_MEMORY_MIB {
-            let message =
-                format!("must be at least {LEAST_MEMORY_MIB}, not {mib}: the firmware needs that much");
+            let message = format!(
+                "must be at least {LEAST_MEMORY_MIB}, not {mib}: the firmware needs that much"
+            );
             return Err(self.error(setting, message));
         }
         Ok(mib)
@@ -400,7 +412,9 @@ impl Reader<'_> {
     fn name(&self, setting: &Setting) -> Result<String> {
         let name = self.text(setting)?;
         if name.is_empty() || name.contains(|c: char| c.is_control() || c == '/') {
-            return Err(self.error(setting, "must not be empty, nor contain \"/\" or control characters"));
+            return Err(
+                self.error(setting, "must not be empty, nor contain \"/\" or control characters")
+            );
         }
         Ok(name.to_owned())
     }
@@ -435,7 +449,9 @@ impl Reader<'_> {
         };
         match name {
             "preserve" => self.warn(setting, "preserve is not supported yet, destroy is used"),
-            "rename-restart" => self.warn(setting, "rename-restart is not supported yet, restart is used"),
+            "rename-restart" => {
+                self.warn(setting, "rename-restart is not supported yet, restart is used")
+            }
             "coredump-destroy" | "coredump-restart" => {
                 self.warn(
                     setting,
@@ -459,8 +475,8 @@ impl Reader<'_> {
                 "null" => Serial::Null,
                 "pty" | "stdio" | "vc" => Serial::Console,
                 _ => {
-                    let warning =
-                        self.error(setting, format!("\"{name}\" is not supported, \"pty\" is used"));
+                    let warning = self
+                        .error(setting, format!("\"{name}\" is not supported, \"pty\" is used"));
                     self.add_warning(Diagnostic { line: *line, ..warning });
                     Serial::Console
                 }
@@ -477,7 +493,9 @@ impl Reader<'_> {
                 self.warn(setting, format!("{card} is not supported, stdvga is used"));
                 Ok(Vga::Standard)
             }
-            card => Err(self.error(setting, format!("\"{card}\" is none of none, stdvga, cirrus, qxl"))),
+            card => {
+                Err(self.error(setting, format!("\"{card}\" is none of none, stdvga, cirrus, qxl")))
+            }
         }
     }
 
@@ -489,7 +507,9 @@ impl Reader<'_> {
                 self.warn(setting, "rombios is not supported, seabios is used");
                 Ok(Bios::SeaBios)
             }
-            bios => Err(self.error(setting, format!("\"{bios}\" is none of seabios, ovmf, rombios"))),
+            bios => {
+                Err(self.error(setting, format!("\"{bios}\" is none of seabios, ovmf, rombios")))
+            }
         }
     }
 
@@ -505,7 +525,8 @@ impl Reader<'_> {
         let mut disks = Vec::new();
         for (line, text) in self.strings(setting)? {
             let at_line = |diagnostic: Diagnostic| Diagnostic { line, ..diagnostic };
-            let (disk, warnings) = disk::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
+            let (disk, warnings) =
+                disk::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
             disks.extend(disk);
             for warning in warnings {
                 self.add_warning(at_line(self.error(setting, warning)));
@@ -515,7 +536,9 @@ impl Reader<'_> {
     }
 
     fn check_drives(&self, settings: &[Setting]) -> Result<()> {
-        let Some(setting) = settings.iter().find(|setting| setting.key == "disk") else { return Ok(()) };
+        let Some(setting) = settings.iter().find(|setting| setting.key == "disk") else {
+            return Ok(());
+        };
         let mut taken = [false; 4];
         for disk in &self.config.disks {
             // Those beyond the fourth were left out.

@@ -1,7 +1,7 @@
 //! Which type of guest a file describes: xl's `type`, and the older `builder`.
 //!
-//! Without either, xl starts a PV guest, and most published files for those have neither. A file that shows in no
-//! other way that it is meant for PV is taken for an HVM guest's.
+//! Without either, xl starts a PV guest, and most published files for those have neither. A file
+//! that shows in no other way that it is meant for PV is taken for an HVM guest's.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -36,7 +36,11 @@ impl<'a> GuestType<'a> {
                 other => Self::Other(setting, format!("\"{other}\" is none of hvm, pv, pvh")),
             };
         }
-        match PV_KEYS.iter().find_map(|key| find(key)).filter(|setting| !name(&setting.value).is_empty()) {
+        match PV_KEYS
+            .iter()
+            .find_map(|key| find(key))
+            .filter(|setting| !name(&setting.value).is_empty())
+        {
             Some(setting) => {
                 let what = format!("with {} and no type=\"hvm\" this is a PV guest", setting.key);
                 Self::Other(setting, refusal(&what, setting))

@@ -1,4 +1,5 @@
-//! The keys of xl.cfg(5), and those of xm's files: which have an effect, and what happens instead of the others.
+//! The keys of xl.cfg(5), and those of xm's files: which have an effect, and what happens instead
+//! of the others.
 
 use alloc::vec::Vec;
 
@@ -44,7 +45,8 @@ pub const SCREEN: &str =
     "the machine's display shows the guest's screen, and the management port sends it (screen.png)";
 const BOOT_LOADER: &str =
     "the guest's BIOS boots a disk or CD with the boot loader on it, which loads the kernel";
-const KERNEL_COMMAND_LINE: &str = "the boot loader on the guest's disk has the kernel's command line";
+const KERNEL_COMMAND_LINE: &str =
+    "the boot loader on the guest's disk has the kernel's command line";
 const NO_PASSTHROUGH: &str = "the machine's devices cannot be given to a guest yet";
 const NO_USB: &str = "the guest has a PS/2 keyboard and mouse, and no USB";
 const OWN_DEVICES: &str = "the devices are the hypervisor's own, and no program beside it";
@@ -249,7 +251,8 @@ pub fn nearest(key: &str) -> Option<&'static str> {
     (distance <= most).then_some(nearest)
 }
 
-/// Letters to insert, delete, replace or swap with the next (the optimal string alignment distance).
+/// Letters to insert, delete, replace or swap with the next (the optimal string alignment
+/// distance).
 fn distance(from: &str, to: &str) -> usize {
     let (from, to) = (from.to_ascii_lowercase().into_bytes(), to.as_bytes());
     let mut before: Vec<usize> = Vec::new();
@@ -275,7 +278,8 @@ mod tests {
 
     #[test]
     fn each_key_is_listed_once() {
-        let mut keys: Vec<&str> = IGNORED.iter().flat_map(|(_, keys)| *keys).chain(READ).copied().collect();
+        let mut keys: Vec<&str> =
+            IGNORED.iter().flat_map(|(_, keys)| *keys).chain(READ).copied().collect();
         let count = keys.len();
         keys.sort_unstable();
         keys.dedup();
@@ -301,7 +305,9 @@ mod tests {
 
     #[test]
     fn distances_are_symmetric() {
-        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("abc", "acb", 1), ("kitten", "sitting", 3)] {
+        for (a, b, expected) in
+            [("", "", 0), ("", "abc", 3), ("abc", "acb", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!((distance(a, b), distance(b, a)), (expected, expected));
         }
     }

@@ -1,7 +1,8 @@
 //! What the user asks for: the guests' xl.cfg files, and the hypervisor's own command line.
 //!
-//! A file is read by [`GuestConfig::parse`], which takes any bytes: what it cannot take is a [`Diagnostic`] that names the
-//! file, the line and the key. `docs/guest-config.md` and `docs/command-line.md` have what is understood.
+//! A file is read by [`GuestConfig::parse`], which takes any bytes: what it cannot take is a
+//! [`Diagnostic`] that names the file, the line and the key. `docs/guest-config.md` and
+//! `docs/command-line.md` have what is understood.
 //!
 //! ```
 //! let text = b"name = 'small'\ntype = 'hvm'\nmemory = 64\ndisk = ['file:guest.iso,hdc:cdrom,r']\n";

@@ -10,8 +10,8 @@ use super::guest::Serial;
 use super::{DiskKind, GuestConfig};
 
 impl GuestConfig {
-    /// The machine that the firmware finds. `uuid` stands in where the configuration names none; `apic_ids` are the
-    /// vCPUs' in their order.
+    /// The machine that the firmware finds. `uuid` stands in where the configuration names none;
+    /// `apic_ids` are the vCPUs' in their order.
     pub fn machine_description(&self, uuid: [u8; 16], apic_ids: Vec<u32>) -> MachineDescription {
         MachineDescription {
             ram: RamLayout::new(self.memory_mib << 20),

@@ -50,8 +50,8 @@ fn is_iso(data: &[u8]) -> bool {
     })
 }
 
-/// The names by which a module can be meant: the first two words of its command line. QEMU and older boot loaders put
-/// the path of the file first, GRUB 2 leaves it out.
+/// The names by which a module can be meant: the first two words of its command line. QEMU and
+/// older boot loaders put the path of the file first, GRUB 2 leaves it out.
 pub fn names(command_line: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = command_line.trim_ascii_start();
@@ -70,7 +70,8 @@ pub fn name(command_line: &str) -> String {
 
 /// True if `wanted` means the module: one of its names, or the file name at its end.
 pub fn is_meant_by(command_line: &str, wanted: &str) -> bool {
-    let is_path_to = |name: &String| name.strip_suffix(wanted).is_some_and(|path| path.ends_with('/'));
+    let is_path_to =
+        |name: &String| name.strip_suffix(wanted).is_some_and(|path| path.ends_with('/'));
     !wanted.is_empty() && names(command_line).iter().any(|name| name == wanted || is_path_to(name))
 }
 
@@ -112,9 +113,15 @@ mod tests {
 
     #[test]
     fn names_say_what_a_module_is_meant_as() {
-        for line in
-            ["g.cfg", "/boot/G.CFG", "g.conf", "/etc/xen/g.hvm", "\"my guest.cfg\"", "/boot/g g.xl", "config"]
-        {
+        for line in [
+            "g.cfg",
+            "/boot/G.CFG",
+            "g.conf",
+            "/etc/xen/g.hvm",
+            "\"my guest.cfg\"",
+            "/boot/g g.xl",
+            "config",
+        ] {
             for data in [&b""[..], &[0; 1024], &iso()] {
                 assert_eq!(ModuleKind::of(line, data), ModuleKind::Config, "{line}");
             }

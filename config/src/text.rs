@@ -1,7 +1,7 @@
 //! The bytes of a configuration file as text.
 //!
-//! xl reads files byte by byte and gives bytes above 7Fh no meaning, so that any 8-bit encoding will do. What is not
-//! UTF-8 is taken as ISO 8859-1 here, in which every byte is a character.
+//! xl reads files byte by byte and gives bytes above 7Fh no meaning, so that any 8-bit encoding
+//! will do. What is not UTF-8 is taken as ISO 8859-1 here, in which every byte is a character.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -23,10 +23,14 @@ pub fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, Diagnosti
     }
     if bytes.len() > MAX_BYTES {
         let (kib, most_kib) = (bytes.len().div_ceil(1 << 10), MAX_BYTES >> 10);
-        return Err(error(format!("a configuration has at most {most_kib} KiB, this file has {kib}")));
+        return Err(error(format!(
+            "a configuration has at most {most_kib} KiB, this file has {kib}"
+        )));
     }
     if let Some(encoding) = wide_encoding(bytes) {
-        return Err(error(format!("the file is in {encoding}: save it as UTF-8 or in an 8-bit encoding")));
+        return Err(error(format!(
+            "the file is in {encoding}: save it as UTF-8 or in an 8-bit encoding"
+        )));
     }
     Ok(match core::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)),
@@ -34,7 +38,8 @@ pub fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>, Diagnosti
     })
 }
 
-/// The name of an encoding with several bytes for each letter (The Unicode Standard, 23.8: byte order mark).
+/// The name of an encoding with several bytes for each letter (The Unicode Standard, 23.8: byte
+/// order mark).
 fn wide_encoding(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
@@ -93,8 +98,9 @@ mod tests {
             (marked(&[0xff, 0xfe, 0, 0], &utf_32), "UTF-32"),
             (utf_32, "UTF-32 without a byte order mark"),
         ] {
-            let message =
-                format!("t:1:1: the file is in {encoding}: save it as UTF-8 or in an 8-bit encoding");
+            let message = format!(
+                "t:1:1: the file is in {encoding}: save it as UTF-8 or in an 8-bit encoding"
+            );
             assert_eq!(decode("t", &bytes).unwrap_err().to_string(), message);
             assert!(looks_like_text(&bytes));
         }
@@ -117,8 +123,14 @@ mod tests {
     fn text_is_told_from_data() {
         assert!(looks_like_text(b"name='g'\r\n\tmemory=1") && looks_like_text(b"# Gr\xfc\xdfe"));
         let boot_sector = [&[0xeb, 0x3c, 0x90][..], &b"MSDOS5.0"[..], &[0; 501]].concat();
-        for data in [&b""[..], &[0; 600], &boot_sector, b"\x7fELF\x02", b"\x1f\x8b\x08", b"QFI\xfb\0\0\0\x03"]
-        {
+        for data in [
+            &b""[..],
+            &[0; 600],
+            &boot_sector,
+            b"\x7fELF\x02",
+            b"\x1f\x8b\x08",
+            b"QFI\xfb\0\0\0\x03",
+        ] {
             assert!(!looks_like_text(data), "{data:?}");
         }
     }

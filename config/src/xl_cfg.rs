@@ -1,9 +1,12 @@
-//! The syntax of xl.cfg files (xl.cfg(5), "SYNTAX"): `key = value` settings, one a line or separated by `;`.
+//! The syntax of xl.cfg files (xl.cfg(5), "SYNTAX"): `key = value` settings, one a line or
+//! separated by `;`.
 //!
-//! A value is a string in single or double quotes, a number (decimal, or hexadecimal after `0x`), or a list of
-//! values in brackets, which may span lines. `key += value` appends to a list or to a string. `#` begins a comment.
+//! A value is a string in single or double quotes, a number (decimal, or hexadecimal after `0x`),
+//! or a list of values in brackets, which may span lines. `key += value` appends to a list or to a
+//! string. `#` begins a comment.
 //!
-//! The work grows with the length of the text (times the logarithm of the count of keys), whatever it holds.
+//! The work grows with the length of the text (times the logarithm of the count of keys), whatever
+//! it holds.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -52,8 +55,8 @@ pub struct Setting {
     pub value: Value,
 }
 
-/// Parses a file. Each key appears once in the result, in the order of its first appearance: a later setting replaces
-/// or, with `+=`, extends an earlier one.
+/// Parses a file. Each key appears once in the result, in the order of its first appearance: a
+/// later setting replaces or, with `+=`, extends an earlier one.
 ///
 /// # Errors
 /// The first place that is not in the syntax.
@@ -213,7 +216,9 @@ impl<'a> Parser<'a> {
         self.skip_within_line();
         match self.peek() {
             None | Some('\n' | ';' | '#') => Ok(()),
-            Some(c) => Err(self.error_at(key, &format!("expected the end of the line, found {c:?}"))),
+            Some(c) => {
+                Err(self.error_at(key, &format!("expected the end of the line, found {c:?}")))
+            }
         }
     }
 
@@ -316,7 +321,8 @@ impl<'a> Parser<'a> {
             digits <= max_digits && c.is_digit(radix)
         });
         let code = u8::from_str_radix(text, radix).ok().filter(u8::is_ascii);
-        code.map(char::from).ok_or_else(|| self.error_at(key, "no such character code in the string"))
+        code.map(char::from)
+            .ok_or_else(|| self.error_at(key, "no such character code in the string"))
     }
 }
 
@@ -418,7 +424,10 @@ mod tests {
             error("a=99999999999999999999"),
             "t:1:3: a: 99999999999999999999 is not a number; text must be in quotes"
         );
-        assert_eq!(error(&format!("a={}", "[".repeat(100_000))), "t:1:19: a: too many lists inside lists");
+        assert_eq!(
+            error(&format!("a={}", "[".repeat(100_000))),
+            "t:1:19: a: too many lists inside lists"
+        );
     }
 
     #[test]
@@ -427,7 +436,10 @@ mod tests {
             error("a=1\n  b = /dev/sda1 ro \r\nc=1"),
             "t:2:7: b: text must be in quotes: b = \"/dev/sda1 ro\""
         );
-        assert_eq!(error("a='x\u{fc}' \u{fc}"), "t:1:8: a: expected the end of the line, found '\u{fc}'");
+        assert_eq!(
+            error("a='x\u{fc}' \u{fc}"),
+            "t:1:8: a: expected the end of the line, found '\u{fc}'"
+        );
         for text in ["a=it's", "a=[x]", &format!("a={}", "x".repeat(100))] {
             assert!(error(text).ends_with("a: text must be in quotes"), "{text}");
         }
@@ -476,19 +488,25 @@ mod tests {
     fn written(value: &Value) -> String {
         match value {
             Value::Text(text) => {
-                format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
+                format!(
+                    "'{}'",
+                    text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n")
+                )
             }
             Value::Number(number) => number.to_string(),
             Value::List(list) => {
-                let elements: Vec<String> = list.iter().map(|element| written(&element.value)).collect();
+                let elements: Vec<String> =
+                    list.iter().map(|element| written(&element.value)).collect();
                 format!("[{}]", elements.join(", "))
             }
         }
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
-        let leaf =
-            prop_oneof!["[ -~äß\n]{0,20}".prop_map(Value::Text), (-i64::MAX..).prop_map(Value::Number)];
+        let leaf = prop_oneof![
+            "[ -~äß\n]{0,20}".prop_map(Value::Text),
+            (-i64::MAX..).prop_map(Value::Number)
+        ];
         leaf.prop_recursive(4, 30, 5, |inner| {
             let element = inner.prop_map(|value| Element { line: 1, value });
             prop::collection::vec(element, 0..5).prop_map(Value::List)

@@ -1,7 +1,8 @@
 //! Disk back ends: what IDE and later disks store their data in.
 //!
-//! A back end is asynchronous: a request either completes at once, or is [`Submitted::Pending`] and completes later
-//! through [`BlockClient::complete`]. A request owns its buffer on the way there and back.
+//! A back end is asynchronous: a request either completes at once, or is [`Submitted::Pending`] and
+//! completes later through [`BlockClient::complete`]. A request owns its buffer on the way there
+//! and back.
 
 use alloc::sync::Weak;
 use alloc::vec::Vec;

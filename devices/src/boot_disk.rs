@@ -1,8 +1,10 @@
-//! Reads of CD sectors for the guest's firmware: one access for what a BIOS does by a dozen for each sector.
+//! Reads of CD sectors for the guest's firmware: one access for what a BIOS does by a dozen for
+//! each sector.
 //!
-//! The boot ROM, 16-bit code that takes over the BIOS's INT 13h, writes a [`Request`] to the port: a drive, and where a
-//! disk address packet of INT 13h function 42h (extended read) lies. The sectors are in memory when the write is done.
-//! A read then says how it went; whatever was not handled, the ROM leaves to the BIOS.
+//! The boot ROM, 16-bit code that takes over the BIOS's INT 13h, writes a [`Request`] to the port:
+//! a drive, and where a disk address packet of INT 13h function 42h (extended read) lies. The
+//! sectors are in memory when the write is done. A read then says how it went; whatever was not
+//! handled, the ROM leaves to the BIOS.
 
 use crate::block::{BlockBackend, BlockOp, BlockRequest, Submitted};
 use crate::bus::{Access, PioDevice, Region};
@@ -21,7 +23,8 @@ pub const FIRST_DRIVE: u8 = 0xe0;
 
 /// As in IDE's own transfers.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Marks requests whose answer comes too late: the IDE channel, which is the back end's client, ignores it.
+/// Marks requests whose answer comes too late: the IDE channel, which is the back end's client,
+/// ignores it.
 const TAG: u64 = u64::MAX;
 
 /// What is written to the port.
@@ -116,8 +119,12 @@ impl BootDisk {
         let mut buffer = alloc::vec![0; length.min(CHUNK_BYTES)];
         for start in (0..length).step_by(CHUNK_BYTES) {
             buffer.truncate(length - start);
-            let request =
-                BlockRequest { tag: TAG, op: BlockOp::Read, offset_bytes: from + start as u64, buffer };
+            let request = BlockRequest {
+                tag: TAG,
+                op: BlockOp::Read,
+                offset_bytes: from + start as u64,
+                buffer,
+            };
             let Submitted::Done((request, Ok(()))) = disc.submit(request) else { return None };
             self.memory.write(gpa + start as u64, &request.buffer).ok()?;
             buffer = request.buffer;
@@ -138,7 +145,8 @@ impl PioDevice for BootDisk {
     fn pio_write(&self, access: Access, value: u32) {
         let is_request = access.size_bytes == 4;
         let done = is_request.then(|| self.extended_read(Request::from_bits(value))).flatten();
-        self.state.lock().outcome = if done.is_some() { Outcome::Done } else { Outcome::NotHandled };
+        self.state.lock().outcome =
+            if done.is_some() { Outcome::Done } else { Outcome::NotHandled };
     }
 }
 

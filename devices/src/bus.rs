@@ -1,10 +1,11 @@
 //! How a device answers accesses to I/O ports and to memory.
 //!
-//! Access errors stay inside the device: `read` returns `None` for what it does not decode, and the bus alone
-//! decides what an unclaimed read returns (all ones); an unclaimed write is dropped.
+//! Access errors stay inside the device: `read` returns `None` for what it does not decode, and the
+//! bus alone decides what an unclaimed read returns (all ones); an unclaimed write is dropped.
 //!
-//! A *region* is a range that the device declared, numbered by the device itself. The bus passes offsets from the
-//! start of the region, so that a region can move (PCI base address registers) without the device knowing.
+//! A *region* is a range that the device declared, numbered by the device itself. The bus passes
+//! offsets from the start of the region, so that a region can move (PCI base address registers)
+//! without the device knowing.
 
 use alloc::vec::Vec;
 
@@ -58,9 +59,10 @@ pub trait PioDevice: Send + Sync {
     /// Writes; only the low `size_bytes` of `value` count.
     fn pio_write(&self, access: Access, value: u32);
 
-    /// `rep ins`: fills `data` with elements of `access.size_bytes` each, read one after the other from the same
-    /// port; returns the bytes filled: whole elements, at least one if `data` has room for it. A device with a data
-    /// port answers many at once. The others answer one, so that the caller can stop when it has taken too long.
+    /// `rep ins`: fills `data` with elements of `access.size_bytes` each, read one after the other
+    /// from the same port; returns the bytes filled: whole elements, at least one if `data` has
+    /// room for it. A device with a data port answers many at once. The others answer one, so
+    /// that the caller can stop when it has taken too long.
     fn pio_read_string(&self, access: Access, data: &mut [u8]) -> usize {
         read_element(self, access, data)
     }
@@ -71,7 +73,8 @@ pub trait PioDevice: Send + Sync {
     }
 }
 
-/// Reads the first element of a string by [`PioDevice::pio_read`]; returns its length, or 0 if `data` is shorter.
+/// Reads the first element of a string by [`PioDevice::pio_read`]; returns its length, or 0 if
+/// `data` is shorter.
 pub fn read_element(device: &(impl PioDevice + ?Sized), access: Access, data: &mut [u8]) -> usize {
     let size = usize::from(access.size_bytes);
     let Some(element) = data.get_mut(..size) else { return 0 };
@@ -82,7 +85,8 @@ pub fn read_element(device: &(impl PioDevice + ?Sized), access: Access, data: &m
     size
 }
 
-/// Writes the first element of a string by [`PioDevice::pio_write`]; returns its length, or 0 if `data` is shorter.
+/// Writes the first element of a string by [`PioDevice::pio_write`]; returns its length, or 0 if
+/// `data` is shorter.
 pub fn write_element(device: &(impl PioDevice + ?Sized), access: Access, data: &[u8]) -> usize {
     let size = usize::from(access.size_bytes);
     let Some(element) = data.get(..size) else { return 0 };
@@ -103,8 +107,8 @@ pub trait MmioDevice: Send + Sync {
     /// Writes; only the low `size_bytes` of `value` count.
     fn mmio_write(&self, access: Access, value: u64);
 
-    /// Reads consecutive elements of `access.size_bytes` each into `data`, one access for each; a device with
-    /// memory of its own answers all at once. The run stays inside the region.
+    /// Reads consecutive elements of `access.size_bytes` each into `data`, one access for each; a
+    /// device with memory of its own answers all at once. The run stays inside the region.
     fn mmio_read_run(&self, access: Access, data: &mut [u8]) {
         let size = usize::from(access.size_bytes);
         for (index, element) in data.chunks_exact_mut(size).enumerate() {

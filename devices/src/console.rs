@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 /// Where bytes go that a device transmits.
 pub trait ByteSink: Send + Sync {
-    /// Takes one byte; false if there is no room now (the device keeps the byte and tries again later).
+    /// Takes one byte; false if there is no room now (the device keeps the byte and tries again
+    /// later).
     fn put(&self, byte: u8) -> bool;
 }
 

@@ -1,5 +1,6 @@
-//! The x87 coprocessor's error as a PC/AT tells of it: IRQ 13, and I/O port F0h, which ends that interrupt (82371SB datasheet, Intel
-//! 290550, sections "FERR#", "IGNNE#" and "Coprocessor Error Register"; SDM volume 1, appendix D).
+//! The x87 coprocessor's error as a PC/AT tells of it: IRQ 13, and I/O port F0h, which ends that
+//! interrupt (82371SB datasheet, Intel 290550, sections "FERR#", "IGNNE#" and "Coprocessor Error
+//! Register"; SDM volume 1, appendix D).
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
@@ -31,7 +32,8 @@ impl Coprocessor {
         Self { irq13, state: Mutex::default() }
     }
 
-    /// FERR# of the processor: asserted while its status word has an unmasked error and CR0.NE is clear.
+    /// FERR# of the processor: asserted while its status word has an unmasked error and CR0.NE is
+    /// clear.
     pub fn set_error(&self, asserted: bool) {
         let mut state = self.state.lock();
         if asserted && !state.error {

@@ -1,4 +1,5 @@
-//! Ports for diagnostics: the POST code latch (80h), and the debug console (402h of QEMU's firmware, e9h of Bochs).
+//! Ports for diagnostics: the POST code latch (80h), and the debug console (402h of QEMU's
+//! firmware, e9h of Bochs).
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::console::ByteSink;
@@ -36,8 +37,8 @@ impl PioDevice for PostCode {
     }
 }
 
-/// Ports 402h and e9h: bytes of text, and a value by which firmware finds the port. Bytes that the sink has no room
-/// for are lost.
+/// Ports 402h and e9h: bytes of text, and a value by which firmware finds the port. Bytes that the
+/// sink has no room for are lost.
 pub struct DebugConsole {
     sink: Arc<dyn ByteSink>,
 }

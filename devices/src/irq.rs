@@ -17,8 +17,8 @@ pub struct Ticks {
 
 /// What a wire leads to: an interrupt controller's inputs, a splitter, or a test.
 pub trait LineTarget: Send + Sync {
-    /// The level of input `input` has become `high`. Called on changes only, from any CPU, possibly while the
-    /// driving device holds its own lock.
+    /// The level of input `input` has become `high`. Called on changes only, from any CPU, possibly
+    /// while the driving device holds its own lock.
     fn set_line(&self, input: u32, high: bool);
 
     /// Input `input` falls, if it is high, and rises: one edge, and nobody sees the level between.
@@ -27,8 +27,9 @@ pub trait LineTarget: Send + Sync {
         self.set_line(input, true);
     }
 
-    /// The periodic timer at input `input` gives ticks: rising edges, after which the level is high. Most targets take several
-    /// for one; [`TickPacer`](crate::ticks::TickPacer) is what becomes of those of the system timer.
+    /// The periodic timer at input `input` gives ticks: rising edges, after which the level is
+    /// high. Most targets take several for one; [`TickPacer`](crate::ticks::TickPacer) is what
+    /// becomes of those of the system timer.
     fn tick(&self, input: u32, _ticks: Ticks) {
         self.strobe(input);
     }

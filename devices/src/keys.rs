@@ -1,4 +1,5 @@
-//! Keys of a PC keyboard: their names and numbers, text as key presses, and the bytes of a host keyboard as keys.
+//! Keys of a PC keyboard: their names and numbers, text as key presses, and the bytes of a host
+//! keyboard as keys.
 
 use arrayvec::ArrayVec;
 
@@ -80,7 +81,8 @@ impl Key {
             "printscreen" => Self::PRINT_SCREEN,
             "pause" => Self::PAUSE,
             _ => {
-                if let Some(number) = name.strip_prefix('f').and_then(|digits| digits.parse().ok()) {
+                if let Some(number) = name.strip_prefix('f').and_then(|digits| digits.parse().ok())
+                {
                     return Self::function(number);
                 }
                 let mut characters = name.chars();
@@ -95,7 +97,8 @@ impl Key {
     }
 }
 
-/// Make codes from 02h: what the key types alone, and with shift (US layout). Zero: nothing printable.
+/// Make codes from 02h: what the key types alone, and with shift (US layout). Zero: nothing
+/// printable.
 const ROW_02: (&[u8], &[u8]) = (b"1234567890-=\x08\t", b"!@#$%^&*()_+\x08\t");
 const ROW_10: (&[u8], &[u8]) = (b"qwertyuiop[]\n\0", b"QWERTYUIOP{}\n\0");
 const ROW_1E: (&[u8], &[u8]) = (b"asdfghjkl;'`\0\\", b"ASDFGHJKL:\"~\0|");
@@ -119,7 +122,9 @@ fn key_of(character: char) -> Option<(Key, Modifier)> {
         0 => return None,
         _ => {}
     }
-    for (first, (alone, shifted)) in [(0x02, ROW_02), (0x10, ROW_10), (0x1e, ROW_1E), (0x2c, ROW_2C)] {
+    for (first, (alone, shifted)) in
+        [(0x02, ROW_02), (0x10, ROW_10), (0x1e, ROW_1E), (0x2c, ROW_2C)]
+    {
         let find = |row: &[u8]| row.iter().position(|candidate| *candidate == byte);
         if let Some(place) = find(alone) {
             return Some((Key::plain(first + place as u8), Modifier::None));
@@ -135,8 +140,9 @@ fn key_of(character: char) -> Option<(Key, Modifier)> {
     None
 }
 
-/// The presses and releases (`true` is a press) that type a character on a US keyboard; empty for a character that it
-/// has not. Control characters are typed with Ctrl, except backspace, tab, line feed (Enter) and escape.
+/// The presses and releases (`true` is a press) that type a character on a US keyboard; empty for a
+/// character that it has not. Control characters are typed with Ctrl, except backspace, tab, line
+/// feed (Enter) and escape.
 pub fn key_presses(character: char) -> ArrayVec<(Key, bool), 4> {
     let mut presses = ArrayVec::new();
     let Some((key, modifier)) = key_of(character) else { return presses };
@@ -226,8 +232,8 @@ mod tests {
     fn decodes_prefixes_pause_and_fake_shifts() {
         let mut decoder = Set1Decoder::default();
         let bytes = [
-            0x1e, 0x9e, 0xe0, 0x48, 0xe0, 0xc8, 0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5, 0xe0, 0x2a, 0xe0, 0x37,
-            0xfa,
+            0x1e, 0x9e, 0xe0, 0x48, 0xe0, 0xc8, 0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5, 0xe0, 0x2a,
+            0xe0, 0x37, 0xfa,
         ];
         let keys: Vec<_> = bytes.into_iter().filter_map(|byte| decoder.feed(byte)).collect();
         assert_eq!(

@@ -1,13 +1,13 @@
 //! The PC that a guest sees, one module a device.
 //!
-//! A device is a struct built from what it is wired to: interrupt lines ([`irq::IrqLine`]), a clock and an alarm
-//! ([`time`]), memory for DMA ([`memory::GuestMemory`]), and the back ends that carry its data ([`block`],
-//! [`console`]). It declares the ports and memory that it answers ([`bus`]). It never reads the host's clock,
-//! sleeps, prints or panics, whatever the guest does to it.
+//! A device is a struct built from what it is wired to: interrupt lines ([`irq::IrqLine`]), a clock
+//! and an alarm ([`time`]), memory for DMA ([`memory::GuestMemory`]), and the back ends that carry
+//! its data ([`block`], [`console`]). It declares the ports and memory that it answers ([`bus`]).
+//! It never reads the host's clock, sleeps, prints or panics, whatever the guest does to it.
 //!
-//! Lock order: a device's own lock, then the interrupt controllers that its lines lead to, then nothing: the
-//! local APICs are reached through atomics. A device never calls another device while holding its lock, except
-//! through these wires.
+//! Lock order: a device's own lock, then the interrupt controllers that its lines lead to, then
+//! nothing: the local APICs are reached through atomics. A device never calls another device while
+//! holding its lock, except through these wires.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,8 @@ pub struct NotRam {
     pub gpa: u64,
 }
 
-/// Checked access to guest RAM. The guest may change it at any moment, so values are copied, never borrowed.
+/// Checked access to guest RAM. The guest may change it at any moment, so values are copied, never
+/// borrowed.
 pub trait GuestMemory: Send + Sync {
     /// Copies from guest-physical `gpa`.
     ///
@@ -41,8 +42,9 @@ pub trait GuestMemory: Send + Sync {
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// Replaces the byte at `gpa` by `new` if it is still `expected`, and says whether it was. The page walk sets
-    /// accessed and dirty bits with it, so memory that several CPUs share must do it atomically; this default does not.
+    /// Replaces the byte at `gpa` by `new` if it is still `expected`, and says whether it was. The
+    /// page walk sets accessed and dirty bits with it, so memory that several CPUs share must
+    /// do it atomically; this default does not.
     ///
     /// # Errors
     /// As [`GuestMemory::read`].
@@ -57,8 +59,8 @@ pub trait GuestMemory: Send + Sync {
     }
 }
 
-/// Memory that a device owns and the guest can have mapped: video RAM. Offsets wrap nowhere: an access outside is
-/// ignored, a read outside gives 0xff bytes.
+/// Memory that a device owns and the guest can have mapped: video RAM. Offsets wrap nowhere: an
+/// access outside is ignored, a read outside gives 0xff bytes.
 pub trait DeviceMemory: Send + Sync {
     /// Length in bytes, a multiple of 64 KiB.
     fn length_bytes(&self) -> usize;
@@ -71,14 +73,15 @@ pub trait DeviceMemory: Send + Sync {
     /// Writes the aligned little-endian 32-bit value at `offset`.
     fn write_u32(&self, offset: usize, value: u32);
 
-    /// Looks what of a range was written, by whomever, and returns the number of this look; numbers go up. To be called
-    /// while the guest does not run.
+    /// Looks what of a range was written, by whomever, and returns the number of this look; numbers
+    /// go up. To be called while the guest does not run.
     fn look_for_writes(&self, _offset: usize, _length_bytes: usize) -> u64 {
         0
     }
 
-    /// False if what looks after number `look` found written touches no page of the range: whoever looked at the whole range
-    /// now, and read it after look number `look`, need not read it again. Memory that cannot tell says true.
+    /// False if what looks after number `look` found written touches no page of the range: whoever
+    /// looked at the whole range now, and read it after look number `look`, need not read it
+    /// again. Memory that cannot tell says true.
     fn written_since(&self, _offset: usize, _length_bytes: usize, _look: u64) -> bool {
         true
     }

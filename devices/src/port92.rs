@@ -1,5 +1,5 @@
-//! System control port A, I/O port 92h: fast A20 and fast INIT (PS/2 model 50/60 technical reference; 82371SB datasheet, Intel 290550,
-//! section "Port 92").
+//! System control port A, I/O port 92h: fast A20 and fast INIT (PS/2 model 50/60 technical
+//! reference; 82371SB datasheet, Intel 290550, section "Port 92").
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::system_control::SystemControl;
@@ -36,8 +36,9 @@ impl PioDevice for Port92 {
     }
 
     fn pio_read(&self, _access: Access) -> Option<u32> {
-        let control =
-            Control::new().with_fast_init(self.fast_init.load(Ordering::Relaxed)).with_a20(self.system.a20());
+        let control = Control::new()
+            .with_fast_init(self.fast_init.load(Ordering::Relaxed))
+            .with_a20(self.system.a20());
         Some(control.into_bits().into())
     }
 

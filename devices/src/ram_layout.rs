@@ -1,8 +1,8 @@
 //! Where a guest's RAM lies: below the space for PCI devices, and from 4 GiB on.
 //!
-//! The split is that of QEMU's `pc` machine, which SeaBIOS and installed systems know. Everything that tells the guest
-//! of its RAM, or finds it, asks here: the firmware's e820 map and CMOS bytes, the PCI window, AMD's TOP_MEM registers,
-//! the second-level page tables and DMA.
+//! The split is that of QEMU's `pc` machine, which SeaBIOS and installed systems know. Everything
+//! that tells the guest of its RAM, or finds it, asks here: the firmware's e820 map and CMOS bytes,
+//! the PCI window, AMD's TOP_MEM registers, the second-level page tables and DMA.
 
 use core::ops::Range;
 
@@ -64,7 +64,8 @@ impl RamLayout {
         }
     }
 
-    /// The space for PCI devices: SeaBIOS (src/fw/pciinit.c) starts to place them at one of these addresses.
+    /// The space for PCI devices: SeaBIOS (src/fw/pciinit.c) starts to place them at one of these
+    /// addresses.
     pub const fn pci_hole(&self) -> Range<u64> {
         let start = match self.low_bytes {
             0..=0x8000_0000 => 0x8000_0000,

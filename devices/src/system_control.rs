@@ -1,4 +1,5 @@
-//! The two signals that the keyboard controller and port 92h share: the A20 gate and INIT# of the processors.
+//! The two signals that the keyboard controller and port 92h share: the A20 gate and INIT# of the
+//! processors.
 
 /// The wire to both. Never called by a device that holds its lock.
 pub trait SystemControl: Send + Sync {
@@ -6,8 +7,9 @@ pub trait SystemControl: Send + Sync {
     fn set_a20(&self, enabled: bool);
     /// True if the A20 gate is open.
     fn a20(&self) -> bool;
-    /// Pulses INIT#: the processors begin anew at the reset vector; memory and devices stay as they are (82371SB datasheet, Intel
-    /// 290550, signal INIT: the keyboard controller's reset, port 92h, a soft reset and a shutdown of the processor).
+    /// Pulses INIT#: the processors begin anew at the reset vector; memory and devices stay as they
+    /// are (82371SB datasheet, Intel 290550, signal INIT: the keyboard controller's reset, port
+    /// 92h, a soft reset and a shutdown of the processor).
     fn init(&self);
 }
 

@@ -1,17 +1,20 @@
 //! Ticks of a periodic timer on their way to a guest that does not always run.
 //!
-//! The host's timer is late, or not asked for each tick of a fast timer: then ticks are owed. Systems count them, and some
-//! wait for a number of them within a time that their processor's clock tells; others look at their count now and then, and
-//! want to see each number. So a tick that is owed follows when the guest has taken the one before, and some time after it.
+//! The host's timer is late, or not asked for each tick of a fast timer: then ticks are owed.
+//! Systems count them, and some wait for a number of them within a time that their processor's
+//! clock tells; others look at their count now and then, and want to see each number. So a tick
+//! that is owed follows when the guest has taken the one before, and some time after it.
 
 use crate::irq::Ticks;
 use crate::time::GuestTime;
 
-/// The least time between two interrupts of the host for one timer. A timer that is faster sends several ticks for each.
+/// The least time between two interrupts of the host for one timer. A timer that is faster sends
+/// several ticks for each.
 pub const MIN_SPACING_NS: u64 = 100_000;
 /// Of a timer that is faster than this, several ticks are one.
 const MIN_PERIOD_NS: u64 = 10_000;
-/// The time whose ticks are owed at the most, so that a guest whose handler takes longer than a period still gets on ...
+/// The time whose ticks are owed at the most, so that a guest whose handler takes longer than a
+/// period still gets on ...
 const DEBT_NS: u64 = 16_000_000;
 /// ... but never less than these, of timers so slow that a system waits for a few.
 const DEBT_TICKS: u64 = 16;
@@ -19,7 +22,8 @@ const DEBT_TICKS: u64 = 16;
 const SHARE: u64 = 16;
 /// A tick that is late by less does not mean that the guest stood still.
 const STOOD_NS: u64 = 1_000_000;
-/// After this time a tick that the guest has not taken is taken for lost: it was sent while its input was masked.
+/// After this time a tick that the guest has not taken is taken for lost: it was sent while its
+/// input was masked.
 const LOST_NS: u64 = 10_000_000;
 
 /// The ticks of one timer: when each is sent.
@@ -28,7 +32,8 @@ pub struct TickPacer {
     /// 0: it does not tick.
     period_ns: u64,
     owed: u64,
-    /// When the tick was sent that the guest has yet to take. Known only while [`TickPacer::is_watching`].
+    /// When the tick was sent that the guest has yet to take. Known only while
+    /// [`TickPacer::is_watching`].
     sent: Option<GuestTime>,
     not_before: GuestTime,
     /// The guest stood still when the one that is next was to be sent: it has been put off, once.
@@ -41,14 +46,18 @@ impl TickPacer {
         Self { period_ns: 0, owed: 0, sent: None, not_before: GuestTime::ZERO, put_off: false }
     }
 
-    /// The time between one tick and the next that is owed; 0 if it is too short for a timer of the host: then the guest
-    /// runs at least one instruction of its own between.
+    /// The time between one tick and the next that is owed; 0 if it is too short for a timer of the
+    /// host: then the guest runs at least one instruction of its own between.
     fn spacing_ns(&self) -> u64 {
-        if self.period_ns < 2 * MIN_SPACING_NS { 0 } else { (self.period_ns / SHARE).max(MIN_SPACING_NS) }
+        if self.period_ns < 2 * MIN_SPACING_NS {
+            0
+        } else {
+            (self.period_ns / SHARE).max(MIN_SPACING_NS)
+        }
     }
 
-    /// Ticks are owed. Of a timer too fast for the host's, a guest that does not keep up is let off all of them, so that what
-    /// its handler interrupts gets on.
+    /// Ticks are owed. Of a timer too fast for the host's, a guest that does not keep up is let off
+    /// all of them, so that what its handler interrupts gets on.
     fn owe(&mut self, count: u64) {
         let limit = (DEBT_NS / self.period_ns.max(1)).max(DEBT_TICKS);
         let owed = self.owed.saturating_add(count);
@@ -59,8 +68,9 @@ impl TickPacer {
         };
     }
 
-    /// Ticks are due. True if one is to be sent now. Those that are due while the guest does not take one that was sent are none,
-    /// as at an interrupt controller, unless they are late: then the guest stood still.
+    /// Ticks are due. True if one is to be sent now. Those that are due while the guest does not
+    /// take one that was sent are none, as at an interrupt controller, unless they are late:
+    /// then the guest stood still.
     pub fn tick(&mut self, now: GuestTime, ticks: Ticks) -> bool {
         self.period_ns = ticks.period_ns.max(MIN_PERIOD_NS);
         // No guest takes all of a faster timer's.
@@ -92,7 +102,8 @@ impl TickPacer {
 
     /// True if `count` ticks come so late that the guest must have stood still.
     fn is_late(&self, count: u64, ticks: Ticks) -> bool {
-        let at_once = if self.spacing_ns() == 0 { 2 * MIN_SPACING_NS / self.period_ns + 2 } else { 1 };
+        let at_once =
+            if self.spacing_ns() == 0 { 2 * MIN_SPACING_NS / self.period_ns + 2 } else { 1 };
         count > at_once || has_stood(ticks.late_ns)
     }
 
@@ -105,18 +116,22 @@ impl TickPacer {
 
     /// True while it has to be told of each tick that the guest takes.
     pub const fn is_watching(&self) -> bool {
-        self.owed != 0 || self.sent.is_some() || (self.period_ns != 0 && self.period_ns < 2 * MIN_SPACING_NS)
+        self.owed != 0
+            || self.sent.is_some()
+            || (self.period_ns != 0 && self.period_ns < 2 * MIN_SPACING_NS)
     }
 
-    /// True if one is owed that follows as soon as the guest has run an instruction of what the last one interrupted.
+    /// True if one is owed that follows as soon as the guest has run an instruction of what the
+    /// last one interrupted.
     pub fn follows_at_once(&self) -> bool {
         self.owed != 0 && self.sent.is_none() && self.spacing_ns() == 0
     }
 
     /// When to call [`TickPacer::send_next`] for one that follows after some time.
     pub fn next(&self) -> Option<GuestTime> {
-        (self.owed != 0 && self.spacing_ns() != 0)
-            .then(|| self.sent.map_or(self.not_before, |sent| sent + LOST_NS.max(self.spacing_ns())))
+        (self.owed != 0 && self.spacing_ns() != 0).then(|| {
+            self.sent.map_or(self.not_before, |sent| sent + LOST_NS.max(self.spacing_ns()))
+        })
     }
 
     /// True if one that is owed is to be sent now.
@@ -126,7 +141,11 @@ impl TickPacer {
             return false;
         }
         let spacing_ns = self.spacing_ns();
-        if spacing_ns != 0 && self.sent.is_none() && has_stood(now.since(self.not_before)) && !self.put_off {
+        if spacing_ns != 0
+            && self.sent.is_none()
+            && has_stood(now.since(self.not_before))
+            && !self.put_off
+        {
             self.put_off = true;
             self.not_before = now + spacing_ns;
             return false;
@@ -143,7 +162,8 @@ impl TickPacer {
     }
 }
 
-/// True if what is late by `late_ns` is so because the guest stood still, and has not looked at the ticks before either.
+/// True if what is late by `late_ns` is so because the guest stood still, and has not looked at the
+/// ticks before either.
 const fn has_stood(late_ns: u64) -> bool {
     late_ns >= STOOD_NS
 }
@@ -171,8 +191,9 @@ mod tests {
         }
     }
 
-    /// A guest that looks at its count each 3 ms sees each number, though the host stands still now and then. Only if it does so
-    /// twice between two looks, or until just after a tick is due, two can come between.
+    /// A guest that looks at its count each 3 ms sees each number, though the host stands still now
+    /// and then. Only if it does so twice between two looks, or until just after a tick is due,
+    /// two can come between.
     #[test]
     fn a_guest_that_looks_between_two_ticks_sees_each() {
         const PERIOD_NS: u64 = 55 * MS;

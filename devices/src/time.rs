@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::ops::{Add, Range, Sub};
 
-/// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time in which it
-/// was not allowed to run. Never goes back.
+/// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time
+/// in which it was not allowed to run. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GuestTime(u64);
 
@@ -49,14 +49,15 @@ impl Sub for GuestTime {
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Whole cycles of a clock of `hz` in `ns` nanoseconds, exactly, rounded down. `hz` is below 18 GHz.
+/// Whole cycles of a clock of `hz` in `ns` nanoseconds, exactly, rounded down. `hz` is below 18
+/// GHz.
 pub const fn ns_to_ticks(ns: u64, hz: u64) -> u64 {
     // Whole seconds apart, so that 64 bits do: guests poll timers in loops.
     (ns / NS_PER_S).wrapping_mul(hz).wrapping_add((ns % NS_PER_S).wrapping_mul(hz) / NS_PER_S)
 }
 
-/// The first nanosecond at which `ticks` whole cycles of a clock of `hz` have passed: the inverse of
-/// [`ns_to_ticks`], rounded up.
+/// The first nanosecond at which `ticks` whole cycles of a clock of `hz` have passed: the inverse
+/// of [`ns_to_ticks`], rounded up.
 pub const fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
     let ns = (ticks as u128 * 1_000_000_000).div_ceil(hz as u128);
     if ns > u64::MAX as u128 { u64::MAX } else { ns as u64 }
@@ -148,7 +149,8 @@ impl Deadlines {
         if ns == DISARMED || ns > now.0 {
             return None;
         }
-        let taken = self.slots[slot].compare_exchange(ns, DISARMED, Ordering::AcqRel, Ordering::Relaxed);
+        let taken =
+            self.slots[slot].compare_exchange(ns, DISARMED, Ordering::AcqRel, Ordering::Relaxed);
         self.changed.store(true, Ordering::Release);
         taken.is_ok().then_some(slot)
     }
@@ -192,16 +194,17 @@ impl fmt::Debug for Alarm {
 
 /// A device that sets an alarm.
 pub trait Timed: Send + Sync {
-    /// The alarm's deadline is not after `now`. The alarm is disarmed; the device arms it again if it wants to.
+    /// The alarm's deadline is not after `now`. The alarm is disarmed; the device arms it again if
+    /// it wants to.
     fn expired(&self, now: GuestTime);
 }
 
-/// Periods that passed while nobody could deliver them (the host was busy) come as one, and the next one keeps its
-/// phase. What becomes of those between is up to
+/// Periods that passed while nobody could deliver them (the host was busy) come as one, and the
+/// next one keeps its phase. What becomes of those between is up to
 /// [`TickPacer`](crate::ticks::TickPacer).
 ///
-/// `next` is the tick number that was due, `elapsed` the number of whole ticks that have passed by now; the result
-/// is the number of the next tick to wait for.
+/// `next` is the tick number that was due, `elapsed` the number of whole ticks that have passed by
+/// now; the result is the number of the next tick to wait for.
 pub const fn next_after_missed(next: u64, elapsed: u64) -> u64 {
     if elapsed >= next { elapsed + 1 } else { next }
 }

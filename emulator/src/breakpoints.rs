@@ -1,5 +1,6 @@
-//! The guest's hardware breakpoints on what the hypervisor carries out in the processor's place: ports, and the memory that emulated
-//! instructions touch (SDM volume 3, 17.2.4 and 17.2.5). The processor itself sees to all others.
+//! The guest's hardware breakpoints on what the hypervisor carries out in the processor's place:
+//! ports, and the memory that emulated instructions touch (SDM volume 3, 17.2.4 and 17.2.5). The
+//! processor itself sees to all others.
 
 /// DR7: L0 to G3.
 pub const ENABLES: u64 = 0xff;
@@ -40,7 +41,8 @@ impl Breakpoints {
             let settings = self.control >> (16 + 4 * number);
             let length = LENGTH_BYTES[(settings >> 2 & 3) as usize];
             let start = address & !(length - 1);
-            let overlaps = start.wrapping_sub(first) < size_bytes || first.wrapping_sub(start) < length;
+            let overlaps =
+                start.wrapping_sub(first) < size_bytes || first.wrapping_sub(start) < length;
             if is_enabled && overlaps && is_of_kind(settings & 3) {
                 causes |= 1 << number;
             }

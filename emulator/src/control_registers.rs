@@ -90,7 +90,9 @@ pub fn cr4_bits(cpuid: impl Fn(u32) -> CpuIdResult) -> Cr4 {
     // RDPMC outside ring 0 is older than CPUID's bits.
     let always = Cr4::new().with_pce(true).into_bits();
     let has = |feature: &&Feature| (feature.register)(&cpuid(feature.leaf)) >> feature.bit & 1 != 0;
-    Cr4::from_bits(FEATURES.iter().filter(has).fold(always, |bits, feature| bits | feature.cr4.into_bits()))
+    Cr4::from_bits(
+        FEATURES.iter().filter(has).fold(always, |bits, feature| bits | feature.cr4.into_bits()),
+    )
 }
 
 #[cfg(test)]
@@ -102,7 +104,11 @@ mod tests {
         let nothing = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
         assert_eq!(cr4_bits(|_| nothing).into_bits(), 1 << 8);
         let everything = CpuIdResult { eax: 0, ebx: u32::MAX, ecx: u32::MAX, edx: u32::MAX };
-        assert_eq!(cr4_bits(|_| everything).into_bits(), 0x77_1fff, "neither VMXE nor SMXE nor CET");
+        assert_eq!(
+            cr4_bits(|_| everything).into_bits(),
+            0x77_1fff,
+            "neither VMXE nor SMXE nor CET"
+        );
         let smep = |leaf| CpuIdResult { ebx: if leaf == 7 { 1 << 7 } else { 0 }, ..nothing };
         assert_eq!(cr4_bits(smep).into_bits(), 1 << 20 | 1 << 8);
     }

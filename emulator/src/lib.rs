@@ -1,8 +1,9 @@
-//! What the processor does, done in software: an instruction on device memory, a walk of the guest's page tables, a
-//! hardware task switch; and the registers that all of it is about.
+//! What the processor does, done in software: an instruction on device memory, a walk of the
+//! guest's page tables, a hardware task switch; and the registers that all of it is about.
 //!
-//! The guest's state and memory are traits ([`instruction::EmulatedCpu`], [`paging`]'s memory): the crate knows no vCPU, no
-//! backend and no machine, and its tests run it on a processor of plain memory or beside the host's own.
+//! The guest's state and memory are traits ([`instruction::EmulatedCpu`], [`paging`]'s memory): the
+//! crate knows no vCPU, no backend and no machine, and its tests run it on a processor of plain
+//! memory or beside the host's own.
 //!
 //! ```
 //! // mov eax, [rdi] is 2 bytes long; its text is for logs and debuggers.

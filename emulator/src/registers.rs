@@ -190,7 +190,8 @@ pub struct Rflags {
 }
 
 impl Rflags {
-    /// The flags that processors have, and bit 1: a VM entry refuses others (SDM volume 3, 27.3.1.4).
+    /// The flags that processors have, and bit 1: a VM entry refuses others (SDM volume 3,
+    /// 27.3.1.4).
     pub const DEFINED: Self = Self::from_bits(0x3f_7fd7);
 
     /// As a processor takes them from memory: bits that are no flags keep their fixed values.
@@ -298,8 +299,8 @@ pub struct Dr7 {
     __: u64,
 }
 
-/// MSRs that the guest reads and writes without an exit: the processor keeps the guest's value in the VMCB or VMCS, or the
-/// hypervisor never uses them.
+/// MSRs that the guest reads and writes without an exit: the processor keeps the guest's value in
+/// the VMCB or VMCS, or the hypervisor never uses them.
 pub const DIRECT_MSRS: [u32; 11] = [
     0x174,       // SYSENTER_CS
     0x175,       // SYSENTER_ESP
@@ -397,7 +398,8 @@ impl Exception {
         )
     }
 
-    /// False for those that an instruction raises on purpose (INT3, INTO), which report the instruction after.
+    /// False for those that an instruction raises on purpose (INT3, INTO), which report the
+    /// instruction after.
     pub const fn is_fault(&self) -> bool {
         !matches!(self, Self::Breakpoint | Self::Overflow)
     }
@@ -416,13 +418,18 @@ pub struct Fault {
 
 impl Fault {
     /// #UD.
-    pub const UNDEFINED: Self = Self { exception: Exception::InvalidOpcode, error_code: None, address: None };
+    pub const UNDEFINED: Self =
+        Self { exception: Exception::InvalidOpcode, error_code: None, address: None };
     /// #GP(0).
     pub const PROTECTION: Self =
         Self { exception: Exception::GeneralProtection, error_code: Some(0), address: None };
 
     /// #PF with its error code and linear address.
     pub const fn page(error_code: u32, address: u64) -> Self {
-        Self { exception: Exception::PageFault, error_code: Some(error_code), address: Some(address) }
+        Self {
+            exception: Exception::PageFault,
+            error_code: Some(error_code),
+            address: Some(address),
+        }
     }
 }

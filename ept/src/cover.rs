@@ -6,7 +6,8 @@ use crate::table_memory::TableMemory;
 use crate::tables::{ENTRIES, NestedTables, OutOfMemory, TOP_LEVEL, index};
 use alloc::vec::Vec;
 
-/// What [`NestedTables::cover`] did: one entry of the tables was replaced, and is put back by [`NestedTables::uncover`].
+/// What [`NestedTables::cover`] did: one entry of the tables was replaced, and is put back by
+/// [`NestedTables::uncover`].
 #[derive(Debug)]
 #[must_use = "the page stays shown until it is uncovered"]
 pub struct Cover {
@@ -17,8 +18,8 @@ pub struct Cover {
 }
 
 impl NestedTables {
-    /// Shows the page at `hpa` at `gpa`, whatever is mapped there. The tables that this takes come out of `spare`, where
-    /// they lie zeroed: three are always enough.
+    /// Shows the page at `hpa` at `gpa`, whatever is mapped there. The tables that this takes come
+    /// out of `spare`, where they lie zeroed: three are always enough.
     ///
     /// # Errors
     /// [`OutOfMemory`] if `spare` has too few: nothing is changed.
@@ -57,9 +58,15 @@ impl NestedTables {
         Ok((Cover { gpa, table_hpa, level, old }, flush))
     }
 
-    /// Takes a page away that was shown in place of others, and puts the tables back. Of several, the one that was shown last
-    /// goes first, and nothing else may have been mapped meanwhile. No CPU may walk the tables before the flush.
-    pub fn uncover(&mut self, memory: &mut impl TableMemory, cover: Cover, spare: &mut Vec<u64>) -> Flush {
+    /// Takes a page away that was shown in place of others, and puts the tables back. Of several,
+    /// the one that was shown last goes first, and nothing else may have been mapped meanwhile.
+    /// No CPU may walk the tables before the flush.
+    pub fn uncover(
+        &mut self,
+        memory: &mut impl TableMemory,
+        cover: Cover,
+        spare: &mut Vec<u64>,
+    ) -> Flush {
         let Cover { gpa, table_hpa, level, old } = cover;
         let mut entry = memory.read(table_hpa, index(gpa, level));
         memory.write(table_hpa, index(gpa, level), old);

@@ -7,11 +7,13 @@ use crate::tables::{NestedTables, index, level_bytes};
 const PAGE_BYTES: u64 = level_bytes(1);
 
 impl NestedTables {
-    /// Takes the dirty flags of the 4 KiB pages in a range: calls `written` with the address of each page that the guest
-    /// wrote to since its flag was last taken, or since it was mapped as [tracked](crate::Attributes::tracked), and clears
-    /// the flag. Larger pages are passed over. Address and length are multiples of 4 KiB.
+    /// Takes the dirty flags of the 4 KiB pages in a range: calls `written` with the address of
+    /// each page that the guest wrote to since its flag was last taken, or since it was mapped
+    /// as [tracked](crate::Attributes::tracked), and clears the flag. Larger pages are passed
+    /// over. Address and length are multiples of 4 KiB.
     ///
-    /// Before its CPUs are flushed the guest may write on by translations that they hold, and no flag tells.
+    /// Before its CPUs are flushed the guest may write on by translations that they hold, and no
+    /// flag tells.
     pub fn take_dirty(
         &mut self,
         memory: &mut impl TableMemory,
@@ -40,7 +42,8 @@ impl NestedTables {
     fn clean(&self, memory: &mut impl TableMemory, table: u64, gpa: u64) -> bool {
         let slot = index(gpa, 1);
         let entry = memory.read(table, slot);
-        let Some(clean) = self.format.cleaned(entry).filter(|_| self.format.is_present(entry)) else {
+        let Some(clean) = self.format.cleaned(entry).filter(|_| self.format.is_present(entry))
+        else {
             return false;
         };
         memory.write(table, slot, clean);

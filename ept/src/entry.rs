@@ -43,8 +43,9 @@ pub struct Attributes {
     pub permissions: Permissions,
     /// How it is cached.
     pub caching: Caching,
-    /// In pages of 4 KiB whose dirty flags start clear, for [`NestedTables::take_dirty`](crate::NestedTables::take_dirty).
-    /// All others have theirs set from the start: no processor stops to set them, or logs what it wrote.
+    /// In pages of 4 KiB whose dirty flags start clear, for
+    /// [`NestedTables::take_dirty`](crate::NestedTables::take_dirty). All others have theirs
+    /// set from the start: no processor stops to set them, or logs what it wrote.
     pub tracked: bool,
 }
 
@@ -55,7 +56,8 @@ impl Attributes {
     }
 }
 
-/// SDM volume 3, tables 29-1 to 29-6. The flags are ignored unless the EPT pointer switches them on.
+/// SDM volume 3, tables 29-1 to 29-6. The flags are ignored unless the EPT pointer switches them
+/// on.
 #[bitfield(u64)]
 struct EptBits {
     read: bool,

@@ -3,8 +3,8 @@
 use crate::table_memory::TableMemory;
 use alloc::vec::Vec;
 
-/// Translations were taken away or narrowed: the CPUs that run this guest must forget what they cached before the
-/// memory that was behind them is used for something else.
+/// Translations were taken away or narrowed: the CPUs that run this guest must forget what they
+/// cached before the memory that was behind them is used for something else.
 #[must_use = "CPUs may have cached the old translations: flush them, then call `flushed`"]
 #[derive(Debug, Default)]
 pub struct Flush {
@@ -25,8 +25,8 @@ impl Flush {
         self
     }
 
-    /// Every CPU that runs the guest has been flushed (or none ever ran it): gives the tables that went out of use
-    /// back.
+    /// Every CPU that runs the guest has been flushed (or none ever ran it): gives the tables that
+    /// went out of use back.
     pub fn flushed(self, memory: &mut impl TableMemory) {
         for table in self.retired {
             memory.free(table);

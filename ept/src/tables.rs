@@ -103,8 +103,8 @@ impl NestedTables {
         self.root_hpa
     }
 
-    /// Maps `length_bytes` at `gpa` to `hpa` with the largest pages that alignment allows, in place of whatever was
-    /// mapped there. Addresses and length are multiples of 4 KiB, below 2^48.
+    /// Maps `length_bytes` at `gpa` to `hpa` with the largest pages that alignment allows, in place
+    /// of whatever was mapped there. Addresses and length are multiples of 4 KiB, below 2^48.
     ///
     /// # Errors
     /// [`OutOfMemory`]: a part of the range is mapped, and no flush is owed for it before the range is mapped again.
@@ -189,7 +189,8 @@ impl NestedTables {
         Ok(flush)
     }
 
-    /// Writes one leaf at `gpa`, as large as `room_bytes` and alignment allow; returns the bytes that it covers.
+    /// Writes one leaf at `gpa`, as large as `room_bytes` and alignment allow; returns the bytes
+    /// that it covers.
     fn set_one(
         &mut self,
         memory: &mut impl TableMemory,

@@ -66,16 +66,26 @@ fn the_largest_pages_are_used() {
 #[test]
 fn entries_have_the_vendors_bits() {
     let (mut npt, mut memory) = tables(Format::Npt);
-    let rom = npt.map(&mut memory, 0, 4096, 0x5000, Attributes::memory(Permissions::READ_EXECUTE)).unwrap();
+    let rom = npt
+        .map(&mut memory, 0, 4096, 0x5000, Attributes::memory(Permissions::READ_EXECUTE))
+        .unwrap();
     assert!(!rom.is_needed());
-    assert_eq!(memory.writes.last().unwrap().2, 0x5065, "present, user, not writable, accessed, dirty");
+    assert_eq!(
+        memory.writes.last().unwrap().2,
+        0x5065,
+        "present, user, not writable, accessed, dirty"
+    );
     assert_eq!(memory.writes[0].2 & 0xfff, 0x27, "a table: present, writable, user, accessed");
     let (mut ept, mut memory) = tables(Format::Ept);
     let permissions = Permissions { write: true, execute: false };
     let mmio = Attributes { permissions, caching: Caching::Uncached, tracked: false };
     let flush = ept.map(&mut memory, 0, 2 * MIB, 0, mmio).unwrap();
     assert!(!flush.is_needed());
-    assert_eq!(memory.writes.last().unwrap().2, 0x383, "read, write, uncached, large, accessed, dirty");
+    assert_eq!(
+        memory.writes.last().unwrap().2,
+        0x383,
+        "read, write, uncached, large, accessed, dirty"
+    );
     assert_eq!(memory.writes[0].2 & 0xfff, 0x107, "a table: read, write, execute, accessed");
 }
 
@@ -128,7 +138,12 @@ fn write_as_guest(tables: &NestedTables, memory: &mut FakeMemory, format: Format
     memory.tables.get_mut(&table).unwrap()[(gpa / 4096 % 512) as usize] |= dirty;
 }
 
-fn take_dirty(tables: &mut NestedTables, memory: &mut FakeMemory, gpa: u64, length: u64) -> (Vec<u64>, bool) {
+fn take_dirty(
+    tables: &mut NestedTables,
+    memory: &mut FakeMemory,
+    gpa: u64,
+    length: u64,
+) -> (Vec<u64>, bool) {
     let mut written = Vec::new();
     let flush = tables.take_dirty(memory, gpa, length, |page| written.push(page));
     let is_needed = flush.is_needed();
@@ -230,7 +245,8 @@ fn a_covered_page_shows_another_and_nothing_around_it_changes_and_nothing_is_lef
         flush.flushed(&mut memory);
         let mut spare: Vec<u64> = (0..9).map(|_| memory.allocate().unwrap()).collect();
         let before = snapshot(&memory, &spare);
-        // A page of a GiB, a page of 4 KiB, one beside that, and where there is nothing, twice in one table.
+        // A page of a GiB, a page of 4 KiB, one beside that, and where there is nothing, twice in
+        // one table.
         let places = [5 * MIB, 3 * GIB, 3 * GIB + 4096, 500 * GIB, 500 * GIB + 0x3000];
         let mut covers = Vec::new();
         for (page, gpa) in (0..).zip(places) {

@@ -1,7 +1,7 @@
 //! The boot order, as SeaBIOS reads it: a file of device paths, the first choice first.
 //!
-//! SeaBIOS compares each device that it finds with the paths (src/boot.c, `bootprio_find_*`): PCI device and
-//! function numbers and unit numbers count, most names do not.
+//! SeaBIOS compares each device that it finds with the paths (src/boot.c, `bootprio_find_*`): PCI
+//! device and function numbers and unit numbers count, most names do not.
 
 use alloc::format;
 use alloc::string::String;
@@ -30,15 +30,17 @@ impl BootDevice {
     /// The device's path.
     fn path(self) -> String {
         match self {
-            Self::Ide { channel, unit } => format!("/pci@i0cf8/ide@1,1/drive@{channel:x}/disk@{unit:x}"),
+            Self::Ide { channel, unit } => {
+                format!("/pci@i0cf8/ide@1,1/drive@{channel:x}/disk@{unit:x}")
+            }
             Self::Floppy(drive) => format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{drive:x}"),
             Self::Network { slot } => format!("/pci@i0cf8/ethernet@{slot:x}/ethernet-phy@0"),
         }
     }
 }
 
-/// A device that is there, and the `boot=` letter of xl.cfg that means devices of its kind: `a` floppy, `c` hard
-/// disk, `d` CD-ROM, `n` network.
+/// A device that is there, and the `boot=` letter of xl.cfg that means devices of its kind: `a`
+/// floppy, `c` hard disk, `d` CD-ROM, `n` network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bootable {
     /// `a`, `c`, `d` or `n`.
@@ -47,13 +49,15 @@ pub struct Bootable {
     pub device: BootDevice,
 }
 
-/// The order that the letters of `boot=` mean with these devices present. Devices of one letter keep their order;
-/// those whose letter is not named are left out: SeaBIOS tries them last.
+/// The order that the letters of `boot=` mean with these devices present. Devices of one letter
+/// keep their order; those whose letter is not named are left out: SeaBIOS tries them last.
 pub fn order(letters: &str, present: &[Bootable]) -> Vec<BootDevice> {
     let mut devices: Vec<BootDevice> = Vec::new();
     for letter in letters.chars() {
-        let named =
-            present.iter().filter(|bootable| bootable.letter == letter).map(|bootable| bootable.device);
+        let named = present
+            .iter()
+            .filter(|bootable| bootable.letter == letter)
+            .map(|bootable| bootable.device);
         for device in named {
             if !devices.contains(&device) {
                 devices.push(device);
@@ -63,8 +67,9 @@ pub fn order(letters: &str, present: &[Bootable]) -> Vec<BootDevice> {
     devices
 }
 
-/// Puts drives of one kind into the order in which SeaBIOS numbers them: those that `order` names in its order, then the
-/// others, which come in the order of their positions (src/boot.c, `bootentry_add` and `bcv_prepboot`).
+/// Puts drives of one kind into the order in which SeaBIOS numbers them: those that `order` names
+/// in its order, then the others, which come in the order of their positions (src/boot.c,
+/// `bootentry_add` and `bcv_prepboot`).
 pub fn sort_as_numbered(order: &[BootDevice], drives: &mut [BootDevice]) {
     drives.sort_by_key(|drive| order.iter().position(|named| named == drive).unwrap_or(usize::MAX));
 }

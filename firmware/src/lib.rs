@@ -1,7 +1,8 @@
 //! The guest's firmware: SeaBIOS in memory, fw_cfg files, ACPI, SMBIOS, e820.
 //!
-//! Everything here is computed from a [`MachineDescription`] before the guest starts: the firmware's image with the
-//! places it goes to ([`Firmware::placements`]), and the files that it fetches through fw_cfg ([`fw_cfg_files`]).
+//! Everything here is computed from a [`MachineDescription`] before the guest starts: the
+//! firmware's image with the places it goes to ([`Firmware::placements`]), and the files that it
+//! fetches through fw_cfg ([`fw_cfg_files`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -44,7 +45,8 @@ pub struct MachineDescription {
     pub boot_order: Vec<BootDevice>,
     /// True if the firmware shall offer its boot menu (and wait 2.5 s for the key).
     pub boot_menu: bool,
-    /// How long the firmware waits before it starts again when nothing could be booted; 60 s if `None`.
+    /// How long the firmware waits before it starts again when nothing could be booted; 60 s if
+    /// `None`.
     pub boot_fail_wait_ms: Option<u32>,
     /// The video BIOS of the standard VGA (PCI 1234:1111), if its PCI device offers none itself.
     pub vga_bios: Option<Arc<[u8]>>,
@@ -65,8 +67,8 @@ impl MachineDescription {
         }
     }
 
-    /// The CD-ROM drives in the order in which the BIOS numbers them, from E0h on; `present` is in the order of their
-    /// positions. None if the person at the boot menu can change it.
+    /// The CD-ROM drives in the order in which the BIOS numbers them, from E0h on; `present` is in
+    /// the order of their positions. None if the person at the boot menu can change it.
     pub fn numbered_cds(&self, mut present: Vec<BootDevice>) -> Vec<BootDevice> {
         if self.boot_menu && present.len() > 1 {
             return Vec::new();
@@ -88,7 +90,8 @@ pub enum Firmware<'a> {
 }
 
 impl<'a> Firmware<'a> {
-    /// The parts of the image, and where they lie at reset. Where two overlap RAM, they are what the guest reads.
+    /// The parts of the image, and where they lie at reset. Where two overlap RAM, they are what
+    /// the guest reads.
     ///
     /// # Errors
     /// [`ImageError`] if the image is not one.
@@ -114,9 +117,12 @@ pub fn fw_cfg_files(machine: &MachineDescription) -> Vec<File> {
         file("etc/smbios/smbios-tables", smbios.tables),
     ]);
     files.extend(machine.boot_fail_wait_ms.map(|ms| file("etc/boot-fail-wait", ms.to_le_bytes())));
-    // SeaBIOS looks for an option ROM of this name before it looks into the PCI device (src/optionroms.c).
+    // SeaBIOS looks for an option ROM of this name before it looks into the PCI device
+    // (src/optionroms.c).
     files.extend(machine.vga_bios.clone().map(|image| (String::from("pci1234,1111.rom"), image)));
-    files.extend(machine.boot_rom.clone().map(|image| (String::from("genroms/bulkhead.rom"), image)));
+    files.extend(
+        machine.boot_rom.clone().map(|image| (String::from("genroms/bulkhead.rom"), image)),
+    );
     files
 }
 

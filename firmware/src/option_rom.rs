@@ -1,12 +1,13 @@
-//! Option ROMs that the BIOS is offered as fw_cfg files (SeaBIOS, src/optionroms.c: all files in `genroms/`).
+//! Option ROMs that the BIOS is offered as fw_cfg files (SeaBIOS, src/optionroms.c: all files in
+//! `genroms/`).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 const UNIT_BYTES: usize = 512;
 
-/// `rom` with its last byte set so that the sum of all is zero, as the BIOS checks; `None` if it is no option ROM: 55h,
-/// AAh, its length in units of 512 bytes.
+/// `rom` with its last byte set so that the sum of all is zero, as the BIOS checks; `None` if it is
+/// no option ROM: 55h, AAh, its length in units of 512 bytes.
 pub fn with_checksum(rom: &[u8]) -> Option<Arc<[u8]>> {
     let [0x55, 0xaa, units, ..] = *rom else { return None };
     if units == 0 || rom.len() != usize::from(units) * UNIT_BYTES {

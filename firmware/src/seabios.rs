@@ -1,7 +1,8 @@
 //! SeaBIOS: where its image lies when the guest's first CPU leaves reset.
 //!
-//! The whole image ends at 4 GiB, where the reset vector is; its last 128 KiB are also seen at E0000h-FFFFFh, which
-//! the BIOS later makes writable through the host bridge's PAM registers (82441FX datasheet, section 3.2.18).
+//! The whole image ends at 4 GiB, where the reset vector is; its last 128 KiB are also seen at
+//! E0000h-FFFFFh, which the BIOS later makes writable through the host bridge's PAM registers
+//! (82441FX datasheet, section 3.2.18).
 
 use core::fmt;
 
@@ -51,8 +52,12 @@ pub enum ImageError {
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooSmall { size_bytes } => write!(f, "BIOS image of {size_bytes} bytes: less than 128 KiB"),
-            Self::TooLarge { size_bytes } => write!(f, "BIOS image of {size_bytes} bytes: more than 8 MiB"),
+            Self::TooSmall { size_bytes } => {
+                write!(f, "BIOS image of {size_bytes} bytes: less than 128 KiB")
+            }
+            Self::TooLarge { size_bytes } => {
+                write!(f, "BIOS image of {size_bytes} bytes: more than 8 MiB")
+            }
             Self::Unaligned { size_bytes } => {
                 write!(f, "BIOS image of {size_bytes} bytes: not a multiple of 64 KiB")
             }
@@ -111,7 +116,10 @@ mod tests {
 
     #[test]
     fn wrong_images_are_named() {
-        assert_eq!(placements(&image(64 * KIB)), Err(ImageError::TooSmall { size_bytes: 64 * KIB }));
+        assert_eq!(
+            placements(&image(64 * KIB)),
+            Err(ImageError::TooSmall { size_bytes: 64 * KIB })
+        );
         assert_eq!(placements(&[]), Err(ImageError::TooSmall { size_bytes: 0 }));
         assert_eq!(placements(&image(9 * MIB)), Err(ImageError::TooLarge { size_bytes: 9 * MIB }));
         assert_eq!(

@@ -1,6 +1,7 @@
 //! The SMBIOS tables (DMTF DSP0134, version 2.8): what the system prints as its hardware.
 //!
-//! SeaBIOS (src/fw/biostables.c) copies the tables from fw_cfg and completes the entry point with their address.
+//! SeaBIOS (src/fw/biostables.c) copies the tables from fw_cfg and completes the entry point with
+//! their address.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -199,7 +200,8 @@ impl Structures {
         const MULTI_BIT_ECC: u8 = 6;
         /// The 32-bit field says: see the 64-bit one.
         const SEE_EXTENDED: u32 = 0x8000_0000;
-        let capacity_kib = u32::try_from(capacity_bytes / 1024).ok().filter(|&kib| kib < SEE_EXTENDED);
+        let capacity_kib =
+            u32::try_from(capacity_bytes / 1024).ok().filter(|&kib| kib < SEE_EXTENDED);
         let structure = MemoryArray {
             location: OTHER,
             usage: SYSTEM_MEMORY,
@@ -258,8 +260,8 @@ impl Structures {
         self.add(19, handle, &structure, &[]);
     }
 
-    /// The entry point of 32-bit form (section 5.2.1). The firmware adds the address and computes the checksums again;
-    /// they are right for address 0.
+    /// The entry point of 32-bit form (section 5.2.1). The firmware adds the address and computes
+    /// the checksums again; they are right for address 0.
     fn entry_point(&self) -> EntryPoint {
         const INTERMEDIATE_OFFSET: usize = 16;
         let mut entry = EntryPoint {
@@ -454,7 +456,8 @@ mod tests {
             let (formatted, rest) = bytes.split_at(length.into());
             let end = rest.windows(2).position(|pair| pair == [0, 0]).unwrap();
             let text = core::str::from_utf8(&rest[..end]).unwrap();
-            let strings = text.split('\0').filter(|string| !string.is_empty()).map(String::from).collect();
+            let strings =
+                text.split('\0').filter(|string| !string.is_empty()).map(String::from).collect();
             structures.push((kind, u16::from_le_bytes([low, high]), Vec::from(formatted), strings));
             bytes = &rest[end + 2..];
         }

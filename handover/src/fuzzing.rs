@@ -1,4 +1,5 @@
-//! A loader's information, whole and broken, for the fuzz target in `tests/fuzz` and for bounded property tests.
+//! A loader's information, whole and broken, for the fuzz target in `tests/fuzz` and for bounded
+//! property tests.
 
 use super::told::{ADDRESS, MAGICS, Memory, Told};
 use super::{AreaKind, Handover};
@@ -12,7 +13,8 @@ const MAX_ENTRIES: usize = 24;
 const MAX_CHANGES: usize = 16;
 
 /// All that a loader tells by either protocol is handed over as it was told. Where bytes of it are
-/// others, or some are missing, what is handed over is still in the loader's memory, and holds together.
+/// others, or some are missing, what is handed over is still in the loader's memory, and holds
+/// together.
 pub fn multiboot(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -41,7 +43,8 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fn told(input: &mut Unstructured<'_>) -> Result<Told> {
-    let mut told = Told { loader: text("GRUB 2", input)?, command_line: text("", input)?, ..Told::default() };
+    let mut told =
+        Told { loader: text("GRUB 2", input)?, command_line: text("", input)?, ..Told::default() };
     for _ in 0..input.arbitrary_len::<u64>()?.min(MAX_ENTRIES) {
         told.modules.push((input.arbitrary()?, input.arbitrary()?, text("", input)?));
     }
@@ -81,7 +84,9 @@ pub fn ask(magic: u32, memory: &Memory) {
     for range in occupied.iter().filter(|range| !is_module(range)) {
         assert!(u64::from(ADDRESS) <= range.start && range.end <= end, "{range:x?}");
     }
-    assert!(modules.iter().all(|module| module.range.is_empty() || occupied.contains(&module.range)));
+    assert!(
+        modules.iter().all(|module| module.range.is_empty() || occupied.contains(&module.range))
+    );
     if let Some(rsdp) = handover.rsdp() {
         assert!((u64::from(ADDRESS)..end).contains(&rsdp));
     }

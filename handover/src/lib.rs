@@ -1,7 +1,7 @@
 //! The boot loader's information in one form, whichever protocol it came by.
 //!
-//! It is read where the loader left it, each time that it is asked for: nothing is copied, so that it may have any number
-//! of modules and memory ranges before there is a heap.
+//! It is read where the loader left it, each time that it is asked for: nothing is copied, so that
+//! it may have any number of modules and memory ranges before there is a heap.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -73,8 +73,8 @@ enum Information<'a> {
     Two(multiboot2::Information<'a>),
 }
 
-/// Everything that the loader hands over. Strings and tables stay where the loader put them; [`Handover::occupied`] names
-/// the places.
+/// Everything that the loader hands over. Strings and tables stay where the loader put them;
+/// [`Handover::occupied`] names the places.
 #[derive(Clone, Copy)]
 pub struct Handover<'a> {
     information: Information<'a>,
@@ -82,12 +82,18 @@ pub struct Handover<'a> {
 }
 
 impl<'a> Handover<'a> {
-    /// Reads the information that the loader left in `memory`: `magic` and `address` are what it passed in EAX and EBX.
+    /// Reads the information that the loader left in `memory`: `magic` and `address` are what it
+    /// passed in EAX and EBX.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(magic: u32, address: u32, memory: &'a dyn LoaderMemory) -> Result<Self, &'static str> {
-        const NO_MAP: &str = "the boot loader gives no memory map; load the image with GRUB 2 or QEMU";
+    pub fn read(
+        magic: u32,
+        address: u32,
+        memory: &'a dyn LoaderMemory,
+    ) -> Result<Self, &'static str> {
+        const NO_MAP: &str =
+            "the boot loader gives no memory map; load the image with GRUB 2 or QEMU";
         const BROKEN: &str =
             "the boot loader's information is broken; load the image with another version of GRUB";
         let information = match magic {
@@ -174,16 +180,19 @@ impl<'a> Handover<'a> {
         }
     }
 
-    /// The number of a page of free RAM below 640 KiB, where a CPU can start in real mode. Those of the BIOS's own data
-    /// are left alone.
+    /// The number of a page of free RAM below 640 KiB, where a CPU can start in real mode. Those of
+    /// the BIOS's own data are left alone.
     pub fn real_mode_page(&self) -> Option<u8> {
         const PAGES: Range<u64> = 0x8..0xa0;
         const PAGE_BYTES: u64 = 4096;
-        let touches =
-            |page: &Range<u64>, range: &Range<u64>| range.start < page.end && page.start < range.end;
+        let touches = |page: &Range<u64>, range: &Range<u64>| {
+            range.start < page.end && page.start < range.end
+        };
         let is_free = |page: &Range<u64>| {
             let is_ram = |area: Area| {
-                area.kind == AreaKind::Ram && area.range.start <= page.start && page.end <= area.range.end
+                area.kind == AreaKind::Ram
+                    && area.range.start <= page.start
+                    && page.end <= area.range.end
             };
             let is_reserved = |area: Area| area.kind != AreaKind::Ram && touches(page, &area.range);
             self.areas().any(is_ram)

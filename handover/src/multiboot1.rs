@@ -1,4 +1,5 @@
-//! Multiboot 1 information (Multiboot Specification 0.6.96, section 3.3), as QEMU's `-kernel` passes it.
+//! Multiboot 1 information (Multiboot Specification 0.6.96, section 3.3), as QEMU's `-kernel`
+//! passes it.
 
 use super::area::{MemoryMap, Stride};
 use super::bytes::{text, u32_at};
@@ -54,7 +55,8 @@ impl<'a> Information<'a> {
             let count = information.field(field::MODULE_COUNT) as usize;
             if count != 0 {
                 let length_bytes = count.checked_mul(MODULE_BYTES)?;
-                information.modules = memory.bytes(information.field(field::MODULES), length_bytes)?;
+                information.modules =
+                    memory.bytes(information.field(field::MODULES), length_bytes)?;
             }
         }
         Some(information)
@@ -70,9 +72,9 @@ impl<'a> Information<'a> {
 
     /// The memory map, if there is one that can be read.
     pub fn map(&self) -> Option<MemoryMap<'a>> {
-        let bytes = self
-            .has(present::MEMORY_MAP)
-            .then(|| self.memory.bytes(self.field(field::MAP), self.field(field::MAP_BYTES) as usize));
+        let bytes = self.has(present::MEMORY_MAP).then(|| {
+            self.memory.bytes(self.field(field::MAP), self.field(field::MAP_BYTES) as usize)
+        });
         Some(MemoryMap::new(bytes??, Stride::Before))
     }
 
@@ -80,7 +82,8 @@ impl<'a> Information<'a> {
     fn string(&self, address: u32) -> (&'a str, Piece) {
         const NONE: (&str, Piece) = ("", 0..0);
         let is_letter = |&offset: &u32| {
-            let byte = address.checked_add(offset).and_then(|address| self.memory.bytes(address, 1));
+            let byte =
+                address.checked_add(offset).and_then(|address| self.memory.bytes(address, 1));
             byte.is_some_and(|byte| byte != [0])
         };
         if address == 0 {
@@ -117,12 +120,14 @@ impl<'a> Information<'a> {
 
     /// The modules.
     pub fn modules(self) -> impl Iterator<Item = LoadedModule<'a>> + Clone + use<'a> {
-        self.loaded().map(move |(range, string)| LoadedModule { range, command_line: self.string(string).0 })
+        self.loaded()
+            .map(move |(range, string)| LoadedModule { range, command_line: self.string(string).0 })
     }
 
     /// The memory that the information is in, without the modules.
     pub fn occupied(self) -> impl Iterator<Item = Piece> + Clone + use<'a> {
-        let map = if self.has(present::MEMORY_MAP) { self.field(field::MAP_BYTES) as usize } else { 0 };
+        let map =
+            if self.has(present::MEMORY_MAP) { self.field(field::MAP_BYTES) as usize } else { 0 };
         let own = [
             piece(self.address, INFORMATION_BYTES),
             piece(self.field(field::MODULES), self.modules.len()),

@@ -1,4 +1,5 @@
-//! Multiboot 2 information (Multiboot2 Specification 2.0, section 3.6), as GRUB passes it on BIOS and UEFI machines.
+//! Multiboot 2 information (Multiboot2 Specification 2.0, section 3.6), as GRUB passes it on BIOS
+//! and UEFI machines.
 
 use super::area::{MemoryMap, Stride};
 use super::bytes::{text, u32_at, u64_at};

@@ -31,8 +31,10 @@ fn any_number_of_modules_is_handed_over() {
 
 #[test]
 fn empty_modules_take_no_memory_but_their_place_in_the_list() {
-    let modules = vec![(0, 0, "a".into()), (0x5000, 0x5000, "b".into()), (0x6000, 0x5000, "c".into())];
-    let told = Told { loader: "GRUB 2".into(), modules, areas: vec![(0, 1 << 20, 1)], ..Told::default() };
+    let modules =
+        vec![(0, 0, "a".into()), (0x5000, 0x5000, "b".into()), (0x6000, 0x5000, "c".into())];
+    let told =
+        Told { loader: "GRUB 2".into(), modules, areas: vec![(0, 1 << 20, 1)], ..Told::default() };
     let (one, two) = (told.multiboot1(), told.multiboot2(&[]));
     for (magic, memory, own) in [(MAGICS[0], &one, 5 + 3), (MAGICS[1], &two, 1)] {
         let handover = Handover::read(magic, ADDRESS, memory).unwrap();
@@ -44,7 +46,8 @@ fn empty_modules_take_no_memory_but_their_place_in_the_list() {
 
 #[test]
 fn loaders_but_grub_2_put_the_file_name_first() {
-    let told = Told { loader: "qemu".into(), command_line: "/bulkhead a b".into(), ..Told::default() };
+    let told =
+        Told { loader: "qemu".into(), command_line: "/bulkhead a b".into(), ..Told::default() };
     let memory = told.multiboot1();
     let handover = Handover::read(multiboot1::MAGIC, ADDRESS, &memory).unwrap();
     assert_eq!(handover.command_line(), "a b");
@@ -90,7 +93,8 @@ fn what_is_no_information_is_refused() {
 #[test]
 fn other_cpus_start_in_free_ram_below_640_kib() {
     let page = |areas: &[(u64, u64, u32)], modules: &[(u32, u32)]| {
-        let modules = modules.iter().map(|&(start, end)| (start, end, "small.iso".into())).collect();
+        let modules =
+            modules.iter().map(|&(start, end)| (start, end, "small.iso".into())).collect();
         let memory = Told { areas: areas.to_vec(), modules, ..Told::default() }.multiboot2(&[]);
         Handover::read(multiboot2::MAGIC, ADDRESS, &memory).unwrap().real_mode_page()
     };
@@ -102,7 +106,11 @@ fn other_cpus_start_in_free_ram_below_640_kib() {
     assert_eq!(page(&low, &[]), Some(0x9e));
     assert_eq!(page(&low, &[(0x9_0000, 0x9_dfff), (0x9_e800, 0x9_e810)]), Some(0x8f));
     let contradicted = [low[0], (0x1000, 0x9_e000, 2), high];
-    assert_eq!(page(&contradicted, &[]), None, "what is reserved is not free, whatever else says so");
+    assert_eq!(
+        page(&contradicted, &[]),
+        None,
+        "what is reserved is not free, whatever else says so"
+    );
 }
 
 prop_compose! {

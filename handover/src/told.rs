@@ -95,7 +95,8 @@ impl Told {
         let mut map = [24u32.to_le_bytes(), [0; 4]].concat();
         for (start, length, kind) in &self.areas {
             map.extend(
-                [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]].concat(),
+                [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]]
+                    .concat(),
             );
         }
         tag(6, &map);
@@ -117,12 +118,18 @@ impl Told {
         let modules: Vec<_> = handover
             .modules()
             .map(|module| {
-                (module.range.start as u32, module.range.end as u32, module.command_line.to_string())
+                (
+                    module.range.start as u32,
+                    module.range.end as u32,
+                    module.command_line.to_string(),
+                )
             })
             .collect();
         assert_eq!(modules, self.modules);
-        let areas: Vec<_> = handover.areas().map(|area| (area.range.start, area.range.end)).collect();
-        let expected = self.areas.iter().map(|&(start, length, _)| (start, start.saturating_add(length)));
+        let areas: Vec<_> =
+            handover.areas().map(|area| (area.range.start, area.range.end)).collect();
+        let expected =
+            self.areas.iter().map(|&(start, length, _)| (start, start.saturating_add(length)));
         assert_eq!(areas, expected.filter(|(start, end)| start < end).collect::<Vec<_>>());
         for (start, end, _) in self.modules.iter().filter(|(start, end, _)| start < end) {
             let module = u64::from(*start)..u64::from(*end);

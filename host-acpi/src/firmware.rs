@@ -22,7 +22,8 @@ impl PhysicalMemory for Memory {
 }
 
 impl Memory {
-    /// Puts a structure at the next multiple of 16, its checksum at `checksum_at`; returns its address.
+    /// Puts a structure at the next multiple of 16, its checksum at `checksum_at`; returns its
+    /// address.
     fn put(&mut self, mut bytes: Vec<u8>, checksum_at: usize) -> u64 {
         self.0.resize(self.0.len().next_multiple_of(16), 0);
         bytes[checksum_at] = 0;
@@ -41,10 +42,12 @@ impl Memory {
         self.put(bytes, CHECKSUM)
     }
 
-    /// Puts the list of all tables, as `wide` addresses or not, and the root pointer, whose address it returns.
+    /// Puts the list of all tables, as `wide` addresses or not, and the root pointer, whose address
+    /// it returns.
     pub fn put_root(&mut self, tables: &[u64], wide: bool) -> u64 {
         let wide_list: Vec<u8> = tables.iter().flat_map(|table| table.to_le_bytes()).collect();
-        let narrow_list: Vec<u8> = tables.iter().flat_map(|&table| (table as u32).to_le_bytes()).collect();
+        let narrow_list: Vec<u8> =
+            tables.iter().flat_map(|&table| (table as u32).to_le_bytes()).collect();
         let root = |revision: u8, rsdt: u64| {
             [b"RSD PTR ", &[0][..], b"BULKHD", &[revision], &(rsdt as u32).to_le_bytes()].concat()
         };
@@ -72,14 +75,23 @@ pub fn fadt_bytes(fadt: &Fadt, length_bytes: usize) -> Vec<u8> {
 
 /// A register of 16 bits.
 pub fn generic(space: u8, address: u64) -> GenericAddress {
-    GenericAddress { space, width_bits: 16, offset_bits: 0, access_size: 2, address: U64::new(address) }
+    GenericAddress {
+        space,
+        width_bits: 16,
+        offset_bits: 0,
+        access_size: 2,
+        address: U64::new(address),
+    }
 }
 
 /// `Name (_S5, Package (4) { a, b, 0, 0 })` behind other names.
 pub fn aml(sleep_types: [u8; 2]) -> Vec<u8> {
     let [a, b] = sleep_types;
-    [b"\x08_S3_\x12\x06\x04\x01\x01\x00\x00\x08_S5_\x12\x0a\x04".as_slice(), &[0x0a, a, 0x0a, b, 0, 0]]
-        .concat()
+    [
+        b"\x08_S3_\x12\x06\x04\x01\x01\x00\x00\x08_S5_\x12\x0a\x04".as_slice(),
+        &[0x0a, a, 0x0a, b, 0, 0],
+    ]
+    .concat()
 }
 
 /// The entries of a MADT.

@@ -1,4 +1,5 @@
-//! A firmware's tables, whole and broken, for the fuzz target in `tests/fuzz` and for bounded property tests.
+//! A firmware's tables, whole and broken, for the fuzz target in `tests/fuzz` and for bounded
+//! property tests.
 
 use crate::firmware::{BASE, Memory, aml, entry, fadt, fadt_bytes, generic, madt, u32};
 use crate::power::{Fadt, RESET_REGISTER_SUPPORTED};
@@ -10,8 +11,8 @@ use arbitrary::{Result, Unstructured};
 const MAX_ENTRIES: usize = 24;
 const MAX_CHANGES: usize = 16;
 
-/// All that a firmware says is read as it was said. Where bytes of it are others, or some are missing,
-/// it is read to the end, and says no more than there is room for.
+/// All that a firmware says is read as it was said. Where bytes of it are others, or some are
+/// missing, it is read to the end, and says no more than there is room for.
 pub fn tables(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }
@@ -86,7 +87,10 @@ fn controllers(input: &mut Unstructured<'_>, told: &mut Tables) -> Result<Vec<Ve
             }
             1 => {
                 add_cpu(wide);
-                entry(9, &[&[0; 2][..], &wide.to_le_bytes(), &flags.to_le_bytes(), &[0; 4]].concat())
+                entry(
+                    9,
+                    &[&[0; 2][..], &wide.to_le_bytes(), &flags.to_le_bytes(), &[0; 4]].concat(),
+                )
             }
             2 => {
                 let first_gsi = input.arbitrary()?;
@@ -95,7 +99,8 @@ fn controllers(input: &mut Unstructured<'_>, told: &mut Tables) -> Result<Vec<Ve
             }
             3 => {
                 let (irq, gsi) = (wide as u8 & 0x1f, input.arbitrary::<u32>()?);
-                let (polarity, trigger) = (input.int_in_range(0..=3_u16)?, input.int_in_range(0..=3_u16)?);
+                let (polarity, trigger) =
+                    (input.int_in_range(0..=3_u16)?, input.int_in_range(0..=3_u16)?);
                 if let Some(slot) = told.isa_interrupts.get_mut(usize::from(irq)) {
                     *slot = InterruptSource { gsi, level: trigger == 3, active_low: polarity == 3 };
                 }
@@ -122,7 +127,8 @@ fn description(input: &mut Unstructured<'_>, dsdt: u64, told: &mut Tables) -> Re
     (told.pm_timer, told.power.pm1a_control) = (port(timer), port(control_a));
     told.power.pm1b_control = port(control_b);
     fadt.acpi_enable = input.arbitrary()?;
-    told.power.enable = port(command).filter(|_| fadt.acpi_enable != 0).map(|port| (port, fadt.acpi_enable));
+    told.power.enable =
+        port(command).filter(|_| fadt.acpi_enable != 0).map(|port| (port, fadt.acpi_enable));
     fadt.century = input.arbitrary()?;
     told.century_register = (fadt.century != 0).then_some(fadt.century);
     fadt.dsdt = u32(dsdt as u32);

@@ -1,8 +1,8 @@
-//! The machine's own ACPI tables (ACPI Specification 6.5): its processors and interrupt controllers, the PM timer, how to
-//! turn it off and reset it.
+//! The machine's own ACPI tables (ACPI Specification 6.5): its processors and interrupt
+//! controllers, the PM timer, how to turn it off and reset it.
 //!
-//! Tables are firmware's, and firmware has faults: a table that is broken is left out, and what it would have said stays at
-//! a PC's defaults.
+//! Tables are firmware's, and firmware has faults: a table that is broken is left out, and what it
+//! would have said stays at a PC's defaults.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -74,7 +74,8 @@ pub struct Tables {
 impl Default for Tables {
     /// A PC without tables.
     fn default() -> Self {
-        let source = |irq: usize| InterruptSource { gsi: irq as u32, level: false, active_low: false };
+        let source =
+            |irq: usize| InterruptSource { gsi: irq as u32, level: false, active_low: false };
         Self {
             cpus: Vec::new(),
             io_apics: Vec::new(),
@@ -86,7 +87,8 @@ impl Default for Tables {
     }
 }
 
-/// Reads the tables, of which the root pointer is at physical address `root`. Whatever is missing is left at a PC's defaults.
+/// Reads the tables, of which the root pointer is at physical address `root`. Whatever is missing
+/// is left at a PC's defaults.
 pub fn read(memory: &dyn PhysicalMemory, root: Option<u64>) -> Tables {
     let mut tables = Tables::default();
     let Some(root) = root else {

@@ -46,7 +46,8 @@ mod space {
     pub const IO: u8 = 1;
 }
 
-/// The fixed description (table 5.9) behind the header, as far as it is used. Earlier versions end before.
+/// The fixed description (table 5.9) behind the header, as far as it is used. Earlier versions end
+/// before.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Fadt {
@@ -119,7 +120,8 @@ pub fn read(table: &Table<'_>, memory: &dyn PhysicalMemory, tables: &mut Tables)
         };
         power.reset = register.map(|register| (register, fadt.reset_value));
     }
-    let dsdt = [fadt.x_dsdt.get(), fadt.dsdt.get().into()].into_iter().filter(|&address| address != 0);
+    let dsdt =
+        [fadt.x_dsdt.get(), fadt.dsdt.get().into()].into_iter().filter(|&address| address != 0);
     let dsdt = dsdt.into_iter().find_map(|address| Table::read(memory, address, b"DSDT"));
     power.s5 = dsdt.and_then(|dsdt| s5::find(dsdt.content()));
 }

@@ -37,12 +37,13 @@ fn old_pointer(memory: &dyn PhysicalMemory, address: u64) -> Option<&OldPointer>
     (pointer.signature == SIGNATURE && sums_to_zero(bytes)).then_some(pointer)
 }
 
-/// Where a BIOS leaves the root pointer: in the first KiB of its extended data area or in its ROM, at a multiple of 16
-/// (5.2.5.1).
+/// Where a BIOS leaves the root pointer: in the first KiB of its extended data area or in its ROM,
+/// at a multiple of 16 (5.2.5.1).
 pub fn find_root(memory: &dyn PhysicalMemory) -> Option<u64> {
     const EXTENDED_AREA_SEGMENT: u64 = 0x40e;
     const ALIGNMENT: usize = 16;
-    let segment = memory.bytes(EXTENDED_AREA_SEGMENT, 2).and_then(|bytes| U16::read_from_bytes(bytes).ok());
+    let segment =
+        memory.bytes(EXTENDED_AREA_SEGMENT, 2).and_then(|bytes| U16::read_from_bytes(bytes).ok());
     let extended = u64::from(segment.map_or(0, U16::get)) << 4;
     [extended..extended + 0x400, 0xe_0000..0x10_0000]
         .into_iter()
@@ -60,7 +61,8 @@ pub struct Root<'a> {
 }
 
 impl<'a> Root<'a> {
-    /// The list that the root pointer at `address` leads to: the one of 64-bit addresses if there is one.
+    /// The list that the root pointer at `address` leads to: the one of 64-bit addresses if there
+    /// is one.
     pub fn read(memory: &'a dyn PhysicalMemory, address: u64) -> Option<Self> {
         let old = old_pointer(memory, address)?;
         let xsdt = (old.revision >= 2)
@@ -71,9 +73,10 @@ impl<'a> Root<'a> {
             .and_then(|(new, _)| Table::read(memory, new.xsdt.get(), b"XSDT"));
         match xsdt {
             Some(table) => Some(Self { table, address_bytes: 8 }),
-            None => {
-                Some(Self { table: Table::read(memory, old.rsdt.get().into(), b"RSDT")?, address_bytes: 4 })
-            }
+            None => Some(Self {
+                table: Table::read(memory, old.rsdt.get().into(), b"RSDT")?,
+                address_bytes: 4,
+            }),
         }
     }
 

@@ -1,18 +1,20 @@
 //! How the machine is told to sleep for good.
 
-/// Finds the sleep types in the AML of `Name (_S5, Package { a, b, ... })` (ACPI 6.5, 20.2.5 and 7.4.2).
+/// Finds the sleep types in the AML of `Name (_S5, Package { a, b, ... })` (ACPI 6.5, 20.2.5 and
+/// 7.4.2).
 pub fn find(aml: &[u8]) -> Option<[u8; 2]> {
     const PACKAGE: u8 = 0x12;
-    aml.windows(5).enumerate().filter(|(_, window)| window[..4] == *b"_S5_" && window[4] == PACKAGE).find_map(
-        |(at, _)| {
+    aml.windows(5)
+        .enumerate()
+        .filter(|(_, window)| window[..4] == *b"_S5_" && window[4] == PACKAGE)
+        .find_map(|(at, _)| {
             let after = &aml[at + 5..];
             // The length takes 1 to 4 bytes, the count of elements one.
             let length_bytes = 1 + usize::from(after.first()? >> 6);
             let mut elements = after.get(length_bytes + 1..)?.iter().copied();
             let a = integer(&mut elements)?;
             Some([a, integer(&mut elements).unwrap_or(a)])
-        },
-    )
+        })
 }
 
 fn integer(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {

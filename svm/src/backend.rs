@@ -8,7 +8,8 @@ use crate::decode::decode;
 use crate::events;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
 use crate::spec::{
-    CrInfo, EventField, Intercept1, Intercept2, InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
+    CrInfo, EventField, Intercept1, Intercept2, InterruptControl, TlbControl, Vmcb, VmcbSegment,
+    exit_code,
 };
 use crate::{running, world_switch};
 use alloc::string::String;
@@ -17,7 +18,9 @@ use config::CommandLine;
 use core::fmt;
 use devices::local_apic::RegisterPage;
 use emulator::event::Event;
-use emulator::registers::{Cr0, Cr4, Efer, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use emulator::registers::{
+    Cr0, Cr4, Efer, Fault, Gpr, Gprs, Rflags, Segment, SegmentName, TableRegister,
+};
 use nmi::NmiState;
 use step::Step;
 use vmm_core::backend::address_tags::Tag;
@@ -34,10 +37,16 @@ const INTERCEPT_CR4_WRITE: u32 = 1 << (16 + 4);
 const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
 
 /// A change of these makes translations stale (5.5.2).
-const TRANSLATION_BITS: u64 =
-    Cr4::new().with_pse(true).with_pae(true).with_pge(true).with_pcide(true).with_smep(true).into_bits();
+const TRANSLATION_BITS: u64 = Cr4::new()
+    .with_pse(true)
+    .with_pae(true)
+    .with_pge(true)
+    .with_pcide(true)
+    .with_smep(true)
+    .into_bits();
 
-/// So many PAUSEs a guest runs before it exits: it spins for about a millisecond, longer than it waits for itself.
+/// So many PAUSEs a guest runs before it exits: it spins for about a millisecond, longer than it
+/// waits for itself.
 const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
 
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
@@ -47,8 +56,8 @@ pub struct Svm {
     host_state_hpa: u64,
     features: Features,
     asid: Tag,
-    /// CR4.MCE as the guest sees it: it runs with the host's, as a machine check is always the hypervisor's, and
-    /// without it ends in a shutdown.
+    /// CR4.MCE as the guest sees it: it runs with the host's, as a machine check is always the
+    /// hypervisor's, and without it ends in a shutdown.
     guest_mce: bool,
     /// EFER.LME is the guest's, and not the processor's yet: [`Svm::settle_long_mode`].
     lme_withheld: bool,
@@ -64,8 +73,9 @@ pub struct Svm {
 
 impl Svm {
     fn vmcb(&self) -> &Vmcb {
-        // SAFETY: the frame is a whole page, cleared in `new`, that this value owns alone; every bit pattern that the
-        // processor writes is valid for the fields it writes to. The processor accesses it only inside `enter`.
+        // SAFETY: the frame is a whole page, cleared in `new`, that this value owns alone; every
+        // bit pattern that the processor writes is valid for the fields it writes to. The
+        // processor accesses it only inside `enter`.
         unsafe { &*(self.vmcb.address as *const Vmcb) }
     }
 
@@ -142,8 +152,9 @@ impl Svm {
         }
     }
 
-    /// Asks for an exit when the interrupt that waits can be taken: as soon as the guest takes interrupts, or, if the task
-    /// priority of `priority_class` holds it back, when that changes. Meanwhile CR8 is not written without an exit.
+    /// Asks for an exit when the interrupt that waits can be taken: as soon as the guest takes
+    /// interrupts, or, if the task priority of `priority_class` holds it back, when that
+    /// changes. Meanwhile CR8 is not written without an exit.
     fn apply_window(&mut self, priority_class: u8) {
         self.window_is_held = self.window.is_some_and(|class| class <= priority_class);
         let (is_wanted, is_held) = (self.window.is_some(), self.window_is_held);
@@ -154,9 +165,10 @@ impl Svm {
         control.interrupt_control.set_ignore_tpr(true);
     }
 
-    /// The guest wants long mode, by EFER.LME, and has neither paging nor PAE. Paging without PAE raises #GP then, for which CR0 is
-    /// watched: the processor has LME when it can have long mode. (QEMU 7.2 ignores such a write, and does not find back to the
-    /// host from every exit of that state.)
+    /// The guest wants long mode, by EFER.LME, and has neither paging nor PAE. Paging without PAE
+    /// raises #GP then, for which CR0 is watched: the processor has LME when it can have long
+    /// mode. (QEMU 7.2 ignores such a write, and does not find back to the host from every exit
+    /// of that state.)
     fn settle_long_mode(&mut self, enable: bool) {
         let withheld = enable && !self.cr0().paging() && !self.cr4().pae();
         self.lme_withheld = withheld;
@@ -175,7 +187,10 @@ impl Backend for Svm {
     const NAME: &'static str = "AMD-V";
     type Cpu = Cpu;
 
-    fn enable_cpu(platform: &'static dyn Platform, _options: &CommandLine) -> Result<Cpu, Unsupported> {
+    fn enable_cpu(
+        platform: &'static dyn Platform,
+        _options: &CommandLine,
+    ) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform)
     }
 
@@ -184,7 +199,8 @@ impl Backend for Svm {
     }
 
     fn nested_paging(_: &Cpu) -> NestedPaging {
-        // Every processor with nested paging has pages of 1 GiB, and sets accessed and dirty flags (15.25.5).
+        // Every processor with nested paging has pages of 1 GiB, and sets accessed and dirty flags
+        // (15.25.5).
         NestedPaging {
             format: ept::Format::Npt,
             largest_page: ept::PageSize::Size1G,
@@ -192,9 +208,14 @@ impl Backend for Svm {
         }
     }
 
-    fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
-        let vmcb =
-            platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCB"))?;
+    fn new(
+        cpu: &Cpu,
+        platform: &'static dyn Platform,
+        setup: &VcpuSetup,
+    ) -> Result<Self, Unsupported> {
+        let vmcb = platform
+            .allocate_frame(FrameSize::Small)
+            .ok_or(Unsupported("too little memory for a VMCB"))?;
         // SAFETY: the frame is a page of our own that nobody refers to yet.
         unsafe { core::ptr::write_bytes(vmcb.address as *mut u8, 0, size_of::<Vmcb>()) };
         let mut vcpu = Self {
@@ -256,9 +277,10 @@ impl Backend for Svm {
         vmcb.save.rax = gprs.get(Gpr::Rax);
         vmcb.save.rsp = gprs.get(Gpr::Rsp);
         vmcb.control.interrupt_control.set_tpr(priority_class);
-        // SAFETY: `Cpu::enable` turned virtualisation on and filled the host state page; the VMCB was set up in `new`
-        // and `reset`, its nested tables hold the guest's own memory only (condition on the shared code); interrupts
-        // are off (condition of `Backend::enter`).
+        // SAFETY: `Cpu::enable` turned virtualisation on and filled the host state page; the VMCB
+        // was set up in `new` and `reset`, its nested tables hold the guest's own memory
+        // only (condition on the shared code); interrupts are off (condition of
+        // `Backend::enter`).
         unsafe { world_switch::run_guest(vmcb_hpa, gprs, host_state_hpa) };
         if self.step.is_some() {
             self.end_step(gprs);
@@ -307,7 +329,8 @@ impl Backend for Svm {
 
     fn next_rip(&self) -> Option<u64> {
         let control = &self.vmcb().control;
-        // EXITINFO2 of an IOIO exit is the address of the next instruction (15.10.2), on every processor.
+        // EXITINFO2 of an IOIO exit is the address of the next instruction (15.10.2), on every
+        // processor.
         if control.exit_code == exit_code::IOIO {
             return Some(control.exit_info_2);
         }
@@ -604,7 +627,11 @@ mod tests {
             assert_ne!(control.intercept_exceptions & 1 << exception as u8, 0, "{exception:?}");
         }
         assert!(control.intercept_1.ferr_freeze(), "x87 errors with CR0.NE clear");
-        assert!(control.intercept_1.rdpmc() && control.intercept_1.invd() && control.intercept_2.wbinvd());
+        assert!(
+            control.intercept_1.rdpmc()
+                && control.intercept_1.invd()
+                && control.intercept_2.wbinvd()
+        );
     }
 
     #[test]

@@ -50,8 +50,9 @@ impl Cpu {
     /// Checks the processor, and turns AMD-V on.
     pub(crate) fn enable(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
         let cpuid = CpuId::new();
-        let has_svm =
-            cpuid.get_extended_processor_and_feature_identifiers().is_some_and(|leaf| leaf.has_svm());
+        let has_svm = cpuid
+            .get_extended_processor_and_feature_identifiers()
+            .is_some_and(|leaf| leaf.has_svm());
         if !has_svm {
             return Err(Unsupported(
                 "this CPU has no AMD-V (SVM); under QEMU use -cpu max, under KVM -cpu host with nested=1",
@@ -81,10 +82,12 @@ impl Cpu {
             flush_by_asid: svm.has_flush_by_asid(),
             pause_filter: svm.has_pause_filter(),
             pause_filter_threshold: svm.has_pause_filter_threshold(),
-            // SAFETY: every CPU with SVM has SSE; the image is compiled without FPU code, and leaves CR4 as it is.
+            // SAFETY: every CPU with SVM has SSE; the image is compiled without FPU code, and
+            // leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
-        // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given back.
+        // SAFETY: the CPU has SVM, and the host save area is a page of our own that is never given
+        // back.
         unsafe {
             wrmsr(IA32_EFER, rdmsr(IA32_EFER) | EFER_SVME);
             wrmsr(MSR_VM_HSAVE_PA, host_save_area.hpa);

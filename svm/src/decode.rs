@@ -7,7 +7,8 @@ use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
 
-/// Decodes the exit that the control area reports. In line, so that what is done about an exit follows at once.
+/// Decodes the exit that the control area reports. In line, so that what is done about an exit
+/// follows at once.
 #[inline(always)]
 pub fn decode(control: &ControlArea) -> Exit {
     match control.exit_code {
@@ -44,7 +45,9 @@ pub fn decode(control: &ControlArea) -> Exit {
         | exit_code::INVLPGA
         | exit_code::MONITOR..=exit_code::MWAIT_ARMED
         | exit_code::RDPRU => Exit::Undefined,
-        code @ exit_code::IDTR_READ..=exit_code::TR_WRITE => Exit::Descriptor(descriptor_access(code)),
+        code @ exit_code::IDTR_READ..=exit_code::TR_WRITE => {
+            Exit::Descriptor(descriptor_access(code))
+        }
         exit_code::STEPPED => Exit::Stepped,
         exit_code::SHUTDOWN => Exit::TripleFault,
         // It waits where it would raise #MF, were CR0.NE set.
@@ -104,7 +107,11 @@ mod tests {
     fn accesses_to_registers_of_descriptors() {
         for (code, load) in [(exit_code::IDTR_READ, false), (exit_code::IDTR_WRITE, true)] {
             for (code, register) in (code..).zip([Idtr, Gdtr, Ldtr, Tr]) {
-                assert_eq!(descriptor_access(code), DescriptorAccess { register, load }, "{code:#x}");
+                assert_eq!(
+                    descriptor_access(code),
+                    DescriptorAccess { register, load },
+                    "{code:#x}"
+                );
             }
         }
     }

@@ -57,7 +57,10 @@ pub fn dump(vmcb: &Vmcb, f: &mut dyn fmt::Write) -> fmt::Result {
         ("idtr", &save.idtr),
     ];
     for (name, VmcbSegment { selector, attributes, limit, base }) in segments {
-        writeln!(f, "{name:4} {selector:#06x} attributes {attributes:#05x} limit {limit:#x} base {base:#x}")?;
+        writeln!(
+            f,
+            "{name:4} {selector:#06x} attributes {attributes:#05x} limit {limit:#x} base {base:#x}"
+        )?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ pub fn injection(event: Event) -> EventField {
     }
 }
 
-/// The event that an exit interrupted, if it has to be delivered again. INT3, INTO and INT n are run again: RIP still
-/// points to them.
+/// The event that an exit interrupted, if it has to be delivered again. INT3, INTO and INT n are
+/// run again: RIP still points to them.
 #[inline]
 pub fn interrupted(info: EventField) -> Option<Event> {
     if !info.valid() {

@@ -1,5 +1,5 @@
-//! Exits as a processor reports them, made of any bytes, for the fuzz target in `tests/fuzz` and for bounded property
-//! tests.
+//! Exits as a processor reports them, made of any bytes, for the fuzz target in `tests/fuzz` and
+//! for bounded property tests.
 
 use crate::decode::decode;
 use crate::dump::dump;
@@ -36,7 +36,8 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
     let noise = input.u64()?;
     let expected = match input.u8()? % 7 {
         0 => {
-            // 15.10.2: direction, string, repeat, sizes of operand and address, effective segment; the port.
+            // 15.10.2: direction, string, repeat, sizes of operand and address, effective segment;
+            // the port.
             const DEFINED: u64 = 0xffff_007d;
             let (port, choice) = (input.u16()?, input.u8()?);
             let (input_bit, string) = (choice & 1, choice >> 1 & 1);
@@ -55,11 +56,13 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             })
         }
         1 => {
-            // 15.25.6: of the page fault's error code, W and I/D; bit 33 for an access by the page walk.
+            // 15.25.6: of the page fault's error code, W and I/D; bit 33 for an access by the page
+            // walk.
             const DEFINED: u64 = 1 << 33 | 1 << 4 | 1 << 1;
             let (gpa, choice) = (input.u64()?, u64::from(input.u8()?));
             control.exit_code = 0x400;
-            control.exit_info_1 = (choice & 1) << 1 | (choice >> 1 & 1) << 4 | (choice >> 2 & 1) << 33;
+            control.exit_info_1 =
+                (choice & 1) << 1 | (choice >> 1 & 1) << 4 | (choice >> 2 & 1) << 33;
             control.exit_info_1 |= noise & !DEFINED;
             control.exit_info_2 = gpa;
             let [write, execute, page_walk] = [0, 1, 2].map(|bit| choice >> bit & 1 == 1);
@@ -85,7 +88,9 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             control.exit_info_1 = noise;
             match Exception::from_vector(vector) {
                 None => Exit::Unknown(control.exit_code),
-                Some(exception) if INTERCEPTED_EXCEPTIONS >> vector & 1 == 1 => Exit::Exception(exception),
+                Some(exception) if INTERCEPTED_EXCEPTIONS >> vector & 1 == 1 => {
+                    Exit::Exception(exception)
+                }
                 Some(exception) => {
                     let has_code = matches!(vector, 8 | 10..=14 | 17);
                     Exit::Fault { exception, error_code: has_code.then_some(noise as u32) }
@@ -110,7 +115,13 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             Exit::Unknown(code)
         }
     };
-    assert_eq!(decode(control), expected, "code {:#x}, info {:#x}", control.exit_code, control.exit_info_1);
+    assert_eq!(
+        decode(control),
+        expected,
+        "code {:#x}, info {:#x}",
+        control.exit_code,
+        control.exit_info_1
+    );
     control.exit_interrupt_info = EventField::from(input.u64()?);
     check_event(control.exit_interrupt_info);
     if noise % 16 != 0 {
@@ -155,13 +166,15 @@ const BARE: [(u64, Exit); 27] = [
 /// Codes that have a meaning here.
 fn is_reported(code: u64) -> bool {
     let is_bare = BARE.iter().any(|&(known, _)| known == code);
-    // Between the ends: VMSAVE, STGI, CLGI, and both kinds of MWAIT. 1 << 32 and the short form of -1 are not the manual's.
+    // Between the ends: VMSAVE, STGI, CLGI, and both kinds of MWAIT. 1 << 32 and the short form of
+    // -1 are not the manual's.
     is_bare
         || matches!(code, 0x40..=0x5f | 0x66..=0x6d | 0x7b | 0x7c | 0x83..=0x85 | 0x8b | 0x8c | 0x400)
         || matches!(code, 0x1_0000_0000 | 0xffff_ffff)
 }
 
-/// An event that is delivered again is injected as it was reported; software interrupts and traps are not.
+/// An event that is delivered again is injected as it was reported; software interrupts and traps
+/// are not.
 fn check_event(info: EventField) {
     let Some(event) = events::interrupted(info) else {
         assert!(!info.valid() || !matches!(info.kind(), 0 | 2), "an interrupt is lost: {info:?}");

@@ -1,6 +1,7 @@
 //! The AMD-V backend: VMCB, world switch, decoded exits.
 //!
-//! All section numbers are those of the AMD64 Architecture Programmer's Manual, volume 2 (publication 24593).
+//! All section numbers are those of the AMD64 Architecture Programmer's Manual, volume 2
+//! (publication 24593).
 #![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 
 extern crate alloc;

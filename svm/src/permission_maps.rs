@@ -2,7 +2,8 @@
 
 use emulator::registers::DIRECT_MSRS;
 
-/// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap: every port exits.
+/// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap: every port
+/// exits.
 #[repr(C, align(4096))]
 pub struct IoPermissionMap([u8; 3 * 4096]);
 

@@ -26,8 +26,8 @@ pub fn dump_running(f: &mut dyn fmt::Write) -> fmt::Result {
     if vmcb == 0 {
         return writeln!(f, "no vCPU was running");
     }
-    // SAFETY: both were noted by `Svm::load` and belong to a virtual CPU that lives until `forget`; one CPU runs
-    // guests, and it is in its panic: nobody else changes them.
+    // SAFETY: both were noted by `Svm::load` and belong to a virtual CPU that lives until `forget`;
+    // one CPU runs guests, and it is in its panic: nobody else changes them.
     let (vmcb, gprs) = unsafe { (&*(vmcb as *const Vmcb), &*(gprs as *const Gprs)) };
     writeln!(f, "vCPU: rax to r15 {:x?}", gprs.0)?;
     dump(vmcb, f)

@@ -3,7 +3,8 @@
 use bitfield_struct::bitfield;
 use emulator::registers::{Segment, SegmentAttributes};
 
-/// The first half of the VMCB: what the hypervisor asks for and what the processor reports (table B-1).
+/// The first half of the VMCB: what the hypervisor asks for and what the processor reports (table
+/// B-1).
 #[repr(C)]
 pub struct ControlArea {
     /// CR reads in the low half, CR writes in the high half.

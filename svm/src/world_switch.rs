@@ -5,12 +5,14 @@ use emulator::registers::Gprs;
 
 /// Runs the guest whose VMCB is at `vmcb_hpa` until its next exit.
 ///
-/// Global interrupts are off from CLGI to STGI; RFLAGS.IF is set in between, because with virtual interrupt masking it
-/// says whether physical interrupts end the guest's run. RAX and RSP of the guest are in the VMCB.
+/// Global interrupts are off from CLGI to STGI; RFLAGS.IF is set in between, because with virtual
+/// interrupt masking it says whether physical interrupts end the guest's run. RAX and RSP of the
+/// guest are in the VMCB.
 ///
 /// # Safety
 /// - Virtualisation is on for this CPU, and its host save area is set.
-/// - `vmcb_hpa` is a VMCB with a consistent state whose nested page tables give the guest nothing but its own memory.
+/// - `vmcb_hpa` is a VMCB with a consistent state whose nested page tables give the guest nothing
+///   but its own memory.
 /// - `host_hpa` is a VMCB-sized page that VMSAVE filled on this CPU.
 /// - `gprs` is valid for reads and writes.
 /// - Interrupts are off.
@@ -63,8 +65,9 @@ pub unsafe extern "sysv64" fn run_guest(vmcb_hpa: u64, gprs: *mut Gprs, host_hpa
         "mov [rax + 8 * 15], r15",
         "mov rax, [rsp + 8]",
         "vmload rax",
-        // QEMU's VMRUN with V_IRQ may lose an interrupt that becomes pending meanwhile (docs/svm.md). A write of the task
-        // priority makes its APIC look again; it is 0 already.
+        // QEMU's VMRUN with V_IRQ may lose an interrupt that becomes pending meanwhile
+        // (docs/svm.md). A write of the task priority makes its APIC look again; it is 0
+        // already.
         "xor eax, eax",
         "mov cr8, rax",
         "cli",
@@ -81,7 +84,8 @@ pub unsafe extern "sysv64" fn run_guest(vmcb_hpa: u64, gprs: *mut Gprs, host_hpa
     )
 }
 
-/// Saves this CPU's FS, GS, TR, LDTR and system-call registers where [`run_guest`] restores them from.
+/// Saves this CPU's FS, GS, TR, LDTR and system-call registers where [`run_guest`] restores them
+/// from.
 ///
 /// # Safety
 /// Virtualisation is on for this CPU, and `host_hpa` is a page that nothing else uses.

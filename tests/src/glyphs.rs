@@ -19,17 +19,21 @@ pub fn shows(png: &[u8], text: &str) -> Result<bool> {
     let frame = reader.next_frame(&mut samples)?;
     let bytes_per_pixel = frame.color_type.samples();
     let rows: Vec<&[u8]> = samples.chunks(frame.line_size).collect();
-    let text: Vec<Vec<u8>> = (0..HEIGHT).map(|line| scan_line(text, line, bytes_per_pixel)).collect();
+    let text: Vec<Vec<u8>> =
+        (0..HEIGHT).map(|line| scan_line(text, line, bytes_per_pixel)).collect();
     Ok(rows.chunks_exact(HEIGHT).any(|rows| {
         let starts = (0..rows[0].len()).step_by(bytes_per_pixel);
         let mut places = starts.map(|start| rows.iter().map(move |row| &row[start..]));
-        places.any(|mut place| text.iter().all(|line| place.next().is_some_and(|row| row.starts_with(line))))
+        places.any(|mut place| {
+            text.iter().all(|line| place.next().is_some_and(|row| row.starts_with(line)))
+        })
     }))
 }
 
 fn scan_line(text: &str, line: usize, bytes_per_pixel: usize) -> Vec<u8> {
-    let glyphs =
-        text.chars().filter_map(|letter| get_raster(letter, FontWeight::Regular, RasterHeight::Size16));
+    let glyphs = text
+        .chars()
+        .filter_map(|letter| get_raster(letter, FontWeight::Regular, RasterHeight::Size16));
     glyphs
         .flat_map(|glyph| glyph.raster()[line].to_vec())
         .flat_map(|shade| std::iter::repeat_n(shade, bytes_per_pixel))

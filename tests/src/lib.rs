@@ -1,4 +1,5 @@
-//! Whole-system tests: the image booted in emulators with real ISOs. The tests are in `tests/`; here is what they share.
+//! Whole-system tests: the image booted in emulators with real ISOs. The tests are in `tests/`;
+//! here is what they share.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +16,16 @@ pub use xtask::machine::{Failure, Machine};
 use xtask::picture::{ALIKE, Picture};
 use xtask::retry;
 
-/// A machine's time unless a test says otherwise: many times what a guest takes when the host is idle.
+/// A machine's time unless a test says otherwise: many times what a guest takes when the host is
+/// idle.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The same for Bochs, which is a few times slower than QEMU, and whose BIOS reads the guest's image word by word.
+/// The same for Bochs, which is a few times slower than QEMU, and whose BIOS reads the guest's
+/// image word by word.
 pub const BOCHS_PATIENCE: Duration = Duration::from_secs(900);
 
-/// Makes a test of each named function for each backend: `svm::NAME` and `vmx::NAME`. The functions take a
-/// [`Backend`] and return a [`Result`].
+/// Makes a test of each named function for each backend: `svm::NAME` and `vmx::NAME`. The functions
+/// take a [`Backend`] and return a [`Result`].
 #[macro_export]
 macro_rules! on_both_backends {
     ($($(#[$attribute:meta])* $test:ident),+ $(,)?) => {
@@ -98,12 +101,14 @@ fn patience(spec: &Spec) -> Duration {
 /// As [`start`].
 pub fn start_for(spec: &Spec, patience: Duration) -> Result<Machine> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| xtask::build::image().map(drop).map_err(|error| format!("{error:#}")));
+    let built =
+        BUILT.get_or_init(|| xtask::build::image().map(drop).map_err(|error| format!("{error:#}")));
     match built {
         Err(error) if !spec.direct => anyhow::bail!("{error}"),
         _ => {}
     }
-    let cpu = std::env::var(CPU_VARIABLE).ok().filter(|_| spec.emulator_kind() == EmulatorKind::Qemu);
+    let cpu =
+        std::env::var(CPU_VARIABLE).ok().filter(|_| spec.emulator_kind() == EmulatorKind::Qemu);
     let spec = Spec { cpu: spec.cpu.clone().or(cpu), ..spec.clone() };
     Machine::start(&spec, false, patience, Vec::new())
 }
@@ -162,5 +167,8 @@ pub fn await_same_picture(machine: &mut Machine, reference: &mut Machine) -> Res
             return Ok(());
         }
     }
-    anyhow::bail!("the screens do not look alike (similarity {similarity:.2})\n{}", machine.report())
+    anyhow::bail!(
+        "the screens do not look alike (similarity {similarity:.2})\n{}",
+        machine.report()
+    )
 }

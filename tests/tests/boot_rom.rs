@@ -10,12 +10,14 @@ const STRING_EXITS_BY_PIO: u64 = 5_000;
 /// SeaBIOS's own reads: drive identification, boot catalogue, boot loader.
 const STRING_EXITS_BY_ROM: u64 = 200;
 
-/// Exits of a boot up to the shell that do not depend on how long it takes, and the string accesses to ports among them.
+/// Exits of a boot up to the shell that do not depend on how long it takes, and the string accesses
+/// to ports among them.
 fn exits_of_a_boot(cmdline: &str) -> Result<(u64, u64)> {
     let guest = spec(Guest::LinuxAmd64Quiet)?;
     let mut machine = linux(&Spec { cmdline: cmdline.into(), direct: false, ..guest })?;
     let stats = machine.stats()?;
-    let count = |name: &str| stats["exits"][name].as_u64().with_context(|| format!("no {name} in {stats}"));
+    let count =
+        |name: &str| stats["exits"][name].as_u64().with_context(|| format!("no {name} in {stats}"));
     let total = stats["total_exits"].as_u64().context("no total")?;
     let timed = count("host interrupt")? + count("interrupt window")?;
     Ok((total - timed, count("port string")?))

@@ -22,7 +22,8 @@ fn config(name: &str, folder: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The guest boots from the CD, in the second IDE drive, and finds its disk, the first one, and its video memory.
+/// The guest boots from the CD, in the second IDE drive, and finds its disk, the first one, and its
+/// video memory.
 fn an_hvm_guest_is_installed_from_a_cd(backend: Backend) -> Result<()> {
     let folder = paths::empty_build_folder(&format!("tests/configs-{backend:?}"))?;
     let (iso, disk) = (folder.join("install.iso"), folder.join("web-hvm"));
@@ -38,7 +39,8 @@ fn an_hvm_guest_is_installed_from_a_cd(backend: Backend) -> Result<()> {
         ..Spec::default()
     };
     let mut machine = start(&spec)?;
-    machine.expect_serial("hvm-from-cd.cfg:11: vnc: has no effect yet: the machine's display shows")?;
+    machine
+        .expect_serial("hvm-from-cd.cfg:11: vnc: has no effect yet: the machine's display shows")?;
     machine.expect_serial("web-hvm: vcpus: 2 asked for, one can run yet")?;
     machine.expect_serial(&format!("FIRST DISK guest started; the disk holds: {DISK_TEXT}\n"))?;
     machine.expect_serial("MiB of video memory: 64\n")
@@ -52,5 +54,6 @@ fn a_pv_guest_is_not_started_as_another() -> Result<()> {
         config: Some(config("pv-by-pygrub.cfg", &folder)?),
         ..Spec::default()
     };
-    start(&spec)?.expect_serial("pv-by-pygrub.cfg:2: bootloader: with bootloader and no type=\"hvm\"")
+    start(&spec)?
+        .expect_serial("pv-by-pygrub.cfg:2: bootloader: with bootloader and no type=\"hvm\"")
 }

@@ -3,14 +3,17 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use tests::{Guest, LINUX_MARKER, LINUX_PROMPT, Machine, Result, linux_for, shell, spec, start_for};
+use tests::{
+    Guest, LINUX_MARKER, LINUX_PROMPT, Machine, Result, linux_for, shell, spec, start_for,
+};
 
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// How far a guest's clock may be off in a minute.
 const DRIFT_S: f64 = 0.1;
 
-/// What a guest's clocks show, and the host's clock before and after they were asked: a busy host makes that long.
+/// What a guest's clocks show, and the host's clock before and after they were asked: a busy host
+/// makes that long.
 struct Clocks {
     asked: Instant,
     /// Seconds since its start by its kernel's clock.
@@ -23,7 +26,8 @@ struct Clocks {
 impl Clocks {
     fn read(machine: &mut Machine) -> Result<Self> {
         let asked = Instant::now();
-        let text = shell(machine, "cut -d ' ' -f 1 /proc/uptime; cat /sys/class/rtc/rtc0/since_epoch")?;
+        let text =
+            shell(machine, "cut -d ' ' -f 1 /proc/uptime; cat /sys/class/rtc/rtc0/since_epoch")?;
         let answered = Instant::now();
         let mut numbers = text.lines().map(str::parse::<f64>);
         let mut number = || Ok::<_, anyhow::Error>(numbers.next().context("no time")??);
@@ -45,14 +49,18 @@ fn clocks_keep_time_over_a_minute() -> Result<()> {
         (least..=most).contains(&by_kernel),
         "{by_kernel} s by the kernel's clock, {least} to {most} s here"
     );
-    ensure!((least - 1.0..=most + 1.0).contains(&by_rtc), "{by_rtc} s by the RTC, {least} to {most} s here");
+    ensure!(
+        (least - 1.0..=most + 1.0).contains(&by_rtc),
+        "{by_rtc} s by the RTC, {least} to {most} s here"
+    );
     Ok(())
 }
 
 /// What the heap may vary by from boot to boot: requests and answers on their way.
 const HEAP_SLACK_BYTES: u64 = 4096;
 
-/// The hypervisor's memory: what it has not handed out, and what its own heap holds. A heap that grew keeps what it took.
+/// The hypervisor's memory: what it has not handed out, and what its own heap holds. A heap that
+/// grew keeps what it took.
 #[derive(Debug)]
 struct HostMemory {
     free_bytes: u64,
@@ -62,7 +70,8 @@ struct HostMemory {
 impl HostMemory {
     fn now(machine: &mut Machine) -> Result<Self> {
         let stats = machine.stats()?;
-        let bytes = |name: &str| stats[name].as_u64().with_context(|| format!("no {name} in guest.stats"));
+        let bytes =
+            |name: &str| stats[name].as_u64().with_context(|| format!("no {name} in guest.stats"));
         Ok(Self { free_bytes: bytes("host_free_bytes")?, heap_bytes: bytes("host_heap_bytes")? })
     }
 }

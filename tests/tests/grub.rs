@@ -1,4 +1,5 @@
-//! The image as a user installs it: booted by GRUB, from an ISO on whatever it was written to, and over the network.
+//! The image as a user installs it: booted by GRUB, from an ISO on whatever it was written to, and
+//! over the network.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -28,7 +29,8 @@ fn image(medium: Medium) -> Result<PathBuf> {
 
 fn boots(medium: Medium, uefi: bool) -> Result<()> {
     let host_image = Some(image(medium)?);
-    let mut machine = start_for(&Spec { host_image, medium, uefi, smp: 2, ..Spec::default() }, PATIENCE)?;
+    let mut machine =
+        start_for(&Spec { host_image, medium, uefi, smp: 2, ..Spec::default() }, PATIENCE)?;
     machine.expect_serial("1 more CPUs with AMD-V")?;
     machine.expect_serial(LINUX_MARKER)?;
     machine.serial().write(b"poweroff -f\n")?;

@@ -21,7 +21,8 @@ fn await_mirrored(machine: &mut Machine) -> Result<()> {
     bail!("the machine's display is not the guest's (similarity {similarity:.2})")
 }
 
-/// Presses a key until the guest's text screen shows `text`: GRUB drops what is typed while it draws its menu.
+/// Presses a key until the guest's text screen shows `text`: GRUB drops what is typed while it
+/// draws its menu.
 fn press_until(machine: &mut Machine, key: &str, text: &str) -> Result<()> {
     while !machine.time_left().is_zero() {
         machine.host_control().type_text(key)?;
@@ -51,13 +52,16 @@ fn the_machines_keyboard_types_and_its_display_shows_text_and_graphics() -> Resu
     await_mirrored(&mut machine)
 }
 
-/// What the guest's mouse says follows what is done with the machine's: buttons, movement with its sign, the wheel.
+/// What the guest's mouse says follows what is done with the machine's: buttons, movement with its
+/// sign, the wheel.
 #[test]
 fn the_machines_mouse_is_the_guests() -> Result<()> {
     let mut machine = start(&spec(Guest::Mouse)?)?;
     machine.expect_serial("MOUSE ready")?;
-    let moved = |axis: &str, value: i32| json!({"type": "rel", "data": {"axis": axis, "value": value}});
-    let button = |name: &str, down: bool| json!({"type": "btn", "data": {"button": name, "down": down}});
+    let moved =
+        |axis: &str, value: i32| json!({"type": "rel", "data": {"axis": axis, "value": value}});
+    let button =
+        |name: &str, down: bool| json!({"type": "btn", "data": {"button": name, "down": down}});
     // A packet: sign bits and buttons (bit 3 is always set), right, up, wheel towards the user.
     for (event, packet) in [
         (json!([moved("x", 5), moved("y", 3)]), "28 05 fd 00"),

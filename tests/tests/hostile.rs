@@ -1,4 +1,5 @@
-//! A guest that attacks the hypervisor from inside: it stays alive, loses no memory, and runs the next guest.
+//! A guest that attacks the hypervisor from inside: it stays alive, loses no memory, and runs the
+//! next guest.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ const ROUNDS: u32 = 16;
 /// Each attack in each mode with and without garbage in the page tables, eight times.
 const MANY_ROUNDS: u32 = 1024;
 
-/// Whatever the guest does, it starts again. It can write to a disk of its own, and has a healthy guest in its second drive.
+/// Whatever the guest does, it starts again. It can write to a disk of its own, and has a healthy
+/// guest in its second drive.
 fn config(healthy: Guest) -> String {
     let (hostile, healthy) = (Guest::Hostile.name(), healthy.name());
     format!(
@@ -41,7 +43,8 @@ on_crash = "restart"
     )
 }
 
-/// The seed of a round: the attack in bits 3:0, the mode in bits 5:4, garbage in page tables in bit 6.
+/// The seed of a round: the attack in bits 3:0, the mode in bits 5:4, garbage in page tables in bit
+/// 6.
 fn seed(round: u32) -> u32 {
     round ^ (round & 3) << 4
 }
@@ -79,8 +82,8 @@ fn await_ready(machine: &mut Machine, from: usize) -> Result<usize> {
         ensure!(!machine.time_left().is_zero(), "timed out");
         machine.serial().wait_for_change(Duration::from_millis(200));
         let now = progress(machine)?;
-        let is_hung =
-            now.exits == last.exits && now.guest_time_ns > last.guest_time_ns.saturating_add(HUNG_NS);
+        let is_hung = now.exits == last.exits
+            && now.guest_time_ns > last.guest_time_ns.saturating_add(HUNG_NS);
         if is_hung || now.guest_time_ns > ENDLESS_NS {
             machine.call("guest.reset", json!({}))?;
         }
@@ -91,7 +94,13 @@ fn await_ready(machine: &mut Machine, from: usize) -> Result<usize> {
 }
 
 /// Runs `rounds` attacks, then a healthy guest up to `marker`.
-fn attack(backend: Backend, rounds: u32, healthy: Guest, marker: &str, patience: Duration) -> Result<()> {
+fn attack(
+    backend: Backend,
+    rounds: u32,
+    healthy: Guest,
+    marker: &str,
+    patience: Duration,
+) -> Result<()> {
     let file = paths::build(&format!("tests/hostile-{backend:?}-{rounds}.cfg"));
     std::fs::write(&file, config(healthy))?;
     let spec = Spec {
@@ -117,7 +126,10 @@ fn play(machine: &mut Machine, rounds: u32, marker: &str) -> Result<()> {
         at = attacked_with(machine, seed, at).with_context(|| format!("seed {seed:#x}"))?;
     }
     free.push(free_bytes(machine)?);
-    println!("{rounds} rounds, {} survived by the guest", machine.serial().text().matches(SURVIVED).count());
+    println!(
+        "{rounds} rounds, {} survived by the guest",
+        machine.serial().text().matches(SURVIVED).count()
+    );
     ensure!(free.iter().all(|bytes| *bytes == free[0]), "free memory before each round: {free:?}");
     ensure!(!machine.serial().text().contains("PANIC"), "the hypervisor panicked");
     send(machine, BOOT_NEXT)?;
@@ -149,5 +161,11 @@ fn a_hostile_guest_does_not_hurt_the_hypervisor_on_vmx() -> Result<()> {
 #[test]
 #[ignore = "slow: a thousand attacks"]
 fn a_hostile_guest_does_not_hurt_the_hypervisor_in_a_thousand_rounds() -> Result<()> {
-    attack(Backend::Svm, MANY_ROUNDS, Guest::LinuxAmd64Quiet, LINUX_MARKER, Duration::from_secs(7200))
+    attack(
+        Backend::Svm,
+        MANY_ROUNDS,
+        Guest::LinuxAmd64Quiet,
+        LINUX_MARKER,
+        Duration::from_secs(7200),
+    )
 }

@@ -1,10 +1,11 @@
-//! What a person types, at the keyboard and on the serial port, comes to the guest as it would on a real machine.
+//! What a person types, at the keyboard and on the serial port, comes to the guest as it would on a
+//! real machine.
 
 use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start};
 
-/// Keys in scan code set 3; and characters on a line, each with an interrupt of its own for a handler that
-/// takes one at a time, though they were sent all at once. (Plain QEMU fills the FIFO instead, and loses the
-/// interrupts.)
+/// Keys in scan code set 3; and characters on a line, each with an interrupt of its own for a
+/// handler that takes one at a time, though they were sent all at once. (Plain QEMU fills the FIFO
+/// instead, and loses the interrupts.)
 fn keys_come_in_set_3_and_characters_at_the_lines_pace(backend: Backend) -> Result<()> {
     let mut machine = start(&Spec { backend, ..spec(Guest::Input)? })?;
     machine.expect_serial("INPUT keys")?;

@@ -19,7 +19,9 @@ fn installer(guest: Guest) -> Result<Spec> {
 
 on_both_backends! { the_installer_goes_through_the_language_choice_on_the_serial_port }
 
-fn the_installer_goes_through_the_language_choice_on_the_serial_port(backend: Backend) -> Result<()> {
+fn the_installer_goes_through_the_language_choice_on_the_serial_port(
+    backend: Backend,
+) -> Result<()> {
     let patience = match backend {
         Backend::Svm => PATIENCE,
         Backend::Vmx => LONG_PATIENCE,
@@ -35,8 +37,8 @@ fn the_installer_goes_through_the_language_choice_on_the_serial_port(backend: Ba
 /// The mode that the monitor's EDID prefers, and the kernel's driver therefore sets.
 const PREFERRED_MODE: (usize, usize) = (1280, 800);
 
-/// Waits until the screen is in that mode: what comes before is text of the boot loader and the kernel, which is alike on
-/// all machines.
+/// Waits until the screen is in that mode: what comes before is text of the boot loader and the
+/// kernel, which is alike on all machines.
 fn await_preferred_mode(machine: &mut Machine) -> Result<()> {
     let mut size = (0, 0);
     while size != PREFERRED_MODE {
@@ -51,7 +53,8 @@ fn await_preferred_mode(machine: &mut Machine) -> Result<()> {
 #[ignore = "slow: graphics"]
 fn the_installer_draws_its_first_dialogue_on_the_screen() -> Result<()> {
     let mut machine = start_for(&installer(Guest::InstallerScreen)?, PATIENCE)?;
-    let mut reference = start_for(&Spec { direct: true, ..installer(Guest::InstallerScreen)? }, PATIENCE)?;
+    let mut reference =
+        start_for(&Spec { direct: true, ..installer(Guest::InstallerScreen)? }, PATIENCE)?;
     for machine in [&mut machine, &mut reference] {
         await_preferred_mode(machine)?;
     }

@@ -1,4 +1,5 @@
-//! What the hypervisor says before it stops: on the screen of a machine without a serial port, and after a crash.
+//! What the hypervisor says before it stops: on the screen of a machine without a serial port, and
+//! after a crash.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ fn a_reason_is_drawn_on_the_framebuffer_of_a_uefi_machine() -> Result<()> {
     };
     let iso = paths::build("without-guest.iso");
     contents.write_iso(&paths::empty_build_folder("without-guest")?, &iso)?;
-    let mut machine = start_for(&Spec { host_image: Some(iso), uefi: true, ..Spec::default() }, PATIENCE)?;
+    let mut machine =
+        start_for(&Spec { host_image: Some(iso), uefi: true, ..Spec::default() }, PATIENCE)?;
     let picture = paths::build("last-words.png");
     while !machine.time_left().is_zero() {
         machine.pause(Duration::from_secs(1));

@@ -1,7 +1,9 @@
 //! Linux as a guest: to a shell, at its devices, and out again.
 
 use anyhow::{Context, ensure};
-use tests::{Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec, start};
+use tests::{
+    Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec, start,
+};
 
 /// Its shell answers, and `poweroff` ends the machine.
 fn reaches_a_shell_and_powers_off(spec: &Spec, machine_name: &str) -> Result<()> {
@@ -39,12 +41,18 @@ fn reboot_starts_the_guest_again(backend: Backend) -> Result<()> {
 
 #[test]
 fn amd64_reaches_a_shell_and_powers_off_on_epyc() -> Result<()> {
-    reaches_a_shell_and_powers_off(&Spec { cpu: Some("EPYC".into()), ..spec(Guest::LinuxAmd64)? }, "x86_64")
+    reaches_a_shell_and_powers_off(
+        &Spec { cpu: Some("EPYC".into()), ..spec(Guest::LinuxAmd64)? },
+        "x86_64",
+    )
 }
 
 #[test]
 fn i686_with_two_level_paging_reaches_a_shell_and_powers_off_on_epyc() -> Result<()> {
-    reaches_a_shell_and_powers_off(&Spec { cpu: Some("EPYC".into()), ..spec(Guest::Linux686)? }, "i686")
+    reaches_a_shell_and_powers_off(
+        &Spec { cpu: Some("EPYC".into()), ..spec(Guest::Linux686)? },
+        "i686",
+    )
 }
 
 #[test]
@@ -70,8 +78,12 @@ fn the_cdrom_reads_whole_by_its_driver() -> Result<()> {
     let spec = spec(Guest::LinuxAmd64Cdrom)?;
     let iso = spec.iso.clone().context("no ISO")?;
     let mut machine = linux(&spec)?;
-    shell(&mut machine, "load-modules; for i in 1 2 3 4 5; do [ -e /dev/sr0 ] && break; sleep 1; done")?;
-    // The drive may report two sectors more than the image has, as a CD-R does; the image's bytes are compared.
+    shell(
+        &mut machine,
+        "load-modules; for i in 1 2 3 4 5; do [ -e /dev/sr0 ] && break; sleep 1; done",
+    )?;
+    // The drive may report two sectors more than the image has, as a CD-R does; the image's bytes
+    // are compared.
     let size = std::fs::metadata(&iso)?.len();
     let command = format!("head -c {size} /dev/sr0 | md5sum | cut -c 1-32");
     let sum = std::process::Command::new("md5sum").arg(&iso).output()?.stdout;
@@ -83,28 +95,33 @@ fn the_cdrom_reads_whole_by_its_driver() -> Result<()> {
 
 /// Words with digits (addresses, counts, sizes) are not the same in every boot.
 fn without_numbers(message: &str) -> String {
-    let parts = message.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()).map(|part| {
-        let word = part.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric());
-        if word.contains(|letter: char| letter.is_ascii_digit()) {
-            part.replacen(word, "#", 1)
-        } else {
-            part.to_owned()
-        }
-    });
+    let parts =
+        message.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()).map(|part| {
+            let word = part.trim_end_matches(|letter: char| !letter.is_ascii_alphanumeric());
+            if word.contains(|letter: char| letter.is_ascii_digit()) {
+                part.replacen(word, "#", 1)
+            } else {
+                part.to_owned()
+            }
+        });
     parts.collect()
 }
 
 #[test]
 fn complaints_are_compared_without_their_numbers() {
-    let of_one_boot = "WARNING: CPU: 0 PID: 17 at kernel/f.c:101 ffffffff921b9530+0x44/0x5c, took 12ms";
-    assert_eq!(without_numbers(of_one_boot), "WARNING: CPU: # PID: # at kernel/f.c:# #+#/#, took #");
+    let of_one_boot =
+        "WARNING: CPU: 0 PID: 17 at kernel/f.c:101 ffffffff921b9530+0x44/0x5c, took 12ms";
+    assert_eq!(
+        without_numbers(of_one_boot),
+        "WARNING: CPU: # PID: # at kernel/f.c:# #+#/#, took #"
+    );
 }
 
 /// What the guest prints of its kernel's messages.
 ///
-/// Time is the count of instructions: the kernel measures its clocks against each other, and finds fault with those that
-/// stood still while the host was busy. Nothing can be typed then: a guest that sleeps is always busy, and QEMU hardly comes to
-/// pass it on.
+/// Time is the count of instructions: the kernel measures its clocks against each other, and finds
+/// fault with those that stood still while the host was busy. Nothing can be typed then: a guest
+/// that sleeps is always busy, and QEMU hardly comes to pass it on.
 fn kernel_complaints(spec: &Spec) -> Result<Vec<String>> {
     let mut machine = start(&Spec { count_instructions: true, ..spec.clone() })?;
     machine.expect_serial("END-COMPLAINTS\n")?;
@@ -130,7 +147,10 @@ fn amd64_complains_about_nothing() -> Result<()> {
 
 #[test]
 fn amd64_complains_about_nothing_on_epyc() -> Result<()> {
-    complains_about_nothing(&Spec { cpu: Some("EPYC".into()), ..spec(Guest::LinuxAmd64Complaints)? })
+    complains_about_nothing(&Spec {
+        cpu: Some("EPYC".into()),
+        ..spec(Guest::LinuxAmd64Complaints)?
+    })
 }
 
 #[test]

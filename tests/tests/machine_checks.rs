@@ -1,6 +1,7 @@
-//! Errors of the machine, which QEMU's monitor puts into a CPU's machine-check banks: those that the hardware
-//! corrected, and those that a #MC tells of while a CPU sleeps in the hypervisor. (QEMU delivers a #MC that comes
-//! while a guest runs to the guest, whatever the hypervisor intercepts: that case is tested on the development host.)
+//! Errors of the machine, which QEMU's monitor puts into a CPU's machine-check banks: those that
+//! the hardware corrected, and those that a #MC tells of while a CPU sleeps in the hypervisor.
+//! (QEMU delivers a #MC that comes while a guest runs to the guest, whatever the hypervisor
+//! intercepts: that case is tested on the development host.)
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Valid, with an address: a memory read error on channel 1 that was corrected.
 const CORRECTED: &str = "0x8400000000000091";
-/// Valid, uncorrected, enabled, with an address, deferred, as AMD has it: nothing has used the data yet.
+/// Valid, uncorrected, enabled, with an address, deferred, as AMD has it: nothing has used the data
+/// yet.
 const FOUND_BY_SCRUBBER: &str = "0xb4001000000000c1";
 /// Valid, uncorrected, enabled, with an address; the processor's state may be wrong.
 const CORRUPT: &str = "0xb600000000000135";
@@ -22,8 +24,11 @@ const RESTART: &str = "0x5";
 /// Puts an error into bank `bank` of CPU `cpu`; of one that is not corrected a #MC tells.
 fn inject(machine: &mut Machine, cpu: u32, bank: u32, status: &str, global: &str) -> Result<()> {
     let line = format!("mce {cpu} {bank} {status} {global} 0x12345000 0x8c");
-    let said =
-        machine.host_control().call("human-monitor-command", json!({ "command-line": line }), PATIENCE)?;
+    let said = machine.host_control().call(
+        "human-monitor-command",
+        json!({ "command-line": line }),
+        PATIENCE,
+    )?;
     ensure!(said.as_str().is_none_or(|said| !said.contains("MCE")), "{line}: {said}");
     Ok(())
 }

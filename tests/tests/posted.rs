@@ -1,4 +1,5 @@
-//! Where there is a second CPU and the first one has posted interrupts, a guest's timers reach it without exits.
+//! Where there is a second CPU and the first one has posted interrupts, a guest's timers reach it
+//! without exits.
 
 use anyhow::{Context, ensure};
 use tests::{Backend, Guest, Machine, Result, Spec, spec, start, unless_stalled};
@@ -45,5 +46,7 @@ fn exits_of_ticks(smp: u32) -> Result<u64> {
 
 fn host_interrupts(machine: &mut Machine) -> Result<u64> {
     let stats = machine.stats()?;
-    stats["exits"]["host interrupt"].as_u64().with_context(|| format!("no host interrupts in {stats}"))
+    stats["exits"]["host interrupt"]
+        .as_u64()
+        .with_context(|| format!("no host interrupts in {stats}"))
 }

@@ -38,8 +38,8 @@ fn ends(ram_mib: u32) -> (u64, u64) {
     if ram_mib < 3584 { (bytes, 4 * GIB) } else { (3 * GIB, bytes + GIB) }
 }
 
-/// A guest of our own sees the RAM in the BIOS's map and in CMOS as the PC has it, and gets back what it writes along
-/// all of it, the ends among it.
+/// A guest of our own sees the RAM in the BIOS's map and in CMOS as the PC has it, and gets back
+/// what it writes along all of it, the ends among it.
 fn the_bios_tells_of_it_and_it_holds(backend: Backend, ram_mib: u32) -> Result<()> {
     let mut machine = start(&Spec { backend, memory_mib: ram_mib, ..spec(Guest::Ram)? })?;
     machine.expect_serial("RAM cmos ")?;
@@ -48,7 +48,8 @@ fn the_bios_tells_of_it_and_it_holds(backend: Backend, ram_mib: u32) -> Result<(
     let (low_end, high_end) = ends(ram_mib);
     let mut found = Vec::new();
     for line in log.lines().filter_map(|line| line.strip_prefix("RAM map ")) {
-        let fields: Vec<_> = line.split_whitespace().map(|field| u64::from_str_radix(field, 16)).collect();
+        let fields: Vec<_> =
+            line.split_whitespace().map(|field| u64::from_str_radix(field, 16)).collect();
         let [Ok(base), Ok(length), Ok(1)] = fields[..] else { continue };
         found.push((base, base + length));
     }
@@ -74,10 +75,11 @@ fn range(line: &str) -> Option<(u64, u64)> {
     Some((u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(last, 16).ok()?))
 }
 
-/// Linux sees the RAM as the PC has it, and has data of its own at the end: while it boots it puts what it allocates
-/// as high as it can, the description of the memory first.
+/// Linux sees the RAM as the PC has it, and has data of its own at the end: while it boots it puts
+/// what it allocates as high as it can, the description of the memory first.
 fn linux_uses_it_to_the_end(backend: Backend, ram_mib: u32) -> Result<()> {
-    /// From 640 KiB to 1 MiB there is no RAM, and SeaBIOS keeps its tables at the end of what is below 4 GiB.
+    /// From 640 KiB to 1 MiB there is no RAM, and SeaBIOS keeps its tables at the end of what is
+    /// below 4 GiB.
     const KEPT_BYTES: u64 = 385 * KIB + 256 * KIB;
     let mut machine = linux(&Spec { backend, memory_mib: ram_mib, ..spec(Guest::LinuxAmd64)? })?;
     let log = shell(&mut machine, "dmesg | grep -e 'BIOS-e820.*usable' -e 'NODE_DATA(0)'")?;
@@ -85,17 +87,30 @@ fn linux_uses_it_to_the_end(backend: Backend, ram_mib: u32) -> Result<()> {
     let usable: Vec<_> =
         log.lines().filter(|line| line.trim_end().ends_with(" usable")).filter_map(range).collect();
     let bytes: u64 = usable.iter().map(|(first, last)| last + 1 - first).sum();
-    ensure!((ram_bytes - KEPT_BYTES..ram_bytes).contains(&bytes), "{bytes} bytes of {ram_bytes}:\n{log}");
+    ensure!(
+        (ram_bytes - KEPT_BYTES..ram_bytes).contains(&bytes),
+        "{bytes} bytes of {ram_bytes}:\n{log}"
+    );
     let end = match ends(ram_mib) {
         (low_end, high_end) if high_end == 4 * GIB => low_end,
         (_, high_end) => high_end,
     };
     let last = usable.last().context("no RAM")?.1;
-    ensure!((end - KEPT_BYTES..end).contains(&last), "RAM ends at {last:#x}, not at {end:#x}:\n{log}");
-    let node = log.lines().find(|line| line.contains("NODE_DATA")).and_then(range).context("no NODE_DATA")?;
+    ensure!(
+        (end - KEPT_BYTES..end).contains(&last),
+        "RAM ends at {last:#x}, not at {end:#x}:\n{log}"
+    );
+    let node = log
+        .lines()
+        .find(|line| line.contains("NODE_DATA"))
+        .and_then(range)
+        .context("no NODE_DATA")?;
     ensure!(last - node.1 < MIB, "the end of the RAM is not used:\n{log}");
     let total = shell(&mut machine, "awk '/MemTotal/ {print $2}' /proc/meminfo")?;
-    ensure!(total.trim().parse::<u64>()? * KIB > ram_bytes / 16 * 15, "Linux has {total} KiB for itself");
+    ensure!(
+        total.trim().parse::<u64>()? * KIB > ram_bytes / 16 * 15,
+        "Linux has {total} KiB for itself"
+    );
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_end()
 }

@@ -2,7 +2,8 @@
 
 use tests::{Backend, Guest, Result, Spec, spec, start};
 
-/// In real time QEMU takes longer than such a period for the exits of one interrupt: time is the count of instructions.
+/// In real time QEMU takes longer than such a period for the exits of one interrupt: time is the
+/// count of instructions.
 #[test]
 fn an_interval_timer_of_22_khz_loses_nothing() -> Result<()> {
     let guest = spec(Guest::Rates)?;

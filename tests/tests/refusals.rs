@@ -1,4 +1,5 @@
-//! Machines and configurations that Bulkhead cannot run on: one clear line on the console, no crash.
+//! Machines and configurations that Bulkhead cannot run on: one clear line on the console, no
+//! crash.
 
 use std::time::Duration;
 

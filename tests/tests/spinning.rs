@@ -1,4 +1,5 @@
-//! A guest that spins lets the host work now and then, on processors that notice it. QEMU's does not.
+//! A guest that spins lets the host work now and then, on processors that notice it. QEMU's does
+//! not.
 
 use anyhow::{Context, ensure};
 use tests::{Backend, EmulatorKind, Guest, Result, Spec, spec, start, unless_stalled};
@@ -8,7 +9,9 @@ const MOST_EXITS: u64 = 1_000_000 / 10_000;
 
 #[test]
 fn a_guest_that_spins_exits_on_amd_v_in_bochs() -> Result<()> {
-    unless_stalled("a_guest_that_spins_exits_on_amd_v_in_bochs", || exits_now_and_then(Backend::Svm))
+    unless_stalled("a_guest_that_spins_exits_on_amd_v_in_bochs", || {
+        exits_now_and_then(Backend::Svm)
+    })
 }
 
 #[test]

@@ -12,8 +12,8 @@ on_both_backends! {
     each_access_to_a_register_of_descriptors_pauses_the_guest
 }
 
-/// What the guest does from its CLI on, to the end of its interrupt's handler. CLC is left out: it may be one step with POP SS
-/// and with STI before it.
+/// What the guest does from its CLI on, to the end of its interrupt's handler. CLC is left out: it
+/// may be one step with POP SS and with STI before it.
 const SEQUENCE: [&str; 7] = [
     "cli pushf pop or xor cpuid in out inc int",
     // Its handler.
@@ -33,7 +33,8 @@ fn steps(machine: &mut Machine, count: u32) -> Result<Vec<String>> {
     ensure!(answer["end"].is_null(), "{answer}");
     let steps = answer["steps"].as_array().context("no steps")?;
     ensure!(steps.len() == count as usize, "{answer}");
-    let mnemonic = |step: &Value| step["text"].as_str()?.split_whitespace().next().map(str::to_owned);
+    let mnemonic =
+        |step: &Value| step["text"].as_str()?.split_whitespace().next().map(str::to_owned);
     steps.iter().map(mnemonic).collect::<Option<_>>().context("a step without text")
 }
 
@@ -65,7 +66,8 @@ fn a_paused_guest_is_stepped_through_and_does_not_notice(backend: Backend) -> Re
     }
     seen.extend(steps(&mut machine, 60)?);
     let begin = seen.iter().position(|step| step == "cli").context("no CLI")?;
-    let seen: Vec<&str> = seen[begin..].iter().map(String::as_str).filter(|&step| step != "clc").collect();
+    let seen: Vec<&str> =
+        seen[begin..].iter().map(String::as_str).filter(|&step| step != "clc").collect();
     let (seen, sequence) = (seen.join(" "), SEQUENCE.join(" "));
     ensure!(seen.starts_with(&sequence), "it did\n{seen}\nand not\n{sequence}");
     machine.call("guest.resume", json!({}))?;

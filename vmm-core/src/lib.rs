@@ -1,7 +1,8 @@
 //! Virtual machines and their CPUs: what is common to AMD-V and VT-x.
 //!
-//! The crate stands between the bare-metal image (`boot`), which offers it a [`host::platform::Platform`], the two
-//! [`backend::Backend`]s, and the guest's PC (`devices`, `firmware`, `ept`).
+//! The crate stands between the bare-metal image (`boot`), which offers it a
+//! [`host::platform::Platform`], the two [`backend::Backend`]s, and the guest's PC (`devices`,
+//! `firmware`, `ept`).
 #![cfg_attr(not(any(test, feature = "test-platform")), no_std)]
 #![deny(unsafe_code)]
 

@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Write};
 
-/// Writes text to `0` without control characters but line feed and tab: the others, and with them the beginnings of all
-/// escape sequences, are shown as Rust escapes them.
+/// Writes text to `0` without control characters but line feed and tab: the others, and with them
+/// the beginnings of all escape sequences, are shown as Rust escapes them.
 #[derive(Debug)]
 pub struct Printable<W>(pub W);
 

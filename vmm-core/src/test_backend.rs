@@ -33,7 +33,8 @@ pub struct StepAccess {
     pub page_walk: bool,
 }
 
-/// A virtual CPU that never runs an instruction: each entry ends at once with [`TestBackend::exit`]. A step moves RIP on by a byte.
+/// A virtual CPU that never runs an instruction: each entry ends at once with
+/// [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///
 /// After INIT it is in 32-bit protected mode with flat segments, without paging, at CPL 0.
 #[derive(Clone)]
@@ -113,7 +114,8 @@ impl TestBackend {
             .with_granularity(true);
         let data = Segment { selector: 0x10, attributes, limit: u32::MAX, base: 0 };
         let mut segments = [data; 8];
-        segments[SegmentName::Cs as usize] = Segment { attributes: attributes.with_kind(0xb), ..data };
+        segments[SegmentName::Cs as usize] =
+            Segment { attributes: attributes.with_kind(0xb), ..data };
         Self {
             exit: Exit::Cpuid,
             exits_before: VecDeque::new(),
@@ -177,7 +179,10 @@ impl Backend for TestBackend {
     const NAME: &'static str = "test";
     type Cpu = ();
 
-    fn enable_cpu(_platform: &'static dyn Platform, _options: &CommandLine) -> Result<(), Unsupported> {
+    fn enable_cpu(
+        _platform: &'static dyn Platform,
+        _options: &CommandLine,
+    ) -> Result<(), Unsupported> {
         Ok(())
     }
 
@@ -193,7 +198,11 @@ impl Backend for TestBackend {
         }
     }
 
-    fn new((): &(), _platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
+    fn new(
+        (): &(),
+        _platform: &'static dyn Platform,
+        setup: &VcpuSetup,
+    ) -> Result<Self, Unsupported> {
         Ok(Self::flat(setup.apic_page.clone()))
     }
 

@@ -1,4 +1,5 @@
-//! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a keyboard that it scripts.
+//! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a
+//! keyboard that it scripts.
 
 use crate::host::machine_check::Registers;
 use crate::host::platform::{
@@ -30,7 +31,8 @@ pub struct TestPlatform {
     taken: AtomicU64,
     /// Frames that are still handed out, if they are limited.
     frames_left: Mutex<Option<u64>>,
-    /// Frames of 4 KiB and 2 MiB that were given back, with what they held: the next owner has to clear them.
+    /// Frames of 4 KiB and 2 MiB that were given back, with what they held: the next owner has to
+    /// clear them.
     spare: [Mutex<Vec<Frame>>; 2],
     serial: [Mutex<TestSerial>; 2],
     input: Mutex<VecDeque<InputEvent>>,

@@ -22,7 +22,8 @@ use core::fmt;
 use devices::local_apic::{ApicInbox, Interface, RegisterPage};
 use emulator::event::Event;
 use emulator::registers::{
-    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+    Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+    TableRegister,
 };
 use vmm_core::backend::NestedPaging;
 use vmm_core::backend::address_tags::Tag;
@@ -34,8 +35,8 @@ use vmm_core::host::platform::Platform;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
-/// CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU, as the vector registers
-/// do: the hypervisor uses none of them.
+/// CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU,
+/// as the vector registers do: the hypervisor uses none of them.
 pub struct Vmx {
     vmcs: Vmcs,
     /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).
@@ -120,8 +121,8 @@ impl Vmx {
         self.settle_single_step(state);
     }
 
-    /// While STI or MOV SS protects an instruction, an entry demands that a single step is pending exactly if it is
-    /// switched on (27.3.1.5). DEBUGCTL.BTF is always clear.
+    /// While STI or MOV SS protects an instruction, an entry demands that a single step is pending
+    /// exactly if it is switched on (27.3.1.5). DEBUGCTL.BTF is always clear.
     fn settle_single_step(&mut self, state: Interruptibility) {
         if state.by_sti() || state.by_mov_ss() {
             let pending = self.pending_debug().with_single_step(self.rflags().trap());
@@ -133,7 +134,8 @@ impl Vmx {
         self.vmcs.read(Field::GuestPendingDebug).into()
     }
 
-    /// A #DB that is injected leaves no other pending (27.7.3): it tells of the breakpoints that the one would have told of.
+    /// A #DB that is injected leaves no other pending (27.7.3): it tells of the breakpoints that
+    /// the one would have told of.
     fn take_pending_breakpoints(&mut self) {
         let breakpoints = u64::from(self.pending_debug().breakpoints());
         if breakpoints != 0 {
@@ -163,7 +165,10 @@ impl Backend for Vmx {
     const NAME: &'static str = "VT-x";
     type Cpu = Cpu;
 
-    fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Cpu, Unsupported> {
+    fn enable_cpu(
+        platform: &'static dyn Platform,
+        options: &CommandLine,
+    ) -> Result<Cpu, Unsupported> {
         Cpu::enable(platform, options)
     }
 
@@ -183,7 +188,11 @@ impl Backend for Vmx {
         cpu.features.controls.withheld()
     }
 
-    fn new(cpu: &Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported> {
+    fn new(
+        cpu: &Cpu,
+        platform: &'static dyn Platform,
+        setup: &VcpuSetup,
+    ) -> Result<Self, Unsupported> {
         let revision = cpu.features.capabilities.basic.revision();
         // SAFETY: `cpu` is in VMX operation.
         let vmcs = unsafe { Vmcs::new(platform, cpu.current.clone(), revision)? };
@@ -331,7 +340,8 @@ impl Backend for Vmx {
     }
 
     fn set_page_directory_pointers(&mut self, pointers: [u64; 4]) {
-        let fields = [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
+        let fields =
+            [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3];
         for (field, pointer) in fields.into_iter().zip(pointers) {
             self.vmcs.write(field, pointer);
         }
@@ -340,7 +350,8 @@ impl Backend for Vmx {
     fn set_efer(&mut self, efer: Efer) {
         self.vmcs.write(Field::GuestEfer, efer.into());
         // Whether the next entry is to long mode.
-        let mut controls = EntryControls::from_bits_retain(self.vmcs.read(Field::EntryControls) as u32);
+        let mut controls =
+            EntryControls::from_bits_retain(self.vmcs.read(Field::EntryControls) as u32);
         controls.set(EntryControls::GUEST_64_BIT, efer.long_mode_active());
         self.vmcs.write(Field::EntryControls, controls.bits().into());
         self.before_entry |= BeforeEntry::FLUSH_GUEST;
@@ -378,7 +389,8 @@ impl Backend for Vmx {
         self.vmcs.write(fields.selector, segment.selector.into());
         self.vmcs.write(fields.base, segment.base);
         self.vmcs.write(fields.limit, segment.limit.into());
-        self.vmcs.write(fields.rights, segments::rights(name, segment.attributes).into_bits().into());
+        self.vmcs
+            .write(fields.rights, segments::rights(name, segment.attributes).into_bits().into());
     }
 
     fn gdtr(&self) -> TableRegister {
@@ -456,8 +468,9 @@ impl Backend for Vmx {
     }
 
     fn set_nmi_window(&mut self) -> bool {
-        // In the shadow of STI a processor may open the window and yet refuse the NMI (27.3.1.5, 27.7.6): the exit would come
-        // for ever. Interrupts are on there, and their window opens behind the shadow.
+        // In the shadow of STI a processor may open the window and yet refuse the NMI (27.3.1.5,
+        // 27.7.6): the exit would come for ever. Interrupts are on there, and their window
+        // opens behind the shadow.
         if self.interruptibility().by_sti() {
             self.nmi_in_shadow = true;
             self.before_entry |= BeforeEntry::WINDOW;
@@ -472,7 +485,8 @@ impl Backend for Vmx {
     }
 
     fn note_vectors(&mut self) {
-        self.before_entry.set(BeforeEntry::VECTORS, self.features.controls.has_virtual_interrupts());
+        self.before_entry
+            .set(BeforeEntry::VECTORS, self.features.controls.has_virtual_interrupts());
     }
 
     fn await_ends(&mut self, vectors: [Option<u8>; 2]) {

@@ -4,7 +4,8 @@ use crate::control_bits::{PrimaryControls, SecondaryControls};
 use crate::spec::{EptVpidCapabilities, VmxBasic, VmxMisc, msr};
 use x86::msr::rdmsr;
 
-/// The capability MSRs. Those of the controls hold in the low half what must be 1 and in the high half what may be 1.
+/// The capability MSRs. Those of the controls hold in the low half what must be 1 and in the high
+/// half what may be 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
     pub basic: VmxBasic,
@@ -43,7 +44,8 @@ impl Capabilities {
         let allowed = |capability: u64, bits: u32| capability >> 32 & u64::from(bits) != 0;
         let has_secondary = allowed(primary, PrimaryControls::SECONDARY.bits());
         let secondary = if has_secondary { read(msr::VMX_SECONDARY) } else { 0 };
-        let has_ept_vpid = allowed(secondary, (SecondaryControls::EPT | SecondaryControls::VPID).bits());
+        let has_ept_vpid =
+            allowed(secondary, (SecondaryControls::EPT | SecondaryControls::VPID).bits());
         Self {
             basic,
             pin: either(msr::VMX_TRUE_PIN, msr::VMX_PIN),

@@ -1,9 +1,10 @@
 //! CR0 and CR4, which guest and host share bit by bit (SDM volume 3, 25.6.6).
 //!
-//! The guest changes most bits without an exit; the processor itself follows paging on and off, long mode, and the
-//! page-directory pointers of PAE. A bit that the host keeps has its guest value in the read shadow. When the guest
-//! changes such a bit, the shadow gets the new value, and the instruction runs again: now it needs no exit, and the
-//! processor carries it out. What it will refuse is refused before ([`emulator::control_registers::Mode`]), since the shadow would have
+//! The guest changes most bits without an exit; the processor itself follows paging on and off,
+//! long mode, and the page-directory pointers of PAE. A bit that the host keeps has its guest value
+//! in the read shadow. When the guest changes such a bit, the shadow gets the new value, and the
+//! instruction runs again: now it needs no exit, and the processor carries it out. What it will
+//! refuse is refused before ([`emulator::control_registers::Mode`]), since the shadow would have
 //! changed already; but for reserved bits of page-directory pointers, which nobody reads here.
 
 use crate::capabilities::Capabilities;
@@ -12,8 +13,9 @@ use emulator::registers::{Cr0, Cr4};
 /// Bits of CR0 that an unrestricted guest may clear although VMX operation needs them.
 const UNRESTRICTED: Cr0 = Cr0::new().with_protection(true).with_paging(true);
 
-/// Bits of CR4 that are the guest's own where the processor has them. The others it does not see (VMXE), must not set
-/// (what CPUID denies), or are kept as the host has them (MCE: a machine check is always the hypervisor's).
+/// Bits of CR4 that are the guest's own where the processor has them. The others it does not see
+/// (VMXE), must not set (what CPUID denies), or are kept as the host has them (MCE: a machine check
+/// is always the hypervisor's).
 const GUEST_CR4: Cr4 = Cr4::new()
     .with_vme(true)
     .with_pvi(true)
@@ -45,8 +47,8 @@ pub struct SharedRegister {
 }
 
 impl SharedRegister {
-    /// CR0: NE is always 1 in VMX operation; caches stay on whatever the guest wants, as an exit would not switch them
-    /// on again.
+    /// CR0: NE is always 1 in VMX operation; caches stay on whatever the guest wants, as an exit
+    /// would not switch them on again.
     pub const fn cr0(capabilities: &Capabilities) -> Self {
         let required = capabilities.cr0_fixed0 & !UNRESTRICTED.into_bits();
         let caching = Cr0::new().with_cache_disable(true).with_not_write_through(true).into_bits();
@@ -72,7 +74,8 @@ impl SharedRegister {
         view & !self.mask | self.host_bits
     }
 
-    /// The shadow for a guest that writes `value`; `None` if that sets a bit that the guest does not have.
+    /// The shadow for a guest that writes `value`; `None` if that sets a bit that the guest does
+    /// not have.
     pub const fn shadow_for(self, value: u64) -> Option<u64> {
         let kept = value & self.mask;
         if kept & !self.pretended == 0 { Some(kept) } else { None }
@@ -95,7 +98,10 @@ mod tests {
 
     #[test]
     fn cr4_hides_vmxe_and_keeps_machine_checks() {
-        let cr4 = SharedRegister::cr4(&processor("Core i7-5600U"), Cr4::new().with_mce(true).with_pae(true));
+        let cr4 = SharedRegister::cr4(
+            &processor("Core i7-5600U"),
+            Cr4::new().with_mce(true).with_pae(true),
+        );
         assert_eq!(cr4.register(0), 0x2040);
         assert_eq!(cr4.guest_view(0x2040 | 0x20, 0), 0x20);
         assert_eq!(cr4.shadow_for(0x0006_26f8), None, "VMXE");

@@ -4,7 +4,9 @@
 pub mod tests;
 
 use crate::capabilities::Capabilities;
-use crate::control_bits::{EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
+use crate::control_bits::{
+    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls,
+};
 use devices::local_apic::Interface;
 use vmm_core::backend::{Unsupported, Withheld};
 
@@ -30,7 +32,11 @@ macro_rules! lacks {
 
 macro_rules! forces {
     ($name:literal) => {
-        concat!("this CPU's VT-x cannot run guests without ", $name, ", which Bulkhead cannot answer")
+        concat!(
+            "this CPU's VT-x cannot run guests without ",
+            $name,
+            ", which Bulkhead cannot answer"
+        )
     };
 }
 
@@ -78,7 +84,9 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::EPT, On(lacks!("extended page tables (EPT)"))),
     (
         SecondaryControls::UNRESTRICTED_GUEST,
-        On(lacks!("unrestricted guest (Westmere, the first Core i5 of 32 nm, was the first to have it)")),
+        On(lacks!(
+            "unrestricted guest (Westmere, the first Core i5 of 32 nm, was the first to have it)"
+        )),
     ),
     (SecondaryControls::DESCRIPTOR_TABLES, Off(forces!("exits at accesses to descriptor tables"))),
     (SecondaryControls::VPID, IfThere),
@@ -92,7 +100,8 @@ const SECONDARY: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::PAGE_LOG, IfThere),
 ];
 
-/// Switched on as the guest switches its local APIC's interface, and while somebody who debugs it asks for it.
+/// Switched on as the guest switches its local APIC's interface, and while somebody who debugs it
+/// asks for it.
 const SECONDARY_AT_TIMES: &[(SecondaryControls, Wish)] = &[
     (SecondaryControls::APIC_ACCESSES, IfThere),
     (SecondaryControls::X2APIC, IfThere),
@@ -131,8 +140,8 @@ pub struct Controls {
     pub entry: EntryControls,
 }
 
-/// One control word: what must be 1 and what is wished, as far as the capability allows. `value` is what earlier
-/// tables asked for.
+/// One control word: what must be 1 and what is wished, as far as the capability allows. `value` is
+/// what earlier tables asked for.
 fn word<B>(capability: u64, value: u32, table: &[(B, Wish)]) -> Result<u32, Unsupported>
 where
     B: bitflags::Flags<Bits = u32> + Copy,
@@ -200,8 +209,8 @@ impl Controls {
         self
     }
 
-    /// The preemption timer is used only if it goes on where it stopped: one that starts anew at each entry never expires
-    /// in a guest that often exits.
+    /// The preemption timer is used only if it goes on where it stopped: one that starts anew at
+    /// each entry never expires in a guest that often exits.
     fn without_useless_timer(mut self) -> Self {
         let usable = self.pin.contains(PinControls::PREEMPTION_TIMER)
             && self.exit.contains(ExitControls::SAVE_PREEMPTION_TIMER);
@@ -223,12 +232,13 @@ impl Controls {
         if self.has_tpr_shadow() {
             return self;
         }
-        self.secondary_at_times.remove(SecondaryControls::APIC_ACCESSES | SecondaryControls::X2APIC);
+        self.secondary_at_times
+            .remove(SecondaryControls::APIC_ACCESSES | SecondaryControls::X2APIC);
         self.with_emulated_apic()
     }
 
-    /// Posted interrupts need virtual-interrupt delivery, and the host's interrupts acknowledged at exits (27.2.1.1), for
-    /// which nothing else asks.
+    /// Posted interrupts need virtual-interrupt delivery, and the host's interrupts acknowledged at
+    /// exits (27.2.1.1), for which nothing else asks.
     fn without_useless_posting(mut self) -> Self {
         let usable = self.pin.contains(PinControls::POSTED_INTERRUPTS)
             && self.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT)
@@ -238,13 +248,16 @@ impl Controls {
         self
     }
 
-    /// The processor keeps no registers of the local APIC but the task priority, and delivers none of its interrupts.
+    /// The processor keeps no registers of the local APIC but the task priority, and delivers none
+    /// of its interrupts.
     pub fn with_emulated_apic(mut self) -> Self {
-        self.secondary.remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
+        self.secondary
+            .remove(SecondaryControls::APIC_REGISTERS | SecondaryControls::VIRTUAL_INTERRUPTS);
         self.without_useless_posting()
     }
 
-    /// What is added to the secondary controls while the guest reaches its local APIC by `interface`.
+    /// What is added to the secondary controls while the guest reaches its local APIC by
+    /// `interface`.
     pub const fn apic_interface(&self, interface: Interface) -> SecondaryControls {
         let wanted = match interface {
             Interface::None => SecondaryControls::empty(),
@@ -264,7 +277,8 @@ impl Controls {
         self.secondary.contains(SecondaryControls::VIRTUAL_INTERRUPTS)
     }
 
-    /// The processor takes interrupts that others post while the guest runs, and acknowledges the host's at exits.
+    /// The processor takes interrupts that others post while the guest runs, and acknowledges the
+    /// host's at exits.
     pub const fn has_posted_interrupts(&self) -> bool {
         self.pin.contains(PinControls::POSTED_INTERRUPTS)
     }

@@ -67,8 +67,8 @@ impl Cpu {
             .allocate_frame(FrameSize::Small)
             .ok_or(Unsupported("too little memory to turn VT-x on"))?;
         set_control_registers(&capabilities);
-        // SAFETY: FEATURE_CONTROL allows it (`unlock`), the control registers are as they must be, and the region is a
-        // page of our own that is never given back.
+        // SAFETY: FEATURE_CONTROL allows it (`unlock`), the control registers are as they must be,
+        // and the region is a page of our own that is never given back.
         let entered = unsafe {
             write_revision(&region, capabilities.basic.revision());
             instructions::vmxon(region.hpa)
@@ -83,7 +83,8 @@ impl Cpu {
             controls,
             cr0: SharedRegister::cr0(&capabilities),
             cr4: SharedRegister::cr4(&capabilities, host_cr4),
-            // SAFETY: every CPU with VMX has SSE; the image is compiled without FPU code, and leaves CR4 as it is.
+            // SAFETY: every CPU with VMX has SSE; the image is compiled without FPU code, and
+            // leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
         platform.set_crash_dump(crate::running::dump_running);
@@ -128,7 +129,8 @@ impl Cpu {
     }
 }
 
-/// Sees to it that FEATURE_CONTROL allows VMXON (24.7): firmware that left the register open leaves the decision to us.
+/// Sees to it that FEATURE_CONTROL allows VMXON (24.7): firmware that left the register open leaves
+/// the decision to us.
 fn unlock() -> Result<(), Unsupported> {
     // SAFETY: the register exists on every processor with VMX.
     let control = FeatureControl::from(unsafe { rdmsr(msr::FEATURE_CONTROL) });
@@ -171,14 +173,19 @@ mod tests {
         let open = control.with_locked(true).with_vmx_outside_smx(true);
         assert_eq!(opened(open).unwrap().map(u64::from), None);
         assert_eq!(opened(control).unwrap().map(u64::from), Some(open.into()));
-        assert_eq!(opened(control.with_vmx_outside_smx(true)).unwrap().map(u64::from), Some(open.into()));
+        assert_eq!(
+            opened(control.with_vmx_outside_smx(true)).unwrap().map(u64::from),
+            Some(open.into())
+        );
     }
 
     #[test]
     fn a_locked_feature_control_is_one_clear_line() {
         let Unsupported(line) = opened(FeatureControl::new().with_locked(true)).unwrap_err();
         assert!(
-            line.contains("FEATURE_CONTROL") && line.contains("BIOS set-up") && !line.contains('\n'),
+            line.contains("FEATURE_CONTROL")
+                && line.contains("BIOS set-up")
+                && !line.contains('\n'),
             "{line}"
         );
     }

@@ -2,8 +2,8 @@
 
 use crate::field::Field;
 use crate::spec::{
-    ApicAccessQualification, DescriptorInstruction, EptQualification, Interruption, PortQualification,
-    TaskSwitchQualification, apic_access, interruption, reason, task_source,
+    ApicAccessQualification, DescriptorInstruction, EptQualification, Interruption,
+    PortQualification, TaskSwitchQualification, apic_access, interruption, reason, task_source,
 };
 use crate::vmcs::Fields;
 use devices::local_apic::spec::DEFAULT_BASE;
@@ -17,7 +17,8 @@ use vmm_core::backend::exit::{
 
 const APIC_PAGE_BYTES: u16 = 4096;
 
-/// Decodes an exit with basic reason `basic`. Those that are answered in this backend are unknown here.
+/// Decodes an exit with basic reason `basic`. Those that are answered in this backend are unknown
+/// here.
 #[inline]
 pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
     match basic {
@@ -27,24 +28,30 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
             Exit::TableMisconfigured { gpa: fields.get(Field::GuestPhysicalAddress) }
         }
         reason::APIC_ACCESS => apic(fields),
-        reason::APIC_WRITE => {
-            Exit::ApicWrite { offset: fields.get(Field::ExitQualification) as u16 % APIC_PAGE_BYTES }
+        reason::APIC_WRITE => Exit::ApicWrite {
+            offset: fields.get(Field::ExitQualification) as u16 % APIC_PAGE_BYTES,
+        },
+        reason::VIRTUAL_EOI => {
+            Exit::EndOfInterrupt { vector: fields.get(Field::ExitQualification) as u8 }
         }
-        reason::VIRTUAL_EOI => Exit::EndOfInterrupt { vector: fields.get(Field::ExitQualification) as u8 },
         reason::PAGE_LOG_FULL => Exit::WriteLogFull,
         reason::CPUID => Exit::Cpuid,
         reason::RDMSR => Exit::ReadMsr,
         reason::WRMSR => Exit::WriteMsr,
         reason::HLT => Exit::Halt,
         reason::PAUSE => Exit::Pause,
-        reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => Exit::ExternalInterrupt,
+        reason::EXTERNAL_INTERRUPT | reason::INIT | reason::PREEMPTION_TIMER => {
+            Exit::ExternalInterrupt
+        }
         reason::INTERRUPT_WINDOW | reason::TPR_BELOW_THRESHOLD => Exit::InterruptWindow,
         reason::NMI_WINDOW => Exit::NmiWindow,
         reason::EXCEPTION_OR_NMI => exception(fields),
         reason::VMCALL => Exit::Hypercall,
         reason::XSETBV => Exit::Xsetbv,
         reason::INVD | reason::WBINVD => Exit::CacheInvalidate,
-        reason::GDTR_IDTR => descriptor(fields, [DescriptorRegister::Gdtr, DescriptorRegister::Idtr]),
+        reason::GDTR_IDTR => {
+            descriptor(fields, [DescriptorRegister::Gdtr, DescriptorRegister::Idtr])
+        }
         reason::LDTR_TR => descriptor(fields, [DescriptorRegister::Ldtr, DescriptorRegister::Tr]),
         reason::MONITOR_TRAP => Exit::Stepped,
         reason::TRIPLE_FAULT => Exit::TripleFault,
@@ -89,7 +96,8 @@ fn memory(fields: &impl Fields) -> Exit {
     })
 }
 
-/// An access to the local APIC that the processor did not answer. The access page is shown at the default address only.
+/// An access to the local APIC that the processor did not answer. The access page is shown at the
+/// default address only.
 fn apic(fields: &impl Fields) -> Exit {
     let info = ApicAccessQualification::from(fields.get(Field::ExitQualification));
     Exit::Memory(MemoryAccess {
@@ -107,7 +115,9 @@ fn exception(fields: &impl Fields) -> Exit {
     }
     match Exception::from_vector(info.vector()) {
         None => Exit::Unknown(reason::EXCEPTION_OR_NMI.into()),
-        Some(exception) if INTERCEPTED_EXCEPTIONS & 1 << exception as u8 != 0 => Exit::Exception(exception),
+        Some(exception) if INTERCEPTED_EXCEPTIONS & 1 << exception as u8 != 0 => {
+            Exit::Exception(exception)
+        }
         Some(exception) => {
             let error_code = info.has_error_code();
             let error_code = error_code.then(|| fields.get(Field::ExitErrorCode) as u32);
@@ -116,7 +126,8 @@ fn exception(fields: &impl Fields) -> Exit {
     }
 }
 
-/// A hardware task switch, during the delivery of `event` perhaps. Where the old task goes on has 64 bits here.
+/// A hardware task switch, during the delivery of `event` perhaps. Where the old task goes on has
+/// 64 bits here.
 #[cold]
 pub fn task_switch(fields: &impl Fields, event: Option<Event>) -> TaskSwitch {
     let info = TaskSwitchQualification::from(fields.get(Field::ExitQualification));
@@ -163,10 +174,12 @@ pub mod tests {
     fn port_accesses() {
         // REP INSW from port 1F0h, and OUT DX, AL to port 3F8h.
         let insw = Table::new().with(Field::ExitQualification, 0x01f0_0039);
-        let expected = PortAccess { port: 0x1f0, size_bytes: 2, direction: Direction::In, string: true };
+        let expected =
+            PortAccess { port: 0x1f0, size_bytes: 2, direction: Direction::In, string: true };
         assert_eq!(decode(reason::PORT, &insw), Exit::Port(expected));
         let out = Table::new().with(Field::ExitQualification, 0x03f8_0000);
-        let expected = PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out, string: false };
+        let expected =
+            PortAccess { port: 0x3f8, size_bytes: 1, direction: Direction::Out, string: false };
         assert_eq!(decode(reason::PORT, &out), Exit::Port(expected));
     }
 
@@ -177,7 +190,9 @@ pub mod tests {
                 .with(Field::GuestPhysicalAddress, 0xfee0_0300)
                 .with(Field::ExitQualification, qualification);
             match decode(reason::EPT_VIOLATION, &table) {
-                Exit::Memory(access) => (access.gpa, access.write, access.execute, access.page_walk),
+                Exit::Memory(access) => {
+                    (access.gpa, access.write, access.execute, access.page_walk)
+                }
                 other => panic!("{other:?}"),
             }
         };
@@ -190,14 +205,18 @@ pub mod tests {
     #[test]
     fn accesses_to_registers_of_descriptors() {
         use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
-        // In the order of the instruction identity, in bits 29:28; what else is there is the operand.
+        // In the order of the instruction identity, in bits 29:28; what else is there is the
+        // operand.
         let in_memory = [(Gdtr, false), (Idtr, false), (Gdtr, true), (Idtr, true)];
         let selectors = [(Ldtr, false), (Tr, false), (Ldtr, true), (Tr, true)];
         for (basic, accesses) in [(reason::GDTR_IDTR, in_memory), (reason::LDTR_TR, selectors)] {
             for (identity, (register, load)) in (0..).zip(accesses) {
                 let info = 0xc7c7_8b82 | identity << 28;
                 let table = Table::new().with(Field::ExitInstructionInfo, info);
-                assert_eq!(decode(basic, &table), Exit::Descriptor(DescriptorAccess { register, load }));
+                assert_eq!(
+                    decode(basic, &table),
+                    Exit::Descriptor(DescriptorAccess { register, load })
+                );
             }
         }
     }
@@ -211,8 +230,9 @@ pub mod tests {
 
     #[test]
     fn local_apic() {
-        let decoded =
-            |basic, qualification| decode(basic, &Table::new().with(Field::ExitQualification, qualification));
+        let decoded = |basic, qualification| {
+            decode(basic, &Table::new().with(Field::ExitQualification, qualification))
+        };
         let memory = |offset: u64, write, execute, page_walk| {
             Exit::Memory(MemoryAccess { gpa: 0xfee0_0000 + offset, write, execute, page_walk })
         };
@@ -253,7 +273,10 @@ pub mod tests {
                     | Exit::Xsetbv
                     | Exit::CacheInvalidate
             );
-            assert!(!instruction || has_instruction_length(basic), "{basic} moves on by its length");
+            assert!(
+                !instruction || has_instruction_length(basic),
+                "{basic} moves on by its length"
+            );
         }
     }
 }

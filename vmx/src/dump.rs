@@ -1,6 +1,8 @@
 //! The VMCS in words.
 
-use crate::control_bits::{EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls};
+use crate::control_bits::{
+    EntryControls, ExitControls, PinControls, PrimaryControls, SecondaryControls,
+};
 use crate::field::{Area, Field};
 use crate::spec::{ExitReason, instruction_error, reason};
 use core::fmt;

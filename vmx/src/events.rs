@@ -10,7 +10,9 @@ const NMI_VECTOR: u8 = 2;
 pub fn injection(event: Event) -> (Interruption, u32) {
     let field = Interruption::new().with_valid(true);
     match event {
-        Event::Interrupt(vector) => (field.with_kind(interruption::EXTERNAL).with_vector(vector), 0),
+        Event::Interrupt(vector) => {
+            (field.with_kind(interruption::EXTERNAL).with_vector(vector), 0)
+        }
         Event::Nmi => (field.with_kind(interruption::NMI).with_vector(NMI_VECTOR), 0),
         Event::Fault(Fault { exception, error_code, .. }) => {
             let field = field
@@ -23,8 +25,8 @@ pub fn injection(event: Event) -> (Interruption, u32) {
     }
 }
 
-/// The event that an exit interrupted, if it has to be delivered again. INT n, INT3, INTO and INT1 are run again: RIP still
-/// points to them.
+/// The event that an exit interrupted, if it has to be delivered again. INT n, INT3, INTO and INT1
+/// are run again: RIP still points to them.
 pub fn interrupted(vectoring: Interruption, error_code: u32) -> Option<Event> {
     if !vectoring.valid() {
         return None;
@@ -41,14 +43,14 @@ pub fn interrupted(vectoring: Interruption, error_code: u32) -> Option<Event> {
     }
 }
 
-/// An entry without an event to inject raises #DB (27.7.3). Trap-like exits leave one pending: those for the task priority, a
-/// write or an EOI of the local APIC.
+/// An entry without an event to inject raises #DB (27.7.3). Trap-like exits leave one pending:
+/// those for the task priority, a write or an EOI of the local APIC.
 pub const fn is_debug_due(pending: PendingDebug, state: Interruptibility) -> bool {
     (pending.single_step() || pending.enabled_breakpoint()) && !state.by_mov_ss()
 }
 
-/// How to learn that the guest can take an interrupt: by an exit as soon as it has interrupts on, or by one when its task
-/// priority falls below a threshold.
+/// How to learn that the guest can take an interrupt: by an exit as soon as it has interrupts on,
+/// or by one when its task priority falls below a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Interrupt-window exiting.
@@ -113,9 +115,18 @@ mod tests {
     fn pending_traps_are_due_unless_mov_ss_holds_them() {
         let state = Interruptibility::new();
         assert!(is_debug_due(PendingDebug::new().with_single_step(true), state));
-        assert!(is_debug_due(PendingDebug::new().with_enabled_breakpoint(true), state.with_by_sti(true)));
-        assert!(!is_debug_due(PendingDebug::new().with_breakpoints(1), state), "met, but not enabled");
-        assert!(!is_debug_due(PendingDebug::new().with_single_step(true), state.with_by_mov_ss(true)));
+        assert!(is_debug_due(
+            PendingDebug::new().with_enabled_breakpoint(true),
+            state.with_by_sti(true)
+        ));
+        assert!(
+            !is_debug_due(PendingDebug::new().with_breakpoints(1), state),
+            "met, but not enabled"
+        );
+        assert!(!is_debug_due(
+            PendingDebug::new().with_single_step(true),
+            state.with_by_mov_ss(true)
+        ));
     }
 
     #[test]

@@ -182,8 +182,9 @@ impl Field {
         }
     }
 
-    /// Whether the processor may change it while the guest runs. Of the controls it changes two: it clears the valid
-    /// bit of the event to inject, and keeps the IA-32e-mode control equal to EFER.LMA (28.2).
+    /// Whether the processor may change it while the guest runs. Of the controls it changes two: it
+    /// clears the valid bit of the event to inject, and keeps the IA-32e-mode control equal to
+    /// EFER.LMA (28.2).
     pub const fn is_volatile(self) -> bool {
         match self.area() {
             Area::Guest | Area::ExitInformation => true,

@@ -1,5 +1,5 @@
-//! Exits as a processor reports them, made of any bytes, for the fuzz target in `tests/fuzz` and for bounded property
-//! tests.
+//! Exits as a processor reports them, made of any bytes, for the fuzz target in `tests/fuzz` and
+//! for bounded property tests.
 
 use crate::decode::{decode, task_switch};
 use crate::dump::dump;
@@ -55,7 +55,8 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             // Table 28-7: data write, fetch, linear address valid, access to its translation.
             const DEFINED: u64 = 1 << 1 | 1 << 2 | 1 << 7 | 1 << 8;
             let (gpa, choice) = (input.u64()?, input.u8()?);
-            let [write, execute, linear, translation] = [0, 1, 2, 3].map(|bit| choice >> bit & 1 == 1);
+            let [write, execute, linear, translation] =
+                [0, 1, 2, 3].map(|bit| choice >> bit & 1 == 1);
             let bits = u64::from(write) << 1
                 | u64::from(execute) << 2
                 | u64::from(linear) << 7
@@ -70,12 +71,16 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             let (offset, kind) = (u64::from(input.u16()? & 0xfff), u64::from(input.u8()? & 0xf));
             table.set(Field::ExitQualification, offset | kind << 12 | noise & !0xffff);
             let (write, execute, page_walk) = (kind == 1, kind == 2, kind >= 10);
-            (44, Exit::Memory(MemoryAccess { gpa: 0xfee0_0000 + offset, write, execute, page_walk }))
+            (
+                44,
+                Exit::Memory(MemoryAccess { gpa: 0xfee0_0000 + offset, write, execute, page_walk }),
+            )
         }
         3 => {
             use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
             let choice = input.u8()?;
-            let (reason, registers) = if choice & 1 == 0 { (46, [Gdtr, Idtr]) } else { (47, [Ldtr, Tr]) };
+            let (reason, registers) =
+                if choice & 1 == 0 { (46, [Gdtr, Idtr]) } else { (47, [Ldtr, Tr]) };
             // 28.2.5: the instruction's identity in bits 29:28.
             let (second, load) = (choice >> 1 & 1, choice >> 2 & 1);
             let identity = u64::from(second | load << 1) << 28;
@@ -111,8 +116,10 @@ fn port(input: &mut Input<'_>, noise: u64, table: &mut Table) -> Option<(u16, Ex
     let (port, choice) = (input.u16()?, input.u8()?);
     let (is_input, string) = (choice & 1, choice >> 1 & 1);
     let size_bytes = input.pick(&[1_u8, 2, 4])?;
-    let bits =
-        u64::from(port) << 16 | u64::from(string) << 4 | u64::from(is_input) << 3 | u64::from(size_bytes - 1);
+    let bits = u64::from(port) << 16
+        | u64::from(string) << 4
+        | u64::from(is_input) << 3
+        | u64::from(size_bytes - 1);
     table.set(Field::ExitQualification, bits | noise & !DEFINED);
     let direction = if is_input == 1 { Direction::In } else { Direction::Out };
     Some((30, Exit::Port(PortAccess { port, size_bytes, direction, string: string == 1 })))
@@ -128,8 +135,12 @@ fn exception(input: &mut Input<'_>, table: &mut Table) -> Option<(u16, Exit)> {
     let exit = match (kind, Exception::from_vector(vector)) {
         (2, _) => Exit::HostNmi,
         (_, None) => Exit::Unknown(0),
-        (_, Some(exception)) if INTERCEPTED_EXCEPTIONS >> vector & 1 == 1 => Exit::Exception(exception),
-        (_, Some(exception)) => Exit::Fault { exception, error_code: has_code.then_some(error_code) },
+        (_, Some(exception)) if INTERCEPTED_EXCEPTIONS >> vector & 1 == 1 => {
+            Exit::Exception(exception)
+        }
+        (_, Some(exception)) => {
+            Exit::Fault { exception, error_code: has_code.then_some(error_code) }
+        }
     };
     Some((0, exit))
 }
@@ -145,7 +156,8 @@ fn task(input: &mut Input<'_>, table: &mut Table) -> Option<()> {
     table.set(Field::GuestRip, rip);
     let source = [Source::Call, Source::Iret, Source::Jump, Source::Gate][usize::from(choice & 3)];
     let event = events::interrupted(Interruption::from(vectoring), 0);
-    // A gate in the IDT: an event from outside leaves RIP where it was, INT n and the like go on behind themselves.
+    // A gate in the IDT: an event from outside leaves RIP where it was, INT n and the like go on
+    // behind themselves.
     let is_instruction = source != Source::Gate || event.is_none() && vectoring >> 31 == 1;
     let resume_rip = if is_instruction { rip.wrapping_add(length) } else { rip };
     let expected = TaskSwitch { selector, source, resume_rip, event };
@@ -190,10 +202,12 @@ const BARE: [(u16, Exit); 31] = [
 
 /// Reasons that have a meaning here: those with fields of their own, and the instructions of VMX.
 fn is_reported(reason: u16) -> bool {
-    BARE.iter().any(|&(known, _)| known == reason) || matches!(reason, 0 | 19..=27 | 30 | 44..=49 | 56)
+    BARE.iter().any(|&(known, _)| known == reason)
+        || matches!(reason, 0 | 19..=27 | 30 | 44..=49 | 56)
 }
 
-/// An event that is delivered again is injected as it was reported; software interrupts and exceptions are not.
+/// An event that is delivered again is injected as it was reported; software interrupts and
+/// exceptions are not.
 fn check_event(info: Interruption, error_code: u32) {
     let Some(event) = events::interrupted(info, error_code) else {
         assert!(!info.valid() || !matches!(info.kind(), 0 | 2), "an interrupt is lost: {info:?}");
@@ -203,7 +217,9 @@ fn check_event(info: Interruption, error_code: u32) {
     assert!(info.valid() && injected.valid());
     assert_eq!(injected.kind(), info.kind());
     match event {
-        Event::Interrupt(vector) => assert_eq!((vector, vector), (info.vector(), injected.vector())),
+        Event::Interrupt(vector) => {
+            assert_eq!((vector, vector), (info.vector(), injected.vector()))
+        }
         Event::Nmi => assert_eq!(injected.vector(), 2),
         Event::Fault(Fault { exception, error_code: told, .. }) => {
             assert_eq!((exception as u8, exception as u8), (info.vector(), injected.vector()));

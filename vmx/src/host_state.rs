@@ -1,7 +1,8 @@
 //! The hypervisor's own state, as exits restore it (SDM volume 3, 25.5, 28.5).
 //!
-//! An exit sets the limits of GDTR and IDTR to FFFFh and that of TR to 67h. The hypervisor's IDT has all 256 vectors and
-//! its TSS has 104 bytes; it never loads a selector beyond its few own: nothing has to be put back.
+//! An exit sets the limits of GDTR and IDTR to FFFFh and that of TR to 67h. The hypervisor's IDT
+//! has all 256 vectors and its TSS has 104 bytes; it never loads a selector beyond its few own:
+//! nothing has to be put back.
 
 use crate::field::Field;
 use crate::spec::msr;
@@ -18,7 +19,8 @@ const SELECTOR_MASK: u16 = !7;
 /// Writes this CPU's state into the host-state area, all but RSP.
 ///
 /// # Safety
-/// Runs on the CPU that is to run the guest, with the GDT, IDT, TSS, page tables and bases that the hypervisor keeps.
+/// Runs on the CPU that is to run the guest, with the GDT, IDT, TSS, page tables and bases that the
+/// hypervisor keeps.
 pub unsafe fn write(vmcs: &mut Vmcs) {
     let mut gdt: DescriptorTablePointer<u64> = DescriptorTablePointer::default();
     let mut idt: DescriptorTablePointer<u64> = DescriptorTablePointer::default();

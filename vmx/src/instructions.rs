@@ -39,8 +39,8 @@ macro_rules! vmx {
 /// Enters VMX operation.
 ///
 /// # Safety
-/// CR0, CR4 and FEATURE_CONTROL are as VMX operation demands, and the page at `region_hpa` starts with the VMCS
-/// revision identifier and is the processor's from now on.
+/// CR0, CR4 and FEATURE_CONTROL are as VMX operation demands, and the page at `region_hpa` starts
+/// with the VMCS revision identifier and is the processor's from now on.
 pub unsafe fn vmxon(region_hpa: u64) -> Result<(), VmFail> {
     // SAFETY: the caller's conditions.
     unsafe { vmx!("vmxon [{pointer}]", pointer = in(reg) &raw const region_hpa) }
@@ -78,8 +78,8 @@ pub unsafe fn vmread(encoding: u32) -> Result<u64, VmFail> {
     }
 }
 
-/// Reads a field that the processor has, of the current VMCS, in one register: a VMREAD that fails would leave the encoding
-/// there.
+/// Reads a field that the processor has, of the current VMCS, in one register: a VMREAD that fails
+/// would leave the encoding there.
 ///
 /// # Safety
 /// VMX operation is on.
@@ -94,8 +94,9 @@ pub unsafe fn vmread_existing(encoding: u32) -> u64 {
 /// Writes a field of the current VMCS; false if the processor refuses.
 ///
 /// # Safety
-/// VMX operation is on. What is written to host-state fields is what the CPU runs with after the next exit, and what is
-/// written to address fields is memory that the processor or the guest will access.
+/// VMX operation is on. What is written to host-state fields is what the CPU runs with after the
+/// next exit, and what is written to address fields is memory that the processor or the guest will
+/// access.
 #[inline(always)]
 pub unsafe fn vmwrite(encoding: u32, value: u64) -> bool {
     // SAFETY: the caller's conditions.

@@ -1,7 +1,7 @@
 //! The Intel VT-x backend: VMCS, world switch, decoded exits.
 //!
-//! All section numbers are those of the Intel 64 and IA-32 Architectures Software Developer's Manual (SDM), volume 3,
-//! edition of 2023 and later (VMX starts with chapter 24 there).
+//! All section numbers are those of the Intel 64 and IA-32 Architectures Software Developer's
+//! Manual (SDM), volume 3, edition of 2023 and later (VMX starts with chapter 24 there).
 #![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 
 extern crate alloc;

@@ -13,8 +13,9 @@ pub static MSR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[], &[]));
 /// In x2APIC mode the processor also answers accesses to the task priority.
 pub static X2APIC_TPR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[TPR], &[TPR]));
 
-/// In x2APIC mode, with the registers in hardware and interrupts delivered by it, all reads but those of the current count
-/// and of the 64-bit ICR, and the writes whose effect the processor knows.
+/// In x2APIC mode, with the registers in hardware and interrupts delivered by it, all reads but
+/// those of the current count and of the 64-bit ICR, and the writes whose effect the processor
+/// knows.
 pub static X2APIC_BITMAP: MsrBitmap = MsrBitmap(bitmap(&X2APIC_READ, &[TPR, EOI, SELF_IPI]));
 
 const TPR: u32 = X2APIC_FIRST_MSR + register::TPR as u32;

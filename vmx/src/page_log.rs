@@ -1,5 +1,5 @@
-//! The page that the processor logs to whenever it sets a dirty flag in the EPT: page-modification logging (SDM volume 3,
-//! 29.3.6).
+//! The page that the processor logs to whenever it sets a dirty flag in the EPT: page-modification
+//! logging (SDM volume 3, 29.3.6).
 
 use vmm_core::backend::Unsupported;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
@@ -13,7 +13,8 @@ pub struct PageLog {
 }
 
 impl PageLog {
-    /// What the index field holds while the log is empty: the entry that comes next. It ends below 0, at FFFFh.
+    /// What the index field holds while the log is empty: the entry that comes next. It ends below
+    /// 0, at FFFFh.
     pub const EMPTY: u16 = ENTRIES - 1;
 
     /// An empty log.
@@ -22,7 +23,10 @@ impl PageLog {
     /// [`Unsupported`] if memory is short.
     pub fn new(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
         let frame = platform.allocate_frame(FrameSize::Small);
-        Ok(Self { platform, frame: frame.ok_or(Unsupported("too little memory for a log of pages"))? })
+        Ok(Self {
+            platform,
+            frame: frame.ok_or(Unsupported("too little memory for a log of pages"))?,
+        })
     }
 
     /// Its host-physical address.
@@ -35,8 +39,9 @@ impl PageLog {
         let first = index.wrapping_add(1).min(ENTRIES);
         (first..ENTRIES).map(|entry| {
             let entry = (self.frame.address as *const u64).wrapping_add(entry.into());
-            // SAFETY: the entry is inside the frame, which is a whole page and ours alone until `drop`; the processor, which
-            // writes to it while the guest runs, writes whole entries.
+            // SAFETY: the entry is inside the frame, which is a whole page and ours alone until
+            // `drop`; the processor, which writes to it while the guest runs, writes
+            // whole entries.
             unsafe { entry.read_volatile() }
         })
     }

@@ -24,8 +24,8 @@ pub fn dump_running(f: &mut dyn fmt::Write) -> fmt::Result {
     if gprs == 0 {
         return writeln!(f, "no vCPU was running");
     }
-    // SAFETY: noted by `Vmx::load`, it belongs to a virtual CPU that lives until `forget`; one CPU runs guests, and it is
-    // in its panic: nobody else changes it.
+    // SAFETY: noted by `Vmx::load`, it belongs to a virtual CPU that lives until `forget`; one CPU
+    // runs guests, and it is in its panic: nobody else changes it.
     let gprs = unsafe { &*(gprs as *const Gprs) };
     writeln!(f, "vCPU: rax to r15 {:x?}", gprs.0)?;
     // SAFETY: VMX operation is on, as a guest ran.

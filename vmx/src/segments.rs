@@ -27,22 +27,37 @@ macro_rules! segment_fields {
 /// The fields of a segment register.
 pub const fn fields(name: SegmentName) -> SegmentFields {
     match name {
-        SegmentName::Es => segment_fields!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsRights),
-        SegmentName::Cs => segment_fields!(GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsRights),
-        SegmentName::Ss => segment_fields!(GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsRights),
-        SegmentName::Ds => segment_fields!(GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsRights),
-        SegmentName::Fs => segment_fields!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsRights),
-        SegmentName::Gs => segment_fields!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsRights),
+        SegmentName::Es => {
+            segment_fields!(GuestEsSelector, GuestEsBase, GuestEsLimit, GuestEsRights)
+        }
+        SegmentName::Cs => {
+            segment_fields!(GuestCsSelector, GuestCsBase, GuestCsLimit, GuestCsRights)
+        }
+        SegmentName::Ss => {
+            segment_fields!(GuestSsSelector, GuestSsBase, GuestSsLimit, GuestSsRights)
+        }
+        SegmentName::Ds => {
+            segment_fields!(GuestDsSelector, GuestDsBase, GuestDsLimit, GuestDsRights)
+        }
+        SegmentName::Fs => {
+            segment_fields!(GuestFsSelector, GuestFsBase, GuestFsLimit, GuestFsRights)
+        }
+        SegmentName::Gs => {
+            segment_fields!(GuestGsSelector, GuestGsBase, GuestGsLimit, GuestGsRights)
+        }
         SegmentName::Ldtr => {
             segment_fields!(GuestLdtrSelector, GuestLdtrBase, GuestLdtrLimit, GuestLdtrRights)
         }
-        SegmentName::Tr => segment_fields!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrRights),
+        SegmentName::Tr => {
+            segment_fields!(GuestTrSelector, GuestTrBase, GuestTrLimit, GuestTrRights)
+        }
     }
 }
 
 /// The shared form of access rights. What is unusable here is not present there.
 pub fn attributes(rights: AccessRights) -> SegmentAttributes {
-    // Both have a descriptor's bits in a descriptor's order: only the gap between bits 7 and 12 is closed.
+    // Both have a descriptor's bits in a descriptor's order: only the gap between bits 7 and 12 is
+    // closed.
     let bits = rights.into_bits();
     let packed = (bits & 0xff | bits >> 4 & 0xf00) as u16;
     SegmentAttributes::from_bits(packed).with_present(rights.present() && !rights.unusable())

@@ -270,8 +270,8 @@ pub struct PortQualification {
     __: u32,
 }
 
-/// Instruction information of an exit for LGDT, SGDT, LIDT or SIDT, and of one for LLDT, SLDT, LTR or STR (28.2.5), as far as
-/// it is used.
+/// Instruction information of an exit for LGDT, SGDT, LIDT or SIDT, and of one for LLDT, SLDT, LTR
+/// or STR (28.2.5), as far as it is used.
 #[bitfield(u32)]
 pub struct DescriptorInstruction {
     #[bits(28)]
@@ -299,7 +299,8 @@ pub struct EptQualification {
     pub final_access: bool,
     #[bits(3)]
     __: u8,
-    /// NMIs were unblocked by an IRET that then exited; also in the qualification of a full page-modification log.
+    /// NMIs were unblocked by an IRET that then exited; also in the qualification of a full
+    /// page-modification log.
     pub nmi_unblocked_by_iret: bool,
     #[bits(51)]
     __: u64,
@@ -317,8 +318,8 @@ pub struct ApicAccessQualification {
     __: u64,
 }
 
-/// Kinds of APIC accesses. 0 is a read, 3 a linear access during the delivery of an event; those from
-/// [`apic_access::PHYSICAL`] on are not translated: page walks and the like.
+/// Kinds of APIC accesses. 0 is a read, 3 a linear access during the delivery of an event; those
+/// from [`apic_access::PHYSICAL`] on are not translated: page walks and the like.
 pub mod apic_access {
     #![allow(missing_docs)]
     pub const WRITE: u8 = 1;
@@ -353,7 +354,8 @@ pub struct CrQualification {
     __: u32,
 }
 
-/// Kinds of control-register accesses. CLTS (2) and LMSW (3) change none of the bits that the host keeps.
+/// Kinds of control-register accesses. CLTS (2) and LMSW (3) change none of the bits that the host
+/// keeps.
 pub mod cr_access {
     #![allow(missing_docs)]
     pub const TO_CR: u8 = 0;
@@ -380,7 +382,8 @@ pub mod task_source {
     pub const JUMP: u8 = 2;
 }
 
-/// The interruption information of exits and entries and the IDT-vectoring information (25.8.3, 25.9.2, 25.9.3).
+/// The interruption information of exits and entries and the IDT-vectoring information (25.8.3,
+/// 25.9.2, 25.9.3).
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct Interruption {

@@ -28,7 +28,8 @@ pub type Current = Arc<AtomicU64>;
 /// No VMCS is current.
 pub const NONE: u64 = u64::MAX;
 
-/// A VMX instruction that failed. The guest must not run after it: what it was to change is as it was.
+/// A VMX instruction that failed. The guest must not run after it: what it was to change is as it
+/// was.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure {
     instruction: Instruction,
@@ -78,9 +79,10 @@ const STABLE: FieldSet = {
 
 /// A virtual-machine control structure in a page of its own.
 ///
-/// Values that were read or written stay known until the guest runs, those of stable fields for ever: VMREAD and VMWRITE
-/// are slow, most of all under another hypervisor. Both are about the VMCS that is current on this CPU: this one, from
-/// [`Vmcs::new`], [`Vmcs::load`] or an entry on until another is made current.
+/// Values that were read or written stay known until the guest runs, those of stable fields for
+/// ever: VMREAD and VMWRITE are slow, most of all under another hypervisor. Both are about the VMCS
+/// that is current on this CPU: this one, from [`Vmcs::new`], [`Vmcs::load`] or an entry on until
+/// another is made current.
 pub struct Vmcs {
     region: Option<Frame>,
     hpa: u64,
@@ -100,16 +102,19 @@ impl Vmcs {
     /// [`Unsupported`] if memory is short or the processor does not take it.
     ///
     /// # Safety
-    /// VMX operation is on for this CPU, of which `current` tells, and `revision` is the processor's VMCS revision.
+    /// VMX operation is on for this CPU, of which `current` tells, and `revision` is the
+    /// processor's VMCS revision.
     pub unsafe fn new(
         platform: &'static dyn Platform,
         current: Current,
         revision: u32,
     ) -> Result<Self, Unsupported> {
-        let region =
-            platform.allocate_frame(FrameSize::Small).ok_or(Unsupported("too little memory for a VMCS"))?;
+        let region = platform
+            .allocate_frame(FrameSize::Small)
+            .ok_or(Unsupported("too little memory for a VMCS"))?;
         let hpa = region.hpa;
-        // SAFETY: the frame is a page of our own that nobody refers to yet; VMCLEAR then makes it a VMCS.
+        // SAFETY: the frame is a page of our own that nobody refers to yet; VMCLEAR then makes it a
+        // VMCS.
         let made = unsafe {
             write_revision(&region, revision);
             instructions::vmclear(hpa)
@@ -146,7 +151,8 @@ impl Vmcs {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses this VMCS.
+        // SAFETY: VMX operation is on (condition of `new`), and this CPU is the only one that uses
+        // this VMCS.
         unsafe { instructions::vmptrld(self.hpa) }
             .map_err(|error| self.failure(Instruction::Vmptrld, error))?;
         self.current.store(self.hpa, Ordering::Relaxed);
@@ -195,16 +201,18 @@ impl Vmcs {
         value
     }
 
-    /// Writes a field, unless it has that value already. If the processor does not take it, the next entry fails.
+    /// Writes a field, unless it has that value already. If the processor does not take it, the
+    /// next entry fails.
     ///
-    /// The fields of the host's state and those that hold addresses are written by `host_state` and by `Vmx::new` only.
+    /// The fields of the host's state and those that hold addresses are written by `host_state` and
+    /// by `Vmx::new` only.
     #[inline]
     pub fn write(&mut self, field: Field, value: u64) {
         if self.known(field) && self.values[field as usize].get() == value {
             return;
         }
-        // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and addresses say why
-        // their values are right.
+        // SAFETY: VMX operation is on (condition of `new`); the modules that write host state and
+        // addresses say why their values are right.
         if unsafe { instructions::vmwrite(field.encoding(), value) } {
             self.note(field, value);
         } else {
@@ -212,7 +220,8 @@ impl Vmcs {
         }
     }
 
-    /// Has the next entry look: for it this VMCS is no longer the current one, so that entries need ask no more than that.
+    /// Has the next entry look: for it this VMCS is no longer the current one, so that entries need
+    /// ask no more than that.
     #[cold]
     fn note_failure(&mut self, field: Field, value: u64) {
         let failure = self.failure(Instruction::Vmwrite(field, value), VmFail::Valid);
@@ -297,9 +306,12 @@ mod tests {
 
     #[test]
     fn stable_fields_are_those_that_only_the_hypervisor_writes() {
-        let is_stable = |field: Field| STABLE[field as usize / 32] >> (field as usize % 32) & 1 != 0;
+        let is_stable =
+            |field: Field| STABLE[field as usize / 32] >> (field as usize % 32) & 1 != 0;
         assert!(
-            is_stable(Field::PrimaryControls) && is_stable(Field::HostCr3) && is_stable(Field::TscOffset)
+            is_stable(Field::PrimaryControls)
+                && is_stable(Field::HostCr3)
+                && is_stable(Field::TscOffset)
         );
         assert!(!is_stable(Field::GuestRip) && !is_stable(Field::ExitReason));
         assert!(!is_stable(Field::EntryControls) && !is_stable(Field::EntryInterruption));

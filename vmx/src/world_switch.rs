@@ -10,20 +10,25 @@ pub const FAILED_INVALID: u64 = 1;
 /// The instruction-error field says why the entry failed (ZF).
 pub const FAILED_VALID: u64 = 2;
 
-/// Runs the guest of the current VMCS until its next exit; returns [`EXITED`], or why it could not be entered.
+/// Runs the guest of the current VMCS until its next exit; returns [`EXITED`], or why it could not
+/// be entered.
 ///
-/// RSP, RIP and RFLAGS of the guest are in the VMCS. The host's stack pointer is written to it only when it differs
-/// from `host_rsp`, which remembers it.
+/// RSP, RIP and RFLAGS of the guest are in the VMCS. The host's stack pointer is written to it only
+/// when it differs from `host_rsp`, which remembers it.
 ///
 /// # Safety
-/// - The current VMCS has [`exit_entry`] for its host RIP, the rest of its host state is this CPU's, and its EPT gives
-///   the guest nothing but its own memory.
-/// - `gprs` and `host_rsp` are valid for reads and writes; `host_rsp` holds what was last written to this VMCS's host RSP
-///   by this function, or 0.
+/// - The current VMCS has [`exit_entry`] for its host RIP, the rest of its host state is this
+///   CPU's, and its EPT gives the guest nothing but its own memory.
+/// - `gprs` and `host_rsp` are valid for reads and writes; `host_rsp` holds what was last written
+///   to this VMCS's host RSP by this function, or 0.
 /// - `launched` tells whether the VMCS was launched on this CPU since it was last cleared.
 /// - Interrupts are off.
 #[unsafe(naked)]
-pub unsafe extern "sysv64" fn run_guest(gprs: *mut Gprs, launched: bool, host_rsp: *mut u64) -> u64 {
+pub unsafe extern "sysv64" fn run_guest(
+    gprs: *mut Gprs,
+    launched: bool,
+    host_rsp: *mut u64,
+) -> u64 {
     naked_asm!(
         "push rbx",
         "push rbp",
@@ -79,8 +84,8 @@ pub unsafe extern "sysv64" fn run_guest(gprs: *mut Gprs, launched: bool, host_rs
     )
 }
 
-/// Where the processor goes on at an exit: the stack is as [`run_guest`] left it, and RFLAGS is clear. Saves the guest's
-/// registers and returns from [`run_guest`].
+/// Where the processor goes on at an exit: the stack is as [`run_guest`] left it, and RFLAGS is
+/// clear. Saves the guest's registers and returns from [`run_guest`].
 ///
 /// # Safety
 /// For the host-RIP field only.

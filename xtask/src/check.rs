@@ -12,9 +12,16 @@ use crate::{arrows, build, paths, progress, retry, setup};
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
 
-/// The table of instruction forms, built for the host: it is in the workspace of the conformance guests.
-const FORMS: [&str; 6] =
-    ["--package", "forms", "--manifest-path", build::GUESTS_MANIFEST, "--target-dir", "target/forms"];
+/// The table of instruction forms, built for the host: it is in the workspace of the conformance
+/// guests.
+const FORMS: [&str; 6] = [
+    "--package",
+    "forms",
+    "--manifest-path",
+    build::GUESTS_MANIFEST,
+    "--target-dir",
+    "target/forms",
+];
 
 /// The models of what is lock-free, with loom's atomics in place of the processor's.
 const MODELS: [&str; 9] = [
@@ -91,12 +98,16 @@ impl TestArgs {
             command.env(CPU_VARIABLE, cpu);
         }
         println!("Running the whole-system tests ...");
-        ensure!(command.status().context("cannot start cargo")?.success(), "whole-system tests failed");
+        ensure!(
+            command.status().context("cannot start cargo")?.success(),
+            "whole-system tests failed"
+        );
         Ok(())
     }
 }
 
-/// Checks the formatting, the lints on the host and on the bare machine, the documentation, and how the modules stand.
+/// Checks the formatting, the lints on the host and on the bare machine, the documentation, and how
+/// the modules stand.
 ///
 /// # Errors
 /// At the first warning.

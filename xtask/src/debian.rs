@@ -1,5 +1,6 @@
-//! Debian packages, downloaded and unpacked under `build` without installing anything or touching the system's own apt, so
-//! that root is not needed, and packages of the i386 architecture and of other releases are within reach.
+//! Debian packages, downloaded and unpacked under `build` without installing anything or touching
+//! the system's own apt, so that root is not needed, and packages of the i386 architecture and of
+//! other releases are within reach.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,8 +50,8 @@ impl Source {
         Ok(folder)
     }
 
-    /// A folder with the files of `packages` and of all that they depend on, as if installed there. It is named after the
-    /// first.
+    /// A folder with the files of `packages` and of all that they depend on, as if installed there.
+    /// It is named after the first.
     ///
     /// # Errors
     /// If they cannot be downloaded.
@@ -72,7 +73,8 @@ impl Source {
         Ok(folder)
     }
 
-    /// The package that the meta package `package` stands for: its first dependency whose name begins with `prefix`.
+    /// The package that the meta package `package` stands for: its first dependency whose name
+    /// begins with `prefix`.
     ///
     /// # Errors
     /// If apt knows none.
@@ -83,7 +85,8 @@ impl Source {
         }
         self.update()?;
         let mut command = self.apt("apt-cache");
-        let output = command.args(["depends", "--no-recommends", "--no-suggests", package]).output()?;
+        let output =
+            command.args(["depends", "--no-recommends", "--no-suggests", package]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let mut names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         let Some(found) = names.find(|name| name.starts_with(prefix)) else {
@@ -98,8 +101,8 @@ impl Source {
         Ok(found)
     }
 
-    /// Fetches the package lists, once per process. A failure is only noted: a source without i386 or a mirror between two
-    /// states may have nothing to do with what is wanted.
+    /// Fetches the package lists, once per process. A failure is only noted: a source without i386
+    /// or a mirror between two states may have nothing to do with what is wanted.
     fn update(self) -> Result<()> {
         static DONE: Mutex<Vec<Source>> = Mutex::new(Vec::new());
         let mut done = DONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -116,8 +119,11 @@ impl Source {
             std::fs::write(state.join("sources.list"), line)?;
         }
         let title = format!("Fetching Debian's package lists ({})", self.name());
-        if progress::run_logged(&title, "debian-update", self.apt("apt-get").arg("update")).is_err() {
-            eprintln!("Some lists could not be fetched (build/debian-update.log); going on with the others.");
+        if progress::run_logged(&title, "debian-update", self.apt("apt-get").arg("update")).is_err()
+        {
+            eprintln!(
+                "Some lists could not be fetched (build/debian-update.log); going on with the others."
+            );
         }
         done.push(self);
         Ok(())
@@ -152,8 +158,8 @@ impl Source {
     }
 }
 
-/// Unpacks every package file of `archives` to `folder`, and removes the files. The folder gets its name when complete, so
-/// that half of it is never taken for the whole.
+/// Unpacks every package file of `archives` to `folder`, and removes the files. The folder gets its
+/// name when complete, so that half of it is never taken for the whole.
 fn unpack_all(archives: &Path, folder: &Path) -> Result<()> {
     let partial = folder.with_extension("partial");
     let _ = std::fs::remove_dir_all(&partial);
@@ -178,7 +184,10 @@ pub fn mirror() -> Result<String> {
     let places = places()?;
     let main = places.iter().find(|place| place.is_debian && !place.is_security);
     let place = main.or(places.first());
-    Ok(place.context("apt knows no source of Debian packages: as root, apt-get update")?.uri.clone())
+    Ok(place
+        .context("apt knows no source of Debian packages: as root, apt-get update")?
+        .uri
+        .clone())
 }
 
 /// Where this system gets Debian's security updates from, if it does.
@@ -195,7 +204,12 @@ struct Place {
 
 fn places() -> Result<Vec<Place>> {
     let output = Command::new("apt-get")
-        .args(["indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(SUITE)", "Created-By: Packages"])
+        .args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(ORIGIN) $(SUITE)",
+            "Created-By: Packages",
+        ])
         .output()
         .context("Debian's packages are needed, and there is no apt-get here")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -29,7 +29,8 @@ impl FuzzArgs {
     /// Runs the targets. What they have learnt is kept in `build/fuzz/corpus`.
     ///
     /// # Errors
-    /// If one finds an input that makes it panic, which is then in `build/fuzz/found`, or if it cannot be run.
+    /// If one finds an input that makes it panic, which is then in `build/fuzz/found`, or if it
+    /// cannot be run.
     pub fn run(&self) -> Result<()> {
         let targets = targets()?;
         let is_wanted = |name: &&String| self.target.as_ref().is_none_or(|target| target == *name);
@@ -38,7 +39,8 @@ impl FuzzArgs {
         let cargo_fuzz = cargo_fuzz()?;
         for name in wanted {
             println!("Fuzzing {name} for {} s ...", self.seconds);
-            let status = self.fuzz(&cargo_fuzz, name).status().context("cannot start cargo-fuzz")?;
+            let status =
+                self.fuzz(&cargo_fuzz, name).status().context("cannot start cargo-fuzz")?;
             ensure!(
                 status.success(),
                 "{name} panics: the input is in {}",
@@ -54,7 +56,8 @@ impl FuzzArgs {
         let mut command = Command::new(cargo_fuzz);
         // The code is safe Rust: it panics where it is wrong, and needs no sanitizer to be caught.
         command.args(["fuzz", "run", "--fuzz-dir"]).arg(folder()).args(["--sanitizer", "none"]);
-        // Values that the code compares with are seldom what is hard to find here, and tracing them doubles the time.
+        // Values that the code compares with are seldom what is hard to find here, and tracing them
+        // doubles the time.
         command.args(["--no-trace-compares", name]);
         command.arg(corpus).args(seeds(name)).arg("--");
         command.arg(format!("-artifact_prefix={}/{name}-", found.display()));
@@ -72,10 +75,11 @@ impl FuzzArgs {
 /// The names of all targets: each is a program.
 fn targets() -> Result<Vec<String>> {
     let programs = folder().join("src/bin");
-    let files =
-        std::fs::read_dir(&programs).with_context(|| format!("cannot list {}", programs.display()))?;
-    let name =
-        |file: std::io::Result<std::fs::DirEntry>| Some(file.ok()?.path().file_stem()?.to_str()?.into());
+    let files = std::fs::read_dir(&programs)
+        .with_context(|| format!("cannot list {}", programs.display()))?;
+    let name = |file: std::io::Result<std::fs::DirEntry>| {
+        Some(file.ok()?.path().file_stem()?.to_str()?.into())
+    };
     let mut names: Vec<String> = files.filter_map(name).collect();
     names.sort();
     Ok(names)
@@ -86,7 +90,11 @@ fn seeds(name: &str) -> Vec<PathBuf> {
     let own = folder().join("corpus").join(name);
     let published = paths::root().join("tests/configs");
     let is_configuration = matches!(name, "xl_cfg" | "pc_config");
-    [own].into_iter().chain(is_configuration.then_some(published)).filter(|seeds| seeds.is_dir()).collect()
+    [own]
+        .into_iter()
+        .chain(is_configuration.then_some(published))
+        .filter(|seeds| seeds.is_dir())
+        .collect()
 }
 
 fn folder() -> PathBuf {
@@ -103,7 +111,11 @@ fn cargo_fuzz() -> Result<PathBuf> {
     let program = root.join("bin/cargo-fuzz");
     if !program.is_file() {
         let mut command = Command::new("cargo");
-        command.args(["install", "--locked", "--root"]).arg(&root).arg("cargo-fuzz").stdin(Stdio::null());
+        command
+            .args(["install", "--locked", "--root"])
+            .arg(&root)
+            .arg("cargo-fuzz")
+            .stdin(Stdio::null());
         progress::run_logged("Installing cargo-fuzz", "cargo-fuzz", &mut command)?;
     }
     Ok(program)

@@ -1,5 +1,5 @@
-//! `cargo xtask image`: what boots Bulkhead and a guest by GRUB, on BIOS and UEFI machines: an ISO for CD, USB stick or disk, or a
-//! folder for PXE.
+//! `cargo xtask image`: what boots Bulkhead and a guest by GRUB, on BIOS and UEFI machines: an ISO
+//! for CD, USB stick or disk, or a folder for PXE.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +16,8 @@ pub enum Loader {
     /// By multiboot2, in a graphics mode where there is one
     #[default]
     Multiboot2,
-    /// By multiboot 1, in text mode, on BIOS machines only: Bochs has no graphics modes that GRUB can set
+    /// By multiboot 1, in text mode, on BIOS machines only: Bochs has no graphics modes that GRUB
+    /// can set
     Text,
 }
 
@@ -72,7 +73,11 @@ impl Contents<'_> {
             let mut command = Command::new("grub-mknetdir");
             command.arg("--net-directory").arg(tree).args(["--subdir", "boot/grub"]);
             command.arg("-d").arg(format!("/usr/lib/grub/{platform}"));
-            progress::run_logged(&format!("Making GRUB for PXE, {platform}"), "image-netboot", &mut command)?;
+            progress::run_logged(
+                &format!("Making GRUB for PXE, {platform}"),
+                "image-netboot",
+                &mut command,
+            )?;
         }
         Ok(())
     }
@@ -100,8 +105,10 @@ impl Contents<'_> {
             }
             Loader::Text => ("set timeout=0\n", "multiboot", "module"),
         };
-        let mut menu =
-            format!("{top}menuentry \"Bulkhead\" {{\n    {image} /boot/bulkhead {}\n", self.cmdline);
+        let mut menu = format!(
+            "{top}menuentry \"Bulkhead\" {{\n    {image} /boot/bulkhead {}\n",
+            self.cmdline
+        );
         for (number, (_, name)) in self.modules.iter().enumerate() {
             menu += &format!("    {module} /boot/module{number} {name}\n");
         }
@@ -109,7 +116,8 @@ impl Contents<'_> {
     }
 }
 
-/// Makes what `form` says of the image, the guest's ISO (a small Linux if none is given) and its xl.cfg.
+/// Makes what `form` says of the image, the guest's ISO (a small Linux if none is given) and its
+/// xl.cfg.
 ///
 /// # Errors
 /// If a file or a program is missing.

@@ -1,4 +1,5 @@
-//! The host side of Bulkhead: it builds the image, makes ISOs of it and of guests, and runs them in emulators.
+//! The host side of Bulkhead: it builds the image, makes ISOs of it and of guests, and runs them in
+//! emulators.
 //!
 //! The binary is `cargo xtask`; the library half is what the whole-system tests use.
 

@@ -96,14 +96,17 @@ impl Machine {
         };
         let com1 = connect(com1)?.context("no COM1")?;
         let com2 = connect(com2)?;
-        let monitor = match connect(monitor)? {
-            Some(stream) => {
-                let client = Client::new(stream, Dialect::Qmp)?;
-                let monitor = Monitor::new(client, folder.0.clone());
-                Some(monitor.with_context(|| format!("the emulator does not run:\n{}", said(&folder.0)))?)
-            }
-            None => None,
-        };
+        let monitor =
+            match connect(monitor)? {
+                Some(stream) => {
+                    let client = Client::new(stream, Dialect::Qmp)?;
+                    let monitor = Monitor::new(client, folder.0.clone());
+                    Some(monitor.with_context(|| {
+                        format!("the emulator does not run:\n{}", said(&folder.0))
+                    })?)
+                }
+                None => None,
+            };
         let (control, monitor): (Box<dyn Control>, _) = match (com2, monitor) {
             (Some(stream), monitor) => {
                 (Box::new(RpcControl::new(Client::new(stream, Dialect::JsonRpc)?)), monitor)
@@ -125,8 +128,8 @@ impl Machine {
         })
     }
 
-    /// Waits until the guest's serial port or text screen shows `text`. Serial text counts once: the next expectation
-    /// looks behind it.
+    /// Waits until the guest's serial port or text screen shows `text`. Serial text counts once:
+    /// the next expectation looks behind it.
     ///
     /// # Errors
     /// A [`Failure`] with the tail of the serial port and the screen.
@@ -192,7 +195,9 @@ impl Machine {
         }
         let silence = watchdog.silence(now).as_secs();
         let used = self.cpu_time().unwrap_or_default().saturating_sub(used_before).as_secs_f32();
-        let what = format!("silent for {silence} s, {used:.1} s of CPU time while it was asked: {error:#}");
+        let what = format!(
+            "silent for {silence} s, {used:.1} s of CPU time while it was asked: {error:#}"
+        );
         Err(self.failure(Failure::Stalled, &what))
     }
 
@@ -227,7 +232,8 @@ impl Machine {
         self.call("guest.stats", json!({}))
     }
 
-    /// The emulated machine's own display and keyboard, where the emulator gives them; the guest's otherwise.
+    /// The emulated machine's own display and keyboard, where the emulator gives them; the guest's
+    /// otherwise.
     pub fn host_control(&mut self) -> &mut dyn Control {
         match &mut self.monitor {
             Some(monitor) => monitor,
@@ -253,7 +259,8 @@ impl Machine {
         std::fs::write(file, png).with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// The CPU time that the emulator has taken so far, in the unit of the kernel's clock ticks (10 ms).
+    /// The CPU time that the emulator has taken so far, in the unit of the kernel's clock ticks (10
+    /// ms).
     pub fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
         let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
@@ -268,7 +275,8 @@ impl Machine {
 
     /// The tail of the serial port, the text screen, and what the emulator said.
     pub fn report(&mut self) -> String {
-        let mut report = format!("--- serial port, last lines\n{}\n", tail(&self.serial.text(), 40));
+        let mut report =
+            format!("--- serial port, last lines\n{}\n", tail(&self.serial.text(), 40));
         match self.control.screen_text() {
             Ok(Some(screen)) => report += &format!("--- screen\n{screen}"),
             Ok(None) => report += "--- screen: graphics\n",
@@ -323,13 +331,15 @@ impl Drop for Machine {
     }
 }
 
-/// A machine's folder while it is being set up. It is in the system's folder for temporary files, since a socket's path must be short.
+/// A machine's folder while it is being set up. It is in the system's folder for temporary files,
+/// since a socket's path must be short.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bulkhead-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("bulkhead-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder)?;
         Ok(Self(folder))

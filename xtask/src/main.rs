@@ -8,7 +8,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, Value
 use xtask::guests::Guest;
 use xtask::image::Form;
 use xtask::machine::Failure;
-use xtask::{arrows, bench, build, check, conformance, folder, fuzz, image, release, rpc, run, symbolize};
+use xtask::{
+    arrows, bench, build, check, conformance, folder, fuzz, image, release, rpc, run, symbolize,
+};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Bulkhead")]
@@ -32,7 +34,8 @@ enum Task {
     Conformance(conformance::ConformanceArgs),
     Fuzz(fuzz::FuzzArgs),
     CheckRelease(release::ReleaseArgs),
-    /// Makes build/bulkhead.iso: Bulkhead and a guest, for BIOS and UEFI machines to boot from CD, USB stick or disk
+    /// Makes build/bulkhead.iso: Bulkhead and a guest, for BIOS and UEFI machines to boot from CD,
+    /// USB stick or disk
     Image {
         /// The guest's CD-ROM; without it, a small Linux made of Debian packages
         #[arg(long, value_name = "FILE")]
@@ -50,7 +53,8 @@ enum Task {
         #[arg(long)]
         netboot: bool,
     },
-    /// Calls a method of the hypervisor that `cargo xtask run` runs on a terminal, and prints the result
+    /// Calls a method of the hypervisor that `cargo xtask run` runs on a terminal, and prints the
+    /// result
     Rpc {
         /// The method, such as guest.stats, screen.text, host.log
         method: String,
@@ -63,7 +67,8 @@ enum Task {
         /// What the hypervisor printed; - is standard input
         log: PathBuf,
     },
-    /// Makes the ISO of a guest from Debian packages and prints its path; without a name, all of them
+    /// Makes the ISO of a guest from Debian packages and prints its path; without a name, all of
+    /// them
     Guest {
         /// Which
         #[arg(value_enum)]
@@ -122,7 +127,8 @@ fn perform(task: Task, matches: &ArgMatches) -> Result<()> {
         }
         Task::Symbolize { log } => {
             let file = if log == Path::new("-") { PathBuf::from("/dev/stdin") } else { log };
-            let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes =
+                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             print!("{}", symbolize::symbolize(&String::from_utf8_lossy(&bytes))?);
             Ok(())
         }

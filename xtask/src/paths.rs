@@ -8,7 +8,8 @@ pub fn root() -> PathBuf {
     manifest.parent().map(PathBuf::from).unwrap_or(manifest)
 }
 
-/// A path under the `build` folder, which holds everything made that is not Cargo's own. The folder is created.
+/// A path under the `build` folder, which holds everything made that is not Cargo's own. The folder
+/// is created.
 pub fn build(name: &str) -> PathBuf {
     let path = root().join("build").join(name);
     if let Some(parent) = path.parent() {
@@ -37,7 +38,8 @@ pub fn empty_build_folder(name: &str) -> std::io::Result<PathBuf> {
 
 /// Cargo's target folder.
 pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// The image that boot loaders start: stripped, ready for `qemu -kernel` and GRUB.

@@ -52,14 +52,17 @@ impl Picture {
         (self.width, self.height)
     }
 
-    /// How alike the pictures are: the correlation of their brightness, 1 for the same picture, about 0 for unrelated ones or
-    /// an empty one. Sizes may differ.
+    /// How alike the pictures are: the correlation of their brightness, 1 for the same picture,
+    /// about 0 for unrelated ones or an empty one. Sizes may differ.
     pub fn similarity(&self, other: &Self) -> f64 {
         let (ours, theirs) = (self.grid(), other.grid());
         let covariance = |left: &[f64], right: &[f64]| -> f64 {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
             let (left_mean, right_mean) = (mean(left), mean(right));
-            left.iter().zip(right).map(|(left, right)| (left - left_mean) * (right - right_mean)).sum()
+            left.iter()
+                .zip(right)
+                .map(|(left, right)| (left - left_mean) * (right - right_mean))
+                .sum()
         };
         let scale = (covariance(&ours, &ours) * covariance(&theirs, &theirs)).sqrt();
         if scale > f64::EPSILON { covariance(&ours, &theirs) / scale } else { 0.0 }
@@ -74,9 +77,10 @@ impl Picture {
         };
         let field = |row: usize, column: usize| {
             let lines = span(row, rows, self.height);
-            let pixels =
-                lines.flat_map(|y| span(column, columns, self.width).map(move |x| y * self.width + x));
-            let (sum, count) = pixels.fold((0.0, 0.0), |(sum, count), at| (sum + self.luma[at], count + 1.0));
+            let pixels = lines
+                .flat_map(|y| span(column, columns, self.width).map(move |x| y * self.width + x));
+            let (sum, count) =
+                pixels.fold((0.0, 0.0), |(sum, count), at| (sum + self.luma[at], count + 1.0));
             sum / count
         };
         (0..rows)
@@ -91,8 +95,10 @@ mod tests {
     use super::Picture;
 
     fn picture(width: usize, height: usize, pixel: impl Fn(usize, usize) -> f64) -> Picture {
-        let luma =
-            (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| pixel(x, y)).collect();
+        let luma = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .map(|(x, y)| pixel(x, y))
+            .collect();
         Picture { width, height, luma }
     }
 

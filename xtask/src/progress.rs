@@ -1,4 +1,5 @@
-//! Steps that take a while: a spinner on a terminal, a plain line elsewhere, and the output in a log file.
+//! Steps that take a while: a spinner on a terminal, a plain line elsewhere, and the output in a
+//! log file.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -43,7 +44,8 @@ impl Step {
     }
 }
 
-/// Runs `command` as a step called `text`, its output in `build/LOG.log`; on failure the log's tail is in the error.
+/// Runs `command` as a step called `text`, its output in `build/LOG.log`; on failure the log's tail
+/// is in the error.
 ///
 /// # Errors
 /// If the program cannot be started or does not succeed.

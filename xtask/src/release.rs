@@ -1,4 +1,5 @@
-//! `cargo xtask check-release`: the README's two commands on a fresh system of another Debian release.
+//! `cargo xtask check-release`: the README's two commands on a fresh system of another Debian
+//! release.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,19 +11,22 @@ use crate::setup::{self, Need};
 use crate::{debian, paths, progress};
 
 /// To make a system of another release.
-const NEEDS: &[Need] = &[Need::Program("debootstrap", "debootstrap"), Need::Program("unshare", "util-linux")];
+const NEEDS: &[Need] =
+    &[Need::Program("debootstrap", "debootstrap"), Need::Program("unshare", "util-linux")];
 /// What a clone's user has besides the release's minimum.
 const INSTALLED_BEFORE: &str = "--include=ca-certificates,make";
 /// Where the clone is, below the new system's root.
 const CLONE: &str = "root/bulkhead";
 
-/// The README's first command, without anybody at a terminal: to the shell, a command answered, power-off.
+/// The README's first command, without anybody at a terminal: to the shell, a command answered,
+/// power-off.
 const RUN: &str = r#"make run ARGS="--headless --expect 'guest#' --type-serial 'echo it answers | tr a-z A-Z\n' \
     --expect 'IT ANSWERS' --type-serial 'poweroff -f\n' --expect-end""#;
 /// The README's second command.
 const TEST: &str = "make test";
 
-/// Runs the README's two commands in a clean clone on a fresh Debian of another release, below a folder of its own (as root)
+/// Runs the README's two commands in a clean clone on a fresh Debian of another release, below a
+/// folder of its own (as root)
 #[derive(Args, Debug)]
 pub struct ReleaseArgs {
     /// The release's code name, such as trixie
@@ -63,7 +67,10 @@ impl ReleaseArgs {
     fn make(&self, root: &Path) -> Result<()> {
         let mirror = debian::mirror()?;
         let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", INSTALLED_BEFORE, &self.release]).arg(root).arg(&mirror);
+        debootstrap
+            .args(["--variant=minbase", INSTALLED_BEFORE, &self.release])
+            .arg(root)
+            .arg(&mirror);
         progress::run_logged(
             &format!("Installing Debian ({}) below {}", self.release, root.display()),
             "debootstrap",
@@ -86,7 +93,8 @@ impl ReleaseArgs {
     }
 }
 
-/// Runs a command in the clone, in a system that sees its own processes only and whose mounts end with it.
+/// Runs a command in the clone, in a system that sees its own processes only and whose mounts end
+/// with it.
 fn in_system(root: &Path, command: &str) -> Result<()> {
     println!("On the fresh system: {command}");
     let status = Command::new("unshare")
@@ -108,7 +116,8 @@ fn in_system(root: &Path, command: &str) -> Result<()> {
 /// Removes a system. Nothing is mounted in it when no command runs there.
 fn remove(root: &PathBuf) -> Result<()> {
     if root.exists() {
-        std::fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
+        std::fs::remove_dir_all(root)
+            .with_context(|| format!("cannot remove {}", root.display()))?;
     }
     Ok(())
 }

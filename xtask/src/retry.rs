@@ -13,7 +13,8 @@ use crate::paths;
 /// So often a run is repeated.
 const RETRIES: u32 = 2;
 
-/// Runs `attempt`, and again while it fails because the emulator stalled. Any other failure is final.
+/// Runs `attempt`, and again while it fails because the emulator stalled. Any other failure is
+/// final.
 ///
 /// # Errors
 /// That of the last attempt, or if the record cannot be written.
@@ -27,7 +28,9 @@ fn retry<T>(
 ) -> Result<T> {
     for _ in 0..RETRIES {
         match attempt() {
-            Err(error) if matches!(error.downcast_ref(), Some(Failure::Stalled(_))) => note(&error)?,
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Stalled(_))) => {
+                note(&error)?
+            }
             outcome => return outcome,
         }
     }
@@ -43,7 +46,8 @@ pub fn recorded() -> Result<Vec<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.context("cannot read the record of stalls")?,
     };
-    let name = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["name"].as_str()?.to_owned());
+    let name =
+        |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["name"].as_str()?.to_owned());
     Ok(text.lines().filter_map(name).collect())
 }
 

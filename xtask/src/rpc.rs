@@ -56,7 +56,8 @@ impl Client {
         Ok(Self { dialect, stream, answers, next_id: 1 })
     }
 
-    /// Begins a session with the hypervisor as the only client of its port: what others asked for before is not answered.
+    /// Begins a session with the hypervisor as the only client of its port: what others asked for
+    /// before is not answered.
     ///
     /// # Errors
     /// As [`Client::call`].
@@ -74,12 +75,16 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let mut line = match self.dialect {
-            Dialect::JsonRpc => json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
+            Dialect::JsonRpc => {
+                json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+            }
             Dialect::Qmp => json!({"execute": method, "id": id, "arguments": params}),
         }
         .to_string();
         line.push('\n');
-        self.stream.write_all(line.as_bytes()).with_context(|| format!("{method}: the port is closed"))?;
+        self.stream
+            .write_all(line.as_bytes())
+            .with_context(|| format!("{method}: the port is closed"))?;
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -127,7 +132,8 @@ mod tests {
 
     #[test]
     fn late_answers_and_noise_are_passed_over() {
-        let text = "noise\n{\"id\":7,\"result\":0}\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":5}}\n";
+        let text =
+            "noise\n{\"id\":7,\"result\":0}\n{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":5}}\n";
         let (mut client, _port) = served(text, Dialect::JsonRpc);
         assert_eq!(client.call("x", json!({}), Duration::from_secs(5)).unwrap()["a"], 5);
     }
@@ -141,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_session_begins_on_a_line_of_its_own() {
-        let (mut client, port) = served("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n", Dialect::JsonRpc);
+        let (mut client, port) =
+            served("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}\n", Dialect::JsonRpc);
         client.begin_alone(Duration::from_secs(5)).unwrap();
         let lines: Vec<String> = BufReader::new(port).lines().take(2).map(Result::unwrap).collect();
         assert_eq!(lines[0], "");

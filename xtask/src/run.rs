@@ -23,10 +23,11 @@ const ENDLESS: Duration = Duration::from_secs(365 * 86400);
 
 /// Runs a guest from its ISO under Bulkhead, in an emulator
 ///
-/// Without --expect, --type, --type-serial, --pause and --screenshot, the terminal is the guest's serial console
-/// (Ctrl-] x ends the emulator, Ctrl-] c is its monitor). With them, they are a script: done one after the other, in the
-/// order of the command line. The exit code is 0 if all were done, 3 if the time was up, 4 if the machine ended
-/// before, 5 if the emulator stalled, 1 for any other error.
+/// Without --expect, --type, --type-serial, --pause and --screenshot, the terminal is the guest's
+/// serial console (Ctrl-] x ends the emulator, Ctrl-] c is its monitor). With them, they are a
+/// script: done one after the other, in the order of the command line. The exit code is 0 if all
+/// were done, 3 if the time was up, 4 if the machine ended before, 5 if the emulator stalled, 1 for
+/// any other error.
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// The guest's CD-ROM; without it, a small Linux made of Debian packages
@@ -57,7 +58,8 @@ pub struct RunArgs {
     #[arg(long)]
     headless: bool,
 
-    /// Where the machine's first serial port goes: stdio, a file, or unix:PATH (a socket to connect to)
+    /// Where the machine's first serial port goes: stdio, a file, or unix:PATH (a socket to
+    /// connect to)
     #[arg(long, value_name = "stdio|FILE|unix:PATH", default_value = "stdio")]
     serial: String,
 
@@ -224,7 +226,8 @@ impl RunArgs {
     }
 
     fn window(&self) -> bool {
-        let display = ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| std::env::var_os(name).is_some());
+        let display =
+            ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(|name| std::env::var_os(name).is_some());
         !self.headless && display
     }
 
@@ -235,7 +238,10 @@ impl RunArgs {
         };
         add("expect", self.expect.iter().map(|text| Step::Expect(unescape(text))).collect());
         add("type_text", self.type_text.iter().map(|text| Step::Type(unescape(text))).collect());
-        add("type_serial", self.type_serial.iter().map(|text| Step::TypeSerial(unescape(text))).collect());
+        add(
+            "type_serial",
+            self.type_serial.iter().map(|text| Step::TypeSerial(unescape(text))).collect(),
+        );
         let pause = |seconds: &f64| Duration::try_from_secs_f64(*seconds).unwrap_or_default();
         add("pause", self.pause.iter().map(|seconds| Step::Pause(pause(seconds))).collect());
         steps.sort_by_key(|(index, _)| *index);
@@ -246,16 +252,20 @@ impl RunArgs {
         Ok(match self.serial.as_str() {
             "stdio" => vec![Box::new(std::io::stdout())],
             path if path.starts_with("unix:") => vec![],
-            path => vec![Box::new(File::create(path).with_context(|| format!("cannot write {path}"))?)],
+            path => {
+                vec![Box::new(File::create(path).with_context(|| format!("cannot write {path}"))?)]
+            }
         })
     }
 
-    /// Joins the serial port to what sends to it: a socket's client, or standard input where no script types.
+    /// Joins the serial port to what sends to it: a socket's client, or standard input where no
+    /// script types.
     fn connect(&self, serial: &Serial, scripted: bool) -> Result<()> {
         if let Some(path) = self.serial.strip_prefix("unix:") {
             // Left over from an earlier run.
             let _ = std::fs::remove_file(path);
-            let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {path}"))?;
+            let listener =
+                UnixListener::bind(path).with_context(|| format!("cannot listen on {path}"))?;
             let serial = serial.clone();
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
@@ -313,7 +323,8 @@ impl RunArgs {
         let folder = paths::build_folder(rpc::RUNNING);
         let mut command = emulator.command(spec, &folder, Wiring::Terminal, self.window())?;
         let mut child = command.spawn().context("cannot start the emulator")?;
-        let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.max(0.0)));
+        let deadline =
+            self.timeout.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.max(0.0)));
         loop {
             if let Some(status) = child.try_wait()? {
                 anyhow::ensure!(emulator.is_success(status), "the emulator failed ({status})");
@@ -372,8 +383,19 @@ mod tests {
 
     #[test]
     fn steps_keep_the_order_of_the_command_line() {
-        let line =
-            ["run", "--type", "a", "--expect", "b", "--type", "c", "--type-serial", "d\\n", "--expect", "e"];
+        let line = [
+            "run",
+            "--type",
+            "a",
+            "--expect",
+            "b",
+            "--type",
+            "c",
+            "--type-serial",
+            "d\\n",
+            "--expect",
+            "e",
+        ];
         let matches = RunArgs::augment_args(Command::new("run")).get_matches_from(line);
         let steps = RunArgs::from_arg_matches(&matches).unwrap().steps(&matches);
         let text = |text: &str| text.to_owned();

@@ -14,7 +14,8 @@ impl TextScreen {
             byte @ 0x20..=0x7e => char::from(byte),
             _ => ' ',
         };
-        let row = |cells: &[u16]| cells.iter().map(decode).collect::<String>().trim_end().to_owned();
+        let row =
+            |cells: &[u16]| cells.iter().map(decode).collect::<String>().trim_end().to_owned();
         Self { rows: words.chunks(columns).map(row).collect() }
     }
 
@@ -37,7 +38,8 @@ mod tests {
 
     #[test]
     fn text_memory_becomes_rows() {
-        let words: Vec<u16> = b"ab\0\0cd\xb3 ".iter().map(|&byte| 0x0700 | u16::from(byte)).collect();
+        let words: Vec<u16> =
+            b"ab\0\0cd\xb3 ".iter().map(|&byte| 0x0700 | u16::from(byte)).collect();
         let screen = TextScreen::from_vga_words(&words, 4);
         assert_eq!(screen.rows, ["ab", "cd"]);
         assert!(screen.contains("abcd") && !screen.contains("ac"));

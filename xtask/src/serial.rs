@@ -55,7 +55,8 @@ impl Serial {
         self.lock().tees.push(tee);
     }
 
-    /// The offset behind `needle` in the text received, if it stands there at or behind offset `from`.
+    /// The offset behind `needle` in the text received, if it stands there at or behind offset
+    /// `from`.
     pub fn find(&self, needle: &str, from: usize) -> Option<usize> {
         let received = self.lock();
         let rest = received.text.text.get(from..)?;
@@ -81,7 +82,8 @@ impl Serial {
     pub fn wait_for_change(&self, patience: Duration) {
         let received = self.lock();
         let before = (received.text.text.len(), received.closed);
-        let unchanged = |received: &mut Received| (received.text.text.len(), received.closed) == before;
+        let unchanged =
+            |received: &mut Received| (received.text.text.len(), received.closed) == before;
         drop(self.shared.changed.wait_timeout_while(received, patience, unchanged));
     }
 
@@ -98,7 +100,9 @@ fn receive(source: &mut UnixStream, shared: &Shared) {
         received.text.push(&bytes[..count]);
         received.closed = count == 0;
         // A reader that went away is dropped; the others go on.
-        received.tees.retain_mut(|tee| tee.write_all(&bytes[..count]).and_then(|()| tee.flush()).is_ok());
+        received
+            .tees
+            .retain_mut(|tee| tee.write_all(&bytes[..count]).and_then(|()| tee.flush()).is_ok());
         shared.changed.notify_all();
         if count == 0 {
             return;

@@ -1,4 +1,5 @@
-//! Programs and files that Debian's packages provide: what is missing is installed, or listed for the user.
+//! Programs and files that Debian's packages provide: what is missing is installed, or listed for
+//! the user.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -49,7 +50,8 @@ pub const IMAGE: &[Need] = &[
 ];
 
 /// What only some tests need.
-pub const TESTS: &[Need] = &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
+pub const TESTS: &[Need] =
+    &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
 
 /// To fuzz: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[Program("c++", "g++")];
@@ -92,7 +94,8 @@ pub fn require(needs: &[&[Need]]) -> Result<()> {
 /// Installs Debian packages, as root or by sudo.
 ///
 /// # Errors
-/// If that is not possible; the message is the list of what to install, also for what may be asked for next.
+/// If that is not possible; the message is the list of what to install, also for what may be asked
+/// for next.
 pub fn install(packages: &[&'static str]) -> Result<()> {
     let Some(prefix) = privilege().filter(|_| paths::program("apt-get").is_some()) else {
         let mut all = missing(ALL);
@@ -124,12 +127,16 @@ fn privilege() -> Option<&'static [&'static str]> {
     }
     // With no terminal there is nobody to type a password.
     let asks = std::io::IsTerminal::is_terminal(&std::io::stdin());
-    let quiet =
-        Command::new("sudo").args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet = Command::new("sudo")
+        .args(["-n", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     if quiet.is_ok_and(|status| status.success()) {
         return Some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"]);
     }
-    let unlocked = asks && Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success());
+    let unlocked =
+        asks && Command::new("sudo").arg("-v").status().is_ok_and(|status| status.success());
     unlocked.then_some(&["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"])
 }
 

@@ -4,27 +4,33 @@ use anyhow::{Result, anyhow};
 
 use crate::paths;
 
-/// Returns `log` with a line `at FUNCTION (FILE:LINE)` behind each line that has a frame, `#N 0xADDRESS`.
+/// Returns `log` with a line `at FUNCTION (FILE:LINE)` behind each line that has a frame, `#N
+/// 0xADDRESS`.
 ///
 /// # Errors
 /// If there is no `build/bulkhead.debug` of the image that printed the log.
 pub fn symbolize(log: &str) -> Result<String> {
     let image = paths::debug_image();
-    let loader = addr2line::Loader::new(&image)
-        .map_err(|error| anyhow!("{}: {error} (build it by `cargo xtask build`)", image.display()))?;
+    let loader = addr2line::Loader::new(&image).map_err(|error| {
+        anyhow!("{}: {error} (build it by `cargo xtask build`)", image.display())
+    })?;
     let mut output = String::new();
     for line in log.lines() {
         output += line;
         output.push('\n');
         let Some((number, address)) = frame(line) else { continue };
-        // A frame holds the address to return to: the call is before it. Frame 0 is where the CPU is.
+        // A frame holds the address to return to: the call is before it. Frame 0 is where the CPU
+        // is.
         let address = if number == 0 { address } else { address.saturating_sub(1) };
         let mut frames = loader.find_frames(address).map_err(|error| anyhow!("{error}"))?;
         let mut known = false;
         while let Some(frame) = frames.next()? {
-            let name =
-                frame.function.map(|name| name.demangle().map(|name| name.into_owned())).transpose()?;
-            let place = frame.location.and_then(|place| Some(format!("{}:{}", place.file?, place.line?)));
+            let name = frame
+                .function
+                .map(|name| name.demangle().map(|name| name.into_owned()))
+                .transpose()?;
+            let place =
+                frame.location.and_then(|place| Some(format!("{}:{}", place.file?, place.line?)));
             output += &format!(
                 "        at {} ({})\n",
                 name.as_deref().unwrap_or("?"),
@@ -44,7 +50,8 @@ fn frame(line: &str) -> Option<(u32, u64)> {
     let (_, frame) = line.split_once('#')?;
     let (number, address) = frame.split_once(' ')?;
     let address = address.trim_start().strip_prefix("0x")?;
-    let end = address.find(|character: char| !character.is_ascii_hexdigit()).unwrap_or(address.len());
+    let end =
+        address.find(|character: char| !character.is_ascii_hexdigit()).unwrap_or(address.len());
     Some((number.parse().ok()?, u64::from_str_radix(&address[..end], 16).ok()?))
 }
 

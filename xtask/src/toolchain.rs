@@ -1,4 +1,5 @@
-//! Which Rust builds the image: one that has the bare-metal target, or one that has the standard library's source.
+//! Which Rust builds the image: one that has the bare-metal target, or one that has the standard
+//! library's source.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,8 +25,9 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// Finds one, makes one by installing what lacks, or says what to install. That the target has to be built from source is
-    /// remembered in `build/toolchain`, so that a download that failed is not tried each time.
+    /// Finds one, makes one by installing what lacks, or says what to install. That the target has
+    /// to be built from source is remembered in `build/toolchain`, so that a download that
+    /// failed is not tried each time.
     ///
     /// # Errors
     /// If there is none and none can be installed.
@@ -72,7 +74,8 @@ impl Toolchain {
             if let Ok(joined) = std::env::join_paths(folders) {
                 command.env("PATH", joined);
             }
-            // Building core and alloc is still an unstable option of cargo; the image's own code is stable Rust.
+            // Building core and alloc is still an unstable option of cargo; the image's own code is
+            // stable Rust.
             command.env("RUSTC_BOOTSTRAP", "1").args([
                 "-Zbuild-std=core,alloc,compiler_builtins",
                 "-Zbuild-std-features=compiler-builtins-mem",
@@ -102,7 +105,8 @@ fn sysroot(rustc: &Path) -> Option<PathBuf> {
 }
 
 fn has_target() -> bool {
-    sysroot(Path::new("rustc")).is_some_and(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir())
+    sysroot(Path::new("rustc"))
+        .is_some_and(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir())
 }
 
 fn has_source(bin: &Path) -> bool {

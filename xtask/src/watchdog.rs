@@ -1,14 +1,16 @@
 //! Tells an emulator that has stalled from a guest that is slow, silent or broken.
 //!
-//! Bochs stops making progress in a run of a dozen or so. The evidence is the hypervisor's management port: it is served
-//! from the host's timer, whatever the guest does, so a guest that hangs never silences it.
+//! Bochs stops making progress in a run of a dozen or so. The evidence is the hypervisor's
+//! management port: it is served from the host's timer, whatever the guest does, so a guest that
+//! hangs never silences it.
 
 use std::time::{Duration, Instant};
 
 /// No byte from the machine for so long: the management port is asked whether anybody is there.
 const SILENCE: Duration = Duration::from_secs(40);
 
-/// A loader that reads large modules says nothing on the serial port, and there is no hypervisor to ask yet.
+/// A loader that reads large modules says nothing on the serial port, and there is no hypervisor to
+/// ask yet.
 const LOADING: Duration = Duration::from_secs(300);
 
 /// How long the management port may take for its answer.
@@ -26,7 +28,8 @@ impl Watchdog {
         Self { heard: now, received: 0 }
     }
 
-    /// Whether the machine, from which `received` bytes have come so far, was silent for so long that it must be asked.
+    /// Whether the machine, from which `received` bytes have come so far, was silent for so long
+    /// that it must be asked.
     pub fn is_suspicious(&mut self, received: usize, now: Instant) -> bool {
         if received != self.received {
             self.received = received;
@@ -62,7 +65,10 @@ mod tests {
         let silent = loaded + SILENCE + Duration::from_secs(1);
         assert!(watchdog.is_suspicious(1, silent));
         watchdog.answered(silent);
-        assert!(!watchdog.is_suspicious(1, silent + SILENCE), "it is there, its guest has nothing to say");
+        assert!(
+            !watchdog.is_suspicious(1, silent + SILENCE),
+            "it is there, its guest has nothing to say"
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ fn files(folder: &Path, found: &mut Vec<String>) {
 /// Names of Rust files and of folders in `code` on a page.
 fn names(page: &str) -> impl Iterator<Item = &str> {
     let is_path = |name: &&str| {
-        name.chars().all(|character| character.is_ascii_alphanumeric() || "_-./".contains(character))
+        name.chars()
+            .all(|character| character.is_ascii_alphanumeric() || "_-./".contains(character))
             && !OTHER.iter().any(|other| name.starts_with(other))
             && !name.contains(|character: char| character.is_ascii_uppercase())
             && !name.starts_with(['/', '.'])
@@ -37,13 +38,15 @@ fn pages_name_files_that_exist() {
     let root = paths::root();
     let mut found = Vec::new();
     files(&root, &mut found);
-    let pages: Vec<PathBuf> = found.iter().filter(|name| name.ends_with(".md")).map(PathBuf::from).collect();
+    let pages: Vec<PathBuf> =
+        found.iter().filter(|name| name.ends_with(".md")).map(PathBuf::from).collect();
     assert!(pages.len() > 20);
     for page in pages {
         let text = std::fs::read_to_string(&page).expect("a page");
         for name in names(&text) {
             let ends = [format!("/{name}"), format!("/{name}.rs"), format!("/{name}/")];
-            let exists = found.iter().any(|path| ends.iter().any(|end| path.ends_with(end.as_str())));
+            let exists =
+                found.iter().any(|path| ends.iter().any(|end| path.ends_with(end.as_str())));
             assert!(exists, "{}: there is no {name}", page.display());
         }
     }

@@ -62,7 +62,8 @@ impl Descriptors {
         }
     }
 
-    /// Loads the tables and the IDT into this CPU. `stack_tops`: for NMI, double fault and machine check.
+    /// Loads the tables and the IDT into this CPU. `stack_tops`: for NMI, double fault and machine
+    /// check.
     ///
     /// # Safety
     /// `self` must stay where it is for ever, and so must the stacks.
@@ -71,12 +72,17 @@ impl Descriptors {
         self.task.interrupt_stacks = [nmi, double_fault, machine_check, 0, 0, 0, 0];
         let base = &raw const self.task as u64;
         let limit = size_of::<TaskState>() as u64 - 1;
-        self.gdt[3] = TASK_SEGMENT | limit | ((base & 0xff_ffff) << 16) | ((base >> 24 & 0xff) << 56);
+        self.gdt[3] =
+            TASK_SEGMENT | limit | ((base & 0xff_ffff) << 16) | ((base >> 24 & 0xff) << 56);
         self.gdt[4] = base >> 32;
-        let gdt = TablePointer { limit: size_of_val(&self.gdt) as u16 - 1, base: self.gdt.as_ptr() as u64 };
-        let idt = TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: IDT.0.get() as u64 };
-        // SAFETY: the tables are complete and stay for ever (caller's promise); the new code segment is like the one
-        // in use, so execution goes on behind the far return.
+        let gdt = TablePointer {
+            limit: size_of_val(&self.gdt) as u16 - 1,
+            base: self.gdt.as_ptr() as u64,
+        };
+        let idt =
+            TablePointer { limit: size_of::<[Gate; 256]>() as u16 - 1, base: IDT.0.get() as u64 };
+        // SAFETY: the tables are complete and stay for ever (caller's promise); the new code
+        // segment is like the one in use, so execution goes on behind the far return.
         unsafe {
             asm!(
                 "lgdt [{gdt}]",
@@ -127,7 +133,8 @@ const STUB_BYTES: u64 = 16;
 /// Present, 64-bit interrupt gate.
 const INTERRUPT_GATE: u64 = 0x8e00;
 
-/// Fills the table that all CPUs use. Runs once, on the boot CPU, before any of them has interrupts.
+/// Fills the table that all CPUs use. Runs once, on the boot CPU, before any of them has
+/// interrupts.
 pub fn fill_idt() {
     for vector in 0..256u64 {
         let stub = &raw const interrupt_stubs as u64 + vector * STUB_BYTES;
@@ -138,8 +145,10 @@ pub fn fill_idt() {
             _ => 0,
         };
         let attributes = INTERRUPT_GATE | u64::from(stack);
-        let low =
-            (stub & 0xffff) | u64::from(CODE_SELECTOR) << 16 | attributes << 32 | (stub >> 16 & 0xffff) << 48;
+        let low = (stub & 0xffff)
+            | u64::from(CODE_SELECTOR) << 16
+            | attributes << 32
+            | (stub >> 16 & 0xffff) << 48;
         // SAFETY: only the boot CPU is here, and nobody has interrupts yet.
         unsafe { (*IDT.0.get())[vector as usize] = Gate { low, high: stub >> 32 } };
     }
@@ -173,7 +182,8 @@ pub struct TrapFrame {
     pub ss: u64,
 }
 
-// One stub a vector, 16 bytes each: error code (0 where the CPU pushes none), vector, then the common part.
+// One stub a vector, 16 bytes each: error code (0 where the CPU pushes none), vector, then the
+// common part.
 global_asm!(
     ".section .text.interrupts, \"ax\"",
     ".balign 16",

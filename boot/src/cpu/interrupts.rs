@@ -1,12 +1,13 @@
-//! What happens at each interrupt vector. What is not the CPU's own work is registered by those above: handlers do the least,
-//! they take bytes into rings and acknowledge.
+//! What happens at each interrupt vector. What is not the CPU's own work is registered by those
+//! above: handlers do the least, they take bytes into rings and acknowledge.
 
 use super::descriptors::TrapFrame;
 use super::{lapic, machine_check, percpu};
 use core::sync::atomic::Ordering;
 use spin::Once;
 
-/// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones do.
+/// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones
+/// do.
 pub const PIC_VECTORS: u8 = 0x20;
 /// COM1, COM2, keyboard and mouse, through the I/O APIC.
 pub const COM1_VECTOR: u8 = 0x40;
@@ -20,7 +21,8 @@ pub const MOUSE_VECTOR: u8 = 0x43;
 pub const TIMER_VECTOR: u8 = 0xe0;
 /// Another CPU's, to end whatever this one does.
 pub const KICK_VECTOR: u8 = 0xe1;
-/// Another CPU's, to make this one look at the interrupts that were posted to the guest which it runs.
+/// Another CPU's, to make this one look at the interrupts that were posted to the guest which it
+/// runs.
 pub const NOTIFICATION_VECTOR: u8 = 0xe2;
 /// The local APIC's spurious interrupt: the low four bits must be set.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
@@ -40,7 +42,8 @@ pub struct CrashHandlers {
 static CRASH_HANDLERS: Once<CrashHandlers> = Once::new();
 static DEVICES: [Once<fn()>; DEVICE_VECTORS] = [const { Once::new() }; DEVICE_VECTORS];
 
-/// Registers the answer to exceptions; to be called before there can be one. Only the first call counts.
+/// Registers the answer to exceptions; to be called before there can be one. Only the first call
+/// counts.
 pub fn set_crash_handlers(handlers: CrashHandlers) {
     CRASH_HANDLERS.call_once(|| handlers);
 }
@@ -53,7 +56,8 @@ pub fn set_device(vector: u8, handler: fn()) {
     DEVICES[usize::from(vector - COM1_VECTOR)].call_once(|| handler);
 }
 
-/// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind by an exit (Bochs's SVM does that).
+/// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind
+/// by an exit (Bochs's SVM does that).
 const DEBUG: u8 = 1;
 const NMI: u8 = 2;
 const MACHINE_CHECK: u8 = 18;

@@ -1,5 +1,5 @@
-//! The I/O APICs: legacy interrupts that the hypervisor wants go to the boot CPU, all else is masked (Intel 82093AA
-//! datasheet).
+//! The I/O APICs: legacy interrupts that the hypervisor wants go to the boot CPU, all else is
+//! masked (Intel 82093AA datasheet).
 
 use super::lapic;
 use crate::memory::{PAGE_BYTES, host, paging::Mapping};
@@ -61,8 +61,11 @@ pub fn init(tables: &Tables, routes: &[(u8, u8)]) {
             apic.set_pin(pin, MASKED, 0);
         }
         for &(irq, vector) in routes {
-            let InterruptSource { gsi, level, active_low } = tables.isa_interrupts[usize::from(irq)];
-            let Some(pin) = gsi.checked_sub(apic.first_gsi).filter(|&pin| pin < apic.pins) else { continue };
+            let InterruptSource { gsi, level, active_low } =
+                tables.isa_interrupts[usize::from(irq)];
+            let Some(pin) = gsi.checked_sub(apic.first_gsi).filter(|&pin| pin < apic.pins) else {
+                continue;
+            };
             let mut low = u32::from(vector);
             if level {
                 low |= LEVEL;

@@ -87,7 +87,8 @@ pub fn init() -> Result<(), &'static str> {
     if !features.has_apic() {
         return Err("this machine has no local APIC, or its firmware turned it off");
     }
-    // SAFETY: CPUID says that there is an APIC, so the MSR exists; setting the bits turns it on in the best mode.
+    // SAFETY: CPUID says that there is an APIC, so the MSR exists; setting the bits turns it on in
+    // the best mode.
     let base = unsafe {
         let mut base = rdmsr(IA32_APIC_BASE) | BASE_ENABLE;
         wrmsr(IA32_APIC_BASE, base);
@@ -105,7 +106,9 @@ pub fn init() -> Result<(), &'static str> {
     }
     write(Register::Spurious, SPURIOUS_ENABLE | u32::from(SPURIOUS_VECTOR));
     write(Register::TaskPriority, 0);
-    for register in [Register::LvtThermal, Register::LvtPerformance, Register::LvtError, Register::LvtLint0] {
+    for register in
+        [Register::LvtThermal, Register::LvtPerformance, Register::LvtError, Register::LvtLint0]
+    {
         write(register, LVT_MASKED);
     }
     write(Register::LvtLint1, LVT_NMI);
@@ -142,8 +145,10 @@ pub fn measured_counts() -> u32 {
 
 /// Sets the timer's rate, counts per `tsc_ticks` of the TSC, and unmasks it.
 pub fn finish_measuring(counts: u64, tsc_ticks: u64) {
-    // A timer that is no slower than the TSC counts as one as fast: deadlines then come early at worst.
-    let ratio = ((u128::from(counts) << 64) / u128::from(tsc_ticks.max(1))).min(u128::from(u64::MAX));
+    // A timer that is no slower than the TSC counts as one as fast: deadlines then come early at
+    // worst.
+    let ratio =
+        ((u128::from(counts) << 64) / u128::from(tsc_ticks.max(1))).min(u128::from(u64::MAX));
     COUNTS_PER_TSC.store(ratio as u64, Ordering::Relaxed);
     unmask_timer();
 }
@@ -151,14 +156,16 @@ pub fn finish_measuring(counts: u64, tsc_ticks: u64) {
 /// Unmasks this CPU's timer, which stands still.
 pub fn unmask_timer() {
     write(Register::TimerInitial, 0);
-    let mode = if TIMER_MODE.load(Ordering::Relaxed) == MODE_DEADLINE { TIMER_TSC_DEADLINE } else { 0 };
+    let mode =
+        if TIMER_MODE.load(Ordering::Relaxed) == MODE_DEADLINE { TIMER_TSC_DEADLINE } else { 0 };
     write(Register::LvtTimer, mode | u32::from(TIMER_VECTOR));
     // A deadline written right after must not overtake the mode (SDM 12.5.4.1).
     // SAFETY: a fence.
     unsafe { core::arch::asm!("mfence", options(nostack, preserves_flags)) };
 }
 
-/// Asks for the timer interrupt on this CPU when the TSC reaches `deadline_tsc`; `u64::MAX` disarms.
+/// Asks for the timer interrupt on this CPU when the TSC reaches `deadline_tsc`; `u64::MAX`
+/// disarms.
 pub fn set_timer(deadline_tsc: u64) {
     let cpu = percpu::current();
     if cpu.timer_deadline_tsc.load(Ordering::Relaxed) == deadline_tsc {
@@ -230,8 +237,8 @@ fn command(destination: u32, command: u32) {
     let command = command | COMMAND_ASSERT;
     if X2APIC.load(Ordering::Relaxed) {
         let msr = X2APIC_MSRS + Register::Command as u32 / 16;
-        // SAFETY: the x2APIC is on and has this register. The fence, because what was written before must be seen by
-        // whom this interrupts (SDM 12.12.3).
+        // SAFETY: the x2APIC is on and has this register. The fence, because what was written
+        // before must be seen by whom this interrupts (SDM 12.12.3).
         unsafe {
             core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
             wrmsr(msr, u64::from(destination) << 32 | u64::from(command));

@@ -10,7 +10,8 @@ use x86::msr::{rdmsr, wrmsr};
 
 const VECTOR: u8 = 18;
 
-/// The registers of the CPU that this is used on, if all CPUs have the architecture and its exception.
+/// The registers of the CPU that this is used on, if all CPUs have the architecture and its
+/// exception.
 static BANKS: Once<Banks> = Once::new();
 
 struct Banks(Maker);
@@ -25,9 +26,9 @@ impl Banks {
                 let leaf = cpuid.get_advanced_power_mgmt_info();
                 Maker::Amd { contains: leaf.is_some_and(|leaf| leaf.has_succor()) }
             }
-            _ => {
-                Maker::Intel { keeps_first_control: features.family_id() == 6 && features.model_id() < 0x1a }
-            }
+            _ => Maker::Intel {
+                keeps_first_control: features.family_id() == 6 && features.model_id() < 0x1a,
+            },
         };
         (features.has_mce() && features.has_mca()).then_some(Self(maker))
     }
@@ -35,13 +36,14 @@ impl Banks {
 
 impl Registers for Banks {
     fn read(&self, register: Register) -> u64 {
-        // SAFETY: the CPU has the architecture (`find`), and the caller asks for what MCG_CAP promises; reading
-        // changes nothing.
+        // SAFETY: the CPU has the architecture (`find`), and the caller asks for what MCG_CAP
+        // promises; reading changes nothing.
         unsafe { rdmsr(register.msr()) }
     }
 
     fn write(&self, register: Register, value: u64) {
-        // SAFETY: as above; these registers say what errors are told of, and nothing else depends on them.
+        // SAFETY: as above; these registers say what errors are told of, and nothing else depends
+        // on them.
         unsafe { wrmsr(register.msr(), value) };
     }
 
@@ -61,7 +63,8 @@ pub fn enable() {
     machine_check::enable(BANKS.call_once(|| banks), percpu::current().index as usize);
 }
 
-/// A #MC while the hypervisor ran. It may have been anywhere, holding any lock: what goes on is logged later.
+/// A #MC while the hypervisor ran. It may have been anywhere, holding any lock: what goes on is
+/// logged later.
 pub fn exception(frame: &TrapFrame) {
     let Some(registers) = registers() else { interrupts::exception(VECTOR, frame) };
     match machine_check::verdict(registers, Interrupted::Hypervisor) {

@@ -14,8 +14,8 @@ pub mod tsc;
 use core::sync::atomic::Ordering;
 use x86::controlregs::{self, Cr0, Cr4};
 
-/// Sets CR0 and CR4 as the hypervisor needs them: write protection, machine checks as exceptions, and the FPU's
-/// instructions allowed, as the guest's state is saved and restored by them.
+/// Sets CR0 and CR4 as the hypervisor needs them: write protection, machine checks as exceptions,
+/// and the FPU's instructions allowed, as the guest's state is saved and restored by them.
 pub fn init_control_registers() {
     let features = raw_cpuid::CpuId::new().get_feature_info();
     let mut cr4 = Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
@@ -38,12 +38,13 @@ pub fn init_control_registers() {
     }
 }
 
-/// Interrupts on for as long as it takes to handle those that are pending; true if there was work among them.
+/// Interrupts on for as long as it takes to handle those that are pending; true if there was work
+/// among them.
 pub fn interrupt_window() -> bool {
     let work = &percpu::current().work;
     let before = work.load(Ordering::Relaxed);
-    // SAFETY: the handlers need nothing of the interrupted code, which holds none of their locks. STI holds interrupts
-    // off for one instruction, hence the NOP.
+    // SAFETY: the handlers need nothing of the interrupted code, which holds none of their locks.
+    // STI holds interrupts off for one instruction, hence the NOP.
     unsafe { core::arch::asm!("sti", "nop", "cli", options(nostack)) };
     work.load(Ordering::Relaxed) != before
 }

@@ -8,7 +8,8 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use spin::Once;
 
-/// One physical CPU. Its address is the CPU's GS base; the backends save and restore GS base around the guest.
+/// One physical CPU. Its address is the CPU's GS base; the backends save and restore GS base around
+/// the guest.
 #[repr(C)]
 pub struct PerCpu {
     /// Its own address: `mov reg, gs:[0]` finds it.
@@ -53,7 +54,8 @@ static BOOT_CPU: PerCpu = PerCpu {
 pub fn init_boot_cpu() {
     super::descriptors::fill_idt();
     BOOT_CPU.stacks.call_once(|| Stacks(image::stacks()));
-    // SAFETY: runs once, on the boot CPU, before anything else looks at the descriptors; the tables live for ever.
+    // SAFETY: runs once, on the boot CPU, before anything else looks at the descriptors; the tables
+    // live for ever.
     unsafe { BOOT_CPU.load() };
 }
 
@@ -82,7 +84,8 @@ impl PerCpu {
     /// This is that CPU; called once.
     pub unsafe fn load(&'static self) {
         let [nmi, double_fault, machine_check] = self.stacks().interrupt_tops();
-        // SAFETY: nobody else looks at the descriptors before this (caller's promise); tables and stacks live for ever.
+        // SAFETY: nobody else looks at the descriptors before this (caller's promise); tables and
+        // stacks live for ever.
         unsafe {
             (*self.descriptors.get()).load([nmi, double_fault, machine_check]);
             x86::msr::wrmsr(x86::msr::IA32_GS_BASE, core::ptr::from_ref(self) as u64);
@@ -98,8 +101,8 @@ impl PerCpu {
 /// The CPU that this runs on.
 pub fn current() -> &'static PerCpu {
     let this: *const PerCpu;
-    // SAFETY: GS base is that of a `PerCpu` from the start of `rust_entry` and `rust_start_up` on, and its first field is
-    // its address.
+    // SAFETY: GS base is that of a `PerCpu` from the start of `rust_entry` and `rust_start_up` on,
+    // and its first field is its address.
     unsafe {
         core::arch::asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly, pure));
         &*this

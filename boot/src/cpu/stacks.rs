@@ -4,7 +4,8 @@ use crate::memory::{LARGE_BYTES, PAGE_BYTES, host};
 use core::ops::Range;
 use spin::Mutex;
 
-/// The stack that a CPU runs on, then those for NMI, double fault and machine check; guard pages included.
+/// The stack that a CPU runs on, then those for NMI, double fault and machine check; guard pages
+/// included.
 #[derive(Clone, Debug, Default)]
 pub struct Stacks(pub [Range<u64>; 4]);
 

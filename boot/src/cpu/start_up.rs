@@ -1,4 +1,5 @@
-//! Starting the other CPUs (Intel SDM volume 3, 9.4 and 11.4.7): INIT, then start-up messages, one CPU after the other.
+//! Starting the other CPUs (Intel SDM volume 3, 9.4 and 11.4.7): INIT, then start-up messages, one
+//! CPU after the other.
 
 use super::percpu::{self, PerCpu};
 use super::stacks::Stacks;
@@ -9,7 +10,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 
 // What the start-up page is filled with, and where that code looks.
-// SAFETY: `entry/start_up.s` defines these, the last two as aligned words that it and this file access atomically.
+// SAFETY: `entry/start_up.s` defines these, the last two as aligned words that it and this file
+// access atomically.
 unsafe extern "C" {
     static start_up_begin: u8;
     static start_up_end: u8;
@@ -39,21 +41,27 @@ static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
 /// APIC IDs by number.
 static APIC_IDS: Once<alloc::vec::Vec<u32>> = Once::new();
 
-/// Starts the CPUs whose local APICs have these IDs, as far as they are not this one; each calls `main`. `page` is the number
-/// of a page of RAM below 1 MiB that nobody else uses. Returns how many do.
+/// Starts the CPUs whose local APICs have these IDs, as far as they are not this one; each calls
+/// `main`. `page` is the number of a page of RAM below 1 MiB that nobody else uses. Returns how
+/// many do.
 pub fn start(apic_ids: &[u32], page: u8, main: Main) -> usize {
     let own_id = lapic::id();
     let mut numbered = alloc::vec![own_id];
     let others = || apic_ids.iter().copied().filter(|&id| id != own_id);
     let (Some(tables), true) = (host::tables_root(), others().next().is_some()) else { return 0 };
     MAIN.call_once(|| main);
-    // SAFETY: the page is ours (condition of the loader's memory map), mapped at its physical address, and the code fits.
+    // SAFETY: the page is ours (condition of the loader's memory map), mapped at its physical
+    // address, and the code fits.
     unsafe {
         let code = slice::from_raw_parts(
             &raw const start_up_begin,
             (&raw const start_up_end).offset_from_unsigned(&raw const start_up_begin),
         );
-        core::ptr::copy_nonoverlapping(code.as_ptr(), (usize::from(page) << 12) as *mut u8, code.len());
+        core::ptr::copy_nonoverlapping(
+            code.as_ptr(),
+            (usize::from(page) << 12) as *mut u8,
+            code.len(),
+        );
         start_up_tables.store(tables, Ordering::SeqCst);
     }
     HAS_OTHERS.store(true, Ordering::SeqCst);
@@ -117,7 +125,8 @@ fn wait_us(us: u64, done: impl Fn() -> bool) {
     }
 }
 
-/// The start-up code calls this on the CPU that took `cpu`, on its stack, under the final page tables.
+/// The start-up code calls this on the CPU that took `cpu`, on its stack, under the final page
+/// tables.
 #[unsafe(no_mangle)]
 extern "C" fn rust_start_up(cpu: &'static PerCpu) -> ! {
     // SAFETY: this is the CPU that took it, once. The tables are those that it runs under already.

@@ -53,7 +53,8 @@ impl Reference {
 
     fn start(self) {
         if let Self::Pit = self {
-            // SAFETY: the PIT's and port 61h's own registers: gate on, speaker off, channel 2 in mode 0 from 65536.
+            // SAFETY: the PIT's and port 61h's own registers: gate on, speaker off, channel 2 in
+            // mode 0 from 65536.
             unsafe {
                 outb(0x61, inb(0x61) & !0b10 | 0b01);
                 outb(0x43, 0b1011_0000);
@@ -97,7 +98,8 @@ struct Sample {
     took: u64,
 }
 
-/// All clocks at one moment: the quickest of several tries, as a try may be interrupted by firmware or a host below.
+/// All clocks at one moment: the quickest of several tries, as a try may be interrupted by firmware
+/// or a host below.
 fn sample(reference: Reference) -> Sample {
     let one = || {
         let before = read();
@@ -106,7 +108,9 @@ fn sample(reference: Reference) -> Sample {
         let after = read();
         Sample { tsc: before + (after - before) / 2, reference: count, lapic, took: after - before }
     };
-    (1..SAMPLES).map(|_| one()).fold(one(), |best, next| if next.took < best.took { next } else { best })
+    (1..SAMPLES)
+        .map(|_| one())
+        .fold(one(), |best, next| if next.took < best.took { next } else { best })
 }
 
 /// Measures the rates of the TSC and of the local APIC's timer.
@@ -119,8 +123,8 @@ pub fn calibrate(pm_timer: Option<u16>) -> Result<(), &'static str> {
         reference.start();
         reference.works()
     });
-    let reference =
-        reference.ok_or("neither the PM timer nor the PIT counts: there is nothing to measure time by")?;
+    let reference = reference
+        .ok_or("neither the PM timer nor the PIT counts: there is nothing to measure time by")?;
     lapic::start_measuring();
     let start = sample(reference);
     let wanted = reference.hz() * MEASURE_MS / 1000;
@@ -130,8 +134,8 @@ pub fn calibrate(pm_timer: Option<u16>) -> Result<(), &'static str> {
     }
     let end = sample(reference);
     let ticks = end.tsc.saturating_sub(start.tsc);
-    let measured_hz =
-        (u128::from(ticks) * u128::from(reference.hz()) / u128::from(passed(end.reference).max(1))) as u64;
+    let measured_hz = (u128::from(ticks) * u128::from(reference.hz())
+        / u128::from(passed(end.reference).max(1))) as u64;
     HZ.store(believed_hz(measured_hz, stated_hz()), Ordering::Relaxed);
     lapic::finish_measuring(u64::from(end.lapic.wrapping_sub(start.lapic)), ticks);
     Ok(())

@@ -1,4 +1,5 @@
-//! The machine's keyboard controller: keyboard (scan code set 1 by translation) and PS/2 mouse with wheel.
+//! The machine's keyboard controller: keyboard (scan code set 1 by translation) and PS/2 mouse with
+//! wheel.
 
 use super::mouse::Packet;
 use super::ring::ByteRing;

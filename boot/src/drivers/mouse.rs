@@ -30,7 +30,8 @@ impl Packet {
         Self { bytes: [0; 4], length: 0 }
     }
 
-    /// Adds a byte; gives the movement when the packet is whole. `wheel`: packets have four bytes, not three.
+    /// Adds a byte; gives the movement when the packet is whole. `wheel`: packets have four bytes,
+    /// not three.
     pub fn add(&mut self, byte: u8, wheel: bool) -> Option<Movement> {
         // A first byte without its fixed bit: a byte was lost before it.
         if self.length == 0 && byte & ALWAYS_ONE == 0 {
@@ -43,7 +44,9 @@ impl Packet {
         }
         self.length = 0;
         let [flags, x, y, z] = self.bytes;
-        let signed = |value: u8, negative: u8| i16::from(value) - if flags & negative != 0 { 256 } else { 0 };
+        let signed = |value: u8, negative: u8| {
+            i16::from(value) - if flags & negative != 0 { 256 } else { 0 }
+        };
         Some(Movement {
             dx: signed(x, NEGATIVE_X),
             dy: signed(y, NEGATIVE_Y),
@@ -69,7 +72,10 @@ mod tests {
             feed(&[0x3a, 0xff, 0xfe, 0x0f], true),
             Some(Movement { dx: -1, dy: -2, dz: -1, buttons: 2 })
         );
-        assert_eq!(feed(&[0x0c, 0, 0, 0x01], true), Some(Movement { dx: 0, dy: 0, dz: 1, buttons: 4 }));
+        assert_eq!(
+            feed(&[0x0c, 0, 0, 0x01], true),
+            Some(Movement { dx: 0, dy: 0, dz: 1, buttons: 4 })
+        );
     }
 
     #[test]

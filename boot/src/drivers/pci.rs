@@ -1,4 +1,5 @@
-//! PCI configuration space of bus 0, by configuration mechanism 1 (PCI Local Bus Specification 3.0, 3.2.2.3).
+//! PCI configuration space of bus 0, by configuration mechanism 1 (PCI Local Bus Specification 3.0,
+//! 3.2.2.3).
 
 use x86::io::{inl, outl};
 

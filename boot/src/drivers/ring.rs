@@ -14,7 +14,11 @@ impl<const N: usize> ByteRing<N> {
     /// An empty ring.
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two() && N <= 1 << 30) };
-        Self { bytes: [const { AtomicU8::new(0) }; N], written: AtomicU32::new(0), read: AtomicU32::new(0) }
+        Self {
+            bytes: [const { AtomicU8::new(0) }; N],
+            written: AtomicU32::new(0),
+            read: AtomicU32::new(0),
+        }
     }
 
     /// Adds a byte; false if there is no room.

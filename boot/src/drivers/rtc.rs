@@ -17,7 +17,11 @@ impl RawTime {
     /// Seconds since 1970; `None` if the registers hold no date.
     pub fn unix_s(self) -> Option<u64> {
         let decode = |value: u8| {
-            if self.control & CONTROL_BINARY != 0 { value } else { (value >> 4) * 10 + (value & 0xf) }
+            if self.control & CONTROL_BINARY != 0 {
+                value
+            } else {
+                (value >> 4) * 10 + (value & 0xf)
+            }
         };
         let [second, minute, _, day, month, year, century] =
             self.fields.map(|field| u64::from(decode(field)));
@@ -29,10 +33,14 @@ impl RawTime {
             19..=22 => century * 100 + year,
             _ => 2000 + year,
         };
-        let valid =
-            second < 60 && minute < 60 && hour < 24 && (1..=31).contains(&day) && (1..=12).contains(&month);
-        (valid && year >= 1970)
-            .then(|| days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+        let valid = second < 60
+            && minute < 60
+            && hour < 24
+            && (1..=31).contains(&day)
+            && (1..=12).contains(&month);
+        (valid && year >= 1970).then(|| {
+            days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+        })
     }
 }
 
@@ -77,7 +85,10 @@ mod bare {
         let fields = [0, 2, 4, 7, 8, 9].map(register);
         let century = century.map_or(0, register);
         let [second, minute, hour, day, month, year] = fields;
-        RawTime { fields: [second, minute, hour, day, month, year, century], control: register(STATUS_B) }
+        RawTime {
+            fields: [second, minute, hour, day, month, year, century],
+            control: register(STATUS_B),
+        }
     }
 
     /// The machine's clock, taken as UTC; 0 if it holds no date.

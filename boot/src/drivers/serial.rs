@@ -65,14 +65,16 @@ impl<const N: usize> Port<N> {
         present
     }
 
-    /// Sends bytes; returns how many the port took without waiting. An absent port takes all, to nowhere.
+    /// Sends bytes; returns how many the port took without waiting. An absent port takes all, to
+    /// nowhere.
     pub fn send(&self, bytes: &[u8]) -> usize {
         if !self.present.load(Ordering::Relaxed) {
             return bytes.len();
         }
         let mut sent = 0;
         while sent < bytes.len() {
-            // A FIFO's worth at the most; a port that empties it at once (an emulated one) takes more.
+            // A FIFO's worth at the most; a port that empties it at once (an emulated one) takes
+            // more.
             match self.transmitter.lock().send_bytes(&bytes[sent..]) {
                 0 => break,
                 count => sent += count,
@@ -86,7 +88,8 @@ impl<const N: usize> Port<N> {
     }
 
     fn set_interrupts(&self, interrupts: IER) {
-        // SAFETY: the port's interrupt enable register, which the crate writes in its initialisation only.
+        // SAFETY: the port's interrupt enable register, which the crate writes in its
+        // initialisation only.
         unsafe { outb(self.base() + INTERRUPT_ENABLE, interrupts.bits()) };
     }
 
@@ -96,11 +99,14 @@ impl<const N: usize> Port<N> {
             return;
         }
         for &byte in bytes {
-            // SAFETY: the port's line status and data registers; the machine is about to stop, so that bytes mixed
-            // with another sender's are the worst that can happen. The wait is bounded for ports that hang.
+            // SAFETY: the port's line status and data registers; the machine is about to stop, so
+            // that bytes mixed with another sender's are the worst that can happen. The
+            // wait is bounded for ports that hang.
             unsafe {
                 for _ in 0..1_000_000 {
-                    if LSR::from_bits_retain(inb(self.base() + LINE_STATUS)).contains(LSR::THR_EMPTY) {
+                    if LSR::from_bits_retain(inb(self.base() + LINE_STATUS))
+                        .contains(LSR::THR_EMPTY)
+                    {
                         break;
                     }
                 }
@@ -118,14 +124,16 @@ impl<const N: usize> Port<N> {
         self.received.pop()
     }
 
-    /// The port's interrupt: moves what has been received to the ring (bytes without room are lost). That there is
-    /// room to send is known by having been woken.
+    /// The port's interrupt: moves what has been received to the ring (bytes without room are
+    /// lost). That there is room to send is known by having been woken.
     ///
-    /// The interrupt line is edge-triggered, and rises again only if it has fallen: everything that raises it is served
-    /// before this returns. For the same reason it must be called once when the line is connected.
+    /// The interrupt line is edge-triggered, and rises again only if it has fallen: everything that
+    /// raises it is served before this returns. For the same reason it must be called once when
+    /// the line is connected.
     pub fn interrupt(&self) {
         for _ in 0..SERVICE_LIMIT {
-            // SAFETY: reading the interrupt identification acknowledges the transmitter's interrupt.
+            // SAFETY: reading the interrupt identification acknowledges the transmitter's
+            // interrupt.
             let identification = unsafe { inb(self.base() + INTERRUPT_IDENTIFICATION) };
             match identification & INTERRUPT_CAUSE {
                 cause if cause & NO_INTERRUPT != 0 => return,
@@ -137,9 +145,11 @@ impl<const N: usize> Port<N> {
 
     fn receive(&self) {
         for _ in 0..RECEIVE_LIMIT {
-            // SAFETY: the port's line status register and receive buffer, which the transmitting side leaves alone.
+            // SAFETY: the port's line status register and receive buffer, which the transmitting
+            // side leaves alone.
             unsafe {
-                if !LSR::from_bits_retain(inb(self.base() + LINE_STATUS)).contains(LSR::DATA_READY) {
+                if !LSR::from_bits_retain(inb(self.base() + LINE_STATUS)).contains(LSR::DATA_READY)
+                {
                     break;
                 }
                 self.received.push(inb(self.base()));
@@ -154,18 +164,20 @@ const LINE_STATUS: u16 = 5;
 const INTERRUPT_CAUSE: u8 = 0b1111;
 const NO_INTERRUPT: u8 = 0b0001;
 const TRANSMITTER_EMPTY: u8 = 0b0010;
-/// Causes served in one interrupt, and bytes in one of them: a broken port that always has one must not hang the
-/// machine.
+/// Causes served in one interrupt, and bytes in one of them: a broken port that always has one must
+/// not hang the machine.
 const SERVICE_LIMIT: usize = 64;
 const RECEIVE_LIMIT: usize = 256;
 
 const DEFAULT_BAUD: u32 = 115_200;
 
 const fn uart(base: u16) -> Uart16550<PioBackend> {
-    // SAFETY: the ports are those of a PC's COM port, or those that the command line names for one; nothing else
-    // drives them. `interrupt` uses registers beside, which the crate leaves alone after its
-    // initialisation.
-    let Ok(uart) = (unsafe { Uart16550::new_port(base) }) else { panic!("no room for eight ports") };
+    // SAFETY: the ports are those of a PC's COM port, or those that the command line names for one;
+    // nothing else drives them. `interrupt` uses registers beside, which the crate leaves alone
+    // after its initialisation.
+    let Ok(uart) = (unsafe { Uart16550::new_port(base) }) else {
+        panic!("no room for eight ports")
+    };
     uart
 }
 

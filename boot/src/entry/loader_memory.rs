@@ -11,8 +11,8 @@ impl LoaderMemory for Identity {
         if address == 0 || end > END {
             return None;
         }
-        // SAFETY: `read` below makes sure that all of the first 4 GiB are mapped and that the loader's information, which is
-        // all that is asked for, stays as it is for ever.
+        // SAFETY: `read` below makes sure that all of the first 4 GiB are mapped and that the
+        // loader's information, which is all that is asked for, stays as it is for ever.
         Some(unsafe { core::slice::from_raw_parts(address as usize as *const u8, length_bytes) })
     }
 }
@@ -20,8 +20,8 @@ impl LoaderMemory for Identity {
 /// What the loader handed over with these values in EAX and EBX.
 ///
 /// # Safety
-/// They are what the loader passed, the first 4 GiB are identity-mapped and stay so where they are RAM, and nothing
-/// overwrites the loader's information.
+/// They are what the loader passed, the first 4 GiB are identity-mapped and stay so where they are
+/// RAM, and nothing overwrites the loader's information.
 ///
 /// # Errors
 /// What is wrong with it.

@@ -1,8 +1,9 @@
 //! Which frames of host memory are free.
 //!
-//! Memory is divided into chunks of 2 MiB. Each chunk has a bitmap of its small frames and hangs in one of two lists:
-//! *whole* (all free) or *partial* (some free). A gigabyte is free when all its chunks are whole. Every operation but
-//! finding a free gigabyte or a run of chunks takes constant time, and memory that is given back merges by itself.
+//! Memory is divided into chunks of 2 MiB. Each chunk has a bitmap of its small frames and hangs in
+//! one of two lists: *whole* (all free) or *partial* (some free). A gigabyte is free when all its
+//! chunks are whole. Every operation but finding a free gigabyte or a run of chunks takes constant
+//! time, and memory that is given back merges by itself.
 
 use super::{LARGE_BYTES, PAGE_BYTES, align_down, align_up};
 use core::ops::Range;
@@ -145,7 +146,8 @@ impl<'a> FrameMap<'a> {
         self.take_run(CHUNKS_PER_GIB)
     }
 
-    /// Takes `count` free neighbouring chunks (a power of two) at a multiple of their size, the highest ones.
+    /// Takes `count` free neighbouring chunks (a power of two) at a multiple of their size, the
+    /// highest ones.
     pub fn take_run(&mut self, count: usize) -> Option<u64> {
         let aligned = self.chunks.len() / count;
         let run = (0..aligned).rev().find(|run| {
@@ -158,8 +160,8 @@ impl<'a> FrameMap<'a> {
         Some((run * count) as u64 * LARGE_BYTES)
     }
 
-    /// Takes back `bytes` from `address` on, both multiples of 4 KiB. Frames that are free already stay so; the
-    /// result says whether none was.
+    /// Takes back `bytes` from `address` on, both multiples of 4 KiB. Frames that are free already
+    /// stay so; the result says whether none was.
     pub fn give_back(&mut self, address: u64, bytes: u64) -> bool {
         let mut clean = true;
         let end = address.saturating_add(bytes).min(self.chunks.len() as u64 * LARGE_BYTES);

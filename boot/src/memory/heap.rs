@@ -1,5 +1,6 @@
-//! The heap behind `alloc`: a buddy allocator that takes more from the frames when it runs out. What a piece of work will
-//! need can be reserved before; a part of the heap is never lent so, for what the hypervisor allocates besides.
+//! The heap behind `alloc`: a buddy allocator that takes more from the frames when it runs out.
+//! What a piece of work will need can be reserved before; a part of the heap is never lent so, for
+//! what the hypervisor allocates besides.
 
 use super::{LARGE_BYTES, host};
 use buddy_system_allocator::Heap;
@@ -21,8 +22,8 @@ pub fn used_bytes() -> u64 {
     HEAP.0.lock().blocks.stats_alloc_actual() as u64
 }
 
-/// Sets `bytes` aside; false if that leaves less than what is lent already and the hypervisor's own part. The heap grows for
-/// it if frames are left.
+/// Sets `bytes` aside; false if that leaves less than what is lent already and the hypervisor's own
+/// part. The heap grows for it if frames are left.
 pub fn reserve(bytes: u64) -> bool {
     let wanted = bytes.saturating_mul(BLOCK_FACTOR);
     let missing = {
@@ -35,7 +36,8 @@ pub fn reserve(bytes: u64) -> bool {
         missing
     };
     let growth = missing.max(LEAST_GROWTH_BYTES).checked_next_power_of_two();
-    let Some((growth, start)) = growth.and_then(|growth| Some((growth, host::take_run(growth)?))) else {
+    let Some((growth, start)) = growth.and_then(|growth| Some((growth, host::take_run(growth)?)))
+    else {
         return false;
     };
     add(start, growth);
@@ -56,14 +58,16 @@ pub fn give_back(bytes: u64) {
 
 struct State {
     blocks: Heap<ORDERS>,
-    /// Bytes that are set aside. What the holders have allocated of them counts as in use too, to be on the safe side.
+    /// Bytes that are set aside. What the holders have allocated of them counts as in use too, to
+    /// be on the safe side.
     lent: u64,
 }
 
 impl State {
     /// How much the heap is too small to lend `wanted` bytes.
     fn missing_for(&self, wanted: u64) -> u64 {
-        let free = self.blocks.stats_total_bytes().saturating_sub(self.blocks.stats_alloc_actual()) as u64;
+        let free =
+            self.blocks.stats_total_bytes().saturating_sub(self.blocks.stats_alloc_actual()) as u64;
         self.lent.saturating_add(OWN_BYTES).saturating_add(wanted).saturating_sub(free)
     }
 }
@@ -79,7 +83,8 @@ pub fn add(start: u64, bytes: u64) {
     unsafe { HEAP.0.lock().blocks.add_to_heap(start as usize, (start + bytes) as usize) };
 }
 
-// SAFETY: the buddy allocator hands out disjoint blocks of the size and alignment asked for; the lock keeps CPUs apart.
+// SAFETY: the buddy allocator hands out disjoint blocks of the size and alignment asked for; the
+// lock keeps CPUs apart.
 unsafe impl GlobalAlloc for GrowingHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Ok(block) = self.0.lock().blocks.alloc(layout) {

@@ -28,13 +28,14 @@ const VGA_MEMORY: Range<u64> = 0xa_0000..0xc_0000;
 /// # Errors
 /// What is missing, and what to do.
 pub fn init(handover: &Handover) -> Result<(), &'static str> {
-    const TOO_LITTLE: &str = "too little memory: at least 64 MiB and what the guest needs must be free";
+    const TOO_LITTLE: &str =
+        "too little memory: at least 64 MiB and what the guest needs must be free";
     let is_ram = |area: &Area| area.kind == AreaKind::Ram;
     let end = handover.areas().filter(is_ram).map(|area| area.range.end).max().unwrap_or(0);
     let chunk_count = FrameMap::chunks_for(end);
     let table = find_room(handover, (chunk_count * size_of::<Chunk>()) as u64).ok_or(TOO_LITTLE)?;
-    // SAFETY: `find_room` gives free RAM, mapped by the entry code's tables, that is reserved below; any bytes are
-    // then overwritten by `FrameMap::new` before they are read.
+    // SAFETY: `find_room` gives free RAM, mapped by the entry code's tables, that is reserved
+    // below; any bytes are then overwritten by `FrameMap::new` before they are read.
     let chunks = unsafe {
         ptr::write_bytes(table.start as *mut u8, 0, (table.end - table.start) as usize);
         slice::from_raw_parts_mut(table.start as *mut Chunk, chunk_count)
@@ -76,7 +77,9 @@ fn find_room(handover: &Handover, bytes: u64) -> Option<Range<u64>> {
     };
     handover.areas().filter(is_ram).find_map(|area| {
         let mut start = align_up(area.range.start, PAGE_BYTES);
-        while let Some(clash) = taken().find(|range| range.start < start + bytes && start < range.end) {
+        while let Some(clash) =
+            taken().find(|range| range.start < start + bytes && start < range.end)
+        {
             start = align_up(clash.end, PAGE_BYTES);
         }
         (start + bytes <= area.range.end.min(BOOT_MAP_END)).then_some(start..start + bytes)
@@ -129,8 +132,8 @@ fn build_tables(handover: &Handover) -> Result<(), super::paging::OutOfFrames> {
 /// # Safety
 /// The tables at `root` map what the CPU uses where it is now.
 pub unsafe fn use_tables(root: u64) {
-    // SAFETY: PAT entry 1 becomes write-combining; nothing is mapped with it but framebuffers, which are written only. The
-    // rest is the caller's promise.
+    // SAFETY: PAT entry 1 becomes write-combining; nothing is mapped with it but framebuffers,
+    // which are written only. The rest is the caller's promise.
     unsafe {
         x86::msr::wrmsr(x86::msr::IA32_PAT, PAGE_ATTRIBUTES);
         controlregs::cr3_write(root);
@@ -143,7 +146,8 @@ pub fn tables_root() -> Option<u64> {
     TABLES.get().map(|tables| tables.lock().root())
 }
 
-/// Takes a page out of the page tables. Other CPUs may have it cached for a while: it must be nothing to them.
+/// Takes a page out of the page tables. Other CPUs may have it cached for a while: it must be
+/// nothing to them.
 pub fn unmap_page(address: u64) -> Result<(), super::paging::OutOfFrames> {
     let Some(tables) = TABLES.get() else { return Ok(()) };
     tables.lock().unmap_page(address, &mut take_table_frame)?;
@@ -194,8 +198,9 @@ pub fn free_bytes() -> u64 {
 
 /// Writes zeroes to memory that nobody else has.
 fn zero(address: u64, bytes: u64) {
-    // SAFETY: the frame map gave this RAM to the caller alone, and all RAM is mapped at its physical address.
-    // `rep stosq` is the fastest way on every CPU since 2013 and needs no vector registers, which are the guest's.
+    // SAFETY: the frame map gave this RAM to the caller alone, and all RAM is mapped at its
+    // physical address. `rep stosq` is the fastest way on every CPU since 2013 and needs no
+    // vector registers, which are the guest's.
     unsafe {
         core::arch::asm!(
             "rep stosq",
@@ -207,8 +212,9 @@ fn zero(address: u64, bytes: u64) {
     }
 }
 
-/// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped already stays
-/// as it is. Before [`init`] has succeeded there is what the entry code mapped, and no more.
+/// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped
+/// already stays as it is. Before [`init`] has succeeded there is what the entry code mapped, and
+/// no more.
 pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging::OutOfFrames> {
     let range = align_down(start, PAGE_BYTES)..align_up(start.saturating_add(bytes), PAGE_BYTES);
     match TABLES.get() {

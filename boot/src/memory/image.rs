@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-// SAFETY: the linker script and the assembly code define these; but for `entry_tsc`, a word that is written before Rust code
-// runs, only their addresses are used.
+// SAFETY: the linker script and the assembly code define these; but for `entry_tsc`, a word that is
+// written before Rust code runs, only their addresses are used.
 unsafe extern "C" {
     static image_start: u8;
     static image_text_end: u8;
@@ -20,7 +20,8 @@ unsafe extern "C" {
     static machine_check_stack_top: u8;
 }
 
-/// The boot CPU's stacks: the one that it runs on, those for NMI, double fault and machine check; guard pages included.
+/// The boot CPU's stacks: the one that it runs on, those for NMI, double fault and machine check;
+/// guard pages included.
 pub fn stacks() -> [Range<u64>; 4] {
     [
         (&raw const boot_stack_guard as u64)..(&raw const boot_stack_top as u64),

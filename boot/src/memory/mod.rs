@@ -1,7 +1,7 @@
 //! Host memory: which is free, how it is mapped, and the heap.
 //!
-//! All RAM is mapped at its physical address (virtual = physical); the image's sections are writable or executable,
-//! never both, the first page and the pages under stacks are not mapped.
+//! All RAM is mapped at its physical address (virtual = physical); the image's sections are
+//! writable or executable, never both, the first page and the pages under stacks are not mapped.
 
 pub mod frames;
 #[cfg(target_os = "none")]

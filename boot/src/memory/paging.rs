@@ -44,7 +44,8 @@ impl Mapping {
     pub const FRAMEBUFFER: Self = Self::RAM.union(Self::WRITE_COMBINING);
 }
 
-/// The page attribute table that the mappings need: write-back, write-combining, uncached-, uncached, twice.
+/// The page attribute table that the mappings need: write-back, write-combining, uncached-,
+/// uncached, twice.
 pub const PAGE_ATTRIBUTES: u64 = 0x0007_0106_0007_0106;
 
 const ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
@@ -76,7 +77,8 @@ impl PageTables {
         self.root
     }
 
-    /// Maps the pages that `range` touches, with the largest pages that fit. What is mapped already stays as it is.
+    /// Maps the pages that `range` touches, with the largest pages that fit. What is mapped already
+    /// stays as it is.
     pub fn map(
         &mut self,
         range: Range<u64>,
@@ -122,8 +124,8 @@ impl PageTables {
         Ok(PAGE_BYTES)
     }
 
-    /// Takes the small page at `address` out, and splits the larger ones that it is a part of. What the CPU has cached of them
-    /// must be flushed.
+    /// Takes the small page at `address` out, and splits the larger ones that it is a part of. What
+    /// the CPU has cached of them must be flushed.
     pub fn unmap_page(&mut self, address: u64, take_frame: TakeFrame) -> Result<(), OutOfFrames> {
         let mut table = self.root;
         for level in (1..4u32).rev() {
@@ -164,7 +166,8 @@ impl PageTables {
     }
 }
 
-/// Fills the table in `frame` with the parts of a large page of a level; returns the entry that leads there.
+/// Fills the table in `frame` with the parts of a large page of a level; returns the entry that
+/// leads there.
 fn split(large: u64, level: u32, frame: u64) -> u64 {
     let part_bytes = PAGE_BYTES << (9 * (level - 1));
     let kept = if level == 1 { large & !Mapping::LARGE.bits() } else { large };
@@ -178,8 +181,8 @@ fn split(large: u64, level: u32, frame: u64) -> u64 {
 #[allow(clippy::mut_from_ref)]
 fn entry<'a>(table: u64, address: u64, level: u32) -> &'a mut u64 {
     let index = (address >> (12 + 9 * level)) as usize % ENTRIES;
-    // SAFETY: `table` is a frame that `take_frame` gave to the page tables alone, identity-mapped; `PageTables` stands
-    // behind a lock, and no two of these references live at once.
+    // SAFETY: `table` is a frame that `take_frame` gave to the page tables alone, identity-mapped;
+    // `PageTables` stands behind a lock, and no two of these references live at once.
     unsafe { &mut (*(table as *mut Table))[index] }
 }
 

@@ -1,4 +1,5 @@
-//! The log: every line goes to a ring with its time, and is drained to the console port when nobody waits.
+//! The log: every line goes to a ring with its time, and is drained to the console port when nobody
+//! waits.
 
 use crate::cpu::tsc;
 use crate::drivers::display;
@@ -88,7 +89,8 @@ pub fn set_consoles(consoles: &[ConsoleDevice]) {
     SINKS.store(consoles.iter().map(bit).fold(0, |all, one| all | one), Ordering::Relaxed);
 }
 
-/// Sends what the ports take without waiting; true if something still waits. The slowest port sets the pace.
+/// Sends what the ports take without waiting; true if something still waits. The slowest port sets
+/// the pace.
 pub fn drain() -> bool {
     if !RING.lock().has_pending() {
         return false;
@@ -150,7 +152,8 @@ pub fn send_foreign(port: SerialPort, bytes: &[u8]) -> usize {
     if SINKS.load(Ordering::Relaxed) & sink != 0
         && let Some(&last) = bytes[..sent].last()
     {
-        FOREIGN_LINE_TSC.store(if last == b'\n' { 0 } else { tsc::read().max(1) }, Ordering::Relaxed);
+        FOREIGN_LINE_TSC
+            .store(if last == b'\n' { 0 } else { tsc::read().max(1) }, Ordering::Relaxed);
     }
     sent
 }

@@ -51,7 +51,9 @@ fn panic(info: &PanicInfo) -> ! {
     };
     crash(|words| {
         match info.location() {
-            Some(place) => writeln!(words, "PANIC at {}:{}: {}", place.file(), place.line(), info.message())?,
+            Some(place) => {
+                writeln!(words, "PANIC at {}:{}: {}", place.file(), place.line(), info.message())?
+            }
             None => writeln!(words, "PANIC: {}", info.message())?,
         }
         writeln!(words, "rsp {rsp:016x} rbp {rbp:016x}")?;
@@ -117,9 +119,21 @@ fn exception(vector: u8, frame: &TrapFrame) -> ! {
             "rip {:04x}:{:016x} rsp {:04x}:{:016x} rflags {:08x}",
             f.cs, f.rip, f.ss, f.rsp, f.rflags
         )?;
-        writeln!(words, "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", f.rax, f.rbx, f.rcx, f.rdx)?;
-        writeln!(words, "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", f.rsi, f.rdi, f.rbp, f.r8)?;
-        writeln!(words, "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", f.r9, f.r10, f.r11, f.r12)?;
+        writeln!(
+            words,
+            "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            f.rax, f.rbx, f.rcx, f.rdx
+        )?;
+        writeln!(
+            words,
+            "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+            f.rsi, f.rdi, f.rbp, f.r8
+        )?;
+        writeln!(
+            words,
+            "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+            f.r9, f.r10, f.r11, f.r12
+        )?;
         writeln!(words, "r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15)?;
         control_registers(words)?;
         machine_checks(words)?;
@@ -141,14 +155,16 @@ fn machine_checks(words: &mut LastWords) -> fmt::Result {
         .try_for_each(|bank| writeln!(words, "machine check: {bank}"))
 }
 
-/// Prints return addresses, innermost first, by the chain of frame pointers. Frame 0 is where an exception came.
+/// Prints return addresses, innermost first, by the chain of frame pointers. Frame 0 is where an
+/// exception came.
 fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Result {
     let text = image::text();
     if let Some(rip) = rip {
         writeln!(words, "#0 {rip:#x}")?;
     }
     let mut number = 1;
-    while number <= DEEPEST_CALL && rbp.is_multiple_of(8) && rbp != 0 && host::is_readable(rbp, 16) {
+    while number <= DEEPEST_CALL && rbp.is_multiple_of(8) && rbp != 0 && host::is_readable(rbp, 16)
+    {
         // SAFETY: both words can be read without a fault, by the page tables.
         let [next, address] = unsafe { *(rbp as *const [u64; 2]) };
         if !text.contains(&address) {

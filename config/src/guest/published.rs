@@ -1,4 +1,5 @@
-//! Files as guides and tools wrote them: `tests/configs` has the forms of published ones, with other values.
+//! Files as guides and tools wrote them: `tests/configs` has the forms of published ones, with
+//! other values.
 
 use super::*;
 use crate::DiskKind;
@@ -24,10 +25,19 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
     let config = config.unwrap();
     assert_eq!((config.name.as_str(), config.memory_mib, config.vcpus), ("web-hvm", 4096, 2));
     let [disk, cd] = &config.disks[..] else { panic!("{:?}", config.disks) };
-    assert_eq!((disk.target.as_str(), disk.device.ide_position()), ("/dev/data/web-hvm", Some((0, 0))));
-    assert_eq!((disk.kind, disk.read_only, disk.device.ide_only), (DiskKind::HardDisk, false, false));
+    assert_eq!(
+        (disk.target.as_str(), disk.device.ide_position()),
+        ("/dev/data/web-hvm", Some((0, 0)))
+    );
+    assert_eq!(
+        (disk.kind, disk.read_only, disk.device.ide_only),
+        (DiskKind::HardDisk, false, false)
+    );
     assert!(disk.is_module("web-hvm") && disk.is_module("/boot/web-hvm"));
-    assert_eq!((cd.target.as_str(), cd.device.ide_position()), ("/var/images/install.iso", Some((0, 1))));
+    assert_eq!(
+        (cd.target.as_str(), cd.device.ide_position()),
+        ("/var/images/install.iso", Some((0, 1)))
+    );
     assert_eq!((cd.kind, cd.read_only), (DiskKind::CdRom, true));
     assert!(cd.is_module("install.iso"));
     assert_eq!((config.boot.as_str(), config.serial[0]), ("dc", Serial::Console));
@@ -43,7 +53,10 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
     );
     let (config, warnings) = published!("hvm-with-pv-drivers.cfg");
     assert!(config.unwrap().xen_platform_pci);
-    assert_eq!(lines(&warnings)[2], "hvm-with-pv-drivers.cfg:17: xen_platform_pci: has no effect yet");
+    assert_eq!(
+        lines(&warnings)[2],
+        "hvm-with-pv-drivers.cfg:17: xen_platform_pci: has no effect yet"
+    );
 }
 
 #[test]
@@ -56,7 +69,10 @@ fn pv_guests_are_refused_in_one_line() {
     };
     let error = |(result, _): (Result<GuestConfig>, _)| result.unwrap_err().to_string();
     assert_eq!(error(published!("pv-by-pygrub.cfg")), line("pv-by-pygrub.cfg:2", "bootloader"));
-    assert_eq!(error(published!("pv-by-virt-install.cfg")), line("pv-by-virt-install.cfg:7", "bootloader"));
+    assert_eq!(
+        error(published!("pv-by-virt-install.cfg")),
+        line("pv-by-virt-install.cfg:7", "bootloader")
+    );
     assert_eq!(error(published!("pv-by-kernel.cfg")), line("pv-by-kernel.cfg:2", "bootloader"));
     assert_eq!(error(published!("pv-old-lines.cfg")), line("pv-old-lines.cfg:5", "root"));
     for (text, what) in [
@@ -86,7 +102,9 @@ fn files_without_a_type_are_hvm_guests_with_a_warning() {
         lines(&warnings),
         ["g.cfg: nothing says type=\"hvm\": an HVM guest is started; Xen would start a PV guest"]
     );
-    for text in ["type='hvm'", "builder='hvm'", "type='hvm'; builder='linux'", "builder='hvm'; kernel=''"] {
+    for text in
+        ["type='hvm'", "builder='hvm'", "type='hvm'; builder='linux'", "builder='hvm'; kernel=''"]
+    {
         let (config, warnings) =
             GuestConfig::parse("g.cfg", format!("{text}; name='g'; memory=8").as_bytes());
         assert_eq!((config, warnings), (Ok(GuestConfig::new("g", 8, 1)), Vec::new()), "{text}");
@@ -110,8 +128,9 @@ fn old_lines_are_known_with_what_replaces_them() {
             "{file}:4: disk: {name}: an HVM guest has whole disks: the image is the drive hda, not a partition"
         )
     };
-    let ignored =
-        |place: &str, instead: &str| format!("{file}:{place}: is not supported and ignored: {instead}");
+    let ignored = |place: &str, instead: &str| {
+        format!("{file}:{place}: is not supported and ignored: {instead}")
+    };
     let nfs = "the guest's own kernel command line names its NFS root and addresses";
     let expected = [
         partition("sda1"),

@@ -49,7 +49,10 @@ on_crash = 'preserve'
 acpi=1; apic=1; pae="1"
 "#,
     );
-    assert_eq!((config.name.as_str(), config.memory_mib, config.max_memory_mib), ("debian", 1024, 2048));
+    assert_eq!(
+        (config.name.as_str(), config.memory_mib, config.max_memory_mib),
+        ("debian", 1024, 2048)
+    );
     assert_eq!((config.vcpus, config.max_vcpus, config.boot.as_str()), (2, 2, "dc"));
     assert_eq!(config.uuid.unwrap()[..4], [0x11, 0x22, 0x33, 0x44]);
     assert_eq!(config.serial, [Serial::Console, Serial::None, Serial::None, Serial::None]);
@@ -80,20 +83,26 @@ fn defaults_are_those_of_xl() {
     assert_eq!(config, GuestConfig::new("g", 256, 1));
     assert_eq!(warnings, [""; 0]);
     let (config, warnings) = parse("type='hvm'; name='g'\nmaxmem=512\nbios='ovmf'");
-    assert_eq!(warnings, ["g.cfg:2: maxmem: has no effect yet", "g.cfg:3: bios: has no effect yet"]);
+    assert_eq!(
+        warnings,
+        ["g.cfg:2: maxmem: has no effect yet", "g.cfg:3: bios: has no effect yet"]
+    );
     assert_eq!((config.memory_mib, config.max_memory_mib), (512, 512));
 }
 
 #[test]
 fn video_memory_has_a_size_that_a_card_can_have() {
     let mib = |number: i64| {
-        let (config, warnings) = parse(&format!("type='hvm'; name='g'; memory=64\nvideoram={number}"));
+        let (config, warnings) =
+            parse(&format!("type='hvm'; name='g'; memory=64\nvideoram={number}"));
         (config.video_memory_mib, warnings)
     };
     for number in [16, 32, 64, 128] {
         assert_eq!(mib(number), (number as u32, vec![]));
     }
-    for (number, given) in [(0, 16), (4, 16), (8, 16), (17, 32), (100, 128), (129, 128), (1 << 31, 128)] {
+    for (number, given) in
+        [(0, 16), (4, 16), (8, 16), (17, 32), (100, 128), (129, 128), (1 << 31, 128)]
+    {
         let warning = format!(
             "g.cfg:2: videoram: the card has a power of two from 16 to 128 MiB: {given} instead of {number}"
         );
@@ -103,7 +112,8 @@ fn video_memory_has_a_size_that_a_card_can_have() {
 
 #[test]
 fn serial_ports_are_listed() {
-    let (config, warnings) = parse("type='hvm'; name='g'; memory=2\nserial=['none',\n'tcp::4444', 'null']");
+    let (config, warnings) =
+        parse("type='hvm'; name='g'; memory=2\nserial=['none',\n'tcp::4444', 'null']");
     assert_eq!(config.serial, [Serial::None, Serial::Console, Serial::Null, Serial::None]);
     assert_eq!(warnings, ["g.cfg:3: serial: \"tcp::4444\" is not supported, \"pty\" is used"]);
 }
@@ -135,7 +145,10 @@ fn what_is_unsupported_is_named() {
             "g.cfg:7: localtime: has no effect yet",
         ]
     );
-    assert_eq!(parse("type='hvm'; name='g'; memory=2; vga='none'").1, ["g.cfg:1: vga: has no effect yet"]);
+    assert_eq!(
+        parse("type='hvm'; name='g'; memory=2; vga='none'").1,
+        ["g.cfg:1: vga: has no effect yet"]
+    );
 }
 
 #[test]

@@ -73,7 +73,12 @@ fn the_longest_read_passes_several_chunks_and_64_kib_boundaries() {
     let sectors = usize::from(Packet::MAX_SECTORS);
     assert!(bench.ask(0xe0, &packet(Packet::MAX_SECTORS, 0x2f00, 0xff00, 1)));
     let bytes = bench.bytes(0x3_ef00, sectors * SECTOR);
-    assert!(bytes.chunks(SECTOR).zip(1..).all(|(sector, number)| sector.iter().all(|&byte| byte == number)));
+    assert!(
+        bytes
+            .chunks(SECTOR)
+            .zip(1..)
+            .all(|(sector, number)| sector.iter().all(|&byte| byte == number))
+    );
 }
 
 #[test]
@@ -146,7 +151,11 @@ impl BlockBackend for Reluctant {
     fn connect(&self, _client: Weak<dyn BlockClient>) {}
 
     fn submit(&self, request: BlockRequest) -> Submitted {
-        if self.pending { Submitted::Pending } else { Submitted::Done((request, Err(BlockError::Io))) }
+        if self.pending {
+            Submitted::Pending
+        } else {
+            Submitted::Done((request, Err(BlockError::Io)))
+        }
     }
 }
 

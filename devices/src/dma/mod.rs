@@ -1,7 +1,8 @@
 //! The two 8237A DMA controllers and their page registers, as the PIIX3 has them.
 //!
-//! No device of this PC requests a transfer, so what remains are the registers, which systems write and read back, and
-//! transfers that software requests: nothing answers on the bus, and what memory is given is all ones.
+//! No device of this PC requests a transfer, so what remains are the registers, which systems write
+//! and read back, and transfers that software requests: nothing answers on the bus, and what memory
+//! is given is all ones.
 
 pub mod spec;
 
@@ -15,8 +16,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use spec::{
-    CHANNELS, ChannelBit, Command, Mode, PAGE_BASE, PAGE_OF_CHANNEL, PAGES, PRIMARY_BASE, REGISTERS,
-    SECONDARY_BASE, register,
+    CHANNELS, ChannelBit, Command, Mode, PAGE_BASE, PAGE_OF_CHANNEL, PAGES, PRIMARY_BASE,
+    REGISTERS, SECONDARY_BASE, register,
 };
 
 const PRIMARY: u8 = 0;
@@ -79,7 +80,9 @@ impl Controller {
                 let value = if number.is_multiple_of(2) { channel.address } else { channel.count };
                 value.to_le_bytes()[self.take_half()]
             }
-            register::STATUS_COMMAND => self.requests << 4 | core::mem::take(&mut self.terminal_counts),
+            register::STATUS_COMMAND => {
+                self.requests << 4 | core::mem::take(&mut self.terminal_counts)
+            }
             // Only memory-to-memory transfers use the temporary register, which the PIIX3 has not.
             register::MASTER_CLEAR => 0,
             register::ALL_MASKS => !CHANNELS | self.masks,
@@ -98,7 +101,9 @@ impl Controller {
             register::REQUEST => self.requests &= !mask,
             register::SINGLE_MASK if bit.set() => self.masks |= mask,
             register::SINGLE_MASK => self.masks &= !mask,
-            register::MODE => self.channels[usize::from(bit.channel())].mode = Mode::from_bits(value),
+            register::MODE => {
+                self.channels[usize::from(bit.channel())].mode = Mode::from_bits(value)
+            }
             register::CLEAR_FLIP_FLOP => self.high_byte = false,
             register::MASTER_CLEAR => *self = Self { channels: self.channels, ..Self::new() },
             register::CLEAR_MASK => self.masks = 0,
@@ -122,7 +127,8 @@ impl Controller {
         }
     }
 
-    /// Runs one block that software requests, masked or not, to its terminal count; returns the memory that it fills.
+    /// Runs one block that software requests, masked or not, to its terminal count; returns the
+    /// memory that it fills.
     fn run_request(&mut self) -> Option<Option<Fill>> {
         if self.command.disabled() {
             return None;
@@ -222,7 +228,8 @@ impl Dma {
     }
 }
 
-/// The register at an offset of a controller's region; the second controller decodes no address bit 0.
+/// The register at an offset of a controller's region; the second controller decodes no address bit
+/// 0.
 fn register_at(region: u8, offset: u64) -> Option<u8> {
     let number = if region == PRIMARY { offset } else { offset / 2 };
     (number < REGISTERS).then_some(number as u8)
@@ -241,13 +248,18 @@ impl PioDevice for Dma {
         // The bus splits wide accesses to an 8-bit device.
         let bytes = core::array::from_fn(|n| {
             let inside = n < usize::from(access.size_bytes);
-            inside.then(|| self.read(access.region, access.offset + n as u64)).flatten().unwrap_or(0xff)
+            inside
+                .then(|| self.read(access.region, access.offset + n as u64))
+                .flatten()
+                .unwrap_or(0xff)
         });
         Some(u32::from_le_bytes(bytes))
     }
 
     fn pio_write(&self, access: Access, value: u32) {
-        for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(access.size_bytes.into()) {
+        for (offset, byte) in
+            (access.offset..).zip(value.to_le_bytes()).take(access.size_bytes.into())
+        {
             self.write(access.region, offset, byte);
         }
     }

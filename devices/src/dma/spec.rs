@@ -1,4 +1,5 @@
-//! Ports and registers of the two DMA controllers (Intel 8237A data sheet; 82371SB, "DMA Registers").
+//! Ports and registers of the two DMA controllers (Intel 8237A data sheet; 82371SB, "DMA
+//! Registers").
 
 use bitfield_struct::bitfield;
 

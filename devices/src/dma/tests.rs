@@ -149,7 +149,10 @@ fn a_wide_access_is_split() {
     let bench = Bench::new();
     bench.dma.pio_write(Access { size_bytes: 4, ..Bench::access(0x82) }, 0x1122_3344);
     assert_eq!([bench.read(0x82), bench.read(0x85)], [0x44, 0x11]);
-    assert_eq!(bench.dma.pio_read(Access { size_bytes: 2, ..Bench::access(0x8f) }), Some(0xffff_ff00));
+    assert_eq!(
+        bench.dma.pio_read(Access { size_bytes: 2, ..Bench::access(0x8f) }),
+        Some(0xffff_ff00)
+    );
 }
 
 proptest! {

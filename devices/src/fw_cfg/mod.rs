@@ -1,8 +1,9 @@
-//! QEMU's fw_cfg: how the firmware learns what machine it is on, and fetches the tables made for it.
+//! QEMU's fw_cfg: how the firmware learns what machine it is on, and fetches the tables made for
+//! it.
 //!
-//! Items are numbered; the well-known ones have fixed numbers, the files have names and are found through a
-//! directory. The guest selects an item and reads it byte by byte through a port, or hands over a DMA command.
-//! Everything is read-only to the guest.
+//! Items are numbered; the well-known ones have fixed numbers, the files have names and are found
+//! through a directory. The guest selects an item and reads it byte by byte through a port, or
+//! hands over a DMA command. Everything is read-only to the guest.
 
 pub mod spec;
 
@@ -20,8 +21,9 @@ use spec::{DmaCommand, DmaControl, Interfaces, key};
 const REGISTERS: u8 = 0;
 const DMA: u8 = 1;
 
-/// Zeroes that one DMA read may store after the end of an item. The specification has no limit, but a guest could
-/// keep its CPU here for seconds; no firmware reads past the end by more than a record.
+/// Zeroes that one DMA read may store after the end of an item. The specification has no limit, but
+/// a guest could keep its CPU here for seconds; no firmware reads past the end by more than a
+/// record.
 const MAX_PADDING_BYTES: u32 = 1 << 20;
 const CHUNK_BYTES: usize = 4096;
 
@@ -62,11 +64,14 @@ impl FwCfg {
     /// A device that tells `facts` and offers `files`; its DMA goes to `memory`.
     ///
     /// # Panics
-    /// If a file's name is empty or longer than 55 bytes, two have the same name, a file is 4 GiB long, or there are
-    /// more than 16,352 files: none of this can come from a guest.
+    /// If a file's name is empty or longer than 55 bytes, two have the same name, a file is 4 GiB
+    /// long, or there are more than 16,352 files: none of this can come from a guest.
     pub fn new(facts: &MachineFacts, mut files: Vec<File>, memory: Arc<dyn GuestMemory>) -> Self {
         files.sort();
-        assert!(files.windows(2).all(|pair| pair[0].0 != pair[1].0), "fw_cfg: two files of one name");
+        assert!(
+            files.windows(2).all(|pair| pair[0].0 != pair[1].0),
+            "fw_cfg: two files of one name"
+        );
         let mut items = facts_items(facts);
         items.push((key::FILE_DIRECTORY, directory(&files).into()));
         items.extend((key::FILE_FIRST..).zip(files).map(|(key, (_, data))| (key, data)));
@@ -185,7 +190,10 @@ fn directory(files: &[File]) -> Vec<u8> {
     assert!(files.len() <= usize::from(0x4000 - key::FILE_FIRST), "fw_cfg: too many files");
     let mut bytes = Vec::from((files.len() as u32).to_be_bytes());
     for (number, (name, data)) in (key::FILE_FIRST..).zip(files) {
-        assert!(!name.is_empty() && name.len() < spec::FILE_NAME_BYTES, "fw_cfg: bad file name {name}");
+        assert!(
+            !name.is_empty() && name.len() < spec::FILE_NAME_BYTES,
+            "fw_cfg: bad file name {name}"
+        );
         let length = u32::try_from(data.len());
         assert!(length.is_ok(), "fw_cfg: {name} is too long");
         bytes.extend_from_slice(&length.unwrap_or(0).to_be_bytes());

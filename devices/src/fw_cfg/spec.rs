@@ -1,9 +1,10 @@
-//! The register and table layouts of fw_cfg, as QEMU's "Firmware Configuration (fw_cfg) Device" specification
-//! (docs/specs/fw_cfg.rst) gives them.
+//! The register and table layouts of fw_cfg, as QEMU's "Firmware Configuration (fw_cfg) Device"
+//! specification (docs/specs/fw_cfg.rst) gives them.
 
 use bitfield_struct::bitfield;
 
-/// The selector register: 16 bits, write only, little-endian. The data register is the port above it.
+/// The selector register: 16 bits, write only, little-endian. The data register is the port above
+/// it.
 pub const SELECTOR_PORT: u16 = 0x510;
 /// The data register: 8 bits, read only here.
 pub const DATA_PORT: u16 = 0x511;
@@ -27,7 +28,8 @@ pub mod key {
     pub const NO_GRAPHIC: u16 = 0x0004;
     /// CPUs present at power-on, 16 bits.
     pub const CPU_COUNT: u16 = 0x0005;
-    /// NUMA layout: the number of nodes (64 bits), then a node for each CPU and a size for each node.
+    /// NUMA layout: the number of nodes (64 bits), then a node for each CPU and a size for each
+    /// node.
     pub const NUMA: u16 = 0x000d;
     /// 1 if the firmware shall offer its boot menu, 16 bits.
     pub const BOOT_MENU: u16 = 0x000e;

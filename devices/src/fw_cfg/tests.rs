@@ -10,8 +10,13 @@ struct Machine {
 }
 
 fn machine() -> Machine {
-    let facts =
-        MachineFacts { ram_bytes: 0x2000_0000, cpu_count: 2, max_cpus: 4, uuid: [7; 16], boot_menu: false };
+    let facts = MachineFacts {
+        ram_bytes: 0x2000_0000,
+        cpu_count: 2,
+        max_cpus: 4,
+        uuid: [7; 16],
+        boot_menu: false,
+    };
     let long: Vec<u8> = (0..10_000u32).map(|n| n as u8).collect();
     let files = Vec::from([
         (String::from("etc/long"), Arc::from(long)),
@@ -27,7 +32,8 @@ fn data(size_bytes: u8) -> Access {
 
 impl Machine {
     fn select(&self, selector: u16) {
-        self.fw_cfg.pio_write(Access { region: REGISTERS, offset: 0, size_bytes: 2 }, u32::from(selector));
+        self.fw_cfg
+            .pio_write(Access { region: REGISTERS, offset: 0, size_bytes: 2 }, u32::from(selector));
     }
 
     fn read<const N: usize>(&self, selector: u16) -> [u8; N] {
@@ -37,8 +43,9 @@ impl Machine {
 
     /// Starts a DMA command as SeaBIOS does: the low half of its address only. Returns the answer.
     fn dma(&self, control: DmaControl, length_bytes: u32, address: u64) -> u32 {
-        let command =
-            u128::from(control.into_bits()) << 96 | u128::from(length_bytes) << 64 | u128::from(address);
+        let command = u128::from(control.into_bits()) << 96
+            | u128::from(length_bytes) << 64
+            | u128::from(address);
         GuestMemory::write(&*self.memory, COMMAND_GPA, &command.to_be_bytes()).unwrap();
         let low = (COMMAND_GPA as u32).swap_bytes();
         self.fw_cfg.pio_write(Access { region: DMA, offset: 4, size_bytes: 4 }, low);

@@ -1,4 +1,5 @@
-//! The switch that puts HPET timers 0 and 1 in the place of PIT and RTC (LEG_RT_CNF, specification section 2.3.5).
+//! The switch that puts HPET timers 0 and 1 in the place of PIT and RTC (LEG_RT_CNF, specification
+//! section 2.3.5).
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -22,7 +23,8 @@ struct State {
     ticks: TickPacer,
 }
 
-/// IRQ 0 and IRQ 8 come from PIT and RTC, or, while [`LegacyRoute::SELECT`] is high, from HPET timers 0 and 1.
+/// IRQ 0 and IRQ 8 come from PIT and RTC, or, while [`LegacyRoute::SELECT`] is high, from HPET
+/// timers 0 and 1.
 ///
 /// Ticks of IRQ 0, the system timer's, that the guest missed follow one by one.
 pub struct LegacyRoute {
@@ -60,8 +62,8 @@ impl LegacyRoute {
     /// Input: high while the HPET replaces the others.
     pub const SELECT: u32 = 4;
 
-    /// A switch that drives IRQ 0 (I/O APIC input 2) and IRQ 8. `watch` wakes the virtual CPU that takes IRQ 0 when it has to
-    /// begin to tell of that.
+    /// A switch that drives IRQ 0 (I/O APIC input 2) and IRQ 8. `watch` wakes the virtual CPU that
+    /// takes IRQ 0 when it has to begin to tell of that.
     pub fn new(
         clock: Arc<dyn Clock>,
         alarm: Alarm,
@@ -90,7 +92,8 @@ impl LegacyRoute {
         self.watch.is_high()
     }
 
-    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the last one interrupted.
+    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the
+    /// last one interrupted.
     pub fn follows_at_once(&self) -> bool {
         self.follows_at_once.load(Ordering::Relaxed)
     }

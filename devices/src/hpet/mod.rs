@@ -18,8 +18,8 @@ use crate::irq::Ticks;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{
-    CAPABILITIES, CONFIGURATION, COUNTER, Configuration, STATUS, TIMER_COMPARATOR, TIMER_CONFIGURATION,
-    TIMER_COUNT, TIMER_STRIDE, TIMERS, TimerConfiguration,
+    CAPABILITIES, CONFIGURATION, COUNTER, Configuration, STATUS, TIMER_COMPARATOR,
+    TIMER_CONFIGURATION, TIMER_COUNT, TIMER_STRIDE, TIMERS, TimerConfiguration,
 };
 pub use spec::{CAPABILITIES_VALUE, FIRST_ROUTE, HPET_BASE, HPET_BYTES, ROUTE_COUNT, TICK_NS};
 use timer::Timer;
@@ -114,7 +114,8 @@ impl State {
     fn write_config(&mut self, tick: u64, written: Configuration) {
         let counter = self.counter(tick);
         let was_enabled = self.config.enable();
-        self.config = Configuration::new().with_enable(written.enable()).with_legacy(written.legacy());
+        self.config =
+            Configuration::new().with_enable(written.enable()).with_legacy(written.legacy());
         if self.config.enable() != was_enabled {
             self.set_counter(tick, counter);
         }
@@ -141,10 +142,13 @@ impl State {
         }
     }
 
-    /// Writes the aligned 64-bit register at `offset`; `merge` puts the bytes written into an old value.
+    /// Writes the aligned 64-bit register at `offset`; `merge` puts the bytes written into an old
+    /// value.
     fn write(&mut self, tick: u64, offset: u64, merge: impl Fn(u64) -> u64) {
         match offset {
-            CONFIGURATION => self.write_config(tick, Configuration::from(merge(self.config.into()))),
+            CONFIGURATION => {
+                self.write_config(tick, Configuration::from(merge(self.config.into())))
+            }
             STATUS => self.status &= !merge(0),
             COUNTER => self.set_counter(tick, merge(self.counter(tick))),
             _ => self.write_timer(tick, offset, merge),
@@ -157,7 +161,8 @@ impl State {
             Some((timer, TIMER_CONFIGURATION)) => {
                 let old = timer.config();
                 timer.set_config(TimerConfiguration::from(merge(old.into())));
-                if let Some(counter) = counter.filter(|_| timer.config().mode_32() != old.mode_32()) {
+                if let Some(counter) = counter.filter(|_| timer.config().mode_32() != old.mode_32())
+                {
                     timer.schedule(tick, counter);
                 }
             }
@@ -195,7 +200,9 @@ impl Hpet {
         match number {
             0 if state.config.legacy() => Some(&self.lines.legacy_timer0),
             1 if state.config.legacy() => Some(&self.lines.legacy_timer1),
-            _ => self.lines.routed.get(usize::from(timer.config().route().checked_sub(FIRST_ROUTE)?)),
+            _ => {
+                self.lines.routed.get(usize::from(timer.config().route().checked_sub(FIRST_ROUTE)?))
+            }
         }
     }
 
@@ -238,13 +245,14 @@ impl Hpet {
             let mut drivers = state.timers.iter().enumerate().filter(|&(number, timer)| {
                 self.line(number, state, timer).is_some_and(|driven| core::ptr::eq(driven, line))
             });
-            // An 8259A wants to see the line of an edge high until it is acknowledged. The other lines may be shared.
-            let is_held =
-                |number, timer: &Timer| state.is_legacy(number) && !timer.config().level() && line.is_high();
-            line.set(
-                drivers
-                    .any(|(number, timer)| Self::is_asserted(state, number, timer) || is_held(number, timer)),
-            );
+            // An 8259A wants to see the line of an edge high until it is acknowledged. The other
+            // lines may be shared.
+            let is_held = |number, timer: &Timer| {
+                state.is_legacy(number) && !timer.config().level() && line.is_high()
+            };
+            line.set(drivers.any(|(number, timer)| {
+                Self::is_asserted(state, number, timer) || is_held(number, timer)
+            }));
         }
         let next = state
             .timers

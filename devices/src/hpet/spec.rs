@@ -90,7 +90,8 @@ pub struct TimerConfiguration {
     pub periodic_capable: bool,
     /// Tn_SIZE_CAP.
     pub size_64: bool,
-    /// Tn_VAL_SET_CNF: the next write to a periodic comparator sets the comparator itself, not only the period.
+    /// Tn_VAL_SET_CNF: the next write to a periodic comparator sets the comparator itself, not
+    /// only the period.
     pub set_comparator: bool,
     _reserved7: bool,
     /// Tn_32MODE_CNF.
@@ -114,7 +115,8 @@ impl TimerConfiguration {
         Self::new().with_periodic_capable(true).with_size_64(true).with_routes(routes)
     }
 
-    /// What the register holds after a write of `written`. A route that is not supported is not taken.
+    /// What the register holds after a write of `written`. A route that is not supported is not
+    /// taken.
     pub fn update(self, written: Self) -> Self {
         let route_supported = self.routes() & (1 << written.route()) != 0;
         self.with_level(written.level())

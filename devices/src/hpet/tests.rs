@@ -34,7 +34,8 @@ impl Bench {
         let (irq0, irq0_line) = LineProbe::wired();
         let (irq8, irq8_line) = LineProbe::wired();
         let alarm = deadlines.alarm(1);
-        let route = LegacyRoute::new(clock.clone(), alarm, irq0_line, irq8_line, IrqLine::detached());
+        let route =
+            LegacyRoute::new(clock.clone(), alarm, irq0_line, irq8_line, IrqLine::detached());
         let mut routed = Vec::new();
         let lines = core::array::from_fn(|_| {
             let (probe, line) = LineProbe::wired();
@@ -42,7 +43,16 @@ impl Bench {
             line
         });
         let hpet = Hpet::new(clock.clone(), deadlines.alarm(0), HpetLines::new(&route, lines));
-        Self { clock, deadlines, irq0, irq8, routed, pit: route.wire(LegacyRoute::PIT), route, hpet }
+        Self {
+            clock,
+            deadlines,
+            irq0,
+            irq8,
+            routed,
+            pit: route.wire(LegacyRoute::PIT),
+            route,
+            hpet,
+        }
     }
 
     fn readl(&self, offset: u64) -> u64 {

@@ -1,18 +1,19 @@
 //! One comparator of the HPET.
 //!
-//! A *tick* is a period of the main counter since the virtual machine was created, whether the counter runs or not.
+//! A *tick* is a period of the main counter since the virtual machine was created, whether the
+//! counter runs or not.
 
 use super::spec::{TICK_NS, TimerConfiguration};
 use crate::ticks::MIN_SPACING_NS;
 use crate::time::next_after_missed;
 
-/// A comparator written with a value that the counter passed at most this long ago (10 ms) matches at once. The
-/// chip would wait for the counter to come round; but a guest that asks for a delay of microseconds may find it
-/// over when its write arrives here.
+/// A comparator written with a value that the counter passed at most this long ago (10 ms) matches
+/// at once. The chip would wait for the counter to come round; but a guest that asks for a delay of
+/// microseconds may find it over when its write arrives here.
 const LATE_TICKS: u64 = 1_000_000;
 
-/// Interrupts of a periodic timer are at least this far apart (100 us), so that a guest that programs a tiny period
-/// cannot keep the host busy. Several come at once then.
+/// Interrupts of a periodic timer are at least this far apart (100 us), so that a guest that
+/// programs a tiny period cannot keep the host busy. Several come at once then.
 const MIN_INTERRUPT_DISTANCE_TICKS: u64 = MIN_SPACING_NS / TICK_NS;
 
 /// Matches of counter and comparator that have come.
@@ -109,9 +110,14 @@ impl Timer {
         self.period &= self.mask();
     }
 
-    /// Takes a write to the comparator: `merge` puts the bytes written into an old value. `counter` is the counter's
-    /// value at `tick` if it runs.
-    pub(super) fn write_comparator(&mut self, tick: u64, counter: Option<u64>, merge: impl Fn(u64) -> u64) {
+    /// Takes a write to the comparator: `merge` puts the bytes written into an old value. `counter`
+    /// is the counter's value at `tick` if it runs.
+    pub(super) fn write_comparator(
+        &mut self,
+        tick: u64,
+        counter: Option<u64>,
+        merge: impl Fn(u64) -> u64,
+    ) {
         let sets_comparator = !self.config.periodic() || self.config.set_comparator();
         if self.config.periodic() {
             self.period = merge(self.period) & self.mask();

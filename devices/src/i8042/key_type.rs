@@ -1,5 +1,5 @@
-//! Key types of scan code set 3: whether a key repeats, and whether it tells of its release (IBM PS/2 Hardware Interface
-//! Technical Reference, "Keyboards (101- and 102-key)", scan code set 3).
+//! Key types of scan code set 3: whether a key repeats, and whether it tells of its release (IBM
+//! PS/2 Hardware Interface Technical Reference, "Keyboards (101- and 102-key)", scan code set 3).
 
 /// A key's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The keyboard at the controller's first port: what it answers to commands, and what it sends for keys (IBM PS/2
-//! Hardware Interface Technical Reference, "Keyboards (101- and 102-key)").
+//! The keyboard at the controller's first port: what it answers to commands, and what it sends for
+//! keys (IBM PS/2 Hardware Interface Technical Reference, "Keyboards (101- and 102-key)").
 
 use super::key_type::{KeyType, KeyTypes};
 use super::scancodes;
@@ -83,8 +83,8 @@ impl Keyboard {
         self.leds
     }
 
-    /// A key is pressed or released; false if there is no room for it now. A key that is pressed while it is down is
-    /// repetition by the host's keyboard, which this one does by itself.
+    /// A key is pressed or released; false if there is no room for it now. A key that is pressed
+    /// while it is down is repetition by the host's keyboard, which this one does by itself.
     pub fn key(&mut self, key: Key, pressed: bool, now: GuestTime) -> bool {
         let is_held = self.held.is_some_and(|held| held.key == key);
         if is_held && pressed {
@@ -130,8 +130,9 @@ impl Keyboard {
         self.held.map(|held| held.repeats_at)
     }
 
-    /// Repeats the key that is held down if it is time, and `ready`: while the keyboard cannot send, nothing is stored.
-    /// A repetition that is late by a whole period is left out, since its key may have been released meanwhile.
+    /// Repeats the key that is held down if it is time, and `ready`: while the keyboard cannot
+    /// send, nothing is stored. A repetition that is late by a whole period is left out, since
+    /// its key may have been released meanwhile.
     pub fn repeat(&mut self, now: GuestTime, ready: bool) {
         let Some(held) = self.held.filter(|held| held.repeats_at <= now) else { return };
         let period_ns = period_ns(self.typematic);
@@ -170,7 +171,8 @@ impl Keyboard {
         self.scan_codes.clear();
     }
 
-    /// Takes a byte from the controller. What is left of the answer to the byte before is not sent any more.
+    /// Takes a byte from the controller. What is left of the answer to the byte before is not sent
+    /// any more.
     pub fn receive(&mut self, byte: u8) {
         self.replies.clear();
         // Bytes of commands end a command that waits for its parameter.

@@ -1,7 +1,8 @@
 //! The PS/2 keyboard controller with a keyboard and a mouse, at ports 60h and 64h.
 //!
-//! Bytes are ready at once, except that scan codes keep [`SCAN_CODE_GAP_NS`] between them: interrupt handlers of DOS read
-//! the data port more than once and expect the same byte, as a keyboard's serial line makes sure.
+//! Bytes are ready at once, except that scan codes keep [`SCAN_CODE_GAP_NS`] between them:
+//! interrupt handlers of DOS read the data port more than once and expect the same byte, as a
+//! keyboard's serial line makes sure.
 
 mod key_type;
 mod keyboard;
@@ -30,7 +31,8 @@ use spec::{CommandByte, OutputPort, Status, command, reply};
 /// Time from the reading of a scan code to the arrival of the next one.
 pub const SCAN_CODE_GAP_NS: u64 = 500_000;
 
-/// After this time a byte that the guest has not read is taken for unseen: its interrupt came while its input was masked.
+/// After this time a byte that the guest has not read is taken for unseen: its interrupt came while
+/// its input was masked.
 const UNSEEN_NS: u64 = 10_000_000;
 
 /// Where the byte in the output buffer came from.
@@ -84,7 +86,9 @@ struct State {
 impl State {
     fn new() -> Self {
         Self {
-            command_byte: CommandByte::new().with_keyboard_interrupt(true).with_auxiliary_interrupt(true),
+            command_byte: CommandByte::new()
+                .with_keyboard_interrupt(true)
+                .with_auxiliary_interrupt(true),
             memory: [0; 32],
             parameter_of: None,
             last_write_was_command: false,
@@ -126,7 +130,8 @@ impl State {
         self.replies.push(Output { byte, source: Source::Controller });
     }
 
-    /// Fills the output buffer if it is empty and somebody has a byte; true if it is filled now and was not.
+    /// Fills the output buffer if it is empty and somebody has a byte; true if it is filled now and
+    /// was not.
     fn fill_output(&mut self, clock: &dyn Clock) -> bool {
         if self.output.is_some() {
             return false;
@@ -136,9 +141,10 @@ impl State {
         self.output.is_some()
     }
 
-    /// A byte goes to the keyboard, whose reply takes the place of what of the keyboard's is still in the output buffer: the
-    /// controller waits for it whether or not the buffer was read. A reply is overwritten by it, as on the real one; a scan
-    /// code comes after it, so that no key is lost.
+    /// A byte goes to the keyboard, whose reply takes the place of what of the keyboard's is still
+    /// in the output buffer: the controller waits for it whether or not the buffer was read. A
+    /// reply is overwritten by it, as on the real one; a scan code comes after it, so that no
+    /// key is lost.
     fn make_way_for_reply(&mut self) {
         match self.output {
             Some(Output { source: Source::Keyboard, .. }) => self.output = None,
@@ -217,7 +223,9 @@ impl State {
                 self.command_byte.set_system_flag(true);
                 self.answer(reply::SELF_TEST_PASSED);
             }
-            command::TEST_AUXILIARY | command::TEST_KEYBOARD => self.answer(reply::PORT_TEST_PASSED),
+            command::TEST_AUXILIARY | command::TEST_KEYBOARD => {
+                self.answer(reply::PORT_TEST_PASSED)
+            }
             command::DISABLE_KEYBOARD => self.command_byte.set_keyboard_disabled(true),
             command::ENABLE_KEYBOARD => self.command_byte.set_keyboard_disabled(false),
             command::READ_INPUT_PORT => self.answer(reply::INPUT_PORT),
@@ -286,8 +294,8 @@ impl I8042 {
         Self { irq1, irq12, system, clock, alarm, state: spin::Mutex::new(State::new()) }
     }
 
-    /// A key is pressed or released; false if the keyboard has no room for it now, then the caller keeps it. The keyboard
-    /// repeats a key by itself until it is released.
+    /// A key is pressed or released; false if the keyboard has no room for it now, then the caller
+    /// keeps it. The keyboard repeats a key by itself until it is released.
     pub fn key(&self, key: Key, pressed: bool) -> bool {
         let mut state = self.state.lock();
         let taken = state.keyboard.key(key, pressed, self.clock.now());
@@ -296,8 +304,8 @@ impl I8042 {
         taken
     }
 
-    /// The mouse moved right by `dx` and down by `dy` counts, its wheel by `dz` steps towards the user, and `buttons` are
-    /// down now.
+    /// The mouse moved right by `dx` and down by `dy` counts, its wheel by `dz` steps towards the
+    /// user, and `buttons` are down now.
     pub fn mouse_move(&self, dx: i32, dy: i32, dz: i32, buttons: Buttons) {
         let mut state = self.state.lock();
         state.mouse.moved(dx, dy, dz, buttons);
@@ -310,9 +318,10 @@ impl I8042 {
         self.state.lock().keyboard.leds()
     }
 
-    /// More has come, behind a byte that the guest has left unread for long: the line falls for a moment, so that the byte's
-    /// interrupt comes again. QEMU asserts a line that is high again for each further byte, and systems that clear no buffer
-    /// before they unmask the input rely on it.
+    /// More has come, behind a byte that the guest has left unread for long: the line falls for a
+    /// moment, so that the byte's interrupt comes again. QEMU asserts a line that is high again
+    /// for each further byte, and systems that clear no buffer before they unmask the input
+    /// rely on it.
     fn remind(&self, state: &State) {
         if state.output.is_some() && self.clock.now().since(state.filled_at) >= UNSEEN_NS {
             self.irq1.set(false);
@@ -323,7 +332,8 @@ impl I8042 {
     /// Fills the output buffer and brings the lines up to date with it.
     fn settle(&self, state: &mut State) {
         if state.fill_output(&*self.clock) {
-            // A line that was high falls for a moment: the interrupt controller must see an edge for each byte.
+            // A line that was high falls for a moment: the interrupt controller must see an edge
+            // for each byte.
             self.irq1.set(false);
             self.irq12.set(false);
         }
@@ -332,9 +342,13 @@ impl I8042 {
         let auxiliary = source == Some(Source::Auxiliary);
         self.irq12.set(auxiliary && enabled.auxiliary_interrupt());
         self.irq1.set(
-            source.is_some() && !auxiliary && enabled.keyboard_interrupt() && !enabled.keyboard_disabled(),
+            source.is_some()
+                && !auxiliary
+                && enabled.keyboard_interrupt()
+                && !enabled.keyboard_disabled(),
         );
-        let waits = source.is_none() && !enabled.keyboard_disabled() && state.keyboard.has_scan_code();
+        let waits =
+            source.is_none() && !enabled.keyboard_disabled() && state.keyboard.has_scan_code();
         let next_code = waits.then_some(state.next_scan_code_at);
         self.alarm.set(next_code.into_iter().chain(state.keyboard.repeats_at()).min());
     }
@@ -360,8 +374,11 @@ impl I8042 {
         let effect = {
             let mut state = self.state.lock();
             state.last_write_was_command = to_command_port;
-            let effect =
-                if to_command_port { state.write_command(value, a20) } else { state.write_data(value) };
+            let effect = if to_command_port {
+                state.write_command(value, a20)
+            } else {
+                state.write_data(value)
+            };
             self.settle(&mut state);
             effect
         };
@@ -378,7 +395,10 @@ const COMMAND: u8 = 1;
 
 impl PioDevice for I8042 {
     fn ports(&self) -> Vec<Region> {
-        alloc::vec![Region::new(DATA, spec::DATA_PORT, 1), Region::new(COMMAND, spec::COMMAND_PORT, 1)]
+        alloc::vec![
+            Region::new(DATA, spec::DATA_PORT, 1),
+            Region::new(COMMAND, spec::COMMAND_PORT, 1)
+        ]
     }
 
     fn pio_read(&self, access: Access) -> Option<u32> {

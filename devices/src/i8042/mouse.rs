@@ -1,5 +1,6 @@
-//! The mouse at the controller's second port: a PS/2 mouse that becomes an IntelliMouse (wheel) or Explorer (five buttons)
-//! when the guest knocks (IBM PS/2 Hardware Interface Technical Reference, "Mouse"; Microsoft's IntelliMouse protocol).
+//! The mouse at the controller's second port: a PS/2 mouse that becomes an IntelliMouse (wheel) or
+//! Explorer (five buttons) when the guest knocks (IBM PS/2 Hardware Interface Technical Reference,
+//! "Mouse"; Microsoft's IntelliMouse protocol).
 
 use super::spec::device::{ACK, RESEND, SELF_TEST_PASSED};
 use crate::ring::Ring;
@@ -146,7 +147,8 @@ impl Mouse {
         }
     }
 
-    /// The mouse moved right by `dx` and down by `dy` counts, its wheel by `dz` towards the user, and `buttons` are down.
+    /// The mouse moved right by `dx` and down by `dy` counts, its wheel by `dz` towards the user,
+    /// and `buttons` are down.
     pub fn moved(&mut self, dx: i32, dy: i32, dz: i32, buttons: Buttons) {
         self.buttons = buttons;
         if self.mode == Mode::Stream && !self.enabled {
@@ -168,7 +170,8 @@ impl Mouse {
 
     /// Makes packets of movement while there is room.
     fn queue_movement(&mut self) {
-        // One movement may take several packets, but not without bound: what is left follows when the queue drains.
+        // One movement may take several packets, but not without bound: what is left follows when
+        // the queue drains.
         while self.streams() && self.has_news() && self.packets.len() + 4 <= MAX_QUEUED_BYTES {
             let packet = self.packet();
             self.packets.push_all(&packet);

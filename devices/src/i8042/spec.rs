@@ -1,5 +1,5 @@
-//! Registers and commands of the PS/2 keyboard controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and
-//! Auxiliary Device Controller").
+//! Registers and commands of the PS/2 keyboard controller (IBM PS/2 Hardware Interface Technical
+//! Reference, "Keyboard and Auxiliary Device Controller").
 
 use bitfield_struct::bitfield;
 
@@ -78,7 +78,8 @@ pub mod command {
     pub const CLOSE_A20: u8 = 0xdd;
     pub const OPEN_A20: u8 = 0xdf;
     pub const READ_TEST_INPUTS: u8 = 0xe0;
-    /// F0h to FFh pulse the low four bits of the output port that are 0 in the command; bit 0 is the reset.
+    /// F0h to FFh pulse the low four bits of the output port that are 0 in the command; bit 0 is
+    /// the reset.
     pub const PULSE: u8 = 0xf0;
 }
 

@@ -176,8 +176,8 @@ fn linux_atkbd_probes() {
 
 #[test]
 fn a_reply_that_was_not_read_is_overwritten_by_the_next() {
-    // A system writes a command and its parameter, then reads one byte: as visopsys 0.92 sets the lights and finds the
-    // mouse, all with the interrupts' I/O APIC entries masked.
+    // A system writes a command and its parameter, then reads one byte: as visopsys 0.92 sets the
+    // lights and finds the mouse, all with the interrupts' I/O APIC entries masked.
     let bench = Bench::after_bios();
     for _ in 0..3 {
         assert_eq!(bench.status() & OUTPUT_FULL, 0);
@@ -220,7 +220,8 @@ fn a_reply_that_was_not_read_is_overwritten_by_the_next() {
     assert_eq!(bench.irq12.take_edges(), 1);
 }
 
-/// The edge of the first key's byte came while its input was masked, and is gone: the next key or movement brings another.
+/// The edge of the first key's byte came while its input was masked, and is gone: the next key or
+/// movement brings another.
 #[test]
 fn what_follows_a_byte_that_was_left_unread_brings_an_edge() {
     let bench = Bench::with_mouse(&[]);
@@ -330,7 +331,8 @@ fn a_key_that_is_held_down_repeats() {
     assert_eq!(bench.drain(), []);
     bench.pass_ns(MS);
     assert!(bench.irq1.is_high());
-    // Nothing is stored while the guest does not read, and the last key pressed is the one that repeats.
+    // Nothing is stored while the guest does not read, and the last key pressed is the one that
+    // repeats.
     for _ in 0..50 {
         bench.pass_ns(100 * MS);
     }
@@ -371,7 +373,10 @@ fn untranslated_keys_are_set_2() {
     bench.i8042.key(Key::UP, true);
     bench.i8042.key(Key::UP, false);
     bench.i8042.key(Key::PAUSE, true);
-    assert_eq!(bench.drain(), [0xe0, 0x75, 0xe0, 0xf0, 0x75, 0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]);
+    assert_eq!(
+        bench.drain(),
+        [0xe0, 0x75, 0xe0, 0xf0, 0x75, 0xe1, 0x14, 0x77, 0xe1, 0xf0, 0x14, 0xf0, 0x77]
+    );
 }
 
 #[test]
@@ -410,7 +415,9 @@ fn a_full_keyboard_refuses_whole_keys() {
     }
     let bytes = bench.drain();
     assert_eq!(bytes.len(), taken);
-    assert!(bytes.chunks(2).all(|pair| pair[0] == 0x39 && pair.get(1).is_none_or(|byte| *byte == 0xb9)));
+    assert!(
+        bytes.chunks(2).all(|pair| pair[0] == 0x39 && pair.get(1).is_none_or(|byte| *byte == 0xb9))
+    );
 }
 
 #[test]

@@ -1,9 +1,12 @@
-//! The commands of a CD-ROM drive: those of an ATA packet device, and the packets (MMC-5) that run on it.
+//! The commands of a CD-ROM drive: those of an ATA packet device, and the packets (MMC-5) that run
+//! on it.
 
 use super::channel::{CHUNK_BYTES, Channel, Extent, Transport};
 use super::identify;
 use super::mmc;
-use super::spec::{CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, Error, PACKET_BYTES, SECTOR_BYTES, Status, command};
+use super::spec::{
+    CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, Error, PACKET_BYTES, SECTOR_BYTES, Status, command,
+};
 use super::taskfile::Signature;
 use super::unit::{TransferMode, UnitKind};
 use crate::block::BlockError;
@@ -143,7 +146,9 @@ impl Channel {
             }
             // An odd count, and the largest one, stand for the even one below (section 8.23).
             1 => Some(Transport::Pio { block_bytes: 1 }),
-            limit => Some(Transport::Pio { block_bytes: u32::from(limit & !1).min(CHUNK_BYTES - 2) }),
+            limit => {
+                Some(Transport::Pio { block_bytes: u32::from(limit & !1).min(CHUNK_BYTES - 2) })
+            }
         }
     }
 
@@ -153,7 +158,8 @@ impl Channel {
             cd.sense = sense;
         }
         self.task().set_reason(true, true);
-        // The sense key is in the upper half of the error register; ABRT is for what is not supported.
+        // The sense key is in the upper half of the error register; ABRT is for what is not
+        // supported.
         let aborted = Error::new().with_aborted(sense == Sense::INVALID_COMMAND);
         self.fail((sense.key << 4 | u8::from(aborted)).into());
         self.task().status = Status::new().with_ready(true).with_error(true);
@@ -180,7 +186,9 @@ pub(super) fn raw_sectors(user_data: &[u8], first_sector: u64) -> Vec<u8> {
     const MODE_1: u8 = 1;
     let raw_bytes = CD_RAW_SECTOR_BYTES as usize;
     let mut raw = Vec::with_capacity(user_data.len() / CD_SECTOR_BYTES as usize * raw_bytes);
-    for (index, sector) in (first_sector as u32..).zip(user_data.chunks_exact(CD_SECTOR_BYTES as usize)) {
+    for (index, sector) in
+        (first_sector as u32..).zip(user_data.chunks_exact(CD_SECTOR_BYTES as usize))
+    {
         let end = raw.len() + raw_bytes;
         raw.extend_from_slice(&SYNC);
         raw.extend_from_slice(&msf(index));

@@ -1,9 +1,11 @@
-//! The bus master half of a channel: its registers, and the walk over the guest's physical region descriptors.
+//! The bus master half of a channel: its registers, and the walk over the guest's physical region
+//! descriptors.
 
 use super::spec::{BmCommand, BmStatus, PrdLength};
 use crate::memory::{GuestMemory, NotRam};
 
-/// A table is taken to end after this many descriptors, marked or not: 32 MiB of transfer, more than any command moves.
+/// A table is taken to end after this many descriptors, marked or not: 32 MiB of transfer, more
+/// than any command moves.
 const MAX_DESCRIPTORS: u32 = 512;
 const LARGEST_REGION: u32 = 0x1_0000;
 
@@ -56,7 +58,8 @@ impl BusMaster {
 
     fn write_command(&mut self, written: BmCommand) -> bool {
         let starts = written.start() && !self.command.start();
-        self.command = BmCommand::new().with_start(written.start()).with_to_memory(written.to_memory());
+        self.command =
+            BmCommand::new().with_start(written.start()).with_to_memory(written.to_memory());
         if !written.start() {
             self.status.set_active(false);
         }
@@ -163,7 +166,8 @@ mod tests {
     fn started(memory: &TestMemory, descriptors: &[(u32, u32)]) -> BusMaster {
         for (index, (gpa, length)) in descriptors.iter().enumerate() {
             let entry = u64::from(*gpa) | u64::from(*length) << 32;
-            GuestMemory::write(memory, 0x100 + index as u64 * 8, &entry.to_le_bytes()).expect("RAM");
+            GuestMemory::write(memory, 0x100 + index as u64 * 8, &entry.to_le_bytes())
+                .expect("RAM");
         }
         let mut engine = BusMaster::default();
         for (offset, byte) in (4..).zip(0x103u32.to_le_bytes()) {

@@ -1,13 +1,14 @@
 //! One channel: its two devices' registers, and the phases of the command that runs.
 //!
-//! A command moves its data as a stream, in chunks of up to [`CHUNK_BYTES`] between the back end and a buffer, and in DRQ
-//! blocks (PIO) or memory regions (DMA) between the buffer and the guest. A request to the back end is put into
-//! `outbox`; [`Channel::pump`] submits it, and [`Channel::completed`] goes on, at once or later.
+//! A command moves its data as a stream, in chunks of up to [`CHUNK_BYTES`] between the back end
+//! and a buffer, and in DRQ blocks (PIO) or memory regions (DMA) between the buffer and the guest.
+//! A request to the back end is put into `outbox`; [`Channel::pump`] submits it, and
+//! [`Channel::completed`] goes on, at once or later.
 
 use super::busmaster::BusMaster;
 use super::spec::{
-    CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, DIAGNOSTICS_PASSED, DeviceControl, DeviceHead, Error, PACKET_BYTES,
-    Status, command, register,
+    CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, DIAGNOSTICS_PASSED, DeviceControl, DeviceHead, Error,
+    PACKET_BYTES, Status, command, register,
 };
 use super::taskfile::TaskFile;
 use super::unit::{Unit, UnitKind};
@@ -17,11 +18,12 @@ use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// What a channel without devices reads: the data lines float high, but DD7, which hosts pull down so that nobody
-/// waits for BSY (ATA/ATAPI-6, 9.2). Systems take it for "no drive" at once.
+/// What a channel without devices reads: the data lines float high, but DD7, which hosts pull down
+/// so that nobody waits for BSY (ATA/ATAPI-6, 9.2). Systems take it for "no drive" at once.
 const FLOATING_BUS: u8 = 0x7f;
 
-/// How much is asked from the back end at once: a multiple of every sector size and of every DRQ block of a disk.
+/// How much is asked from the back end at once: a multiple of every sector size and of every DRQ
+/// block of a disk.
 pub(super) const CHUNK_BYTES: u32 = 0x1_0000;
 /// Sectors of a chunk that is turned into raw CD sectors.
 const RAW_CHUNK_BYTES: u32 = 16 * CD_SECTOR_BYTES;
@@ -97,8 +99,13 @@ impl Channel {
         interrupt: IrqLine,
         memory: Arc<dyn GuestMemory>,
     ) -> Self {
-        let mut channel =
-            Self { state: State { units, ..State::default() }, outbox: None, interrupt, memory, media };
+        let mut channel = Self {
+            state: State { units, ..State::default() },
+            outbox: None,
+            interrupt,
+            memory,
+            media,
+        };
         channel.reset();
         channel
     }
@@ -108,7 +115,8 @@ impl Channel {
         self.cancel();
         self.interrupt.set(false);
         let state = &mut self.state;
-        (state.selected, state.control, state.bus_master) = (0, DeviceControl::new(), BusMaster::default());
+        (state.selected, state.control, state.bus_master) =
+            (0, DeviceControl::new(), BusMaster::default());
         for unit in &mut state.units {
             unit.power_on();
         }
@@ -216,7 +224,9 @@ impl Channel {
         let status = self.status();
         let is_busy = status.busy() || status.data_request();
         let is_packet_device = matches!(self.unit().kind, UnitKind::Cdrom(_));
-        if self.unit().is_absent() || is_busy && !(code == command::DEVICE_RESET && is_packet_device) {
+        if self.unit().is_absent()
+            || is_busy && !(code == command::DEVICE_RESET && is_packet_device)
+        {
             return;
         }
         self.task().error = 0;
@@ -362,8 +372,8 @@ impl Channel {
             Job::Read { extent, raw } => {
                 extent.advance(moved_bytes);
                 if *raw {
-                    let first_sector =
-                        extent.offset_bytes.saturating_sub(moved_bytes as u64) / u64::from(CD_SECTOR_BYTES);
+                    let first_sector = extent.offset_bytes.saturating_sub(moved_bytes as u64)
+                        / u64::from(CD_SECTOR_BYTES);
                     self.state.buffer = super::atapi::raw_sectors(&self.state.buffer, first_sector);
                 }
                 self.offer();
@@ -440,7 +450,11 @@ impl Channel {
             Job::Read { .. } => CD_SECTOR_BYTES as usize,
             _ => 2,
         };
-        if bytes >= sector_bytes { bytes / sector_bytes * sector_bytes } else { (bytes & !1).max(1) }
+        if bytes >= sector_bytes {
+            bytes / sector_bytes * sector_bytes
+        } else {
+            (bytes & !1).max(1)
+        }
     }
 
     fn accept_block(&mut self, extent: Extent, block_bytes: u32) {
@@ -453,11 +467,14 @@ impl Channel {
         self.task().status = Status::DATA;
     }
 
-    /// Reads the data register: as many bytes as are there, through as many DRQ blocks as open at once. The rest of
-    /// `data` is zeroes.
+    /// Reads the data register: as many bytes as are there, through as many DRQ blocks as open at
+    /// once. The rest of `data` is zeroes.
     pub fn data_in(&mut self, data: &mut [u8]) {
         let mut rest = data;
-        while !rest.is_empty() && self.is_open() && matches!(self.state.job, Job::Reply | Job::Read { .. }) {
+        while !rest.is_empty()
+            && self.is_open()
+            && matches!(self.state.job, Job::Reply | Job::Read { .. })
+        {
             let state = &mut self.state;
             let bytes = rest.len().min(state.block_end.saturating_sub(state.position));
             let (now, later) = rest.split_at_mut(bytes);
@@ -477,7 +494,10 @@ impl Channel {
     /// Writes the data register; what no DRQ block waits for is dropped.
     pub fn data_out(&mut self, data: &[u8]) {
         let mut rest = data;
-        while !rest.is_empty() && self.is_open() && matches!(self.state.job, Job::Packet | Job::Write(_)) {
+        while !rest.is_empty()
+            && self.is_open()
+            && matches!(self.state.job, Job::Packet | Job::Write(_))
+        {
             let state = &mut self.state;
             let bytes = rest.len().min(state.block_end.saturating_sub(state.position));
             let (now, later) = rest.split_at(bytes);

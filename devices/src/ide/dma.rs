@@ -33,7 +33,9 @@ impl Channel {
         }
         let copied = state.bus_master.fill_memory(&*self.memory, &state.buffer);
         match (copied, state.job) {
-            (Copied::All, Job::Read { extent, raw }) if extent.left_bytes > 0 => self.fetch(extent, raw),
+            (Copied::All, Job::Read { extent, raw }) if extent.left_bytes > 0 => {
+                self.fetch(extent, raw)
+            }
             (Copied::All, _) => self.finish_dma(),
             (failed, _) => self.break_dma(failed),
         }
@@ -61,7 +63,8 @@ impl Channel {
             self.state.bus_master.status.set_interrupt(true);
             self.abort();
         } else {
-            // Too short a table: the device would wait for ever. The host sees an inactive engine and no interrupt.
+            // Too short a table: the device would wait for ever. The host sees an inactive engine
+            // and no interrupt.
             self.state.job = Job::Idle;
             self.task().status = Status::READY;
         }

@@ -1,4 +1,5 @@
-//! The pages that IDENTIFY DEVICE and IDENTIFY PACKET DEVICE return (ATA/ATAPI-6, sections 8.15 and 8.16).
+//! The pages that IDENTIFY DEVICE and IDENTIFY PACKET DEVICE return (ATA/ATAPI-6, sections 8.15 and
+//! 8.16).
 
 use super::atapi::CdState;
 use super::unit::{DiskState, MAX_MULTIPLE, TransferMode};
@@ -82,7 +83,11 @@ pub(super) fn disk(disk: &DiskState, number: u8) -> [u8; PAGE_BYTES] {
     page.word(54, current.cylinders);
     page.word(55, current.heads.into());
     page.word(56, current.sectors.into());
-    page.words(57, u64::from(current.cylinders) * u64::from(current.heads) * u64::from(current.sectors), 2);
+    page.words(
+        57,
+        u64::from(current.cylinders) * u64::from(current.heads) * u64::from(current.sectors),
+        2,
+    );
     if disk.multiple != 0 {
         page.word(59, 0x100 | u16::from(disk.multiple));
     }

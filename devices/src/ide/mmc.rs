@@ -207,7 +207,8 @@ fn mode_sense(cd: &CdState, packet: &Packet<'_>, header_bytes: usize, allocated:
     if control == SAVED_VALUES {
         return Err(Sense::NO_SAVED_PAGES);
     }
-    // Reads CD-R, CD-RW, DVD; audio play, mode 2, multi-session; lock, eject, tray; speeds in kB/s; buffer in KiB.
+    // Reads CD-R, CD-RW, DVD; audio play, mode 2, multi-session; lock, eject, tray; speeds in kB/s;
+    // buffer in KiB.
     let locked = u8::from(cd.tray_locked) << 1;
     let pages: [&[u8]; 3] = [
         &[ERROR_RECOVERY, 6, 0, 5, 0, 0, 0, 0],
@@ -314,7 +315,20 @@ fn get_configuration(cd: &CdState, packet: &Packet<'_>) -> Outcome {
     let is = |profile: u16| u8::from(current == profile);
     // Feature code, version and persistence (bit 1) or currency (bit 0), length, contents.
     let features: [&[u8]; 7] = [
-        &[0x00, 0x00, 0x03, 8, 0x00, 0x10, is(PROFILE_DVD_ROM), 0, 0x00, 0x08, is(PROFILE_CD_ROM), 0],
+        &[
+            0x00,
+            0x00,
+            0x03,
+            8,
+            0x00,
+            0x10,
+            is(PROFILE_DVD_ROM),
+            0,
+            0x00,
+            0x08,
+            is(PROFILE_CD_ROM),
+            0,
+        ],
         // Core: ATAPI. Morphing. Removable medium: tray, eject, lock.
         &[0x00, 0x01, 0x0b, 8, 0, 0, 0, 2, 1, 0, 0, 0],
         &[0x00, 0x02, 0x07, 4, 2, 0, 0, 0],

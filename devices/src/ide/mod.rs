@@ -1,4 +1,5 @@
-//! The PIIX3 IDE function: two channels at the legacy ports, disks and CD-ROM drives, PIO and bus-master DMA.
+//! The PIIX3 IDE function: two channels at the legacy ports, disks and CD-ROM drives, PIO and
+//! bus-master DMA.
 
 mod ata;
 mod atapi;
@@ -25,11 +26,13 @@ use unit::{DiskState, Unit, UnitKind};
 
 /// Vendor 8086h, device 7010h.
 const DEVICE: u16 = 0x7010;
-/// IDE timing, both channels; bit 15 of each half: the channel's ports are decoded, which they always are.
+/// IDE timing, both channels; bit 15 of each half: the channel's ports are decoded, which they
+/// always are.
 const IDE_TIMING: u8 = 0x40;
 const BUS_MASTER_BAR: u8 = 4;
 
-/// Regions, as numbered in accesses: the command and control blocks of each channel, then the bus master.
+/// Regions, as numbered in accesses: the command and control blocks of each channel, then the bus
+/// master.
 const PRIMARY_COMMAND: u8 = 0;
 const PRIMARY_CONTROL: u8 = 1;
 const SECONDARY_COMMAND: u8 = 2;
@@ -57,7 +60,8 @@ impl Drive {
             }
             Some(Self::Cdrom(medium)) => {
                 let bytes = medium.as_ref().map_or(0, |medium| medium.size_bytes());
-                let sectors = u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX);
+                let sectors =
+                    u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX);
                 (UnitKind::Cdrom(CdState::power_on(sectors)), medium)
             }
         }
@@ -68,7 +72,12 @@ impl Drive {
 struct ChannelPort(Mutex<Channel>);
 
 impl ChannelPort {
-    fn new(drives: [Option<Drive>; 2], first: u8, irq: IrqLine, memory: Arc<dyn GuestMemory>) -> Arc<Self> {
+    fn new(
+        drives: [Option<Drive>; 2],
+        first: u8,
+        irq: IrqLine,
+        memory: Arc<dyn GuestMemory>,
+    ) -> Arc<Self> {
         let [(kind_0, medium_0), (kind_1, medium_1)] = drives.map(Drive::split);
         let units = [Unit::new(kind_0, first), Unit::new(kind_1, first + 1)];
         let media = [medium_0, medium_1];
@@ -97,9 +106,13 @@ pub struct Ide {
 }
 
 impl Ide {
-    /// An IDE function with `drives` (primary device 0 and 1, secondary device 0 and 1), whose channels raise `irqs` (ISA
-    /// interrupts 14 and 15) and do DMA in `memory`.
-    pub fn new(drives: [Option<Drive>; 4], irqs: [IrqLine; 2], memory: Arc<dyn GuestMemory>) -> Self {
+    /// An IDE function with `drives` (primary device 0 and 1, secondary device 0 and 1), whose
+    /// channels raise `irqs` (ISA interrupts 14 and 15) and do DMA in `memory`.
+    pub fn new(
+        drives: [Option<Drive>; 4],
+        irqs: [IrqLine; 2],
+        memory: Arc<dyn GuestMemory>,
+    ) -> Self {
         let identity = Identity {
             vendor: 0x8086,
             device: DEVICE,
@@ -107,7 +120,8 @@ impl Ide {
             class: 0x01_01_80,
             subsystem: 0x1100_1af4,
         };
-        let mut config = ConfigSpace::new(identity).with_bar(BUS_MASTER_BAR, Bar::Pio { length: 16 });
+        let mut config =
+            ConfigSpace::new(identity).with_bar(BUS_MASTER_BAR, Bar::Pio { length: 16 });
         config.define(IDE_TIMING, 0x8000_8000, 0x7fff_7fff);
         config.define(IDE_TIMING + 4, 0, 0xff);
         let [drive_0, drive_1, drive_2, drive_3] = drives;
@@ -171,7 +185,8 @@ impl PioDevice for Ide {
                 Some(u32::from_le_bytes(bytes))
             }
             BUS_MASTER => {
-                let registers = self.bus_master_channel(access.offset).lock().state.bus_master.registers();
+                let registers =
+                    self.bus_master_channel(access.offset).lock().state.bus_master.registers();
                 Some((registers >> (8 * (access.offset % BUS_MASTER_CHANNEL_PORTS))) as u32)
             }
             _ => None,

@@ -1,4 +1,5 @@
-//! Registers and commands of ATA/ATAPI-6 (T13 1410D) and of bus-master IDE (PIIX3 datasheet, section 2.3 and 2.7).
+//! Registers and commands of ATA/ATAPI-6 (T13 1410D) and of bus-master IDE (PIIX3 datasheet,
+//! section 2.3 and 2.7).
 
 use bitfield_struct::bitfield;
 

@@ -50,7 +50,8 @@ pub(super) struct TaskFile {
 }
 
 impl TaskFile {
-    /// The first sector that a command names. `None` for a sector 0 or a head that the geometry lacks.
+    /// The first sector that a command names. `None` for a sector 0 or a head that the geometry
+    /// lacks.
     pub fn lba(&self, wide: bool, geometry: Geometry) -> Option<u64> {
         let bytes = |select: fn(Latch) -> u8| {
             u64::from(select(self.lba_low))
@@ -113,7 +114,8 @@ impl TaskFile {
 
     /// Sets the interrupt reason of packet commands.
     pub fn set_reason(&mut self, command: bool, to_host: bool) {
-        self.count.current = InterruptReason::new().with_command(command).with_to_host(to_host).into();
+        self.count.current =
+            InterruptReason::new().with_command(command).with_to_host(to_host).into();
     }
 
     /// Shows the signature by which software tells what a device is.

@@ -117,7 +117,10 @@ impl Pc {
 
     fn settle_cdrom(&self) {
         assert_eq!(self.packet(&[0x00], 0), Err(0x60));
-        assert_eq!(self.packet(&[0x03, 0, 0, 0, 18], 18).map(|sense| (sense[2], sense[12])), Ok((6, 0x29)));
+        assert_eq!(
+            self.packet(&[0x03, 0, 0, 0, 18], 18).map(|sense| (sense[2], sense[12])),
+            Ok((6, 0x29))
+        );
         assert_eq!(self.packet(&[0x00], 0), Ok(vec![]));
     }
 
@@ -186,7 +189,8 @@ fn an_absent_drive_reads_zeroes_and_an_empty_channel_floats() {
     assert_eq!(pc.inb(0x1f7), 0);
     assert_eq!(pc.irqs[0].take_edges(), 0);
     let memory = TestMemory::new(16);
-    let empty = Ide::new([None, None, None, None], [IrqLine::detached(), IrqLine::detached()], memory);
+    let empty =
+        Ide::new([None, None, None, None], [IrqLine::detached(), IrqLine::detached()], memory);
     empty.pio_write(Pc::access(0x1f2, 1), 0x55);
     for port in 0x1f1..=0x1f7 {
         assert_eq!(empty.pio_read(Pc::access(port, 1)).map(|value| value as u8), Some(0x7f));
@@ -399,7 +403,8 @@ impl SlowDisk {
         if request.op == BlockOp::Read {
             request.buffer.fill(0x5a);
         }
-        let client = self.client.lock().clone().and_then(|client| client.upgrade()).expect("a client");
+        let client =
+            self.client.lock().clone().and_then(|client| client.upgrade()).expect("a client");
         client.complete((request, result));
     }
 }
@@ -464,9 +469,9 @@ fn a_slow_back_end_keeps_the_device_busy() {
 }
 
 const PORTS: [u16; 34] = [
-    0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6, 0x170, 0x171, 0x172, 0x173, 0x174, 0x175,
-    0x176, 0x177, 0x376, 0xc000, 0xc001, 0xc002, 0xc003, 0xc004, 0xc005, 0xc006, 0xc007, 0xc008, 0xc009,
-    0xc00a, 0xc00b, 0xc00c, 0xc00d, 0xc00e, 0xc00f,
+    0x1f0, 0x1f1, 0x1f2, 0x1f3, 0x1f4, 0x1f5, 0x1f6, 0x1f7, 0x3f6, 0x170, 0x171, 0x172, 0x173,
+    0x174, 0x175, 0x176, 0x177, 0x376, 0xc000, 0xc001, 0xc002, 0xc003, 0xc004, 0xc005, 0xc006,
+    0xc007, 0xc008, 0xc009, 0xc00a, 0xc00b, 0xc00c, 0xc00d, 0xc00e, 0xc00f,
 ];
 
 proptest! {

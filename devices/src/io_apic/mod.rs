@@ -1,8 +1,8 @@
-//! The I/O APIC: 24 interrupt inputs to messages for local APICs. An 82093AA with the EOI register of its
-//! successors (version 20h).
+//! The I/O APIC: 24 interrupt inputs to messages for local APICs. An 82093AA with the EOI register
+//! of its successors (version 20h).
 //!
-//! A line that is high is asserted, whatever polarity the guest programs: the guest reads the polarity from the
-//! tables that it is given, and the wires here carry meaning, not voltage.
+//! A line that is high is asserted, whatever polarity the guest programs: the guest reads the
+//! polarity from the tables that it is given, and the wires here carry meaning, not voltage.
 
 pub mod spec;
 
@@ -40,7 +40,8 @@ pub struct IoApic {
     levels: AtomicU32,
     /// Bit n: entry n is not masked. Lets a change of a masked input return without the lock.
     unmasked: AtomicU32,
-    /// Bit n: entry n has its remote IRR set. Lets an end of interrupt that is not ours return without the lock.
+    /// Bit n: entry n has its remote IRR set. Lets an end of interrupt that is not ours return
+    /// without the lock.
     awaiting_eoi: AtomicU32,
     state: spin::Mutex<State>,
 }
@@ -103,7 +104,8 @@ impl IoApic {
         *entry = Redirection::from_bits(entry.into_bits() & !mask | written & mask);
         let entry = *entry;
         if !entry.level() {
-            // Software ends an interrupt of an I/O APIC without EOI register by making it edge-triggered for a moment.
+            // Software ends an interrupt of an I/O APIC without EOI register by making it
+            // edge-triggered for a moment.
             self.finish(state, input);
         }
         if entry.masked() {
@@ -133,7 +135,12 @@ impl IoApic {
         }
         let Some(index) = state.select.checked_sub(register::REDIRECTION) else { return };
         let shift = 32 * u32::from(index % 2);
-        self.write_entry(state, usize::from(index / 2), u64::from(value) << shift, Redirection::LOW << shift);
+        self.write_entry(
+            state,
+            usize::from(index / 2),
+            u64::from(value) << shift,
+            Redirection::LOW << shift,
+        );
     }
 }
 
@@ -149,7 +156,8 @@ impl LineTarget for IoApic {
         }
         self.levels.fetch_or(bit, Ordering::SeqCst);
         if self.unmasked.load(Ordering::SeqCst) & bit == 0 {
-            // An edge on a masked input is lost (82093AA section 3.2.4); a level is found when it is unmasked.
+            // An edge on a masked input is lost (82093AA section 3.2.4); a level is found when it
+            // is unmasked.
             return;
         }
         let mut state = self.state.lock();
@@ -169,7 +177,8 @@ impl EoiListener for IoApic {
         }
         let mut state = self.state.lock();
         for input in 0..INPUTS {
-            let ended = state.table.get(input).is_some_and(|e| e.remote_irr() && e.vector() == vector);
+            let ended =
+                state.table.get(input).is_some_and(|e| e.remote_irr() && e.vector() == vector);
             if ended {
                 self.finish(&mut state, input);
                 self.send_level(&mut state, input);

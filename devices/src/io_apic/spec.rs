@@ -1,4 +1,5 @@
-//! Registers of the I/O APIC (Intel 82093AA datasheet, section 3; ICH9 datasheet, section 13.5 for the EOI register).
+//! Registers of the I/O APIC (Intel 82093AA datasheet, section 3; ICH9 datasheet, section 13.5 for
+//! the EOI register).
 
 use crate::local_apic::spec::DeliveryMode;
 use bitfield_struct::bitfield;

@@ -83,7 +83,11 @@ pub struct ApicBus {
 impl ApicBus {
     /// A bus with the inboxes of all vCPUs, best in the order of their APIC IDs.
     pub fn new(inboxes: Vec<Arc<ApicInbox>>) -> Arc<Self> {
-        Arc::new(Self { inboxes: inboxes.into(), turn: AtomicUsize::new(0), io_apic: spin::Once::new() })
+        Arc::new(Self {
+            inboxes: inboxes.into(),
+            turn: AtomicUsize::new(0),
+            io_apic: spin::Once::new(),
+        })
     }
 
     /// Names the I/O APIC to tell of ends of interrupts; only the first call counts.
@@ -105,8 +109,9 @@ impl ApicBus {
         }
     }
 
-    /// Delivers a message; true if at least one local APIC accepted it. SMI and ExtINT messages are dropped: there
-    /// is no system management mode, and the 8259 pair reaches a vCPU by LINT0 alone.
+    /// Delivers a message; true if at least one local APIC accepted it. SMI and ExtINT messages are
+    /// dropped: there is no system management mode, and the 8259 pair reaches a vCPU by LINT0
+    /// alone.
     pub fn deliver(&self, message: &Message<'_>) -> bool {
         if message.mode == DeliveryMode::LowestPriority {
             return self.deliver_to_one(message);

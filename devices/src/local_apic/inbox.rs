@@ -1,5 +1,5 @@
-//! What others may do to a local APIC: everything that reaches a vCPU from outside passes through here, without
-//! locks.
+//! What others may do to a local APIC: everything that reaches a vCPU from outside passes through
+//! here, without locks.
 
 use super::lint::LintPins;
 use super::spec::{FIRST_LEGAL_VECTOR, x2apic_logical_id};
@@ -8,13 +8,14 @@ use alloc::sync::Arc;
 use bitfield_struct::bitfield;
 use core::fmt;
 
-/// The wire that makes a vCPU look at its inbox: it leaves the guest or wakes from HLT. Called from any CPU,
-/// possibly by the vCPU itself, after the message is visible.
+/// The wire that makes a vCPU look at its inbox: it leaves the guest or wakes from HLT. Called from
+/// any CPU, possibly by the vCPU itself, after the message is visible.
 pub trait Kick: Send + Sync {
     /// Makes the vCPU look.
     fn kick(&self);
 
-    /// The same for vectors that a processor with posted interrupts may take by itself, without leaving the guest.
+    /// The same for vectors that a processor with posted interrupts may take by itself, without
+    /// leaving the guest.
     fn notify(&self) {
         self.kick();
     }
@@ -63,7 +64,8 @@ impl Routing {
     }
 }
 
-/// Bits of [`Posted::pending`]. The first is Intel's "outstanding notification"; in the others nobody but us is interested.
+/// Bits of [`Posted::pending`]. The first is Intel's "outstanding notification"; in the others
+/// nobody but us is interested.
 const VECTORS: u32 = 1 << 0;
 const NMI: u32 = 1 << 8;
 const INIT: u32 = 1 << 9;
@@ -71,9 +73,10 @@ const SIPI: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
 const LEVEL_VECTORS: u32 = 1 << 12;
 
-/// What was posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM volume 3, 30.6). A
-/// processor that has posted interrupts moves `vectors` to the register page while the guest runs, and clears the first
-/// bit of `pending`. It has 64 bytes, and is aligned to them; Bochs 3.0 wants it at the start of a page.
+/// What was posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
+/// volume 3, 30.6). A processor that has posted interrupts moves `vectors` to the register page
+/// while the guest runs, and clears the first bit of `pending`. It has 64 bytes, and is aligned to
+/// them; Bochs 3.0 wants it at the start of a page.
 #[derive(Debug, Default)]
 // A model's stack is small.
 #[cfg_attr(not(feature = "loom"), repr(C, align(4096)))]
@@ -88,7 +91,8 @@ struct Posted {
 /// The part of a local APIC that others reach.
 pub struct ApicInbox {
     posted: Posted,
-    /// Level-triggered vectors, whose end the vCPU has to hear of: no processor takes them by itself.
+    /// Level-triggered vectors, whose end the vCPU has to hear of: no processor takes them by
+    /// itself.
     level: [AtomicU32; 8],
     kick: Arc<dyn Kick>,
     sipi_vector: AtomicU8,
@@ -202,7 +206,8 @@ impl ApicInbox {
         self.kick.kick();
     }
 
-    /// Takes what was posted: `each` gets the number of a word, its edge-triggered vectors and its level-triggered ones.
+    /// Takes what was posted: `each` gets the number of a word, its edge-triggered vectors and its
+    /// level-triggered ones.
     #[inline]
     pub(super) fn take_vectors(&self, mut each: impl FnMut(u8, u32, u32)) {
         // What is posted from here on sets its summary bit again.
@@ -210,10 +215,11 @@ impl ApicInbox {
             return;
         }
         for (word, (edge, level)) in (0..).zip(self.posted.vectors.iter().zip(&self.level)) {
-            let [edge, level] = [edge, level].map(|vectors| match vectors.load(Ordering::Relaxed) {
-                0 => 0,
-                _ => vectors.swap(0, Ordering::SeqCst),
-            });
+            let [edge, level] =
+                [edge, level].map(|vectors| match vectors.load(Ordering::Relaxed) {
+                    0 => 0,
+                    _ => vectors.swap(0, Ordering::SeqCst),
+                });
             if edge | level != 0 {
                 each(word, edge, level);
             }
@@ -301,15 +307,22 @@ mod model {
             let (mut taken, mut left) = (0, 0);
             inbox.take_vectors(|_, edge, level| taken |= edge | level);
             posters.into_iter().for_each(|poster| poster.join().unwrap());
-            // By exchanges: after a join too, loom lets a load see an older store than an exchange has seen.
-            for (vectors, summary) in [(&inbox.posted.vectors, VECTORS), (&inbox.level, LEVEL_VECTORS)] {
-                let waiting = vectors.iter().fold(0, |all, word| all | word.swap(0, Ordering::SeqCst));
+            // By exchanges: after a join too, loom lets a load see an older store than an exchange
+            // has seen.
+            for (vectors, summary) in
+                [(&inbox.posted.vectors, VECTORS), (&inbox.level, LEVEL_VECTORS)]
+            {
+                let waiting =
+                    vectors.iter().fold(0, |all, word| all | word.swap(0, Ordering::SeqCst));
                 let is_known = inbox.posted.pending.fetch_or(0, Ordering::SeqCst) & summary != 0;
                 assert!(waiting == 0 || is_known, "a vector waits, and nothing says so");
                 left |= waiting;
             }
             assert_eq!(taken | left, POSTED, "a vector is lost");
-            assert!(left == 0 || wire.0.swap(false, Ordering::SeqCst), "a vector waits, and nothing kicked");
+            assert!(
+                left == 0 || wire.0.swap(false, Ordering::SeqCst),
+                "a vector waits, and nothing kicked"
+            );
         });
     }
 }

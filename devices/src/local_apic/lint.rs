@@ -1,7 +1,9 @@
-//! The local interrupt pins (SDM volume 3, 11.5.1): LINT0, which the 8259 pair's INTR leads to, and LINT1, which is NMI.
+//! The local interrupt pins (SDM volume 3, 11.5.1): LINT0, which the 8259 pair's INTR leads to, and
+//! LINT1, which is NMI.
 //!
-//! A pin is driven from any CPU. What its entry of the local vector table makes of it, its owner has published: each is one
-//! atomic word, so that a pin that rises costs its driver a load, and the owner's exits nothing.
+//! A pin is driven from any CPU. What its entry of the local vector table makes of it, its owner
+//! has published: each is one atomic word, so that a pin that rises costs its driver a load, and
+//! the owner's exits nothing.
 
 use super::inbox::ApicInbox;
 use super::spec::{DeliveryMode, FIRST_LEGAL_VECTOR, Lvt};
@@ -23,7 +25,8 @@ impl LintPin {
     const ALL: [Self; 2] = [Self::Lint0, Self::Lint1];
 }
 
-/// An entry's bits that are not reserved are below these. A processor with the APIC's registers writes all 32.
+/// An entry's bits that are not reserved are below these. A processor with the APIC's registers
+/// writes all 32.
 const ENTRY_BITS: u32 = 0xff_ffff;
 
 /// A pin and its entry.
@@ -35,7 +38,8 @@ struct Pin {
     entry: u32,
     #[bits(6)]
     __: u8,
-    /// The APIC is enabled in IA32_APIC_BASE. Otherwise the pins are the processor's own INTR and NMI.
+    /// The APIC is enabled in IA32_APIC_BASE. Otherwise the pins are the processor's own INTR and
+    /// NMI.
     enabled: bool,
     high: bool,
 }
@@ -71,8 +75,8 @@ impl LintPins {
 }
 
 impl ApicInbox {
-    /// The owner has another value in the entry of a pin, or has enabled or disabled the APIC. A level that waited
-    /// unmasked is delivered; an edge that came while it was masked is gone.
+    /// The owner has another value in the entry of a pin, or has enabled or disabled the APIC. A
+    /// level that waited unmasked is delivered; an edge that came while it was masked is gone.
     pub(super) fn configure_pin(&self, pin: LintPin, entry: Lvt, enabled: bool) {
         let (_, new) = self.pins.change(pin, |old| {
             let entry = u32::from(entry.with_remote_irr(false)) & ENTRY_BITS;
@@ -88,7 +92,11 @@ impl ApicInbox {
         for pin in LintPin::ALL {
             let is_of = |pin: Pin| pin.lvt().remote_irr() && pin.lvt().vector() == vector;
             let end = |pin: Pin| {
-                if is_of(pin) { pin.with_entry(pin.lvt().with_remote_irr(false).into()) } else { pin }
+                if is_of(pin) {
+                    pin.with_entry(pin.lvt().with_remote_irr(false).into())
+                } else {
+                    pin
+                }
             };
             let (old, new) = self.pins.change(pin, end);
             if old != new {
@@ -106,7 +114,8 @@ impl ApicInbox {
         if !state.enabled() || !state.high() || state.lvt().masked() || !state.is_level(pin) {
             return;
         }
-        let (old, _) = self.pins.change(pin, |pin| pin.with_entry(pin.lvt().with_remote_irr(true).into()));
+        let (old, _) =
+            self.pins.change(pin, |pin| pin.with_entry(pin.lvt().with_remote_irr(true).into()));
         if !old.lvt().remote_irr() {
             self.raise_fixed(state.lvt(), true);
         }

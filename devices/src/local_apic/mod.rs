@@ -1,11 +1,12 @@
 //! The local APIC of a vCPU, in xAPIC and x2APIC mode.
 //!
-//! The vCPU owns its [`LocalApic`] and calls it without locks. All others (devices, other vCPUs) reach it only
-//! through its [`ApicInbox`], which [`ApicBus`] finds by destination. What waits in the inbox is moved to the interrupt
-//! request register when the vCPU looks.
+//! The vCPU owns its [`LocalApic`] and calls it without locks. All others (devices, other vCPUs)
+//! reach it only through its [`ApicInbox`], which [`ApicBus`] finds by destination. What waits in
+//! the inbox is moved to the interrupt request register when the vCPU looks.
 //!
-//! What the guest can read is in the [`RegisterPage`], its only copy. A processor that delivers interrupts by itself works
-//! on the page while the guest runs; then [`LocalApic::written`] and [`LocalApic::ended`] do what is left to do.
+//! What the guest can read is in the [`RegisterPage`], its only copy. A processor that delivers
+//! interrupts by itself works on the page while the guest runs; then [`LocalApic::written`] and
+//! [`LocalApic::ended`] do what is left to do.
 //!
 //! The timer counts at 1 GHz (see [`spec::TIMER_HZ`]).
 
@@ -32,15 +33,17 @@ pub use timer_interrupt::TimerInterrupt;
 use crate::time::{Alarm, Clock, GuestTime};
 use alloc::sync::Arc;
 use core::fmt;
-use spec::{ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register};
+use spec::{
+    ApicBase, DeliveryMode, Esr, FIRST_LEGAL_VECTOR, Lvt, LvtEntry, Svr, TimerMode, register,
+};
 use timer::Timer;
 
 /// Volatile state that is not in the register page.
 #[derive(Clone, Debug)]
 struct State {
     base: ApicBase,
-    /// A vector was requested at the last look. A processor that delivers interrupts by itself may have taken it, or
-    /// requested one.
+    /// A vector was requested at the last look. A processor that delivers interrupts by itself may
+    /// have taken it, or requested one.
     maybe_requested: bool,
     /// Errors since the last write to the error status register.
     errors: Esr,
@@ -80,7 +83,8 @@ impl fmt::Debug for LocalApic {
 impl LocalApic {
     /// The local APIC with ID `apic_id`, after power-on. ID 0 is the bootstrap processor's.
     ///
-    /// `inbox` must be the one that `bus` holds for this vCPU; `alarm` rings for [`LocalApic::timer`].
+    /// `inbox` must be the one that `bus` holds for this vCPU; `alarm` rings for
+    /// [`LocalApic::timer`].
     pub fn new(
         apic_id: u32,
         inbox: Arc<ApicInbox>,
@@ -99,11 +103,12 @@ impl LocalApic {
         apic
     }
 
-    /// INIT: as after reset, but IA32_APIC_BASE and the ID stay (SDM 11.4.7.3). NMI, INIT and start-up messages
-    /// that wait are not touched.
+    /// INIT: as after reset, but IA32_APIC_BASE and the ID stay (SDM 11.4.7.3). NMI, INIT and
+    /// start-up messages that wait are not touched.
     ///
-    /// Virtual wire mode stays too, where it was: what a PC's BIOS does behind the reset vector before it resumes what
-    /// reset the processor to get back to real mode (Multiprocessor Specification 1.4, 3.6.2.2). SeaBIOS does it only when it boots.
+    /// Virtual wire mode stays too, where it was: what a PC's BIOS does behind the reset vector
+    /// before it resumes what reset the processor to get back to real mode (Multiprocessor
+    /// Specification 1.4, 3.6.2.2). SeaBIOS does it only when it boots.
     pub fn init(&mut self) {
         let is_virtual_wire = self.state.base.enabled() && self.accepts_extint();
         self.start_over(self.state.base, self.id());
@@ -186,13 +191,15 @@ impl LocalApic {
         self.inbox.has_pending()
     }
 
-    /// True if anything at all may wait, masked by priority or not, as far as the processor does not work on the page.
+    /// True if anything at all may wait, masked by priority or not, as far as the processor does
+    /// not work on the page.
     #[inline]
     pub fn has_pending(&self) -> bool {
         self.inbox.has_pending() || self.state.maybe_requested
     }
 
-    /// The vector to inject next: the highest requested one, if its class is above the processor priority.
+    /// The vector to inject next: the highest requested one, if its class is above the processor
+    /// priority.
     #[inline]
     pub fn highest_pending(&mut self) -> Option<u8> {
         self.highest_requested().filter(|vector| vector >> 4 > self.page.processor_priority() >> 4)
@@ -223,7 +230,11 @@ impl LocalApic {
         self.inbox.take_vectors(|word, edge, level| {
             let requests = page.vectors(Vectors::Requested, word) | edge | level;
             page.set_vectors(Vectors::Requested, word, requests);
-            page.set_vectors(Vectors::Level, word, page.vectors(Vectors::Level, word) & !edge | level);
+            page.set_vectors(
+                Vectors::Level,
+                word,
+                page.vectors(Vectors::Level, word) & !edge | level,
+            );
             *requested = true;
         });
     }
@@ -259,8 +270,8 @@ impl LocalApic {
         self.page.set_tpr(tpr);
     }
 
-    /// True if an interrupt of the 8259 pair reaches the processor: LINT0 is an unmasked ExtINT, or the APIC is
-    /// disabled in IA32_APIC_BASE and LINT0 is the INTR pin.
+    /// True if an interrupt of the 8259 pair reaches the processor: LINT0 is an unmasked ExtINT, or
+    /// the APIC is disabled in IA32_APIC_BASE and LINT0 is the INTR pin.
     #[inline]
     pub fn accepts_extint(&self) -> bool {
         let lint0 = self.lvt(LvtEntry::Lint0);
@@ -279,13 +290,15 @@ impl LocalApic {
         self.inbox.take_nmi()
     }
 
-    /// Takes a pending INIT. The vCPU then calls [`LocalApic::init`] and waits for a start-up message.
+    /// Takes a pending INIT. The vCPU then calls [`LocalApic::init`] and waits for a start-up
+    /// message.
     #[inline]
     pub fn take_init(&mut self) -> bool {
         self.inbox.take_init()
     }
 
-    /// Takes a pending start-up message: the page to start at. A vCPU that does not wait for one drops it.
+    /// Takes a pending start-up message: the page to start at. A vCPU that does not wait for one
+    /// drops it.
     #[inline]
     pub fn take_sipi(&mut self) -> Option<u8> {
         self.inbox.take_sipi()
@@ -341,8 +354,8 @@ impl LocalApic {
         self.timer.raw_deadline(self.clock.now())
     }
 
-    /// Writes IA32_TSC_DEADLINE: `raw` is the TSC value, `deadline` the moment when the guest's TSC has it. A `raw`
-    /// of 0 disarms; outside TSC-deadline mode the write is ignored.
+    /// Writes IA32_TSC_DEADLINE: `raw` is the TSC value, `deadline` the moment when the guest's TSC
+    /// has it. A `raw` of 0 disarms; outside TSC-deadline mode the write is ignored.
     pub fn set_tsc_deadline(&self, deadline: Option<GuestTime>, raw: u64) {
         self.change_timer(|timer, _| {
             timer.set_tsc_deadline(deadline, raw);

@@ -1,7 +1,8 @@
 //! The register page: where a local APIC keeps what the guest can read.
 //!
-//! Its layout is that of the memory-mapped registers. A processor that has the registers in hardware (Intel's virtual-APIC
-//! page, SDM volume 3, 30.1; AMD's backing page, APM volume 2, 15.29) reads and changes them there while the guest runs.
+//! Its layout is that of the memory-mapped registers. A processor that has the registers in
+//! hardware (Intel's virtual-APIC page, SDM volume 3, 30.1; AMD's backing page, APM volume 2,
+//! 15.29) reads and changes them there while the guest runs.
 
 use super::inbox::split;
 use super::spec::{LvtEntry, register};
@@ -104,7 +105,8 @@ impl RegisterPage {
         })
     }
 
-    /// The processor priority: the task priority, or the class of what is in service if that is higher (SDM 11.8.3.1).
+    /// The processor priority: the task priority, or the class of what is in service if that is
+    /// higher (SDM 11.8.3.1).
     #[inline]
     pub fn processor_priority(&self) -> u8 {
         let in_service = self.highest(Vectors::InService).unwrap_or(0) & 0xf0;

@@ -1,4 +1,5 @@
-//! The registers as the guest reaches them: memory-mapped (xAPIC), by MSR (x2APIC), and IA32_APIC_BASE.
+//! The registers as the guest reaches them: memory-mapped (xAPIC), by MSR (x2APIC), and
+//! IA32_APIC_BASE.
 
 use super::bus::{Destination, Message};
 use super::spec::{
@@ -27,8 +28,9 @@ fn lvt_entry(number: u8) -> Option<LvtEntry> {
 }
 
 impl LocalApic {
-    /// Reads at byte `offset` of the memory page (xAPIC mode). The four bytes at each multiple of 16 are a register;
-    /// an access into the middle of one gives its upper bytes, one between registers gives 0.
+    /// Reads at byte `offset` of the memory page (xAPIC mode). The four bytes at each multiple of
+    /// 16 are a register; an access into the middle of one gives its upper bytes, one between
+    /// registers gives 0.
     #[inline]
     pub fn mmio_read(&mut self, offset: u16) -> u32 {
         let within = u32::from(offset % 16);
@@ -68,7 +70,10 @@ impl LocalApic {
             register::ICR_LOW => {
                 self.page.set(number, value & Icr::WRITABLE_LOW);
                 let icr = self.icr();
-                self.send_to(Destination::from_u8((icr.destination() >> 24) as u8, icr.logical()), icr);
+                self.send_to(
+                    Destination::from_u8((icr.destination() >> 24) as u8, icr.logical()),
+                    icr,
+                );
             }
             register::ICR_HIGH => self.page.set(number, value & 0xff00_0000),
             _ => {
@@ -84,8 +89,8 @@ impl LocalApic {
         0
     }
 
-    /// The processor has carried out a write of the guest's to the register at byte `offset` of the page: what follows from
-    /// it, and the register as it should be.
+    /// The processor has carried out a write of the guest's to the register at byte `offset` of the
+    /// page: what follows from it, and the register as it should be.
     pub fn written(&mut self, offset: u16) {
         let number = (offset >> 4) as u8;
         let value = self.page.get(number);
@@ -122,7 +127,8 @@ impl LocalApic {
     /// Writes an x2APIC register, MSR 800h to 83fh (SDM table 11-6).
     ///
     /// # Errors
-    /// [`GpFault`] outside x2APIC mode, for registers that are absent or cannot be written, and for reserved bits.
+    /// [`GpFault`] outside x2APIC mode, for registers that are absent or cannot be written, and for
+    /// reserved bits.
     pub fn write_msr(&mut self, index: u32, value: u64) -> Result<(), GpFault> {
         let number = self.x2apic_register(index)?;
         if number == register::ICR_LOW {
@@ -303,7 +309,8 @@ impl LocalApic {
         }
     }
 
-    /// The guest-physical address of the register page, if there is one: the APIC is enabled and in xAPIC mode.
+    /// The guest-physical address of the register page, if there is one: the APIC is enabled and in
+    /// xAPIC mode.
     #[inline]
     pub fn mmio_base(&self) -> Option<u64> {
         match self.interface() {
@@ -317,11 +324,12 @@ impl LocalApic {
         self.state.base.x2apic()
     }
 
-    /// Writes IA32_APIC_BASE (SDM 11.12.5). Whether this vCPU is the bootstrap processor does not change.
+    /// Writes IA32_APIC_BASE (SDM 11.12.5). Whether this vCPU is the bootstrap processor does not
+    /// change.
     ///
     /// # Errors
-    /// [`GpFault`] for reserved bits and for the transitions that hardware refuses: x2APIC without enable, disabled to
-    /// x2APIC, x2APIC to xAPIC.
+    /// [`GpFault`] for reserved bits and for the transitions that hardware refuses: x2APIC without
+    /// enable, disabled to x2APIC, x2APIC to xAPIC.
     pub fn set_apic_base(&mut self, value: u64) -> Result<(), GpFault> {
         let old = self.state.base;
         let new = ApicBase::from_bits(value);
@@ -345,7 +353,8 @@ impl LocalApic {
     }
 
     fn enter_x2apic(&mut self, base: ApicBase) {
-        // SDM 11.12.5.1: the ID is the initial one again, the ICR loses its upper half, the rest stays.
+        // SDM 11.12.5.1: the ID is the initial one again, the ICR loses its upper half, the rest
+        // stays.
         self.state.base = base;
         self.set_id(self.initial_id);
         self.page.set(register::ICR_HIGH, 0);

@@ -1,23 +1,28 @@
-//! Registers of the local APIC (Intel SDM volume 3, chapter 11 "APIC"; AMD APM volume 2, chapter 16).
+//! Registers of the local APIC (Intel SDM volume 3, chapter 11 "APIC"; AMD APM volume 2, chapter
+//! 16).
 
 use bitfield_struct::bitfield;
 
-/// Frequency of the timer's clock before the divider: 1 GHz, so that one tick is one nanosecond of guest time.
+/// Frequency of the timer's clock before the divider: 1 GHz, so that one tick is one nanosecond of
+/// guest time.
 pub const TIMER_HZ: u64 = 1_000_000_000;
 
-/// Version register: version 14h, six local vector table entries (highest number 5), no EOI suppression.
+/// Version register: version 14h, six local vector table entries (highest number 5), no EOI
+/// suppression.
 pub const VERSION: u32 = 0x0005_0014;
 
 /// Guest-physical address of the registers after reset.
 pub const DEFAULT_BASE: u64 = 0xfee0_0000;
 
-/// First MSR of the x2APIC registers; register at memory offset `n` is MSR `X2APIC_FIRST_MSR + n / 16`.
+/// First MSR of the x2APIC registers; register at memory offset `n` is MSR `X2APIC_FIRST_MSR + n /
+/// 16`.
 pub const X2APIC_FIRST_MSR: u32 = 0x800;
 
 /// Vectors below this one are illegal in a fixed interrupt.
 pub const FIRST_LEGAL_VECTOR: u8 = 16;
 
-/// The 32-bit logical ID of x2APIC mode: cluster and one bit, derived from the physical ID (SDM 11.12.10.2).
+/// The 32-bit logical ID of x2APIC mode: cluster and one bit, derived from the physical ID (SDM
+/// 11.12.10.2).
 pub const fn x2apic_logical_id(id: u32) -> u32 {
     (id >> 4) << 16 | 1 << (id & 15)
 }
@@ -218,7 +223,8 @@ impl LvtEntry {
     }
 }
 
-/// Interrupt command register (SDM 11.6.1); in xAPIC mode only the top byte of the destination exists.
+/// Interrupt command register (SDM 11.6.1); in xAPIC mode only the top byte of the destination
+/// exists.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Icr {

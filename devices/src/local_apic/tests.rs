@@ -54,7 +54,9 @@ impl Machine {
         let apics = inboxes
             .into_iter()
             .enumerate()
-            .map(|(n, inbox)| LocalApic::new(n as u32, inbox, bus.clone(), clock.clone(), deadlines.alarm(n)))
+            .map(|(n, inbox)| {
+                LocalApic::new(n as u32, inbox, bus.clone(), clock.clone(), deadlines.alarm(n))
+            })
             .collect();
         Self { apics, kicks, bus, clock, deadlines }
     }
@@ -216,10 +218,15 @@ fn kernels_that_write_by_xchg_see_no_errors() {
     assert_eq!(exchange(apic, register::EOI, 0), 0);
     assert_eq!(apic.highest_pending(), None);
     // What else can only be read, or only be written.
-    for number in
-        [register::VERSION, register::APR, register::PPR, register::REMOTE_READ, register::CURRENT_COUNT]
-            .into_iter()
-            .chain(register::ISR_FIRST..=register::IRR_LAST)
+    for number in [
+        register::VERSION,
+        register::APR,
+        register::PPR,
+        register::REMOTE_READ,
+        register::CURRENT_COUNT,
+    ]
+    .into_iter()
+    .chain(register::ISR_FIRST..=register::IRR_LAST)
     {
         exchange(apic, number, u32::MAX);
     }
@@ -232,7 +239,9 @@ fn kernels_that_write_by_xchg_see_no_errors() {
 fn a_read_of_the_end_of_interrupt_register_faults_in_x2apic_mode() {
     let mut machine = Machine::x2apic(1);
     let apic = &mut machine.apics[0];
-    for number in [register::EOI, register::SELF_IPI, register::REMOTE_READ, register::APR, register::DFR] {
+    for number in
+        [register::EOI, register::SELF_IPI, register::REMOTE_READ, register::APR, register::DFR]
+    {
         assert_eq!(apic.read_msr(0x800 + u32::from(number)), Err(GpFault), "{number:#x}");
     }
     for number in [register::VERSION, register::PPR, register::CURRENT_COUNT, register::ISR_FIRST] {
@@ -467,13 +476,19 @@ fn only_fixed_interrupts_go_to_the_sender_by_shorthand() {
             send(&mut machine.apics[0], 0, shorthand | mode << 8 | 0x4041);
             assert_eq!(machine.pending(), [None; 2], "mode {mode}");
             for apic in &mut machine.apics {
-                assert!(!apic.take_nmi() && !apic.take_init() && apic.take_sipi().is_none(), "mode {mode}");
+                assert!(
+                    !apic.take_nmi() && !apic.take_init() && apic.take_sipi().is_none(),
+                    "mode {mode}"
+                );
             }
         }
     }
     let mut machine = Machine::enabled(2);
     send(&mut machine.apics[0], 0, OTHERS | 0x4400);
-    assert_eq!(machine.apics.iter_mut().map(LocalApic::take_nmi).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(
+        machine.apics.iter_mut().map(LocalApic::take_nmi).collect::<Vec<_>>(),
+        [false, true]
+    );
     let mut machine = Machine::x2apic(1);
     machine.apics[0].write_msr(0x830, u64::from(TO_SELF | 0x4400)).unwrap();
     assert!(!machine.apics[0].take_nmi());
@@ -587,7 +602,8 @@ fn x2apic_registers() {
     for absent in [0x800, 0x801, 0x809, 0x80b, 0x80e, 0x831, 0x83f, 0x840, 0x7ff] {
         assert_eq!(apic.read_msr(absent), Err(GpFault), "{absent:x}");
     }
-    for (index, value) in [(0x802, 1), (0x803, 0), (0x80b, 1), (0x80d, 0), (0x80e, 0), (0x828, 1), (0x831, 0)]
+    for (index, value) in
+        [(0x802, 1), (0x803, 0), (0x80b, 1), (0x80d, 0), (0x80e, 0), (0x828, 1), (0x831, 0)]
     {
         assert_eq!(apic.write_msr(index, value), Err(GpFault), "{index:x}");
     }
@@ -739,7 +755,11 @@ fn posts_from_other_threads_are_never_lost() {
             let early = apic.highest_pending();
             barrier.wait();
             assert_eq!(apic.highest_pending(), Some(0x52), "round {round}, {early:?} before");
-            assert_eq!((serve(&mut apic), serve(&mut apic)), (Some(0x52), Some(0x41)), "round {round}");
+            assert_eq!(
+                (serve(&mut apic), serve(&mut apic)),
+                (Some(0x52), Some(0x41)),
+                "round {round}"
+            );
             assert!(!apic.has_arrivals(), "round {round}");
         }
     });

@@ -4,8 +4,9 @@ use super::spec::{Divide, TimerMode};
 use crate::irq::Ticks;
 use crate::time::{GuestTime, next_after_missed};
 
-/// The shortest time between two interrupts of a periodic timer, whatever the guest asks for: a shorter period would
-/// keep the host busy with nothing but this timer. Several ticks come at once then.
+/// The shortest time between two interrupts of a periodic timer, whatever the guest asks for: a
+/// shorter period would keep the host busy with nothing but this timer. Several ticks come at once
+/// then.
 pub const MIN_PERIOD_NS: u64 = 50_000;
 
 /// What has expired.
@@ -23,7 +24,8 @@ pub struct Timer {
     mode: TimerMode,
     divide: Divide,
     initial_count: u32,
-    /// When the count was `initial_count`, in ns of guest time; wraps below zero if the divider changed.
+    /// When the count was `initial_count`, in ns of guest time; wraps below zero if the divider
+    /// changed.
     start_ns: u64,
     /// The number, from `start_ns`, of the expiry to wait for; 0: none.
     next_tick: u64,
@@ -105,7 +107,8 @@ impl Timer {
         self.mode = mode;
     }
 
-    /// Waits for `deadline`, which the guest gave as TSC value `raw`; false if not in TSC-deadline mode.
+    /// Waits for `deadline`, which the guest gave as TSC value `raw`; false if not in TSC-deadline
+    /// mode.
     pub fn set_tsc_deadline(&mut self, deadline: Option<GuestTime>, raw: u64) -> bool {
         if self.mode != TimerMode::TscDeadline {
             return false;

@@ -1,7 +1,7 @@
 //! The local APIC's timer with the interrupt that it raises.
 //!
-//! Its alarm may ring on another CPU than the one that runs the vCPU: what the two share is behind a lock, and the
-//! interrupt goes through the inbox as one from outside does.
+//! Its alarm may ring on another CPU than the one that runs the vCPU: what the two share is behind
+//! a lock, and the interrupt goes through the inbox as one from outside does.
 
 use super::inbox::ApicInbox;
 use super::spec::{DeliveryMode, FIRST_LEGAL_VECTOR, Lvt};
@@ -17,8 +17,8 @@ use spin::Mutex;
 #[derive(Clone, Debug)]
 struct State {
     timer: Timer,
-    /// The entry as it was last written: what is due was due by this one. A processor that writes registers by itself has
-    /// put another into the register page already when it tells of it.
+    /// The entry as it was last written: what is due was due by this one. A processor that writes
+    /// registers by itself has put another into the register page already when it tells of it.
     entry: Lvt,
     /// The periodic mode's ticks.
     ticks: TickPacer,
@@ -77,7 +77,9 @@ impl TimerInterrupt {
             return;
         }
         match entry.mode() {
-            DeliveryMode::Fixed if entry.vector() < FIRST_LEGAL_VECTOR => self.inbox.post_illegal_vector(),
+            DeliveryMode::Fixed if entry.vector() < FIRST_LEGAL_VECTOR => {
+                self.inbox.post_illegal_vector()
+            }
             DeliveryMode::Fixed => self.inbox.post(entry.vector(), false),
             DeliveryMode::Nmi => self.inbox.post_nmi(),
             DeliveryMode::Init => self.inbox.post_init(),
@@ -96,7 +98,8 @@ impl TimerInterrupt {
         }
     }
 
-    /// Changes the timer at the moment `now`, after what is due was raised; returns what it is then.
+    /// Changes the timer at the moment `now`, after what is due was raised; returns what it is
+    /// then.
     pub(super) fn change(&self, now: GuestTime, change: impl FnOnce(&mut Timer)) -> Timer {
         self.change_state(now, |state| change(&mut state.timer))
     }
@@ -137,7 +140,8 @@ impl TimerInterrupt {
         self.is_watching.load(Ordering::Relaxed).then(|| self.state.lock().entry.vector())
     }
 
-    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the last one interrupted.
+    /// True if a tick is owed that follows as soon as the guest has run an instruction of what the
+    /// last one interrupted.
     pub fn follows_at_once(&self) -> bool {
         self.follows_at_once.load(Ordering::Relaxed)
     }

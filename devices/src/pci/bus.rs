@@ -1,4 +1,5 @@
-//! Configuration mechanism 1 and the functions on bus 0 (PCI Local Bus Specification 3.0, section 3.2.2.3.2).
+//! Configuration mechanism 1 and the functions on bus 0 (PCI Local Bus Specification 3.0, section
+//! 3.2.2.3.2).
 
 use super::{Bdf, ConfigEffect, PciFunction, PciRegion};
 use crate::bus::{Access, PioDevice, Region};
@@ -28,12 +29,14 @@ const DATA_REGION: u8 = 1;
 
 /// Told when the port or memory map has to be made anew.
 pub trait MapObserver: Send + Sync {
-    /// A configuration write to `function` changed what [`PciFunction::regions`] returns; at the host bridge, PAM or
-    /// SMRAM. Called after the write, on the writing vCPU, with no lock held.
+    /// A configuration write to `function` changed what [`PciFunction::regions`] returns; at the
+    /// host bridge, PAM or SMRAM. Called after the write, on the writing vCPU, with no lock
+    /// held.
     fn map_changed(&self, function: Bdf);
 }
 
-/// PCI bus 0 and the ports that configure it (CF8h, and CFCh to CFFh; the bytes between belong to others).
+/// PCI bus 0 and the ports that configure it (CF8h, and CFCh to CFFh; the bytes between belong to
+/// others).
 pub struct PciBus {
     /// Indexed by device and function.
     functions: Box<[Option<Arc<dyn PciFunction>>; 256]>,
@@ -50,7 +53,11 @@ impl Default for PciBus {
 impl PciBus {
     /// A bus without functions.
     pub fn new() -> Self {
-        Self { functions: Box::new([const { None }; 256]), observer: Once::new(), address: AtomicU32::new(0) }
+        Self {
+            functions: Box::new([const { None }; 256]),
+            observer: Once::new(),
+            address: AtomicU32::new(0),
+        }
     }
 
     /// Puts a function on the bus.
@@ -110,7 +117,8 @@ impl PioDevice for PciBus {
                 let ones = !(u32::MAX >> shift);
                 Some(function.config_read(register) >> shift | ones)
             }
-            // Only a 32-bit access reaches the address register; others go to whatever else is at CF8h.
+            // Only a 32-bit access reaches the address register; others go to whatever else is at
+            // CF8h.
             (ADDRESS_REGION, 4) => Some(self.address.load(Ordering::Relaxed)),
             _ => None,
         }
@@ -157,9 +165,15 @@ mod tests {
     }
 
     fn bus() -> PciBus {
-        let identity =
-            Identity { vendor: 0x8086, device: 0x7010, revision: 1, class: 0x01_01_80, subsystem: 0 };
-        let card = Card(Mutex::new(ConfigSpace::new(identity).with_bar(4, Bar::Pio { length: 16 })));
+        let identity = Identity {
+            vendor: 0x8086,
+            device: 0x7010,
+            revision: 1,
+            class: 0x01_01_80,
+            subsystem: 0,
+        };
+        let card =
+            Card(Mutex::new(ConfigSpace::new(identity).with_bar(4, Bar::Pio { length: 16 })));
         let mut bus = PciBus::new();
         bus.attach(Bdf::new(2, 0), Arc::new(card));
         bus
@@ -212,7 +226,8 @@ mod tests {
     fn the_observer_hears_of_moves_only() {
         let bus = bus();
         let changes = Arc::new(Changes::default());
-        let observer: Weak<dyn MapObserver> = Arc::downgrade(&(changes.clone() as Arc<dyn MapObserver>));
+        let observer: Weak<dyn MapObserver> =
+            Arc::downgrade(&(changes.clone() as Arc<dyn MapObserver>));
         bus.observe(observer);
         select(&bus, 0x8000_1020);
         bus.pio_write(data(0, 4), 0xc000);

@@ -1,4 +1,5 @@
-//! A type 0 configuration space: registers with write masks, base address registers, partial-width access.
+//! A type 0 configuration space: registers with write masks, base address registers, partial-width
+//! access.
 
 use super::{ConfigEffect, PciRegion, Space};
 use crate::bus::Region;
@@ -158,8 +159,8 @@ impl ConfigSpace {
         space
     }
 
-    /// Defines the register at byte offset `register` (a multiple of four): its value at power-on, and the bits that a
-    /// guest can write.
+    /// Defines the register at byte offset `register` (a multiple of four): its value at power-on,
+    /// and the bits that a guest can write.
     pub fn define(&mut self, register: u8, power_on: u32, writable: u32) {
         let index = index(register);
         self.registers[index] = power_on;
@@ -208,8 +209,8 @@ impl ConfigSpace {
         self.registers[index(register)]
     }
 
-    /// Writes the writable ones of the bits in `mask`. The effect is [`ConfigEffect::Map`] if a base address register
-    /// that is decoded moved, or if decoding was switched.
+    /// Writes the writable ones of the bits in `mask`. The effect is [`ConfigEffect::Map`] if a
+    /// base address register that is decoded moved, or if decoding was switched.
     pub fn write(&mut self, register: u8, value: u32, mask: u32) -> ConfigEffect {
         let index = index(register);
         let old = self.registers[index];
@@ -252,8 +253,8 @@ impl ConfigSpace {
         self.read(offset::COMMAND_STATUS).into()
     }
 
-    /// The ranges that the base address registers and the ROM decode now. A range that is unassigned (0), that is being
-    /// sized, or that passes the end of its space is not decoded.
+    /// The ranges that the base address registers and the ROM decode now. A range that is
+    /// unassigned (0), that is being sized, or that passes the end of its space is not decoded.
     pub fn regions(&self) -> Vec<PciRegion> {
         let command = self.command_status();
         let mut regions = Vec::new();
@@ -301,8 +302,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const IDENTITY: Identity =
-        Identity { vendor: 0x1234, device: 0x1111, revision: 2, class: 0x03_00_00, subsystem: 0x1100_1af4 };
+    const IDENTITY: Identity = Identity {
+        vendor: 0x1234,
+        device: 0x1111,
+        revision: 2,
+        class: 0x03_00_00,
+        subsystem: 0x1100_1af4,
+    };
 
     fn vga() -> ConfigSpace {
         ConfigSpace::new(IDENTITY)

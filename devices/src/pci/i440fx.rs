@@ -1,7 +1,8 @@
-//! The 82441FX (i440FX) host bridge: shadow memory between C0000h and FFFFFh (PAM) and the SMRAM window.
+//! The 82441FX (i440FX) host bridge: shadow memory between C0000h and FFFFFh (PAM) and the SMRAM
+//! window.
 //!
-//! System management mode does not exist. SMRAM's D_OPEN is honoured all the same: it shows RAM instead of video
-//! memory at A0000h to BFFFFh, which is what firmware relies on.
+//! System management mode does not exist. SMRAM's D_OPEN is honoured all the same: it shows RAM
+//! instead of video memory at A0000h to BFFFFh, which is what firmware relies on.
 
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
 use alloc::vec::Vec;
@@ -55,8 +56,8 @@ pub struct PamState {
 /// How many segments have their own [`PamState`].
 pub const PAM_SEGMENTS: usize = 13;
 
-/// First address and length in bytes of segment `segment`: 0 is F0000h to FFFFFh, 1 to 12 are the 16 KiB pieces from
-/// C0000h up.
+/// First address and length in bytes of segment `segment`: 0 is F0000h to FFFFFh, 1 to 12 are the
+/// 16 KiB pieces from C0000h up.
 pub const fn pam_range(segment: usize) -> (u64, u64) {
     match segment {
         0 => (0xf_0000, 0x1_0000),
@@ -94,7 +95,11 @@ impl I440fx {
         config.define(0x60, 0, u32::MAX);
         config.define(0x64, 0, u32::MAX);
         // SMRAM control is byte 72h; SeaBIOS never asks for the rest.
-        config.define(0x70, u32::from(u8::from(Smram::new().with_c_base_seg(2))) << 16, 0x0078_0000);
+        config.define(
+            0x70,
+            u32::from(u8::from(Smram::new().with_c_base_seg(2))) << 16,
+            0x0078_0000,
+        );
         Self { state: Mutex::new(config) }
     }
 
@@ -102,10 +107,12 @@ impl I440fx {
     pub fn pam(&self) -> [PamState; PAM_SEGMENTS] {
         let state = self.state.lock();
         core::array::from_fn(|segment| {
-            // Two segments a register, the lower half first; the lower half of the first register is reserved.
+            // Two segments a register, the lower half first; the lower half of the first register
+            // is reserved.
             let half = segment + 1;
             let register = state.byte(spec::PAM0 + (half / 2) as u8);
-            let attributes = spec::Attributes::from(if half % 2 == 0 { register } else { register >> 4 });
+            let attributes =
+                spec::Attributes::from(if half % 2 == 0 { register } else { register >> 4 });
             PamState { read_ram: attributes.read_enable(), write_ram: attributes.write_enable() }
         })
     }

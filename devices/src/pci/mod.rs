@@ -1,8 +1,9 @@
-//! The PCI bus of the guest's PC: functions, their configuration space, and configuration mechanism 1.
+//! The PCI bus of the guest's PC: functions, their configuration space, and configuration mechanism
+//! 1.
 //!
-//! A function implements [`PciFunction`] and usually keeps a [`ConfigSpace`] in its state. The ranges that it
-//! answers are not fixed: [`PciFunction::regions`] tells those that it decodes now, and [`PciBus`] tells a
-//! [`MapObserver`] after each configuration write that changed them.
+//! A function implements [`PciFunction`] and usually keeps a [`ConfigSpace`] in its state. The
+//! ranges that it answers are not fixed: [`PciFunction::regions`] tells those that it decodes now,
+//! and [`PciBus`] tells a [`MapObserver`] after each configuration write that changed them.
 
 pub mod bus;
 pub mod config;
@@ -47,7 +48,8 @@ pub enum Space {
     Pio,
     /// Memory, answered by the function's [`crate::bus::MmioDevice`] side.
     Mmio,
-    /// Memory backed by the function's [`crate::memory::DeviceMemory`], to be mapped into the guest.
+    /// Memory backed by the function's [`crate::memory::DeviceMemory`], to be mapped into the
+    /// guest.
     Ram,
     /// An expansion ROM, to be mapped read-only.
     Rom,
@@ -58,8 +60,9 @@ pub enum Space {
 pub struct PciRegion {
     /// What it leads to.
     pub space: Space,
-    /// Where it is now. The number is the function's own, passed back in [`crate::bus::Access::region`]; for a base
-    /// address register it is the register's index (0 to 5, the ROM's is 6).
+    /// Where it is now. The number is the function's own, passed back in
+    /// [`crate::bus::Access::region`]; for a base address register it is the register's index
+    /// (0 to 5, the ROM's is 6).
     pub region: Region,
 }
 
@@ -69,7 +72,8 @@ pub struct PciRegion {
 pub enum ConfigEffect {
     /// Nothing.
     None,
-    /// The port or memory map: [`PciFunction::regions`] has changed, or, for the host bridge, its PAM or SMRAM state.
+    /// The port or memory map: [`PciFunction::regions`] has changed, or, for the host bridge, its
+    /// PAM or SMRAM state.
     Map,
 }
 
@@ -78,11 +82,12 @@ pub trait PciFunction: Send + Sync {
     /// Reads the 32-bit configuration register at byte offset `register`, a multiple of four.
     fn config_read(&self, register: u8) -> u32;
 
-    /// Writes the bits in `mask` (whole bytes) of the 32-bit configuration register at byte offset `register`, a
-    /// multiple of four.
+    /// Writes the bits in `mask` (whole bytes) of the 32-bit configuration register at byte offset
+    /// `register`, a multiple of four.
     fn config_write(&self, register: u8, value: u32, mask: u32) -> ConfigEffect;
 
-    /// The ranges that the function decodes now, as its base address registers and command register stand.
+    /// The ranges that the function decodes now, as its base address registers and command register
+    /// stand.
     fn regions(&self) -> Vec<PciRegion>;
 }
 
@@ -99,8 +104,8 @@ pub enum ResetKind {
 
 /// The wires of the power supply and of the chipset's reset logic.
 pub trait SystemPower: Send + Sync {
-    /// The guest asked for a reset. The caller holds no lock; the reset may happen later, but before the writing vCPU runs
-    /// its next instruction.
+    /// The guest asked for a reset. The caller holds no lock; the reset may happen later, but
+    /// before the writing vCPU runs its next instruction.
     fn reset(&self, kind: ResetKind);
     /// The guest asked to be powered off (ACPI S5).
     fn power_off(&self);

@@ -1,4 +1,5 @@
-//! The PIIX3 (82371SB) PCI to ISA bridge: routing of PCI interrupts to ISA lines, and the reset control port CF9h.
+//! The PIIX3 (82371SB) PCI to ISA bridge: routing of PCI interrupts to ISA lines, and the reset
+//! control port CF9h.
 
 use super::config::CommandStatus;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, ResetKind, SystemPower};
@@ -41,8 +42,9 @@ pub mod spec {
         pub hard: bool,
         /// A 1 that is written resets; it is never read as 1.
         pub reset: bool,
-        /// A hard reset to come is a cycle of the power. The 82371SB has no such bit, the bridges from the 82801 (ICH) on
-        /// have it: systems that want a cold start set it on all of them.
+        /// A hard reset to come is a cycle of the power. The 82371SB has no such bit, the bridges
+        /// from the 82801 (ICH) on have it: systems that want a cold start set it on all
+        /// of them.
         pub full: bool,
         #[bits(4)]
         __: u8,
@@ -69,8 +71,8 @@ pub struct Piix3 {
 }
 
 impl Piix3 {
-    /// A bridge that drives `isa_lines` on behalf of PCI functions and resets through `power`. A line that another device
-    /// drives too must be shared ([`crate::shared_line::SharedLine`]).
+    /// A bridge that drives `isa_lines` on behalf of PCI functions and resets through `power`. A
+    /// line that another device drives too must be shared ([`crate::shared_line::SharedLine`]).
     pub fn new(isa_lines: [IrqLine; ISA_IRQS], power: Arc<dyn SystemPower>) -> Arc<Self> {
         let identity = Identity {
             vendor: 0x8086,
@@ -79,10 +81,15 @@ impl Piix3 {
             class: 0x06_01_00,
             subsystem: 0x1100_1af4,
         };
-        let command =
-            CommandStatus::new().with_io(true).with_memory(true).with_bus_master(true).with_devsel(1);
-        let mut config = ConfigSpace::new(identity).with_multifunction().with_command_status(command);
-        // I/O recovery and X-bus chip select; PIRQs unrouted; top of memory; motherboard devices; power management.
+        let command = CommandStatus::new()
+            .with_io(true)
+            .with_memory(true)
+            .with_bus_master(true)
+            .with_devsel(1);
+        let mut config =
+            ConfigSpace::new(identity).with_multifunction().with_command_status(command);
+        // I/O recovery and X-bus chip select; PIRQs unrouted; top of memory; motherboard devices;
+        // power management.
         config.define(0x4c, 0x0003_004d, u32::MAX);
         config.define(spec::PIRQ_ROUTE, 0x8080_8080, 0x8f8f_8f8f);
         config.define(0x68, 0x0000_0200, 0x0000_ff00);
@@ -115,7 +122,8 @@ impl Piix3 {
 impl LineTarget for Piix3 {
     fn set_line(&self, input: u32, high: bool) {
         let (device, pin) = (input >> 2 & 31, input & 3);
-        // Each slot's pins are rotated by one against its neighbour's; the host bridge's device 0 counts as -1.
+        // Each slot's pins are rotated by one against its neighbour's; the host bridge's device 0
+        // counts as -1.
         let pirq = (pin + device + 3) as usize % PIRQS;
         let mut state = self.state.lock();
         let bit = 1 << device;

@@ -1,5 +1,5 @@
-//! The PIIX4 (82371AB) power management function: ACPI fixed registers, PM timer, SMI command port, and an SMBus host
-//! controller without anything on its bus.
+//! The PIIX4 (82371AB) power management function: ACPI fixed registers, PM timer, SMI command port,
+//! and an SMBus host controller without anything on its bus.
 
 use super::config::offset;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, Space, SystemPower};
@@ -120,7 +120,8 @@ const TIMER_HALF_PERIOD: u64 = 1 << 23;
 #[derive(Clone, Debug)]
 struct State {
     config: ConfigSpace,
-    /// The timer's own status bit is not kept here: it follows from the time and `timer_status_tick`.
+    /// The timer's own status bit is not kept here: it follows from the time and
+    /// `timer_status_tick`.
     event: Pm1Event,
     control: Pm1Control,
     /// The tick from which on the timer's status bit is set.
@@ -153,9 +154,14 @@ pub struct Piix4Pm {
 }
 
 impl Piix4Pm {
-    /// A power management function that raises `sci` (ISA interrupt 9, level-triggered, shared with PCI interrupts) and
-    /// switches off through `power`.
-    pub fn new(clock: Arc<dyn Clock>, alarm: Alarm, sci: IrqLine, power: Arc<dyn SystemPower>) -> Self {
+    /// A power management function that raises `sci` (ISA interrupt 9, level-triggered, shared with
+    /// PCI interrupts) and switches off through `power`.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        alarm: Alarm,
+        sci: IrqLine,
+        power: Arc<dyn SystemPower>,
+    ) -> Self {
         let identity = Identity {
             vendor: 0x8086,
             device: spec::DEVICE,
@@ -165,7 +171,8 @@ impl Piix4Pm {
         };
         let mut config = ConfigSpace::new(identity).with_interrupt_pin(1);
         config.define(spec::PMBASE, 1, 0xffc0);
-        // APMC_EN is set from the start: firmware takes it that system management mode is set up, and leaves it alone.
+        // APMC_EN is set from the start: firmware takes it that system management mode is set up,
+        // and leaves it alone.
         config.define(spec::DEVACTB, 0x0200_0000, u32::MAX);
         // Which serial and parallel ports there are: both serial ones.
         config.define(0x5c, 0x1000_0000, u32::MAX);
@@ -194,8 +201,8 @@ impl Piix4Pm {
         self.update_sci(&state);
     }
 
-    /// True while the guest's operating system has taken power management over (SCI_EN): a pressed power button will be
-    /// seen.
+    /// True while the guest's operating system has taken power management over (SCI_EN): a pressed
+    /// power button will be seen.
     pub fn is_acpi_enabled(&self) -> bool {
         self.state.lock().control.sci_enable()
     }
@@ -207,10 +214,14 @@ impl Piix4Pm {
     fn update_sci(&self, state: &State) {
         let ticks = self.ticks();
         self.sci.set(state.sci_level(ticks));
-        let waits =
-            state.control.sci_enable() && state.event.timer_enable() && ticks < state.timer_status_tick;
-        self.alarm
-            .set(waits.then(|| GuestTime::from_ns(ticks_to_ns(state.timer_status_tick, spec::PM_TIMER_HZ))));
+        let waits = state.control.sci_enable()
+            && state.event.timer_enable()
+            && ticks < state.timer_status_tick;
+        self.alarm.set(
+            waits.then(|| {
+                GuestTime::from_ns(ticks_to_ns(state.timer_status_tick, spec::PM_TIMER_HZ))
+            }),
+        );
     }
 
     fn pm_read(&self, register: u64) -> u32 {
@@ -291,7 +302,8 @@ impl Piix4Pm {
     }
 }
 
-/// The power management timer's count at `now`, before it is cut to 24 bits: exact, and without a 128-bit division.
+/// The power management timer's count at `now`, before it is cut to 24 bits: exact, and without a
+/// 128-bit division.
 const fn pm_ticks(now: GuestTime) -> u64 {
     const SECOND_NS: u64 = 1_000_000_000;
     let ns = now.as_ns();
@@ -317,8 +329,10 @@ impl PciFunction for Piix4Pm {
         let mut regions = Vec::new();
         let mut decode = |number, base: u32, length, enabled: bool| {
             if enabled && base != 0 {
-                regions
-                    .push(PciRegion { space: Space::Pio, region: Region::new(number, base.into(), length) });
+                regions.push(PciRegion {
+                    space: Space::Pio,
+                    region: Region::new(number, base.into(), length),
+                });
             }
         };
         let config = &state.config;
@@ -347,7 +361,9 @@ impl PioDevice for Piix4Pm {
     fn pio_read(&self, access: Access) -> Option<u32> {
         let shift = (access.offset as u32 & 3) * 8;
         match access.region {
-            region::PM if access.offset & !3 == PM_TIMER => Some((self.ticks() as u32 & TIMER_MASK) >> shift),
+            region::PM if access.offset & !3 == PM_TIMER => {
+                Some((self.ticks() as u32 & TIMER_MASK) >> shift)
+            }
             region::PM => Some(self.pm_read(access.offset & !3) >> shift),
             region::GPE => Some(self.state.lock().gpe >> shift),
             region::SMI if access.offset == 0 => {
@@ -355,7 +371,9 @@ impl PioDevice for Piix4Pm {
                 Some(u32::from(state.smi_status) << 8 | u32::from(state.smi_command))
             }
             region::SMI => Some(self.state.lock().smi_status.into()),
-            region::SMBUS => self.state.lock().smbus.get(access.offset as usize).map(|&byte| byte.into()),
+            region::SMBUS => {
+                self.state.lock().smbus.get(access.offset as usize).map(|&byte| byte.into())
+            }
             _ => None,
         }
     }

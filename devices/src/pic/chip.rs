@@ -36,7 +36,8 @@ pub(super) struct Chip {
     special_mask: bool,
     read_isr: bool,
     poll: bool,
-    /// INT. It stays high when the request falls, until the processor acknowledges or a command changes what may interrupt.
+    /// INT. It stays high when the request falls, until the processor acknowledges or a command
+    /// changes what may interrupt.
     int: bool,
 }
 
@@ -63,9 +64,10 @@ impl Chip {
         }
     }
 
-    /// An input has become high or low. "In both the edge and level triggered modes the IR inputs must remain high until
-    /// after the falling edge of the first INTA" (8259A data sheet, "Edge and level triggered modes"): a request whose input
-    /// falls before is none any more. "If the IR input goes low before this time a default IR7 will occur when the CPU
+    /// An input has become high or low. "In both the edge and level triggered modes the IR inputs
+    /// must remain high until after the falling edge of the first INTA" (8259A data sheet,
+    /// "Edge and level triggered modes"): a request whose input falls before is none any more.
+    /// "If the IR input goes low before this time a default IR7 will occur when the CPU
     /// acknowledges the interrupt": INT stays.
     pub(super) fn set_line(&mut self, input: u8, high: bool) {
         let bit = 1 << (input & 7);
@@ -95,14 +97,15 @@ impl Chip {
 
     /// The input whose interrupt the controller asks for: its output is high when there is one.
     ///
-    /// `cascade` is the input that a second controller is wired to: in special fully nested mode, an interrupt in
-    /// service there does not block another one from there.
+    /// `cascade` is the input that a second controller is wired to: in special fully nested mode,
+    /// an interrupt in service there does not block another one from there.
     pub(super) fn pending(&self, cascade: Option<u8>) -> Option<u8> {
         if self.expect != Expect::Ocw1 {
             return None;
         }
         let (input, rank) = self.highest(self.requests() & !self.mask)?;
-        let blocking = if self.special_mask { self.in_service & !self.mask } else { self.in_service };
+        let blocking =
+            if self.special_mask { self.in_service & !self.mask } else { self.in_service };
         let Some((_, in_service_rank)) = self.highest(blocking) else {
             return Some(input);
         };
@@ -225,7 +228,8 @@ impl Chip {
             Some(word.level())
         } else {
             // In special mask mode a masked level is not ended by a non-specific command.
-            let candidates = if self.special_mask { self.in_service & !self.mask } else { self.in_service };
+            let candidates =
+                if self.special_mask { self.in_service & !self.mask } else { self.in_service };
             self.highest(candidates).map(|(level, _)| level)
         };
         let Some(level) = level else { return };

@@ -1,7 +1,7 @@
 //! The pair of 8259A interrupt controllers of a PC, with the PIIX3's edge/level registers.
 //!
-//! Levels 0 to 7 enter the first controller, 8 to 15 the second, whose output is the first one's level 2. The
-//! first one's output is the CPU's INTR pin (or the local APIC's LINT0).
+//! Levels 0 to 7 enter the first controller, 8 to 15 the second, whose output is the first one's
+//! level 2. The first one's output is the CPU's INTR pin (or the local APIC's LINT0).
 
 mod chip;
 mod spec;
@@ -16,7 +16,9 @@ use spin::Mutex;
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, LineTarget};
 use chip::Chip;
-use spec::{CASCADE_INPUT, ELCR_BASE, ELCR1_WRITABLE, ELCR2_WRITABLE, PRIMARY_BASE, SECONDARY_BASE};
+use spec::{
+    CASCADE_INPUT, ELCR_BASE, ELCR1_WRITABLE, ELCR2_WRITABLE, PRIMARY_BASE, SECONDARY_BASE,
+};
 
 const REGION_PRIMARY: u8 = 0;
 const REGION_SECONDARY: u8 = 1;
@@ -58,8 +60,9 @@ impl Pic {
         self.output.is_high()
     }
 
-    /// The CPU's interrupt acknowledge cycle: puts the most urgent level in service. If the request has vanished since
-    /// INTR rose, the vector is that of level 7 (or 15) and nothing is in service.
+    /// The CPU's interrupt acknowledge cycle: puts the most urgent level in service. If the request
+    /// has vanished since INTR rose, the vector is that of level 7 (or 15) and nothing is in
+    /// service.
     pub fn acknowledge(&self) -> Acknowledged {
         let mut state = self.state.lock();
         let acknowledged = state.acknowledge();
@@ -95,7 +98,9 @@ impl State {
     fn take_poll(&mut self, region: u8, offset: u64) -> Option<u8> {
         match (region, offset) {
             (REGION_PRIMARY, 0..REGION_PORTS) => self.primary.takes_poll().then(|| self.poll(true)),
-            (REGION_SECONDARY, 0..REGION_PORTS) => self.secondary.takes_poll().then(|| self.poll(false)),
+            (REGION_SECONDARY, 0..REGION_PORTS) => {
+                self.secondary.takes_poll().then(|| self.poll(false))
+            }
             _ => None,
         }
     }
@@ -176,7 +181,8 @@ impl PioDevice for Pic {
         let mut state = self.state.lock();
         let mut bytes = [0xff; 4];
         let (mut decoded, mut acknowledged) = (false, false);
-        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes)) {
+        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes))
+        {
             let value = match state.take_poll(access.region, offset) {
                 Some(word) => {
                     acknowledged = true;
@@ -195,7 +201,8 @@ impl PioDevice for Pic {
 
     fn pio_write(&self, access: Access, value: u32) {
         let mut state = self.state.lock();
-        for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
+        for (offset, byte) in
+            (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
         {
             state.write(access.region, offset, byte);
         }

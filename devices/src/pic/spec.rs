@@ -1,5 +1,5 @@
-//! Command words of the Intel 8259A (datasheet 231468-003) and the edge/level registers of the PIIX3
-//! (datasheet 290550-002, section 2.5.4).
+//! Command words of the Intel 8259A (datasheet 231468-003) and the edge/level registers of the
+//! PIIX3 (datasheet 290550-002, section 2.5.4).
 
 use bitfield_struct::bitfield;
 
@@ -10,9 +10,11 @@ pub const SECONDARY_BASE: u64 = 0xa0;
 /// ELCR1, followed by ELCR2.
 pub const ELCR_BASE: u64 = 0x4d0;
 
-/// Inputs of the first controller that may be level triggered: not the timer, the keyboard and the cascade.
+/// Inputs of the first controller that may be level triggered: not the timer, the keyboard and the
+/// cascade.
 pub const ELCR1_WRITABLE: u8 = 0xf8;
-/// Inputs of the second controller that may be level triggered: not the RTC (8) and the FPU error (13).
+/// Inputs of the second controller that may be level triggered: not the RTC (8) and the FPU error
+/// (13).
 pub const ELCR2_WRITABLE: u8 = 0xde;
 
 /// The input of the first controller that the second one's output is wired to.
@@ -72,7 +74,8 @@ pub struct Ocw2 {
     pub rotate: bool,
 }
 
-/// Operation command word 3, written to the command port: what reads return, poll and special mask mode.
+/// Operation command word 3, written to the command port: what reads return, poll and special mask
+/// mode.
 #[bitfield(u8)]
 pub struct Ocw3 {
     /// RIS: in-service register rather than request register, if `read_register`.

@@ -41,8 +41,12 @@ impl Bench {
     }
 
     fn access(&self, port: u64, size_bytes: u8) -> Access {
-        let region =
-            self.pic.ports().into_iter().find(|r| (r.base..r.base + r.length).contains(&port)).unwrap();
+        let region = self
+            .pic
+            .ports()
+            .into_iter()
+            .find(|r| (r.base..r.base + r.length).contains(&port))
+            .unwrap();
         Access { region: region.number, offset: port - region.base, size_bytes }
     }
 
@@ -187,7 +191,8 @@ fn level_triggered_inputs_ask_again_until_lowered() {
     assert_eq!(bench.inb(0xa0), 0);
 }
 
-/// 8259A data sheet, "Edge and level triggered modes": an input stays high until the first INTA, or level 7 comes of it.
+/// 8259A data sheet, "Edge and level triggered modes": an input stays high until the first INTA, or
+/// level 7 comes of it.
 #[test]
 fn a_request_that_falls_under_a_mask_vanishes() {
     for elcr in [0, 0x20] {
@@ -344,9 +349,16 @@ fn poll_acknowledges() {
 fn a_second_request_behind_the_cascade_is_not_lost() {
     // Auto-EOI in both: the second controller's output never falls by itself between the two.
     let bench = Bench::new();
-    for (port, value) in
-        [(0x20, 0x11), (0x21, 0x30), (0x21, 4), (0x21, 3), (0xa0, 0x11), (0xa1, 0x38), (0xa1, 2), (0xa1, 3)]
-    {
+    for (port, value) in [
+        (0x20, 0x11),
+        (0x21, 0x30),
+        (0x21, 4),
+        (0x21, 3),
+        (0xa0, 0x11),
+        (0xa1, 0x38),
+        (0xa1, 2),
+        (0xa1, 3),
+    ] {
         bench.out(port, value);
     }
     bench.pulse(9);

@@ -1,7 +1,7 @@
 //! One counter of the 8254, computed from the time at which it was started.
 //!
-//! Time here is the number of the clock pulse since the virtual machine was created (`tick`). A count written
-//! during pulse t is loaded by pulse t + 1.
+//! Time here is the number of the clock pulse since the virtual machine was created (`tick`). A
+//! count written during pulse t is loaded by pulse t + 1.
 
 use super::spec::{ByteAccess, ControlWord, Status};
 use crate::time::next_after_missed;
@@ -178,10 +178,16 @@ impl Counter {
             return;
         }
         self.reload = None;
-        let before =
-            if self.mode == Mode::SquareWave && !reload.rising { high_ticks(reload.count) } else { 0 };
-        self.run =
-            Run::Counting { start: reload.at - before, count: reload.count, start_is_edge: reload.rising };
+        let before = if self.mode == Mode::SquareWave && !reload.rising {
+            high_ticks(reload.count)
+        } else {
+            0
+        };
+        self.run = Run::Counting {
+            start: reload.at - before,
+            count: reload.count,
+            start_is_edge: reload.rising,
+        };
     }
 
     pub(super) fn set_gate(&mut self, gate: bool, tick: i64) {
@@ -191,7 +197,9 @@ impl Counter {
         self.catch_up(tick);
         self.gate = gate;
         match (self.mode, gate, self.run) {
-            (Mode::OneShot | Mode::HardwareStrobe, true, _) if self.untriggered || self.is_loaded() => {
+            (Mode::OneShot | Mode::HardwareStrobe, true, _)
+                if self.untriggered || self.is_loaded() =>
+            {
                 self.start(tick)
             }
             (Mode::OneShot | Mode::HardwareStrobe, ..) => {}
@@ -269,8 +277,10 @@ impl Counter {
             return;
         }
         self.catch_up(tick);
-        let null_count =
-            !self.is_loaded() || !self.is_started(tick) || self.reload.is_some() || self.untriggered;
+        let null_count = !self.is_loaded()
+            || !self.is_started(tick)
+            || self.reload.is_some()
+            || self.untriggered;
         let programmed = u8::from(self.control.with_select(0));
         self.latched_status = Some(
             Status::new()
@@ -318,14 +328,15 @@ impl Counter {
         is_edge.then_some(start + cycles * count)
     }
 
-    /// Rising edges of a periodic mode after pulse `since` and before that of `edge`, which [`Counter::last_rising_edge`]
-    /// gave.
+    /// Rising edges of a periodic mode after pulse `since` and before that of `edge`, which
+    /// [`Counter::last_rising_edge`] gave.
     pub(super) fn edges_between(&self, since: i64, edge: i64) -> u64 {
         let Run::Counting { start, count, start_is_edge } = self.run else { return 0 };
         if !self.mode.is_periodic() {
             return 0;
         }
-        let first = if since >= start { (since - start) / count + 1 } else { i64::from(!start_is_edge) };
+        let first =
+            if since >= start { (since - start) / count + 1 } else { i64::from(!start_is_edge) };
         ((edge - start) / count - first).max(0) as u64
     }
 
@@ -337,8 +348,8 @@ impl Counter {
         }
     }
 
-    /// The next pulse after `tick` at which OUT rises, or a waiting count is loaded. A periodic mode's edges before
-    /// `not_before` are left out.
+    /// The next pulse after `tick` at which OUT rises, or a waiting count is loaded. A periodic
+    /// mode's edges before `not_before` are left out.
     pub(super) fn next_event(&self, tick: i64, not_before: i64) -> Option<i64> {
         let Run::Counting { start, count, .. } = self.run else { return None };
         let edge = if self.mode.is_periodic() {

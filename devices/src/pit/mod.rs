@@ -1,7 +1,8 @@
 //! The 8254 interval timer and port 61h.
 //!
-//! Counter 0 drives IRQ 0, counter 1 nothing (in a PC, memory refresh), counter 2 the speaker and port 61h. Counters
-//! are never stepped: what a guest reads is computed from the time at which a count was loaded.
+//! Counter 0 drives IRQ 0, counter 1 nothing (in a PC, memory refresh), counter 2 the speaker and
+//! port 61h. Counters are never stepped: what a guest reads is computed from the time at which a
+//! count was loaded.
 
 mod counter;
 mod spec;
@@ -22,15 +23,16 @@ use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
 pub use spec::PIT_HZ;
 use spec::{
-    ByteAccess, CONTROL_OFFSET, COUNTER_BASE, ControlWord, PORT_61, Port61, REFRESH_TOGGLE_TICKS, ReadBack,
-    SELECT_READ_BACK,
+    ByteAccess, CONTROL_OFFSET, COUNTER_BASE, ControlWord, PORT_61, Port61, REFRESH_TOGGLE_TICKS,
+    ReadBack, SELECT_READ_BACK,
 };
 
 const REGION_COUNTERS: u8 = 0;
 const REGION_PORT_61: u8 = 1;
 
-/// The alarm of a periodic counter 0 rings at least this far apart, so that a guest that programs a period of a few
-/// clocks cannot keep the host busy. Several edges come at once then; what counters read is exact.
+/// The alarm of a periodic counter 0 rings at least this far apart, so that a guest that programs a
+/// period of a few clocks cannot keep the host busy. Several edges come at once then; what counters
+/// read is exact.
 const MIN_EDGE_DISTANCE_TICKS: i64 = ns_to_ticks(MIN_SPACING_NS, PIT_HZ) as i64 + 1;
 
 /// The volatile state.
@@ -74,8 +76,9 @@ impl Pit {
         tick_at(self.clock.now())
     }
 
-    /// Puts counter 0's edges up to `tick` on the wire, and the level of a mode that is not periodic. Between the edges of
-    /// one that is, the wire stays high: when OUT falls, nobody need be woken.
+    /// Puts counter 0's edges up to `tick` on the wire, and the level of a mode that is not
+    /// periodic. Between the edges of one that is, the wire stays high: when OUT falls, nobody
+    /// need be woken.
     fn drive_irq0(&self, state: &mut State, tick: i64) {
         let [counter0, ..] = &mut state.counters;
         counter0.catch_up(tick);
@@ -99,12 +102,13 @@ impl Pit {
 
     fn arm(&self, state: &State, tick: i64) {
         let [counter0, ..] = &state.counters;
-        let event = counter0.next_event(tick, state.delivered_tick.saturating_add(MIN_EDGE_DISTANCE_TICKS));
+        let event =
+            counter0.next_event(tick, state.delivered_tick.saturating_add(MIN_EDGE_DISTANCE_TICKS));
         self.alarm.set(event.map(|tick| GuestTime::from_ns(ticks_to_ns(tick as u64, PIT_HZ))));
     }
 
-    /// Lets `write` act on counter 0, after the edges before it. A level that OUT has not, or not any more, takes the request
-    /// with it that an interrupt controller latched.
+    /// Lets `write` act on counter 0, after the edges before it. A level that OUT has not, or not
+    /// any more, takes the request with it that an interrupt controller latched.
     fn with_counter0(&self, state: &mut State, tick: i64, write: impl FnOnce(&mut State)) {
         self.drive_irq0(state, tick);
         self.irq0.forgive();
@@ -146,7 +150,9 @@ impl Pit {
 
     fn read(&self, state: &mut State, region: u8, offset: u64) -> Option<u8> {
         match (region, offset) {
-            (REGION_COUNTERS, 0..CONTROL_OFFSET) => Some(state.counter(offset as u8).read(self.tick())),
+            (REGION_COUNTERS, 0..CONTROL_OFFSET) => {
+                Some(state.counter(offset as u8).read(self.tick()))
+            }
             (REGION_PORT_61, 0) => Some(state.read_port61(self.tick())),
             _ => None,
         }
@@ -195,7 +201,8 @@ impl PioDevice for Pit {
         let mut state = self.state.lock();
         let mut bytes = [0xff; 4];
         let mut decoded = false;
-        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes)) {
+        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes))
+        {
             if let Some(value) = self.read(&mut state, access.region, offset) {
                 *byte = value;
                 decoded = true;
@@ -206,7 +213,8 @@ impl PioDevice for Pit {
 
     fn pio_write(&self, access: Access, value: u32) {
         let mut state = self.state.lock();
-        for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
+        for (offset, byte) in
+            (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
         {
             self.write(&mut state, access.region, offset, byte);
         }

@@ -1,5 +1,5 @@
-//! Registers of the Intel 8254 (datasheet 231164-005) and of port 61h (PIIX3 datasheet 290550-002, "NMI status and
-//! control").
+//! Registers of the Intel 8254 (datasheet 231164-005) and of port 61h (PIIX3 datasheet 290550-002,
+//! "NMI status and control").
 
 use bitfield_struct::bitfield;
 

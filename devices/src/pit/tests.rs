@@ -30,12 +30,15 @@ impl Bench {
         self.clock.advance_ns(ticks_to_ns(self.tick, PIT_HZ) - self.clock.now().as_ns());
     }
 
-    /// Moves the clock on, serving the alarm at its deadlines; returns the ticks at which IRQ 0 rose.
+    /// Moves the clock on, serving the alarm at its deadlines; returns the ticks at which IRQ 0
+    /// rose.
     fn run(&mut self, ticks: u64) -> Vec<u64> {
         let end = self.tick + ticks;
         let end_ns = ticks_to_ns(end, PIT_HZ);
         let mut edges = Vec::new();
-        while let Some(deadline) = self.deadlines.earliest().filter(|deadline| deadline.as_ns() <= end_ns) {
+        while let Some(deadline) =
+            self.deadlines.earliest().filter(|deadline| deadline.as_ns() <= end_ns)
+        {
             self.clock.advance_ns(deadline - self.clock.now());
             self.ring();
             if self.irq0.take_edges() > 0 {
@@ -333,8 +336,8 @@ impl SystemTimer {
         self.irq0.take_edges()
     }
 
-    /// A guest runs for `us`, takes each tick at once and follows it up; returns the moments, in microseconds, and the rings
-    /// of the alarms.
+    /// A guest runs for `us`, takes each tick at once and follows it up; returns the moments, in
+    /// microseconds, and the rings of the alarms.
     fn run(&self, us: u64) -> (Vec<u64>, u32) {
         let (mut ticks, mut rings) = (Vec::new(), 0);
         let start = self.clock.now();
@@ -377,7 +380,8 @@ fn missed_ticks_follow_when_the_one_before_was_taken_and_some_time_after() {
     }
 }
 
-/// It may be because the tick was sent to a masked input, or because the guest does not take interrupts.
+/// It may be because the tick was sent to a masked input, or because the guest does not take
+/// interrupts.
 #[test]
 fn a_tick_that_is_not_taken_does_not_stop_the_others() {
     let timer = SystemTimer::new();
@@ -393,14 +397,19 @@ fn a_tick_that_is_not_taken_does_not_stop_the_others() {
     assert!(timer.run(100_000).0.len() <= 11, "nothing was owed: the guest ran");
 }
 
-/// The host's timer rings 10,000 times a second at the most; the guest gets all ticks of a faster timer.
+/// The host's timer rings 10,000 times a second at the most; the guest gets all ticks of a faster
+/// timer.
 #[test]
 fn fast_ticks_come_by_the_alarms_and_between_them() {
     for (count, expected) in [(119, 20_053_u32), (72, 33_143), (54, 44_191), (26, 91_783)] {
         let timer = SystemTimer::new();
         timer.start(2, count);
         let (ticks, rings) = timer.run(2_000_000);
-        assert!((ticks.len() as u32).abs_diff(expected) <= expected / 1000, "{count}: {}", ticks.len());
+        assert!(
+            (ticks.len() as u32).abs_diff(expected) <= expected / 1000,
+            "{count}: {}",
+            ticks.len()
+        );
         assert!(rings <= 20_001, "{count}: {rings}");
         timer.stand_still(8_000);
         let owed = timer.run(100).0.len() as u32;

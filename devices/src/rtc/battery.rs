@@ -15,7 +15,8 @@ pub struct Battery {
 }
 
 impl Battery {
-    /// A new one: the time is `unix_time_s` (seconds since 1970, in the zone that the guest expects), the memory empty.
+    /// A new one: the time is `unix_time_s` (seconds since 1970, in the zone that the guest
+    /// expects), the memory empty.
     pub fn new(unix_time_s: u64) -> Self {
         Self {
             clockwork: Clockwork::new(GuestTime::ZERO, unix_time_s),

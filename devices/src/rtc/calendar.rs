@@ -25,16 +25,19 @@ pub(super) fn second_of_day(unix_s: i64) -> i64 {
 }
 
 impl DateTime {
-    /// The date of a Unix time. Years count from 1 March here, so that the leap day is the last of its year.
+    /// The date of a Unix time. Years count from 1 March here, so that the leap day is the last of
+    /// its year.
     pub(super) fn from_unix(unix_s: i64) -> Self {
         let days = unix_s.div_euclid(DAY_S);
         let second = second_of_day(unix_s);
         // Days since 1 March of year 0, which was the first day of a cycle of 400 years.
         let shifted = days + 719_468;
         let day_of_cycle = shifted.rem_euclid(146_097);
-        let year_of_cycle =
-            (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524 - day_of_cycle / 146_096) / 365;
-        let day_of_year = day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+        let year_of_cycle = (day_of_cycle - day_of_cycle / 1460 + day_of_cycle / 36_524
+            - day_of_cycle / 146_096)
+            / 365;
+        let day_of_year =
+            day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
         let march_month = (5 * day_of_year + 2) / 153;
         let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
         Self {
@@ -48,13 +51,15 @@ impl DateTime {
         }
     }
 
-    /// The Unix time of a date; the weekday is not looked at, and days past the month's end run into the next.
+    /// The Unix time of a date; the weekday is not looked at, and days past the month's end run
+    /// into the next.
     pub(super) fn to_unix(self) -> i64 {
         let year = if self.month <= 2 { self.year - 1 } else { self.year };
         let march_month = (self.month + 9) % 12;
         let day_of_year = (153 * march_month + 2) / 5 + self.day - 1;
         let year_of_cycle = year.rem_euclid(400);
-        let day_of_cycle = 365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100 + day_of_year;
+        let day_of_cycle =
+            365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100 + day_of_year;
         let days = year.div_euclid(400) * 146_097 + day_of_cycle - 719_468;
         days * DAY_S + self.hour * 3600 + self.minute * 60 + self.second
     }
@@ -105,7 +110,10 @@ mod tests {
             (-86_400, 1969, 12, 31, 4),
         ] {
             let date = DateTime::from_unix(unix_s);
-            assert_eq!((date.year, date.month, date.day, date.weekday), (year, month, day, weekday));
+            assert_eq!(
+                (date.year, date.month, date.day, date.weekday),
+                (year, month, day, weekday)
+            );
         }
     }
 

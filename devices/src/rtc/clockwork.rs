@@ -2,8 +2,8 @@
 
 use super::calendar::{DateTime, decode, decode_hour, encode, encode_hour, second_of_day};
 use super::spec::{
-    ALARM_ANY, CENTURY, CRYSTAL_HZ, DAY, HOURS, HOURS_ALARM, MINUTES, MINUTES_ALARM, MONTH, RegisterA,
-    RegisterB, RegisterC, SECONDS, SECONDS_ALARM, UPDATE_WINDOW_NS, WEEKDAY, YEAR,
+    ALARM_ANY, CENTURY, CRYSTAL_HZ, DAY, HOURS, HOURS_ALARM, MINUTES, MINUTES_ALARM, MONTH,
+    RegisterA, RegisterB, RegisterC, SECONDS, SECONDS_ALARM, UPDATE_WINDOW_NS, WEEKDAY, YEAR,
 };
 use crate::ticks::MIN_SPACING_NS;
 use crate::time::{GuestTime, next_after_missed, ns_to_ticks, ticks_to_ns};
@@ -30,7 +30,8 @@ pub(super) struct Clockwork {
     a: RegisterA,
     b: RegisterB,
     flags: RegisterC,
-    /// The divider was zero, and a second began, at this guest time (which may lie before its start).
+    /// The divider was zero, and a second began, at this guest time (which may lie before its
+    /// start).
     origin_ns: i64,
     /// The Unix time at `origin_ns`.
     origin_s: i64,
@@ -123,7 +124,8 @@ impl Clockwork {
             return;
         }
         self.flags.set_update(true);
-        if self.next_alarm_s(self.unix_s(before)).is_some_and(|alarm_s| alarm_s <= self.unix_s(now)) {
+        if self.next_alarm_s(self.unix_s(before)).is_some_and(|alarm_s| alarm_s <= self.unix_s(now))
+        {
             self.flags.set_alarm(true);
         }
     }
@@ -139,7 +141,9 @@ impl Clockwork {
     }
 
     fn periods_between(&self, before: i64, now: i64) -> u64 {
-        let Some(period) = self.a.period_cycles().filter(|_| !self.a.is_divider_held()) else { return 0 };
+        let Some(period) = self.a.period_cycles().filter(|_| !self.a.is_divider_held()) else {
+            return 0;
+        };
         (self.crystal_cycles(now) / period).saturating_sub(self.crystal_cycles(before) / period)
     }
 
@@ -166,14 +170,17 @@ impl Clockwork {
         let now = self.settled_ns;
         let periodic = self.a.period_cycles().filter(|_| self.b.periodic_enable()).map(|period| {
             let elapsed = self.crystal_cycles(now) / period;
-            self.origin_ns + ticks_to_ns(next_after_missed(elapsed, elapsed) * period, CRYSTAL_HZ) as i64
+            self.origin_ns
+                + ticks_to_ns(next_after_missed(elapsed, elapsed) * period, CRYSTAL_HZ) as i64
         });
         let running = !self.b.set();
         let at_second = |unix_s: i64| self.origin_ns + (unix_s - self.origin_s) * SECOND_NS;
         let update = (running && self.b.update_enable()).then(|| at_second(self.unix_s(now) + 1));
-        let alarm_s = self.next_alarm_s(self.unix_s(now)).filter(|_| running && self.b.alarm_enable());
+        let alarm_s =
+            self.next_alarm_s(self.unix_s(now)).filter(|_| running && self.b.alarm_enable());
         let owed = (self.owed != 0).then_some(self.owed_from_ns);
-        let earliest = periodic.into_iter().chain(owed).chain(update).chain(alarm_s.map(at_second)).min()?;
+        let earliest =
+            periodic.into_iter().chain(owed).chain(update).chain(alarm_s.map(at_second)).min()?;
         Some(GuestTime::from_ns(earliest as u64))
     }
 
@@ -202,7 +209,8 @@ impl Clockwork {
     /// Register C, which a read clears. Flags must be settled.
     pub(super) fn take_flags(&mut self) -> u8 {
         let flags = self.flags.with_interrupt(self.interrupt());
-        self.owed_from_ns = self.settled_ns + (self.period_ns() / OWED_SHARE).max(MIN_SPACING_NS) as i64;
+        self.owed_from_ns =
+            self.settled_ns + (self.period_ns() / OWED_SHARE).max(MIN_SPACING_NS) as i64;
         self.flags = RegisterC::new();
         flags.into()
     }
@@ -327,7 +335,12 @@ impl Clockwork {
 }
 
 /// The first second of the day, from `from` on, of the given hour, minute and second (`None`: any).
-fn first_match(from: i64, hour: Option<i64>, minute: Option<i64>, second: Option<i64>) -> Option<i64> {
+fn first_match(
+    from: i64,
+    hour: Option<i64>,
+    minute: Option<i64>,
+    second: Option<i64>,
+) -> Option<i64> {
     let matches = |wanted: Option<i64>, value: i64| wanted.is_none_or(|wanted| wanted == value);
     for h in (from / 3600..24).filter(|&h| matches(hour, h)) {
         let from = from.max(h * 3600) - h * 3600;

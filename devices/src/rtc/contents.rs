@@ -73,7 +73,8 @@ impl CmosContents {
         }
     }
 
-    /// The RAM: what is below 4 GiB in the units of 1 and 64 KiB, and from 4 GiB on in those of 64 KiB, up to 1 TiB.
+    /// The RAM: what is below 4 GiB in the units of 1 and 64 KiB, and from 4 GiB on in those of 64
+    /// KiB, up to 1 TiB.
     #[must_use]
     pub fn memory(mut self, ram: &RamLayout) -> Self {
         let extended_kib = (ram.low_end().saturating_sub(MIB) / KIB).min(0xffff) as u16;
@@ -115,7 +116,8 @@ impl CmosContents {
         self
     }
 
-    /// Any other byte, for what has no method here. `index` is 0eh to 7fh; others are the clock's and are ignored.
+    /// Any other byte, for what has no method here. `index` is 0eh to 7fh; others are the clock's
+    /// and are ignored.
     #[must_use]
     pub fn byte(mut self, index: u8, value: u8) -> Self {
         if (0x0e..BANK_BYTES).contains(&index.into()) {
@@ -129,7 +131,8 @@ impl CmosContents {
         for (byte, described) in memory.iter_mut().zip(self.bytes) {
             *byte = described.unwrap_or(*byte);
         }
-        let sum = memory[CHECKSUM_FIRST..=CHECKSUM_LAST].iter().map(|&byte| u16::from(byte)).sum::<u16>();
+        let sum =
+            memory[CHECKSUM_FIRST..=CHECKSUM_LAST].iter().map(|&byte| u16::from(byte)).sum::<u16>();
         let [high, low] = sum.to_be_bytes();
         memory[CHECKSUM_HIGH] = high;
         memory[CHECKSUM_LOW] = low;

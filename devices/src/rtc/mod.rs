@@ -21,7 +21,8 @@ pub use battery::Battery;
 use clockwork::Clockwork;
 pub use contents::{BootDevice, CmosContents};
 use spec::{
-    CENTURY, Index, PORT_BASE, PORT_COUNT, REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D, RegisterD, YEAR,
+    CENTURY, Index, PORT_BASE, PORT_COUNT, REGISTER_A, REGISTER_B, REGISTER_C, REGISTER_D,
+    RegisterD, YEAR,
 };
 
 /// The volatile state.
@@ -41,8 +42,8 @@ pub struct Rtc {
 }
 
 impl Rtc {
-    /// A clock that goes on with what `battery` has kept, except that the machine describes itself anew by `contents`. `irq8` follows
-    /// IRQF: it stays high until the guest reads register C.
+    /// A clock that goes on with what `battery` has kept, except that the machine describes itself
+    /// anew by `contents`. `irq8` follows IRQF: it stays high until the guest reads register C.
     pub fn new(
         clock: Arc<dyn Clock>,
         alarm: Alarm,
@@ -131,7 +132,9 @@ impl Rtc {
             1 => self.write_byte(state, state.index.byte(), value),
             2 => state.extended_index = Index::from(value),
             3 => {
-                if let Some(byte) = state.kept.extended.get_mut(usize::from(state.extended_index.byte())) {
+                if let Some(byte) =
+                    state.kept.extended.get_mut(usize::from(state.extended_index.byte()))
+                {
                     *byte = value;
                 }
             }
@@ -150,7 +153,8 @@ impl PioDevice for Rtc {
         let mut state = self.state.lock();
         let mut bytes = [0xff; 4];
         let mut decoded = false;
-        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes)) {
+        for (offset, byte) in (access.offset..).zip(&mut bytes).take(usize::from(access.size_bytes))
+        {
             if let Some(value) = self.read(&mut state, offset) {
                 *byte = value;
                 decoded = true;
@@ -161,7 +165,8 @@ impl PioDevice for Rtc {
 
     fn pio_write(&self, access: Access, value: u32) {
         let mut state = self.state.lock();
-        for (offset, byte) in (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
+        for (offset, byte) in
+            (access.offset..).zip(value.to_le_bytes()).take(usize::from(access.size_bytes))
         {
             self.write(&mut state, offset, byte);
         }

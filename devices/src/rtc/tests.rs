@@ -54,8 +54,8 @@ impl Bench {
         [CENTURY, YEAR, MONTH, DAY, WEEKDAY, HOURS, MINUTES, SECONDS].map(|index| self.read(index))
     }
 
-    /// Moves on, serving the alarm; returns the times (ns) at which IRQ 8 rose. Reads register C each time if
-    /// `acknowledge`.
+    /// Moves on, serving the alarm; returns the times (ns) at which IRQ 8 rose. Reads register C
+    /// each time if `acknowledge`.
     fn run(&self, ns: u64, acknowledge: bool) -> Vec<u64> {
         let end = self.clock.now() + ns;
         let mut edges = Vec::new();
@@ -121,12 +121,14 @@ fn linux_reads_the_time_outside_updates() {
                 continue;
             }
             bench.clock.advance_ns(20_000);
-            let rest = (bench.read(MINUTES), bench.read(HOURS), bench.read(DAY), bench.read(REGISTER_B));
+            let rest =
+                (bench.read(MINUTES), bench.read(HOURS), bench.read(DAY), bench.read(REGISTER_B));
             if bench.read(REGISTER_A) & 0x80 == 0 && bench.read(SECONDS) == seconds {
                 break (seconds, rest);
             }
         };
-        let expected = calendar::DateTime::from_unix((START_S + bench.clock.now().as_ns() / S) as i64);
+        let expected =
+            calendar::DateTime::from_unix((START_S + bench.clock.now().as_ns() / S) as i64);
         let bcd = |value: i64| (value / 10 * 16 + value % 10) as u8;
         assert_eq!(date.0, bcd(expected.second));
         assert_eq!(date.1, (bcd(expected.minute), bcd(expected.hour), bcd(expected.day), 0x02));
@@ -135,7 +137,8 @@ fn linux_reads_the_time_outside_updates() {
 
 #[test]
 fn linux_sets_the_time() {
-    // mc146818_set_time: SET, divider held, the fields, SET off, divider on; then half a second to the update.
+    // mc146818_set_time: SET, divider held, the fields, SET off, divider on; then half a second to
+    // the update.
     let bench = Bench::new();
     bench.clock.advance_ns(300 * MS);
     bench.write(REGISTER_B, 0x82);
@@ -325,7 +328,9 @@ proptest! {
 fn the_battery_keeps_time_and_memory_but_not_what_describes_the_machine() {
     let contents = CmosContents::new().cpus(2);
     let bench = Bench::with(&contents);
-    for (index, value) in [(0x6e, 0xa5), (0x0f, 0x0a), (0x5f, 77), (SECONDS_ALARM, 0x30), (SECONDS, 0x10)] {
+    for (index, value) in
+        [(0x6e, 0xa5), (0x0f, 0x0a), (0x5f, 77), (SECONDS_ALARM, 0x30), (SECONDS, 0x10)]
+    {
         bench.write(index, value);
     }
     bench.out(0x72, 0x20);
@@ -333,7 +338,10 @@ fn the_battery_keeps_time_and_memory_but_not_what_describes_the_machine() {
     bench.write(REGISTER_B, 0x72);
     bench.clock.advance_ns(3 * S + S / 2);
     let next = Bench::going_on(bench.rtc.battery().after_ns(S), &contents);
-    assert_eq!([0x6e, 0x0f, 0x5f, SECONDS_ALARM].map(|index| next.read(index)), [0xa5, 0x0a, 1, 0x30]);
+    assert_eq!(
+        [0x6e, 0x0f, 0x5f, SECONDS_ALARM].map(|index| next.read(index)),
+        [0xa5, 0x0a, 1, 0x30]
+    );
     next.out(0x72, 0x20);
     assert_eq!(next.rtc.pio_read(Access::new(3, 1)).map(|value| value as u8), Some(0x5a));
     assert_eq!(next.read(SECONDS), 0x14, "4.5 s later");
@@ -355,8 +363,15 @@ fn periodic_interrupts_that_the_host_missed_follow_one_by_one() {
         bench.clock.advance_ns(10 * period_ns);
         let edges = bench.run(40 * period_ns, true);
         assert!((49..=51).contains(&edges.len()), "{} at rate {rate}", edges.len());
-        assert!(edges.windows(2).filter(|pair| pair[1] - pair[0] < 100_000).count() <= 11, "rate {rate}");
-        assert_eq!(bench.run(10 * period_ns, true).len(), 10, "rate {rate}: nothing is owed any more");
+        assert!(
+            edges.windows(2).filter(|pair| pair[1] - pair[0] < 100_000).count() <= 11,
+            "rate {rate}"
+        );
+        assert_eq!(
+            bench.run(10 * period_ns, true).len(),
+            10,
+            "rate {rate}: nothing is owed any more"
+        );
         // What the guest does not take is lost, as with the chip.
         bench.run(20 * period_ns, false);
         assert!(bench.run(10 * period_ns, true).len() <= 10);

@@ -1,10 +1,11 @@
 //! 16550A serial port.
 //!
-//! What is transmitted goes to a [`ByteSink`] at once, whatever the baud rate; while the sink has no room, the
-//! transmitter stays busy. A guest that polls is never kept waiting, while the interrupt that the transmitter is empty
-//! comes a character's time after the character. What is received comes through [`Uart::receive`], and arrives at the
-//! line's pace: one character's time apart, and no more of them than raise the interrupt, until the guest reads. The
-//! sender waits, so that nothing is lost. The far end holds CTS, DSR and DCD asserted.
+//! What is transmitted goes to a [`ByteSink`] at once, whatever the baud rate; while the sink has
+//! no room, the transmitter stays busy. A guest that polls is never kept waiting, while the
+//! interrupt that the transmitter is empty comes a character's time after the character. What is
+//! received comes through [`Uart::receive`], and arrives at the line's pace: one character's time
+//! apart, and no more of them than raise the interrupt, until the guest reads. The sender waits, so
+//! that nothing is lost. The far end holds CTS, DSR and DCD asserted.
 
 pub mod spec;
 
@@ -55,7 +56,8 @@ struct State {
     transmitter: Ring<u8, FIFO_DEPTH>,
     /// The transmitter became empty, and nobody was told yet.
     empty_pending: bool,
-    /// When that will be so: the interrupt comes at the line's pace, the character is gone at once.
+    /// When that will be so: the interrupt comes at the line's pace, the character is gone at
+    /// once.
     empty_at: Option<GuestTime>,
     /// Four character times passed with data below the trigger level.
     timeout_pending: bool,
@@ -94,7 +96,9 @@ impl State {
             .with_data_ready(!self.receiver.is_empty())
             .with_holding_empty(transmitted)
             .with_transmitter_empty(transmitted)
-            .with_error_in_fifo(self.fcr.enabled() && self.receiver.iter().any(|entry| entry.errors != 0))
+            .with_error_in_fifo(
+                self.fcr.enabled() && self.receiver.iter().any(|entry| entry.errors != 0),
+            )
     }
 
     fn receiver_depth(&self) -> usize {
@@ -122,10 +126,11 @@ impl State {
         }
     }
 
-    /// True if the receiver takes a character from the line: up to those that raise an interrupt, or as many as fit for a
-    /// guest that polls. Loopback disconnects the line.
+    /// True if the receiver takes a character from the line: up to those that raise an interrupt,
+    /// or as many as fit for a guest that polls. Loopback disconnects the line.
     fn takes_from_line(&self) -> bool {
-        let limit = if self.ier.received() { self.fcr.trigger_level() } else { self.receiver_depth() };
+        let limit =
+            if self.ier.received() { self.fcr.trigger_level() } else { self.receiver_depth() };
         !self.mcr.loopback() && self.receiver.len() < limit
     }
 
@@ -218,7 +223,11 @@ impl State {
     fn write_mcr(&mut self, mcr: Mcr) {
         self.mcr = mcr;
         let lines = if mcr.loopback() {
-            Msr::new().with_cts(mcr.rts()).with_dsr(mcr.dtr()).with_ri(mcr.out1()).with_dcd(mcr.out2())
+            Msr::new()
+                .with_cts(mcr.rts())
+                .with_dsr(mcr.dtr())
+                .with_ri(mcr.out1())
+                .with_dcd(mcr.out2())
         } else {
             Msr::new().with_cts(true).with_dsr(true).with_dcd(true)
         };
@@ -238,7 +247,8 @@ impl State {
 }
 
 /// A break as the receiver sees it.
-const BREAK: Received = Received { byte: 0, errors: Lsr::new().with_break_received(true).into_bits() };
+const BREAK: Received =
+    Received { byte: 0, errors: Lsr::new().with_break_received(true).into_bits() };
 
 /// A 16550A.
 pub struct Uart {
@@ -269,8 +279,8 @@ impl Uart {
         Self { base, irq, sink, clock, alarm, state: spin::Mutex::new(state), lsr }
     }
 
-    /// The far end sends a byte; false if the line has no room, then the caller keeps it. Also false in loopback mode,
-    /// in which the line is disconnected.
+    /// The far end sends a byte; false if the line has no room, then the caller keeps it. Also
+    /// false in loopback mode, in which the line is disconnected.
     pub fn receive(&self, byte: u8) -> bool {
         self.send_on_line(Received { byte, errors: 0 })
     }
@@ -336,7 +346,8 @@ impl Uart {
             state.transmitter.push(byte);
         }
         if state.empty_pending {
-            // The interrupt ends, and comes back once the byte is sent: the controller must see a new edge.
+            // The interrupt ends, and comes back once the byte is sent: the controller must see a
+            // new edge.
             state.empty_pending = false;
             self.settle(state);
         }
@@ -355,7 +366,8 @@ impl Uart {
         }
         if state.ier.transmitter_empty() {
             // The first of those that the guest writes one after the other says when.
-            let empty_at = state.empty_at.unwrap_or_else(|| self.clock.now() + state.character_ns());
+            let empty_at =
+                state.empty_at.unwrap_or_else(|| self.clock.now() + state.character_ns());
             state.empty_at = Some(empty_at);
         } else {
             state.empty_pending = true;

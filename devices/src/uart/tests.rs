@@ -211,7 +211,8 @@ fn characters_come_at_the_lines_pace_and_wait_for_room() {
     bench.write(MCR, 8);
     bench.write(FCR, 0x87);
     bench.write(IER, 1);
-    // All at once: the first arrives on an idle line, the eighth raises the interrupt, the ninth waits for the guest.
+    // All at once: the first arrives on an idle line, the eighth raises the interrupt, the ninth
+    // waits for the guest.
     let all: Vec<u8> = (0..12).collect();
     for &byte in &all {
         assert!(bench.uart.receive(byte));
@@ -230,7 +231,8 @@ fn characters_come_at_the_lines_pace_and_wait_for_room() {
     bench.run_ns(CHARACTER_NS);
     bench.run_ns(CHARACTER_NS);
     assert_eq!(bench.take(), all[9..]);
-    // A guest that polls has the whole FIFO; what neither that nor the line takes stays with the sender.
+    // A guest that polls has the whole FIFO; what neither that nor the line takes stays with the
+    // sender.
     bench.write(IER, 0);
     bench.run_ns(CHARACTER_NS);
     assert_eq!((0..100).take_while(|byte| bench.uart.receive(*byte)).count(), FIFO_DEPTH + 1);
@@ -288,7 +290,11 @@ fn without_fifos_the_receiver_holds_one() {
     assert!(bench.uart.receive(b'x') && bench.uart.receive(b'y'));
     bench.run_ns(100_000_000);
     bench.write(FCR, 1);
-    assert_eq!(bench.read(LSR) & 1, 1, "switching the FIFOs empties them, and there is room for what waited");
+    assert_eq!(
+        bench.read(LSR) & 1,
+        1,
+        "switching the FIFOs empties them, and there is room for what waited"
+    );
     assert_eq!(bench.take(), b"y");
 }
 

@@ -1,4 +1,5 @@
-//! Accesses of the CPU to the legacy window that go through the device: latches, write modes and read modes.
+//! Accesses of the CPU to the legacy window that go through the device: latches, write modes and
+//! read modes.
 
 use super::planes::{Layout, PLANE_BYTES, Planes, spread};
 use super::state::State;
@@ -67,7 +68,8 @@ impl WritePipeline {
         let (data, bit_mask) = match self.mode {
             0 => {
                 let rotated = in_all_planes(byte.rotate_right(self.rotate));
-                let data = rotated & !self.enable_set_reset | self.set_reset & self.enable_set_reset;
+                let data =
+                    rotated & !self.enable_set_reset | self.set_reset & self.enable_set_reset;
                 (data, self.bit_mask)
             }
             1 => return self.latches,
@@ -113,7 +115,8 @@ impl ReadPipeline {
 }
 
 impl WindowAccess<'_> {
-    /// Reads `data.len()` bytes at `offset` from the start of the legacy window, one after the other.
+    /// Reads `data.len()` bytes at `offset` from the start of the legacy window, one after the
+    /// other.
     pub fn read(&mut self, offset: usize, data: &mut [u8]) {
         data.fill(0xff);
         let Some(aperture) = self.state.aperture() else { return };
@@ -207,9 +210,17 @@ impl WindowAccess<'_> {
         }
     }
 
-    /// `rep movs` within the window: `count` elements of `element_bytes`, upwards or downwards, each read whole and
-    /// then written. The latches of each read shape the write that follows, as write mode 1 needs.
-    pub fn copy(&mut self, from: usize, to: usize, count: usize, element_bytes: usize, downwards: bool) {
+    /// `rep movs` within the window: `count` elements of `element_bytes`, upwards or downwards,
+    /// each read whole and then written. The latches of each read shape the write that follows,
+    /// as write mode 1 needs.
+    pub fn copy(
+        &mut self,
+        from: usize,
+        to: usize,
+        count: usize,
+        element_bytes: usize,
+        downwards: bool,
+    ) {
         let mut element = [0; 8];
         let element = &mut element[..element_bytes.min(8)];
         for index in 0..count {
@@ -235,8 +246,8 @@ impl WindowAccess<'_> {
         (clip.start + clip.length <= length_bytes).then_some((memory, offset_bytes + clip.start))
     }
 
-    /// The address in the planes of `at` in the aperture, when all planes answer. DISPI's four-bit modes have
-    /// banks; the VGA's own end after 64 KiB of each plane.
+    /// The address in the planes of `at` in the aperture, when all planes answer. DISPI's four-bit
+    /// modes have banks; the VGA's own end after 64 KiB of each plane.
     fn sequential_address(&self, at: usize) -> usize {
         match self.state.dispi.is_enabled() {
             true => at + self.state.dispi.bank_offset_bytes(),

@@ -23,16 +23,19 @@ pub struct Timing {
 impl Timing {
     /// What input status 1 shows at guest time `now_ns`.
     ///
-    /// A real retrace pulse lasts two lines (64 us), which a guest that polls through exits could miss for many
-    /// frames; here it lasts until the first line is shown again. Code that waits for its start or its end sees
-    /// both once a frame all the same.
+    /// A real retrace pulse lasts two lines (64 us), which a guest that polls through exits could
+    /// miss for many frames; here it lasts until the first line is shown again. Code that waits
+    /// for its start or its end sees both once a frame all the same.
     pub fn status(&self, now_ns: u64) -> InputStatus1 {
         if self.frame_ns == 0 || self.line_ns == 0 {
             return InputStatus1::new();
         }
         let in_frame = now_ns % self.frame_ns;
-        let dark = in_frame >= self.shown_ns_of_frame || in_frame % self.line_ns >= self.shown_ns_of_line;
-        InputStatus1::new().with_display_off(dark).with_vertical_retrace(in_frame >= self.retrace_start_ns)
+        let dark =
+            in_frame >= self.shown_ns_of_frame || in_frame % self.line_ns >= self.shown_ns_of_line;
+        InputStatus1::new()
+            .with_display_off(dark)
+            .with_vertical_retrace(in_frame >= self.retrace_start_ns)
     }
 }
 
@@ -47,7 +50,8 @@ impl Crtc {
         self.registers.get(usize::from(self.index)).copied().unwrap_or(0)
     }
 
-    /// Registers 0 to 7 are protected by bit 7 of register 11h, but for bit 4 of the overflow register.
+    /// Registers 0 to 7 are protected by bit 7 of register 11h, but for bit 4 of the overflow
+    /// register.
     pub fn write(&mut self, value: u8) {
         let protected = self.registers[0x11] & 0x80 != 0 && self.index <= Self::OVERFLOW;
         let Some(register) = self.registers.get_mut(usize::from(self.index)) else { return };
@@ -104,8 +108,8 @@ impl Crtc {
         self.registers[0x14] & 0x1f
     }
 
-    /// Addresses count groups of four characters. Bits 12 and 13 then become the lowest of the address in a plane, so that
-    /// bit 14 and above are beyond the plane's 64 KiB.
+    /// Addresses count groups of four characters. Bits 12 and 13 then become the lowest of the
+    /// address in a plane, so that bit 14 and above are beyond the plane's 64 KiB.
     pub fn counts_doublewords(&self) -> bool {
         self.registers[0x14] & 0x40 != 0
     }
@@ -137,7 +141,8 @@ impl Crtc {
 
     fn total_lines(&self) -> u32 {
         let overflow = self.overflow();
-        let total = u32::from(self.registers[6]) | bit(overflow.total_8(), 8) | bit(overflow.total_9(), 9);
+        let total =
+            u32::from(self.registers[6]) | bit(overflow.total_8(), 8) | bit(overflow.total_9(), 9);
         total + 2
     }
 
@@ -148,7 +153,8 @@ impl Crtc {
             | bit(overflow.retrace_start_9(), 9)
     }
 
-    /// Recomputes [`Crtc::timing`] after a register, the dot clock or the width of characters changed.
+    /// Recomputes [`Crtc::timing`] after a register, the dot clock or the width of characters
+    /// changed.
     pub fn update_timing(&mut self, misc: MiscOutput, clocking: ClockingMode) {
         let dot_hz: u64 = if misc.clock() == 1 { 28_322_000 } else { 25_175_000 };
         let dots: u64 = if clocking.eight_dots() { 8 } else { 9 };

@@ -64,7 +64,8 @@ impl Dac {
     }
 
     pub fn write_data(&mut self, value: u8) {
-        self.pending[usize::from(self.component % 3)] = if self.wide { value } else { value & 0x3f };
+        self.pending[usize::from(self.component % 3)] =
+            if self.wide { value } else { value & 0x3f };
         self.component += 1;
         if self.component >= 3 {
             self.component = 0;

@@ -93,20 +93,22 @@ impl Dispi {
         (self.width, self.height)
     }
 
-    /// Where the banked window starts in video memory, in bytes (in bytes of a plane with four bits a dot).
+    /// Where the banked window starts in video memory, in bytes (in bytes of a plane with four bits
+    /// a dot).
     pub fn bank_offset_bytes(&self) -> usize {
         usize::from(self.bank) * BANK_BYTES
     }
 
-    /// From one row to the next in bytes of video memory. Four bits a dot use four planes of one bit each, which
-    /// video memory holds side by side.
+    /// From one row to the next in bytes of video memory. Four bits a dot use four planes of one
+    /// bit each, which video memory holds side by side.
     pub fn pitch_bytes(&self) -> usize {
         row_bytes(usize::from(self.virtual_width), self.bits)
     }
 
     /// Where the picture starts in video memory, in bytes.
     pub fn start_bytes(&self) -> usize {
-        row_bytes(usize::from(self.x_offset), self.bits) + usize::from(self.y_offset) * self.pitch_bytes()
+        row_bytes(usize::from(self.x_offset), self.bits)
+            + usize::from(self.y_offset) * self.pitch_bytes()
     }
 
     pub fn read(&self, index: u16, vram_bytes: usize) -> u16 {

@@ -1,13 +1,15 @@
-//! What the monitor says of itself (VESA Enhanced EDID 1.4): the modes that the card's memory and DISPI allow, one of them
-//! preferred. It stands at the start of the register page, where QEMU's standard VGA has it: the video BIOS (VBE 4F15h)
-//! and drivers read it there. No I2C wires lead to it.
+//! What the monitor says of itself (VESA Enhanced EDID 1.4): the modes that the card's memory and
+//! DISPI allow, one of them preferred. It stands at the start of the register page, where QEMU's
+//! standard VGA has it: the video BIOS (VBE 4F15h) and drivers read it there. No I2C wires lead to
+//! it.
 
 use super::dispi::{MAX_HEIGHT, MAX_WIDTH};
 
 /// Length of the one block.
 pub const EDID_BYTES: usize = 128;
 
-/// A timing of the VESA Display Monitor Timing standard. Blanking begins with the front porch, then comes the pulse.
+/// A timing of the VESA Display Monitor Timing standard. Blanking begins with the front porch, then
+/// comes the pulse.
 struct Timing {
     width: u16,
     height: u16,
@@ -57,7 +59,8 @@ const DETAILED: [Timing; 3] = [
 ];
 
 /// Modes of 60 Hz with a bit of their own: byte and bit.
-const ESTABLISHED: [(u16, u16, usize, u8); 3] = [(640, 480, 35, 5), (800, 600, 35, 0), (1024, 768, 36, 3)];
+const ESTABLISHED: [(u16, u16, usize, u8); 3] =
+    [(640, 480, 35, 5), (800, 600, 35, 0), (1024, 768, 36, 3)];
 
 /// Aspect ratios of standard timings, by their code.
 const ASPECTS: [(u32, u32); 4] = [(16, 10), (4, 3), (5, 4), (16, 9)];
@@ -104,7 +107,8 @@ pub fn edid(vram_bytes: usize) -> [u8; EDID_BYTES] {
     let preferred = DETAILED.iter().find(|mode| fits(mode.width, mode.height)).unwrap_or(smallest);
     let mut block = [0; EDID_BYTES];
     block[..8].copy_from_slice(&HEADER);
-    let letters = MANUFACTURER.iter().fold(0, |code: u16, letter| code << 5 | u16::from(letter - b'@'));
+    let letters =
+        MANUFACTURER.iter().fold(0, |code: u16, letter| code << 5 | u16::from(letter - b'@'));
     block[8..10].copy_from_slice(&letters.to_be_bytes());
     // Week FFh: the year is the model's.
     block[16] = 0xff;
@@ -148,7 +152,8 @@ fn chromaticity() -> [u8; 10] {
 
 /// Width in characters less 31, aspect ratio, rate above 60 Hz.
 fn standard_timing(width: u16, height: u16) -> [u8; 2] {
-    let is_ratio = |&(across, down): &(u32, u32)| u32::from(width) * down == u32::from(height) * across;
+    let is_ratio =
+        |&(across, down): &(u32, u32)| u32::from(width) * down == u32::from(height) * across;
     let aspect = ASPECTS.iter().position(is_ratio).unwrap_or(0);
     [(width / 8 - 31) as u8, (aspect as u8) << 6]
 }

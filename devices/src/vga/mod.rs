@@ -1,13 +1,14 @@
 //! The standard VGA: an IBM VGA with Bochs' DISPI extension, as QEMU's `-vga std` (PCI 1234:1111).
 //!
-//! The CPU reaches video memory through the legacy window (a0000h to bffffh) and through the linear framebuffer.
-//! Where the mode makes the window a plain view of memory ([`Vga::window`]), the hypervisor maps that memory into
-//! the guest and drawing costs no exits; otherwise accesses come here and go through the latches and write modes.
-//! [`Vga::mapping_generation`] tells when to look again.
+//! The CPU reaches video memory through the legacy window (a0000h to bffffh) and through the linear
+//! framebuffer. Where the mode makes the window a plain view of memory ([`Vga::window`]), the
+//! hypervisor maps that memory into the guest and drawing costs no exits; otherwise accesses come
+//! here and go through the latches and write modes. [`Vga::mapping_generation`] tells when to look
+//! again.
 //!
-//! Addresses within the planes count characters and groups of dots: a word address of the real card is halved, as
-//! if its even bytes were all there is. Programs cannot tell, unless they write in one addressing mode and read in
-//! another.
+//! Addresses within the planes count characters and groups of dots: a word address of the real card
+//! is halved, as if its even bytes were all there is. Programs cannot tell, unless they write in
+//! one addressing mode and read in another.
 
 mod access;
 mod blocks;
@@ -159,8 +160,8 @@ impl Vga {
         self.state.lock().window
     }
 
-    /// Counts the changes of [`Vga::window`]. Before a guest is entered after an access to this device, the mapping
-    /// must be brought up to date if this has changed.
+    /// Counts the changes of [`Vga::window`]. Before a guest is entered after an access to this
+    /// device, the mapping must be brought up to date if this has changed.
     pub fn mapping_generation(&self) -> u32 {
         self.mapping_generation.load(Ordering::Acquire)
     }
@@ -170,26 +171,33 @@ impl Vga {
         Picture::new(&self.snapshot(), self.memory.vram.length_bytes()).info()
     }
 
-    /// Reads `data.len()` bytes at `offset` in the legacy window, as that many accesses to consecutive addresses:
-    /// the source of `rep movs` or `rep lods`.
+    /// Reads `data.len()` bytes at `offset` in the legacy window, as that many accesses to
+    /// consecutive addresses: the source of `rep movs` or `rep lods`.
     pub fn read_run(&self, offset: usize, data: &mut [u8]) {
         let mut state = self.state.lock();
         let planes = self.planes(state.layout);
         WindowAccess { state: &mut state, planes }.read(offset, data);
     }
 
-    /// Writes `data` at `offset` in the legacy window, as that many accesses to consecutive addresses: `rep stos`,
-    /// or `rep movs` from memory.
+    /// Writes `data` at `offset` in the legacy window, as that many accesses to consecutive
+    /// addresses: `rep stos`, or `rep movs` from memory.
     pub fn write_run(&self, offset: usize, data: &[u8]) {
         let mut state = self.state.lock();
         let planes = self.planes(state.layout);
         WindowAccess { state: &mut state, planes }.write(offset, data);
     }
 
-    /// `rep movs` from `from` to `to` in the legacy window: `count` elements of `element_bytes` (1, 2, 4 or 8),
-    /// upwards or downwards, each read and then written, so that write mode 1 copies all four planes. Stops where
-    /// either leaves the window.
-    pub fn copy_run(&self, from: usize, to: usize, count: usize, element_bytes: usize, downwards: bool) {
+    /// `rep movs` from `from` to `to` in the legacy window: `count` elements of `element_bytes` (1,
+    /// 2, 4 or 8), upwards or downwards, each read and then written, so that write mode 1
+    /// copies all four planes. Stops where either leaves the window.
+    pub fn copy_run(
+        &self,
+        from: usize,
+        to: usize,
+        count: usize,
+        element_bytes: usize,
+        downwards: bool,
+    ) {
         let mut state = self.state.lock();
         let planes = self.planes(state.layout);
         WindowAccess { state: &mut state, planes }.copy(from, to, count, element_bytes, downwards);
@@ -270,9 +278,10 @@ impl Vga {
                 let bytes = self.edid[offset as usize..].iter().take(size_bytes.into());
                 Some(bytes.rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
             }
-            page::VGA..page::VGA_END => {
-                Some(self.read_ports(ports::VGA_BASE + (offset - page::VGA) as u16, size_bytes.min(4)).into())
-            }
+            page::VGA..page::VGA_END => Some(
+                self.read_ports(ports::VGA_BASE + (offset - page::VGA) as u16, size_bytes.min(4))
+                    .into(),
+            ),
             page::DISPI..page::DISPI_END => {
                 let value = self.read_dispi(((offset - page::DISPI) / 2) as u16);
                 Some(u64::from(value) >> (8 * (offset & 1)))
@@ -331,9 +340,13 @@ impl PioDevice for Vga {
     }
 
     fn pio_write(&self, access: Access, value: u32) {
-        let Some(offset) = u16::try_from(access.offset).ok().filter(|&offset| offset < 32) else { return };
+        let Some(offset) = u16::try_from(access.offset).ok().filter(|&offset| offset < 32) else {
+            return;
+        };
         match (access.region, offset) {
-            (ports::MONO, _) => self.write_ports(ports::MONO_BASE + offset, access.size_bytes, value),
+            (ports::MONO, _) => {
+                self.write_ports(ports::MONO_BASE + offset, access.size_bytes, value)
+            }
             (ports::VGA, _) => self.write_ports(ports::VGA_BASE + offset, access.size_bytes, value),
             (ports::DISPI, 0) => self.state.lock().dispi.index = value as u16,
             (ports::DISPI, 1 | 2) => {
@@ -359,7 +372,9 @@ impl MmioDevice for Vga {
             REGION_FRAMEBUFFER => {
                 self.memory.vram.read(usize::try_from(access.offset).ok()?, &mut data[..size])
             }
-            REGION_ROM => self.memory.rom.read(usize::try_from(access.offset).ok()?, &mut data[..size]),
+            REGION_ROM => {
+                self.memory.rom.read(usize::try_from(access.offset).ok()?, &mut data[..size])
+            }
             REGION_REGISTERS => return self.read_register_page(access),
             _ => return None,
         }

@@ -22,9 +22,9 @@ const FONT_BYTES: usize = 256 * 32;
 /// Marks a row whose last content is not known.
 const UNKNOWN: u64 = 0;
 
-/// Paints a card's picture, remembering what it painted last: of packed pixels it reads the rows in whose pages something
-/// was written since, of text and planes, which are small, all that is shown. Only rows that changed are painted. One per
-/// surface.
+/// Paints a card's picture, remembering what it painted last: of packed pixels it reads the rows in
+/// whose pages something was written since, of text and planes, which are small, all that is shown.
+/// Only rows that changed are painted. One per surface.
 #[derive(Debug)]
 pub struct Painter {
     frame: Option<FrameInfo>,
@@ -82,8 +82,9 @@ impl Painter {
         self.paint_rows(vga, 0..u32::MAX, surface)
     }
 
-    /// Paints the picture's rows in `rows` alone, for surfaces that take them part by part, from the first to the last. A
-    /// painter that does so is not for [`Painter::paint`] before it is invalidated: it does not find what changed elsewhere.
+    /// Paints the picture's rows in `rows` alone, for surfaces that take them part by part, from
+    /// the first to the last. A painter that does so is not for [`Painter::paint`] before it is
+    /// invalidated: it does not find what changed elsewhere.
     pub fn paint_rows(&mut self, vga: &Vga, rows: Range<u32>, surface: &mut dyn Surface) -> u32 {
         let state = vga.snapshot();
         let picture = Picture::new(&state, vga.vram().length_bytes());
@@ -108,7 +109,9 @@ impl Painter {
                 }
                 self.paint_text(&picture, scan, style, Cursor::new(&state), &planes, surface)
             }
-            Format::Dots { scan, shift } => self.paint_dots(&picture, scan, *shift, &planes, surface),
+            Format::Dots { scan, shift } => {
+                self.paint_dots(&picture, scan, *shift, &planes, surface)
+            }
             &Format::Packed { start_bytes, pitch_bytes, bits } => {
                 self.paint_packed(&picture, start_bytes, pitch_bytes, bits, &planes, surface)
             }
@@ -194,12 +197,15 @@ impl Painter {
             let full = cursor == Some(column)
                 || (attribute & 0x77 == 0x01 && line.row_line == u32::from(style.underline_line));
             let glyph = if full { 0xff } else { glyph };
-            let ninth = full || style.line_graphics && matches!(character, 0xc0..=0xdf) && glyph & 1 != 0;
+            let ninth =
+                full || style.line_graphics && matches!(character, 0xc0..=0xdf) && glyph & 1 != 0;
             // The nine dots, the first in bit 8.
             let pattern = u32::from(glyph) << 1 | u32::from(ninth);
             let background = attribute >> 4 & if style.blink { 0x07 } else { 0x0f };
-            let colours =
-                [picture.palette[usize::from(background)], picture.palette[usize::from(attribute & 0x0f)]];
+            let colours = [
+                picture.palette[usize::from(background)],
+                picture.palette[usize::from(attribute & 0x0f)],
+            ];
             for dot in 0..style.cell_dots {
                 push_dot(&mut self.dots, colours[(pattern >> (8 - dot) & 1) as usize], wide);
             }
@@ -330,7 +336,9 @@ fn draw_group(dots: &mut Vec<u32>, palette: &[u32; 256], shift: Shift, wide: boo
                 }
             }
         }
-        Shift::Bytes => group.iter().for_each(|&byte| push_dot(dots, palette[usize::from(byte)], wide)),
+        Shift::Bytes => {
+            group.iter().for_each(|&byte| push_dot(dots, palette[usize::from(byte)], wide))
+        }
     }
 }
 
@@ -347,9 +355,13 @@ fn draw_packed(dots: &mut Vec<u32>, palette: &[u32; 256], bits: u16, source: &[u
             widen(dot >> 11, 5) << 16 | widen(dot >> 5, 6) << 8 | widen(dot, 5)
         })),
         24 => {
-            dots.extend(source.chunks_exact(3).map(|dot| u32::from_le_bytes([dot[0], dot[1], dot[2], 0])));
+            dots.extend(
+                source.chunks_exact(3).map(|dot| u32::from_le_bytes([dot[0], dot[1], dot[2], 0])),
+            );
         }
-        _ => dots.extend(source.chunks_exact(4).map(|dot| u32::from_le_bytes([dot[0], dot[1], dot[2], 0]))),
+        _ => dots.extend(
+            source.chunks_exact(4).map(|dot| u32::from_le_bytes([dot[0], dot[1], dot[2], 0])),
+        ),
     }
 }
 

@@ -111,8 +111,10 @@ pub(super) struct Line {
 impl Scan {
     fn new(state: &State) -> Self {
         let crtc = &state.crtc;
-        let (mode, maximum, preset) = (crtc.mode(), crtc.maximum_scan_line(), crtc.preset_row_scan());
-        // Words are stored side by side here, so that word addresses need no shift: the CGA bits move down by one.
+        let (mode, maximum, preset) =
+            (crtc.mode(), crtc.maximum_scan_line(), crtc.preset_row_scan());
+        // Words are stored side by side here, so that word addresses need no shift: the CGA bits
+        // move down by one.
         let bank_bit = if mode.byte_mode() { 13 } else { 12 };
         Self {
             columns: crtc.columns(),
@@ -220,9 +222,11 @@ impl Picture {
         let (width, height) = dispi.size();
         let format = match dispi.bits() {
             4 => Format::Dots { scan: Scan::dispi_planar(dispi, vram_bytes), shift: Shift::Planar },
-            bits => {
-                Format::Packed { start_bytes: dispi.start_bytes(), pitch_bytes: dispi.pitch_bytes(), bits }
-            }
+            bits => Format::Packed {
+                start_bytes: dispi.start_bytes(),
+                pitch_bytes: dispi.pitch_bytes(),
+                bits,
+            },
         };
         let palette = match dispi.bits() {
             4 => attribute_palette(state),
@@ -307,7 +311,8 @@ pub(super) struct Cursor {
 impl Cursor {
     /// The cursor, if it is switched on and covers any line.
     pub fn new(state: &State) -> Option<Self> {
-        let (start, end): (CursorStart, CursorEnd) = (state.crtc.cursor_start(), state.crtc.cursor_end());
+        let (start, end): (CursorStart, CursorEnd) =
+            (state.crtc.cursor_start(), state.crtc.cursor_end());
         (!start.off() && start.line() <= end.line()).then_some(Self {
             address: usize::from(state.crtc.cursor_address()),
             first_line: start.line(),

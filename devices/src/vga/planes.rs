@@ -1,9 +1,10 @@
 //! Video memory as four planes.
 //!
-//! The byte at address `a` of plane `p` is byte `4 * a + p` of video memory, so that chain-4, DISPI's packed modes
-//! and the linear framebuffer are plain views of it. The text modes' alternation of planes 0 and 1 is not: while
-//! [`Layout::OddEven`] is in force, the first 32 KiB of these two planes live interleaved in a memory of their own,
-//! which the guest can have mapped, and their places in video memory are stale.
+//! The byte at address `a` of plane `p` is byte `4 * a + p` of video memory, so that chain-4,
+//! DISPI's packed modes and the linear framebuffer are plain views of it. The text modes'
+//! alternation of planes 0 and 1 is not: while [`Layout::OddEven`] is in force, the first 32 KiB of
+//! these two planes live interleaved in a memory of their own, which the guest can have mapped, and
+//! their places in video memory are stale.
 
 use crate::memory::DeviceMemory;
 
@@ -100,8 +101,8 @@ impl Planes<'_> {
         }
     }
 
-    /// The characters and attributes (planes 0 and 1) of consecutive addresses from `address`, as little-endian
-    /// pairs; addresses wrap at the end of the plane.
+    /// The characters and attributes (planes 0 and 1) of consecutive addresses from `address`, as
+    /// little-endian pairs; addresses wrap at the end of the plane.
     pub fn load_cells(&self, address: usize, cells: &mut [u16]) {
         let first = address % PLANE_BYTES;
         let past = cells.len();

@@ -1,7 +1,7 @@
 //! Registers of the IBM VGA and of the Bochs DISPI extension.
 //!
-//! Names and bits follow the *IBM PS/2 Hardware Interface Technical Reference, Video Subsystems* (1992), chapter 2,
-//! and Bochs' `VBE_DISPI` interface (version b0c5).
+//! Names and bits follow the *IBM PS/2 Hardware Interface Technical Reference, Video Subsystems*
+//! (1992), chapter 2, and Bochs' `VBE_DISPI` interface (version b0c5).
 
 use bitfield_struct::bitfield;
 
@@ -40,7 +40,8 @@ pub struct ClockingMode {
     __: u8,
 }
 
-/// Sequencer 3: character map select. Map B draws characters whose attribute bit 3 is clear, map A the others.
+/// Sequencer 3: character map select. Map B draws characters whose attribute bit 3 is clear, map A
+/// the others.
 #[bitfield(u8)]
 #[derive(PartialEq, Eq)]
 pub struct CharacterMaps {
@@ -55,8 +56,8 @@ pub struct CharacterMaps {
 }
 
 impl CharacterMaps {
-    /// Plane 2 addresses of maps A and B. The numbering of the 8 KiB maps is interleaved: 0, 2, 4, 6 (low bits)
-    /// are 16 KiB apart and the high bit adds 8 KiB.
+    /// Plane 2 addresses of maps A and B. The numbering of the 8 KiB maps is interleaved: 0, 2, 4,
+    /// 6 (low bits) are 16 KiB apart and the high bit adds 8 KiB.
     pub const fn offsets(self) -> [usize; 2] {
         [
             (self.a_low() as usize) << 14 | (self.a_high() as usize) << 13,
@@ -72,7 +73,8 @@ pub struct MemoryMode {
     #[bits(1)]
     __: u8,
     pub extended: bool,
-    /// All planes take every address; when clear, even addresses go to planes 0 and 2, odd ones to 1 and 3.
+    /// All planes take every address; when clear, even addresses go to planes 0 and 2, odd ones to
+    /// 1 and 3.
     pub sequential: bool,
     /// The low two address bits choose the plane.
     pub chain_4: bool,

@@ -113,8 +113,8 @@ impl State {
         Effect::None
     }
 
-    /// Maps the CRTC's ports to the addresses of the colour emulation. The addresses of the other emulation are
-    /// not decoded.
+    /// Maps the CRTC's ports to the addresses of the colour emulation. The addresses of the other
+    /// emulation are not decoded.
     fn decode(&self, port: u16) -> Option<u16> {
         let colour = self.misc.colour_ports();
         match port {
@@ -125,8 +125,8 @@ impl State {
         }
     }
 
-    /// CRTC registers; beyond IBM's, 22h shows the latch of the read plane and 24h the attribute flip-flop, as on
-    /// most VGAs.
+    /// CRTC registers; beyond IBM's, 22h shows the latch of the read plane and 24h the attribute
+    /// flip-flop, as on most VGAs.
     fn read_crtc(&self) -> u8 {
         match self.crtc.index {
             0x22 => self.latches.to_le_bytes()[usize::from(self.graphics.read_map & 3)],

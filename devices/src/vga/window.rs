@@ -1,5 +1,5 @@
-//! How the CPU reaches video memory through the legacy window (a0000h to bffffh), and when that can be a plain
-//! mapping.
+//! How the CPU reaches video memory through the legacy window (a0000h to bffffh), and when that can
+//! be a plain mapping.
 
 use super::dispi::BANK_BYTES;
 use super::planes::{Layout, ODD_EVEN_BYTES};
@@ -38,7 +38,8 @@ pub enum Window {
     },
 }
 
-/// The part of the legacy window that the card answers: its start from [`LEGACY_BASE`] and its length.
+/// The part of the legacy window that the card answers: its start from [`LEGACY_BASE`] and its
+/// length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Aperture {
     pub start: usize,
@@ -76,8 +77,8 @@ impl State {
 
     /// How addresses select planes.
     ///
-    /// Odd/even needs both the sequencer and the graphics controller to ask for it; programs that set one of them
-    /// only do so on the way from one mode to another.
+    /// Odd/even needs both the sequencer and the graphics controller to ask for it; programs that
+    /// set one of them only do so on the way from one mode to another.
     pub fn addressing(&self) -> Addressing {
         let mode = self.sequencer.memory_mode;
         if mode.chain_4() {
@@ -126,14 +127,15 @@ impl State {
 
     /// The layout that `window` and the mode need; the present one where either would do.
     ///
-    /// Moving planes 0 and 1 costs some 100 us, so that the short visits to plane 2 in which the firmware loads
-    /// fonts leave the layout alone.
+    /// Moving planes 0 and 1 costs some 100 us, so that the short visits to plane 2 in which the
+    /// firmware loads fonts leave the layout alone.
     pub fn wanted_layout(&self, window: Window) -> Layout {
         match window {
             Window::Linear { memory: WindowMemory::OddEven, .. } => Layout::OddEven,
             Window::Linear { memory: WindowMemory::Vram, .. } => Layout::Planar,
             Window::Trapped => {
-                let graphics = self.graphics.misc.graphics() && self.addressing() != Addressing::OddEven;
+                let graphics =
+                    self.graphics.misc.graphics() && self.addressing() != Addressing::OddEven;
                 if graphics || self.dispi.is_enabled() { Layout::Planar } else { self.layout }
             }
         }

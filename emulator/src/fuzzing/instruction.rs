@@ -13,7 +13,8 @@ const RFLAGS_WRITABLE: u64 = 0x5_0fd5;
 /// What hints may point to.
 const DEVICE_MASK: u64 = 0x7fff;
 
-/// Whatever comes of an instruction: RIP moves only when it is done, and one that is not supported changes nothing.
+/// Whatever comes of an instruction: RIP moves only when it is done, and one that is not supported
+/// changes nothing.
 pub fn emulator(data: &[u8]) {
     let mut input = Input::new(data);
     let _ = run(&mut input);

@@ -1,5 +1,5 @@
-//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them what a guest could do, and
-//! panics if a promise is broken.
+//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them
+//! what a guest could do, and panics if a promise is broken.
 
 mod input;
 mod instruction;

@@ -56,14 +56,16 @@ fn entry(input: &mut Input<'_>) -> Option<u64> {
 fn walk(state: &PagingState, memory: &TestMemory, input: &mut Input<'_>) -> Option<()> {
     let linear = input.u64()?;
     let kind = input.pick(&[AccessKind::Read, AccessKind::Write, AccessKind::Execute])?;
-    let privilege = input.pick(&[Privilege::Supervisor, Privilege::ImplicitSupervisor, Privilege::User])?;
+    let privilege =
+        input.pick(&[Privilege::Supervisor, Privilege::ImplicitSupervisor, Privilege::User])?;
     let access = Access { kind, privilege };
     let mut last = state.translate(memory, linear, access);
     if let Ok(translation) = last {
         let bits = state.physical_address_bits.max(32);
         assert!(translation.gpa >> bits == 0, "{:#x} has more than {bits} bits", translation.gpa);
     }
-    // A table that refers to itself is changed by its own walk. But bits are only ever set, so that comes to an end.
+    // A table that refers to itself is changed by its own walk. But bits are only ever set, so that
+    // comes to an end.
     for _ in 0..SETTLING_WALKS {
         let next = state.translate(memory, linear, access);
         if next == last {

@@ -32,13 +32,16 @@ fn run(input: &mut Input<'_>) -> Option<()> {
     if choice & 2 != 0 {
         turn_paging_on(&mut cpu, input)?;
     }
-    let source = [Source::Call, Source::Iret, Source::Jump, Source::Gate][usize::from(choice >> 2 & 3)];
+    let source =
+        [Source::Call, Source::Iret, Source::Jump, Source::Gate][usize::from(choice >> 2 & 3)];
     let event = match choice >> 4 & 3 {
         _ if source != Source::Gate => None,
         0 => None,
         1 => Some(Event::Interrupt(input.u8()?)),
         2 => Some(Event::Nmi),
-        _ => Some(Event::Fault(Fault { error_code: Some(input.u16()?.into()), ..Fault::PROTECTION })),
+        _ => {
+            Some(Event::Fault(Fault { error_code: Some(input.u16()?.into()), ..Fault::PROTECTION }))
+        }
     };
     let selector = if choice & 0xc0 == 0 { input.u16()? } else { NEW };
     let before = cpu.clone_state();
@@ -51,7 +54,10 @@ fn run(input: &mut Input<'_>) -> Option<()> {
         assert_eq!(code & 1 == 1, event.is_some(), "{result:?} while {event:?} is delivered");
     }
     if before.cr0 == cpu.cr0 {
-        assert!(result.is_err() && before.is_same(&cpu), "a fault before the switch has changed something");
+        assert!(
+            result.is_err() && before.is_same(&cpu),
+            "a fault before the switch has changed something"
+        );
         // Page tables get their accessed and dirty bits.
         let changed = differences(&memory, &contents(&cpu));
         assert!(changed.iter().all(|&at| at >= DIRECTORY), "{changed:x?}");
@@ -93,7 +99,10 @@ fn turn_paging_on(cpu: &mut Cpu, input: &mut Input<'_>) -> Option<()> {
         };
         cpu.put(DIRECTORY + 0x1000 + 4 * page, (page as u32) << 12 | flags);
     }
-    cpu.put(NEW_TSS + 0x1c, if input.u8()? < 16 { input.u32()? & 0x1_f000 } else { DIRECTORY as u32 });
+    cpu.put(
+        NEW_TSS + 0x1c,
+        if input.u8()? < 16 { input.u32()? & 0x1_f000 } else { DIRECTORY as u32 },
+    );
     cpu.cr3 = DIRECTORY;
     cpu.cr0 = cpu.cr0.with_paging(true);
     Some(())
@@ -114,10 +123,20 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-fn check_switched(before: &Cpu, after: &Cpu, task: TaskSwitch, memory: &[u8], result: Result<(), Fault>) {
+fn check_switched(
+    before: &Cpu,
+    after: &Cpu,
+    task: TaskSwitch,
+    memory: &[u8],
+    result: Result<(), Fault>,
+) {
     let tr = after.segment(SegmentName::Tr);
     assert_eq!(after.cr0, before.cr0.with_task_switched(true));
-    assert_eq!((tr.selector, tr.attributes.kind() & 2), (task.selector, 2), "TR is that of a busy task");
+    assert_eq!(
+        (tr.selector, tr.attributes.kind() & 2),
+        (task.selector, 2),
+        "TR is that of a busy task"
+    );
     assert!(after.is_legal(), "no VM entry takes these segments");
     let nests = matches!(task.source, Source::Call | Source::Gate);
     let (tables, old) = (GDT..GDT + GDT_BYTES, OLD_TSS..OLD_TSS + TSS_BYTES);
@@ -139,7 +158,8 @@ fn check_switched(before: &Cpu, after: &Cpu, task: TaskSwitch, memory: &[u8], re
     assert_eq!(after.rflags, flags.with_nested_task(flags.nested_task() || nests));
     for (index, &value) in (0_u64..8).zip(&after.gprs.0) {
         let image = if is_wide { word(0x28 + 4 * index) } else { half(0x12 + 2 * index) };
-        let is_stack = index == 4 && task.event.is_some_and(|event| matches!(event, Event::Fault(_)));
+        let is_stack =
+            index == 4 && task.event.is_some_and(|event| matches!(event, Event::Fault(_)));
         assert!(
             is_stack && result.is_ok() || value == image.into(),
             "register {index}: {value:#x}, {image:#x}"

@@ -1,5 +1,5 @@
-//! From an instruction's operand to a linear address, and on to guest-physical memory: effective addresses,
-//! segmentation (Intel SDM volume 3, chapter 5), and the page walk.
+//! From an instruction's operand to a linear address, and on to guest-physical memory: effective
+//! addresses, segmentation (Intel SDM volume 3, chapter 5), and the page walk.
 
 use super::place::Place;
 use super::{EmulatedCpu, MemoryUnit, Step, Stop};
@@ -44,8 +44,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             return self.linear_64(name, offset, size_bytes);
         }
         let segment = self.cpu.segment(name);
-        let allowed =
-            (!self.is_protected() || allows(&segment, kind)) && within_limit(&segment, offset, size_bytes);
+        let allowed = (!self.is_protected() || allows(&segment, kind))
+            && within_limit(&segment, offset, size_bytes);
         if !allowed {
             return Err(segmentation_fault(name));
         }
@@ -104,8 +104,14 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         Ok(self.place(reference, size_bytes, kind)?)
     }
 
-    /// Where an operand is, if it is what the processor was refused: it had checked the segment and walked the page tables.
-    fn refused_operand(&mut self, reference: Reference, size_bytes: u64, kind: AccessKind) -> Option<u64> {
+    /// Where an operand is, if it is what the processor was refused: it had checked the segment and
+    /// walked the page tables.
+    fn refused_operand(
+        &mut self,
+        reference: Reference,
+        size_bytes: u64,
+        kind: AccessKind,
+    ) -> Option<u64> {
         let refused = self.refused?;
         let linear = self.base(reference.segment).wrapping_add(reference.offset);
         let is_same = refused.gpa % PAGE_BYTES == linear % PAGE_BYTES
@@ -168,12 +174,15 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
 /// #SS(0) for the stack segment, #GP(0) for the others.
 const fn segmentation_fault(name: SegmentName) -> Fault {
     match name {
-        SegmentName::Ss => Fault { exception: Exception::StackFault, error_code: Some(0), address: None },
+        SegmentName::Ss => {
+            Fault { exception: Exception::StackFault, error_code: Some(0), address: None }
+        }
         _ => Fault::PROTECTION,
     }
 }
 
-/// Whether a protected-mode segment's type allows the access; a null selector's segment is not present.
+/// Whether a protected-mode segment's type allows the access; a null selector's segment is not
+/// present.
 const fn allows(segment: &Segment, kind: AccessKind) -> bool {
     let attributes = segment.attributes;
     let typed = attributes.kind();

@@ -1,4 +1,5 @@
-//! Results and flags of the integer instructions (Intel SDM volume 2; AMD APM volume 3). Pure functions.
+//! Results and flags of the integer instructions (Intel SDM volume 2; AMD APM volume 3). Pure
+//! functions.
 //!
 //! Flags that the manuals leave undefined get a value of some CPU's.
 
@@ -93,7 +94,13 @@ const fn with_result(flags: Rflags, width: Width, result: u64) -> Rflags {
 }
 
 /// `a op b`.
-pub(super) const fn binary(op: Binary, width: Width, a: u64, b: u64, flags: Rflags) -> (u64, Rflags) {
+pub(super) const fn binary(
+    op: Binary,
+    width: Width,
+    a: u64,
+    b: u64,
+    flags: Rflags,
+) -> (u64, Rflags) {
     let (a, b) = (a & width.mask(), b & width.mask());
     let carry_in = flags.carry() as u64;
     let result = match op {
@@ -130,7 +137,13 @@ pub(super) const fn negate(width: Width, a: u64, flags: Rflags) -> (u64, Rflags)
 }
 
 /// Shifts `a` by `count`, of which the low 5 bits count (6 for 64-bit operands).
-pub(super) const fn shift(op: Shift, width: Width, a: u64, count: u8, flags: Rflags) -> (u64, Rflags) {
+pub(super) const fn shift(
+    op: Shift,
+    width: Width,
+    a: u64,
+    count: u8,
+    flags: Rflags,
+) -> (u64, Rflags) {
     let bits = width.bits();
     let count = masked_count(width, count);
     if count == 0 {
@@ -164,7 +177,13 @@ const fn masked_count(width: Width, count: u8) -> u32 {
     (count & mask) as u32
 }
 
-const fn shifted(width: Width, result: u64, carry: bool, overflow: bool, flags: Rflags) -> (u64, Rflags) {
+const fn shifted(
+    width: Width,
+    result: u64,
+    carry: bool,
+    overflow: bool,
+    flags: Rflags,
+) -> (u64, Rflags) {
     let flags = flags.with_carry(carry).with_overflow(overflow).with_auxiliary(false);
     (result, with_result(flags, width, result))
 }
@@ -185,8 +204,8 @@ const fn rotate(op: Shift, width: Width, a: u64, count: u32, flags: Rflags) -> (
     (result, flags.with_carry(carry).with_overflow(overflow))
 }
 
-/// Rotates CF and the operand together to the left, `count` being at most one more than the width; a rotation to the
-/// right is one to the left by the rest of the turn.
+/// Rotates CF and the operand together to the left, `count` being at most one more than the width;
+/// a rotation to the right is one to the left by the rest of the turn.
 const fn rotate_through_carry(width: Width, a: u64, count: u32, flags: Rflags) -> (u64, Rflags) {
     let turn = width.bits() + 1;
     let count = count % turn;
@@ -297,10 +316,15 @@ pub(super) const fn divide(
             return None;
         };
         let truncated = width.signed(quotient as u64) as i128;
-        return if truncated == quotient { Some((quotient as u64, remainder as u64)) } else { None };
+        return if truncated == quotient {
+            Some((quotient as u64, remainder as u64))
+        } else {
+            None
+        };
     }
     let divisor = (divisor & width.mask()) as u128;
-    let (Some(quotient), Some(remainder)) = (dividend.checked_div(divisor), dividend.checked_rem(divisor))
+    let (Some(quotient), Some(remainder)) =
+        (dividend.checked_div(divisor), dividend.checked_rem(divisor))
     else {
         return None;
     };

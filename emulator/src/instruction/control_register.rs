@@ -4,8 +4,8 @@ use super::operand;
 use crate::registers::Gpr;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Mnemonic, Register};
 
-/// The general register of the MOV to or from a control register at the start of `bytes`, in code of
-/// `bitness` 16, 32 or 64; `None` if it is another instruction.
+/// The general register of the MOV to or from a control register at the start of `bytes`, in code
+/// of `bitness` 16, 32 or 64; `None` if it is another instruction.
 ///
 /// AMD's LOCK MOV CR0, which is MOV CR8 outside 64-bit code, is one too (APM volume 3, MOV CRn).
 pub fn control_register_operand(bytes: &[u8], bitness: u32) -> Option<Gpr> {
@@ -15,7 +15,8 @@ pub fn control_register_operand(bytes: &[u8], bitness: u32) -> Option<Gpr> {
     }
     let mut decoder = Decoder::try_new(bitness, bytes, DecoderOptions::AMD).ok()?;
     let instruction = decoder.decode();
-    let is_whole = decoder.last_error() == DecoderError::None && instruction.mnemonic() == Mnemonic::Mov;
+    let is_whole =
+        decoder.last_error() == DecoderError::None && instruction.mnemonic() == Mnemonic::Mov;
     let (target, source) = (instruction.op0_register(), instruction.op1_register());
     let general = match (target.is_cr(), source.is_cr()) {
         (true, false) => source,

@@ -3,8 +3,8 @@
 use alloc::string::String;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, FastFormatter};
 
-/// Length and text of the instruction at the start of `bytes`, which stand at `rip` in code of `bitness` 16, 32 or 64;
-/// `None` if it is not whole or not valid.
+/// Length and text of the instruction at the start of `bytes`, which stand at `rip` in code of
+/// `bitness` 16, 32 or 64; `None` if it is not whole or not valid.
 pub fn disassemble(bytes: &[u8], bitness: u32, rip: u64) -> Option<(usize, String)> {
     let mut decoder = Decoder::try_with_ip(bitness, bytes, rip, DecoderOptions::NONE).ok()?;
     let instruction = decoder.decode();

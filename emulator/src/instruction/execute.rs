@@ -99,7 +99,8 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
 
     /// MOV between general registers, immediates, memory, and from segment registers.
     fn mov(&mut self) -> Step<()> {
-        // Found first: there is nothing to be read for a segment register, whose loading is not supported.
+        // Found first: there is nothing to be read for a segment register, whose loading is not
+        // supported.
         let destination = self.destination(0, AccessKind::Write)?;
         let value = self.read_operand(1)?;
         self.store(destination, value)
@@ -144,7 +145,8 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         self.store(destination, holds.into())
     }
 
-    /// CMOVcc reads its source always, and writes its destination always as far as zero extension goes.
+    /// CMOVcc reads its source always, and writes its destination always as far as zero extension
+    /// goes.
     fn move_condition(&mut self) -> Step<()> {
         let source = self.read_operand(1)?;
         let destination = self.destination(0, AccessKind::Write)?;

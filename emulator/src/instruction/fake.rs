@@ -1,7 +1,10 @@
-//! A CPU of plain memory: RAM from 0 on, and from [`MMIO_GPA`] on a device that remembers every access.
+//! A CPU of plain memory: RAM from 0 on, and from [`MMIO_GPA`] on a device that remembers every
+//! access.
 
 use crate::instruction::{EmulatedCpu, InstructionBytes, Outcome, step};
-use crate::registers::{Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
+use crate::registers::{
+    Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -171,7 +174,10 @@ impl FakeCpu {
         let next = self.rip + instruction.len() as u64;
         while self.rip != next {
             let outcome = self.run(instruction);
-            assert!(matches!(outcome, Outcome::Continue | Outcome::Done { trap: false }), "{outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Continue | Outcome::Done { trap: false }),
+                "{outcome:?}"
+            );
         }
     }
 }

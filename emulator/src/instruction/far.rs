@@ -45,10 +45,11 @@ pub fn far_transfer<C: EmulatedCpu>(cpu: &mut C, code: &[u8]) -> Option<Transfer
     Some(Transfer { source, selector, next_rip })
 }
 
-/// The first byte that is no prefix is the opcode of a far transfer, outside 64-bit code. Nearly all instructions are
-/// told from them so, without the decoder.
+/// The first byte that is no prefix is the opcode of a far transfer, outside 64-bit code. Nearly
+/// all instructions are told from them so, without the decoder.
 fn may_be_far(code: &[u8]) -> bool {
-    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    let is_prefix =
+        |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
     let opcode = code.iter().find(|byte| !is_prefix(byte));
     matches!(opcode, Some(0x9a | 0xcf | 0xea | 0xff))
 }
@@ -64,7 +65,8 @@ mod tests {
         let mut cpu = FakeCpu::protected();
         cpu.gprs.set(Gpr::Rdi, 0x5000);
         cpu.write_gpa(0x5000, 8, 0x0060_dead_beef);
-        let transfer = |source, selector, length: u64| Some(Transfer { source, selector, next_rip: length });
+        let transfer =
+            |source, selector, length: u64| Some(Transfer { source, selector, next_rip: length });
         let rip = cpu.rip();
         for (code, want) in [
             (&[0x9a, 1, 2, 3, 4, 0x60, 0][..], transfer(Source::Call, 0x60, rip + 7)),

@@ -82,8 +82,12 @@ impl Code {
         let mut instruction = Instruction::default();
         // With what there is, to the end of its page, and with the next page.
         for _ in 0..3 {
-            let mut decoder =
-                Decoder::with_ip(unit.mode.bitness, self.as_slice(), unit.cpu.rip(), DecoderOptions::NONE);
+            let mut decoder = Decoder::with_ip(
+                unit.mode.bitness,
+                self.as_slice(),
+                unit.cpu.rip(),
+                DecoderOptions::NONE,
+            );
             decoder.decode_out(&mut instruction);
             match decoder.last_error() {
                 DecoderError::None => return Ok(instruction),
@@ -97,7 +101,8 @@ impl Code {
     }
 }
 
-/// Reads the fetched bytes one after the other. Whether they were fetched is asked once, at the end.
+/// Reads the fetched bytes one after the other. Whether they were fetched is asked once, at the
+/// end.
 pub(super) struct Reader<'a> {
     code: &'a Code,
     position: usize,

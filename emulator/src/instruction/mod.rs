@@ -1,16 +1,17 @@
-//! The instruction emulator: carries out one instruction of the guest's that touched memory-mapped I/O, or one
-//! INS or OUTS, in place of the CPU.
+//! The instruction emulator: carries out one instruction of the guest's that touched memory-mapped
+//! I/O, or one INS or OUTS, in place of the CPU.
 //!
-//! [`step`] fetches the instruction at RIP and decodes it: the most frequent moves and all string instructions here
-//! (`quick`, `string_form`), the rest by `iced-x86`. It finds the operands (segmentation in `address`, the
-//! guest's page tables in [`crate::paging`]), and reads and writes guest-physical memory through [`EmulatedCpu`], whose
-//! implementation sends it to RAM or to a device. All operands are translated, with write intent where they will be
-//! written, before the first access, so that a fault leaves no side effects; each device access is made once, with
+//! [`step`] fetches the instruction at RIP and decodes it: the most frequent moves and all string
+//! instructions here (`quick`, `string_form`), the rest by `iced-x86`. It finds the operands
+//! (segmentation in `address`, the guest's page tables in [`crate::paging`]), and reads and writes
+//! guest-physical memory through [`EmulatedCpu`], whose implementation sends it to RAM or to a
+//! device. All operands are translated, with write intent where they will be written, before the
+//! first access, so that a fault leaves no side effects; each device access is made once, with
 //! the instruction's own size.
 //!
-//! The CPU had begun the instruction before it exited, so what it checks first is not checked again: the code
-//! segment's limit, privileged operands, whether SSE or AVX is enabled, I/O permission, and the segment of an operand that it
-//! was refused.
+//! The CPU had begun the instruction before it exited, so what it checks first is not checked
+//! again: the code segment's limit, privileged operands, whether SSE or AVX is enabled, I/O
+//! permission, and the segment of an operand that it was refused.
 
 mod address;
 mod alu;
@@ -44,7 +45,9 @@ pub use named::{MAX_NAMED, Named, NamedMemory, Namer, Writes};
 
 use crate::MemoryAccess;
 use crate::breakpoints::Breakpoints;
-use crate::registers::{Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName};
+use crate::registers::{
+    Cr0, Cr4, Efer, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
+};
 use arrayvec::ArrayVec;
 use devices::memory::GuestMemory;
 use fetch::Code;
@@ -74,8 +77,8 @@ pub trait EmulatedCpu {
     fn breakpoints(&mut self) -> Option<Breakpoints> {
         None
     }
-    /// The instruction that is about to be complete, or a part of it, has met breakpoints: DR6's bits for them, for a #DB
-    /// behind it.
+    /// The instruction that is about to be complete, or a part of it, has met breakpoints: DR6's
+    /// bits for them, for a #DB behind it.
     fn meet_breakpoints(&mut self, _causes: u64) {}
     /// The general registers.
     fn gprs(&self) -> &Gprs;
@@ -87,7 +90,8 @@ pub trait EmulatedCpu {
     fn instruction_bytes(&self) -> Option<&[u8]> {
         None
     }
-    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
+    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt
+    /// shadow.
     fn complete_instruction(&mut self, next_rip: u64);
     /// Flags.
     fn rflags(&self) -> Rflags;
@@ -140,9 +144,11 @@ pub trait EmulatedCpu {
 
     /// Reads `size_bytes` (1, 2, 4 or 8; within a page, aligned or not) of RAM or from a device.
     fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64;
-    /// Writes the low `size_bytes` (as for [`EmulatedCpu::read_gpa`]) of `value` to RAM or to a device.
+    /// Writes the low `size_bytes` (as for [`EmulatedCpu::read_gpa`]) of `value` to RAM or to a
+    /// device.
     fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64);
-    /// Reads consecutive elements of `element_bytes` each, within a page: a device sees one access for each, in order.
+    /// Reads consecutive elements of `element_bytes` each, within a page: a device sees one access
+    /// for each, in order.
     fn read_gpa_run(&mut self, gpa: u64, element_bytes: u8, data: &mut [u8]) {
         for (element, gpa) in
             data.chunks_exact_mut(element_bytes.into()).zip((gpa..).step_by(element_bytes.into()))
@@ -161,13 +167,15 @@ pub trait EmulatedCpu {
             self.write_gpa(gpa, element_bytes, place::little_endian(element));
         }
     }
-    /// Reads elements of `size_bytes` (1, 2 or 4) from one port into `data`; returns the bytes filled, at least one
-    /// element.
+    /// Reads elements of `size_bytes` (1, 2 or 4) from one port into `data`; returns the bytes
+    /// filled, at least one element.
     fn port_in(&mut self, port: u16, size_bytes: u8, data: &mut [u8]) -> usize;
-    /// Writes elements of `size_bytes` (1, 2 or 4) to one port; returns the bytes taken, at least one element.
+    /// Writes elements of `size_bytes` (1, 2 or 4) to one port; returns the bytes taken, at least
+    /// one element.
     fn port_out(&mut self, port: u16, size_bytes: u8, data: &[u8]) -> usize;
-    /// Asked between the parts of a repeated instruction, once for each part: true if it has kept the host for so long
-    /// that it has to let others in. It then goes on at the guest's next entry.
+    /// Asked between the parts of a repeated instruction, once for each part: true if it has kept
+    /// the host for so long that it has to let others in. It then goes on at the guest's next
+    /// entry.
     fn must_yield(&mut self) -> bool {
         false
     }
@@ -178,12 +186,13 @@ pub trait EmulatedCpu {
 pub enum Outcome {
     /// It is complete.
     Done {
-        /// RFLAGS.TF was set: raise the single-step #DB (DR6.BS) before the next instruction. After one element
-        /// of a repeated string instruction RIP still points at it.
+        /// RFLAGS.TF was set: raise the single-step #DB (DR6.BS) before the next instruction.
+        /// After one element of a repeated string instruction RIP still points at it.
         trap: bool,
     },
-    /// A repeated string instruction did a part of its work and its registers say how much, or the instruction is another
-    /// one by now: run the guest again at the same RIP, after pending interrupts.
+    /// A repeated string instruction did a part of its work and its registers say how much, or the
+    /// instruction is another one by now: run the guest again at the same RIP, after pending
+    /// interrupts.
     Continue,
     /// It raises this fault, at the RIP that stands.
     Fault(Fault),
@@ -191,8 +200,8 @@ pub enum Outcome {
     Unsupported(InstructionBytes),
 }
 
-/// Carries out the instruction at RIP. `refused` is the access for which it exited, if that was one of its own: where the
-/// hardware said what it leads to, a page walk is saved.
+/// Carries out the instruction at RIP. `refused` is the access for which it exited, if that was one
+/// of its own: where the hardware said what it leads to, a page walk is saved.
 #[inline]
 pub fn step<C: EmulatedCpu>(cpu: &mut C, refused: Option<MemoryAccess>) -> Outcome {
     let mode = Mode::of(cpu);
@@ -234,7 +243,8 @@ enum Flow {
     Repeat,
 }
 
-/// The CPU's modes when the instruction began. What only some instructions need is asked for when they do.
+/// The CPU's modes when the instruction began. What only some instructions need is asked for when
+/// they do.
 struct Mode {
     /// Default operand size of the code: 16, 32 or 64.
     bitness: u32,
@@ -285,11 +295,14 @@ impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
         Self { cpu, mode, refused, is_watched, met: 0 }
     }
 
-    /// Decodes and executes. The most frequent forms have decoders of their own, which take a tenth of the time.
+    /// Decodes and executes. The most frequent forms have decoders of their own, which take a tenth
+    /// of the time.
     #[inline]
     fn run(&mut self, code: &mut Code) -> Step<Completed> {
         code.fetch(self)?;
-        if let Some(instruction) = Move::decode(code, self.mode.bitness, self.cpu.rip(), self.cpu.gprs()) {
+        if let Some(instruction) =
+            Move::decode(code, self.mode.bitness, self.cpu.rip(), self.cpu.gprs())
+        {
             self.transfer(&instruction)?;
             let length_bytes = instruction.length_bytes;
             return Ok(Completed { flow: Flow::Next, length_bytes, rflags: self.mode.rflags });

@@ -6,11 +6,13 @@ use super::{EmulatedCpu, Mode};
 use crate::registers::{Gpr, SegmentName};
 use arrayvec::ArrayVec;
 use iced_x86::{
-    CodeSize, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
-    InstructionInfoOptions, MemorySize, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
+    CodeSize, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction,
+    InstructionInfoFactory, InstructionInfoOptions, MemorySize, Mnemonic, OpAccess, OpKind,
+    Register, UsedMemory,
 };
 
-/// The most pieces of memory that an instruction names: ENTER of 31 levels pushes and copies 63 values.
+/// The most pieces of memory that an instruction names: ENTER of 31 levels pushes and copies 63
+/// values.
 pub const MAX_NAMED: usize = 64;
 /// The extended state area's header, and where it is (SDM volume 1, 13.4.1).
 const XSAVE_HEADER: u64 = 512;
@@ -23,8 +25,8 @@ pub enum Writes {
     Nothing,
     /// Every byte.
     All,
-    /// Some bytes or none, by a mask or by the state of the processor. The instruction changes nothing else, so that it may be
-    /// run twice, and does not depend on what was there.
+    /// Some bytes or none, by a mask or by the state of the processor. The instruction changes
+    /// nothing else, so that it may be run twice, and does not depend on what was there.
     Some,
 }
 
@@ -48,7 +50,8 @@ pub struct NamedMemory {
     pub pieces: ArrayVec<Named, MAX_NAMED>,
     /// It touches nothing else but its own code and the page tables.
     pub is_all: bool,
-    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP). QEMU holds traps off behind LSS and STI too.
+    /// It loads SS, and no trap comes behind it (SDM volume 3, 7.8.3; APM volume 3, MOV and POP).
+    /// QEMU holds traps off behind LSS and STI too.
     pub holds_off_traps: bool,
     /// Its length; 0 if it is none.
     pub length_bytes: usize,
@@ -67,8 +70,8 @@ impl Namer {
         Self { factory: InstructionInfoFactory::new(), named: NamedMemory::default() }
     }
 
-    /// What the instruction in `code`, which stands at RIP, names. `xsave_bytes` says how large an area is that XSAVE or, if true,
-    /// XSAVEC and XSAVES write.
+    /// What the instruction in `code`, which stands at RIP, names. `xsave_bytes` says how large an
+    /// area is that XSAVE or, if true, XSAVEC and XSAVES write.
     pub fn name<C: EmulatedCpu>(
         &mut self,
         cpu: &C,
@@ -85,7 +88,8 @@ impl Namer {
             return named;
         }
         let is_explicit = |index| index == 0 && has_memory_operand(&instruction);
-        let info = self.factory.info_options(&instruction, InstructionInfoOptions::NO_REGISTER_USAGE);
+        let info =
+            self.factory.info_options(&instruction, InstructionInfoOptions::NO_REGISTER_USAGE);
         named.is_all = !touches_more(&instruction);
         named.length_bytes = instruction.len();
         named.holds_off_traps = match instruction.mnemonic() {
@@ -116,7 +120,9 @@ impl Namer {
                 writes: writes(used.access(), &instruction),
             };
             match size {
-                MemorySize::Xsave | MemorySize::Xsave64 => named.add_xsave(&instruction, piece, &xsave_bytes),
+                MemorySize::Xsave | MemorySize::Xsave64 => {
+                    named.add_xsave(&instruction, piece, &xsave_bytes)
+                }
                 _ if size_bytes == 0 => named.is_all = false,
                 _ => named.add(piece),
             }
@@ -179,9 +185,14 @@ impl NamedMemory {
         }
     }
 
-    /// The area of the XSAVE family. Of the header XSAVE and XSAVEOPT change the first field, whose other bits they keep, and XSAVEC
-    /// and XSAVES write two.
-    fn add_xsave(&mut self, instruction: &Instruction, area: Named, xsave_bytes: &impl Fn(bool) -> u16) {
+    /// The area of the XSAVE family. Of the header XSAVE and XSAVEOPT change the first field, whose
+    /// other bits they keep, and XSAVEC and XSAVES write two.
+    fn add_xsave(
+        &mut self,
+        instruction: &Instruction,
+        area: Named,
+        xsave_bytes: &impl Fn(bool) -> u16,
+    ) {
         use Mnemonic as M;
         let mnemonic = instruction.mnemonic();
         let (keeps_header, compacts) = match mnemonic {
@@ -189,7 +200,12 @@ impl NamedMemory {
             M::Xsavec | M::Xsavec64 | M::Xsaves | M::Xsaves64 => (false, true),
             _ => {
                 let size_bytes = xsave_bytes(false).max(xsave_bytes(true));
-                return self.add(Named { size_bytes, reads: true, writes: Writes::Nothing, ..area });
+                return self.add(Named {
+                    size_bytes,
+                    reads: true,
+                    writes: Writes::Nothing,
+                    ..area
+                });
             }
         };
         let written = |offset, size_bytes, writes| Named {
@@ -225,7 +241,10 @@ fn has_memory_operand(instruction: &Instruction) -> bool {
 }
 
 const fn reads(access: OpAccess) -> bool {
-    matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+    matches!(
+        access,
+        OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+    )
 }
 
 fn writes(access: OpAccess, instruction: &Instruction) -> Writes {
@@ -240,14 +259,15 @@ fn writes(access: OpAccess, instruction: &Instruction) -> Writes {
     }
 }
 
-/// The instruction may leave some of what it writes alone, and changes more than that, so that it cannot be run twice: PUSH of a
-/// segment register writes all of its place or the selector (SDM volume 2, PUSH).
+/// The instruction may leave some of what it writes alone, and changes more than that, so that it
+/// cannot be run twice: PUSH of a segment register writes all of its place or the selector (SDM
+/// volume 2, PUSH).
 fn keeps_some(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Push && instruction.op0_register().is_segment_register()
 }
 
-/// The instruction writes by a mask in a vector register, or leaves reserved parts and those that the mode does not have alone.
-/// The decoder tells those with a mask register by itself.
+/// The instruction writes by a mask in a vector register, or leaves reserved parts and those that
+/// the mode does not have alone. The decoder tells those with a mask register by itself.
 const fn writes_some(mnemonic: Mnemonic) -> bool {
     use Mnemonic as M;
     matches!(
@@ -298,7 +318,12 @@ fn touches_more(instruction: &Instruction) -> bool {
 }
 
 /// The linear address of a piece; `None` if a register that it depends on is not known.
-fn linear<C: EmulatedCpu>(cpu: &C, mode: &Mode, used: &UsedMemory, is_explicit: bool) -> Option<u64> {
+fn linear<C: EmulatedCpu>(
+    cpu: &C,
+    mode: &Mode,
+    used: &UsedMemory,
+    is_explicit: bool,
+) -> Option<u64> {
     if !is_explicit && let Some(linear) = stack_linear(cpu, mode, used) {
         return Some(linear);
     }
@@ -315,14 +340,17 @@ fn register_value<C: EmulatedCpu>(cpu: &C, mode: &Mode, register: Register) -> O
     Some(cpu.gprs().get(gpr) & width.mask())
 }
 
-/// The elements that a gather or scatter touches: by a mask register, or by the signs of a vector register's elements.
+/// The elements that a gather or scatter touches: by a mask register, or by the signs of a vector
+/// register's elements.
 fn element_mask<C: EmulatedCpu>(cpu: &C, instruction: &Instruction, size_bytes: usize) -> u16 {
     if instruction.has_op_mask() {
         return cpu.mask_register(instruction.op_mask().number() as u8);
     }
     let signs = cpu.wide_register(instruction.op2_register().number() as u8);
     let last_bytes = signs.chunks_exact(size_bytes).filter_map(|element| element.last());
-    (0..).zip(last_bytes.take(16)).fold(0, |mask, (element, byte)| mask | u16::from(byte >> 7) << element)
+    (0..)
+        .zip(last_bytes.take(16))
+        .fold(0, |mask, (element, byte)| mask | u16::from(byte >> 7) << element)
 }
 
 fn segment_base<C: EmulatedCpu>(cpu: &C, mode: &Mode, name: SegmentName) -> u64 {
@@ -333,7 +361,8 @@ fn segment_base<C: EmulatedCpu>(cpu: &C, mode: &Mode, name: SegmentName) -> u64 
     }
 }
 
-/// A place on the stack, whose address size is the stack segment's and not, as the decoder has it, the code's.
+/// A place on the stack, whose address size is the stack segment's and not, as the decoder has it,
+/// the code's.
 fn stack_linear<C: EmulatedCpu>(cpu: &C, mode: &Mode, used: &UsedMemory) -> Option<u64> {
     let (displacement, register) = match used.base() {
         Register::SP => (used.displacement() as i16 as u64, Gpr::Rsp),
@@ -366,7 +395,11 @@ mod tests {
     /// The pieces as addresses, lengths, whether they are read, and what of them is written.
     fn pieces(cpu: &FakeCpu, code: &[u8]) -> Vec<(u64, u16, bool, Writes)> {
         let named = name(cpu, code);
-        named.pieces.iter().map(|piece| (piece.linear, piece.size_bytes, piece.reads, piece.writes)).collect()
+        named
+            .pieces
+            .iter()
+            .map(|piece| (piece.linear, piece.size_bytes, piece.reads, piece.writes))
+            .collect()
     }
 
     #[test]
@@ -376,10 +409,22 @@ mod tests {
         assert_eq!(pieces(&cpu, &[0xdf, 0x2f]), [(0x5000, 8, true, Writes::Nothing)], "FILD");
         assert_eq!(pieces(&cpu, &[0xdb, 0x3f]), [(0x5000, 10, false, Writes::All)], "FSTP");
         assert_eq!(pieces(&cpu, &[0xf0, 0x01, 0x07]), [(0x5000, 4, true, Writes::All)], "LOCK ADD");
-        assert_eq!(pieces(&cpu, &[0x0f, 0x01, 0x47, 0x10]), [(0x5010, 10, false, Writes::All)], "SGDT");
+        assert_eq!(
+            pieces(&cpu, &[0x0f, 0x01, 0x47, 0x10]),
+            [(0x5010, 10, false, Writes::All)],
+            "SGDT"
+        );
         assert_eq!(pieces(&cpu, &[0xdd, 0x37]), [(0x5000, 108, false, Writes::All)], "FNSAVE");
-        assert_eq!(pieces(&cpu, &[0x0f, 0xae, 0x07]), [(0x5000, 512, false, Writes::Some)], "FXSAVE");
-        assert_eq!(pieces(&cpu, &[0x0f, 0xf7, 0xc1]), [(0x5000, 8, false, Writes::Some)], "MASKMOVQ");
+        assert_eq!(
+            pieces(&cpu, &[0x0f, 0xae, 0x07]),
+            [(0x5000, 512, false, Writes::Some)],
+            "FXSAVE"
+        );
+        assert_eq!(
+            pieces(&cpu, &[0x0f, 0xf7, 0xc1]),
+            [(0x5000, 8, false, Writes::Some)],
+            "MASKMOVQ"
+        );
         let rip_relative = [0xdf, 0x2d, 0, 1, 0, 0];
         assert_eq!(pieces(&cpu, &rip_relative), [(cpu.rip + 0x106, 8, true, Writes::Nothing)]);
     }
@@ -400,7 +445,10 @@ mod tests {
             "XRSTOR"
         );
         let compacted = pieces(&cpu, &[0x0f, 0xc7, 0x27]);
-        assert_eq!(compacted[1..], [(0x5240, 124, false, Writes::Some), (0x5200, 16, false, Writes::All)]);
+        assert_eq!(
+            compacted[1..],
+            [(0x5240, 124, false, Writes::Some), (0x5200, 16, false, Writes::All)]
+        );
     }
 
     #[test]
@@ -439,14 +487,21 @@ mod tests {
     fn instructions_that_use_descriptors_touch_more_than_they_name() {
         let mut cpu = FakeCpu::protected();
         cpu.gprs.set(Gpr::Rcx, 0);
-        for code in
-            [&[0xff, 0x2f][..], &[0xc4, 0x07], &[0x8e, 0x07], &[0x0f, 0x00, 0x17], &[0xcf], &[0xcd, 0x80]]
-        {
+        for code in [
+            &[0xff, 0x2f][..],
+            &[0xc4, 0x07],
+            &[0x8e, 0x07],
+            &[0x0f, 0x00, 0x17],
+            &[0xcf],
+            &[0xcd, 0x80],
+        ] {
             assert!(!name(&cpu, code).is_all, "{code:x?}");
         }
         assert!(name(&cpu, &[0xc3]).is_all, "RET");
         assert!(!name(&cpu, &[0x0f]).is_all, "half an instruction");
-        assert!(name(&cpu, &[0x8e, 0x17]).holds_off_traps && !name(&cpu, &[0x8e, 0x07]).holds_off_traps);
+        assert!(
+            name(&cpu, &[0x8e, 0x17]).holds_off_traps && !name(&cpu, &[0x8e, 0x07]).holds_off_traps
+        );
         assert!(name(&cpu, &[0x0f, 0xb2, 0x27]).holds_off_traps, "LSS");
         assert_eq!(name(&cpu, &[0xf3, 0xa4]).pieces.len(), 0, "REP MOVSB whose count is 0");
         cpu.gprs.set(Gpr::Rcx, 1);

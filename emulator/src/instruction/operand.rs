@@ -25,8 +25,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// The register that an instruction's encoding numbers 0 to 15. Without a REX prefix (`legacy`), bytes 4 to 7
-    /// are AH to BH.
+    /// The register that an instruction's encoding numbers 0 to 15. Without a REX prefix
+    /// (`legacy`), bytes 4 to 7 are AH to BH.
     #[inline]
     pub(super) fn encoded(number: u8, width: Width, legacy: bool) -> Self {
         let high_byte = legacy && width == Width::Byte && number & 4 != 0;
@@ -40,13 +40,16 @@ impl Part {
         if self.high_byte { (value >> 8) & 0xff } else { value & self.width.mask() }
     }
 
-    /// Writes the part: bytes and words leave the rest of the register, doublewords clear the upper half.
+    /// Writes the part: bytes and words leave the rest of the register, doublewords clear the upper
+    /// half.
     #[inline]
     pub(super) const fn write(self, gprs: &mut Gprs, value: u64) {
         let old = gprs.get(self.register);
         let new = match (self.width, self.high_byte) {
             (Width::Byte, true) => (old & !0xff00) | ((value & 0xff) << 8),
-            (Width::Byte | Width::Word, _) => (old & !self.width.mask()) | (value & self.width.mask()),
+            (Width::Byte | Width::Word, _) => {
+                (old & !self.width.mask()) | (value & self.width.mask())
+            }
             (Width::Dword | Width::Qword, _) => value & self.width.mask(),
         };
         gprs.set(self.register, new);
@@ -59,7 +62,8 @@ pub(super) const fn gpr(number: u8) -> Gpr {
     Gpr::from_number(number)
 }
 
-/// The decoder's numbers of the first and last names of a kind, which stand in the order of the encoding.
+/// The decoder's numbers of the first and last names of a kind, which stand in the order of the
+/// encoding.
 mod number {
     use iced_x86::Register;
 
@@ -135,8 +139,12 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
             offset = offset.wrapping_add(self.register(index)?);
         } else if let Some((register, width)) = general_register(index) {
             mask = width.mask();
-            let scaled =
-                self.memory.cpu.gprs().get(register).wrapping_mul(instruction.memory_index_scale().into());
+            let scaled = self
+                .memory
+                .cpu
+                .gprs()
+                .get(register)
+                .wrapping_mul(instruction.memory_index_scale().into());
             offset = offset.wrapping_add(scaled);
         } else if index != Register::None {
             return Err(Stop::Unsupported);
@@ -144,7 +152,8 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         Ok(Reference { segment, offset: offset & mask, mask })
     }
 
-    /// Translates the instruction's memory operand. If the hardware said where it leads, the walk is saved.
+    /// Translates the instruction's memory operand. If the hardware said where it leads, the walk
+    /// is saved.
     pub(super) fn memory_operand(&mut self, kind: AccessKind) -> Step<Place> {
         let size_bytes = self.instruction.memory_size().size() as u64;
         self.memory.operand_at(self.reference()?, size_bytes, kind)
@@ -175,7 +184,8 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         Ok(())
     }
 
-    /// Reads a register, immediate or memory operand; immediates come sign-extended where the instruction says so.
+    /// Reads a register, immediate or memory operand; immediates come sign-extended where the
+    /// instruction says so.
     pub(super) fn read_operand(&mut self, operand: u32) -> Step<u64> {
         match self.instruction.op_kind(operand) {
             OpKind::Register => self.register(self.instruction.op_register(operand)),

@@ -7,7 +7,8 @@ pub(super) fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |value, &byte| (value << 8) | u64::from(byte))
 }
 
-/// Memory that an operand occupies, translated: it lies in one page, or in two that need not be neighbours.
+/// Memory that an operand occupies, translated: it lies in one page, or in two that need not be
+/// neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) gpa: u64,

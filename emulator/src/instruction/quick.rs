@@ -1,5 +1,6 @@
-//! The moves that drivers make all the time, decoded without tables: MOV between a register or an immediate and
-//! memory, and MOVZX from memory, in 32-bit and 64-bit code, without segment and address-size prefixes.
+//! The moves that drivers make all the time, decoded without tables: MOV between a register or an
+//! immediate and memory, and MOVZX from memory, in 32-bit and 64-bit code, without segment and
+//! address-size prefixes.
 
 use super::address::Reference;
 use super::alu::Width;
@@ -80,7 +81,8 @@ enum Form {
 }
 
 impl Move {
-    /// Decodes the instruction if it is one of these; its memory operand is addressed with the registers.
+    /// Decodes the instruction if it is one of these; its memory operand is addressed with the
+    /// registers.
     #[inline(always)]
     pub(super) fn decode(code: &Code, bitness: u32, rip: u64, gprs: &Gprs) -> Option<Self> {
         if bitness == 16 {
@@ -151,14 +153,18 @@ impl Move {
             (u32::from_le_bytes(reader.array()?).into(), 0xffff_ffff)
         };
         let accumulator = Part::encoded(0, width, true);
-        let direction =
-            if form == Form::Load { Direction::Load(accumulator) } else { Direction::Store(accumulator) };
+        let direction = if form == Form::Load {
+            Direction::Load(accumulator)
+        } else {
+            Direction::Store(accumulator)
+        };
         let reference = Reference { segment: SegmentName::Ds, offset, mask };
         Some(Self { direction, width, reference, length_bytes: reader.length_bytes()? })
     }
 }
 
-/// The memory operand that ModRM describes, and whether the address of the next instruction has to be added.
+/// The memory operand that ModRM describes, and whether the address of the next instruction has to
+/// be added.
 #[inline]
 fn reference(
     reader: &mut Reader<'_>,
@@ -211,7 +217,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             Direction::Load(_) => AccessKind::Read,
             Direction::Store(_) | Direction::StoreImmediate(_) => AccessKind::Write,
         };
-        let place = self.operand_at(instruction.reference, instruction.width.bytes().into(), kind)?;
+        let place =
+            self.operand_at(instruction.reference, instruction.width.bytes().into(), kind)?;
         match instruction.direction {
             Direction::Load(part) => {
                 let value = self.read_place(place);

@@ -39,7 +39,8 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         self.store(destination, value)
     }
 
-    /// Of a place on the stack that is larger than a selector, a processor may leave the rest alone (SDM volume 2, PUSH).
+    /// Of a place on the stack that is larger than a selector, a processor may leave the rest alone
+    /// (SDM volume 2, PUSH).
     fn refuse_segment_register(&self) -> Step<()> {
         match self.instruction.op0_register().is_segment_register() {
             true => Err(Stop::Unsupported),

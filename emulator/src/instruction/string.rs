@@ -1,8 +1,8 @@
 //! String instructions: MOVS, STOS, LODS, SCAS and CMPS, with or without a repeat prefix.
 //!
-//! A repeated instruction works in runs: as many elements as lie in one page on each side. After about
-//! [`BATCH_BYTES`], or when its CPU says so, it stops with its registers advanced, so that interrupts are not held up, and
-//! goes on when the guest is entered again.
+//! A repeated instruction works in runs: as many elements as lie in one page on each side. After
+//! about [`BATCH_BYTES`], or when its CPU says so, it stops with its registers advanced, so that
+//! interrupts are not held up, and goes on when the guest is entered again.
 
 use super::address::{PAGE_BYTES, Reference};
 use super::alu::{self, Binary, Width};
@@ -47,9 +47,11 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             StringOperation::Lods => self.lods(form),
             StringOperation::Scas => self.scas(form),
             StringOperation::Cmps => self.cmps(form),
-            // INS and OUTS exit for their port, before they touch memory: another CPU has put this one here since the
-            // exit, and nobody has checked that it may use the port.
-            StringOperation::Ins | StringOperation::Outs if self.refused.is_some() => Err(Stop::Changed),
+            // INS and OUTS exit for their port, before they touch memory: another CPU has put this
+            // one here since the exit, and nobody has checked that it may use the port.
+            StringOperation::Ins | StringOperation::Outs if self.refused.is_some() => {
+                Err(Stop::Changed)
+            }
             StringOperation::Ins => self.ins(form),
             StringOperation::Outs => self.outs(form),
         }
@@ -61,7 +63,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         while let Some(wanted) = self.next_part(&mut batch) {
             let source = self.elements(&from, width, wanted, AccessKind::Read)?;
             let destination = self.elements(&to, width, source.elements, AccessKind::Write)?;
-            let elements = self.move_run(width, source.place, destination.place, destination.elements);
+            let elements =
+                self.move_run(width, source.place, destination.place, destination.elements);
             self.advance(&from, width, elements);
             self.advance(&to, width, elements);
             self.count_down(&mut batch, elements);
@@ -69,8 +72,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         Ok(batch.flow())
     }
 
-    /// Moves up to `elements`, as many as can be moved at once without changing what the CPU would do one by one;
-    /// returns how many.
+    /// Moves up to `elements`, as many as can be moved at once without changing what the CPU would
+    /// do one by one; returns how many.
     fn move_run(&mut self, width: Width, from: Place, to: Place, elements: u64) -> u64 {
         let size = u64::from(width.bytes());
         // Elements that this instruction wrote before it reads them must be written first.
@@ -171,7 +174,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         Ok(batch.flow())
     }
 
-    /// Sets the flags for one pair of elements; REPE ends at the first difference, REPNE at the first match.
+    /// Sets the flags for one pair of elements; REPE ends at the first difference, REPNE at the
+    /// first match.
     fn compare_element(&mut self, form: &StringInstruction, batch: &mut Batch, a: u64, b: u64) {
         let (_, rflags) = alu::binary(Binary::Sub, form.width, a, b, self.cpu.rflags());
         // A fault at a later element finds the flags of this one.
@@ -183,7 +187,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
     }
 
-    /// How much work this step may do, in runs of many elements. With single-stepping or breakpoints, one element.
+    /// How much work this step may do, in runs of many elements. With single-stepping or
+    /// breakpoints, one element.
     pub(super) fn batch(&self, form: &StringInstruction) -> Batch {
         self.batch_of(form, BATCH_BYTES / u64::from(form.width.bytes()))
     }
@@ -229,7 +234,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         }
         let in_page = (PAGE_BYTES - place.gpa % PAGE_BYTES) / size;
         let in_address_size = (cursor.mask - offset) / size;
-        let elements = wanted.min(in_page).min(in_address_size).min(BUFFER_BYTES as u64 / size).max(1);
+        let elements =
+            wanted.min(in_page).min(in_address_size).min(BUFFER_BYTES as u64 / size).max(1);
         // Near the segment's end, one by one.
         let fits = self.linear(reference, elements * size, kind).is_ok();
         Ok(Run { place, elements: if fits { elements } else { 1 } })
@@ -267,7 +273,8 @@ impl Batch {
     }
 }
 
-/// Writes a register of the address size: a 16-bit one keeps what is above it, a 32-bit one clears it.
+/// Writes a register of the address size: a 16-bit one keeps what is above it, a 32-bit one clears
+/// it.
 const fn within(old: u64, new: u64, mask: u64) -> u64 {
     if mask == 0xffff { (old & !mask) | (new & mask) } else { new & mask }
 }

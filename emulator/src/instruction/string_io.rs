@@ -1,5 +1,5 @@
-//! INS and OUTS: many elements between a port and memory in one step. Permission to use the port was checked by the
-//! CPU before it exited.
+//! INS and OUTS: many elements between a port and memory in one step. Permission to use the port
+//! was checked by the CPU before it exited.
 
 use super::alu::Width;
 use super::string::BUFFER_BYTES;
@@ -17,13 +17,16 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
             // Nothing is taken from the port before it is known to have a place.
             let run = self.elements(&to, width, wanted, AccessKind::Write)?;
             let mut buffer = [0xff; BUFFER_BYTES];
-            let data = buffer.get_mut(..run.elements as usize * width.bytes() as usize).unwrap_or_default();
+            let data = buffer
+                .get_mut(..run.elements as usize * width.bytes() as usize)
+                .unwrap_or_default();
             let elements = self.elements_in(port, width, data);
             self.watch_port(port, width);
             if run.elements == 1 {
                 self.write_place_bytes(run.place, data);
             } else {
-                let data = data.get(..elements as usize * width.bytes() as usize).unwrap_or_default();
+                let data =
+                    data.get(..elements as usize * width.bytes() as usize).unwrap_or_default();
                 self.cpu.write_gpa_run(run.place.gpa, width.bytes(), data);
             }
             self.advance(&to, width, elements);
@@ -39,7 +42,9 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
         while let Some(wanted) = self.next_part(&mut batch) {
             let run = self.elements(&from, width, wanted, AccessKind::Read)?;
             let mut buffer = [0; BUFFER_BYTES];
-            let data = buffer.get_mut(..run.elements as usize * width.bytes() as usize).unwrap_or_default();
+            let data = buffer
+                .get_mut(..run.elements as usize * width.bytes() as usize)
+                .unwrap_or_default();
             if run.elements == 1 {
                 self.read_place_bytes(run.place, data);
             } else {
@@ -96,7 +101,8 @@ impl<C: EmulatedCpu> MemoryUnit<'_, C> {
     }
 }
 
-/// The bytes of the whole elements in what a port filled or took: at least one, so that the instruction comes to an end.
+/// The bytes of the whole elements in what a port filled or took: at least one, so that the
+/// instruction comes to an end.
 fn whole_elements(bytes: usize, size: usize, at_most: usize) -> usize {
     (bytes / size * size).clamp(size, at_most.max(size))
 }

@@ -50,9 +50,14 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
             | M::Vmovntpd
             | M::Vmovntdq
             | M::Vmovntdqa => Move::Aligned,
-            M::Movd | M::Movq | M::Movss | M::Movsd | M::Vmovd | M::Vmovq | M::Vmovss | M::Vmovsd => {
-                Move::Scalar
-            }
+            M::Movd
+            | M::Movq
+            | M::Movss
+            | M::Movsd
+            | M::Vmovd
+            | M::Vmovq
+            | M::Vmovss
+            | M::Vmovsd => Move::Scalar,
             M::Movlps | M::Movlpd | M::Vmovlps | M::Vmovlpd => Move::LowHalf,
             M::Movhps | M::Movhpd | M::Vmovhps | M::Vmovhpd => Move::HighHalf,
             _ => return Err(Stop::Unsupported),

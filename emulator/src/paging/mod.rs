@@ -1,9 +1,10 @@
-//! The guest's own page tables, walked in software: what the CPU does between a linear address and a
-//! guest-physical one (Intel SDM volume 3, chapter 4; AMD APM volume 2, chapter 5).
+//! The guest's own page tables, walked in software: what the CPU does between a linear address and
+//! a guest-physical one (Intel SDM volume 3, chapter 4; AMD APM volume 2, chapter 5).
 //!
-//! All modes: no paging, 32-bit with PSE and PSE-36, PAE, 4 and 5 levels; write protection, NX, SMEP, SMAP, protection
-//! keys for user pages, reserved bits, accessed and dirty bits. PAE's page-directory pointers are read from memory at
-//! each walk, as AMD-V does. Not here: shadow stacks and supervisor protection keys, which the guest's CPUID denies.
+//! All modes: no paging, 32-bit with PSE and PSE-36, PAE, 4 and 5 levels; write protection, NX,
+//! SMEP, SMAP, protection keys for user pages, reserved bits, accessed and dirty bits. PAE's
+//! page-directory pointers are read from memory at each walk, as AMD-V does. Not here: shadow
+//! stacks and supervisor protection keys, which the guest's CPUID denies.
 
 pub mod spec;
 #[cfg(test)]
@@ -79,11 +80,12 @@ pub struct Translation {
     pub page_bytes: u64,
 }
 
-/// How often a walk starts again because another CPU changed an entry under it, before it goes on without having set
-/// the accessed and dirty bits.
+/// How often a walk starts again because another CPU changed an entry under it, before it goes on
+/// without having set the accessed and dirty bits.
 const RETRIES: u32 = 8;
 
-/// Whether a linear address is canonical: all bits above the translated ones equal the highest of them.
+/// Whether a linear address is canonical: all bits above the translated ones equal the highest of
+/// them.
 pub const fn is_canonical(address: u64, la57: bool) -> bool {
     let unused_bits = if la57 { 64 - 57 } else { 64 - 48 };
     ((address << unused_bits) as i64 >> unused_bits) as u64 == address
@@ -94,12 +96,13 @@ pub fn is_legal_pat(value: u64) -> bool {
     value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
 }
 
-/// Bits of a page-directory pointer of PAE paging that must be clear if it is present, with those beyond the physical address
-/// (SDM volume 3, table 5-8).
+/// Bits of a page-directory pointer of PAE paging that must be clear if it is present, with those
+/// beyond the physical address (SDM volume 3, table 5-8).
 pub const POINTER_RESERVED: u64 = 0x1e6;
 
 impl PagingState {
-    /// Translates a linear address (canonical, in long mode) and sets the accessed and dirty bits on the way.
+    /// Translates a linear address (canonical, in long mode) and sets the accessed and dirty bits
+    /// on the way.
     ///
     /// # Errors
     /// The page fault that the CPU would raise.
@@ -129,7 +132,10 @@ impl PagingState {
             match walk.run() {
                 Ok(translation) => return Ok(translation),
                 Err(Stop::Fault(error_code)) => {
-                    return Err(Fault::page(walk.complete_error_code(error_code).into_bits(), walk.linear));
+                    return Err(Fault::page(
+                        walk.complete_error_code(error_code).into_bits(),
+                        walk.linear,
+                    ));
                 }
                 Err(Stop::Changed) => attempt += 1,
             }
@@ -148,7 +154,8 @@ enum Stop {
 const NOT_PRESENT: Stop = Stop::Fault(ErrorCode::new());
 const PROTECTION: Stop = Stop::Fault(ErrorCode::new().with_present(true));
 const RESERVED: Stop = Stop::Fault(ErrorCode::new().with_present(true).with_reserved(true));
-const PROTECTION_KEY: Stop = Stop::Fault(ErrorCode::new().with_present(true).with_protection_key(true));
+const PROTECTION_KEY: Stop =
+    Stop::Fault(ErrorCode::new().with_present(true).with_protection_key(true));
 
 /// What all entries of a walk together allow.
 #[derive(Clone, Copy)]
@@ -205,8 +212,8 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         if !pointer.present() {
             return Err(NOT_PRESENT);
         }
-        // Bits 1, 2, 6 to 8 and all above the address are reserved (SDM volume 3, table 5-8). So is bit 5, but AMD's
-        // processors set it when they walk the tables in memory.
+        // Bits 1, 2, 6 to 8 and all above the address are reserved (SDM volume 3, table 5-8). So is
+        // bit 5, but AMD's processors set it when they walk the tables in memory.
         if pointer.into_bits() & (0x1c6 | !self.physical_mask()) != 0 {
             return Err(RESERVED);
         }
@@ -215,7 +222,12 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
 
     /// Walks `level` levels of 512 entries of 8 bytes.
     #[inline]
-    fn walk_wide(&self, mut table: u64, mut level: u32, mut rights: Rights) -> Result<Translation, Stop> {
+    fn walk_wide(
+        &self,
+        mut table: u64,
+        mut level: u32,
+        mut rights: Rights,
+    ) -> Result<Translation, Stop> {
         let reserved = self.reserved_wide();
         loop {
             let index = (self.linear >> (3 + 9 * level)) & 0x1ff;
@@ -241,10 +253,16 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
 
     /// A page of 4 KiB, 2 MiB or 1 GiB.
     #[inline]
-    fn leaf_wide(&self, address: u64, entry: Entry, level: u32, rights: Rights) -> Result<Translation, Stop> {
+    fn leaf_wide(
+        &self,
+        address: u64,
+        entry: Entry,
+        level: u32,
+        rights: Rights,
+    ) -> Result<Translation, Stop> {
         let page_bytes = 1u64 << (3 + 9 * level);
-        // No page is larger than 1 GiB. Bit 12 of a large page is PAT; the address bits above it, up to the page's
-        // size, are reserved.
+        // No page is larger than 1 GiB. Bit 12 of a large page is PAT; the address bits above it,
+        // up to the page's size, are reserved.
         let low_address_bits = (page_bytes - 1) & !0x1fff;
         if level > 3 || entry.into_bits() & low_address_bits != 0 {
             return Err(RESERVED);
@@ -276,8 +294,8 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         Ok(Translation { gpa: (entry.frame() << 12) | (self.linear & 0xfff), page_bytes: 4 << 10 })
     }
 
-    /// A 4 MiB page of 32-bit paging: bits 13 to 20 of its entry are address bits 32 to 39 (PSE-36), as far as
-    /// the CPU has them; the others and bit 21 are reserved.
+    /// A 4 MiB page of 32-bit paging: bits 13 to 20 of its entry are address bits 32 to 39
+    /// (PSE-36), as far as the CPU has them; the others and bit 21 are reserved.
     fn leaf_pse(&self, address: u64, entry: Entry, rights: Rights) -> Result<Translation, Stop> {
         const PAGE_BYTES: u64 = 4 << 20;
         let high = (entry.into_bits() >> 13) & 0x1ff;
@@ -322,7 +340,8 @@ impl<M: GuestMemory + ?Sized> Walk<'_, M> {
         match self.access.kind {
             AccessKind::Execute => {
                 let smep = state.cr4.smep() && rights.user() && !by_user;
-                // Bit 63 means no-execute only where it is not reserved, and 32-bit entries have none.
+                // Bit 63 means no-execute only where it is not reserved, and 32-bit entries have
+                // none.
                 return if rights.no_execute() || smep { Err(PROTECTION) } else { Ok(()) };
             }
             AccessKind::Write if !rights.writable() && (by_user || state.cr0.write_protect()) => {

@@ -1,8 +1,10 @@
-//! Page-table entries and page-fault error codes (Intel SDM volume 3, chapter 4; AMD APM volume 2, chapter 5).
+//! Page-table entries and page-fault error codes (Intel SDM volume 3, chapter 4; AMD APM volume 2,
+//! chapter 5).
 
 use bitfield_struct::bitfield;
 
-/// A page-table entry of any level, 8 bytes wide; the 4-byte entries of 32-bit paging are its low half.
+/// A page-table entry of any level, 8 bytes wide; the 4-byte entries of 32-bit paging are its low
+/// half.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Entry {

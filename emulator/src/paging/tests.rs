@@ -47,7 +47,10 @@ impl Guest {
 
     /// 4 or 5 levels that lead to `leaf` at `leaf_level` (1: 4 KiB); upper entries are `upper`.
     fn long(la57: bool, upper: u64, leaf: u64, leaf_level: u64) -> Self {
-        let efer = Efer::new().with_long_mode_enable(true).with_long_mode_active(true).with_no_execute(true);
+        let efer = Efer::new()
+            .with_long_mode_enable(true)
+            .with_long_mode_active(true)
+            .with_no_execute(true);
         let mut guest = Self::new(Cr4::new().with_pae(true).with_la57(la57), efer);
         let levels = if la57 { 5 } else { 4 };
         guest.state.cr3 = (levels << 12) | 0x18;
@@ -77,9 +80,14 @@ impl Guest {
         let mut guest = Self::new(Cr4::new().with_pse(true), Efer::new());
         guest.state.cr3 = 0x2000;
         let bytes = |value: u64| (value as u32).to_le_bytes();
-        GuestMemory::write(&*guest.memory, 0x2000 + (LINEAR_32 >> 22) * 4, &bytes(directory_entry)).unwrap();
-        GuestMemory::write(&*guest.memory, 0x1000 + ((LINEAR_32 >> 12) & 0x3ff) * 4, &bytes(page_entry))
+        GuestMemory::write(&*guest.memory, 0x2000 + (LINEAR_32 >> 22) * 4, &bytes(directory_entry))
             .unwrap();
+        GuestMemory::write(
+            &*guest.memory,
+            0x1000 + ((LINEAR_32 >> 12) & 0x3ff) * 4,
+            &bytes(page_entry),
+        )
+        .unwrap();
         guest
     }
 
@@ -87,7 +95,12 @@ impl Guest {
         (level << 12) + ((LINEAR >> (12 + 9 * (level - 1))) & 0x1ff) * 8
     }
 
-    fn translate(&self, linear: u64, kind: AccessKind, privilege: Privilege) -> Result<Translation, Fault> {
+    fn translate(
+        &self,
+        linear: u64,
+        kind: AccessKind,
+        privilege: Privilege,
+    ) -> Result<Translation, Fault> {
         self.state.translate(&*self.memory, linear, Access { kind, privilege })
     }
 
@@ -117,8 +130,14 @@ fn without_paging_linear_is_physical() {
 fn four_and_five_levels_reach_all_page_sizes() {
     for la57 in [false, true] {
         let rights = P | W | U;
-        assert_eq!(Guest::long(la57, rights, 0x12_3456_7000 | rights, 1).gpa(LINEAR), 0x12_3456_7abc);
-        assert_eq!(Guest::long(la57, rights, 0x12_3440_0000 | rights | PS, 2).gpa(LINEAR), 0x12_3450_0abc);
+        assert_eq!(
+            Guest::long(la57, rights, 0x12_3456_7000 | rights, 1).gpa(LINEAR),
+            0x12_3456_7abc
+        );
+        assert_eq!(
+            Guest::long(la57, rights, 0x12_3440_0000 | rights | PS, 2).gpa(LINEAR),
+            0x12_3450_0abc
+        );
         assert_eq!(
             Guest::long(la57, rights, 0x12_4000_0000 | rights | PS, 3).gpa(LINEAR),
             0x12_4000_0000 + (LINEAR & 0x3fff_ffff)
@@ -167,18 +186,31 @@ fn reserved_bits_of_every_kind_are_found() {
     let mut without_nx = Guest::long(false, P | W, 0x8000 | P | NX, 1);
     without_nx.state.efer.set_no_execute(false);
     assert_eq!(without_nx.supervisor_error(READ), 0b01001);
-    assert_eq!(Guest::long(false, P | W, 0x12_3440_2000 | P | PS, 2).supervisor_error(READ), 0b01001);
-    assert_eq!(Guest::long(false, P | W, 0x12_6000_0000 | P | PS, 3).supervisor_error(READ), 0b01001);
+    assert_eq!(
+        Guest::long(false, P | W, 0x12_3440_2000 | P | PS, 2).supervisor_error(READ),
+        0b01001
+    );
+    assert_eq!(
+        Guest::long(false, P | W, 0x12_6000_0000 | P | PS, 3).supervisor_error(READ),
+        0b01001
+    );
     assert_eq!(Guest::long(false, P | W, 0x3000 | P | PS, 4).supervisor_error(READ), 0b01001);
     assert_eq!(
         Guest::pae(0x2000 | P | W, 0x8000 | P, 1).error(LINEAR_32, READ, Privilege::Supervisor),
         0b01001
     );
     assert_eq!(
-        Guest::pae(0x2000 | P, 0x8000 | P | 1 << 52, 1).error(LINEAR_32, READ, Privilege::Supervisor),
+        Guest::pae(0x2000 | P, 0x8000 | P | 1 << 52, 1).error(
+            LINEAR_32,
+            READ,
+            Privilege::Supervisor
+        ),
         0b01001
     );
-    assert_eq!(Guest::legacy(PS | P | 1 << 21, 0).error(LINEAR_32, READ, Privilege::Supervisor), 0b01001);
+    assert_eq!(
+        Guest::legacy(PS | P | 1 << 21, 0).error(LINEAR_32, READ, Privilege::Supervisor),
+        0b01001
+    );
 }
 
 #[test]

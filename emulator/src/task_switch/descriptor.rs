@@ -1,4 +1,5 @@
-//! Descriptors: reading, checking and loading them as a task switch does (SDM volume 3, 3.4.5, table 9-1).
+//! Descriptors: reading, checking and loading them as a task switch does (SDM volume 3, 3.4.5,
+//! table 9-1).
 
 use super::memory::Linear;
 use super::{TaskCpu, selector_fault};
@@ -53,7 +54,8 @@ const fn privilege(selector: u16) -> u8 {
 }
 
 impl Descriptor {
-    /// Reads the descriptor of a selector that is not null; `beyond` is the exception if the table has none there.
+    /// Reads the descriptor of a selector that is not null; `beyond` is the exception if the table
+    /// has none there.
     pub fn read(cpu: &impl TaskCpu, selector: u16, beyond: Exception) -> Result<Self, Fault> {
         let linear = address(cpu, selector).ok_or(selector_fault(beyond, selector))?;
         let mut bytes = [0; 8];
@@ -94,7 +96,12 @@ impl Descriptor {
     }
 
     fn segment(self, selector: u16) -> Segment {
-        Segment { selector, attributes: self.attributes(), limit: self.limit(), base: self.base().into() }
+        Segment {
+            selector,
+            attributes: self.attributes(),
+            limit: self.limit(),
+            base: self.base().into(),
+        }
     }
 }
 
@@ -115,7 +122,11 @@ fn address(cpu: &impl TaskCpu, selector: u16) -> Option<u64> {
 }
 
 /// Changes the access byte of a selector's descriptor in its table.
-fn change_access(cpu: &mut impl TaskCpu, selector: u16, change: impl FnOnce(u8) -> u8) -> Result<(), Fault> {
+fn change_access(
+    cpu: &mut impl TaskCpu,
+    selector: u16,
+    change: impl FnOnce(u8) -> u8,
+) -> Result<(), Fault> {
     let Some(linear) = address(cpu, selector) else { return Ok(()) };
     let at = linear.wrapping_add(ACCESS_BYTE);
     let mut memory = Linear::new(cpu);
@@ -150,9 +161,11 @@ pub fn load_local_table(cpu: &mut impl TaskCpu, selector: u16) -> Result<(), Fau
     Ok(())
 }
 
-/// A segment register that has its selector and is still to be loaded: unusable, but for CS, which cannot be.
+/// A segment register that has its selector and is still to be loaded: unusable, but for CS, which
+/// cannot be.
 ///
-/// The privilege level is 3, so that a fault meanwhile finds the stack of its handler's ring in the new TSS, for there is none in SS.
+/// The privilege level is 3, so that a fault meanwhile finds the stack of its handler's ring in the
+/// new TSS, for there is none in SS.
 pub fn not_loaded(name: SegmentName, selector: u16) -> Segment {
     let outermost = SegmentAttributes::new().with_dpl(OUTERMOST);
     if name == SegmentName::Cs {
@@ -161,7 +174,8 @@ pub fn not_loaded(name: SegmentName, selector: u16) -> Segment {
     Segment { selector, attributes: outermost, ..Segment::default() }
 }
 
-/// Code that is never run: CS must be usable and of SS's privilege level, or no VM entry succeeds (SDM volume 3, 27.3.1.2).
+/// Code that is never run: CS must be usable and of SS's privilege level, or no VM entry succeeds
+/// (SDM volume 3, 27.3.1.2).
 fn stand_in_code(selector: u16, dpl: u8) -> Segment {
     let attributes = SegmentAttributes::new()
         .with_kind(CODE | READ_OR_WRITE | ACCESSED)

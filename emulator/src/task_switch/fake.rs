@@ -122,7 +122,8 @@ impl Cpu {
         };
         let mut segments = [flat(DATA, 0xc93); 8];
         segments[SegmentName::Cs as usize] = flat(CODE, 0xc9b);
-        segments[SegmentName::Tr as usize] = Segment { limit: 0x67, base: OLD_TSS, ..flat(OLD, 0x8b) };
+        segments[SegmentName::Tr as usize] =
+            Segment { limit: 0x67, base: OLD_TSS, ..flat(OLD, 0x8b) };
         segments[SegmentName::Ldtr as usize] = Segment::default();
         let mut gprs = Gprs::default();
         for (index, value) in gprs.0.iter_mut().take(8).enumerate() {
@@ -188,8 +189,8 @@ impl Cpu {
             13 | 15 => code.dpl() <= stack.dpl(),
             _ => false,
         };
-        let stack_fits =
-            !stack.present() || matches!(stack.kind(), 3 | 7) && stack.code_or_data() && in_pages(ss);
+        let stack_fits = !stack.present()
+            || matches!(stack.kind(), 3 | 7) && stack.code_or_data() && in_pages(ss);
         let data_fit = SEGMENTS.map(|name| self.segment(name)).into_iter().all(|segment| {
             let kind = segment.attributes.kind();
             !segment.attributes.present() || kind & 1 != 0 && (kind & 8 == 0 || kind & 2 != 0)

@@ -20,7 +20,12 @@ impl<'a, M: GuestMemory + ?Sized> Linear<'a, M> {
     }
 
     /// Whether every byte can be accessed.
-    pub fn probe(&mut self, linear: u64, length_bytes: usize, kind: AccessKind) -> Result<(), Fault> {
+    pub fn probe(
+        &mut self,
+        linear: u64,
+        length_bytes: usize,
+        kind: AccessKind,
+    ) -> Result<(), Fault> {
         self.pieces(linear, length_bytes, kind, |_, _, _| {})
     }
 

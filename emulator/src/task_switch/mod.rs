@@ -1,5 +1,6 @@
-//! Hardware task switches (Intel SDM volume 3, chapter 9; called 8 in newer editions), for processors that leave them to
-//! the hypervisor, and for steps by RFLAGS.TF, of which a task switch makes a part of the old task.
+//! Hardware task switches (Intel SDM volume 3, chapter 9; called 8 in newer editions), for
+//! processors that leave them to the hypervisor, and for steps by RFLAGS.TF, of which a task switch
+//! makes a part of the old task.
 
 mod descriptor;
 #[cfg(any(test, feature = "test-cpu"))]
@@ -42,7 +43,8 @@ pub struct TaskSwitch {
     pub source: Source,
     /// Where the old task goes on when it is switched to again.
     pub resume_rip: u64,
-    /// The event that a [`Source::Gate`] delivers, unless it is a software interrupt (INT n, INT3, INTO).
+    /// The event that a [`Source::Gate`] delivers, unless it is a software interrupt (INT n, INT3,
+    /// INTO).
     pub event: Option<Event>,
 }
 
@@ -81,14 +83,21 @@ pub trait TaskCpu {
     fn note_task_trap(&mut self);
 }
 
-/// Error code of a fault while an event is delivered that the program did not ask for (SDM volume 3, 6.13).
+/// Error code of a fault while an event is delivered that the program did not ask for (SDM volume
+/// 3, 6.13).
 const EXTERNAL: u32 = 1;
 const DEBUG_TRAP: Fault = Fault { exception: Exception::Debug, error_code: None, address: None };
 const VIRTUAL_8086_RIGHTS: u16 = 0xf3;
 
 /// The registers that hold a task's segments, in the order of a TSS.
-const SEGMENTS: [SegmentName; 6] =
-    [SegmentName::Es, SegmentName::Cs, SegmentName::Ss, SegmentName::Ds, SegmentName::Fs, SegmentName::Gs];
+const SEGMENTS: [SegmentName; 6] = [
+    SegmentName::Es,
+    SegmentName::Cs,
+    SegmentName::Ss,
+    SegmentName::Ds,
+    SegmentName::Fs,
+    SegmentName::Gs,
+];
 
 /// A fault whose error code names a selector.
 const fn selector_fault(exception: Exception, selector: u16) -> Fault {
@@ -98,7 +107,8 @@ const fn selector_fault(exception: Exception, selector: u16) -> Fault {
 /// Switches to another task.
 ///
 /// # Errors
-/// A fault: in the old task if it is found before the switch, in the new one otherwise, as on a processor.
+/// A fault: in the old task if it is found before the switch, in the new one otherwise, as on a
+/// processor.
 pub fn switch(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
     perform(cpu, task).map_err(|fault| match task.event {
         // The error code of a page fault has its own bits.
@@ -130,8 +140,12 @@ fn perform(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
         Linear::new(cpu).write(new_tss.base().into(), &old_tr.selector.to_le_bytes())?;
     }
     let attributes = new_tss.attributes().with_kind(new_tss.kind() | descriptor::BUSY);
-    let tr =
-        Segment { selector: task.selector, attributes, limit: new_tss.limit(), base: new_tss.base().into() };
+    let tr = Segment {
+        selector: task.selector,
+        attributes,
+        limit: new_tss.limit(),
+        base: new_tss.base().into(),
+    };
     cpu.set_segment(SegmentName::Tr, tr);
     let paging = cpu.paging();
     cpu.set_cr0(paging.cr0.with_task_switched(true));
@@ -177,7 +191,12 @@ fn find_tss(cpu: &impl TaskCpu, task: TaskSwitch) -> Result<Descriptor, Fault> {
 }
 
 /// Writes the old task's registers into its TSS.
-fn save_old(cpu: &mut impl TaskCpu, task: TaskSwitch, base: u64, format: Format) -> Result<(), Fault> {
+fn save_old(
+    cpu: &mut impl TaskCpu,
+    task: TaskSwitch,
+    base: u64,
+    format: Format,
+) -> Result<(), Fault> {
     let rflags = cpu.rflags();
     // A task that returns does not stay nested.
     let rflags = rflags.with_nested_task(rflags.nested_task() && task.source != Source::Iret);
@@ -195,7 +214,11 @@ fn save_old(cpu: &mut impl TaskCpu, task: TaskSwitch, base: u64, format: Format)
 }
 
 /// The old task is no longer busy unless the new one is nested in it; the new one is.
-fn mark_descriptors(cpu: &mut impl TaskCpu, task: TaskSwitch, old_selector: u16) -> Result<(), Fault> {
+fn mark_descriptors(
+    cpu: &mut impl TaskCpu,
+    task: TaskSwitch,
+    old_selector: u16,
+) -> Result<(), Fault> {
     if matches!(task.source, Source::Jump | Source::Iret) {
         descriptor::set_busy(cpu, old_selector, false)?;
     }
@@ -205,8 +228,9 @@ fn mark_descriptors(cpu: &mut impl TaskCpu, task: TaskSwitch, old_selector: u16)
     Ok(())
 }
 
-/// Loads what cannot fault of the new task's registers. Outside virtual-8086 mode its segments have nothing but their
-/// selectors then, and what stands in for the rest is legal together, whatever mode the old task was in.
+/// Loads what cannot fault of the new task's registers. Outside virtual-8086 mode its segments have
+/// nothing but their selectors then, and what stands in for the rest is legal together, whatever
+/// mode the old task was in.
 fn load_registers(cpu: &mut impl TaskCpu, new: &TaskState, nested: bool) {
     let rflags = Rflags::from_image(new.eflags);
     let rflags = rflags.with_nested_task(rflags.nested_task() || nested);
@@ -234,7 +258,12 @@ fn load_segments(cpu: &mut impl TaskCpu, new: &TaskState) -> Result<(), Fault> {
     }
     let [es, cs, ss, ds, fs, gs] = new.segments;
     descriptor::load_stack_and_code(cpu, cs, ss)?;
-    let data = [(SegmentName::Es, es), (SegmentName::Ds, ds), (SegmentName::Fs, fs), (SegmentName::Gs, gs)];
+    let data = [
+        (SegmentName::Es, es),
+        (SegmentName::Ds, ds),
+        (SegmentName::Fs, fs),
+        (SegmentName::Gs, gs),
+    ];
     for (name, selector) in data {
         descriptor::load_data(cpu, name, selector)?;
     }

@@ -117,7 +117,9 @@ impl TaskState {
             cr3: wide.then(|| format.get(bytes, CR3)),
             eip: format.get(bytes, layout.eip),
             eflags: format.get(bytes, layout.eflags),
-            gprs: core::array::from_fn(|index| format.get(bytes, layout.gprs + index * format.word_bytes())),
+            gprs: core::array::from_fn(|index| {
+                format.get(bytes, layout.gprs + index * format.word_bytes())
+            }),
             segments: core::array::from_fn(segment),
             local_table: format.get(bytes, layout.local_table) as u16,
             trap: wide && bytes.get(TRAP).is_some_and(|byte| byte & 1 != 0),

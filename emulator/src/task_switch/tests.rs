@@ -15,7 +15,12 @@ impl Cpu {
         self.switch_with(source, NEW, None)
     }
 
-    fn switch_with(&mut self, source: Source, selector: u16, event: Option<Event>) -> Result<(), Fault> {
+    fn switch_with(
+        &mut self,
+        source: Source,
+        selector: u16,
+        event: Option<Event>,
+    ) -> Result<(), Fault> {
         switch(self, TaskSwitch { selector, source, resume_rip: 0x4002, event })
     }
 }
@@ -80,18 +85,33 @@ fn exception(error_code: u32) -> Event {
 
 #[test]
 fn faults_of_a_switch_that_delivers_an_event_say_so() {
-    for (event, external) in
-        [(None, 0), (Some(Event::Interrupt(0x30)), 1), (Some(Event::Nmi), 1), (Some(exception(0)), 1)]
-    {
+    for (event, external) in [
+        (None, 0),
+        (Some(Event::Interrupt(0x30)), 1),
+        (Some(Event::Nmi), 1),
+        (Some(exception(0)), 1),
+    ] {
         let mut cpu = Cpu::new();
         let busy = cpu.switch_with(Source::Gate, OLD, event);
-        assert_eq!(busy.unwrap_err().error_code, Some(u32::from(OLD) | external), "before the switch");
+        assert_eq!(
+            busy.unwrap_err().error_code,
+            Some(u32::from(OLD) | external),
+            "before the switch"
+        );
         cpu.put(NEW_TSS + 0x54, ABSENT_DATA.into());
         let absent = cpu.switch_with(Source::Gate, NEW, event);
-        assert_eq!(absent.unwrap_err().error_code, Some(u32::from(ABSENT_DATA) | external), "after it");
+        assert_eq!(
+            absent.unwrap_err().error_code,
+            Some(u32::from(ABSENT_DATA) | external),
+            "after it"
+        );
         cpu.cr0.set_paging(true);
         // Its tables are at zero, where nothing is present.
-        assert_eq!(cpu.switch_with(Source::Gate, OLD, event).unwrap_err().error_code, Some(0), "page fault");
+        assert_eq!(
+            cpu.switch_with(Source::Gate, OLD, event).unwrap_err().error_code,
+            Some(0),
+            "page fault"
+        );
     }
 }
 
@@ -104,7 +124,11 @@ fn what_is_wrong_before_the_switch_changes_nothing() {
     assert_eq!(cpu.switch_with(Source::Jump, NEW | 4, None), named(general, NEW | 4), "LDT");
     assert_eq!(cpu.switch_with(Source::Jump, DATA, None), named(general, DATA), "no TSS");
     assert_eq!(cpu.switch_with(Source::Call, OLD, None), named(general, OLD), "busy");
-    assert_eq!(cpu.switch_with(Source::Iret, NEW, None), named(Exception::InvalidTss, NEW), "not busy");
+    assert_eq!(
+        cpu.switch_with(Source::Iret, NEW, None),
+        named(Exception::InvalidTss, NEW),
+        "not busy"
+    );
     cpu.put(GDT + u64::from(NEW), 0x3000_0066);
     assert_eq!(cpu.switch(Source::Jump), named(Exception::InvalidTss, NEW), "too short");
     cpu.put(GDT + u64::from(NEW), 0x3000_0067);
@@ -258,7 +282,8 @@ fn an_event_is_a_task_switch_if_its_gate_is_a_task_gate() {
     let fault = Event::Fault(Fault { error_code: Some(0x18), ..Fault::PROTECTION });
     let switch = |event| of_event(&cpu, idtr, event, 0x1234);
     gate(13, 0x85);
-    let want = TaskSwitch { selector: NEW, source: Source::Gate, resume_rip: 0x1234, event: Some(fault) };
+    let want =
+        TaskSwitch { selector: NEW, source: Source::Gate, resume_rip: 0x1234, event: Some(fault) };
     assert_eq!(switch(fault), Some(want));
     gate(13, 0x8e);
     assert_eq!(switch(fault), None, "an interrupt gate");

@@ -35,7 +35,12 @@ pub fn of_transfer(cpu: &impl TaskCpu, cpl: u8, transfer: Transfer) -> Option<Ta
 
 /// The task switch that delivers an event, if its gate is a task gate that is present (SDM volume
 /// 3, 7.11 and 7.14.1).
-pub fn of_event(cpu: &impl TaskCpu, idtr: TableRegister, event: Event, rip: u64) -> Option<TaskSwitch> {
+pub fn of_event(
+    cpu: &impl TaskCpu,
+    idtr: TableRegister,
+    event: Event,
+    rip: u64,
+) -> Option<TaskSwitch> {
     let vector = match event {
         Event::Interrupt(vector) => vector,
         Event::Nmi => NMI_VECTOR,
@@ -49,7 +54,8 @@ pub fn of_event(cpu: &impl TaskCpu, idtr: TableRegister, event: Event, rip: u64)
     Linear::new(cpu).read(idtr.base.wrapping_add(offset), &mut bytes).ok()?;
     let gate = Descriptor::from_bits(u64::from_le_bytes(bytes));
     let attributes = gate.attributes();
-    let leads_to_task = gate.kind() == TASK_GATE && !attributes.code_or_data() && attributes.present();
+    let leads_to_task =
+        gate.kind() == TASK_GATE && !attributes.code_or_data() && attributes.present();
     let selector = gate.gate_selector();
     leads_to_task.then_some(TaskSwitch {
         selector,

@@ -35,7 +35,8 @@ impl Aml for Terms {
     }
 }
 
-/// `IRQNoFlags () {n}`: an edge-triggered, active-high, exclusive ISA interrupt (ACPI 6.5, section 6.4.2.1).
+/// `IRQNoFlags () {n}`: an edge-triggered, active-high, exclusive ISA interrupt (ACPI 6.5, section
+/// 6.4.2.1).
 pub struct IsaIrq(pub u8);
 
 impl Aml for IsaIrq {
@@ -45,8 +46,8 @@ impl Aml for IsaIrq {
     }
 }
 
-/// `Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) {...}`: what a PCI interrupt link can be wired to (ACPI
-/// 6.5, section 6.4.3.6). The first number lies at offset 5.
+/// `Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) {...}`: what a PCI interrupt link can
+/// be wired to (ACPI 6.5, section 6.4.3.6). The first number lies at offset 5.
 pub struct SharedInterrupts<'a>(pub &'a [u32]);
 
 impl Aml for SharedInterrupts<'_> {

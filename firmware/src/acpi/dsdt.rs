@@ -3,9 +3,9 @@
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable, And, Arg, CreateDWordField, Device, EISAName, Else, Field,
-    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, LessThan, Local, Memory32Fixed,
-    Method, MethodCall, Name, OpRegion, OpRegionSpace, Or, Package, PackageBuilder, Path, ResourceTemplate,
-    Return, Scope, Store,
+    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, LessThan, Local,
+    Memory32Fixed, Method, MethodCall, Name, OpRegion, OpRegionSpace, Or, Package, PackageBuilder,
+    Path, ResourceTemplate, Return, Scope, Store,
 };
 use alloc::format;
 use alloc::string::String;
@@ -26,7 +26,12 @@ pub fn terms(machine: &MachineDescription) -> Terms {
     let mut terms = Terms::new();
     terms.push(&Scope::new(
         "\\_SB_".into(),
-        Vec::from([&pci_host(machine) as &dyn Aml, &link_methods(), &links(), &processors(machine)]),
+        Vec::from([
+            &pci_host(machine) as &dyn Aml,
+            &link_methods(),
+            &links(),
+            &processors(machine),
+        ]),
     ));
     if machine.hpet {
         terms.push(&Scope::new("\\_SB_".into(), Vec::from([&hpet() as &dyn Aml])));
@@ -64,17 +69,35 @@ fn pci_host(machine: &MachineDescription) -> Terms {
         &ports(0xcf8, 8),
         &AddressSpace::new_io(0u16, 0xcf7, None),
         &AddressSpace::new_io(0xd00u16, 0xffff, None),
-        &AddressSpace::new_memory(AddressSpaceCacheable::Cacheable, true, 0xa_0000u32, 0xb_ffff, None),
-        &AddressSpace::new_memory(AddressSpaceCacheable::NotCacheable, true, hole_start, hole_last, None),
+        &AddressSpace::new_memory(
+            AddressSpaceCacheable::Cacheable,
+            true,
+            0xa_0000u32,
+            0xb_ffff,
+            None,
+        ),
+        &AddressSpace::new_memory(
+            AddressSpaceCacheable::NotCacheable,
+            true,
+            hole_start,
+            hole_last,
+            None,
+        ),
     ]);
     device(
         "PCI0",
-        &[&pnp_id("PNP0A03"), &Name::new("_UID".into(), &0u8), &windows, &routing(), &isa_bridge(machine)],
+        &[
+            &pnp_id("PNP0A03"),
+            &Name::new("_UID".into(), &0u8),
+            &windows,
+            &routing(),
+            &isa_bridge(machine),
+        ],
     )
 }
 
-/// `_PRT`: pin `p` (A is 0) of slot `s` leads to link `(s + p - 1) mod 4`; pin A of slot 1, which is the PIIX4's
-/// power management, to the SCI.
+/// `_PRT`: pin `p` (A is 0) of slot `s` leads to link `(s + p - 1) mod 4`; pin A of slot 1, which
+/// is the PIIX4's power management, to the SCI.
 fn routing() -> Name {
     let mut entries = PackageBuilder::new();
     for slot in 1..32u32 {
@@ -96,7 +119,8 @@ fn routing() -> Name {
     Name::new("_PRT".into(), &entries)
 }
 
-/// The PIIX3's ISA function, its PIRQ registers (82371SB datasheet, section 2.2.5), and the devices behind it.
+/// The PIIX3's ISA function, its PIRQ registers (82371SB datasheet, section 2.2.5), and the devices
+/// behind it.
 fn isa_bridge(machine: &MachineDescription) -> Terms {
     let mut children = Terms::new();
     children.push(&Name::new("_ADR".into(), &0x0001_0000u32));
@@ -163,7 +187,8 @@ fn fw_cfg() -> Terms {
     )
 }
 
-/// `IQST` and `IQCR`: a link's state and its interrupt, from its PIRQ register. Bit 7 of the register disconnects it.
+/// `IQST` and `IQCR`: a link's state and its interrupt, from its PIRQ register. Bit 7 of the
+/// register disconnects it.
 fn link_methods() -> Terms {
     const PRESENT: u8 = 0x09;
     const PRESENT_ENABLED: u8 = 0x0b;
@@ -228,21 +253,32 @@ fn link(name: &str, index: u8) -> Terms {
     let register = &register as &dyn Aml;
     let possible = ResourceTemplate::new(Vec::from([&SharedInterrupts(&LINK_IRQS) as &dyn Aml]));
     let number = Path::new("PRRI");
-    let call = |method: &str| Terms::new().with(&MethodCall::new(method.into(), Vec::from([register])));
+    let call =
+        |method: &str| Terms::new().with(&MethodCall::new(method.into(), Vec::from([register])));
     device(
         name,
         &[
             &pnp_id("PNP0C0F"),
             &Name::new("_UID".into(), &index),
             &Name::new("_PRS".into(), &possible),
-            &Method::new("_STA".into(), 0, false, Vec::from([&Return::new(&call("IQST")) as &dyn Aml])),
+            &Method::new(
+                "_STA".into(),
+                0,
+                false,
+                Vec::from([&Return::new(&call("IQST")) as &dyn Aml]),
+            ),
             &Method::new(
                 "_DIS".into(),
                 0,
                 false,
                 Vec::from([&Or::new(register, register, &0x80u8) as &dyn Aml]),
             ),
-            &Method::new("_CRS".into(), 0, false, Vec::from([&Return::new(&call("IQCR")) as &dyn Aml])),
+            &Method::new(
+                "_CRS".into(),
+                0,
+                false,
+                Vec::from([&Return::new(&call("IQCR")) as &dyn Aml]),
+            ),
             &Method::new(
                 "_SRS".into(),
                 1,
@@ -272,8 +308,10 @@ fn processors(machine: &MachineDescription) -> Terms {
     let mut terms = Terms::new();
     for uid in 0..machine.apic_ids.len() as u32 {
         let name: String = format!("C{:03X}", uid & 0xfff);
-        terms
-            .push(&device(&name, &[&Name::new("_HID".into(), &"ACPI0007"), &Name::new("_UID".into(), &uid)]));
+        terms.push(&device(
+            &name,
+            &[&Name::new("_HID".into(), &"ACPI0007"), &Name::new("_UID".into(), &uid)],
+        ));
     }
     terms
 }

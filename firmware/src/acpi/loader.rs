@@ -1,6 +1,6 @@
-//! The script by which the firmware places the tables: QEMU's table loader (`etc/table-loader`). SeaBIOS
-//! (src/fw/romfile_loader.c) allocates memory for files, adds the addresses of files to pointers, and corrects
-//! checksums.
+//! The script by which the firmware places the tables: QEMU's table loader (`etc/table-loader`).
+//! SeaBIOS (src/fw/romfile_loader.c) allocates memory for files, adds the addresses of files to
+//! pointers, and corrects checksums.
 
 use alloc::vec::Vec;
 
@@ -31,7 +31,8 @@ impl Script {
         self.command(ALLOCATE, &[name(file).as_slice(), &align.to_le_bytes(), &[zone as u8]]);
     }
 
-    /// Adds the address of `source` to the little-endian pointer of `size_bytes` (4 or 8) at `offset` in `file`.
+    /// Adds the address of `source` to the little-endian pointer of `size_bytes` (4 or 8) at
+    /// `offset` in `file`.
     pub fn add_pointer(&mut self, file: &str, offset: u32, size_bytes: u8, source: &str) {
         let names = [name(file), name(source)];
         self.command(ADD_POINTER, &[names.as_flattened(), &offset.to_le_bytes(), &[size_bytes]]);

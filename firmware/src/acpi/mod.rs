@@ -1,7 +1,7 @@
 //! The guest's ACPI tables, and the script by which the firmware places them.
 //!
-//! The hardware they describe is the PIIX4's power management as SeaBIOS sets it up when it finds a table loader:
-//! PM base 600h, SCI at IRQ 9, SMI command port B2h.
+//! The hardware they describe is the PIIX4's power management as SeaBIOS sets it up when it finds a
+//! table loader: PM base 600h, SCI at IRQ 9, SMI command port B2h.
 
 mod aml;
 mod dsdt;
@@ -90,8 +90,9 @@ impl Blob {
         offset
     }
 
-    /// Places a table whose pointers, at the given offsets and of the given sizes, hold offsets into this blob. Its
-    /// checksum must be 0: the firmware computes it after having added the addresses.
+    /// Places a table whose pointers, at the given offsets and of the given sizes, hold offsets
+    /// into this blob. Its checksum must be 0: the firmware computes it after having added the
+    /// addresses.
     fn place_with_pointers(&mut self, table: &[u8], pointers: &[(u32, u8)]) -> u32 {
         let offset = self.place(table);
         for &(field, size_bytes) in pointers {
@@ -116,8 +117,8 @@ impl Blob {
         }
         let mut bytes = Vec::from(table.as_slice());
         bytes[CHECKSUM_OFFSET as usize] = 0;
-        let fields =
-            (0..roots.len() as u32).map(|n| (tables::HEADER_BYTES + n * u32::from(size_bytes), size_bytes));
+        let fields = (0..roots.len() as u32)
+            .map(|n| (tables::HEADER_BYTES + n * u32::from(size_bytes), size_bytes));
         let fields: Vec<(u32, u8)> = fields.collect();
         self.place_with_pointers(&bytes, &fields)
     }

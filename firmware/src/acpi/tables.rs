@@ -1,4 +1,5 @@
-//! The tables of fixed layout: FADT, MADT, HPET. Section numbers are those of the ACPI specification 6.5.
+//! The tables of fixed layout: FADT, MADT, HPET. Section numbers are those of the ACPI
+//! specification 6.5.
 
 use acpi_tables::Aml;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
@@ -10,7 +11,8 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{Immutable, IntoBytes};
 
 use super::{
-    GPE0_BLOCK, GPE0_BYTES, HPET_GPA, OEM_ID, OEM_REVISION, OEM_TABLE_ID, PM_BASE, SCI_IRQ, SMI_COMMAND_PORT,
+    GPE0_BLOCK, GPE0_BYTES, HPET_GPA, OEM_ID, OEM_REVISION, OEM_TABLE_ID, PM_BASE, SCI_IRQ,
+    SMI_COMMAND_PORT,
 };
 use crate::MachineDescription;
 
@@ -27,8 +29,8 @@ pub fn header(signature: [u8; 4], revision: u8) -> Sdt {
     Sdt::new(signature, HEADER_BYTES, revision, OEM_ID, OEM_TABLE_ID, OEM_REVISION)
 }
 
-/// The FADT (section 5.2.9) in revision 3, as ACPI 2.0 systems and later know it. Its pointers to FACS and DSDT hold
-/// the given offsets.
+/// The FADT (section 5.2.9) in revision 3, as ACPI 2.0 systems and later know it. Its pointers to
+/// FACS and DSDT hold the given offsets.
 pub fn fadt(facs_offset: u32, dsdt_offset: u32) -> Vec<u8> {
     const REVISION: u8 = 3;
     const REVISION_3_BYTES: u32 = 244;
@@ -162,7 +164,10 @@ pub fn madt(machine: &MachineDescription) -> Vec<u8> {
             }
             _ => {
                 let (id, uid, flags) = (id.into(), uid.into(), ENABLED.into());
-                append(&mut table, &LocalX2Apic { kind: 9, length: 16, reserved: 0.into(), id, flags, uid });
+                append(
+                    &mut table,
+                    &LocalX2Apic { kind: 9, length: 16, reserved: 0.into(), id, flags, uid },
+                );
             }
         }
     }
@@ -170,31 +175,48 @@ pub fn madt(machine: &MachineDescription) -> Vec<u8> {
     for entry in source_overrides() {
         append(&mut table, &entry);
     }
-    append(&mut table, &LocalApicNmi { kind: 4, length: 6, uid: ALL_CPUS, flags: 0.into(), lint: LINT1 });
+    append(
+        &mut table,
+        &LocalApicNmi { kind: 4, length: 6, uid: ALL_CPUS, flags: 0.into(), lint: LINT1 },
+    );
     if machine.apic_ids.iter().any(|&id| id >= FIRST_X2APIC_ID) {
         let uid = u32::MAX.into();
         append(
             &mut table,
-            &LocalX2ApicNmi { kind: 10, length: 12, flags: 0.into(), uid, lint: LINT1, reserved: [0; 3] },
+            &LocalX2ApicNmi {
+                kind: 10,
+                length: 12,
+                flags: 0.into(),
+                uid,
+                lint: LINT1,
+                reserved: [0; 3],
+            },
         );
     }
     Vec::from(table.as_slice())
 }
 
-/// The timer's IRQ 0 comes in at input 2; the SCI and the PCI interrupts are level-triggered, active high.
+/// The timer's IRQ 0 comes in at input 2; the SCI and the PCI interrupts are level-triggered,
+/// active high.
 fn source_overrides() -> impl Iterator<Item = SourceOverride> {
     const AS_THE_BUS: u16 = 0;
     const LEVEL_HIGH: u16 = 0b1101;
-    [(0, 2, AS_THE_BUS), (5, 5, LEVEL_HIGH), (9, 9, LEVEL_HIGH), (10, 10, LEVEL_HIGH), (11, 11, LEVEL_HIGH)]
-        .into_iter()
-        .map(|(source, gsi, flags)| SourceOverride {
-            kind: 2,
-            length: 10,
-            bus: 0,
-            source,
-            gsi: U32::new(gsi),
-            flags: flags.into(),
-        })
+    [
+        (0, 2, AS_THE_BUS),
+        (5, 5, LEVEL_HIGH),
+        (9, 9, LEVEL_HIGH),
+        (10, 10, LEVEL_HIGH),
+        (11, 11, LEVEL_HIGH),
+    ]
+    .into_iter()
+    .map(|(source, gsi, flags)| SourceOverride {
+        kind: 2,
+        length: 10,
+        bus: 0,
+        source,
+        gsi: U32::new(gsi),
+        flags: flags.into(),
+    })
 }
 
 fn append<T: IntoBytes + Immutable>(table: &mut Sdt, structure: &T) {
@@ -203,11 +225,13 @@ fn append<T: IntoBytes + Immutable>(table: &mut Sdt, structure: &T) {
 
 /// The HPET table (IA-PC HPET specification 1.0a, section 3.2.4).
 pub fn hpet() -> Vec<u8> {
-    /// Intel, revision 1, three comparators, 64-bit counter, legacy replacement: as the register of the device says.
+    /// Intel, revision 1, three comparators, 64-bit counter, legacy replacement: as the register of
+    /// the device says.
     const BLOCK_ID: u32 = 0x8086_a201;
     let mut table = header(*b"HPET", 1);
     table.append_slice(&BLOCK_ID.to_le_bytes());
-    let address = GAS::new(AddressSpace::SystemMemory, 0, 0, AccessSize::Undefined, HPET_GPA.into());
+    let address =
+        GAS::new(AddressSpace::SystemMemory, 0, 0, AccessSize::Undefined, HPET_GPA.into());
     let mut bytes = Vec::new();
     address.to_aml_bytes(&mut bytes);
     table.append_slice(&bytes);

@@ -1,5 +1,5 @@
-//! The files are loaded as the firmware loads them, and judged by `iasl` (Debian package `acpica-tools`), which
-//! these tests need.
+//! The files are loaded as the firmware loads them, and judged by `iasl` (Debian package
+//! `acpica-tools`), which these tests need.
 
 use super::*;
 use crate::test_machine;
@@ -25,8 +25,9 @@ impl Loaded {
                 let length = field.iter().position(|&byte| byte == 0).unwrap();
                 String::from_utf8(field[..length].to_vec()).unwrap()
             };
-            let number =
-                |offset: usize| u32::from_le_bytes(entry[offset..offset + 4].try_into().unwrap()) as usize;
+            let number = |offset: usize| {
+                u32::from_le_bytes(entry[offset..offset + 4].try_into().unwrap()) as usize
+            };
             match number(0) {
                 1 => {
                     let address = match entry[64] {
@@ -76,12 +77,18 @@ impl Loaded {
     /// All tables by signature, found from the XSDT.
     fn tables(&self) -> BTreeMap<String, &[u8]> {
         let xsdt = self.table(read_u64(self.rsdp(), 24));
-        let mut addresses: Vec<u64> = xsdt[36..].chunks_exact(8).map(|bytes| read_u64(bytes, 0)).collect();
+        let mut addresses: Vec<u64> =
+            xsdt[36..].chunks_exact(8).map(|bytes| read_u64(bytes, 0)).collect();
         let fadt = self.table(addresses[0]);
-        addresses.extend([read_u32(fadt, 36).into(), read_u64(fadt, 140), read_u64(self.rsdp(), 24)]);
+        addresses.extend([
+            read_u32(fadt, 36).into(),
+            read_u64(fadt, 140),
+            read_u64(self.rsdp(), 24),
+        ]);
         addresses.push(read_u32(self.rsdp(), 16).into());
-        let named =
-            |address| (String::from_utf8_lossy(&self.at(address)[..4]).to_string(), self.table(address));
+        let named = |address| {
+            (String::from_utf8_lossy(&self.at(address)[..4]).to_string(), self.table(address))
+        };
         addresses.into_iter().map(named).collect()
     }
 }
@@ -153,7 +160,8 @@ fn the_madt_lists_each_cpu_once() {
 
 /// A directory of its own for each test, so that they can run side by side.
 fn write_tables(directory: &str, machine: &MachineDescription) -> PathBuf {
-    let directory = std::env::temp_dir().join(format!("bulkhead-acpi-{}-{directory}", std::process::id()));
+    let directory =
+        std::env::temp_dir().join(format!("bulkhead-acpi-{}-{directory}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     for (name, table) in Loaded::run(&files(machine)).tables() {
         fs::write(directory.join(format!("{name}.aml")), table).unwrap();
@@ -165,8 +173,11 @@ fn write_tables(directory: &str, machine: &MachineDescription) -> PathBuf {
 fn iasl(directory: &Path, arguments: &[&str]) -> String {
     let output = Command::new("iasl").args(arguments).current_dir(directory).output();
     let output = output.expect("iasl does not run: install the package acpica-tools");
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "iasl {arguments:?}: {text}");
     text
 }
@@ -191,12 +202,15 @@ fn iasl_decompiles_every_table_without_a_complaint() {
 
 #[test]
 fn iasl_compiles_the_decompiled_dsdt_without_a_complaint() {
-    for (name, machine) in [("again-small", test_machine::description()), ("again-large", large_machine())] {
+    for (name, machine) in
+        [("again-small", test_machine::description()), ("again-large", large_machine())]
+    {
         let directory = write_tables(name, &machine);
         iasl(&directory, &["-d", "DSDT.aml"]);
         let text = iasl(&directory, &["-oa", "-p", "again", "DSDT.dsl"]);
         assert!(text.contains(" 0 Errors, 0 Warnings, 0 Remarks"), "{text}");
-        let (first, again) = (fs::read(directory.join("DSDT.aml")), fs::read(directory.join("again.aml")));
+        let (first, again) =
+            (fs::read(directory.join("DSDT.aml")), fs::read(directory.join("again.aml")));
         assert_eq!(first.unwrap()[36..], again.unwrap()[36..], "the same byte code");
         fs::remove_dir_all(directory).unwrap();
     }

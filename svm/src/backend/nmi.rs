@@ -1,5 +1,6 @@
-//! When the guest takes NMIs. AMD-V without virtual NMIs tells neither that its handler is left, nor has it a window
-//! for another one: the guest's IRET is intercepted once, and stepped over if one waits.
+//! When the guest takes NMIs. AMD-V without virtual NMIs tells neither that its handler is left,
+//! nor has it a window for another one: the guest's IRET is intercepted once, and stepped over if
+//! one waits.
 
 use super::Svm;
 use crate::spec::exit_code;

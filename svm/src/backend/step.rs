@@ -1,6 +1,6 @@
-//! Single steps. AMD-V has no monitor trap flag: RFLAGS.TF makes the processor stop, by #DB, behind the instruction, and is
-//! hidden from the guest. An event takes TF away as it is delivered, so that it cannot stop behind that: a pending
-//! interrupt of the host's does.
+//! Single steps. AMD-V has no monitor trap flag: RFLAGS.TF makes the processor stop, by #DB, behind
+//! the instruction, and is hidden from the guest. An event takes TF away as it is delivered, so
+//! that it cannot stop behind that: a pending interrupt of the host's does.
 
 use super::Svm;
 use crate::spec::{EVENT_SOFTWARE, EventField, exit_code};
@@ -90,7 +90,9 @@ impl Svm {
     pub(super) fn prepare_step(&mut self, gprs: &mut Gprs, instruction: &[u8]) {
         let step = match Kind::of(instruction, self.code_bits() == 64, self.rflags()) {
             _ if self.vmcb().control.event_injection.valid() => Step::IntoHandler,
-            Kind::SoftwareInterrupt { vector, length_bytes } => self.inject_software(vector, length_bytes),
+            Kind::SoftwareInterrupt { vector, length_bytes } => {
+                self.inject_software(vector, length_bytes)
+            }
             kind => self.set_trap_flag(gprs, kind),
         };
         if !matches!(step, Step::TrapFlag(_)) {
@@ -100,7 +102,8 @@ impl Svm {
         self.step = Some(step);
     }
 
-    /// Takes back what [`Svm::prepare_step`] did, and makes the exit one of a step that is done if it is.
+    /// Takes back what [`Svm::prepare_step`] did, and makes the exit one of a step that is done if
+    /// it is.
     #[cold]
     pub(super) fn end_step(&mut self, gprs: &mut Gprs) {
         let Some(step) = self.step.take() else { return };
@@ -124,8 +127,9 @@ impl Svm {
         }
     }
 
-    /// INT n is injected. What it returns to is the next instruction's address: a processor takes it from the field of its
-    /// own if it has one (APM volume 2, 15.20), QEMU and Bochs from RIP. A fault meanwhile exits, since it returns to INT n.
+    /// INT n is injected. What it returns to is the next instruction's address: a processor takes
+    /// it from the field of its own if it has one (APM volume 2, 15.20), QEMU and Bochs from
+    /// RIP. A fault meanwhile exits, since it returns to INT n.
     fn inject_software(&mut self, vector: u8, length_bytes: u64) -> Step {
         let rip = self.rip();
         let next_rip = rip.wrapping_add(length_bytes);
@@ -258,7 +262,8 @@ mod tests {
         assert_eq!(vcpu.rip(), 0x1002, "what it returns to");
         let control = &mut vcpu.vmcb_mut().control;
         assert_eq!((control.next_rip, control.intercept_exceptions), (0x1002, ALL_EXCEPTIONS));
-        (control.exit_code, control.exit_interrupt_info, control.exit_info_2) = (exit_code, left, 0x5000);
+        (control.exit_code, control.exit_interrupt_info, control.exit_info_2) =
+            (exit_code, left, 0x5000);
         vcpu.end_step(&mut gprs);
         assert_eq!(vcpu.vmcb().control.intercept_exceptions, INTERCEPTED_EXCEPTIONS);
         vcpu
@@ -266,7 +271,8 @@ mod tests {
 
     #[test]
     fn an_int_n_that_was_not_delivered_stands_before_itself_again() {
-        let undelivered = EventField::new().with_valid(true).with_kind(EVENT_SOFTWARE).with_vector(0x80);
+        let undelivered =
+            EventField::new().with_valid(true).with_kind(EVENT_SOFTWARE).with_vector(0x80);
         for exit_code in [PAGE_FAULT, exit_code::NESTED_PAGE_FAULT] {
             let vcpu = end_of_int_n(exit_code, undelivered);
             assert_eq!((vcpu.rip(), vcpu.vmcb().control.exit_code), (0x1000, exit_code));

@@ -51,8 +51,8 @@ fn open_for_a_moment() {
     unsafe { asm!("sti", ".rept 8", "nop", ".endr", "cli") };
 }
 
-/// Waits with interrupts on until something arrives, and returns what has arrived since the last [`take`]: nothing, if nothing does in
-/// good time.
+/// Waits with interrupts on until something arrives, and returns what has arrived since the last
+/// [`take`]: nothing, if nothing does in good time.
 pub fn wait() -> Arrivals {
     clock::until(|| {
         open_for_a_moment();

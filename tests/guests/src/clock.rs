@@ -1,7 +1,8 @@
 //! The ACPI power management timer, by which other clocks are judged and waits are bounded.
 //!
-//! Machines stand still now and then: an interval may be longer than it should be, by any amount. So clocks are compared, not
-//! measured, and a comparison has many attempts ([`agrees`]): a clock at the wrong rate fails all.
+//! Machines stand still now and then: an interval may be longer than it should be, by any amount.
+//! So clocks are compared, not measured, and a comparison has many attempts ([`agrees`]): a clock
+//! at the wrong rate fails all.
 
 use crate::cpu::inl;
 use crate::global::Global;
@@ -77,7 +78,8 @@ pub fn wait(count: u64) {
     }
 }
 
-/// What `attempt` gives when it takes no longer than `limit` ticks: it is repeated while the machine stands still meanwhile.
+/// What `attempt` gives when it takes no longer than `limit` ticks: it is repeated while the
+/// machine stands still meanwhile.
 pub fn within<R>(limit: u64, mut attempt: impl FnMut() -> R) -> R {
     for _ in 0..50 {
         let mut watch = Stopwatch::start();

@@ -123,7 +123,8 @@ fn entry(selector: u16) -> *mut u64 {
     unsafe { GDT.address().cast::<u64>().add(index) }
 }
 
-/// A descriptor: `access` is its second-highest word's low byte (type, S, DPL, P), `flags` are the bits AVL, L, D/B and G.
+/// A descriptor: `access` is its second-highest word's low byte (type, S, DPL, P), `flags` are the
+/// bits AVL, L, D/B and G.
 pub const fn segment(base: u32, limit: u32, access: u8, flags: u8) -> u64 {
     let (base, limit) = (base as u64, limit as u64);
     limit & 0xffff
@@ -134,7 +135,8 @@ pub const fn segment(base: u32, limit: u32, access: u8, flags: u8) -> u64 {
         | (base >> 24) << 56
 }
 
-/// Loads the task state segment of 64-bit mode. To be called again after another task register was loaded.
+/// Loads the task state segment of 64-bit mode. To be called again after another task register was
+/// loaded.
 pub fn load_task_state() {
     const AVAILABLE_TSS: u8 = 0x89;
     let state = TASK_STATE.address();
@@ -148,7 +150,10 @@ pub fn load_task_state() {
             .add(usize::from(DOUBLE_FAULT_IST) - 1)
             .write_unaligned(DOUBLE_FAULT_STACK.address() as u64 + STACK_SIZE as u64);
     }
-    set_descriptor(TSS64, segment(address as u32, size_of::<TaskState64>() as u32 - 1, AVAILABLE_TSS, 0));
+    set_descriptor(
+        TSS64,
+        segment(address as u32, size_of::<TaskState64>() as u32 - 1, AVAILABLE_TSS, 0),
+    );
     set_descriptor(TSS64 + 8, address >> 32);
     unsafe { asm!("ltr {0:x}", in(reg) TSS64) };
 }

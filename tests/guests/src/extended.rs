@@ -125,5 +125,6 @@ pub fn is_initial() -> bool {
     }
     let length = save();
     let mut registers = REGISTERS.chain(LEGACY_BYTES + HEADER_BYTES..length);
-    peek::<u32>(AREA.address() as u64 + MXCSR) == INITIAL_MXCSR && registers.all(|offset| byte(offset) == 0)
+    peek::<u32>(AREA.address() as u64 + MXCSR) == INITIAL_MXCSR
+        && registers.all(|offset| byte(offset) == 0)
 }

@@ -2,7 +2,8 @@
 
 use core::cell::UnsafeCell;
 
-/// A static variable of which nobody holds a reference: it is read and written whole, or by its address.
+/// A static variable of which nobody holds a reference: it is read and written whole, or by its
+/// address.
 #[repr(transparent)]
 pub struct Global<T>(UnsafeCell<T>);
 

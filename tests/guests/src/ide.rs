@@ -1,4 +1,5 @@
-//! The PIIX3 IDE function: a device's registers at the legacy ports, and its channel's bus master (ATA/ATAPI-6; SFF-8038i).
+//! The PIIX3 IDE function: a device's registers at the legacy ports, and its channel's bus master
+//! (ATA/ATAPI-6; SFF-8038i).
 
 use core::arch::asm;
 
@@ -48,8 +49,9 @@ impl Drive {
     /// The first that shows `signature` in the cylinder registers after a software reset.
     pub fn find(signature: [u8; 2]) -> Option<Self> {
         let channels = [(0x1f0, 0x3f6, 14), (0x170, 0x376, 15)];
-        let drives =
-            |(command, control, irq)| [0xa0, 0xb0].map(|select| Self { command, control, irq, select });
+        let drives = |(command, control, irq)| {
+            [0xa0, 0xb0].map(|select| Self { command, control, irq, select })
+        };
         channels.into_iter().flat_map(drives).find(|drive| {
             drive.reset();
             outb(drive.command + 6, drive.select);
@@ -162,8 +164,8 @@ impl BusMaster {
         Some(Self { port: if drive.irq == 14 { base } else { base + 8 } })
     }
 
-    /// Stops it, clears its status, and gives it a table of descriptors at `table`: addresses and lengths of regions, the last of which is
-    /// marked.
+    /// Stops it, clears its status, and gives it a table of descriptors at `table`: addresses and
+    /// lengths of regions, the last of which is marked.
     pub fn prepare(self, table: u32, regions: &[(u32, u32)]) {
         for (index, (address, length)) in (0..).zip(regions) {
             let is_last = index + 1 == regions.len() as u64;

@@ -83,8 +83,8 @@ impl fmt::Debug for Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 22] = [
-            "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#9", "#TS", "#NP", "#SS", "#GP",
-            "#PF", "#15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
+            "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#9", "#TS", "#NP",
+            "#SS", "#GP", "#PF", "#15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
         ];
         match NAMES.get(usize::from(self.vector)) {
             Some(name) if matches!(self.vector, 8 | 10..=14 | 17) => {
@@ -219,16 +219,21 @@ static CATCH_RSP: Global<u64> = Global::new(0);
 
 pub(crate) fn set_up() {
     for vector in 0..=255 {
-        set_gate(vector, Gate::to(&raw const interrupt_entries as u64 + u64::from(vector) * ENTRY_SIZE));
+        set_gate(
+            vector,
+            Gate::to(&raw const interrupt_entries as u64 + u64::from(vector) * ENTRY_SIZE),
+        );
     }
     set_gate(8, Gate { ist: DOUBLE_FAULT_IST, ..gate(8) });
     descriptors::load_task_state();
     load_table();
 }
 
-/// Loads the interrupt descriptor table of 64-bit mode. To be called again after another one was loaded.
+/// Loads the interrupt descriptor table of 64-bit mode. To be called again after another one was
+/// loaded.
 pub fn load_table() {
-    let pointer = TablePointer { limit: (size_of::<[Gate; 256]>() - 1) as u16, base: IDT.address() as u64 };
+    let pointer =
+        TablePointer { limit: (size_of::<[Gate; 256]>() - 1) as u16, base: IDT.address() as u64 };
     unsafe { asm!("lidt [{}]", in(reg) &raw const pointer) };
 }
 
@@ -242,13 +247,21 @@ pub fn set_gate(vector: u8, gate: Gate) {
     unsafe { IDT.address().cast::<Gate>().add(usize::from(vector)).write_volatile(gate) };
 }
 
-/// From now on `handler` runs for `vector`, and what was interrupted goes on after it; with `None` the event is caught or ends the
-/// topic, as at first. Interrupts of controllers need their acknowledgement: the handler's business.
+/// From now on `handler` runs for `vector`, and what was interrupted goes on after it; with `None`
+/// the event is caught or ends the topic, as at first. Interrupts of controllers need their
+/// acknowledgement: the handler's business.
 pub fn handle(vector: u8, handler: Option<Handler>) {
-    unsafe { HANDLERS.address().cast::<Option<Handler>>().add(usize::from(vector)).write_volatile(handler) };
+    unsafe {
+        HANDLERS
+            .address()
+            .cast::<Option<Handler>>()
+            .add(usize::from(vector))
+            .write_volatile(handler)
+    };
 }
 
-/// Runs `body`; an event without a handler ends it and is returned. Flags, stack and segment registers are restored, nothing else.
+/// Runs `body`; an event without a handler ends it and is returned. Flags, stack and segment
+/// registers are restored, nothing else.
 ///
 /// # Errors
 /// The event.
@@ -275,8 +288,9 @@ pub fn catch<R>(body: impl FnOnce() -> R) -> Result<R, Fault> {
 
 extern "C" fn interrupt(frame: &mut Frame) {
     let vector = frame.vector as u8;
-    let handler =
-        unsafe { HANDLERS.address().cast::<Option<Handler>>().add(usize::from(vector)).read_volatile() };
+    let handler = unsafe {
+        HANDLERS.address().cast::<Option<Handler>>().add(usize::from(vector)).read_volatile()
+    };
     if let Some(handler) = handler {
         return handler(frame);
     }

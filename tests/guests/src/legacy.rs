@@ -6,14 +6,17 @@ use core::arch::global_asm;
 use core::fmt;
 
 use crate::cpu;
-use crate::descriptors::{CODE32, DATA, GDT_POINTER, TablePointer, load_task_state, segment, set_descriptor};
+use crate::descriptors::{
+    CODE32, DATA, GDT_POINTER, TablePointer, load_task_state, segment, set_descriptor,
+};
 use crate::global::Global;
 use crate::interrupts::{self, Event};
 
 /// The task state segment of 32-bit mode.
 pub const TSS32: u16 = 0x58;
 
-/// Control registers of 32-bit code unless a topic asks for others: protected mode with native x87 errors, no paging.
+/// Control registers of 32-bit code unless a topic asks for others: protected mode with native x87
+/// errors, no paging.
 pub const PROTECTED: Mode = Mode { cr0: 0x31, cr3: 0, cr4: 0x600 };
 
 /// The control registers of a call. Pages must map the first 512 KiB to themselves.
@@ -58,8 +61,8 @@ pub struct Fault {
     pub cs: u16,
     /// The flags saved.
     pub eflags: u32,
-    /// What the processor saved beside them if the event came from an outer ring: ESP, SS, and from virtual-8086 mode ES, DS,
-    /// FS, GS too.
+    /// What the processor saved beside them if the event came from an outer ring: ESP, SS, and
+    /// from virtual-8086 mode ES, DS, FS, GS too.
     pub outer: [u32; 6],
     /// CR2 after it.
     pub cr2: u32,
@@ -99,7 +102,18 @@ static STATE: Global<State> = Global::new(State {
     mode: [0; 3],
     faulted: 0,
     home: [0; 4],
-    registers: Registers { eax: 0, ebx: 0, ecx: 0, edx: 0, esi: 0, edi: 0, ebp: 0, eflags: 0, ds: 0, es: 0 },
+    registers: Registers {
+        eax: 0,
+        ebx: 0,
+        ecx: 0,
+        edx: 0,
+        esi: 0,
+        edi: 0,
+        ebp: 0,
+        eflags: 0,
+        ds: 0,
+        es: 0,
+    },
     vector: 0,
     cr2: 0,
     cr0: 0,
@@ -173,7 +187,8 @@ impl TaskState32 {
         state
     }
 
-    /// A task of ring 0 in flat segments, without paging, that runs `code` on the stack below `stack`; so do its handlers of outer rings' events.
+    /// A task of ring 0 in flat segments, without paging, that runs `code` on the stack below
+    /// `stack`; so do its handlers of outer rings' events.
     pub fn flat(code: extern "C" fn(), stack: u32) -> Self {
         let data = u32::from(DATA);
         Self {
@@ -208,18 +223,22 @@ pub fn task_descriptor(state: *const TaskState32) -> u64 {
     segment(state as u32, size_of::<TaskState32>() as u32 - 1, AVAILABLE_TSS, 0)
 }
 
-/// Replaces the gate of `vector` in the 32-bit interrupt descriptor table until the next call has ended.
+/// Replaces the gate of `vector` in the 32-bit interrupt descriptor table until the next call has
+/// ended.
 pub fn set_gate(vector: u8, gate: u64) {
     unsafe { IDT.address().cast::<u64>().add(usize::from(vector)).write_volatile(gate) };
 }
 
 /// A 32-bit gate: `access` is type, DPL and P.
 pub const fn gate(selector: u16, offset: u32, access: u8) -> u64 {
-    offset as u64 & 0xffff | (selector as u64) << 16 | (access as u64) << 40 | (offset as u64 >> 16) << 48
+    offset as u64 & 0xffff
+        | (selector as u64) << 16
+        | (access as u64) << 40
+        | (offset as u64 >> 16) << 48
 }
 
-/// Sets up the 32-bit interrupt descriptor table: every event ends the call. Called after each call; a topic calls it before it changes gates for
-/// the first time.
+/// Sets up the 32-bit interrupt descriptor table: every event ends the call. Called after each
+/// call; a topic calls it before it changes gates for the first time.
 pub fn reset_gates() {
     const INTERRUPT_GATE_RING3: u8 = 0xee;
     let entries = &raw const legacy_entries as u32;
@@ -255,7 +274,8 @@ pub fn call16(code: extern "C" fn(), registers: &mut Registers) -> Result<(), Fa
     outcome
 }
 
-/// Calls a BIOS interrupt in real mode. The BIOS may turn interrupts on: the 8259 pair must be as it left it.
+/// Calls a BIOS interrupt in real mode. The BIOS may turn interrupts on: the 8259 pair must be as
+/// it left it.
 pub fn bios(vector: u8, registers: &mut Registers) {
     cpu::poke(&raw const bios_vector as u64, vector);
     // No exception ends it: its vectors are the BIOS's own.
@@ -269,8 +289,10 @@ fn call(entry: u32, is_real: bool, mode: Mode, registers: &mut Registers) -> Res
         if (*IDT_POINTER.address()).limit == 0 {
             reset_gates();
         }
-        IDT_POINTER
-            .set(TablePointer { limit: (size_of::<[u64; 256]>() - 1) as u16, base: IDT.address() as u64 });
+        IDT_POINTER.set(TablePointer {
+            limit: (size_of::<[u64; 256]>() - 1) as u16,
+            base: IDT.address() as u64,
+        });
         (*task).esp0 = RING0_STACK.address() as u32 + STACK_SIZE as u32;
         (*task).ss0 = u32::from(DATA);
         set_descriptor(TSS32, task_descriptor(task));

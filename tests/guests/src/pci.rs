@@ -35,7 +35,8 @@ impl Function {
 
     /// The first on the bus of this class and subclass.
     pub fn find_class(class: u16) -> Option<Self> {
-        Self::all().find(|function| function.read(0) != u32::MAX && function.read(8) >> 16 == class.into())
+        Self::all()
+            .find(|function| function.read(0) != u32::MAX && function.read(8) >> 16 == class.into())
     }
 
     fn all() -> impl Iterator<Item = Self> {
@@ -44,7 +45,10 @@ impl Function {
 
     /// The address of a register, for [`ADDRESS`].
     pub fn address(self, register: u8) -> u32 {
-        ENABLE | u32::from(self.device) << 11 | u32::from(self.function) << 8 | u32::from(register & !3)
+        ENABLE
+            | u32::from(self.device) << 11
+            | u32::from(self.function) << 8
+            | u32::from(register & !3)
     }
 
     /// Reads four bytes.

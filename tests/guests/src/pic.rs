@@ -22,7 +22,8 @@ pub fn set_up() {
     set_masks(0xffff);
 }
 
-/// Writes the four initialisation words. The cascade word is 4 for the first controller and 2 for the second.
+/// Writes the four initialisation words. The cascade word is 4 for the first controller and 2 for
+/// the second.
 pub fn initialise(port: u16, vector: u8, cascade: u8, icw4: u8) {
     outb(port, ICW1);
     outb(port + 1, vector);

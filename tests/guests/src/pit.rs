@@ -6,8 +6,8 @@ const COUNTER0: u16 = 0x40;
 const CONTROL: u16 = 0x43;
 const BOTH_BYTES: u8 = 0x30;
 
-/// A rising edge of IRQ 0, and no other after it. Mode 0 lowers the output for 55 ms; mode 1 raises it, and waits for a trigger that
-/// counter 0 never gets.
+/// A rising edge of IRQ 0, and no other after it. Mode 0 lowers the output for 55 ms; mode 1 raises
+/// it, and waits for a trigger that counter 0 never gets.
 pub fn edge() {
     lower();
     start(1);

@@ -26,7 +26,8 @@ const ALL_SENT: u8 = 0x40;
 pub struct Com1;
 
 impl Com1 {
-    /// 115200 baud, eight bits, no interrupts, no FIFO. A topic that changes the port calls it before the next result.
+    /// 115200 baud, eight bits, no interrupts, no FIFO. A topic that changes the port calls it
+    /// before the next result.
     pub fn set_up() {
         outb(INTERRUPT_ENABLE, 0);
         outb(LINE_CONTROL, DIVISOR_ACCESS);
@@ -42,8 +43,8 @@ impl Com1 {
         while inb(LINE_STATUS) & ALL_SENT == 0 {}
     }
 
-    /// Raises its interrupt line, IRQ 4, which stays high as long as the transmitter has room: nothing may be reported before
-    /// [`Com1::lower_irq`].
+    /// Raises its interrupt line, IRQ 4, which stays high as long as the transmitter has room:
+    /// nothing may be reported before [`Com1::lower_irq`].
     pub fn raise_irq() {
         Self::drain();
         outb(MODEM_CONTROL, DTR_AND_RTS | OUT2);

@@ -1,5 +1,5 @@
-//! Tags of address spaces: by them a CPU tells the cached translations of its guests apart. AMD calls them ASIDs (APM
-//! volume 2, 15.16), Intel VPIDs (SDM volume 3, 29.4).
+//! Tags of address spaces: by them a CPU tells the cached translations of its guests apart. AMD
+//! calls them ASIDs (APM volume 2, 15.16), Intel VPIDs (SDM volume 3, 29.4).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -35,8 +35,8 @@ impl TagPool {
         Arc::new(Self { last, state: Mutex::new(State { next: 1, given_back: Vec::new() }) })
     }
 
-    /// A tag for a virtual CPU: one of its own while there are any. What the CPU cached for a former owner is
-    /// still there: the new one flushes it before it runs.
+    /// A tag for a virtual CPU: one of its own while there are any. What the CPU cached for a
+    /// former owner is still there: the new one flushes it before it runs.
     pub fn take(self: &Arc<Self>) -> Tag {
         let mut state = self.state.lock();
         let number = match state.given_back.pop() {
@@ -80,7 +80,10 @@ mod tests {
         let pool = TagPool::new(4);
         let (first, second, third) = (pool.take(), pool.take(), pool.take());
         assert_eq!([first.number(), second.number(), third.number()], [1, 2, 3]);
-        assert_eq!([first.is_shared(), second.is_shared(), third.is_shared()], [false, false, true]);
+        assert_eq!(
+            [first.is_shared(), second.is_shared(), third.is_shared()],
+            [false, false, true]
+        );
         assert!(TagPool::new(1).take().is_shared());
     }
 

@@ -5,9 +5,10 @@ use emulator::MemoryAccess;
 use emulator::registers::Exception;
 use emulator::task_switch::TaskSwitch;
 
-/// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a guest with a breakpoint on
-/// its own stack, or with a misaligned one, would keep the CPU in an endless delivery that no interrupt ends. #MC, because
-/// it is the host's. #MF, because VT-x raises it also where a guest with CR0.NE clear is to get an interrupt.
+/// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a
+/// guest with a breakpoint on its own stack, or with a misaligned one, would keep the CPU in an
+/// endless delivery that no interrupt ends. #MC, because it is the host's. #MF, because VT-x raises
+/// it also where a guest with CR0.NE clear is to get an interrupt.
 pub const INTERCEPTED_EXCEPTIONS: u32 = 1 << Exception::Debug as u8
     | 1 << Exception::X87 as u8
     | 1 << Exception::AlignmentCheck as u8
@@ -73,8 +74,8 @@ pub enum Exit {
     Port(PortAccess),
     /// A memory access that the second-level tables refused.
     Memory(MemoryAccess),
-    /// The second-level tables have an entry that the processor does not take, on the way to this guest-physical address: a
-    /// fault of the hypervisor's.
+    /// The second-level tables have an entry that the processor does not take, on the way to this
+    /// guest-physical address: a fault of the hypervisor's.
     TableMisconfigured {
         /// The address.
         gpa: u64,
@@ -109,18 +110,20 @@ pub enum Exit {
     WriteCr8,
     /// MOV to or from CR8, which the backend has carried out but for moving on behind it.
     AccessedCr8,
-    /// The processor has written the register at this byte of the local APIC's register page, and the instruction is done:
-    /// what follows from the write is left to do.
+    /// The processor has written the register at this byte of the local APIC's register page, and
+    /// the instruction is done: what follows from the write is left to do.
     ApicWrite {
         /// Offset in the page.
         offset: u16,
     },
-    /// The processor has ended a level-triggered interrupt in the register page: its source has to be told.
+    /// The processor has ended a level-triggered interrupt in the register page: its source has to
+    /// be told.
     EndOfInterrupt {
         /// Its vector.
         vector: u8,
     },
-    /// An access to a register of descriptors, which is left to be done (`Backend::set_descriptor_exits`).
+    /// An access to a register of descriptors, which is left to be done
+    /// (`Backend::set_descriptor_exits`).
     Descriptor(DescriptorAccess),
     /// A hardware task switch that the processor left to the hypervisor.
     TaskSwitch(TaskSwitch),
@@ -130,13 +133,15 @@ pub enum Exit {
     NmiWindow,
     /// A physical interrupt arrived.
     ExternalInterrupt,
-    /// The guest spins with PAUSE, which is left to be run again: it waits for something that it does not do itself.
+    /// The guest spins with PAUSE, which is left to be run again: it waits for something that it
+    /// does not do itself.
     Pause,
     /// A physical NMI arrived.
     HostNmi,
     /// An intercepted exception.
     Exception(Exception),
-    /// An exception that exits only in a step, with its error code: the guest is to take it. CR2 is set already.
+    /// An exception that exits only in a step, with its error code: the guest is to take it. CR2 is
+    /// set already.
     Fault {
         /// Its vector.
         exception: Exception,

@@ -1,5 +1,5 @@
-//! The guest's FPU and vector state, its breakpoints and TSC_AUX, which stay live in the CPU because the hypervisor never uses them.
-//! Both backends reach them by this.
+//! The guest's FPU and vector state, its breakpoints and TSC_AUX, which stay live in the CPU
+//! because the hypervisor never uses them. Both backends reach them by this.
 #![allow(unsafe_code)]
 
 use core::arch::asm;
@@ -14,8 +14,9 @@ const XCR0_X87: u64 = 1;
 /// CPUID: the bits that XCR0 may have, in EDX and EAX.
 const LEAF_XSAVE: u32 = 0xd;
 
-/// An area for FXRSTOR, or for XRSTOR with the header that says that every component has its initial values; x87 control word
-/// and MXCSR as after FINIT and RESET (Intel SDM volume 1, 10.5.1 and 13.4).
+/// An area for FXRSTOR, or for XRSTOR with the header that says that every component has its
+/// initial values; x87 control word and MXCSR as after FINIT and RESET (Intel SDM volume 1, 10.5.1
+/// and 13.4).
 #[repr(C, align(64))]
 struct InitialState {
     x87_control: u16,
@@ -24,8 +25,12 @@ struct InitialState {
     _registers_and_header: [u8; 548],
 }
 
-static INITIAL_STATE: InitialState =
-    InitialState { x87_control: 0x37f, _x87: [0; 22], mxcsr: 0x1f80, _registers_and_header: [0; 548] };
+static INITIAL_STATE: InitialState = InitialState {
+    x87_control: 0x37f,
+    _x87: [0; 22],
+    mxcsr: 0x1f80,
+    _registers_and_header: [0; 548],
+};
 
 /// The state of the guest that runs on this CPU.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +42,13 @@ impl ExtendedState {
     /// The state of this CPU, switched on in CR4; `xsave` says whether it has XSAVE.
     ///
     /// # Safety
-    /// The CPU has SSE, as long mode demands, and XSAVE if `xsave` says so. CR4 keeps the bits that are set here, and the value
-    /// is used on this CPU only. Nothing but guests uses the FPU and the vector registers there.
+    /// The CPU has SSE, as long mode demands, and XSAVE if `xsave` says so. CR4 keeps the bits that
+    /// are set here, and the value is used on this CPU only. Nothing but guests uses the FPU
+    /// and the vector registers there.
     pub unsafe fn new(xsave: bool) -> Self {
         let enables = Cr4::new().with_osfxsr(true).with_osxmmexcpt(true).with_osxsave(xsave);
-        // SAFETY: the CPU has what the bits switch on (the caller's condition), which is guest state alone.
+        // SAFETY: the CPU has what the bits switch on (the caller's condition), which is guest
+        // state alone.
         unsafe {
             asm!(
                 "mov {cr4}, cr4",
@@ -78,14 +85,15 @@ impl ExtendedState {
     pub fn clear(self) {
         let area = &raw const INITIAL_STATE;
         if !self.xsave {
-            // SAFETY: CR4.OSFXSR is set (condition of `new`), the area is as large and as aligned as FXRSTOR wants it, and
-            // the registers hold nothing but guest state.
+            // SAFETY: CR4.OSFXSR is set (condition of `new`), the area is as large and as aligned
+            // as FXRSTOR wants it, and the registers hold nothing but guest state.
             return unsafe { asm!("fxrstor64 [{}]", in(reg) area, options(readonly, nostack)) };
         }
         let leaf = core::arch::x86_64::__cpuid_count(LEAF_XSAVE, 0);
         self.set_xcr0(u64::from(leaf.edx) << 32 | u64::from(leaf.eax));
-        // SAFETY: CR4.OSXSAVE is set (condition of `new`); the area is aligned, and nothing behind its header is read, as
-        // that names no component; the registers hold nothing but guest state.
+        // SAFETY: CR4.OSXSAVE is set (condition of `new`); the area is aligned, and nothing behind
+        // its header is read, as that names no component; the registers hold nothing but
+        // guest state.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(readonly, nostack));
         }
@@ -94,19 +102,22 @@ impl ExtendedState {
     /// The x87 status word.
     pub fn x87_status(self) -> u16 {
         let status: u16;
-        // SAFETY: reads guest state, and waits for no error; CR0.EM and TS are clear wherever guests run.
+        // SAFETY: reads guest state, and waits for no error; CR0.EM and TS are clear wherever
+        // guests run.
         unsafe { asm!("fnstsw ax", out("ax") status, options(nomem, nostack, preserves_flags)) };
         status
     }
 
-    /// Sets the exceptions in the x87 status word, bits 6:0; the processor derives the summary from them and the control word.
+    /// Sets the exceptions in the x87 status word, bits 6:0; the processor derives the summary from
+    /// them and the control word.
     pub fn set_x87_errors(self, errors: u16) {
         /// The environment's second word is the status; exceptions, summary and busy bit in it.
         const STATUS: usize = 1;
         const ERRORS: u32 = 0x80ff;
         let mut environment = [0u32; 7];
-        // SAFETY: the buffer has the 28 bytes that both take in 64-bit mode. FNSTENV masks all exceptions, so that FLDENV finds
-        // no error to raise; the registers hold nothing but guest state.
+        // SAFETY: the buffer has the 28 bytes that both take in 64-bit mode. FNSTENV masks all
+        // exceptions, so that FLDENV finds no error to raise; the registers hold nothing
+        // but guest state.
         unsafe {
             asm!("fnstenv [{}]", in(reg) &raw mut environment, options(nostack, preserves_flags));
             environment[STATUS] = environment[STATUS] & !ERRORS | u32::from(errors & 0x7f);
@@ -121,7 +132,9 @@ impl ExtendedState {
         }
         let (low, high): (u32, u32);
         // SAFETY: CR4.OSXSAVE is set (condition of `new`).
-        unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+        unsafe {
+            asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack))
+        };
         u64::from(high) << 32 | u64::from(low)
     }
 
@@ -130,7 +143,8 @@ impl ExtendedState {
         self.xcr0() & XCR0_AVX != 0
     }
 
-    /// The low 256 bits of vector register `index` (0 to 15), or 128 while AVX is off; the rest is zero.
+    /// The low 256 bits of vector register `index` (0 to 15), or 128 while AVX is off; the rest is
+    /// zero.
     pub fn vector_register(self, index: u8) -> [u8; 32] {
         read(index, self.has_avx())
     }
@@ -201,7 +215,9 @@ pub fn tsc_aux() -> u64 {
     }
     let (low, high): (u32, u32);
     // SAFETY: the CPU has the register, and runs at CPL 0 wherever guests run.
-    unsafe { asm!("rdmsr", in("ecx") TSC_AUX, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") TSC_AUX, out("eax") low, out("edx") high, options(nomem, nostack))
+    };
     u64::from(high) << 32 | u64::from(low)
 }
 
@@ -235,8 +251,9 @@ macro_rules! with_register {
 fn read(index: u8, wide: bool) -> [u8; 32] {
     let mut bytes = [0u8; 32];
     let pointer = bytes.as_mut_ptr();
-    // SAFETY: the buffer holds 32 bytes. CR4.OSFXSR, and OSXSAVE with AVX state in XCR0 for `wide`, are set on every
-    // CPU that runs guests (condition of `ExtendedState::new`; the caller asks for `wide` only if XCR0 has AVX).
+    // SAFETY: the buffer holds 32 bytes. CR4.OSFXSR, and OSXSAVE with AVX state in XCR0 for `wide`,
+    // are set on every CPU that runs guests (condition of `ExtendedState::new`; the caller asks
+    // for `wide` only if XCR0 has AVX).
     unsafe {
         if wide {
             with_register!(index, pointer, "vmovups [{pointer}], ymm", "");
@@ -249,7 +266,8 @@ fn read(index: u8, wide: bool) -> [u8; 32] {
 
 fn read_wide(index: u8, bytes: &mut [u8; 64]) {
     let pointer = bytes.as_mut_ptr();
-    // SAFETY: the buffer holds 64 bytes; CR4.OSXSAVE is set, and the caller has found the state of AVX-512 in XCR0.
+    // SAFETY: the buffer holds 64 bytes; CR4.OSXSAVE is set, and the caller has found the state of
+    // AVX-512 in XCR0.
     unsafe {
         with_register!(
             index, pointer, "vmovups [{pointer}], zmm", "";

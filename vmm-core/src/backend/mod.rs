@@ -25,8 +25,8 @@ use extended_state::ExtendedState;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported(pub &'static str);
 
-/// Ticks of the TSC that are between two PAUSEs of a loop at the most, where the processor looks at that; one alone takes some 140
-/// since Skylake.
+/// Ticks of the TSC that are between two PAUSEs of a loop at the most, where the processor looks at
+/// that; one alone takes some 140 since Skylake.
 pub const PAUSE_GAP_TICKS: u16 = 1024;
 
 /// Registers of the guest's that the shared code reads or writes seldom.
@@ -49,7 +49,8 @@ pub enum SystemRegister {
     TscAux,
 }
 
-/// Instructions that a processor may have although its virtualisation does not let guests have them.
+/// Instructions that a processor may have although its virtualisation does not let guests have
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Withheld {
     /// RDTSCP and RDPID.
@@ -65,29 +66,36 @@ pub struct Withheld {
 pub struct VcpuSetup {
     /// Host-physical address of the top table of the second-level page tables.
     pub nested_root_hpa: u64,
-    /// The registers of the local APIC. The guest runs with the task priority that they have, and they have the guest's
-    /// after an exit: it changes CR8 without one.
+    /// The registers of the local APIC. The guest runs with the task priority that they have, and
+    /// they have the guest's after an exit: it changes CR8 without one.
     pub apic_page: Arc<RegisterPage>,
-    /// Where others post interrupts: a processor that has posted interrupts takes them out of its descriptor.
+    /// Where others post interrupts: a processor that has posted interrupts takes them out of its
+    /// descriptor.
     pub apic_inbox: Arc<ApicInbox>,
-    /// Host-physical address of a page that stands for the registers in the guest's address space. Nothing is in it.
+    /// Host-physical address of a page that stands for the registers in the guest's address space.
+    /// Nothing is in it.
     pub apic_access_hpa: u64,
 }
 
 /// One virtual CPU on a vendor's hardware: it owns the VMCB or VMCS and what belongs to it.
 ///
-/// The guest's registers that are not here are in [`Gprs`], which the shared code owns (RSP and RAX included).
+/// The guest's registers that are not here are in [`Gprs`], which the shared code owns (RSP and RAX
+/// included).
 pub trait Backend: Sized + Send {
     /// For messages: "AMD-V" or "VT-x".
     const NAME: &'static str;
     /// What a physical CPU needs to run guests.
     type Cpu: Send;
 
-    /// Checks this CPU and turns virtualisation on for it, until the machine is turned off, but for what the command line switches off.
+    /// Checks this CPU and turns virtualisation on for it, until the machine is turned off, but for
+    /// what the command line switches off.
     ///
     /// # Errors
     /// [`Unsupported`] says what is missing or switched off.
-    fn enable_cpu(platform: &'static dyn Platform, options: &CommandLine) -> Result<Self::Cpu, Unsupported>;
+    fn enable_cpu(
+        platform: &'static dyn Platform,
+        options: &CommandLine,
+    ) -> Result<Self::Cpu, Unsupported>;
 
     /// For the log: what this CPU has beyond what is required.
     fn describe(cpu: &Self::Cpu) -> String;
@@ -95,7 +103,8 @@ pub trait Backend: Sized + Send {
     /// The second-level paging of this CPU.
     fn nested_paging(cpu: &Self::Cpu) -> NestedPaging;
 
-    /// This CPU takes interrupts that others post to a virtual CPU which runs on it, without an exit.
+    /// This CPU takes interrupts that others post to a virtual CPU which runs on it, without an
+    /// exit.
     fn takes_posted_interrupts(_cpu: &Self::Cpu) -> bool {
         false
     }
@@ -109,13 +118,19 @@ pub trait Backend: Sized + Send {
     ///
     /// # Errors
     /// [`Unsupported`] if memory is short or a needed control is missing.
-    fn new(cpu: &Self::Cpu, platform: &'static dyn Platform, setup: &VcpuSetup) -> Result<Self, Unsupported>;
+    fn new(
+        cpu: &Self::Cpu,
+        platform: &'static dyn Platform,
+        setup: &VcpuSetup,
+    ) -> Result<Self, Unsupported>;
 
-    /// This CPU runs the virtual CPU from now on, and may have run another one. What it asks and sets until it runs another is
-    /// about this one; a new one is loaded. The `gprs` are those of all entries, and stay where they are while it runs.
+    /// This CPU runs the virtual CPU from now on, and may have run another one. What it asks and
+    /// sets until it runs another is about this one; a new one is loaded. The `gprs` are those
+    /// of all entries, and stay where they are while it runs.
     fn load(&mut self, _gprs: &Gprs) {}
 
-    /// Puts the registers into the state after INIT, which keeps most model-specific ones, caches and the FPU.
+    /// Puts the registers into the state after INIT, which keeps most model-specific ones, caches
+    /// and the FPU.
     fn init(&mut self, gprs: &mut Gprs);
 
     /// [`Platform::tsc`], which each exit asks: in line, where the processor is known.
@@ -127,7 +142,8 @@ pub trait Backend: Sized + Send {
     /// Runs the guest until it exits. Called with interrupts off.
     fn enter(&mut self, gprs: &mut Gprs) -> Exit;
 
-    /// A step ends by a trap, which an instruction that loads SS holds off until after the next one.
+    /// A step ends by a trap, which an instruction that loads SS holds off until after the next
+    /// one.
     const STEPS_BY_TRAP: bool = false;
 
     /// The processor can make steps.
@@ -135,31 +151,33 @@ pub trait Backend: Sized + Send {
         true
     }
 
-    /// Makes the next entry a step: the guest runs one instruction at the most, and none after an event that it takes. The entry's
-    /// exit is [`Exit::Stepped`] if the instruction is done or an event delivered. By any other exit the instruction is not
-    /// done, or left to be done; one that leaves a trap to the guest (a single step of its own, a breakpoint) ends by
-    /// that. The guest's registers do not show afterwards how it was done. `instruction` is what could be read at RIP, for
-    /// processors that have no means of their own.
+    /// Makes the next entry a step: the guest runs one instruction at the most, and none after an
+    /// event that it takes. The entry's exit is [`Exit::Stepped`] if the instruction is done or
+    /// an event delivered. By any other exit the instruction is not done, or left to be done;
+    /// one that leaves a trap to the guest (a single step of its own, a breakpoint) ends by
+    /// that. The guest's registers do not show afterwards how it was done. `instruction` is what
+    /// could be read at RIP, for processors that have no means of their own.
     fn begin_step(&mut self, gprs: &mut Gprs, instruction: &[u8]);
 
-    /// Loads and stores of GDTR, IDTR, LDTR and TR exit from now on ([`Exit::Descriptor`]), or no longer. False if this processor
-    /// has no exits for them.
+    /// Loads and stores of GDTR, IDTR, LDTR and TR exit from now on ([`Exit::Descriptor`]), or no
+    /// longer. False if this processor has no exits for them.
     fn set_descriptor_exits(&mut self, on: bool) -> bool;
 
     /// Instruction pointer.
     fn rip(&self) -> u64;
     /// Sets the instruction pointer.
     fn set_rip(&mut self, rip: u64);
-    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt shadow.
+    /// The instruction at RIP has been carried out: moves on to `next_rip` and ends the interrupt
+    /// shadow.
     fn complete_instruction(&mut self, next_rip: u64);
-    /// Address of the instruction after the one that caused this exit, if the hardware says it. Asked only of exits that the
-    /// instruction at RIP is the reason for.
+    /// Address of the instruction after the one that caused this exit, if the hardware says it.
+    /// Asked only of exits that the instruction at RIP is the reason for.
     fn next_rip(&self) -> Option<u64>;
     /// The bytes at RIP, if the hardware saved them (decode assists).
     fn instruction_bytes(&self) -> Option<&[u8]>;
 
-    /// The general register of the MOV to or from a control register that exited, if the hardware says it
-    /// (decode assists).
+    /// The general register of the MOV to or from a control register that exited, if the hardware
+    /// says it (decode assists).
     fn control_register_operand(&self) -> Option<Gpr> {
         None
     }
@@ -179,10 +197,11 @@ pub trait Backend: Sized + Send {
     fn efer(&self) -> Efer;
     /// Sets CR0 as the guest sees it.
     fn set_cr0(&mut self, cr0: Cr0);
-    /// Sets CR4 as the guest sees it. Translations that the change makes stale go, as MOV to CR4 has it.
+    /// Sets CR4 as the guest sees it. Translations that the change makes stale go, as MOV to CR4
+    /// has it.
     fn set_cr4(&mut self, cr4: Cr4);
-    /// Loads the page-directory pointers of PAE paging, for processors that keep them: they follow the guest's own loads of
-    /// CR3, but not those that the shared code does for it.
+    /// Loads the page-directory pointers of PAE paging, for processors that keep them: they follow
+    /// the guest's own loads of CR3, but not those that the shared code does for it.
     fn set_page_directory_pointers(&mut self, _pointers: [u64; 4]) {}
     /// Sets EFER as the guest sees it.
     fn set_efer(&mut self, efer: Efer);
@@ -190,7 +209,8 @@ pub trait Backend: Sized + Send {
     fn system_register(&self, register: SystemRegister) -> u64;
     /// Writes a seldom used register.
     fn set_system_register(&mut self, register: SystemRegister, value: u64);
-    /// DR7, or 0 if the backend knows that no breakpoint is enabled in it. Asked for at each access to a port.
+    /// DR7, or 0 if the backend knows that no breakpoint is enabled in it. Asked for at each access
+    /// to a port.
     fn breakpoint_control(&mut self) -> u64 {
         self.system_register(SystemRegister::Dr7)
     }
@@ -232,37 +252,43 @@ pub trait Backend: Sized + Send {
 
     /// Interrupts are held off for one instruction (STI, MOV SS).
     fn interrupt_shadow(&self) -> bool;
-    /// The guest runs one instruction before it takes an interrupt, as behind STI. It takes interrupts, and is in no shadow.
+    /// The guest runs one instruction before it takes an interrupt, as behind STI. It takes
+    /// interrupts, and is in no shadow.
     fn set_interrupt_shadow(&mut self);
     /// The guest is in an NMI handler.
     fn nmi_blocked(&self) -> bool;
-    /// The next entry raises a #DB for the instruction before, unless an event is injected, which would make it forgotten.
+    /// The next entry raises a #DB for the instruction before, unless an event is injected, which
+    /// would make it forgotten.
     fn has_pending_debug(&self) -> bool {
         false
     }
     /// An event that was being delivered when the guest exited, to be delivered again.
     fn take_interrupted_event(&mut self) -> Option<Event>;
-    /// Delivers an event at the next entry. At most one between two entries; a fault has an error code only in protected mode.
+    /// Delivers an event at the next entry. At most one between two entries; a fault has an error
+    /// code only in protected mode.
     fn inject(&mut self, event: Event);
-    /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority class
-    /// `priority` (vector / 16), or withdraws the wish.
+    /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority
+    /// class `priority` (vector / 16), or withdraws the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
-    /// Asks for an exit as soon as the guest can take an NMI. False if the processor has none for what holds it back: then the guest
-    /// is to be stepped.
+    /// Asks for an exit as soon as the guest can take an NMI. False if the processor has none for
+    /// what holds it back: then the guest is to be stepped.
     fn set_nmi_window(&mut self) -> bool;
 
-    /// The processor itself takes the interrupts that the register page of the local APIC requests, and ends them there
-    /// (virtual-interrupt delivery, AVIC): none of them is injected, and no window is asked for them.
+    /// The processor itself takes the interrupts that the register page of the local APIC requests,
+    /// and ends them there (virtual-interrupt delivery, AVIC): none of them is injected, and no
+    /// window is asked for them.
     fn delivers_interrupts(&self) -> bool {
         false
     }
-    /// The shared code changed the vectors of the register page: those requested, in service, or level-triggered.
+    /// The shared code changed the vectors of the register page: those requested, in service, or
+    /// level-triggered.
     fn note_vectors(&mut self) {}
-    /// Besides those of level-triggered vectors, the ends of these are told by [`Exit::EndOfInterrupt`]. Asked only of a backend that
-    /// delivers interrupts.
+    /// Besides those of level-triggered vectors, the ends of these are told by
+    /// [`Exit::EndOfInterrupt`]. Asked only of a backend that delivers interrupts.
     fn await_ends(&mut self, _vectors: [Option<u8>; 2]) {}
-    /// The guest reaches its local APIC in this way from now on. True if it must find the access page where the registers
-    /// are ([`VcpuSetup::apic_access_hpa`]): the processor answers accesses to it out of the register page.
+    /// The guest reaches its local APIC in this way from now on. True if it must find the access
+    /// page where the registers are ([`VcpuSetup::apic_access_hpa`]): the processor answers
+    /// accesses to it out of the register page.
     fn set_apic_interface(&mut self, _interface: Interface) -> bool {
         false
     }
@@ -273,7 +299,8 @@ pub trait Backend: Sized + Send {
     fn set_tsc_offset(&mut self, offset: u64);
     /// The guest's x87 and vector registers, and XCR0: live in the CPU.
     fn extended_state(&self) -> ExtendedState;
-    /// Gives the guest's x87 and vector registers their values after power-on. To be followed by [`Backend::set_xcr0`].
+    /// Gives the guest's x87 and vector registers their values after power-on. To be followed by
+    /// [`Backend::set_xcr0`].
     fn clear_extended_state(&mut self) {
         self.extended_state().clear();
     }
@@ -289,7 +316,8 @@ pub trait Backend: Sized + Send {
     fn x87_status(&self) -> u16 {
         self.extended_state().x87_status()
     }
-    /// Sets the exceptions in the x87 status word, bits 6:0; its summary follows from them and the control word.
+    /// Sets the exceptions in the x87 status word, bits 6:0; its summary follows from them and the
+    /// control word.
     fn set_x87_errors(&mut self, errors: u16) {
         self.extended_state().set_x87_errors(errors);
     }
@@ -310,10 +338,11 @@ pub trait Backend: Sized + Send {
         self.extended_state().set_vector_register(index, bytes);
     }
 
-    /// The second-level page tables changed: entries that the CPU has cached must go before the next entry.
+    /// The second-level page tables changed: entries that the CPU has cached must go before the
+    /// next entry.
     fn flush_nested(&mut self);
-    /// Hands over the guest-physical addresses of the tracked pages that the processor has logged as written
-    /// ([`WriteTracking::Log`]), in no order, and empties the log.
+    /// Hands over the guest-physical addresses of the tracked pages that the processor has logged
+    /// as written ([`WriteTracking::Log`]), in no order, and empties the log.
     fn take_written_pages(&mut self, _written: impl FnMut(u64)) {}
     /// Prints the whole VMCB or VMCS, raw exit code first.
     ///

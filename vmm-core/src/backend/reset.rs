@@ -1,7 +1,10 @@
-//! The registers after RESET# and INIT (SDM volume 3, table 10-1; APM volume 2, 14.1.3), which are the same on both vendors' processors.
+//! The registers after RESET# and INIT (SDM volume 3, table 10-1; APM volume 2, 14.1.3), which are
+//! the same on both vendors' processors.
 
 use crate::backend::{Backend, SystemRegister};
-use emulator::registers::{Cr0, Cr4, Efer, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister};
+use emulator::registers::{
+    Cr0, Cr4, Efer, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
+};
 
 /// The reset vector: the last paragraph of the first 4 GiB, by the base of CS.
 const RIP: u64 = 0xfff0;
@@ -59,7 +62,8 @@ pub fn power_on(backend: &mut impl Backend) {
     backend.set_xcr0(XCR0);
 }
 
-/// INIT, as far as the guest sees a backend's registers; what is pending or cached is the backend's to forget.
+/// INIT, as far as the guest sees a backend's registers; what is pending or cached is the backend's
+/// to forget.
 pub fn init(backend: &mut impl Backend) {
     let caching = backend.cr0();
     let cr0 = Cr0::new()

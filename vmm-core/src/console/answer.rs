@@ -1,4 +1,5 @@
-//! An answer on its way out of the management port: text, or text around a picture that is made as the port takes it.
+//! An answer on its way out of the management port: text, or text around a picture that is made as
+//! the port takes it.
 
 use super::png::PngStream;
 use super::terminal::send_some;
@@ -67,7 +68,8 @@ impl Answer {
         self.text.is_empty() && self.picture.is_none()
     }
 
-    /// Sends as much as the port takes; true if something is left. What the answer held goes back with its last byte.
+    /// Sends as much as the port takes; true if something is left. What the answer held goes back
+    /// with its last byte.
     pub fn send(&mut self, platform: &dyn Platform, port: SerialPort) -> bool {
         if self.text.is_empty() {
             self.continue_picture();

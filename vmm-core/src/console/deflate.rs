@@ -1,8 +1,9 @@
-//! A compressor for rows of pixels, in the zlib format (RFC 1950) with one block of fixed codes (RFC 1951).
+//! A compressor for rows of pixels, in the zlib format (RFC 1950) with one block of fixed codes
+//! (RFC 1951).
 //!
-//! It looks for repetitions in two places only: the pixel before and the row above. That does for screens, is fast, and
-//! needs no tables: general compressors take some 250 KiB, and build them on the stack, where the hypervisor has not that
-//! much.
+//! It looks for repetitions in two places only: the pixel before and the row above. That does for
+//! screens, is fast, and needs no tables: general compressors take some 250 KiB, and build them on
+//! the stack, where the hypervisor has not that much.
 
 use adler2::Adler32;
 use alloc::vec::Vec;
@@ -21,13 +22,13 @@ const PIXEL_BYTES: usize = 3;
 
 /// First length of each code from 257 on (RFC 1951, 3.2.5), and the end.
 const LENGTHS: [u16; 30] = [
-    3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195,
-    227, 258, 259,
+    3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131,
+    163, 195, 227, 258, 259,
 ];
 /// First distance of each code, and the end.
 const DISTANCES: [u16; 31] = [
-    1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073,
-    4097, 6145, 8193, 12289, 16385, 24577, 32769,
+    1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537,
+    2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577, 32769,
 ];
 
 /// Compresses row by row.
@@ -65,7 +66,8 @@ impl Compressor {
             let rest = &row[at..];
             let before = at.checked_sub(PIXEL_BYTES).map_or(0, |start| common(rest, &row[start..]));
             let up = if reaches_above { common(rest, &above[at..]) } else { 0 };
-            let (length, distance) = if up > before { (up, row.len()) } else { (before, PIXEL_BYTES) };
+            let (length, distance) =
+                if up > before { (up, row.len()) } else { (before, PIXEL_BYTES) };
             if length >= MIN_MATCH {
                 self.put_match(length, distance);
                 at += length;

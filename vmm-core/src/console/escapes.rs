@@ -1,9 +1,10 @@
 //! What guests transmit, made safe for the terminal of the person at the console.
 //!
-//! A terminal obeys whoever writes to it: sequences set its title and clipboard, define its keys, lock its keyboard, or
-//! make it type an answer. Passed are those that full-screen programs draw by; everything that is not known to be
-//! harmless is dropped whole. Sequences are taken apart as ECMA-48, 5.4 to 5.6, has them, in their 7-bit form; the 8-bit
-//! controls (C1) are dropped, by themselves and in UTF-8.
+//! A terminal obeys whoever writes to it: sequences set its title and clipboard, define its keys,
+//! lock its keyboard, or make it type an answer. Passed are those that full-screen programs draw
+//! by; everything that is not known to be harmless is dropped whole. Sequences are taken apart as
+//! ECMA-48, 5.4 to 5.6, has them, in their 7-bit form; the 8-bit controls (C1) are dropped, by
+//! themselves and in UTF-8.
 
 use alloc::vec::Vec;
 
@@ -21,8 +22,9 @@ const MAX_DIGITS: usize = 4;
 /// A string that is not ended within so many bytes hides no more.
 const MAX_STRING_BYTES: u32 = 4096;
 
-/// The private modes of DEC and xterm that programs may set, and whether they are on by default: cursor keys, reverse
-/// video, origin, wrapping, blinking and visible cursor, the other screen, mouse and focus reports, bracketed paste.
+/// The private modes of DEC and xterm that programs may set, and whether they are on by default:
+/// cursor keys, reverse video, origin, wrapping, blinking and visible cursor, the other screen,
+/// mouse and focus reports, bracketed paste.
 const MODES: [(&[u8], bool); 17] = [
     (b"1", false),
     (b"5", false),
@@ -100,7 +102,8 @@ impl EscapeFilter {
             }
         }
         if self.is_changed {
-            // The cursor is saved, since margins move it: character set, insert mode, margins, colours.
+            // The cursor is saved, since margins move it: character set, insert mode, margins,
+            // colours.
             out.extend_from_slice(b"\x0f\x1b(B\x1b7\x1b[4l\x1b[r\x1b8\x1b[m");
         }
         *self = Self::default();
@@ -122,7 +125,9 @@ impl EscapeFilter {
                 self.enter_escape();
                 self.continue_escape(byte, out);
             }
-            State::Escape | State::Control | State::LongControl if byte == ESC => self.enter_escape(),
+            State::Escape | State::Control | State::LongControl if byte == ESC => {
+                self.enter_escape()
+            }
             State::Escape | State::Control | State::LongControl if byte < b' ' => {
                 // Controls in a sequence work as if they came before it, but for those that end it.
                 if matches!(byte, CANCEL | SUBSTITUTE) {
@@ -177,7 +182,8 @@ impl EscapeFilter {
         }
     }
 
-    /// Passes the bytes that are held and are no character in UTF-8, as ISO 8859-1 has them: without C1.
+    /// Passes the bytes that are held and are no character in UTF-8, as ISO 8859-1 has them:
+    /// without C1.
     fn pass_bytes(&mut self, out: &mut Vec<u8>) {
         out.extend(self.held.drain(..).filter(|byte| !matches!(byte, 0x80..=0x9f)));
     }
@@ -250,7 +256,8 @@ impl EscapeFilter {
         self.is_changed = true;
     }
 
-    /// Decides about the control sequence that ends by `final_byte`, and notes the modes that it sets.
+    /// Decides about the control sequence that ends by `final_byte`, and notes the modes that it
+    /// sets.
     fn is_harmless_control_sequence(&mut self, final_byte: u8) -> bool {
         let held = core::mem::take(&mut self.held);
         let is_harmless = self.judge(&held, final_byte);
@@ -259,10 +266,13 @@ impl EscapeFilter {
     }
 
     fn judge(&mut self, held: &[u8], final_byte: u8) -> bool {
-        let is_number = |number: &[u8]| number.len() <= MAX_DIGITS && number.iter().all(u8::is_ascii_digit);
+        let is_number =
+            |number: &[u8]| number.len() <= MAX_DIGITS && number.iter().all(u8::is_ascii_digit);
         match held {
             [b'?', modes @ ..] => match final_byte {
-                b'h' | b'l' => modes.split(|&byte| byte == b';').all(|mode| self.set_mode(mode, final_byte)),
+                b'h' | b'l' => {
+                    modes.split(|&byte| byte == b';').all(|mode| self.set_mode(mode, final_byte))
+                }
                 // Selective erasure.
                 b'J' | b'K' => modes.iter().all(u8::is_ascii_digit),
                 _ => false,
@@ -345,14 +355,19 @@ mod tests {
             b"\x1bXx\x1b\\\x1b^x\x1b\\\x1b_x\x1b\\",
             // Reports: of the cursor, the terminal, parameters, modes, the window.
             b"\x1b[6n\x1b[5n\x1b[?6n\x1b[c\x1b[>c\x1b[=c\x1bZ\x1b[x\x1b[?1$p\x1b[14t\x1b[>q\x05",
-            // Printer, keyboard lock, lights, keyboard protocols, window, erasure of what scrolled off.
+            // Printer, keyboard lock, lights, keyboard protocols, window, erasure of what scrolled
+            // off.
             b"\x1b[5i\x1b[2h\x1b[1q\x1b[>4;2m\x1b[>1u\x1b[8;1;1t\x1b[3J\x1b[?3h\x1b[?1;9999h",
             // Flow control, 8-bit controls by themselves; other character codes.
             b"\x13\x11\0\x7f\x9b6n\x1b F\x1b%@",
             // Numbers that keep a terminal busy.
             b"\x1b[99999b",
         ] {
-            assert_eq!(filtered(&[b"a", sequence, b"b"].concat()).replace("6n", ""), "ab", "{sequence:?}");
+            assert_eq!(
+                filtered(&[b"a", sequence, b"b"].concat()).replace("6n", ""),
+                "ab",
+                "{sequence:?}"
+            );
         }
     }
 
@@ -368,7 +383,10 @@ mod tests {
 
     #[test]
     fn controls_can_be_shown() {
-        assert_eq!(shown(b"a\x1b[1m\x08\t\r\n\x7f\xc3\xbc\x9bz", Escapes::Mark), "a^[[1m^H\t\r\n^?\u{fc}z");
+        assert_eq!(
+            shown(b"a\x1b[1m\x08\t\r\n\x7f\xc3\xbc\x9bz", Escapes::Mark),
+            "a^[[1m^H\t\r\n^?\u{fc}z"
+        );
         assert_eq!(shown(b"\x1b]0;t\x07", Escapes::Pass), "\x1b]0;t\x07");
     }
 

@@ -111,8 +111,9 @@ impl Bench {
     }
 }
 
-/// The management port: requests that are right, wrong, cut, of several clients, at a port that is slow at times. Each
-/// line that goes out is an answer, but for those that clients that begin have cut.
+/// The management port: requests that are right, wrong, cut, of several clients, at a port that is
+/// slow at times. Each line that goes out is an answer, but for those that clients that begin have
+/// cut.
 pub fn rpc(data: &[u8]) {
     let mut bench = Bench::new("console=none rpc=com2");
     let mut input = Input::new(data);
@@ -131,16 +132,21 @@ pub fn rpc(data: &[u8]) {
             3 => {
                 let length = usize::from(input.u8().unwrap_or(0));
                 // It cannot name the method that begins a session, but by an escape.
-                let text: Vec<u8> =
-                    input.rest(length).iter().map(|&byte| if byte == b'b' { b'c' } else { byte }).collect();
+                let text: Vec<u8> = input
+                    .rest(length)
+                    .iter()
+                    .map(|&byte| if byte == b'b' { b'c' } else { byte })
+                    .collect();
                 sessions += if text.contains(&b'\\') { text.len() } else { 0 };
                 bench.platform.type_at(SerialPort::Com2, text);
             }
             _ => {
-                let (id, method) = (input.pick(&IDS).unwrap_or(""), input.pick(&METHODS).unwrap_or(""));
+                let (id, method) =
+                    (input.pick(&IDS).unwrap_or(""), input.pick(&METHODS).unwrap_or(""));
                 let params = input.pick(&PARAMS).unwrap_or("{}");
-                let line =
-                    format!("\n{{\"jsonrpc\":\"2.0\",{id}\"method\":\"{method}\",\"params\":{params}}}\n");
+                let line = format!(
+                    "\n{{\"jsonrpc\":\"2.0\",{id}\"method\":\"{method}\",\"params\":{params}}}\n"
+                );
                 bench.platform.type_at(SerialPort::Com2, line);
                 sessions += usize::from(method == METHODS[0]);
             }
@@ -152,14 +158,16 @@ pub fn rpc(data: &[u8]) {
     bench.finish();
     let sent = String::from_utf8(bench.platform.take_sent(SerialPort::Com2)).expect("text");
     let is_answer = |line: &&str| {
-        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|answer| answer["jsonrpc"] == "2.0")
+        serde_json::from_str::<serde_json::Value>(line)
+            .is_ok_and(|answer| answer["jsonrpc"] == "2.0")
     };
     let others = sent.lines().filter(|line| !is_answer(line)).count();
     assert!(others <= sessions, "{others} lines are no answers, {sessions} clients began");
     assert!(sent.is_empty() || sent.ends_with('\n'));
 }
 
-/// The prompt and the serial console: what is typed, and what the guest transmits. Nothing that rules a terminal goes out.
+/// The prompt and the serial console: what is typed, and what the guest transmits. Nothing that
+/// rules a terminal goes out.
 pub fn prompt(data: &[u8]) {
     let mut bench = Bench::new("console=com1");
     let mut input = Input::new(data);

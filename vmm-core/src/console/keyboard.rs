@@ -1,5 +1,5 @@
-//! Keys and mouse movements for the guest: those of the machine's own keyboard and mouse, and those that a program
-//! types.
+//! Keys and mouse movements for the guest: those of the machine's own keyboard and mouse, and those
+//! that a program types.
 
 use crate::host::platform::{InputEvent, Platform};
 use alloc::collections::VecDeque;
@@ -12,7 +12,8 @@ const TYPING_GAP_NS: u64 = 10_000_000;
 const RETRY_NS: u64 = 10_000_000;
 /// Key presses and releases that wait at most.
 const MAX_TYPED: usize = 16 << 10;
-/// Keys of a person that wait while the guest does not read; later ones are lost, as with a real keyboard.
+/// Keys of a person that wait while the guest does not read; later ones are lost, as with a real
+/// keyboard.
 const MAX_HELD: usize = 64;
 /// Events taken from the machine at once.
 const EVENTS_AT_ONCE: usize = 64;
@@ -58,8 +59,8 @@ impl Keyboard {
         Ok(())
     }
 
-    /// Takes what was done at the machine's keyboard and mouse, and passes on what is due at `now_ns`. True if a
-    /// person did something.
+    /// Takes what was done at the machine's keyboard and mouse, and passes on what is due at
+    /// `now_ns`. True if a person did something.
     pub fn attend(&mut self, platform: &dyn Platform, guest: Option<&I8042>, now_ns: u64) -> bool {
         let mut touched = false;
         for _ in 0..EVENTS_AT_ONCE {
@@ -68,9 +69,11 @@ impl Keyboard {
             match event {
                 InputEvent::KeyboardByte(byte) => {
                     let key = self.decoder.feed(byte);
-                    // A release goes in even then: the guest's keyboard would repeat its key for ever.
-                    let room =
-                        |pressed: bool| self.held.len() < if pressed { MAX_HELD } else { 2 * MAX_HELD };
+                    // A release goes in even then: the guest's keyboard would repeat its key for
+                    // ever.
+                    let room = |pressed: bool| {
+                        self.held.len() < if pressed { MAX_HELD } else { 2 * MAX_HELD }
+                    };
                     self.held.extend(key.filter(|&(_, pressed)| room(pressed)));
                 }
                 InputEvent::Mouse { dx, dy, dz, buttons } => {

@@ -61,13 +61,22 @@ impl Mirror {
         self.period_ns
     }
 
-    /// Brings the display up to date; returns whether anything was written. `clock_ns` tells what a look costs.
-    pub fn refresh(&mut self, vga: &Vga, display: &dyn Display, clock_ns: impl Fn() -> u64) -> bool {
+    /// Brings the display up to date; returns whether anything was written. `clock_ns` tells what a
+    /// look costs.
+    pub fn refresh(
+        &mut self,
+        vga: &Vga,
+        display: &dyn Display,
+        clock_ns: impl Fn() -> u64,
+    ) -> bool {
         let start_ns = clock_ns();
         let changed = self.show(vga, display);
         let cost_ns = clock_ns().saturating_sub(start_ns);
-        let wanted_ns =
-            if changed { BUSY_PERIOD_NS } else { self.period_ns.saturating_mul(2).min(IDLE_PERIOD_NS) };
+        let wanted_ns = if changed {
+            BUSY_PERIOD_NS
+        } else {
+            self.period_ns.saturating_mul(2).min(IDLE_PERIOD_NS)
+        };
         self.period_ns = wanted_ns.max(cost_ns.saturating_mul(COST_SHARE).min(MAX_PERIOD_NS));
         changed
     }
@@ -78,7 +87,8 @@ impl Mirror {
                 return self.text.show(&screen, size, display);
             }
         } else if vga.frame().kind == FrameKind::Blank {
-            // The screen is off, perhaps only while the guest sets a mode: the display keeps its own.
+            // The screen is off, perhaps only while the guest sets a mode: the display keeps its
+            // own.
             match self.mode {
                 None => return false,
                 Some((_, DisplayMode::Text { columns, rows })) => {
@@ -151,8 +161,11 @@ impl TextShown {
             let differs = |(now, old): (&u16, &u16)| now != old;
             let first = line.iter().zip(&*shown).position(differs);
             let last = line.iter().zip(&*shown).rposition(differs);
-            let span =
-                if everything { 0..columns } else { first.unwrap_or(0)..last.map_or(0, |last| last + 1) };
+            let span = if everything {
+                0..columns
+            } else {
+                first.unwrap_or(0)..last.map_or(0, |last| last + 1)
+            };
             if !span.is_empty() {
                 display.write_cells(clip(span.start), clip(row), &line[span]);
                 shown.copy_from_slice(&line);
@@ -178,8 +191,10 @@ struct DotSurface<'a> {
 
 impl Surface for DotSurface<'_> {
     fn resize(&mut self, frame: FrameInfo) {
-        let wanted =
-            DisplayMode::Graphics { width: clip(frame.width as usize), height: clip(frame.height as usize) };
+        let wanted = DisplayMode::Graphics {
+            width: clip(frame.width as usize),
+            height: clip(frame.height as usize),
+        };
         *self.mode = Some((wanted, self.display.request_mode(wanted)));
     }
 

@@ -1,9 +1,10 @@
-//! The consoles: the guest's COM1, screen, keyboard and mouse joined to the machine's, the hypervisor's prompt, and the
-//! management port.
+//! The consoles: the guest's COM1, screen, keyboard and mouse joined to the machine's, the
+//! hypervisor's prompt, and the management port.
 //!
-//! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between two exits of a
-//! guest, without ever waiting, and has an alarm among the guest's devices to be called in time. As the part
-//! of the hypervisor that is always attended to, it also looks for errors that the machine has corrected.
+//! [`Consoles`] lives as long as the hypervisor; a guest is attached and detached. It works between
+//! two exits of a guest, without ever waiting, and has an alarm among the guest's devices to be
+//! called in time. As the part of the hypervisor that is always attended to, it also looks for
+//! errors that the machine has corrected.
 
 mod answer;
 mod deflate;
@@ -102,8 +103,8 @@ pub struct GuestPorts {
     pub i8042: Arc<I8042>,
     /// Guest time.
     pub clock: Arc<dyn Clock>,
-    /// An alarm of the guest's timer queue. Nothing need be done when it rings but to call [`Consoles::attend_guest`], as
-    /// after each physical interrupt.
+    /// An alarm of the guest's timer queue. Nothing need be done when it rings but to call
+    /// [`Consoles::attend_guest`], as after each physical interrupt.
     pub alarm: Alarm,
 }
 
@@ -142,8 +143,8 @@ const fn serial_port(port: ComPort) -> SerialPort {
 }
 
 impl Consoles {
-    /// The consoles that the command line asks for; a port that is the management port is nothing else. The machine's
-    /// display is the guest's in any case.
+    /// The consoles that the command line asks for; a port that is the management port is nothing
+    /// else. The machine's display is the guest's in any case.
     pub fn new(platform: &'static dyn Platform, options: &CommandLine) -> Self {
         let rpc = options.rpc.map(serial_port);
         let mut ports = Vec::new();
@@ -199,8 +200,8 @@ impl Consoles {
         self.keyboard.clear();
     }
 
-    /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps; short if there is
-    /// nothing to do.
+    /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps;
+    /// short if there is nothing to do.
     pub fn attend_guest(&mut self, guest: &mut dyn GuestControl) {
         let now_ns = host_ns(self.platform);
         self.work(Some(guest), now_ns);
@@ -208,14 +209,15 @@ impl Consoles {
         self.arm(now_ns);
     }
 
-    /// Does what is due while there is no guest, and returns the time stamp counter at which to call again if no
-    /// physical interrupt comes before.
+    /// Does what is due while there is no guest, and returns the time stamp counter at which to
+    /// call again if no physical interrupt comes before.
     pub fn attend_alone(&mut self) -> u64 {
         self.terminal.use_prompt();
         self.attend_by_host_time(None)
     }
 
-    /// The same while guest time stands still: the guest is paused, or between two lives. The input stays where it is.
+    /// The same while guest time stands still: the guest is paused, or between two lives. The input
+    /// stays where it is.
     pub fn attend_by_host_time(&mut self, guest: Option<&mut dyn GuestControl>) -> u64 {
         let now_ns = host_ns(self.platform);
         self.work(guest, now_ns);
@@ -224,8 +226,8 @@ impl Consoles {
         self.deadline_ns(now_ns).map_or(u64::MAX, |ns| ns_to_ticks(ns, self.platform.tsc_hz()))
     }
 
-    /// Sends what still waits for the ports: for the last words before the machine is turned off. This waits,
-    /// for a second at most.
+    /// Sends what still waits for the ports: for the last words before the machine is turned off.
+    /// This waits, for a second at most.
     pub fn flush(&mut self) {
         const PATIENCE_NS: u64 = 1_000_000_000;
         let end_ns = host_ns(self.platform).saturating_add(PATIENCE_NS);
@@ -258,7 +260,13 @@ impl Consoles {
         }
         if let Some(rpc) = &mut self.rpc {
             let (keyboard, terminal) = (&mut self.keyboard, &mut self.terminal);
-            rpc.attend(&mut Services { platform, ports, guest: reborrow(&mut guest), keyboard, terminal });
+            rpc.attend(&mut Services {
+                platform,
+                ports,
+                guest: reborrow(&mut guest),
+                keyboard,
+                terminal,
+            });
         }
         if let Some(ports) = ports {
             self.terminal.exchange(&ports.uart, &ports.output);

@@ -71,8 +71,9 @@ impl OutputRing {
         count
     }
 
-    /// Sets `alarm` to the reader's `deadline`, but not later than `retry` if bytes wait then: the guest may have transmitted
-    /// one on another CPU since the reader looked. For the one reader.
+    /// Sets `alarm` to the reader's `deadline`, but not later than `retry` if bytes wait then: the
+    /// guest may have transmitted one on another CPU since the reader looked. For the one
+    /// reader.
     pub fn set_alarm(&self, alarm: &Alarm, deadline: Option<GuestTime>, retry: GuestTime) {
         alarm.set(deadline);
         fence(Ordering::SeqCst);
@@ -103,7 +104,8 @@ impl ByteSink for OutputRing {
         }
         self.slot(written).store(byte, Ordering::Relaxed);
         self.written.store(written.wrapping_add(1), Ordering::Release);
-        // Either the reader sees this byte when it looks once more, or what it did before is seen here.
+        // Either the reader sees this byte when it looks once more, or what it did before is seen
+        // here.
         fence(Ordering::SeqCst);
         if self.read.load(Ordering::Relaxed) == written {
             self.wake_reader();
@@ -218,7 +220,10 @@ mod model {
             let taken = ring.take(&mut [0; 4]);
             ring.set_alarm(&alarm, None, GuestTime::from_ns(1));
             writer.join().unwrap();
-            assert!(taken == 2 || alarm.deadline().is_some(), "a byte waits, and nobody comes for it");
+            assert!(
+                taken == 2 || alarm.deadline().is_some(),
+                "a byte waits, and nobody comes for it"
+            );
         });
     }
 }

@@ -1,5 +1,6 @@
-//! The guest's picture as a PNG file (ISO/IEC 15948), made piece by piece as it is sent: neither picture nor file is ever
-//! held whole, and a guest that shows noise takes no more memory than one whose screen is empty.
+//! The guest's picture as a PNG file (ISO/IEC 15948), made piece by piece as it is sent: neither
+//! picture nor file is ever held whole, and a guest that shows noise takes no more memory than one
+//! whose screen is empty.
 
 use super::deflate::Compressor;
 use alloc::sync::{Arc, Weak};
@@ -39,17 +40,28 @@ impl PngStream {
     /// A file of what `vga` shows, from the size it has now on.
     pub fn new(vga: &Arc<Vga>) -> Self {
         let FrameInfo { width, height, .. } = vga.frame();
-        let rows = RowWriter { compressor: Compressor::new(), line: Vec::new(), width, painted: false };
-        Self { vga: Arc::downgrade(vga), painter: Painter::new(), width, height, stage: Stage::Header, rows }
+        let rows =
+            RowWriter { compressor: Compressor::new(), line: Vec::new(), width, painted: false };
+        Self {
+            vga: Arc::downgrade(vga),
+            painter: Painter::new(),
+            width,
+            height,
+            stage: Stage::Header,
+            rows,
+        }
     }
 
     /// The most heap that the making of a picture of this size takes, its pieces included.
     pub fn heap_bytes(frame: &FrameInfo) -> u64 {
         const FIXED_BYTES: u64 = 256 << 10;
-        // The painter's row, as dots, as bytes in video memory and compressed, and each while it grows; a hash of each row.
+        // The painter's row, as dots, as bytes in video memory and compressed, and each while it
+        // grows; a hash of each row.
         const BYTES_PER_COLUMN: u64 = 64;
         const BYTES_PER_ROW: u64 = 32;
-        FIXED_BYTES + u64::from(frame.width) * BYTES_PER_COLUMN + u64::from(frame.height) * BYTES_PER_ROW
+        FIXED_BYTES
+            + u64::from(frame.width) * BYTES_PER_COLUMN
+            + u64::from(frame.height) * BYTES_PER_ROW
     }
 
     /// Columns and rows of the picture.
@@ -57,8 +69,8 @@ impl PngStream {
         (self.width, self.height)
     }
 
-    /// Appends the next piece of the file to `file`; false if there is none left. A screen that has another size by now, or is
-    /// gone, is black where it does not fill the picture.
+    /// Appends the next piece of the file to `file`; false if there is none left. A screen that has
+    /// another size by now, or is gone, is black where it does not fill the picture.
     pub fn next(&mut self, file: &mut Vec<u8>) -> bool {
         match self.stage {
             Stage::Header => {

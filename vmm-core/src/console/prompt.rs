@@ -8,7 +8,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-/// The most heap that a command and what it shows take: the log, and two copies of it, are the longest.
+/// The most heap that a command and what it shows take: the log, and two copies of it, are the
+/// longest.
 pub const HEAP_BYTES: u64 = 1 << 20;
 
 /// Longer commands are cut off.
@@ -30,7 +31,8 @@ impl Prompt {
     /// What asks for a command.
     pub const TEXT: &str = "bulkhead> ";
 
-    /// Takes a byte and adds to `echo` what the terminal shall show; returns the command that it completes.
+    /// Takes a byte and adds to `echo` what the terminal shall show; returns the command that it
+    /// completes.
     pub fn typed(&mut self, byte: u8, echo: &mut Vec<u8>) -> Option<String> {
         let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
         match byte {
@@ -95,7 +97,14 @@ pub fn run(
         "" => String::new(),
         "help" | "?" => HELP.into(),
         "list" => with_guest(ports, guest, |ports, guest| {
-            format!("{:24} {:8} {:>12}\n{:24} {}\n", "name", "state", "exits", ports.name, list_entry(guest))
+            format!(
+                "{:24} {:8} {:>12}\n{:24} {}\n",
+                "name",
+                "state",
+                "exits",
+                ports.name,
+                list_entry(guest)
+            )
         }),
         "stats" => with_guest(ports, guest, |_, guest| stats(guest, platform)),
         "dump" => with_guest(ports, guest, |_, guest| guest.dump()),
@@ -134,7 +143,10 @@ fn with_guest(
 }
 
 /// Also between two lives of a guest, when it has no devices.
-fn with_control(guest: Option<&mut dyn GuestControl>, act: impl FnOnce(&dyn GuestControl)) -> String {
+fn with_control(
+    guest: Option<&mut dyn GuestControl>,
+    act: impl FnOnce(&dyn GuestControl),
+) -> String {
     match guest {
         Some(guest) => {
             act(guest);
@@ -175,7 +187,9 @@ fn catch(what: &str, target: &mut dyn DebugTarget) -> String {
 }
 
 fn set(arguments: &str, target: &mut dyn DebugTarget) -> String {
-    let parsed = arguments.split_once(' ').and_then(|(name, value)| Some((name, parse_value(value.trim())?)));
+    let parsed = arguments
+        .split_once(' ')
+        .and_then(|(name, value)| Some((name, parse_value(value.trim())?)));
     match parsed {
         None => "set takes a register and a hexadecimal value\n".into(),
         Some(_) if !target.is_paused() => RUNS.into(),

@@ -1,7 +1,7 @@
 //! The management port: JSON-RPC 2.0 over a serial port, one object a line.
 //!
-//! What comes in is read while answers go out, so that a client that begins is heard at once, and the requests of one
-//! that is gone are dropped instead of answered.
+//! What comes in is read while answers go out, so that a client that begins is heard at once, and
+//! the requests of one that is gone are dropped instead of answered.
 
 mod requests;
 
@@ -36,7 +36,8 @@ const BEGIN: &str = "session.begin";
 
 /// The most heap that a request and its answer take, but for what a method reserves itself.
 const REQUEST_HEAP_BYTES: u64 = 512 << 10;
-/// The most that a byte of a request becomes as a JSON value, with its copy while a list grows: two bytes may be one number.
+/// The most that a byte of a request becomes as a JSON value, with its copy while a list grows: two
+/// bytes may be one number.
 const HEAP_BYTES_PER_BYTE: u64 = 48;
 /// The most that an instruction of `guest.step` takes, as value and as text.
 const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
@@ -130,13 +131,17 @@ impl RpcPort {
         }
     }
 
-    /// True if there is something to do soon: not everything that came in was looked at or answered, or the port has not
-    /// yet taken all answers.
+    /// True if there is something to do soon: not everything that came in was looked at or
+    /// answered, or the port has not yet taken all answers.
     pub fn is_busy(&self) -> bool {
-        self.has_more || !self.answer.is_sent() || !self.urgent.is_empty() || !self.requests.is_empty()
+        self.has_more
+            || !self.answer.is_sent()
+            || !self.urgent.is_empty()
+            || !self.requests.is_empty()
     }
 
-    /// Takes what has come in, answers one request if the last answer has gone, and sends as much as the port takes.
+    /// Takes what has come in, answers one request if the last answer has gone, and sends as much
+    /// as the port takes.
     pub fn attend(&mut self, services: &mut Services<'_>) {
         self.has_more = self.receive(services.platform);
         if self.send(services.platform) {
@@ -196,7 +201,8 @@ impl RpcPort {
         drop(budget);
     }
 
-    /// A client begins: nobody waits any more for what one of its name, or anyone if it is alone, asked for before.
+    /// A client begins: nobody waits any more for what one of its name, or anyone if it is alone,
+    /// asked for before.
     fn begin(&mut self, client: &str, request: Request) {
         let result = flag(&request.params, "alone", Some(false));
         if let Ok(alone) = result {
@@ -220,7 +226,10 @@ impl RpcPort {
     /// A request that has waited and will not be answered.
     fn refuse_dropped(&mut self, platform: &'static dyn Platform, line: &[u8]) {
         if let (Ok(_budget), Ok(request)) = (reserve(platform, line), Request::parse(line)) {
-            self.refuse_request(request.id, "other clients have asked since, and there are too many");
+            self.refuse_request(
+                request.id,
+                "other clients have asked since, and there are too many",
+            );
         }
     }
 
@@ -310,8 +319,8 @@ impl Request {
     }
 }
 
-/// Answers one line: the request's `id`, and the result. `None` for a notification. What a method reserves of the heap beside
-/// the request's own part is added to `budgets`.
+/// Answers one line: the request's `id`, and the result. `None` for a notification. What a method
+/// reserves of the heap beside the request's own part is added to `budgets`.
 fn handle(
     line: &[u8],
     services: &mut Services<'_>,
@@ -332,7 +341,8 @@ fn parse(line: &[u8]) -> Result<Value, Failure> {
     if depth(line) > MAX_DEPTH {
         return Err(Failure::new(Failure::INVALID_REQUEST, "nested too deeply"));
     }
-    serde_json::from_slice(line).map_err(|error| Failure::new(Failure::PARSE_ERROR, error.to_string()))
+    serde_json::from_slice(line)
+        .map_err(|error| Failure::new(Failure::PARSE_ERROR, error.to_string()))
 }
 
 /// How deep brackets are nested, at most.
@@ -353,7 +363,12 @@ fn depth(line: &[u8]) -> usize {
 }
 
 impl Services<'_> {
-    fn call(&mut self, method: &str, params: &Value, budgets: &mut Vec<Budget>) -> Result<Reply, Failure> {
+    fn call(
+        &mut self,
+        method: &str,
+        params: &Value,
+        budgets: &mut Vec<Budget>,
+    ) -> Result<Reply, Failure> {
         if method == "screen.png" {
             return self.screen_png(budgets).map(Reply::Picture);
         }
@@ -376,7 +391,9 @@ impl Services<'_> {
             "guest.poweroff" => self.guest().map(|guest| guest.power_off()).map(done),
             "guest.reset" => self.guest().map(|guest| guest.reset()).map(done),
             "host.log" => self.host_log(budgets),
-            _ => Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}"))),
+            _ => {
+                Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}")))
+            }
         };
         result.map(|result| Reply::Text(result.to_string()))
     }
@@ -443,7 +460,8 @@ impl Services<'_> {
 
     fn input_mouse(&self, params: &Value) -> Result<Value, Failure> {
         const REACH: i64 = 4096;
-        let distance = |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
+        let distance =
+            |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
         let (dx, dy, dz) = (distance("dx")?, distance("dy")?, distance("dz")?);
         let buttons = Buttons::from_bits(integer_or(params, "buttons", 0, 0, 0x1f)? as u8);
         self.ports()?.i8042.mouse_move(dx, dy, dz, buttons);
@@ -487,7 +505,10 @@ impl Services<'_> {
 
     fn guest_registers(&mut self) -> Result<Value, Failure> {
         let registers = self.target()?.registers();
-        let fields = registers.0.into_iter().map(|(name, value)| (name.into(), format!("{value:#x}").into()));
+        let fields = registers
+            .0
+            .into_iter()
+            .map(|(name, value)| (name.into(), format!("{value:#x}").into()));
         Ok(Value::Object(fields.collect()))
     }
 
@@ -538,10 +559,17 @@ fn flag(params: &Value, name: &str, default: Option<bool>) -> Result<bool, Failu
 }
 
 fn integer(params: &Value, name: &str, min: i64, max: i64) -> Result<i64, Failure> {
-    let value = params.get(name).and_then(Value::as_i64).filter(|value| (min..=max).contains(value));
+    let value =
+        params.get(name).and_then(Value::as_i64).filter(|value| (min..=max).contains(value));
     value.ok_or_else(|| Failure::params(format!("{name} must be a number from {min} to {max}")))
 }
 
-fn integer_or(params: &Value, name: &str, default: i64, min: i64, max: i64) -> Result<i64, Failure> {
+fn integer_or(
+    params: &Value,
+    name: &str,
+    default: i64,
+    min: i64,
+    max: i64,
+) -> Result<i64, Failure> {
     if params.get(name).is_none() { Ok(default) } else { integer(params, name, min, max) }
 }

@@ -24,8 +24,8 @@ const RECEIVE_AT_ONCE: usize = 256;
 const SEND_AT_ONCE: usize = 512;
 /// A port that is behind by so much holds the guest's output up.
 const MAX_BEHIND: usize = 2048;
-/// The last words of guests that wait at most. A guest that restarts for ever says more than a port can take; what is too
-/// much is lost.
+/// The last words of guests that wait at most. A guest that restarts for ever says more than a port
+/// can take; what is too much is lost.
 const MAX_LAST_WORDS: usize = 64 << 10;
 /// Bytes for the guest that wait at most; what is typed beyond is lost.
 const MAX_GUEST_INPUT: usize = 64 << 10;
@@ -180,7 +180,8 @@ impl Terminal {
             (Some(name), Focus::Guest) => name.as_str(),
             _ => "Bulkhead",
         };
-        let message = format!("*** Serial input to {name} (type 'CTRL-a' three times to switch input)\n");
+        let message =
+            format!("*** Serial input to {name} (type 'CTRL-a' three times to switch input)\n");
         self.print(&message);
         self.show_prompt();
     }
@@ -288,7 +289,12 @@ impl Terminal {
 }
 
 /// Sends at most `limit` bytes of `queue` to `port`, as far as it takes them.
-pub fn send_some(platform: &dyn Platform, port: SerialPort, queue: &mut VecDeque<u8>, limit: usize) {
+pub fn send_some(
+    platform: &dyn Platform,
+    port: SerialPort,
+    queue: &mut VecDeque<u8>,
+    limit: usize,
+) {
     let mut left = limit;
     loop {
         let (first, _) = queue.as_slices();

@@ -1,5 +1,5 @@
-//! A guest for tests of the consoles: its devices on a clock that the test moves, and an owner that notes what is asked
-//! of it.
+//! A guest for tests of the consoles: its devices on a clock that the test moves, and an owner that
+//! notes what is asked of it.
 
 use super::{GuestControl, GuestPorts, GuestStats, OutputRing};
 use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
@@ -38,10 +38,14 @@ impl TestGuest {
         let clock = TestClock::new();
         let alarm = Deadlines::new(1).alarm(0);
         let output = Arc::new(OutputRing::new());
-        let uart = Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
+        let uart =
+            Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
         let (vram, odd_even) = (TestMemory::new(vram_bytes), TestMemory::new(ODD_EVEN_BYTES));
-        let memory =
-            VgaMemory { vram: vram.clone(), odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
+        let memory = VgaMemory {
+            vram: vram.clone(),
+            odd_even: odd_even.clone(),
+            rom: TestMemory::new(ROM_BYTES),
+        };
         let i8042 = I8042::new(
             IrqLine::detached(),
             IrqLine::detached(),

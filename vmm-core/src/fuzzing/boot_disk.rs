@@ -24,11 +24,13 @@ struct Bench {
     discs: [Vec<u8>; 2],
 }
 
-/// Whatever is written to the port: sectors arrive where the packet says if the disc has them, and are
-/// told to have arrived; all other memory stays as it was.
+/// Whatever is written to the port: sectors arrive where the packet says if the disc has them, and
+/// are told to have arrived; all other memory stays as it was.
 pub fn boot_disk(data: &[u8]) {
-    let discs = DISC_BYTES.map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());
-    let drive = |disc: &Vec<u8>| Some(Arc::new(HeapDisk::new(disc.clone(), true)) as Arc<dyn BlockBackend>);
+    let discs = DISC_BYTES
+        .map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());
+    let drive =
+        |disc: &Vec<u8>| Some(Arc::new(HeapDisk::new(disc.clone(), true)) as Arc<dyn BlockBackend>);
     let memory = TestMemory::new(MEMORY_BYTES);
     let drives = vec![drive(&discs[0]), drive(&discs[1]), None];
     let device = BootDisk::new(drives, memory.clone());
@@ -45,7 +47,8 @@ impl Bench {
     fn request(&mut self, input: &mut Input<'_>) -> Option<()> {
         let choice = input.u8()?;
         let drive = if choice & 3 == 0 { input.u8()? } else { 0xe0 + (choice >> 2) % 4 };
-        let packet_gpa = if choice & 0x30 == 0 { input.u32()? & 0xff_ffff } else { input.u16()?.into() };
+        let packet_gpa =
+            if choice & 0x30 == 0 { input.u32()? & 0xff_ffff } else { input.u16()?.into() };
         let size_bytes = if choice & 0xc0 == 0 { input.u8()? } else { 16 };
         let count = if choice & 0xc0 == 0x40 { input.u16()? } else { u16::from(input.u8()?) % 130 };
         let first = match input.u8()? {
@@ -101,6 +104,9 @@ impl Bench {
             let held = if fits { &sectors } else { &found[place.clone()] };
             self.expected[place].copy_from_slice(held);
         }
-        assert!(found == self.expected, "the sectors are not in the buffer, or other memory has changed");
+        assert!(
+            found == self.expected,
+            "the sectors are not in the buffer, or other memory has changed"
+        );
     }
 }

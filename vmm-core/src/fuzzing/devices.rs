@@ -25,8 +25,9 @@ const DATA_GPA: u64 = 0x1_0000;
 /// More than all page tables that a guest of this size can need.
 const MAX_TABLE_BYTES: u64 = 4 << 20;
 
-/// Drives a PC through its exits: ports, memory, string instructions, MSRs, time, input. Nothing panics, the guest's
-/// address space shows the guest's memory only, and what the hypervisor allocates stays bounded.
+/// Drives a PC through its exits: ports, memory, string instructions, MSRs, time, input. Nothing
+/// panics, the guest's address space shows the guest's memory only, and what the hypervisor
+/// allocates stays bounded.
 pub fn devices(data: &[u8]) {
     Workshop::run(|workshop| drive(workshop, data));
 }
@@ -44,7 +45,10 @@ fn drive(workshop: &Workshop, data: &[u8]) {
         if step % CHECK_INTERVAL == CHECK_INTERVAL - 1 || !goes_on {
             machine.check(part % CHECK_PARTS);
             part += 1;
-            assert!(platform.allocated_bytes() <= built + MAX_TABLE_BYTES, "the guest's page tables grow");
+            assert!(
+                platform.allocated_bytes() <= built + MAX_TABLE_BYTES,
+                "the guest's page tables grow"
+            );
         }
         if !goes_on {
             break;
@@ -213,7 +217,8 @@ impl Machine {
         };
         let interrupted = (input.u8()? & 7 == 0).then_some(Event::Interrupt(0x30));
         let backend = self.vcpu.registers_mut().0;
-        (backend.step_accesses, backend.step_exit, backend.interrupted) = (accesses, exit, interrupted);
+        (backend.step_accesses, backend.step_exit, backend.interrupted) =
+            (accesses, exit, interrupted);
         Some(())
     }
 
@@ -228,7 +233,8 @@ impl Machine {
     fn pci(&mut self, input: &mut Input<'_>) -> Option<()> {
         let function = input.pick(&[0x00u32, 0x08, 0x09, 0x0b, 0x10, 0x18])?;
         let register = input.pick(&[
-            0x04u32, 0x10, 0x14, 0x18, 0x20, 0x30, 0x3c, 0x40, 0x58, 0x5c, 0x60, 0x70, 0x80, 0x90, 0xd0, 0xfc,
+            0x04u32, 0x10, 0x14, 0x18, 0x20, 0x30, 0x3c, 0x40, 0x58, 0x5c, 0x60, 0x70, 0x80, 0x90,
+            0xd0, 0xfc,
         ])?;
         let value = match input.u8()? {
             choice @ 0..0x80 => u32::from(choice) | u32::from(input.u8()?) << 24 | 1,
@@ -244,7 +250,9 @@ impl Machine {
         let index = match input.u8()? {
             choice @ 0..0x40 => 0x800 + u32::from(choice),
             choice @ 0x40..0x60 => 0x1f0 + u32::from(choice),
-            0x60..0x80 => input.pick(&[0x10, 0x1b, 0x6e0, 0x1a0, 0x277, 0x2ff, 0x1d9, 0xc000_0080])?,
+            0x60..0x80 => {
+                input.pick(&[0x10, 0x1b, 0x6e0, 0x1a0, 0x277, 0x2ff, 0x1d9, 0xc000_0080])?
+            }
             _ => input.u16()?.into(),
         };
         let value = match input.u8()? {
@@ -399,7 +407,11 @@ impl Machine {
             0 => Some(Event::Interrupt(vector)),
             1 => Some(Event::Nmi),
             2 => Exception::from_vector(vector & 0x1f).map(|exception| {
-                Event::Fault(emulator::registers::Fault { exception, error_code: Some(0), address: None })
+                Event::Fault(emulator::registers::Fault {
+                    exception,
+                    error_code: Some(0),
+                    address: None,
+                })
             }),
             _ => None,
         };

@@ -84,8 +84,8 @@ pub(crate) struct Kept {
     disks: Option<[Arc<HeapDisk>; 2]>,
 }
 
-/// Builds PCs in little time, one after the other, from parts of the one before: its RAM, of which only
-/// the pages that were written are cleared, and all that never changes.
+/// Builds PCs in little time, one after the other, from parts of the one before: its RAM, of which
+/// only the pages that were written are cleared, and all that never changes.
 pub(super) struct Workshop {
     pub(super) platform: &'static TestPlatform,
     ram: Arc<FrameMemory>,
@@ -103,7 +103,8 @@ impl Workshop {
 
     fn open() -> Self {
         let platform = TestPlatform::leak();
-        let ram = FrameMemory::new(platform, (RAM_MIB << 20) as usize).expect("memory for a small PC");
+        let ram =
+            FrameMemory::new(platform, (RAM_MIB << 20) as usize).expect("memory for a small PC");
         let ram = Arc::new(ram.logged());
         let files = fw_cfg_files(&description(&config(RAM_MIB, VIDEO_MEMORY_MIB)));
         let rom = FrameMemory::new(platform, ROM_BYTES as usize).map(Arc::new);

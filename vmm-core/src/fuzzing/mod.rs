@@ -1,5 +1,6 @@
-//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them what a guest or a user
-//! could do, and panics if a promise is broken. The fuzz targets are in `tests/fuzz`.
+//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them
+//! what a guest or a user could do, and panics if a promise is broken. The fuzz targets are in
+//! `tests/fuzz`.
 
 mod boot_disk;
 mod config;

@@ -76,8 +76,8 @@ impl Model {
     }
 }
 
-/// The processor and devices read at each address the bytes that either wrote there last, in guests of
-/// all sizes; behind the ends there is nothing. All memory is back in the end.
+/// The processor and devices read at each address the bytes that either wrote there last, in guests
+/// of all sizes; behind the ends there is nothing. All memory is back in the end.
 pub fn high_ram(data: &[u8]) {
     std::thread_local! {
         static PLATFORM: &'static TestPlatform = TestPlatform::leak();
@@ -86,7 +86,8 @@ pub fn high_ram(data: &[u8]) {
     let before = platform.allocated_bytes();
     let mut input = Input::new(data);
     let Some(ram_mib) = input.pick(&SIZES_MIB) else { return };
-    let machine = Machine::with(platform, Hardware { ram_mib, ..Hardware::default() }).expect("a PC");
+    let machine =
+        Machine::with(platform, Hardware { ram_mib, ..Hardware::default() }).expect("a PC");
     let mut model = Model::new(ram_mib);
     let space = &machine.vcpu.vm().space;
     for _ in 0..MAX_ACCESSES {
@@ -106,7 +107,9 @@ fn access(space: &GuestSpace, model: &mut Model, input: &mut Input<'_>) -> Optio
     let choice = input.u8()?;
     let edges = [MIB, model.low_end, FOUR_GIB - ROM_BYTES, FOUR_GIB, model.high_end, 1 << 47];
     let gpa = match choice & 7 {
-        edge @ 0..6 => edges[usize::from(edge)].checked_add_signed(i64::from(input.u16()? as i16 >> 5))?,
+        edge @ 0..6 => {
+            edges[usize::from(edge)].checked_add_signed(i64::from(input.u16()? as i16 >> 5))?
+        }
         6 => u64::from(input.u8()?) << 28 | u64::from(input.u8()?),
         _ => FOUR_GIB + (u64::from(input.u8()?) << 26) + u64::from(input.u8()?),
     }
@@ -118,7 +121,10 @@ fn access(space: &GuestSpace, model: &mut Model, input: &mut Input<'_>) -> Optio
         1 => {
             let is_memory = space.read(gpa, &mut read).is_ok();
             assert!(!is_memory || model.check(gpa, &read));
-            assert_eq!(is_memory, (gpa..).take(read.len()).all(|gpa| model.kind(gpa) != Kind::Nothing));
+            assert_eq!(
+                is_memory,
+                (gpa..).take(read.len()).all(|gpa| model.kind(gpa) != Kind::Nothing)
+            );
         }
         kind => {
             let (write, room) = (kind == 2, (PAGE_BYTES - gpa % PAGE_BYTES) as usize);

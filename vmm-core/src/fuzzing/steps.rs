@@ -61,12 +61,14 @@ impl MmioDevice for Memory {
 }
 
 /// A step on a device ends as it would on RAM: each access finds what the ones before left, and the
-/// device holds all that was written, or nothing if the instruction was not done. No bounce page stays.
+/// device holds all that was written, or nothing if the instruction was not done. No bounce page
+/// stays.
 pub fn steps(data: &[u8]) {
     Workshop::run(|workshop| {
         let before: Vec<u8> = (0..DEVICE_BYTES).map(|at| (at * 7) as u8).collect();
         let device = Arc::new(Memory(Mutex::new(before.clone())));
-        let mut bench = Bench { machine: workshop.build_with(Some(device.clone())), device, model: before };
+        let mut bench =
+            Bench { machine: workshop.build_with(Some(device.clone())), device, model: before };
         let mut input = Input::new(data);
         for _ in 0..MAX_STEPS {
             if bench.step(&mut input).is_none() {
@@ -96,7 +98,8 @@ impl Bench {
             operand(at, length, writes, input)?
         };
         let first = accesses.first()?;
-        let first = MemoryAccess { gpa: first.gpa, write: first.write, execute: false, page_walk: false };
+        let first =
+            MemoryAccess { gpa: first.gpa, write: first.write, execute: false, page_walk: false };
         let is_done = input.u8()? & 7 != 0;
         let backend = self.machine.vcpu.registers_mut().0;
         (backend.step_accesses, backend.stepped) = (accesses.clone(), Vec::new());
@@ -125,21 +128,36 @@ impl Bench {
             // The fault is what the guest takes next.
             self.machine.exit(Exit::HostNmi);
         }
-        assert!(*self.device.0.lock() == self.model, "the device holds something else than RAM would");
+        assert!(
+            *self.device.0.lock() == self.model,
+            "the device holds something else than RAM would"
+        );
         self.machine.vcpu.registers_mut().0.injected.clear();
         Some(())
     }
 }
 
-/// The accesses of an instruction to its operand: by pieces within pages. All of it is written, or some of it is read.
-fn operand(at: usize, length: usize, write: bool, input: &mut Input<'_>) -> Option<Vec<StepAccess>> {
+/// The accesses of an instruction to its operand: by pieces within pages. All of it is written, or
+/// some of it is read.
+fn operand(
+    at: usize,
+    length: usize,
+    write: bool,
+    input: &mut Input<'_>,
+) -> Option<Vec<StepAccess>> {
     let mut accesses = Vec::new();
     let (mut at, end) = (at, at + length);
     while at < end {
         let most = (PAGE - at % PAGE).min(end - at);
         let piece = (usize::from(input.u8()?) + 1).min(most);
         let data = if write { vec![input.u8()?; piece] } else { vec![0; piece] };
-        accesses.push(StepAccess { gpa: DEVICE + at as u64, data, write, execute: false, page_walk: false });
+        accesses.push(StepAccess {
+            gpa: DEVICE + at as u64,
+            data,
+            write,
+            execute: false,
+            page_walk: false,
+        });
         at += piece;
     }
     if input.flag()? {
@@ -149,7 +167,8 @@ fn operand(at: usize, length: usize, write: bool, input: &mut Input<'_>) -> Opti
 }
 
 /// The accesses of an event's delivery: descriptors are read in one half of the device, a stack is
-/// written in the other, as a delivery that is refused a page begins anew and finds what it has pushed.
+/// written in the other, as a delivery that is refused a page begins anew and finds what it has
+/// pushed.
 fn delivery(input: &mut Input<'_>) -> Option<Vec<StepAccess>> {
     let mut accesses = Vec::new();
     for _ in 0..input.u8()? % MAX_PIECES + 1 {
@@ -157,7 +176,13 @@ fn delivery(input: &mut Input<'_>) -> Option<Vec<StepAccess>> {
         let at = at % (DEVICE_BYTES / 2) + usize::from(kind & 1) * DEVICE_BYTES / 2;
         let piece = (usize::from(kind >> 2) + 1).min(PAGE - at % PAGE);
         let (write, data) = (kind & 1 != 0, vec![input.u8()?; piece]);
-        accesses.push(StepAccess { gpa: DEVICE + at as u64, data, write, execute: false, page_walk: false });
+        accesses.push(StepAccess {
+            gpa: DEVICE + at as u64,
+            data,
+            write,
+            execute: false,
+            page_walk: false,
+        });
     }
     Some(accesses)
 }

@@ -1,6 +1,6 @@
-//! Heap memory set aside before a piece of work begins, so that the work comes to its end or does not begin: a request, a
-//! picture, a guest's start. Memory that is short then shows as one error line, where an allocation that fails would end the
-//! hypervisor.
+//! Heap memory set aside before a piece of work begins, so that the work comes to its end or does
+//! not begin: a request, a picture, a guest's start. Memory that is short then shows as one error
+//! line, where an allocation that fails would end the hypervisor.
 
 use crate::host::platform::Platform;
 use core::fmt;
@@ -29,12 +29,17 @@ impl fmt::Display for OutOfHeap {
 }
 
 impl Budget {
-    /// Sets `bytes` aside, beside all that is set aside already and what the heap keeps for the hypervisor itself.
+    /// Sets `bytes` aside, beside all that is set aside already and what the heap keeps for the
+    /// hypervisor itself.
     ///
     /// # Errors
     /// [`OutOfHeap`] if there is no room for that.
     pub fn reserve(platform: &'static dyn Platform, bytes: u64) -> Result<Self, OutOfHeap> {
-        if platform.reserve_heap(bytes) { Ok(Self { platform, bytes }) } else { Err(OutOfHeap { bytes }) }
+        if platform.reserve_heap(bytes) {
+            Ok(Self { platform, bytes })
+        } else {
+            Err(OutOfHeap { bytes })
+        }
     }
 }
 
@@ -58,11 +63,15 @@ mod tests {
     #[test]
     fn a_budget_is_given_back_once() {
         let platform = TestPlatform::leak();
-        let budgets = [Budget::reserve(platform, 1000).unwrap(), Budget::reserve(platform, 24).unwrap()];
+        let budgets =
+            [Budget::reserve(platform, 1000).unwrap(), Budget::reserve(platform, 24).unwrap()];
         assert_eq!(platform.reserved_heap_bytes(), 1024);
         platform.refuse_heap_after(0);
         let refused = Budget::reserve(platform, 5000).unwrap_err();
-        assert_eq!(refused.to_string(), "too little memory: 5 KiB of the hypervisor's heap are not free");
+        assert_eq!(
+            refused.to_string(),
+            "too little memory: 5 KiB of the hypervisor's heap are not free"
+        );
         drop(budgets);
         assert_eq!(platform.reserved_heap_bytes(), 0);
     }

@@ -31,7 +31,8 @@ impl VmClock {
         }
     }
 
-    /// The host's time stamp counter when the clock stood at zero, not counting the ticks for which it was stopped.
+    /// The host's time stamp counter when the clock stood at zero, not counting the ticks for which
+    /// it was stopped.
     pub fn start_tsc(&self) -> u64 {
         self.start_tsc.load(Ordering::Relaxed)
     }
@@ -41,7 +42,8 @@ impl VmClock {
         self.stopped_tsc.fetch_min(self.platform.tsc(), Ordering::Relaxed);
     }
 
-    /// The clock goes on where it stands, if it was stopped; returns for how many ticks of the host's time stamp counter that was.
+    /// The clock goes on where it stands, if it was stopped; returns for how many ticks of the
+    /// host's time stamp counter that was.
     pub fn start(&self) -> u64 {
         let now_tsc = self.platform.tsc();
         let stood_ticks = now_tsc.saturating_sub(self.stopped_tsc.load(Ordering::Relaxed));
@@ -63,7 +65,8 @@ impl VmClock {
 
     /// The first value of the host's time stamp counter at which `time` has come.
     pub fn tsc_at(&self, time: GuestTime) -> u64 {
-        let ticks = (u128::from(time.as_ns()) << 32).div_ceil(u128::from(self.ns_per_tick_q32.max(1)));
+        let ticks =
+            (u128::from(time.as_ns()) << 32).div_ceil(u128::from(self.ns_per_tick_q32.max(1)));
         self.start_tsc().saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 

@@ -1,11 +1,12 @@
-//! Looking for errors that were corrected, and for those that a #MC in the hypervisor left to be logged.
+//! Looking for errors that were corrected, and for those that a #MC in the hypervisor left to be
+//! logged.
 
 use crate::host::machine_check::log_and_clear;
 use crate::host::platform::{Platform, host_ns};
 use devices::time::ns_to_ticks;
 
-/// Between two looks: a bank holds one error, so that rare ones are told of one by one, and a storm of them
-/// does not fill the log.
+/// Between two looks: a bank holds one error, so that rare ones are told of one by one, and a storm
+/// of them does not fill the log.
 const PERIOD_NS: u64 = 10_000_000_000;
 
 /// One CPU's look at its banks.
@@ -15,7 +16,8 @@ pub struct MachineCheckWatch {
 }
 
 impl MachineCheckWatch {
-    /// Logs what there is, if it is time. Returns the host time at which to call again; `None` for never.
+    /// Logs what there is, if it is time. Returns the host time at which to call again; `None` for
+    /// never.
     pub fn attend(&mut self, platform: &dyn Platform, now_ns: u64) -> Option<u64> {
         let registers = platform.machine_check_registers()?;
         if platform.take_machine_check() || now_ns >= self.due_ns {
@@ -44,9 +46,14 @@ mod tests {
     #[test]
     fn banks_are_looked_at_in_turn_and_emptied() {
         let platform = TestPlatform::leak();
-        assert_eq!(MachineCheckWatch::default().attend_by_tsc(platform), u64::MAX, "a CPU without banks");
+        assert_eq!(
+            MachineCheckWatch::default().attend_by_tsc(platform),
+            u64::MAX,
+            "a CPU without banks"
+        );
         platform.set_machine_checks(Fake::new(RECOVERS, 0).with(2, ERROR, 0, 0));
-        let status = || platform.machine_check_registers().map(|banks| banks.read(Register::BankStatus(2)));
+        let status =
+            || platform.machine_check_registers().map(|banks| banks.read(Register::BankStatus(2)));
         let mut watch = MachineCheckWatch::default();
         assert_eq!((watch.attend(platform, 0), status()), (Some(PERIOD_NS), Some(0)));
         let put = || {
@@ -54,10 +61,16 @@ mod tests {
             registers.map(|registers| registers.write(Register::BankStatus(2), ERROR))
         };
         put();
-        assert_eq!((watch.attend(platform, PERIOD_NS - 1), status()), (Some(PERIOD_NS), Some(ERROR)));
+        assert_eq!(
+            (watch.attend(platform, PERIOD_NS - 1), status()),
+            (Some(PERIOD_NS), Some(ERROR))
+        );
         assert_eq!((watch.attend(platform, PERIOD_NS), status()), (Some(2 * PERIOD_NS), Some(0)));
         put();
         platform.note_machine_check();
-        assert_eq!((watch.attend(platform, PERIOD_NS + 5), status()), (Some(2 * PERIOD_NS + 5), Some(0)));
+        assert_eq!(
+            (watch.attend(platform, PERIOD_NS + 5), status()),
+            (Some(2 * PERIOD_NS + 5), Some(0))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The machine underneath: its CPUs and frames, its time and its errors, and what is lent of its heap.
+//! The machine underneath: its CPUs and frames, its time and its errors, and what is lent of its
+//! heap.
 
 pub mod budget;
 pub mod clock;

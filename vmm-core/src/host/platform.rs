@@ -1,5 +1,5 @@
-//! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests implement it on
-//! the development host.
+//! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests
+//! implement it on the development host.
 
 use crate::host::machine_check::Registers;
 use alloc::vec::Vec;
@@ -53,7 +53,8 @@ pub enum SerialPort {
 pub enum InputEvent {
     /// A byte of scan code set 1, as the host's keyboard controller translates it.
     KeyboardByte(u8),
-    /// A mouse movement: counts to the right, up, wheel steps towards the user, and buttons (bit 0 left, 1 right, 2 middle).
+    /// A mouse movement: counts to the right, up, wheel steps towards the user, and buttons (bit 0
+    /// left, 1 right, 2 middle).
     Mouse {
         /// Counts to the right.
         dx: i16,
@@ -87,11 +88,13 @@ pub enum DisplayMode {
 
 /// The machine's own display.
 pub trait Display: Send + Sync {
-    /// Asks for a mode; returns the one that is in force afterwards, which may be another (a fixed framebuffer, or a
-    /// card that cannot go back to text). Clears the screen if the mode changed. A picture that is smaller than a
-    /// fixed framebuffer is shown in its middle, with black around it; the pixels' coordinates are the picture's.
+    /// Asks for a mode; returns the one that is in force afterwards, which may be another (a fixed
+    /// framebuffer, or a card that cannot go back to text). Clears the screen if the mode
+    /// changed. A picture that is smaller than a fixed framebuffer is shown in its middle, with
+    /// black around it; the pixels' coordinates are the picture's.
     fn request_mode(&self, wanted: DisplayMode) -> DisplayMode;
-    /// Text modes: writes cells (low byte character, high byte attribute) from a position on. Outside is ignored.
+    /// Text modes: writes cells (low byte character, high byte attribute) from a position on.
+    /// Outside is ignored.
     fn write_cells(&self, column: u16, row: u16, cells: &[u16]);
     /// Text modes: moves the cursor, or hides it.
     fn set_cursor(&self, position: Option<(u16, u16)>);
@@ -104,7 +107,8 @@ pub trait Display: Send + Sync {
 pub enum CpuInterrupt {
     /// Ends whatever the CPU does: it leaves the guest that it runs, or wakes.
     Kick,
-    /// The same, but that a processor with posted interrupts does not leave its guest: it takes what was posted.
+    /// The same, but that a processor with posted interrupts does not leave its guest: it takes
+    /// what was posted.
     Notification,
 }
 
@@ -113,7 +117,8 @@ pub type CrashDump = fn(&mut dyn fmt::Write) -> fmt::Result;
 
 /// The machine underneath.
 ///
-/// Unless said otherwise, methods may be called on any CPU, with interrupts off, and return at once.
+/// Unless said otherwise, methods may be called on any CPU, with interrupts off, and return at
+/// once.
 pub trait Platform: Send + Sync {
     /// The CPU's time stamp counter.
     fn tsc(&self) -> u64;
@@ -124,8 +129,8 @@ pub trait Platform: Send + Sync {
     /// The time stamp counter when the image was entered.
     fn boot_tsc(&self) -> u64;
 
-    /// Hands out memory; `None` if there is none left of this size. It holds whatever it held before: who hands it on
-    /// to a guest clears it first.
+    /// Hands out memory; `None` if there is none left of this size. It holds whatever it held
+    /// before: who hands it on to a guest clears it first.
     fn allocate_frame(&self, size: FrameSize) -> Option<Frame>;
     /// Takes memory back.
     fn free_frame(&self, frame: Frame);
@@ -133,19 +138,20 @@ pub trait Platform: Send + Sync {
     fn hpa_of(&self, address: usize) -> u64;
     /// Bytes that are free.
     fn free_bytes(&self) -> u64;
-    /// Bytes of the hypervisor's own heap that are in use. The heap keeps the memory that it once took: what leaks into
-    /// it shows here before it shows in [`Platform::free_bytes`].
+    /// Bytes of the hypervisor's own heap that are in use. The heap keeps the memory that it once
+    /// took: what leaks into it shows here before it shows in [`Platform::free_bytes`].
     fn heap_bytes(&self) -> u64;
-    /// Sets `bytes` of that heap aside for a piece of work that allocates no more than that; false if the heap has not so
-    /// much, and cannot get it, beside what is set aside already and what it keeps for the hypervisor itself. For
-    /// [`Budget`](crate::host::budget::Budget).
+    /// Sets `bytes` of that heap aside for a piece of work that allocates no more than that; false
+    /// if the heap has not so much, and cannot get it, beside what is set aside already and
+    /// what it keeps for the hypervisor itself. For [`Budget`](crate::host::budget::Budget).
     fn reserve_heap(&self, bytes: u64) -> bool;
     /// Ends what [`Platform::reserve_heap`] began.
     fn return_heap(&self, bytes: u64);
 
     /// The number of this CPU. The boot CPU is 0, the others follow without a gap.
     fn cpu(&self) -> usize;
-    /// Starts all other CPUs; each calls `main`, with interrupts off. Returns how many do. To be called once, by the boot CPU.
+    /// Starts all other CPUs; each calls `main`, with interrupts off. Returns how many do. To be
+    /// called once, by the boot CPU.
     fn start_cpus(&self, main: &'static (dyn Fn() + Sync)) -> usize;
     /// Interrupts another CPU, which is one of those that were started.
     fn interrupt_cpu(&self, cpu: usize, interrupt: CpuInterrupt);
@@ -154,29 +160,33 @@ pub trait Platform: Send + Sync {
     /// Handles an interrupt of this CPU that the processor has acknowledged already.
     fn handle_interrupt(&self, vector: u8);
 
-    /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`; `u64::MAX` disarms.
-    /// Early by a little is allowed, late is not, beyond the latency of the hardware.
+    /// Asks for an interrupt on this CPU when its time stamp counter reaches `deadline_tsc`;
+    /// `u64::MAX` disarms. Early by a little is allowed, late is not, beyond the latency of the
+    /// hardware.
     fn set_timer(&self, deadline_tsc: u64);
-    /// Makes an interrupt pending on this CPU, as if its timer rang: a guest that is entered next exits at once, when it has
-    /// taken the event that was injected.
+    /// Makes an interrupt pending on this CPU, as if its timer rang: a guest that is entered next
+    /// exits at once, when it has taken the event that was injected.
     fn interrupt_self(&self);
-    /// Sleeps until an interrupt has been handled on this CPU. Interrupts are off before and after; one that was
-    /// pending before ends the sleep.
+    /// Sleeps until an interrupt has been handled on this CPU. Interrupts are off before and after;
+    /// one that was pending before ends the sleep.
     fn idle(&self);
-    /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True if there was work among them,
-    /// and not only what other CPUs sent.
+    /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True
+    /// if there was work among them, and not only what other CPUs sent.
     fn handle_interrupts(&self) -> bool;
     /// The machine-check registers of whatever CPU they are used on, if it has any.
     fn machine_check_registers(&self) -> Option<&dyn Registers> {
         None
     }
-    /// True once for a #MC that came while the hypervisor ran on this CPU, which goes on: its banks are full.
+    /// True once for a #MC that came while the hypervisor ran on this CPU, which goes on: its banks
+    /// are full.
     fn take_machine_check(&self) -> bool {
         false
     }
-    /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU: nobody but guests uses them.
+    /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU:
+    /// nobody but guests uses them.
     fn clear_breakpoints(&self);
-    /// Drains the log ring to the console, as far as it takes it without waiting; true if something still waits.
+    /// Drains the log ring to the console, as far as it takes it without waiting; true if something
+    /// still waits.
     fn drain_log(&self) -> bool;
 
     /// Sends bytes; returns how many were taken without waiting.
@@ -191,8 +201,8 @@ pub trait Platform: Send + Sync {
     fn log_text(&self) -> Vec<u8>;
     /// The most that such a copy has.
     fn log_bytes(&self) -> u64;
-    /// Names what prints the state of the running vCPU when the hypervisor panics. It may be called at any moment, on
-    /// any CPU, so it must take no lock for good.
+    /// Names what prints the state of the running vCPU when the hypervisor panics. It may be called
+    /// at any moment, on any CPU, so it must take no lock for good.
     fn set_crash_dump(&self, dump: CrashDump);
 
     /// Turns the machine off. Returns only if it cannot.
@@ -240,12 +250,14 @@ pub struct BootInputs {
     pub bios: &'static [u8],
     /// SeaBIOS's VGA BIOS for the standard VGA.
     pub vga_bios: &'static [u8],
-    /// The ROM that reads CDs through [`devices::boot_disk`], without its checksum; empty for none.
+    /// The ROM that reads CDs through [`devices::boot_disk`], without its checksum; empty for
+    /// none.
     pub boot_rom: &'static [u8],
 }
 
 impl BootInputs {
-    /// Calls modules that came without a name (GRUB gives none of its own) `module1` and so on, by their place.
+    /// Calls modules that came without a name (GRUB gives none of its own) `module1` and so on, by
+    /// their place.
     pub fn with_named_modules(mut self) -> Self {
         for (module, place) in self.modules.iter_mut().zip(1..) {
             if module.name().is_empty() {

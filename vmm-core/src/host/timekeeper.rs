@@ -1,7 +1,7 @@
 //! A CPU that keeps the timers of guests which run on others.
 //!
-//! Where a processor takes posted interrupts, a tick then reaches a guest that runs without an exit: the timekeeper posts it,
-//! and nothing rings on the guest's own CPU.
+//! Where a processor takes posted interrupts, a tick then reaches a guest that runs without an
+//! exit: the timekeeper posts it, and nothing rings on the guest's own CPU.
 
 use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{CpuInterrupt, Platform};

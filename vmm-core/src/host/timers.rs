@@ -13,10 +13,11 @@ const HOUSEKEEPING_SLOT: usize = 0;
 const APIC_SLOT: usize = 1;
 const FIRST_DEVICE_SLOT: usize = 2;
 
-/// Alarms that are served at once at the most: a device that keeps asking for the past cannot keep the CPU.
+/// Alarms that are served at once at the most: a device that keeps asking for the past cannot keep
+/// the CPU.
 const MAX_EXPIRIES: usize = 64;
-/// What the guest runs at the least between two expiries: however many timers it sets however fast, together they cannot
-/// take all of its CPU, nor keep the host busy with nothing else.
+/// What the guest runs at the least between two expiries: however many timers it sets however fast,
+/// together they cannot take all of its CPU, nor keep the host busy with nothing else.
 const MIN_RUN_US: u64 = 20;
 
 /// The deadlines, and whom to tell. Any CPU may serve them, one at a time.
@@ -87,7 +88,8 @@ impl TimerQueue {
         }
     }
 
-    /// The earliest deadline, in the host's time stamp counter; `u64::MAX` if there is none, or guest time stands still.
+    /// The earliest deadline, in the host's time stamp counter; `u64::MAX` if there is none, or
+    /// guest time stands still.
     pub fn due_tsc(&self, share: Share) -> u64 {
         match self.deadlines.earliest_of(self.slots(share)) {
             Some(earliest) if !self.clock.is_stopped() => self.clock.tsc_at(earliest),

@@ -19,8 +19,8 @@ const DEFAULT_DISK: VirtualDevice = VirtualDevice { index: 0, ide_only: true };
 
 /// The guest to run on a machine with `free_bytes` of memory left.
 ///
-/// A module that is meant as a configuration never gives way to a guest made up for want of one: it can be read, or is
-/// an error.
+/// A module that is meant as a configuration never gives way to a guest made up for want of one: it
+/// can be read, or is an error.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
@@ -60,7 +60,8 @@ fn read(module: &Module) -> Result<GuestConfig, String> {
 }
 
 fn named<'a>(inputs: &'a BootInputs, option: &str, wanted: &str) -> Result<&'a Module, String> {
-    let found = inputs.modules.iter().find(|module| modules::is_meant_by(&module.command_line, wanted));
+    let found =
+        inputs.modules.iter().find(|module| modules::is_meant_by(&module.command_line, wanted));
     found.ok_or_else(|| {
         let names = inputs.module_names();
         format!("{option}={wanted}: there is no such boot module (there are {names:?})")
@@ -80,7 +81,9 @@ fn without_config(
     let mut config = GuestConfig::new("guest", memory_mib, options.guest_vcpus);
     let usable_mib = usable_mib(free_bytes, &config);
     if memory_mib > usable_mib {
-        return Err(format!("guest_memory={memory_mib}: only {usable_mib} MiB are free for guests"));
+        return Err(format!(
+            "guest_memory={memory_mib}: only {usable_mib} MiB are free for guests"
+        ));
     }
     config.boot = "dc".to_owned();
     let (device, read_only) = match kind {
@@ -91,8 +94,12 @@ fn without_config(
     Ok(config)
 }
 
-/// The ISO image that the command line names, else the first, else the first disk with a boot sector.
-fn boot_image<'a>(options: &CommandLine, inputs: &'a BootInputs) -> Result<(&'a Module, DiskKind), String> {
+/// The ISO image that the command line names, else the first, else the first disk with a boot
+/// sector.
+fn boot_image<'a>(
+    options: &CommandLine,
+    inputs: &'a BootInputs,
+) -> Result<(&'a Module, DiskKind), String> {
     if let Some(wanted) = &options.iso {
         let module = named(inputs, "iso", wanted)?;
         if module.kind() != ModuleKind::Iso {
@@ -102,7 +109,8 @@ fn boot_image<'a>(options: &CommandLine, inputs: &'a BootInputs) -> Result<(&'a 
     }
     let first = |kind| inputs.modules.iter().find(|module| module.kind() == kind);
     let iso = first(ModuleKind::Iso).map(|module| (module, DiskKind::CdRom));
-    let image = iso.or_else(|| first(ModuleKind::BootDisk).map(|module| (module, DiskKind::HardDisk)));
+    let image =
+        iso.or_else(|| first(ModuleKind::BootDisk).map(|module| (module, DiskKind::HardDisk)));
     image.ok_or_else(|| match inputs.module_names().as_slice() {
         [] => "no module to boot: give the boot loader an ISO image, or an xl.cfg and its disks, as modules".into(),
         names => format!(
@@ -144,17 +152,24 @@ mod tests {
 
     #[test]
     fn an_image_alone_is_booted() {
-        let config = choose("guest_memory=33", &[("junk", &[0; 99]), ("/boot/x.iso", &iso())]).unwrap();
+        let config =
+            choose("guest_memory=33", &[("junk", &[0; 99]), ("/boot/x.iso", &iso())]).unwrap();
         assert_eq!((config.memory_mib, config.disks[0].target.as_str()), (33, "/boot/x.iso"));
         assert_eq!((config.disks[0].device, config.disks[0].kind), (DEFAULT_CD, DiskKind::CdRom));
         let mut disk = vec![0; 1024];
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         let config = choose("", &[("x.img", &disk)]).unwrap();
-        assert_eq!((config.disks[0].device, config.disks[0].kind), (DEFAULT_DISK, DiskKind::HardDisk));
+        assert_eq!(
+            (config.disks[0].device, config.disks[0].kind),
+            (DEFAULT_DISK, DiskKind::HardDisk)
+        );
         assert_eq!(config.memory_mib, 512);
         let config = choose("iso=b.iso", &[("a.iso", &iso()), ("/c/b.iso", &iso())]).unwrap();
         assert_eq!(config.disks[0].target, "/c/b.iso");
-        assert_eq!(choose("", &[("x", &[0; 9]), (" ", &iso())]).unwrap().disks[0].target, "module2");
+        assert_eq!(
+            choose("", &[("x", &[0; 9]), (" ", &iso())]).unwrap().disks[0].target,
+            "module2"
+        );
     }
 
     #[test]
@@ -162,7 +177,8 @@ mod tests {
         for name in ["g.cfg", "g", ""] {
             assert_eq!(choose("", &[("x.iso", &iso()), (name, CONFIG)]).unwrap().name, "g");
         }
-        let both: [(&str, &[u8]); 2] = [("a.cfg", b"type='hvm'; name='a'; memory=8"), ("b.cfg", CONFIG)];
+        let both: [(&str, &[u8]); 2] =
+            [("a.cfg", b"type='hvm'; name='a'; memory=8"), ("b.cfg", CONFIG)];
         assert_eq!(choose("", &both).unwrap().name, "a");
         assert_eq!(choose("guest_cfg=b.cfg", &both).unwrap().name, "g");
     }
@@ -175,14 +191,22 @@ mod tests {
             ("g.cfg", &b""[..], "g.cfg:1:1: the file is empty, so no configuration"),
             ("g.cfg", &[0; 8], "g.cfg:1:1: expected a key, found '\\0'; is this a text file?"),
             ("g.cfg", &iso, "g.cfg:1:1: expected a key, found '\\0'; is this a text file?"),
-            ("g.conf", b"\x1f\x8b\x08", "g.conf:1:1: expected a key, found '\\u{1f}'; is this a text file?"),
+            (
+                "g.conf",
+                b"\x1f\x8b\x08",
+                "g.conf:1:1: expected a key, found '\\u{1f}'; is this a text file?",
+            ),
             ("g", b"# Gr\xfc\xdfe\nname = g", "g:2:8: name: text must be in quotes: name = \"g\""),
             (
                 "g",
                 &utf_16,
                 "g:1:1: the file is in UTF-16 without a byte order mark: save it as UTF-8 or in an 8-bit encoding",
             ),
-            ("g", &[b'#'; 650 << 10], "g:1:1: a configuration has at most 64 KiB, this file has 650"),
+            (
+                "g",
+                &[b'#'; 650 << 10],
+                "g:1:1: a configuration has at most 64 KiB, this file has 650",
+            ),
         ] {
             assert_eq!(error("", &[("x.iso", &iso), (name, data)]), expected);
         }
@@ -201,13 +225,19 @@ mod tests {
             error("guest_cfg=g.cfg", &modules),
             "guest_cfg=g.cfg: there is no such boot module (there are [\"x.iso\"])"
         );
-        assert_eq!(error("iso=y", &modules), "iso=y: there is no such boot module (there are [\"x.iso\"])");
+        assert_eq!(
+            error("iso=y", &modules),
+            "iso=y: there is no such boot module (there are [\"x.iso\"])"
+        );
         assert!(error("", &[]).starts_with("no module to boot: give the boot loader"));
         assert_eq!(
             error("", &[("x.qcow2", b"QFI\xfb\0\0\0\x03")]),
             "no module to boot: none of [\"x.qcow2\"] is a configuration (text), an ISO image or a disk with \
              a boot sector"
         );
-        assert_eq!(error("guest_memory=4G", &modules), "guest_memory=4096: only 992 MiB are free for guests");
+        assert_eq!(
+            error("guest_memory=4G", &modules),
+            "guest_memory=4096: only 992 MiB are free for guests"
+        );
     }
 }

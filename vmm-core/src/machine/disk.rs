@@ -14,7 +14,8 @@ impl ModuleImage {
             BlockOp::Flush => Ok(()),
             BlockOp::Write => Err(BlockError::ReadOnly),
             BlockOp::Read => {
-                let start = usize::try_from(request.offset_bytes).map_err(|_| BlockError::OutOfRange)?;
+                let start =
+                    usize::try_from(request.offset_bytes).map_err(|_| BlockError::OutOfRange)?;
                 let rest = self.0.get(start..).ok_or(BlockError::OutOfRange)?;
                 let data = rest.get(..request.buffer.len()).ok_or(BlockError::OutOfRange)?;
                 request.buffer.copy_from_slice(data);
@@ -41,7 +42,8 @@ impl BlockBackend for ModuleImage {
     }
 }
 
-/// A disk in memory that begins as a copy of a boot module; what is written to it lasts as long as the hypervisor runs.
+/// A disk in memory that begins as a copy of a boot module; what is written to it lasts as long as
+/// the hypervisor runs.
 pub struct MemoryDisk {
     memory: FrameMemory,
     size_bytes: usize,
@@ -98,7 +100,9 @@ mod tests {
         buffer: &[u8],
     ) -> (vec::Vec<u8>, bool) {
         let request = BlockRequest { tag: 0, op, offset_bytes, buffer: buffer.to_vec() };
-        let Submitted::Done((request, result)) = disk.submit(request) else { panic!("memory never waits") };
+        let Submitted::Done((request, result)) = disk.submit(request) else {
+            panic!("memory never waits")
+        };
         (request.buffer, result.is_ok())
     }
 

@@ -32,7 +32,8 @@ pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
     (free_bytes >> 20).saturating_sub(RESERVE_MIB + config.video_memory_mib as u64)
 }
 
-/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery and its RAM too.
+/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery
+/// and its RAM too.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
     inputs: &'a BootInputs,
@@ -79,7 +80,8 @@ impl<'a> Domain<'a> {
                 );
                 continue;
             };
-            drives[usize::from(channel * 2 + unit)] = Some(drive(platform, inputs, &config.name, disk)?);
+            drives[usize::from(channel * 2 + unit)] =
+                Some(drive(platform, inputs, &config.name, disk)?);
         }
         Ok(Self { platform, inputs, config, drives })
     }
@@ -136,8 +138,8 @@ impl<'a> Domain<'a> {
     ) -> Result<Life, String> {
         let name = &self.config.name;
         let starting = Budget::reserve(self.platform, START_HEAP_BYTES);
-        let starting =
-            starting.map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
+        let starting = starting
+            .map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
         let ports = consoles.open(name);
         let (battery, ram) = match legacy {
             Some(Legacy { battery: Unplugged { battery, at_tsc }, ram }) => {
@@ -171,12 +173,14 @@ impl<'a> Domain<'a> {
     /// What a new battery's clock shows.
     fn unix_time_s(&self) -> u64 {
         let uptime_s = self.ns_since(self.platform.boot_tsc()) / 1_000_000_000;
-        (self.platform.boot_time_unix_s() + uptime_s).saturating_add_signed(self.config.rtc_offset_s)
+        (self.platform.boot_time_unix_s() + uptime_s)
+            .saturating_add_signed(self.config.rtc_offset_s)
     }
 
     fn ns_since(&self, tsc: u64) -> u64 {
         let ticks = u128::from(self.platform.tsc().saturating_sub(tsc));
-        u64::try_from(ticks * 1_000_000_000 / u128::from(self.platform.tsc_hz().max(1))).unwrap_or(u64::MAX)
+        u64::try_from(ticks * 1_000_000_000 / u128::from(self.platform.tsc_hz().max(1)))
+            .unwrap_or(u64::MAX)
     }
 
     /// The drives by their places.
@@ -199,13 +203,15 @@ impl<'a> Domain<'a> {
         let name = &self.config.name;
         let wanted = self.config.memory_mib;
         let usable = usable_mib(self.platform.free_bytes(), &self.config);
-        let too_much = || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
+        let too_much =
+            || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
         // Memory that a life leaves to the next is not free, and fits.
         if ram.is_none() && wanted > usable {
             return Err(too_much());
         }
         let firmware = Firmware::SeaBios(self.inputs.bios);
-        let placements = firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
+        let placements =
+            firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
         let apic_ids = (0..self.config.vcpus).collect();
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
         description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
@@ -229,14 +235,18 @@ impl<'a> Domain<'a> {
             com1: ports.output.clone(),
             // Firmware that finds the port takes an exit for each byte.
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
-            cpuid: CpuidTable::new(raw_cpuid::native_cpuid::cpuid_count, self.config.vcpus, B::withheld(cpu)),
+            cpuid: CpuidTable::new(
+                raw_cpuid::native_cpuid::cpuid_count,
+                self.config.vcpus,
+                B::withheld(cpu),
+            ),
             paging,
         };
         Pc::new(parts).map_err(|_| too_much())
     }
 
-    /// A UUID for a guest whose configuration has none: a name-based one would be the same on every machine, so the
-    /// time goes in.
+    /// A UUID for a guest whose configuration has none: a name-based one would be the same on every
+    /// machine, so the time goes in.
     fn made_up_uuid(&self) -> [u8; 16] {
         const VERSION: u8 = 0x40;
         const VARIANT: u8 = 0x80;
@@ -282,7 +292,9 @@ fn drive(
         Arc::new(ModuleImage(image))
     } else {
         let copy = MemoryDisk::new(platform, image);
-        Arc::new(copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?)
+        Arc::new(
+            copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?,
+        )
     };
     Ok(Drive::Disk(backend))
 }
@@ -314,7 +326,8 @@ mod tests {
 
     fn domain(text: &str, modules: &[&str]) -> Result<[bool; 4], String> {
         let module = |name: &&str| Module { command_line: (*name).into(), data: &[7; 512] };
-        let inputs = BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
+        let inputs =
+            BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let domain = Domain::new(TestPlatform::leak(), &inputs, config)?;
         Ok(domain.drives.each_ref().map(Option::is_some))

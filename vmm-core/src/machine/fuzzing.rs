@@ -27,8 +27,8 @@ static BIOS: [u8; 128 << 10] = {
 };
 static IMAGE: [u8; 4096] = [0x5a; 4096];
 
-/// A configuration that is accepted becomes a PC with the RAM, ports, clocks and drives that it names,
-/// or is refused by one line that begins with the guest's name; all memory goes back.
+/// A configuration that is accepted becomes a PC with the RAM, ports, clocks and drives that it
+/// names, or is refused by one line that begins with the guest's name; all memory goes back.
 pub fn pc_config(data: &[u8]) {
     let Ok(config) = GuestConfig::parse("fuzz.cfg", data).0 else { return };
     std::thread_local! {

@@ -1,4 +1,5 @@
-//! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests' timers.
+//! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests'
+//! timers.
 
 use crate::backend::Backend;
 use crate::host::machine_check_watch::MachineCheckWatch;
@@ -20,7 +21,8 @@ struct Others<B> {
     backend: PhantomData<fn() -> B>,
 }
 
-/// Starts the other CPUs; returns the one that keeps timers, if there are others. None runs guests yet.
+/// Starts the other CPUs; returns the one that keeps timers, if there are others. None runs guests
+/// yet.
 pub fn start<B: Backend + 'static>(
     platform: &'static dyn Platform,
     options: &CommandLine,

@@ -86,7 +86,8 @@ pub struct PcParts<'a> {
     pub files: Vec<File>,
     /// What the real-time clock goes on with.
     pub battery: Battery,
-    /// RAM that outlasted a reset, if there was one before: of the length that the description says.
+    /// RAM that outlasted a reset, if there was one before: of the length that the description
+    /// says.
     pub ram: Option<Arc<FrameMemory>>,
     /// ROM of a PC of the same firmware, if there was one before.
     pub rom: Option<Arc<FrameMemory>>,
@@ -141,11 +142,15 @@ impl Pc {
         let clock = Arc::new(VmClock::new(parts.platform));
         let stop = Arc::new(StopSwitch::default());
         let (space, vga_memory) = memory(&parts)?;
-        let kicks: Vec<_> = (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
+        let kicks: Vec<_> =
+            (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
         let inboxes: Vec<_> = kicks.iter().map(|kick| ApicInbox::new(kick.clone())).collect();
         let apic_bus = ApicBus::new(inboxes.clone());
-        let chipset =
-            Arc::new(Chipset { space: space.clone(), processors: apic_bus.clone(), stop: stop.clone() });
+        let chipset = Arc::new(Chipset {
+            space: space.clone(),
+            processors: apic_bus.clone(),
+            stop: stop.clone(),
+        });
         let pic = Arc::new(Pic::new(IrqLine::new(inboxes[0].clone(), LintPin::Lint0 as u32)));
         let io_apic = IoApic::new(apic_bus.clone());
         let lines = IsaLines::new(pic.clone(), io_apic.clone());
@@ -209,7 +214,8 @@ impl Pc {
 
 /// The memories of a PC, firmware in its place.
 fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
-    let allocate = |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
+    let allocate =
+        |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
     let ram_layout = parts.description.ram;
     let ram = match &parts.ram {
         Some(ram) => ram.clone(),
@@ -275,12 +281,14 @@ impl Board {
         let alarm = self.alarm(AlarmSlot::SystemTimer);
         let legacy = LegacyRoute::new(self.clock.clone(), alarm, wire(0), wire(RTC_IRQ), wake);
         self.timers.connect(AlarmSlot::SystemTimer as usize, legacy.clone());
-        let pit = Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
+        let pit =
+            Pit::new(self.clock.clone(), self.alarm(AlarmSlot::Pit), legacy.wire(LegacyRoute::PIT));
         let pit = Arc::new(pit);
         self.timers.connect(AlarmSlot::Pit as usize, pit.clone());
         self.ports.attach(pit);
 
-        let cmos = CmosContents::new().memory(&parts.description.ram).cpus(parts.config.vcpus as u16);
+        let cmos =
+            CmosContents::new().memory(&parts.description.ram).cpus(parts.config.vcpus as u16);
         let (alarm, irq8) = (self.alarm(AlarmSlot::Rtc), legacy.wire(LegacyRoute::RTC));
         let rtc = Arc::new(Rtc::new(self.clock.clone(), alarm, irq8, parts.battery.clone(), &cmos));
         self.timers.connect(AlarmSlot::Rtc as usize, rtc.clone());
@@ -298,13 +306,15 @@ impl Board {
         (rtc, legacy)
     }
 
-    /// The serial ports that the configuration asks for, and COM1 in any case as an object to talk to.
+    /// The serial ports that the configuration asks for, and COM1 in any case as an object to talk
+    /// to.
     fn add_serial_ports(&mut self, config: &GuestConfig, console: &Arc<dyn ByteSink>) -> Arc<Uart> {
         let ports: Vec<_> = (0..)
             .zip(config.serial)
             .zip(COM_PORTS)
             .map(|((number, serial), (base, irq))| {
-                let sink = if serial == Serial::Console { console.clone() } else { Arc::new(Nowhere) };
+                let sink =
+                    if serial == Serial::Console { console.clone() } else { Arc::new(Nowhere) };
                 let slot = AlarmSlot::Com as usize + number;
                 let irq = self.lines.wire(irq, IsaSource::com(number));
                 let alarm = self.timers.device_alarm(slot);
@@ -320,7 +330,8 @@ impl Board {
     }
 
     fn add_keyboard(&mut self, chipset: Arc<Chipset>) -> Arc<I8042> {
-        let (irq1, irq12) = (self.lines.wire(1, IsaSource::Device), self.lines.wire(12, IsaSource::Device));
+        let (irq1, irq12) =
+            (self.lines.wire(1, IsaSource::Device), self.lines.wire(12, IsaSource::Device));
         let alarm = self.alarm(AlarmSlot::Keyboard);
         let i8042 = Arc::new(I8042::new(irq1, irq12, chipset, self.clock.clone(), alarm));
         self.timers.connect(AlarmSlot::Keyboard as usize, i8042.clone());
@@ -329,17 +340,20 @@ impl Board {
     }
 
     fn add_coprocessor(&mut self) -> Arc<Coprocessor> {
-        let coprocessor = Arc::new(Coprocessor::new(self.lines.wire(COPROCESSOR_IRQ, IsaSource::Device)));
+        let coprocessor =
+            Arc::new(Coprocessor::new(self.lines.wire(COPROCESSOR_IRQ, IsaSource::Device)));
         self.ports.attach(coprocessor.clone());
         coprocessor
     }
 
-    /// What the boot ROM talks to, if there is one: the discs in the drives as the BIOS numbers them.
+    /// What the boot ROM talks to, if there is one: the discs in the drives as the BIOS numbers
+    /// them.
     fn add_boot_disk(&mut self, parts: &PcParts<'_>, memory: Arc<GuestSpace>) {
         if parts.description.boot_rom.is_none() {
             return;
         }
-        let position = |index: usize| BootDevice::Ide { channel: index as u8 / 2, unit: index as u8 % 2 };
+        let position =
+            |index: usize| BootDevice::Ide { channel: index as u8 / 2, unit: index as u8 % 2 };
         let cds: Vec<_> = parts
             .drives
             .iter()
@@ -349,7 +363,8 @@ impl Board {
                 _ => None,
             })
             .collect();
-        let numbered = parts.description.numbered_cds(cds.iter().map(|&(device, _)| device).collect());
+        let numbered =
+            parts.description.numbered_cds(cds.iter().map(|&(device, _)| device).collect());
         let disc = |device: &BootDevice| cds.iter().find(|(other, _)| other == device)?.1.clone();
         let discs = numbered.iter().map(disc).collect();
         self.ports.attach(Arc::new(BootDisk::new(discs, memory)));
@@ -392,6 +407,11 @@ impl Board {
     /// Ports whose base a PCI function's registers say.
     fn add_moving_ports(&mut self, function: Bdf, device: Arc<dyn PioDevice>, region: Region) {
         let index = self.ports.attach_region(device, region, false);
-        self.moving.push(MovingRegion { function, number: region.number, space: Space::Pio, index });
+        self.moving.push(MovingRegion {
+            function,
+            number: region.number,
+            space: Space::Pio,
+            index,
+        });
     }
 }

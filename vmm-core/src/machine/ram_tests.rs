@@ -40,7 +40,8 @@ impl Program {
 
     fn fw_cfg_file(&mut self, name: &str) -> Vec<u8> {
         const ENTRY_BYTES: usize = 64;
-        let count = u32::from_be_bytes(self.fw_cfg(key::FILE_DIRECTORY, 4).try_into().unwrap()) as usize;
+        let count =
+            u32::from_be_bytes(self.fw_cfg(key::FILE_DIRECTORY, 4).try_into().unwrap()) as usize;
         let directory = self.fw_cfg(key::FILE_DIRECTORY, 4 + count * ENTRY_BYTES);
         let entry = directory[4..]
             .chunks(ENTRY_BYTES)
@@ -77,7 +78,12 @@ impl Program {
 fn cpuid(leaf: u32, _subleaf: u32) -> CpuIdResult {
     let number = |text: &[u8; 4]| u32::from_le_bytes(*text);
     match leaf {
-        0 => CpuIdResult { eax: 0xd, ebx: number(b"Auth"), ecx: number(b"cAMD"), edx: number(b"enti") },
+        0 => CpuIdResult {
+            eax: 0xd,
+            ebx: number(b"Auth"),
+            ecx: number(b"cAMD"),
+            edx: number(b"enti"),
+        },
         0x8000_0000 => CpuIdResult { eax: 0x8000_0008, ebx: 0, ecx: 0, edx: 0 },
         0x8000_0008 => CpuIdResult { eax: 0x3030, ebx: 0, ecx: 0, edx: 0 },
         _ => CpuIdResult { eax: 0x00a2_0f10, ebx: 0, ecx: 0, edx: 0 },
@@ -86,14 +92,18 @@ fn cpuid(leaf: u32, _subleaf: u32) -> CpuIdResult {
 
 fn check(ram_mib: u64) {
     let platform = TestPlatform::leak();
-    let mut program =
-        Program(Machine::with(platform, Hardware { ram_mib, cpuid, ..Hardware::default() }).unwrap());
+    let mut program = Program(
+        Machine::with(platform, Hardware { ram_mib, cpuid, ..Hardware::default() }).unwrap(),
+    );
     let bytes = ram_mib * MIB;
 
     let map = program.fw_cfg_file("etc/e820");
-    let number = |record: &[u8], at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
-    let ranges: Vec<Range<u64>> =
-        map.chunks(20).map(|record| number(record, 0)..number(record, 0) + number(record, 8)).collect();
+    let number =
+        |record: &[u8], at: usize| u64::from_le_bytes(record[at..at + 8].try_into().unwrap());
+    let ranges: Vec<Range<u64>> = map
+        .chunks(20)
+        .map(|record| number(record, 0)..number(record, 0) + number(record, 8))
+        .collect();
     assert_eq!(ranges.iter().map(|range| range.end - range.start).sum::<u64>(), bytes);
     assert_eq!(program.fw_cfg(key::RAM_SIZE, 8), bytes.to_le_bytes());
     let low_end = ranges[0].end;
@@ -190,7 +200,8 @@ fn a_card_has_the_memory_that_the_configuration_says() {
         // Text, at B8000h and behind all that.
         program.port(0x1ce, 2, Direction::Out, 4);
         program.port(0x1cf, 2, Direction::Out, 0);
-        let text = [(0x3c4, 0x0302), (0x3c4, 0x0204), (0x3ce, 0x1005), (0x3ce, 0x0e06), (0x3ce, 0xff08)];
+        let text =
+            [(0x3c4, 0x0302), (0x3c4, 0x0204), (0x3ce, 0x1005), (0x3ce, 0x0e06), (0x3ce, 0xff08)];
         for (port, value) in text {
             program.port(port, 2, Direction::Out, value);
         }

@@ -7,8 +7,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-/// From one start of a guest to its next, at the least. A guest that resets itself as soon as it runs would otherwise
-/// take all of a CPU for being built and torn down, and fill the log with its dumps.
+/// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
+/// runs would otherwise take all of a CPU for being built and torn down, and fill the log with its
+/// dumps.
 const MIN_LIFE_S: u64 = 1;
 
 /// A guest that will start again, for those who want to end it for good meanwhile.
@@ -37,7 +38,8 @@ impl GuestControl for Restarting {
     }
 }
 
-/// Waits until a guest that was started at `started_tsc` may start again; false if somebody has ended it meanwhile.
+/// Waits until a guest that was started at `started_tsc` may start again; false if somebody has
+/// ended it meanwhile.
 pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started_tsc: u64) -> bool {
     let next_tsc = started_tsc.saturating_add(platform.tsc_hz().saturating_mul(MIN_LIFE_S));
     let mut guest = Restarting::default();
@@ -67,7 +69,10 @@ mod tests {
     fn a_short_life_is_followed_by_a_pause_in_which_management_answers() {
         let (platform, mut consoles) = bench();
         let started_tsc = platform.tsc() - 10_000_000;
-        platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");
+        platform.type_at(
+            SerialPort::Com2,
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n",
+        );
         assert!(await_next_life(platform, &mut consoles, started_tsc));
         assert!(platform.tsc() >= started_tsc + 1_000_000_000);
         let answer = String::from_utf8(platform.take_sent(SerialPort::Com2)).unwrap();

@@ -60,9 +60,15 @@ fn a_disk_larger_than_what_is_free() {
     platform.limit_free_bytes(4 * MIB);
     let config = module("g.cfg", b"name='g'; memory=2; disk=['d.img,raw,hda,rw']");
     let disk = module("d.img", vec![0; 5 << 20].leak());
-    assert_eq!(refusal(platform, "", &[config.clone(), disk]), "g: disk \"d.img\": no memory for a copy");
+    assert_eq!(
+        refusal(platform, "", &[config.clone(), disk]),
+        "g: disk \"d.img\": no memory for a copy"
+    );
     let empty = module("d.img", &[]);
-    assert_eq!(refusal(platform, "", &[config, empty]), "g: disk \"d.img\": the boot module is empty");
+    assert_eq!(
+        refusal(platform, "", &[config, empty]),
+        "g: disk \"d.img\": the boot module is empty"
+    );
 }
 
 #[test]

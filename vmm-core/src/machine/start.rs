@@ -10,8 +10,8 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use config::{CommandLine, GuestConfig};
 
-/// Runs the guests that the boot loader's modules describe, on the boot CPU, which calls this, until none is left. The
-/// others are started.
+/// Runs the guests that the boot loader's modules describe, on the boot CPU, which calls this,
+/// until none is left. The others are started.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.

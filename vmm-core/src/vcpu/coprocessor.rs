@@ -1,7 +1,9 @@
-//! x87 errors while CR0.NE is clear: IRQ 13 tells of them, and the processor waits before the next x87 instruction, until an
-//! interrupt comes or port F0h makes it go on (SDM volume 1, appendix D; APM volume 2, 15.14.2).
+//! x87 errors while CR0.NE is clear: IRQ 13 tells of them, and the processor waits before the next
+//! x87 instruction, until an interrupt comes or port F0h makes it go on (SDM volume 1, appendix D;
+//! APM volume 2, 15.14.2).
 //!
-//! A processor with AMD-V exits when it would wait so. VT-x keeps CR0.NE set, so that it raises #MF there, which exits.
+//! A processor with AMD-V exits when it would wait so. VT-x keeps CR0.NE set, so that it raises #MF
+//! there, which exits.
 
 use super::{Activity, Vcpu};
 use crate::backend::Backend;
@@ -55,7 +57,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Lets the instruction at RIP run as if there were no error. If the processor cannot make a step, the error is gone for good.
+    /// Lets the instruction at RIP run as if there were no error. If the processor cannot make a
+    /// step, the error is gone for good.
     fn pass_error(&mut self) {
         let errors = self.backend.x87_status() & ERRORS;
         self.backend.set_x87_errors(0);
@@ -139,7 +142,8 @@ mod tests {
     #[test]
     fn with_native_errors_it_is_an_exception() {
         let mut machine = machine();
-        machine.vcpu.registers_mut().0.cr0 = Cr0::new().with_protection(true).with_numeric_error(true);
+        machine.vcpu.registers_mut().0.cr0 =
+            Cr0::new().with_protection(true).with_numeric_error(true);
         machine.exit(Exit::Exception(Exception::X87));
         machine.exit(Exit::HostNmi);
         let fault = Fault { exception: Exception::X87, error_code: None, address: None };
@@ -177,7 +181,10 @@ mod tests {
         assert_eq!(machine.vcpu.activity(), Activity::Running);
         machine.exit(Exit::Stepped);
         let (backend, _) = machine.vcpu.registers_mut();
-        assert_eq!((backend.x87_status, backend.stepped.last().map(|bytes| bytes[0])), (0, Some(0x9b)));
+        assert_eq!(
+            (backend.x87_status, backend.stepped.last().map(|bytes| bytes[0])),
+            (0, Some(0x9b))
+        );
         machine.exit(Exit::HostNmi);
         assert_eq!(machine.vcpu.registers_mut().0.x87_status, DIVISION_BY_ZERO);
     }

@@ -1,5 +1,5 @@
-//! What a debugger asks of a guest: to stand still, to run one instruction, to show where it is. The prompt and the
-//! management port ask; a stub for gdb would ask the same.
+//! What a debugger asks of a guest: to stand still, to run one instruction, to show where it is.
+//! The prompt and the management port ask; a stub for gdb would ask the same.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,18 +15,19 @@ pub trait DebugTarget {
     fn resume(&mut self);
     /// It is held.
     fn is_paused(&self) -> bool;
-    /// Runs one instruction of a guest that is paused, or delivers one event to it. An instruction that the hypervisor
-    /// carries out counts as one; of a repeated one, that may be a part.
+    /// Runs one instruction of a guest that is paused, or delivers one event to it. An instruction
+    /// that the hypervisor carries out counts as one; of a repeated one, that may be a part.
     fn step(&mut self) -> StepEnd;
-    /// Loads and stores of GDTR, IDTR, LDTR and TR pause the guest from now on, before they are done, or no longer. A step is not
-    /// stopped by them. False if the processor cannot.
+    /// Loads and stores of GDTR, IDTR, LDTR and TR pause the guest from now on, before they are
+    /// done, or no longer. A step is not stopped by them. False if the processor cannot.
     fn catch_tables(&mut self, on: bool) -> bool;
     /// The instruction that it stands before.
     fn location(&self) -> Location;
     /// Its registers, by name.
     fn registers(&self) -> Registers;
-    /// Sets a register of a guest that is paused: a general one, RIP, RFLAGS, CR0, CR2, CR3, CR4, DR6 or DR7. The value is
-    /// taken as it is: the processor may refuse to run the guest with it. False if there is no such register.
+    /// Sets a register of a guest that is paused: a general one, RIP, RFLAGS, CR0, CR2, CR3, CR4,
+    /// DR6 or DR7. The value is taken as it is: the processor may refuse to run the guest with
+    /// it. False if there is no such register.
     fn set_register(&mut self, name: &str, value: u64) -> bool;
 }
 

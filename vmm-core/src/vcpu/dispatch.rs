@@ -167,8 +167,9 @@ impl<B: Backend> Vcpu<B> {
             // It came up while that event was delivered: together they may be a double fault.
             self.pending = task.event;
             self.raise(fault);
-            // Tasks with the T flag whose #DB switches tasks again may keep the guest from ever running, and with it the
-            // host's interrupts from ending its run: the host gets its turn now.
+            // Tasks with the T flag whose #DB switches tasks again may keep the guest from ever
+            // running, and with it the host's interrupts from ending its run: the host
+            // gets its turn now.
             self.set_host_timer_by(self.platform.tsc());
         }
     }
@@ -184,7 +185,8 @@ impl<B: Backend> Vcpu<B> {
                 let rflags = self.backend.rflags();
                 self.backend.set_rflags(rflags.with_resume(true));
             }
-            self.backend.set_system_register(SystemRegister::Dr7, dr7.with_general_detect(false).into());
+            self.backend
+                .set_system_register(SystemRegister::Dr7, dr7.with_general_detect(false).into());
         }
         let error_code = (exception == Exception::AlignmentCheck).then_some(0);
         self.raise(Fault { exception, error_code, address: None });
@@ -291,7 +293,12 @@ impl<B: Backend> Vcpu<B> {
     /// Ends this guest, with all that can be said about it.
     #[cold]
     pub(super) fn crash(&mut self, why: &str, kind: ExitKind) -> ExitKind {
-        log::error!("{}: vCPU {}: {why}: the guest is stopped\n{}", self.vm.name, self.index, self.dump());
+        log::error!(
+            "{}: vCPU {}: {why}: the guest is stopped\n{}",
+            self.vm.name,
+            self.index,
+            self.dump()
+        );
         self.vm.stop.request(Stop::Crash);
         kind
     }

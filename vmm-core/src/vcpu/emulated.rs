@@ -15,8 +15,8 @@ use emulator::registers::{
 };
 
 const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
-/// What a repeated instruction may keep the host for. Some devices take long for one element: a move of the A20 gate
-/// changes 256 page-table entries, a mode of the display clears its memory.
+/// What a repeated instruction may keep the host for. Some devices take long for one element: a
+/// move of the A20 gate changes 256 page-table entries, a mode of the display clears its memory.
 const MAX_STEP_US: u64 = 100;
 /// The local APIC's registers.
 const APIC_PAGE_BYTES: u64 = 4096;
@@ -134,7 +134,8 @@ impl<B: Backend> Vcpu<B> {
         bytes: &mut [u8; 15],
         mut found: impl FnMut(u64, &[u8]),
     ) -> Result<usize, Fault> {
-        let (linear, paging, access) = (self.linear_rip(), self.paging_state(), self.fetch_access());
+        let (linear, paging, access) =
+            (self.linear_rip(), self.paging_state(), self.fetch_access());
         let mut count = 0;
         while count < bytes.len() {
             let at = linear.wrapping_add(count as u64);
@@ -365,10 +366,11 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
 
     fn must_yield(&mut self) -> bool {
         let now_tsc = self.platform.tsc();
-        // The time runs from the end of the first part, so that an instruction with one part need not ask.
-        let yield_tsc = self
-            .yield_tsc
-            .get_or_insert_with(|| now_tsc.saturating_add(self.vm.clock.tsc_hz() / 1_000_000 * MAX_STEP_US));
+        // The time runs from the end of the first part, so that an instruction with one part need
+        // not ask.
+        let yield_tsc = self.yield_tsc.get_or_insert_with(|| {
+            now_tsc.saturating_add(self.vm.clock.tsc_hz() / 1_000_000 * MAX_STEP_US)
+        });
         now_tsc >= *yield_tsc
     }
 }

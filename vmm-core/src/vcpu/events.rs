@@ -21,8 +21,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// True if the guest still does not take the interrupt of the 8259 pair that a window was asked for. Where it does, another exit
-    /// came before that of the window.
+    /// True if the guest still does not take the interrupt of the 8259 pair that a window was asked
+    /// for. Where it does, another exit came before that of the window.
     #[inline]
     fn is_extint_held(&self) -> bool {
         self.window == Some(EXTINT_CLASS)
@@ -94,7 +94,9 @@ impl<B: Backend> Vcpu<B> {
     /// In real mode exceptions have no error code.
     fn in_this_mode(&self, event: Event) -> Event {
         match event {
-            Event::Fault(fault) if fault.error_code.is_some() && !self.backend.cr0().protection() => {
+            Event::Fault(fault)
+                if fault.error_code.is_some() && !self.backend.cr0().protection() =>
+            {
                 Event::Fault(Fault { error_code: None, ..fault })
             }
             _ => event,
@@ -106,7 +108,8 @@ impl<B: Backend> Vcpu<B> {
         self.apic.has_nmi() && !is_held && !self.is_trap_first()
     }
 
-    /// A trap of the instruction before comes before interrupts and NMIs (SDM volume 3, table 6-2). It ends HLT too.
+    /// A trap of the instruction before comes before interrupts and NMIs (SDM volume 3, table 6-2).
+    /// It ends HLT too.
     fn is_trap_first(&mut self) -> bool {
         let is_first = self.backend.has_pending_debug();
         if is_first {
@@ -119,8 +122,9 @@ impl<B: Backend> Vcpu<B> {
     fn hand_over_vectors(&mut self) {
         let pending = self.apic.highest_pending();
         self.backend.note_vectors();
-        // The notification of what was posted by another CPU is pending here: in the guest it would find nothing left. What else
-        // is handled with it, or was posted since, must end the guest's run as if it were still pending.
+        // The notification of what was posted by another CPU is pending here: in the guest it would
+        // find nothing left. What else is handled with it, or was posted since, must end
+        // the guest's run as if it were still pending.
         if self.platform.handle_interrupts() || self.apic.has_arrivals() {
             self.platform.interrupt_self();
         }
@@ -129,10 +133,12 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// If the processor delivers interrupts, it is to tell when the guest ends ticks that others are to follow.
+    /// If the processor delivers interrupts, it is to tell when the guest ends ticks that others
+    /// are to follow.
     pub(super) fn await_ends_of_ticks(&mut self) {
         if self.backend.delivers_interrupts() {
-            let watched = [self.apic.timer().watched_vector(), self.vm.system_timer.watched_vector()];
+            let watched =
+                [self.apic.timer().watched_vector(), self.vm.system_timer.watched_vector()];
             self.backend.await_ends(watched);
         }
     }
@@ -146,7 +152,8 @@ impl<B: Backend> Vcpu<B> {
             return self.set_window(class);
         }
         let class = vector.map_or(EXTINT_CLASS, |vector| vector >> 4);
-        let can_take = free && self.backend.rflags().interrupt() && !self.backend.interrupt_shadow();
+        let can_take =
+            free && self.backend.rflags().interrupt() && !self.backend.interrupt_shadow();
         if !can_take || self.is_trap_first() {
             return self.set_window((self.activity == Activity::Running).then_some(class));
         }
@@ -174,8 +181,8 @@ impl<B: Backend> Vcpu<B> {
         self.index == 0 && self.vm.pic.is_pending() && self.apic.accepts_extint()
     }
 
-    /// The class of the interrupt to ask a window for: one that waits behind another that is being delivered, or that
-    /// nothing but the task priority holds back.
+    /// The class of the interrupt to ask a window for: one that waits behind another that is being
+    /// delivered, or that nothing but the task priority holds back.
     fn waiting_class(&mut self) -> Option<u8> {
         if self.has_extint() {
             return Some(EXTINT_CLASS);
@@ -210,20 +217,23 @@ impl<B: Backend> Vcpu<B> {
             self.place_apic();
             self.init_registers();
             self.pending = None;
-            self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };
+            self.activity =
+                if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };
         }
         let Some(page) = self.apic.take_sipi() else { return };
         if self.activity == Activity::WaitForStartup {
             let cs = self.backend.segment(SegmentName::Cs);
-            let start = Segment { selector: u16::from(page) << 8, base: u64::from(page) << 12, ..cs };
+            let start =
+                Segment { selector: u16::from(page) << 8, base: u64::from(page) << 12, ..cs };
             self.backend.set_segment(SegmentName::Cs, start);
             self.backend.set_rip(0);
             self.activity = Activity::Running;
         }
     }
 
-    /// Raises a fault of the guest's own making. One on top of another that was being delivered becomes a double
-    /// fault, and then a triple fault, as on a processor (SDM volume 3, table 6-5).
+    /// Raises a fault of the guest's own making. One on top of another that was being delivered
+    /// becomes a double fault, and then a triple fault, as on a processor (SDM volume 3, table
+    /// 6-5).
     pub(super) fn raise(&mut self, fault: Fault) {
         self.pending = Some(Event::Fault(match self.pending {
             Some(Event::Fault(first)) => match combine(first.exception, fault.exception) {
@@ -263,9 +273,9 @@ const fn combine(first: Exception, second: Exception) -> Combined {
 }
 
 /// The image of RFLAGS that a fault saves has RF set, so that the instruction does not meet its
-/// breakpoint once more when it runs again (SDM volume 3, 17.3.1.1; APM volume 2, 3.1.6). The processor
-/// saves the flags that it finds. Whether a #DB is a fault is known where it is reflected; #DF and #MC
-/// are aborts.
+/// breakpoint once more when it runs again (SDM volume 3, 17.3.1.1; APM volume 2, 3.1.6). The
+/// processor saves the flags that it finds. Whether a #DB is a fault is known where it is
+/// reflected; #DF and #MC are aborts.
 pub(super) const fn saves_resume_flag(exception: Exception) -> bool {
     exception.is_fault()
         && !matches!(exception, Exception::Debug | Exception::DoubleFault | Exception::MachineCheck)

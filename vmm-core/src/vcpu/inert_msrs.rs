@@ -1,9 +1,9 @@
 //! Model-specific registers behind which nothing is.
 //!
-//! Systems access them by the processor's vendor and family alone, some without a handler for #GP (the
-//! real processors have them), and ask no CPUID bit before. A guest finds those of the processor that its
-//! CPUID shows: Intel SDM volume 4, chapter 2; AMD's BIOS and Kernel Developer's Guides and Processor
-//! Programming References, by family.
+//! Systems access them by the processor's vendor and family alone, some without a handler for #GP
+//! (the real processors have them), and ask no CPUID bit before. A guest finds those of the
+//! processor that its CPUID shows: Intel SDM volume 4, chapter 2; AMD's BIOS and Kernel Developer's
+//! Guides and Processor Programming References, by family.
 
 use crate::vm::cpuid::{Processor, Vendor};
 
@@ -86,7 +86,8 @@ const MICROCODE_REVISION_INTEL: u64 = 1 << 32;
 const MICROCODE_REVISION_AMD: u64 = 0x0100_0065;
 /// HWCR: the TSC counts at the P0 frequency.
 const HWCR_TSC_AT_P0: u64 = 1 << 24;
-/// DE_CFG: LFENCE waits for all earlier instructions, as it does on every processor with AMD-V that matters.
+/// DE_CFG: LFENCE waits for all earlier instructions, as it does on every processor with AMD-V that
+/// matters.
 const DE_CFG_LFENCE_SERIALIZES: u64 = 1 << 1;
 /// VM_CR: AMD-V is disabled, and that is locked.
 const VM_CR_DISABLED: u64 = 1 << 4 | 1 << 3;
@@ -109,8 +110,8 @@ const INERT_MSRS: &[InertMsr] = &[
     // Microcode: BIOS_UPDT_TRIG, BIOS_SIGN_ID. There is none to update.
     InertMsr::intel(0x79).write_only(),
     InertMsr::intel(0x8b).reads(MICROCODE_REVISION_INTEL),
-    // Counters that count nothing, with their event selectors: they are older than the CPUID leaf that
-    // tells of counters.
+    // Counters that count nothing, with their event selectors: they are older than the CPUID leaf
+    // that tells of counters.
     InertMsr::new(0xc1, 0xc2, Vendor::Intel).of_families(P6, P6),
     InertMsr::intel(0xcd).of_families(P6, P6).reads(FSB_FREQUENCY_166_MHZ),
     InertMsr::intel(0x11e).of_families(P6, P6).reads(L2_CACHE_ENABLED),
@@ -128,8 +129,8 @@ const INERT_MSRS: &[InertMsr] = &[
     // EBL_CR_POWERON (cluster ID), PATCH_LEVEL.
     InertMsr::amd(0x2a).of_families(K10, u32::MAX),
     InertMsr::amd(0x8b).reads(MICROCODE_REVISION_AMD).read_only(),
-    // Thresholds of the northbridge's machine-check bank (MC4_MISC0, MC4_MISC1), which Linux looks at
-    // whatever MCG_CAP says.
+    // Thresholds of the northbridge's machine-check bank (MC4_MISC0, MC4_MISC1), which Linux looks
+    // at whatever MCG_CAP says.
     InertMsr::amd(0x413).of_families(K8, JAGUAR),
     InertMsr::amd(0xc000_0408).of_families(K10, JAGUAR),
     // Event selectors and counters, as above.
@@ -176,11 +177,13 @@ mod tests {
 
     #[test]
     fn each_processor_has_its_vendors_and_its_familys_and_no_others() {
-        let has = |index| [INTEL, AMD_K8, AMD_ZEN].map(|processor| find(index, processor).is_some());
+        let has =
+            |index| [INTEL, AMD_K8, AMD_ZEN].map(|processor| find(index, processor).is_some());
         for index in [0x17, 0x3a, 0x79, 0xc1, 0xc2, 0xcd, 0x11e, 0x186, 0x1a0, 0x1fc, 0x606] {
             assert_eq!(has(index), [true, false, false], "{index:#x}");
         }
-        for index in [0xc001_0000, 0xc001_0007, 0xc001_0015, 0xc001_001f, 0xc001_0114, 0xc001_1022] {
+        for index in [0xc001_0000, 0xc001_0007, 0xc001_0015, 0xc001_001f, 0xc001_0114, 0xc001_1022]
+        {
             assert_eq!(has(index), [false, true, true], "{index:#x}");
         }
         assert_eq!(has(0x413), [false, true, false], "a bank of the northbridge");

@@ -8,7 +8,8 @@ use devices::local_apic::Kick;
 /// No CPU runs it.
 const NOWHERE: usize = usize::MAX;
 
-/// The wire to a virtual CPU. On its own CPU nothing need be done: it looks at what waits before it enters the guest.
+/// The wire to a virtual CPU. On its own CPU nothing need be done: it looks at what waits before it
+/// enters the guest.
 pub struct VcpuKick {
     platform: &'static dyn Platform,
     cpu: AtomicUsize,
@@ -79,6 +80,9 @@ mod tests {
         assert_eq!(platform.take_interrupts(2, CpuInterrupt::Kick), 1);
         kick.leave();
         kick.kick();
-        assert_eq!((0..4).map(|cpu| platform.take_interrupts(cpu, CpuInterrupt::Kick)).sum::<u64>(), 0);
+        assert_eq!(
+            (0..4).map(|cpu| platform.take_interrupts(cpu, CpuInterrupt::Kick)).sum::<u64>(),
+            0
+        );
     }
 }

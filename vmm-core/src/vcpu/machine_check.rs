@@ -6,7 +6,8 @@ use crate::backend::Backend;
 use crate::host::machine_check::{self, Interrupted, Verdict};
 
 impl<B: Backend> Vcpu<B> {
-    /// Says what it was, and ends what cannot go on. A guest has no banks (MCG_CAP), and could not be told.
+    /// Says what it was, and ends what cannot go on. A guest has no banks (MCG_CAP), and could not
+    /// be told.
     #[cold]
     pub(super) fn machine_check(&mut self) -> ExitKind {
         let kind = ExitKind::MachineCheck;
@@ -14,9 +15,11 @@ impl<B: Backend> Vcpu<B> {
             return self.crash("a machine check that no register tells of", kind);
         };
         let space = &self.vm.space;
-        let verdict = machine_check::verdict(registers, Interrupted::Guest(&|hpa| space.holds(hpa)));
+        let verdict =
+            machine_check::verdict(registers, Interrupted::Guest(&|hpa| space.holds(hpa)));
         if verdict == Verdict::MachineIsLost {
-            // The banks stay as they are: the panic shows them, and what is started next finds them.
+            // The banks stay as they are: the panic shows them, and what is started next finds
+            // them.
             panic!("a machine check that the machine does not survive, while {} ran", self.vm.name);
         }
         machine_check::log_and_clear(registers, self.platform.cpu());
@@ -40,7 +43,11 @@ mod tests {
     use emulator::registers::Exception;
 
     /// What becomes of a guest whose run is ended by a #MC.
-    fn stop_by(platform: &'static TestPlatform, machine: &mut Machine, registers: Fake) -> Option<Stop> {
+    fn stop_by(
+        platform: &'static TestPlatform,
+        machine: &mut Machine,
+        registers: Fake,
+    ) -> Option<Stop> {
         platform.set_machine_checks(registers);
         machine.exit(Exit::Exception(Exception::MachineCheck));
         let registers = platform.machine_check_registers()?;
@@ -63,7 +70,8 @@ mod tests {
             let platform = TestPlatform::leak();
             let mut machine = Machine::new(platform);
             let address = machine.vcpu.vm().space.host_address(backing, 0x1234);
-            let registers = Fake::new(RECOVERS, RESTART | 4).with(1, DATA_LOAD, address, PHYSICAL_LINE);
+            let registers =
+                Fake::new(RECOVERS, RESTART | 4).with(1, DATA_LOAD, address, PHYSICAL_LINE);
             assert_eq!(stop_by(platform, &mut machine, registers), Some(Stop::Crash));
         }
     }

@@ -73,10 +73,11 @@ pub struct VcpuWires {
 
 /// What the run loop does for others between two exits: consoles, screens, management.
 pub trait Housekeeping<B: Backend> {
-    /// Called after each physical interrupt, when the guest spins, and before the CPU sleeps. Must return soon.
+    /// Called after each physical interrupt, when the guest spins, and before the CPU sleeps. Must
+    /// return soon.
     fn attend(&mut self, vcpu: &mut Vcpu<B>);
-    /// The same while the virtual CPU is paused, and guest time with it. Returns the time stamp counter at which to call
-    /// again if no physical interrupt comes before.
+    /// The same while the virtual CPU is paused, and guest time with it. Returns the time stamp
+    /// counter at which to call again if no physical interrupt comes before.
     fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64;
 }
 
@@ -108,9 +109,11 @@ pub struct Vcpu<B: Backend> {
     device_page: Option<u64>,
     /// Breakpoints that the emulated instruction has met: bits of DR6.
     met_breakpoints: u64,
-    /// What it takes to let the processor carry out an instruction on device memory; taken out while it does.
+    /// What it takes to let the processor carry out an instruction on device memory; taken out
+    /// while it does.
     bouncer: Option<Box<Bouncer>>,
-    /// The exit by which such a step ended, if it concerns no device memory: to be answered like any other.
+    /// The exit by which such a step ended, if it concerns no device memory: to be answered like
+    /// any other.
     left_exit: Option<Exit>,
     msrs: Msrs,
     shutdowns: Shutdowns,
@@ -124,8 +127,9 @@ pub struct Vcpu<B: Backend> {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up message. Another CPU
-    /// keeps the timers if there is a `timekeeper` and this one takes posted interrupts.
+    /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up
+    /// message. Another CPU keeps the timers if there is a `timekeeper` and this one takes
+    /// posted interrupts.
     ///
     /// # Errors
     /// [`Unsupported`] if the backend cannot make one.
@@ -138,7 +142,8 @@ impl<B: Backend> Vcpu<B> {
         timekeeper: Option<&'static Timekeeper>,
     ) -> Result<Self, Unsupported> {
         let VcpuWires { inbox, bus, kick, timers } = wires;
-        let apic = LocalApic::new(index as u32, inbox.clone(), bus, vm.clock.clone(), timers.apic_alarm());
+        let apic =
+            LocalApic::new(index as u32, inbox.clone(), bus, vm.clock.clone(), timers.apic_alarm());
         timers.connect_apic(apic.timer().clone());
         let setup = VcpuSetup {
             nested_root_hpa: vm.space.nested_root_hpa(),
@@ -149,7 +154,8 @@ impl<B: Backend> Vcpu<B> {
         let timekeeper = timekeeper.filter(|_| B::takes_posted_interrupts(cpu));
         let backend = B::new(cpu, platform, &setup)?;
         let bounce_pages = vm.space.reserve_bounce_pages();
-        let bounce_pages = bounce_pages.map_err(|_| Unsupported("too little memory for bounce pages"))?;
+        let bounce_pages =
+            bounce_pages.map_err(|_| Unsupported("too little memory for bounce pages"))?;
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
             index,
@@ -198,7 +204,8 @@ impl<B: Backend> Vcpu<B> {
         self.gprs.set32(Gpr::Rdx, signature);
     }
 
-    /// The local APIC is somewhere else, or lost its vectors: the processor and the page tables follow.
+    /// The local APIC is somewhere else, or lost its vectors: the processor and the page tables
+    /// follow.
     fn place_apic(&mut self) {
         let interface = self.apic.interface();
         let needs_page = self.backend.set_apic_interface(interface);
@@ -238,8 +245,8 @@ impl<B: Backend> Vcpu<B> {
         stop
     }
 
-    /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands here once, so that it is compiled
-    /// in one piece.
+    /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands
+    /// here once, so that it is compiled in one piece.
     fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Option<Stop> {
         loop {
             let stop = self.vm.stop.requested();
@@ -253,7 +260,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// One entry and its exit, or one sleep; or the answer to an exit that the turn before has left.
+    /// One entry and its exit, or one sleep; or the answer to an exit that the turn before has
+    /// left.
     #[inline(always)]
     pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
         let exit = if self.left_exit.is_some() {
@@ -282,7 +290,8 @@ impl<B: Backend> Vcpu<B> {
         let kind = self.dispatch(exit);
         self.counters.count(kind);
         self.last_exit = Some(kind);
-        let gives_way = matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause | ExitKind::Descriptor);
+        let gives_way =
+            matches!(kind, ExitKind::HostInterrupt | ExitKind::Pause | ExitKind::Descriptor);
         if gives_way || self.is_host_timer_due() {
             self.give_way(housekeeping);
         }
@@ -334,7 +343,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the guest meanwhile.
+    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the
+    /// guest meanwhile.
     fn attend(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> bool {
         self.note_writes();
         housekeeping.attend(self);

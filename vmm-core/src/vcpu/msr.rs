@@ -1,7 +1,7 @@
 //! Model-specific registers. `docs/msr.md` has the table in words.
 //!
-//! STAR, LSTAR, CSTAR, SFMASK, FS.base, GS.base, KernelGSbase, TSC_AUX and SYSENTER_* never come here: the guest
-//! accesses them without an exit.
+//! STAR, LSTAR, CSTAR, SFMASK, FS.base, GS.base, KernelGSbase, TSC_AUX and SYSENTER_* never come
+//! here: the guest accesses them without an exit.
 
 use super::Vcpu;
 use super::inert_msrs::{self, Write};
@@ -75,7 +75,9 @@ impl<B: Backend> Vcpu<B> {
             APIC_BASE => self.apic.apic_base(),
             TSC => self.platform.tsc().wrapping_add(self.backend.tsc_offset()),
             TSC_DEADLINE => self.apic.tsc_deadline(),
-            X2APIC_FIRST..=X2APIC_LAST => self.apic.read_msr(index).map_err(|_| Fault::PROTECTION)?,
+            X2APIC_FIRST..=X2APIC_LAST => {
+                self.apic.read_msr(index).map_err(|_| Fault::PROTECTION)?
+            }
             PAT => self.backend.system_register(SystemRegister::Pat),
             // No supervisor state is offered.
             XSS if self.vm.cpuid.has_xsaves() => 0,
@@ -193,7 +195,11 @@ impl<B: Backend> Vcpu<B> {
     #[cold]
     fn unknown_msr(&mut self, index: u32, what: &str) -> Fault {
         if !self.msrs.complained.contains(&index) && self.msrs.complained.try_push(index).is_ok() {
-            log::info!("{}: vCPU {}: {what} of absent MSR {index:#x}: #GP", self.vm.name, self.index);
+            log::info!(
+                "{}: vCPU {}: {what} of absent MSR {index:#x}: #GP",
+                self.vm.name,
+                self.index
+            );
         }
         Fault::PROTECTION
     }

@@ -1,5 +1,5 @@
-//! Memory type range registers (SDM volume 3, 12.11). They are kept for the guest to read back; caching is decided by
-//! the second-level page tables and the guest's PAT.
+//! Memory type range registers (SDM volume 3, 12.11). They are kept for the guest to read back;
+//! caching is decided by the second-level page tables and the guest's PAT.
 
 use emulator::registers::Fault;
 
@@ -44,7 +44,8 @@ const fn is_memory_type(value: u64) -> bool {
 impl Mtrrs {
     /// True if `msr` is one of these registers.
     pub const fn has(msr: u32) -> bool {
-        matches!(msr, CAP | VARIABLE_FIRST..=VARIABLE_LAST | DEFAULT_TYPE) || fixed_index(msr).is_some()
+        matches!(msr, CAP | VARIABLE_FIRST..=VARIABLE_LAST | DEFAULT_TYPE)
+            || fixed_index(msr).is_some()
     }
 
     /// RDMSR.
@@ -101,13 +102,21 @@ mod tests {
             assert!(Mtrrs::has(msr));
             mtrrs.write(msr, 6, 48).unwrap();
             assert_eq!(mtrrs.read(msr), Ok(6));
-            assert_eq!(mtrrs.write(msr, 2, 48), Err(Fault::PROTECTION), "memory type 2 is reserved");
+            assert_eq!(
+                mtrrs.write(msr, 2, 48),
+                Err(Fault::PROTECTION),
+                "memory type 2 is reserved"
+            );
         }
         assert_eq!(mtrrs.write(CAP, 0, 48), Err(Fault::PROTECTION));
         assert_eq!(mtrrs.write(0x201, 1 << 11, 48), Ok(()));
         assert_eq!(mtrrs.write(0x201, 1 << 10, 48), Err(Fault::PROTECTION));
         assert_eq!(mtrrs.write(0x200, 1 << 47, 48), Ok(()));
-        assert_eq!(mtrrs.write(0x200, 1 << 48, 48), Err(Fault::PROTECTION), "beyond the address width");
+        assert_eq!(
+            mtrrs.write(0x200, 1 << 48, 48),
+            Err(Fault::PROTECTION),
+            "beyond the address width"
+        );
         assert!(!Mtrrs::has(0x210) && !Mtrrs::has(0x251) && !Mtrrs::has(0x277));
     }
 }

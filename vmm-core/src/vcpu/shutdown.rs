@@ -1,5 +1,6 @@
-//! Triple faults. The chipset answers the processor's shutdown with INIT (82371SB datasheet, Intel 290550, signal INIT), so that a
-//! guest may use them to get back to real mode, as often as it likes: not each one is worth a dump.
+//! Triple faults. The chipset answers the processor's shutdown with INIT (82371SB datasheet, Intel
+//! 290550, signal INIT), so that a guest may use them to get back to real mode, as often as it
+//! likes: not each one is worth a dump.
 
 use super::Vcpu;
 use crate::backend::Backend;

@@ -6,8 +6,8 @@ use core::fmt;
 use devices::time::Clock;
 
 pub(super) const GPR_NAMES: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-    "r15",
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
 ];
 
 /// A virtual CPU that prints itself.
@@ -44,7 +44,13 @@ impl<B: Backend> fmt::Display for Dump<'_, B> {
         }
         writeln!(f, "pending {:?} window {:?}", vcpu.pending, vcpu.window)?;
         writeln!(f, "{:?}", vcpu.apic)?;
-        writeln!(f, "now {:?} TSC {:#x} {:?}", vcpu.vm.clock.now(), vcpu.platform.tsc(), vcpu.timers)?;
+        writeln!(
+            f,
+            "now {:?} TSC {:#x} {:?}",
+            vcpu.vm.clock.now(),
+            vcpu.platform.tsc(),
+            vcpu.timers
+        )?;
         vcpu.backend.dump(f)
     }
 }

@@ -11,7 +11,8 @@ use crate::backend::{Backend, SystemRegister};
 use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
 use emulator::registers::SegmentName;
 
-/// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's, windows.
+/// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's,
+/// windows.
 const MAX_TURNS: u32 = 64;
 /// A virtual CPU that is halted sleeps no longer than this at once.
 const MAX_NAP_MS: u64 = 10;
@@ -36,7 +37,8 @@ pub(super) enum Catch {
     Caught,
 }
 
-/// Nothing is due in a step, but that a virtual CPU which is halted sleeps no longer than a little while.
+/// Nothing is due in a step, but that a virtual CPU which is halted sleeps no longer than a little
+/// while.
 struct Nobody;
 
 impl<B: Backend> Housekeeping<B> for Nobody {
@@ -107,7 +109,8 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         let backend = &self.backend;
         let gprs = GPR_NAMES.into_iter().zip(self.gprs.0);
         let flow = [("rip", backend.rip()), ("rflags", backend.rflags().into())];
-        let selectors = SEGMENTS.map(|(name, segment)| (name, backend.segment(segment).selector.into()));
+        let selectors =
+            SEGMENTS.map(|(name, segment)| (name, backend.segment(segment).selector.into()));
         let system = [
             ("cr0", backend.cr0().into()),
             ("cr2", backend.system_register(SystemRegister::Cr2)),
@@ -178,7 +181,12 @@ impl<B: Backend> Vcpu<B> {
     /// The guest is about to access a register of descriptors, and is held.
     #[cold]
     pub(super) fn catch(&mut self, access: DescriptorAccess) {
-        log::info!("{}: vCPU {}: paused before {access}: {}", self.vm.name, self.index, self.location());
+        log::info!(
+            "{}: vCPU {}: paused before {access}: {}",
+            self.vm.name,
+            self.index,
+            self.location()
+        );
         self.pause();
         self.catch = Catch::Caught;
     }
@@ -218,7 +226,8 @@ impl<B: Backend> Vcpu<B> {
 
     /// An entry at `rip` was a step.
     fn is_done(&self, rip: u64, kind: ExitKind) -> bool {
-        // What may leave RIP where it is: a part of a repeated instruction, a jump to itself, a task that begins there.
+        // What may leave RIP where it is: a part of a repeated instruction, a jump to itself, a
+        // task that begins there.
         let stays = matches!(kind, ExitKind::PortString | ExitKind::Mmio | ExitKind::TaskSwitch);
         kind == ExitKind::Step || self.backend.rip() != rip || stays && self.pending.is_none()
     }

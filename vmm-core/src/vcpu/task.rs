@@ -8,7 +8,9 @@ use devices::memory::GuestMemory;
 use emulator::event::Event;
 use emulator::instruction::far_transfer;
 use emulator::paging::{POINTER_RESERVED, PagingState};
-use emulator::registers::{Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister};
+use emulator::registers::{
+    Cr0, Dr6, Dr7, Fault, Gprs, Rflags, Segment, SegmentName, TableRegister,
+};
 use emulator::task_switch::{self, Source, TaskCpu, TaskSwitch};
 
 /// L0 to L3.
@@ -64,7 +66,10 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
         let physical = (1 << self.vm.cpuid.physical_address_bits()) - 1;
         if let Some(pointers) = self.page_directory_pointers(cr3) {
             let reserved = |pointer| pointer & (POINTER_RESERVED | !physical) != 0;
-            if pointers.into_iter().any(|pointer| pointer & POINTER_PRESENT != 0 && reserved(pointer)) {
+            if pointers
+                .into_iter()
+                .any(|pointer| pointer & POINTER_PRESENT != 0 && reserved(pointer))
+            {
                 return Err(Fault::PROTECTION);
             }
             self.backend.set_page_directory_pointers(pointers);
@@ -86,9 +91,10 @@ impl<B: Backend> TaskCpu for Vcpu<B> {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Carries out what comes next, the pending event or the instruction at RIP, if it switches tasks and a step by
-    /// RFLAGS.TF is due. The old task would be saved with that flag, and the new one has its own; and what a processor
-    /// has changed before it is refused an access is not always told.
+    /// Carries out what comes next, the pending event or the instruction at RIP, if it switches
+    /// tasks and a step by RFLAGS.TF is due. The old task would be saved with that flag, and
+    /// the new one has its own; and what a processor has changed before it is refused an access
+    /// is not always told.
     #[cold]
     pub(super) fn step_over_task_switch(&mut self) -> bool {
         let mut code = [0; 15];
@@ -139,7 +145,8 @@ impl<B: Backend> Vcpu<B> {
         Some([0, 8, 16, 24].map(|offset| self.vm.read_u64(base + offset).unwrap_or(u64::MAX)))
     }
 
-    /// CR0, CR3 or CR4 is another: loads the page-directory pointers, whatever they are, as an entry checks them.
+    /// CR0, CR3 or CR4 is another: loads the page-directory pointers, whatever they are, as an
+    /// entry checks them.
     pub(super) fn reload_page_directory_pointers(&mut self) {
         let cr3 = self.backend.system_register(SystemRegister::Cr3);
         if let Some(pointers) = self.page_directory_pointers(cr3) {

@@ -103,7 +103,12 @@ fn an_event_that_is_refused_a_device_again_and_again_stops_the_guest_and_nothing
         backend.interrupted = Some(Event::Interrupt(0x30));
         gprs.set(Gpr::Rax, 1);
         gprs.set(Gpr::Rdi, gpa);
-        machine.exit(Exit::Memory(MemoryAccess { gpa, write: true, execute: false, page_walk: false }));
+        machine.exit(Exit::Memory(MemoryAccess {
+            gpa,
+            write: true,
+            execute: false,
+            page_walk: false,
+        }));
         assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
         assert_eq!(machine.vcpu.vm().mmio.read(0xfed0_0010, 4), 0);
         assert_eq!(machine.vcpu.apic.tpr(), 0);
@@ -164,9 +169,14 @@ fn intercepted_exceptions_go_back_to_the_guest() {
     machine.exit(Exit::Exception(Exception::Debug));
     let debug = Fault { exception: Exception::Debug, error_code: None, address: None };
     assert_eq!(next_event(&mut machine), Some(Event::Fault(debug)));
-    assert_eq!(machine.vcpu.registers_mut().0.system[SystemRegister::Dr7 as usize], 0x400, "GD is clear");
+    assert_eq!(
+        machine.vcpu.registers_mut().0.system[SystemRegister::Dr7 as usize],
+        0x400,
+        "GD is clear"
+    );
     machine.exit(Exit::Exception(Exception::AlignmentCheck));
-    let alignment = Fault { exception: Exception::AlignmentCheck, error_code: Some(0), address: None };
+    let alignment =
+        Fault { exception: Exception::AlignmentCheck, error_code: Some(0), address: None };
     assert_eq!(next_event(&mut machine), Some(Event::Fault(alignment)));
     machine.exit(Exit::Forbidden);
     assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)));
@@ -175,8 +185,10 @@ fn intercepted_exceptions_go_back_to_the_guest() {
 
 #[test]
 fn the_flags_that_a_fault_saves_have_rf_set_and_those_of_a_trap_have_not() {
-    let trap = Some(Event::Fault(Fault { exception: Exception::Debug, error_code: None, address: None }));
-    let interrupted = |exception| Some(Event::Fault(Fault { exception, error_code: Some(0), address: None }));
+    let trap =
+        Some(Event::Fault(Fault { exception: Exception::Debug, error_code: None, address: None }));
+    let interrupted =
+        |exception| Some(Event::Fault(Fault { exception, error_code: Some(0), address: None }));
     for (exit, event, dr6, dr7, resume) in [
         (Exit::Forbidden, None, 0, 0x400, true),
         (Exit::Undefined, None, 0, 0x400, true),
@@ -196,7 +208,11 @@ fn the_flags_that_a_fault_saves_have_rf_set_and_those_of_a_trap_have_not() {
         backend.system[SystemRegister::Dr7 as usize] = dr7;
         machine.exit(exit);
         assert_ne!(next_event(&mut machine), None);
-        assert_eq!(machine.vcpu.registers_mut().0.rflags.resume(), resume, "{exit:?}, {event:?}, {dr6:#x}");
+        assert_eq!(
+            machine.vcpu.registers_mut().0.rflags.resume(),
+            resume,
+            "{exit:?}, {event:?}, {dr6:#x}"
+        );
     }
 }
 
@@ -213,8 +229,9 @@ fn the_base_of_the_local_apic_is_a_physical_address() {
 #[test]
 fn faults_of_a_task_gates_switch_become_a_double_fault_and_then_init() {
     // There is no GDT: no switch gets anywhere.
-    let switch =
-        |event| Exit::TaskSwitch(TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event });
+    let switch = |event| {
+        Exit::TaskSwitch(TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event })
+    };
     let fault = |exception, error_code| {
         Event::Fault(Fault { exception, error_code: Some(error_code), address: None })
     };
@@ -440,7 +457,8 @@ fn timers_leave_the_guest_some_time() {
         }
         machine.exit(Exit::ExternalInterrupt);
         expiries += 1;
-        let wait = machine.platform.timer_tsc() - crate::host::platform::Platform::tsc(machine.platform);
+        let wait =
+            machine.platform.timer_tsc() - crate::host::platform::Platform::tsc(machine.platform);
         assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
     }
     assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");
@@ -454,7 +472,8 @@ fn write_ports(machine: &mut Machine, writes: &[(u16, u32)]) {
 
 const PIT_VECTOR: u8 = 0x30;
 
-/// A way of the PIT's interrupt to the virtual CPU: how it is set up, and how an interrupt is ended.
+/// A way of the PIT's interrupt to the virtual CPU: how it is set up, and how an interrupt is
+/// ended.
 type Way = (fn(&mut Machine), fn(&mut Machine));
 
 const THROUGH_PIC: Way = (
@@ -477,7 +496,8 @@ const THROUGH_IO_APIC: Way = (
     |machine| machine.vcpu.apic.mmio_write(0xb0, 0),
 );
 
-/// While the host was busy the PIT's output rose three times. The guest gets three interrupts, through whichever controller.
+/// While the host was busy the PIT's output rose three times. The guest gets three interrupts,
+/// through whichever controller.
 #[test]
 fn ticks_that_were_missed_follow_each_other() {
     for (set_up, end) in [THROUGH_PIC, THROUGH_IO_APIC] {
@@ -501,8 +521,8 @@ fn ticks_that_were_missed_follow_each_other() {
     }
 }
 
-/// Three ticks come with one interrupt of the host's. Each waits for the end of the handler of the one before, and for an
-/// instruction of what it interrupted.
+/// Three ticks come with one interrupt of the host's. Each waits for the end of the handler of the
+/// one before, and for an instruction of what it interrupted.
 #[test]
 fn ticks_that_come_at_once_let_the_guest_run_between() {
     for (set_up, end) in [THROUGH_PIC, THROUGH_IO_APIC] {
@@ -514,7 +534,11 @@ fn ticks_that_come_at_once_let_the_guest_run_between() {
         machine.platform.advance_ns(137 * US);
         machine.exit(Exit::HostNmi);
         for left in [2, 1, 0] {
-            assert_eq!(next_event(&mut machine), Some(Event::Interrupt(PIT_VECTOR)), "{left} are left");
+            assert_eq!(
+                next_event(&mut machine),
+                Some(Event::Interrupt(PIT_VECTOR)),
+                "{left} are left"
+            );
             // The handler has its frame on the stack.
             let (backend, gprs) = machine.vcpu.registers_mut();
             backend.rflags.set_interrupt(false);
@@ -538,8 +562,8 @@ fn ticks_that_come_at_once_let_the_guest_run_between() {
     }
 }
 
-/// A handler that lets itself be interrupted does not get the tick that is owed on top: that waits for the next one of the
-/// host's.
+/// A handler that lets itself be interrupted does not get the tick that is owed on top: that waits
+/// for the next one of the host's.
 #[test]
 fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
     let mut machine = machine();
@@ -561,15 +585,17 @@ fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
     assert_eq!(machine.vcpu.registers_mut().0.window, Some(15));
 }
 
-/// The notification of a posted interrupt is handled before the entry. What else is handled with it, or posted meanwhile, has to be
-/// attended to.
+/// The notification of a posted interrupt is handled before the entry. What else is handled with
+/// it, or posted meanwhile, has to be attended to.
 #[test]
 fn what_comes_with_a_notification_ends_the_guests_run() {
     let mut machine = machine();
     machine.vcpu.registers_mut().0.delivers_interrupts = true;
     machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
     let inbox = machine.vcpu.apic.inbox().clone();
-    for (has_work, is_posted, self_interrupts) in [(false, false, 0), (true, false, 1), (false, true, 1)] {
+    for (has_work, is_posted, self_interrupts) in
+        [(false, false, 0), (true, false, 1), (false, true, 1)]
+    {
         let another = inbox.clone();
         machine.platform.in_next_window(move || {
             if is_posted {
@@ -583,7 +609,8 @@ fn what_comes_with_a_notification_ends_the_guests_run() {
     }
 }
 
-/// What a processor does that takes `vector` out of the register page and ends it; false if it is not requested.
+/// What a processor does that takes `vector` out of the register page and ends it; false if it is
+/// not requested.
 fn processor_takes(machine: &Machine, vector: u8) -> bool {
     let (page, register, bit) = (machine.vcpu.apic.page(), 0x20 + vector / 32, 1 << (vector % 32));
     let requested = page.get(register);
@@ -591,14 +618,16 @@ fn processor_takes(machine: &Machine, vector: u8) -> bool {
     requested & bit != 0
 }
 
-/// The same on a processor that delivers the local APIC's interrupts by itself, and tells of the ends that are awaited.
+/// The same on a processor that delivers the local APIC's interrupts by itself, and tells of the
+/// ends that are awaited.
 #[test]
 fn ticks_that_were_missed_follow_the_ends_of_others() {
     const TIMER: u8 = 0x40;
     const SYSTEM_TIMER: u8 = 0x31;
     let mut machine = machine();
     machine.vcpu.registers_mut().0.delivers_interrupts = true;
-    // The PIT, a rate generator of 10 ms through the I/O APIC, and the local APIC's timer with the same period.
+    // The PIT, a rate generator of 10 ms through the I/O APIC, and the local APIC's timer with the
+    // same period.
     write_ports(&mut machine, &[(0x43, 0x34), (0x40, 0x9c), (0x40, 0x2e)]);
     write_memory(&mut machine, 0xfec0_0000, 0x14);
     write_memory(&mut machine, 0xfec0_0010, SYSTEM_TIMER.into());
@@ -649,7 +678,10 @@ fn fast_ticks_follow_the_ends_of_others() {
         gprs.set(Gpr::Rsp, 0x1000);
         backend.rflags.set_interrupt(true);
         machine.exit(Exit::InterruptWindow);
-        assert!(machine.vcpu.registers_mut().0.interrupt_shadow, "the processor waits for one instruction");
+        assert!(
+            machine.vcpu.registers_mut().0.interrupt_shadow,
+            "the processor waits for one instruction"
+        );
         machine.vcpu.registers_mut().0.rflags.set_interrupt(false);
         machine.exit(Exit::HostNmi);
     }
@@ -658,7 +690,8 @@ fn fast_ticks_follow_the_ends_of_others() {
     assert_eq!(machine.vcpu.registers_mut().0.window, None);
 }
 
-/// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever exit comes first.
+/// The host's interrupt may be late, or lost: a deadline that has passed is served with whatever
+/// exit comes first.
 #[test]
 fn a_deadline_does_not_wait_for_the_hosts_interrupt() {
     let mut machine = machine();
@@ -755,7 +788,11 @@ fn breakpoints_on_what_is_emulated_trap_behind_it() {
             gprs.set(Gpr::Rdi, if exit == Exit::Memory(hpet) { hpet.gpa } else { 0x1_0000 });
             machine.exit(exit);
             let (backend, gprs) = machine.vcpu.registers_mut();
-            assert_eq!(backend.system[SystemRegister::Dr6 as usize] & 0xf, u64::from(met), "{exit:?}");
+            assert_eq!(
+                backend.system[SystemRegister::Dr6 as usize] & 0xf,
+                u64::from(met),
+                "{exit:?}"
+            );
             assert_eq!(backend.rip > 0x8000, done, "{exit:?}");
             assert!(done || gprs.get(Gpr::Rcx) == 4, "one by one");
             assert_eq!(next_event(&mut machine), met.then_some(Event::Fault(DEBUG)), "{exit:?}");

@@ -1,5 +1,5 @@
-//! Ticks that follow one another faster than the host's timer rings: the guest takes one, returns from its handler, runs an
-//! instruction of what was interrupted, and takes the next.
+//! Ticks that follow one another faster than the host's timer rings: the guest takes one, returns
+//! from its handler, runs an instruction of what was interrupted, and takes the next.
 
 use super::Vcpu;
 use super::events::EXTINT_CLASS;
@@ -11,21 +11,23 @@ use emulator::registers::{Gpr, SegmentName};
 pub(super) enum TickGate {
     /// None is to follow.
     Closed,
-    /// It handles the tick. It has returned when it can be interrupted and its stack is not below this address.
+    /// It handles the tick. It has returned when it can be interrupted and its stack is not below
+    /// this address.
     Handling(u64),
     /// Its handler lets itself be interrupted: the next interrupt of the host's timer decides.
     Nested,
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// The guest took the interrupt `vector` of its local APIC: the timers hear of it, if it was theirs.
+    /// The guest took the interrupt `vector` of its local APIC: the timers hear of it, if it was
+    /// theirs.
     pub(super) fn note_taken_vector(&mut self, vector: u8) {
         self.apic.timer().taken(vector);
         self.vm.system_timer.taken_from_apic(vector);
     }
 
-    /// A tick may have been taken: others that follow at once wait for the end of its handler. Called before its
-    /// delivery, or in the handler where the processor delivers it.
+    /// A tick may have been taken: others that follow at once wait for the end of its handler.
+    /// Called before its delivery, or in the handler where the processor delivers it.
     #[inline]
     pub(super) fn watch_handler(&mut self) {
         if self.tick_follows() {
@@ -63,7 +65,8 @@ impl<B: Backend> Vcpu<B> {
         matches!(self.tick_gate, TickGate::Handling(_)).then_some(EXTINT_CLASS)
     }
 
-    /// The guest can be interrupted now: the next tick comes if it has returned, behind one instruction.
+    /// The guest can be interrupted now: the next tick comes if it has returned, behind one
+    /// instruction.
     #[inline]
     pub(super) fn pass_tick_gate(&mut self) {
         if let TickGate::Handling(stack) = self.tick_gate {
@@ -89,7 +92,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// The host's timer has rung: whatever the guest does if it can be interrupted, a tick of the timer would interrupt it.
+    /// The host's timer has rung: whatever the guest does if it can be interrupted, a tick of the
+    /// timer would interrupt it.
     pub(super) fn reopen_tick_gate(&mut self) {
         if !self.tick_follows() {
             self.tick_gate = TickGate::Closed;

@@ -1,5 +1,5 @@
-//! The timers that a virtual CPU serves with the host's timer: its local APIC's and those of the devices, unless somebody
-//! else keeps them.
+//! The timers that a virtual CPU serves with the host's timer: its local APIC's and those of the
+//! devices, unless somebody else keeps them.
 
 use super::Vcpu;
 use crate::backend::Backend;
@@ -55,8 +55,8 @@ impl Timers {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Sets the host's timer to the earliest deadline. One that is already set to an earlier moment stays: its
-    /// interrupt is early by a little.
+    /// Sets the host's timer to the earliest deadline. One that is already set to an earlier moment
+    /// stays: its interrupt is early by a little.
     pub(super) fn arm_host_timer(&mut self) {
         if let Some(keeper) = self.timers.keeper {
             keeper.notice(self.timers.server.queue());
@@ -71,8 +71,9 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// The moment that the host's timer is set to has come. Its interrupt is pending or on its way: to serve it with the
-    /// exit that the guest made anyway saves another one, and no interrupt that is late can hold a deadline back.
+    /// The moment that the host's timer is set to has come. Its interrupt is pending or on its way:
+    /// to serve it with the exit that the guest made anyway saves another one, and no interrupt
+    /// that is late can hold a deadline back.
     #[inline]
     pub(super) fn is_host_timer_due(&self) -> bool {
         B::tsc(self.platform) >= self.timers.armed_tsc
@@ -84,8 +85,8 @@ impl<B: Backend> Vcpu<B> {
         self.set_host_timer(tsc);
     }
 
-    /// A physical interrupt ended the guest's run or the sleep, or is about to: lets it be handled, and tells whose time
-    /// has come.
+    /// A physical interrupt ended the guest's run or the sleep, or is about to: lets it be handled,
+    /// and tells whose time has come.
     pub(super) fn after_host_interrupt(&mut self) {
         self.platform.handle_interrupts();
         // It may have been the timer's, even if it came a little early: either way it is set anew.

@@ -69,7 +69,9 @@ impl IsaLines {
     /// Lines that lead to both interrupt controllers.
     pub fn new(pic: Arc<Pic>, io_apic: Arc<IoApic>) -> Self {
         let splitter = Arc::new(IsaSplitter { pic, io_apic });
-        Self(core::array::from_fn(|irq| SharedLine::new(IrqLine::new(splitter.clone(), irq as u32))))
+        Self(core::array::from_fn(|irq| {
+            SharedLine::new(IrqLine::new(splitter.clone(), irq as u32))
+        }))
     }
 
     /// The wire of one source to interrupt `irq` (0 to 15).
@@ -99,9 +101,14 @@ impl SystemTimer {
         }
     }
 
-    /// The vector by which it reaches a local APIC, while [`SystemTimer::taken_from_apic`] is to be called for it.
+    /// The vector by which it reaches a local APIC, while [`SystemTimer::taken_from_apic`] is to be
+    /// called for it.
     pub fn watched_vector(&self) -> Option<u8> {
-        if self.route.is_watching() { self.io_apic.edge_vector(TIMER_IO_APIC_INPUT as usize) } else { None }
+        if self.route.is_watching() {
+            self.io_apic.edge_vector(TIMER_IO_APIC_INPUT as usize)
+        } else {
+            None
+        }
     }
 
     /// A virtual CPU has taken `vector` of its local APIC.
@@ -135,7 +142,8 @@ impl SystemControl for Chipset {
     }
 
     fn init(&self) {
-        // Behind a closed gate no processor finds the reset vector. Its drivers still show what they last had.
+        // Behind a closed gate no processor finds the reset vector. Its drivers still show what
+        // they last had.
         self.set_a20(true);
         self.processors.init_processors();
     }

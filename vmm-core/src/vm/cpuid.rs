@@ -1,4 +1,5 @@
-//! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in words.
+//! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in
+//! words.
 
 use crate::backend::Withheld;
 use alloc::vec::Vec;
@@ -17,7 +18,8 @@ mod leaf_1 {
     pub const ECX_TSC_DEADLINE: u32 = 1 << 24;
     pub const ECX_OSXSAVE: u32 = 1 << 27;
     pub const ECX_HYPERVISOR: u32 = 1 << 31;
-    /// DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA: hardware that a guest has not.
+    /// DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA: hardware that
+    /// a guest has not.
     pub const ECX_ABSENT: u32 = 1 << 2
         | ECX_MONITOR
         | 1 << 4
@@ -32,13 +34,15 @@ mod leaf_1 {
         | 1 << 18;
     pub const EDX_APIC: u32 = 1 << 9;
     /// PSN, DS, ACPI thermal, SS, HTT, TM, IA64, PBE.
-    pub const EDX_ABSENT: u32 = 1 << 18 | 1 << 21 | 1 << 22 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
+    pub const EDX_ABSENT: u32 =
+        1 << 18 | 1 << 21 | 1 << 22 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 30 | 1 << 31;
 }
 
 /// Structured extended features, leaf 7.
 mod leaf_7 {
     /// TSC_ADJUST, SGX, HLE, PQM, MPX, PQE, RTM, processor trace.
-    pub const EBX_ABSENT: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25;
+    pub const EBX_ABSENT: u32 =
+        1 << 1 | 1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 25;
     /// WAITPKG, CET_SS, TME, LA57, KL, bus-lock detection, ENQCMD, SGX_LC, PKS.
     pub const ECX_ABSENT: u32 =
         1 << 5 | 1 << 7 | 1 << 13 | 1 << 16 | 1 << 23 | 1 << 24 | 1 << 29 | 1 << 30 | 1 << 31;
@@ -46,16 +50,16 @@ mod leaf_7 {
     pub const ECX_RDPID: u32 = 1 << 22;
     /// OSPKE follows CR4.PKE.
     pub const ECX_OSPKE: u32 = 1 << 4;
-    /// Only what needs neither MSRs nor state of its own: AVX512_4VNNIW, AVX512_4FMAPS, FSRM, VP2INTERSECT, SERIALIZE,
-    /// AVX512_FP16.
+    /// Only what needs neither MSRs nor state of its own: AVX512_4VNNIW, AVX512_4FMAPS, FSRM,
+    /// VP2INTERSECT, SERIALIZE, AVX512_FP16.
     pub const EDX_KEPT: u32 = 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 14 | 1 << 23;
 }
 
 /// Extended features, leaf 8000_0001h.
 mod leaf_8000_0001 {
     pub const EDX_RDTSCP: u32 = 1 << 27;
-    /// CmpLegacy, SVM, ExtApic, OSVW, IBS, SKINIT, WDT, LWP, TopologyExt, PerfCtr, MONITORX and the performance
-    /// counters around them.
+    /// CmpLegacy, SVM, ExtApic, OSVW, IBS, SKINIT, WDT, LWP, TopologyExt, PerfCtr, MONITORX and the
+    /// performance counters around them.
     pub const ECX_ABSENT: u32 = 1 << 1
         | 1 << 2
         | 1 << 3
@@ -88,8 +92,8 @@ const LEGACY_AND_HEADER: u32 = 512 + 64;
 const XCR0_KNOWN: u64 = 0x2e7;
 /// Width of a linear address with four levels of page tables.
 const LINEAR_ADDRESS_BITS: u32 = 48;
-/// Of those above, some describe what a guest does not have; 15h and 16h describe clocks, which are not the guest's, and which
-/// emulators get wrong.
+/// Of those above, some describe what a guest does not have; 15h and 16h describe clocks, which are
+/// not the guest's, and which emulators get wrong.
 const MAX_BASIC: u32 = 0xd;
 const MAX_EXTENDED: u32 = 0x8000_001f;
 const HYPERVISOR: u32 = 0x4000_0000;
@@ -193,15 +197,17 @@ impl CpuidTable {
             vcpu_count,
             cr4: Cr4::new(),
         };
-        table.basic = (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
+        table.basic =
+            (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
         for (leaf, count) in SUBLEAVES {
             for subleaf in 0..if leaf <= max_basic { count } else { 0 } {
                 let result = table.filter(source, leaf, subleaf, vcpu_count);
                 table.subleaves.push(Entry { leaf, subleaf, result });
             }
         }
-        table.extended =
-            (0x8000_0000..=max_extended).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
+        table.extended = (0x8000_0000..=max_extended)
+            .map(|leaf| table.filter(source, leaf, 0, vcpu_count))
+            .collect();
         table.cr4 = control_registers::cr4_bits(|leaf| match leaf {
             7 => table.find(leaf, 0),
             _ => table.get_static(leaf, 0),
@@ -242,7 +248,8 @@ impl CpuidTable {
                 result.ebx &= 0xffff;
                 result.ebx |= vcpu_count.min(255) << 16;
                 result.ecx &= !(leaf_1::ECX_ABSENT | leaf_1::ECX_OSXSAVE);
-                result.ecx |= leaf_1::ECX_X2APIC | leaf_1::ECX_TSC_DEADLINE | leaf_1::ECX_HYPERVISOR;
+                result.ecx |=
+                    leaf_1::ECX_X2APIC | leaf_1::ECX_TSC_DEADLINE | leaf_1::ECX_HYPERVISOR;
                 result.edx &= !leaf_1::EDX_ABSENT;
                 result.edx |= if vcpu_count > 1 { 1 << 28 } else { 0 };
             }
@@ -265,15 +272,20 @@ impl CpuidTable {
             0x8000_0000 => result.eax = self.max_extended,
             0x8000_0001 => {
                 result.ecx &= !leaf_8000_0001::ECX_ABSENT;
-                result.edx &= if self.withheld.rdtscp { !leaf_8000_0001::EDX_RDTSCP } else { u32::MAX };
+                result.edx &=
+                    if self.withheld.rdtscp { !leaf_8000_0001::EDX_RDTSCP } else { u32::MAX };
             }
             // Only that the TSC is invariant.
             0x8000_0007 => result = CpuIdResult { edx: result.edx & 1 << 8, ..NOTHING },
-            // Address widths, linear ones without LA57; CLZERO, always-saved FP error pointers, WBNOINVD.
+            // Address widths, linear ones without LA57; CLZERO, always-saved FP error pointers,
+            // WBNOINVD.
             0x8000_0008 => {
                 let linear = (result.eax >> 8 & 0xff).min(LINEAR_ADDRESS_BITS);
-                result =
-                    CpuIdResult { eax: linear << 8 | result.eax & 0xff, ebx: result.ebx & 0x205, ..NOTHING };
+                result = CpuIdResult {
+                    eax: linear << 8 | result.eax & 0xff,
+                    ebx: result.ebx & 0x205,
+                    ..NOTHING
+                };
             }
             2 | 0x8000_0002..=0x8000_0006 | 0x8000_0019 | 0x8000_001a => {}
             _ => result = NOTHING,
@@ -285,9 +297,10 @@ impl CpuidTable {
     fn extended_state(&self, subleaf: u32, result: CpuIdResult) -> CpuIdResult {
         match subleaf {
             0 => CpuIdResult { eax: self.xcr0 as u32, edx: (self.xcr0 >> 32) as u32, ..result },
-            1 if self.withheld.xsaves => {
-                CpuIdResult { eax: result.eax & leaf_d_1::EAX_KEPT & !leaf_d_1::EAX_XSAVES, ..NOTHING }
-            }
+            1 if self.withheld.xsaves => CpuIdResult {
+                eax: result.eax & leaf_d_1::EAX_KEPT & !leaf_d_1::EAX_XSAVES,
+                ..NOTHING
+            },
             1 => CpuIdResult { eax: result.eax & leaf_d_1::EAX_KEPT, ..NOTHING },
             component if self.xcr0 >> component & 1 != 0 => result,
             _ => NOTHING,
@@ -295,7 +308,8 @@ impl CpuidTable {
     }
 
     fn find(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
-        let found = self.subleaves.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
+        let found =
+            self.subleaves.iter().find(|entry| entry.leaf == leaf && entry.subleaf == subleaf);
         found.map_or(NOTHING, |entry| entry.result)
     }
 
@@ -322,8 +336,11 @@ impl CpuidTable {
                 let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
                 CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx }
             }
-            // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with zeroes.
-            0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or(NOTHING),
+            // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with
+            // zeroes.
+            0x8000_0000.. => {
+                self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or(NOTHING)
+            }
             _ => self.basic.get(leaf as usize).copied().unwrap_or(NOTHING),
         }
     }
@@ -349,7 +366,9 @@ impl CpuidTable {
                 result.ebx = self.save_area_bytes(state.xcr0);
                 result.ecx = self.save_area_bytes(self.xcr0);
             }
-            0xd if subleaf == 1 && result.eax & (leaf_d_1::EAX_XSAVEC | leaf_d_1::EAX_XSAVES) != 0 => {
+            0xd if subleaf == 1
+                && result.eax & (leaf_d_1::EAX_XSAVEC | leaf_d_1::EAX_XSAVES) != 0 =>
+            {
                 result.ebx = self.compacted_area_bytes(state.xcr0);
             }
             _ => {}
@@ -372,7 +391,8 @@ impl CpuidTable {
         ends.max().unwrap_or(0).max(LEGACY_AND_HEADER)
     }
 
-    /// The same in the compacted form (SDM volume 1, 13.4.3): one component behind the other, some of them aligned.
+    /// The same in the compacted form (SDM volume 1, 13.4.3): one component behind the other, some
+    /// of them aligned.
     fn compacted_area_bytes(&self, xcr0: u64) -> u32 {
         const ALIGNED: u32 = 1 << 1;
         const ALIGNMENT: u32 = 64;
@@ -385,12 +405,14 @@ impl CpuidTable {
     }
 }
 
-/// The features of leaf 1's EDX, or of those that leaf 8000_0001h repeats, with the switch of the local APIC.
+/// The features of leaf 1's EDX, or of those that leaf 8000_0001h repeats, with the switch of the
+/// local APIC.
 const fn with_apic(edx: u32, enabled: bool) -> u32 {
     if enabled { edx } else { edx & !leaf_1::EDX_APIC }
 }
 
-/// Leaf 0Bh without the level's number and the APIC ID: every virtual CPU is a core of its own in one package.
+/// Leaf 0Bh without the level's number and the APIC ID: every virtual CPU is a core of its own in
+/// one package.
 fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
     const SMT: u32 = 1;
     const CORE: u32 = 2;
@@ -431,7 +453,11 @@ mod tests {
         assert_eq!(table.get(7, 0, || STATE).ecx & 1 << 16, 0, "LA57");
         assert_eq!(table.get(0, 0, || STATE).eax, MAX_BASIC);
         assert_eq!(table.get(0x8000_0000, 0, || STATE).eax, MAX_EXTENDED);
-        assert_eq!(table.get(0x8000_0008, 0, || STATE).eax >> 8, 48, "linear addresses without LA57");
+        assert_eq!(
+            table.get(0x8000_0008, 0, || STATE).eax >> 8,
+            48,
+            "linear addresses without LA57"
+        );
         for leaf in [3, 5, 6, 8, 9, 0xa, 0xc, 0xe, 0xf, 0x10, 0x11, 0x12, 0x13, 0x14] {
             assert_eq!(table.get(leaf, 0, || STATE), NOTHING, "{leaf:#x}");
         }
@@ -465,7 +491,9 @@ mod tests {
             ]
         };
         assert_eq!(bits(&CpuidTable::new(everything, 1, withheld)), [0; 4]);
-        assert!(bits(&CpuidTable::new(everything, 1, Withheld::default())).iter().all(|&bit| bit != 0));
+        assert!(
+            bits(&CpuidTable::new(everything, 1, Withheld::default())).iter().all(|&bit| bit != 0)
+        );
     }
 
     /// AVX at 576 with 256 bytes, and, aligned, AVX-512 masks at 1088 with 64 bytes.
@@ -483,7 +511,9 @@ mod tests {
     #[test]
     fn save_areas_have_the_sizes_of_both_forms() {
         let table = CpuidTable::new(two_components, 1, Withheld::default());
-        let sizes = |xcr0| [0, 1].map(|subleaf| table.get(0xd, subleaf, || CpuidState { xcr0, ..STATE }).ebx);
+        let sizes = |xcr0| {
+            [0, 1].map(|subleaf| table.get(0xd, subleaf, || CpuidState { xcr0, ..STATE }).ebx)
+        };
         assert_eq!(sizes(3), [576, 576]);
         assert_eq!(sizes(7), [832, 832]);
         assert_eq!(sizes(0x27), [1152, 896]);
@@ -494,8 +524,12 @@ mod tests {
     #[test]
     fn the_processor_is_told_by_name_and_signature() {
         let processor = |name: &[u8; 12], signature| {
-            let word = |at| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
-            Processor::new(CpuIdResult { eax: 1, ebx: word(0), ecx: word(8), edx: word(4) }, signature)
+            let word =
+                |at| u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]);
+            Processor::new(
+                CpuIdResult { eax: 1, ebx: word(0), ecx: word(8), edx: word(4) },
+                signature,
+            )
         };
         let amd = |family| Processor { vendor: Vendor::Amd, family };
         let intel = |family| Processor { vendor: Vendor::Intel, family };

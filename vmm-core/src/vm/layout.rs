@@ -1,4 +1,5 @@
-//! Keeps the guest's address space as the chipset's registers say: PAM, SMRAM, the VGA's windows, PCI ranges.
+//! Keeps the guest's address space as the chipset's registers say: PAM, SMRAM, the VGA's windows,
+//! PCI ranges.
 
 use crate::vm::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
 use alloc::sync::Arc;
@@ -31,7 +32,11 @@ impl Layout {
     ///
     /// # Errors
     /// [`SpaceError`] if the page tables find no memory.
-    pub fn new(space: Arc<GuestSpace>, vga: Arc<Vga>, host_bridge: Arc<I440fx>) -> Result<Self, SpaceError> {
+    pub fn new(
+        space: Arc<GuestSpace>,
+        vga: Arc<Vga>,
+        host_bridge: Arc<I440fx>,
+    ) -> Result<Self, SpaceError> {
         let layout = Self { space, vga, host_bridge, seen_generation: AtomicU32::new(0) };
         layout.apply_pam()?;
         layout.apply_window()?;
@@ -101,7 +106,13 @@ fn area_of(region: &PciRegion) -> Option<Area> {
         Space::Rom => (Backing::Rom, false),
         Space::Pio | Space::Mmio => return None,
     };
-    Some(Area { gpa: region.region.base, length_bytes: region.region.length, backing, offset: 0, writable })
+    Some(Area {
+        gpa: region.region.base,
+        length_bytes: region.region.length,
+        backing,
+        offset: 0,
+        writable,
+    })
 }
 
 fn pam_page(state: PamState, page: u16) -> LowPage {
@@ -119,8 +130,12 @@ fn pam_page(state: PamState, page: u16) -> LowPage {
 }
 
 fn window_page(window: Window, odd_even: u64, page: u16) -> LowPage {
-    let Window::Linear { gpa, memory, offset_bytes, length_bytes } = window else { return LowPage::Device };
-    let Some(within) = (u64::from(page) * PAGE_BYTES).checked_sub(gpa) else { return LowPage::Device };
+    let Window::Linear { gpa, memory, offset_bytes, length_bytes } = window else {
+        return LowPage::Device;
+    };
+    let Some(within) = (u64::from(page) * PAGE_BYTES).checked_sub(gpa) else {
+        return LowPage::Device;
+    };
     if within >= length_bytes as u64 {
         return LowPage::Device;
     }

@@ -29,7 +29,8 @@ const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 pub enum Stop {
     /// It turned itself off.
     PowerOff = 1,
-    /// It reset itself, processors and devices. Its memory and its battery are left to the next life.
+    /// It reset itself, processors and devices. Its memory and its battery are left to the next
+    /// life.
     Reset = 2,
     /// It had its power switched off and on: the battery is left.
     PowerCycle = 3,
@@ -136,7 +137,10 @@ impl Vm {
     /// Stops the guest if the host has no memory for its page tables.
     pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
         if result.is_err() {
-            log::error!("{}: the host has no memory left for page tables: the guest is stopped", self.name);
+            log::error!(
+                "{}: the host has no memory left for page tables: the guest is stopped",
+                self.name
+            );
             self.stop.request(Stop::Crash);
         }
     }

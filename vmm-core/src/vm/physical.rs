@@ -1,5 +1,5 @@
-//! Guest-physical memory as the processor finds it: RAM, ROM, and devices where there is neither. The local APICs, each of which
-//! only its own virtual CPU reaches, are not there.
+//! Guest-physical memory as the processor finds it: RAM, ROM, and devices where there is neither.
+//! The local APICs, each of which only its own virtual CPU reaches, are not there.
 
 use crate::vm::Vm;
 use crate::vm::memory::PAGE_BYTES;

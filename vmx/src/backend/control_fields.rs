@@ -70,12 +70,14 @@ impl Vmx {
             self.vmcs.write(Field::XssExiting, 0);
         }
         self.apply_apic_interface(Interface::None);
-        // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases stay as they are.
+        // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases
+        // stay as they are.
         unsafe { host_state::write(&mut self.vmcs) };
     }
 
     pub(super) fn set_primary(&mut self, control: PrimaryControls, on: bool) {
-        let mut controls = PrimaryControls::from_bits_retain(self.vmcs.read(Field::PrimaryControls) as u32);
+        let mut controls =
+            PrimaryControls::from_bits_retain(self.vmcs.read(Field::PrimaryControls) as u32);
         controls.set(control, on);
         self.vmcs.write(Field::PrimaryControls, controls.bits().into());
     }
@@ -88,7 +90,8 @@ impl Vmx {
     }
 
     pub(super) fn apply_window(&mut self) {
-        // A processor that delivers the local APIC's interrupts has no exit for the task priority, which holds no others.
+        // A processor that delivers the local APIC's interrupts has no exit for the task priority,
+        // which holds no others.
         let by_processor = self.features.controls.has_virtual_interrupts();
         let priority_class = if by_processor { 0 } else { self.apic_page.tpr() >> 4 };
         let Window { exiting, tpr_threshold } = events::window(self.wanted, priority_class);
@@ -100,8 +103,9 @@ impl Vmx {
         }
     }
 
-    /// However the guest runs, it ends after [`LONGEST_RUN_MS`]. A processor ends it for each interrupt of the host's anyway;
-    /// Bochs 3.0 does not if the interrupt was pending at an entry with the guest's interrupts off.
+    /// However the guest runs, it ends after [`LONGEST_RUN_MS`]. A processor ends it for each
+    /// interrupt of the host's anyway; Bochs 3.0 does not if the interrupt was pending at an
+    /// entry with the guest's interrupts off.
     pub(super) fn restart_timer(&mut self) {
         if self.features.controls.has_preemption_timer() {
             let ticks = self.platform.tsc_hz() * LONGEST_RUN_MS / 1000;

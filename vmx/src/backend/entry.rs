@@ -15,7 +15,8 @@ use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 const STEP_EXCEPTIONS: u32 = !(1 << Exception::Breakpoint as u8 | 1 << Exception::Overflow as u8);
 
 impl Vmx {
-    /// See [`vmm_core::backend::Backend::enter`]. A step on bounce pages enters too, and must not lengthen all others.
+    /// See [`vmm_core::backend::Backend::enter`]. A step on bounce pages enters too, and must not
+    /// lengthen all others.
     #[inline(always)]
     pub(super) fn run(&mut self, gprs: &mut Gprs) -> Exit {
         self.vmcs.write(Field::GuestRsp, gprs.get(Gpr::Rsp));
@@ -32,9 +33,10 @@ impl Vmx {
             Ok(launched) => launched,
             Err(failure) => return self.refused(&failure),
         };
-        // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state` on this CPU, and its
-        // EPT holds the guest's own memory only (condition on the shared code). `host_rsp` is written by this call
-        // only. Interrupts are off (condition of `Backend::enter`).
+        // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state`
+        // on this CPU, and its EPT holds the guest's own memory only (condition on the
+        // shared code). `host_rsp` is written by this call only. Interrupts are off
+        // (condition of `Backend::enter`).
         let outcome = unsafe { world_switch::run_guest(gprs, launched, &raw mut self.host_rsp) };
         self.vmcs.forget();
         match outcome {
@@ -55,16 +57,19 @@ impl Vmx {
         self.after_exit(basic, gprs)
     }
 
-    /// Does what is to be done before this entry; fails if an instruction does, or the guest's state breaks a rule of entry.
+    /// Does what is to be done before this entry; fails if an instruction does, or the guest's
+    /// state breaks a rule of entry.
     #[cold]
     fn prepare(&mut self) -> Result<(), Exit> {
         // Others have used a VPID that is shared.
-        let next = if self.vpid.is_shared() { BeforeEntry::FLUSH_GUEST } else { BeforeEntry::empty() };
+        let next =
+            if self.vpid.is_shared() { BeforeEntry::FLUSH_GUEST } else { BeforeEntry::empty() };
         let due = core::mem::replace(&mut self.before_entry, next);
         if due.intersects(BeforeEntry::STEP | BeforeEntry::STEPPED) {
             let step = due.contains(BeforeEntry::STEP);
             self.set_primary(PrimaryControls::MONITOR_TRAP, step);
-            // One that raises an exception is not done: otherwise the exception would be delivered in the same step.
+            // One that raises an exception is not done: otherwise the exception would be delivered
+            // in the same step.
             let exceptions = if step { STEP_EXCEPTIONS } else { INTERCEPTED_EXCEPTIONS };
             self.vmcs.write(Field::ExceptionBitmap, exceptions.into());
             self.before_entry.set(BeforeEntry::STEPPED, step);
@@ -123,8 +128,8 @@ impl Vmx {
         self.refused(&failure)
     }
 
-    /// A machine check came during the entry (27.9), of which nothing is left but the host's state: what was to be
-    /// injected still is.
+    /// A machine check came during the entry (27.9), of which nothing is left but the host's state:
+    /// what was to be injected still is.
     #[cold]
     fn machine_check_at_entry(&mut self) -> Exit {
         let field = Interruption::from(self.vmcs.read(Field::EntryInterruption) as u32);

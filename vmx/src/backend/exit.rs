@@ -6,7 +6,9 @@ use crate::control_registers::SharedRegister;
 use crate::decode::{decode, task_switch};
 use crate::events;
 use crate::field::Field;
-use crate::spec::{CrQualification, EptQualification, Interruption, cr_access, interruption, reason};
+use crate::spec::{
+    CrQualification, EptQualification, Interruption, cr_access, interruption, reason,
+};
 use emulator::breakpoints;
 use emulator::control_registers::Mode;
 use emulator::event::Event;
@@ -16,7 +18,8 @@ use vmm_core::backend::exit::Exit;
 use vmm_core::backend::{Backend, SystemRegister};
 
 impl Vmx {
-    /// What the exit says about an event that was being delivered, and, if the instruction at RIP runs again, about NMIs.
+    /// What the exit says about an event that was being delivered, and, if the instruction at RIP
+    /// runs again, about NMIs.
     #[inline]
     fn note_interrupted(&mut self, runs_again: Option<EptQualification>) {
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);
@@ -33,8 +36,8 @@ impl Vmx {
         self.interrupted = events::interrupted(vectoring, error_code);
     }
 
-    /// An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the NMI's handler. One that raised an
-    /// exception does not, and NMIs stay unblocked.
+    /// An IRET unblocked NMIs and then could not finish (28.2.3): it will run again, still in the
+    /// NMI's handler. One that raised an exception does not, and NMIs stay unblocked.
     #[cold]
     fn block_nmis_again(&mut self) {
         self.set_interruptibility(self.interruptibility().with_by_nmi(true));
@@ -45,8 +48,8 @@ impl Vmx {
     pub(super) fn after_exit(&mut self, basic: u16, gprs: &mut Gprs) -> Exit {
         let exit = decode(basic, &self.vmcs);
         match exit {
-            // Memory, a full log and exceptions may come while the processor delivers an event to the guest.
-            // The qualification of an APIC access says nothing about NMIs.
+            // Memory, a full log and exceptions may come while the processor delivers an event to
+            // the guest. The qualification of an APIC access says nothing about NMIs.
             Exit::Memory(_) if basic == reason::APIC_ACCESS => self.note_interrupted(None),
             Exit::Memory(_) | Exit::WriteLogFull => {
                 self.note_interrupted(Some(self.vmcs.read(Field::ExitQualification).into()));
@@ -60,7 +63,8 @@ impl Vmx {
             Exit::Fault { exception, .. } => self.note_fault(exception),
             Exit::HostNmi => {
                 self.note_interrupted(None);
-                // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks NMIs again.
+                // SAFETY: runs the handler of the NMI that ended the guest's run; its IRET unblocks
+                // NMIs again.
                 unsafe { core::arch::asm!("int 2") };
             }
             // The host's interrupts are about to be handled.
@@ -77,7 +81,8 @@ impl Vmx {
         exit
     }
 
-    /// An exception of a step. That of a page exited before it changed CR2: its address is in the exit qualification.
+    /// An exception of a step. That of a page exited before it changed CR2: its address is in the
+    /// exit qualification.
     #[cold]
     fn note_fault(&mut self, exception: Exception) {
         self.note_interrupted(None);
@@ -87,7 +92,8 @@ impl Vmx {
         }
     }
 
-    /// The interrupt that ended the guest's run is not pending any more if the processor has acknowledged it.
+    /// The interrupt that ended the guest's run is not pending any more if the processor has
+    /// acknowledged it.
     fn handle_acknowledged(&self, basic: u16) {
         if basic == reason::EXTERNAL_INTERRUPT && self.features.controls.has_posted_interrupts() {
             let info = Interruption::from(self.vmcs.read(Field::ExitInterruption) as u32);
@@ -106,8 +112,8 @@ impl Vmx {
         }
     }
 
-    /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event that caused it by a task
-    /// gate in the IDT is delivered by the switch itself.
+    /// A hardware task switch: in VMX operation they all exit before they begin (26.4.2). An event
+    /// that caused it by a task gate in the IDT is delivered by the switch itself.
     #[cold]
     fn task_switch(&mut self) -> Exit {
         self.note_interrupted(None);
@@ -119,13 +125,16 @@ impl Vmx {
                 self.set_interruptibility(self.interruptibility().with_by_nmi(true));
                 self.set_primary(PrimaryControls::NMI_WINDOW, true);
             }
-            (Source::Iret, _) => self.set_interruptibility(self.interruptibility().with_by_nmi(false)),
+            (Source::Iret, _) => {
+                self.set_interruptibility(self.interruptibility().with_by_nmi(false))
+            }
             _ => {}
         }
         Exit::TaskSwitch(TaskSwitch { resume_rip, ..task })
     }
 
-    /// The guest may enable breakpoints from now on: it has its debug registers to itself until none is enabled.
+    /// The guest may enable breakpoints from now on: it has its debug registers to itself until
+    /// none is enabled.
     #[cold]
     fn release_debug_registers(&mut self) -> Exit {
         self.has_debug_registers = true;
@@ -137,14 +146,16 @@ impl Vmx {
     #[cold]
     pub(super) fn used_breakpoint_control(&mut self) -> u64 {
         let control = self.vmcs.read(Field::GuestDr7);
-        if control & breakpoints::ENABLES == 0 && self.features.controls.may_watch_debug_registers() {
+        if control & breakpoints::ENABLES == 0 && self.features.controls.may_watch_debug_registers()
+        {
             self.has_debug_registers = false;
             self.set_primary(PrimaryControls::MOV_DR, true);
         }
         control
     }
 
-    /// A #DB exited before its delivery: what that would have done to DR6 is in the exit qualification (table 28-1).
+    /// A #DB exited before its delivery: what that would have done to DR6 is in the exit
+    /// qualification (table 28-1).
     #[cold]
     fn debug_exception(&mut self) {
         let causes = Dr6::from(self.vmcs.read(Field::ExitQualification));
@@ -170,8 +181,12 @@ impl Vmx {
         let value = if self.is_64_bit_code() { operand } else { operand % TWO_TO_32 };
         let (cr0, cr4) = (self.features.cr0, self.features.cr4);
         match (access.access(), access.register()) {
-            (cr_access::TO_CR, 0) if self.mode().takes_cr0(value) => self.share(Field::Cr0Shadow, cr0, value),
-            (cr_access::TO_CR, 4) if self.mode().takes_cr4(value) => self.share(Field::Cr4Shadow, cr4, value),
+            (cr_access::TO_CR, 0) if self.mode().takes_cr0(value) => {
+                self.share(Field::Cr0Shadow, cr0, value)
+            }
+            (cr_access::TO_CR, 4) if self.mode().takes_cr4(value) => {
+                self.share(Field::Cr4Shadow, cr4, value)
+            }
             (cr_access::TO_CR, 8) if value < 16 => {
                 self.apic_page.set_tpr((value as u8) << 4);
                 Exit::AccessedCr8
@@ -196,7 +211,8 @@ impl Vmx {
         }
     }
 
-    /// Gives the guest the bits that it asked for in the shadow, so that the instruction can run without an exit.
+    /// Gives the guest the bits that it asked for in the shadow, so that the instruction can run
+    /// without an exit.
     fn share(&mut self, shadow: Field, register: SharedRegister, value: u64) -> Exit {
         match register.shadow_for(value) {
             Some(bits) if bits != self.vmcs.read(shadow) => {

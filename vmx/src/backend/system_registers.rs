@@ -1,4 +1,5 @@
-//! The registers that neither the general ones nor the segments are: in the VMCS, or live in the CPU.
+//! The registers that neither the general ones nor the segments are: in the VMCS, or live in the
+//! CPU.
 
 use super::{BeforeEntry, TWO_TO_32, Vmx};
 use crate::field::Field;
@@ -72,7 +73,8 @@ impl Vmx {
                 };
             }
             (SystemRegister::TscAux, _) => extended_state::set_tsc_aux(value),
-            // SAFETY: the hypervisor does not use these registers; a value that is not canonical would fault here.
+            // SAFETY: the hypervisor does not use these registers; a value that is not canonical
+            // would fault here.
             (_, Some(index)) if is_canonical(value, false) => unsafe { wrmsr(index, value) },
             _ => {}
         }

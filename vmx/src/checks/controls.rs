@@ -27,7 +27,8 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
     );
     let exit = ExitControls::from_bits_retain(checker.get(Field::ExitControls) as u32);
     checker.rule(
-        pin.contains(PinControls::PREEMPTION_TIMER) || !exit.contains(ExitControls::SAVE_PREEMPTION_TIMER),
+        pin.contains(PinControls::PREEMPTION_TIMER)
+            || !exit.contains(ExitControls::SAVE_PREEMPTION_TIMER),
         "27.2.1.2: the preemption timer is saved only if it is used",
         &[Field::PinControls, Field::ExitControls],
     );
@@ -37,7 +38,8 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
         &[Field::SecondaryControls],
     );
     checker.rule(
-        !secondary.contains(SecondaryControls::PAGE_LOG) || secondary.contains(SecondaryControls::EPT),
+        !secondary.contains(SecondaryControls::PAGE_LOG)
+            || secondary.contains(SecondaryControls::EPT),
         "27.2.1.1: page-modification logging needs EPT",
         &[Field::SecondaryControls],
     );
@@ -58,7 +60,8 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
 
 /// 27.2.1.1: the local APIC in hardware.
 fn local_apic(checker: &mut Checker<'_, impl Fields>) {
-    const FIELDS: &[Field] = &[Field::PinControls, Field::PrimaryControls, Field::SecondaryControls];
+    const FIELDS: &[Field] =
+        &[Field::PinControls, Field::PrimaryControls, Field::SecondaryControls];
     let (primary, secondary) = (checker.primary(), checker.secondary());
     let by_msrs = secondary.contains(SecondaryControls::X2APIC);
     let in_memory = secondary.contains(SecondaryControls::APIC_ACCESSES);
@@ -122,7 +125,11 @@ fn local_apic(checker: &mut Checker<'_, impl Fields>) {
 fn words(checker: &mut Checker<'_, impl Fields>) {
     let capabilities = *checker.capabilities;
     let words = [
-        (Field::PinControls, capabilities.pin, "27.2.1.1: pin-based controls as the capability MSR allows"),
+        (
+            Field::PinControls,
+            capabilities.pin,
+            "27.2.1.1: pin-based controls as the capability MSR allows",
+        ),
         (
             Field::PrimaryControls,
             capabilities.primary,
@@ -133,8 +140,16 @@ fn words(checker: &mut Checker<'_, impl Fields>) {
             capabilities.secondary,
             "27.2.1.1: secondary controls as the capability MSR allows",
         ),
-        (Field::ExitControls, capabilities.exit, "27.2.1.2: exit controls as the capability MSR allows"),
-        (Field::EntryControls, capabilities.entry, "27.2.1.3: entry controls as the capability MSR allows"),
+        (
+            Field::ExitControls,
+            capabilities.exit,
+            "27.2.1.2: exit controls as the capability MSR allows",
+        ),
+        (
+            Field::EntryControls,
+            capabilities.entry,
+            "27.2.1.3: entry controls as the capability MSR allows",
+        ),
     ];
     for (field, capability, rule) in words {
         checker.rule(allowed(checker.get(field), capability), rule, &[field]);
@@ -195,7 +210,11 @@ fn injection(checker: &mut Checker<'_, impl Fields>) {
     }
     let kind = event.kind();
     let reserved = Interruption::from(event.into_bits() & !0x8000_0fff) != Interruption::new();
-    checker.rule(kind != 1 && !reserved, "27.2.1.3: the event has a known kind and no reserved bits", FIELDS);
+    checker.rule(
+        kind != 1 && !reserved,
+        "27.2.1.3: the event has a known kind and no reserved bits",
+        FIELDS,
+    );
     let vector_fits = match kind {
         interruption::NMI => event.vector() == 2,
         interruption::HARDWARE_EXCEPTION => event.vector() < 32,

@@ -62,7 +62,11 @@ fn control_registers(checker: &mut Checker<'_, impl Fields>) {
         &[Field::EntryControls, Field::GuestCr4],
     );
     let holds = checker.is_physical(checker.get(Field::GuestCr3));
-    checker.rule(holds, "27.3.1.1: CR3 has no bits beyond the physical address", &[Field::GuestCr3]);
+    checker.rule(
+        holds,
+        "27.3.1.1: CR3 has no bits beyond the physical address",
+        &[Field::GuestCr3],
+    );
 }
 
 /// 27.3.1.1.
@@ -133,8 +137,12 @@ fn rip_and_rflags(checker: &mut Checker<'_, impl Fields>) {
 
 /// 27.3.1.5: activity and interruptibility.
 fn interruptibility(checker: &mut Checker<'_, impl Fields>) {
-    const FIELDS: &[Field] =
-        &[Field::GuestInterruptibility, Field::GuestRflags, Field::EntryInterruption, Field::PinControls];
+    const FIELDS: &[Field] = &[
+        Field::GuestInterruptibility,
+        Field::GuestRflags,
+        Field::EntryInterruption,
+        Field::PinControls,
+    ];
     let state = Interruptibility::from(checker.get(Field::GuestInterruptibility) as u32);
     let blocked = state.by_sti() || state.by_mov_ss();
     // No other state is used, so that the rules of those need no looking at.
@@ -142,7 +150,11 @@ fn interruptibility(checker: &mut Checker<'_, impl Fields>) {
     checker.rule(holds, "27.3.1.5: the guest is active", &[Field::GuestActivity]);
     let reserved = state.into_bits() & !0x1f != 0 || state.by_smi() || state.enclave();
     checker.rule(!reserved, "27.3.1.5: interruptibility has no reserved bits", FIELDS);
-    checker.rule(!(state.by_sti() && state.by_mov_ss()), "27.3.1.5: one of STI and MOV SS blocks", FIELDS);
+    checker.rule(
+        !(state.by_sti() && state.by_mov_ss()),
+        "27.3.1.5: one of STI and MOV SS blocks",
+        FIELDS,
+    );
     checker.rule(
         !state.by_sti() || checker.rflags().interrupt(),
         "27.3.1.5: STI blocks only with RFLAGS.IF",
@@ -173,8 +185,12 @@ fn interruptibility(checker: &mut Checker<'_, impl Fields>) {
 
 /// 27.3.1.5: pending debug exceptions.
 fn pending_debug(checker: &mut Checker<'_, impl Fields>) {
-    const FIELDS: &[Field] =
-        &[Field::GuestPendingDebug, Field::GuestInterruptibility, Field::GuestRflags, Field::GuestDebugCtl];
+    const FIELDS: &[Field] = &[
+        Field::GuestPendingDebug,
+        Field::GuestInterruptibility,
+        Field::GuestRflags,
+        Field::GuestDebugCtl,
+    ];
     let pending = PendingDebug::from(checker.get(Field::GuestPendingDebug));
     let reserved = pending.into_bits() & !0x1_500f != 0;
     checker.rule(!reserved, "27.3.1.5: pending debug exceptions have no reserved bits", FIELDS);
@@ -198,7 +214,8 @@ fn page_directory_pointers(checker: &mut Checker<'_, impl Fields>) {
     }
     for field in [Field::GuestPdpte0, Field::GuestPdpte1, Field::GuestPdpte2, Field::GuestPdpte3] {
         let entry = checker.get(field);
-        let holds = entry & PRESENT == 0 || (entry & POINTER_RESERVED == 0 && checker.is_physical(entry));
+        let holds =
+            entry & PRESENT == 0 || (entry & POINTER_RESERVED == 0 && checker.is_physical(entry));
         checker.rule(
             holds,
             "27.3.1.6: page-directory pointers have no reserved bits",

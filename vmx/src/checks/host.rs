@@ -11,12 +11,14 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
     let capabilities = *checker.capabilities;
     let (cr0, cr4) = (checker.get(Field::HostCr0), checker.get(Field::HostCr4));
     checker.rule(
-        cr0 & capabilities.cr0_fixed0 == capabilities.cr0_fixed0 && cr0 & !capabilities.cr0_fixed1 == 0,
+        cr0 & capabilities.cr0_fixed0 == capabilities.cr0_fixed0
+            && cr0 & !capabilities.cr0_fixed1 == 0,
         "27.2.2: host CR0 has the fixed bits",
         &[Field::HostCr0],
     );
     checker.rule(
-        cr4 & capabilities.cr4_fixed0 == capabilities.cr4_fixed0 && cr4 & !capabilities.cr4_fixed1 == 0,
+        cr4 & capabilities.cr4_fixed0 == capabilities.cr4_fixed0
+            && cr4 & !capabilities.cr4_fixed1 == 0,
         "27.2.2: host CR4 has the fixed bits",
         &[Field::HostCr4],
     );
@@ -40,7 +42,9 @@ pub fn check(checker: &mut Checker<'_, impl Fields>) {
     let efer = Efer::from(checker.get(Field::HostEfer));
     let exit = ExitControls::from_bits_retain(checker.get(Field::ExitControls) as u32);
     checker.rule(
-        efer.long_mode_active() && efer.long_mode_enable() && exit.contains(ExitControls::HOST_64_BIT),
+        efer.long_mode_active()
+            && efer.long_mode_enable()
+            && exit.contains(ExitControls::HOST_64_BIT),
         "27.2.2, 27.2.4: the host is in long mode",
         &[Field::HostEfer, Field::ExitControls],
     );

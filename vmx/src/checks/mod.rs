@@ -1,7 +1,8 @@
-//! The rules that an entry must keep (SDM volume 3, chapter 27), checked by ourselves: the processor only says that
-//! some rule does not hold.
+//! The rules that an entry must keep (SDM volume 3, chapter 27), checked by ourselves: the
+//! processor only says that some rule does not hold.
 //!
-//! Left out are the rules of features that are never switched on: posted interrupts, VMCS shadowing, MSR lists, SMM, enclaves, CET, PKS and FRED.
+//! Left out are the rules of features that are never switched on: posted interrupts, VMCS
+//! shadowing, MSR lists, SMM, enclaves, CET, PKS and FRED.
 
 mod controls;
 mod guest;
@@ -49,8 +50,13 @@ pub fn check(
     physical_address_bits: u8,
     virtual_tpr: u8,
 ) -> Vec<Violation> {
-    let mut checker =
-        Checker { fields, capabilities, physical_address_bits, virtual_tpr, violations: Vec::new() };
+    let mut checker = Checker {
+        fields,
+        capabilities,
+        physical_address_bits,
+        virtual_tpr,
+        violations: Vec::new(),
+    };
     controls::check(&mut checker);
     host::check(&mut checker);
     guest::check(&mut checker);

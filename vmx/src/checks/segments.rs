@@ -85,11 +85,13 @@ fn bases(checker: &mut Checker<'_, impl Fields>) {
 
 fn code(checker: &mut Checker<'_, impl Fields>) {
     let cs = fields(SegmentName::Cs);
-    let all = [cs.limit, cs.rights, Field::GuestSsRights, Field::SecondaryControls, Field::EntryControls];
+    let all =
+        [cs.limit, cs.rights, Field::GuestSsRights, Field::SecondaryControls, Field::EntryControls];
     let rights_cs = rights(checker, SegmentName::Cs);
     let ss_dpl = rights(checker, SegmentName::Ss).dpl();
     let unrestricted = checker.unrestricted();
-    let kind_fits = matches!(rights_cs.kind(), 9 | 11 | 13 | 15) || (unrestricted && rights_cs.kind() == 3);
+    let kind_fits =
+        matches!(rights_cs.kind(), 9 | 11 | 13 | 15) || (unrestricted && rights_cs.kind() == 3);
     checker.rule(
         kind_fits && rights_cs.code_or_data(),
         "27.3.1.2: CS is accessed code, or in an unrestricted guest data",
@@ -184,9 +186,14 @@ fn task(checker: &mut Checker<'_, impl Fields>) {
     let tr = fields(SegmentName::Tr);
     let all = [tr.selector, tr.limit, tr.rights, Field::EntryControls];
     let rights = rights(checker, SegmentName::Tr);
-    let kind_fits = rights.kind() == BUSY_TSS || (rights.kind() == BUSY_TSS_16 && !checker.to_long_mode());
+    let kind_fits =
+        rights.kind() == BUSY_TSS || (rights.kind() == BUSY_TSS_16 && !checker.to_long_mode());
     checker.rule(
-        kind_fits && !rights.code_or_data() && rights.present() && !rights.unusable() && is_clean(rights),
+        kind_fits
+            && !rights.code_or_data()
+            && rights.present()
+            && !rights.unusable()
+            && is_clean(rights),
         "27.3.1.2: TR is a busy TSS, in long mode of 64 bits, present",
         &all,
     );
@@ -208,7 +215,8 @@ fn local_table(checker: &mut Checker<'_, impl Fields>) {
         "27.3.1.2: LDTR is an LDT, present",
         &all,
     );
-    let holds = checker.get(ldtr.selector) & TABLE_INDICATOR == 0 && is_canonical(checker.get(ldtr.base));
+    let holds =
+        checker.get(ldtr.selector) & TABLE_INDICATOR == 0 && is_canonical(checker.get(ldtr.base));
     checker.rule(holds, "27.3.1.2: LDTR is of the GDT, with a canonical base", &all);
     let holds = granularity_fits(checker.get(ldtr.limit), rights.granularity());
     checker.rule(holds, "27.3.1.2: the granularity of LDTR fits its limit", &all);

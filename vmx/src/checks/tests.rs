@@ -60,7 +60,8 @@ fn after_reset() -> Table {
 
 /// The same in 64-bit mode.
 fn in_long_mode() -> Table {
-    let entry = after_reset().get(Field::EntryControls) | u64::from(EntryControls::GUEST_64_BIT.bits());
+    let entry =
+        after_reset().get(Field::EntryControls) | u64::from(EntryControls::GUEST_64_BIT.bits());
     after_reset()
         .with(Field::EntryControls, entry)
         .with(Field::GuestCr0, 0x8005_003b)
@@ -115,7 +116,9 @@ fn posted_interrupts_have_what_they_need() {
         (posted.clone().with(Field::PostedDescriptor, 0x10_6020), "64 bytes"),
         (posted.clone().with(Field::PostedVector, 0x100), "8 bits"),
         (
-            posted.clone().with(Field::ExitControls, posted.get(Field::ExitControls) & !acknowledge),
+            posted
+                .clone()
+                .with(Field::ExitControls, posted.get(Field::ExitControls) & !acknowledge),
             "acknowledged",
         ),
     ];
@@ -174,7 +177,12 @@ fn each_rule_is_found() {
         (real().with(Field::EntryInterruption, 0x8000_0b0d), "error code"),
         (long().with(Field::EntryInterruption, 0x8000_030d), "error code"),
         (long().with(Field::EntryInterruption, 0x8000_0203), "vector"),
-        (long().with(Field::EntryInterruption, 0x8000_0b0d).with(Field::EntryErrorCode, 0x1_0000), "16 bits"),
+        (
+            long()
+                .with(Field::EntryInterruption, 0x8000_0b0d)
+                .with(Field::EntryErrorCode, 0x1_0000),
+            "16 bits",
+        ),
         (real().with(Field::EntryInterruption, 0x8000_0030), "RFLAGS.IF"),
         (real().with(Field::HostCr4, 0x660), "host CR4"),
         (real().with(Field::HostGsBase, 1 << 47), "host addresses"),
@@ -196,14 +204,21 @@ fn each_rule_is_found() {
         (long().with(Field::GuestInterruptibility, 3), "one of STI"),
         (real().with(Field::GuestInterruptibility, 1), "STI blocks"),
         (
-            long().with(Field::GuestInterruptibility, 2).with(Field::EntryInterruption, 0x8000_0030),
+            long()
+                .with(Field::GuestInterruptibility, 2)
+                .with(Field::EntryInterruption, 0x8000_0030),
             "without blocking",
         ),
         (
-            long().with(Field::GuestInterruptibility, 8).with(Field::EntryInterruption, 0x8000_0202),
+            long()
+                .with(Field::GuestInterruptibility, 8)
+                .with(Field::EntryInterruption, 0x8000_0202),
             "virtual NMI",
         ),
-        (long().with(Field::GuestInterruptibility, 1).with(Field::GuestRflags, 0x346), "single step"),
+        (
+            long().with(Field::GuestInterruptibility, 1).with(Field::GuestRflags, 0x346),
+            "single step",
+        ),
         (real().with(Field::GuestActivity, 1), "active"),
         (real().with(Field::GuestPendingDebug, 1 << 20), "pending debug"),
         (real().with(Field::LinkPointer, 0), "linked"),
@@ -237,7 +252,8 @@ fn each_rule_is_found() {
 fn a_threshold_above_the_task_priority_is_found() {
     let without = SecondaryControls::APIC_ACCESSES | SecondaryControls::VIRTUAL_INTERRUPTS;
     let secondary = after_reset().get(Field::SecondaryControls) & !u64::from(without.bits());
-    let table = after_reset().with(Field::SecondaryControls, secondary).with(Field::TprThreshold, 5);
+    let table =
+        after_reset().with(Field::SecondaryControls, secondary).with(Field::TprThreshold, 5);
     let rules = |table: &Table, tpr| {
         let broken = check(table, &capabilities(), ADDRESS_BITS, tpr);
         broken.iter().map(|violation| violation.rule).collect::<Vec<_>>()
@@ -253,7 +269,8 @@ fn an_error_code_that_is_free_still_needs_an_exception_in_protected_mode() {
     let mut capabilities = capabilities();
     capabilities.basic.set_any_error_code(true);
     let breaks = |table: Table, event| {
-        !check(&table.with(Field::EntryInterruption, event), &capabilities, ADDRESS_BITS, 0).is_empty()
+        !check(&table.with(Field::EntryInterruption, event), &capabilities, ADDRESS_BITS, 0)
+            .is_empty()
     };
     // #UD with an error code and #GP without; then both, and an interrupt with one.
     assert!(!breaks(in_long_mode(), 0x8000_0b06) && !breaks(in_long_mode(), 0x8000_030d));

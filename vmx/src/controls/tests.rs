@@ -35,9 +35,19 @@ const fn bochs(name: &'static str, pin: u64, secondary: u64, ept_vpid: u64) -> M
 
 const MODELS: [Model; 10] = [
     model("Core i7-2635QM (Sandy Bridge)", 0x00da_0400_0000_0010, 0xff_0000_0000, 0xf01_0611_4141),
-    model("Core i7-3960X (Sandy Bridge-E)", 0x00da_0400_0000_0010, 0x4ff_0000_0000, 0xf01_0613_4141),
+    model(
+        "Core i7-3960X (Sandy Bridge-E)",
+        0x00da_0400_0000_0010,
+        0x4ff_0000_0000,
+        0xf01_0613_4141,
+    ),
     model("Core i5-3570 (Ivy Bridge)", 0x00da_0400_0000_0010, 0x8ff_0000_0000, 0xf01_0611_4141),
-    model("Core i7-5600U (Broadwell)", 0x00da_0400_0000_0012, 0x0005_7cff_0000_0000, 0xf01_0633_4141),
+    model(
+        "Core i7-5600U (Broadwell)",
+        0x00da_0400_0000_0012,
+        0x0005_7cff_0000_0000,
+        0xf01_0633_4141,
+    ),
     model("Pentium N3530 (Silvermont)", 0x00da_0400_0000_0002, 0x28ef_0000_0000, 0xf01_0611_4141),
     bochs("Bochs corei5_arrandale_m520", PIN, 0xff_0000_0000, 0xf01_0611_4141),
     bochs("Bochs corei7_sandy_bridge_2600k", PIN, 0xef_0000_0000, 0xf01_0611_4141),
@@ -48,7 +58,9 @@ const MODELS: [Model; 10] = [
 
 /// The capabilities of one of [`MODELS`].
 pub fn processor(name: &str) -> Capabilities {
-    capabilities(MODELS.iter().find(|model| model.name.starts_with(name)).expect("a processor of the table"))
+    capabilities(
+        MODELS.iter().find(|model| model.name.starts_with(name)).expect("a processor of the table"),
+    )
 }
 
 fn capabilities(model: &Model) -> Capabilities {
@@ -95,13 +107,15 @@ fn assert_allowed(name: &str, value: u32, capability: u64) {
     assert_eq!(value & !may, 0, "{name}: {value:#x} has bits outside {may:#x}");
 }
 
-const INTERFACES: [Interface; 3] = [Interface::None, Interface::Memory(0xfee0_0000), Interface::Msrs];
+const INTERFACES: [Interface; 3] =
+    [Interface::None, Interface::Memory(0xfee0_0000), Interface::Msrs];
 
 #[test]
 fn every_word_is_what_the_processor_allows() {
     for model in &MODELS {
         let (name, capabilities) = (model.name, capabilities(model));
-        let controls = Controls::new(&capabilities).unwrap_or_else(|missing| panic!("{name}: {missing:?}"));
+        let controls =
+            Controls::new(&capabilities).unwrap_or_else(|missing| panic!("{name}: {missing:?}"));
         assert_allowed(name, controls.pin.bits(), capabilities.pin);
         assert_allowed(name, controls.primary.bits(), capabilities.primary);
         assert!(controls.has_monitor_trap() && controls.may_watch_debug_registers(), "{name}");
@@ -111,7 +125,11 @@ fn every_word_is_what_the_processor_allows() {
             !controls.primary.intersects(PrimaryControls::MONITOR_TRAP | PrimaryControls::MOV_DR),
             "{name}"
         );
-        assert_allowed(name, (controls.primary | controls.primary_at_times).bits(), capabilities.primary);
+        assert_allowed(
+            name,
+            (controls.primary | controls.primary_at_times).bits(),
+            capabilities.primary,
+        );
         for interface in INTERFACES {
             let secondary = controls.secondary | controls.apic_interface(interface);
             assert_allowed(name, secondary.bits(), capabilities.secondary);
@@ -216,7 +234,8 @@ fn every_requirement_is_checked_one_by_one() {
 fn without_a_tpr_shadow_the_local_apic_is_not_in_hardware() {
     let good = processor("Bochs corei7_haswell");
     let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
-    let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
+    let controls =
+        Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_virtual_interrupts() && !controls.has_apic_registers());
 }
 
@@ -226,12 +245,15 @@ fn an_emulated_local_apic_keeps_the_task_priority_in_hardware() {
     let emulated = controls.with_emulated_apic();
     assert!(controls.has_virtual_interrupts() && controls.has_apic_registers());
     assert!(!emulated.has_virtual_interrupts() && !emulated.has_apic_registers());
-    assert!(emulated.has_tpr_shadow() && emulated.secondary_at_times == controls.secondary_at_times);
+    assert!(
+        emulated.has_tpr_shadow() && emulated.secondary_at_times == controls.secondary_at_times
+    );
 }
 
 #[test]
 fn interrupts_are_posted_only_where_the_processor_delivers_and_acknowledges_them() {
-    let acknowledges = |controls: Controls| controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT);
+    let acknowledges =
+        |controls: Controls| controls.exit.contains(ExitControls::ACKNOWLEDGE_INTERRUPT);
     let good = processor("Bochs corei7_skylake_x");
     let controls = Controls::new(&good).unwrap();
     assert!(controls.has_posted_interrupts() && acknowledges(controls));
@@ -250,7 +272,8 @@ fn interrupts_are_posted_only_where_the_processor_delivers_and_acknowledges_them
 fn without_a_tpr_shadow_cr8_exits() {
     let good = processor("Core i5-3570");
     let tpr_shadow = u64::from(PrimaryControls::TPR_SHADOW.bits()) << 32;
-    let controls = Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
+    let controls =
+        Controls::new(&Capabilities { primary: good.primary & !tpr_shadow, ..good }).unwrap();
     assert!(!controls.has_tpr_shadow());
     assert!(controls.apic_interface(Interface::Msrs).is_empty());
     assert!(controls.primary.contains(PrimaryControls::CR8_LOAD | PrimaryControls::CR8_STORE));

@@ -1,9 +1,9 @@
-//! `cargo xtask arrows`: which modules of a crate use which, on how many floors they stand, and whether any uses a
-//! module above it.
+//! `cargo xtask arrows`: which modules of a crate use which, on how many floors they stand, and
+//! whether any uses a module above it.
 //!
-//! A crate's rooms are the modules at its top, files or folders. An arrow leads from a room to each that its code
-//! names; test code does not count. The root declares the others and is no room. A room stands one floor above the
-//! highest that it uses.
+//! A crate's rooms are the modules at its top, files or folders. An arrow leads from a room to each
+//! that its code names; test code does not count. The root declares the others and is no room. A
+//! room stands one floor above the highest that it uses.
 
 mod source;
 
@@ -58,7 +58,8 @@ impl House {
             names.sort_unstable();
             names.into_iter().map(str::to_owned).collect::<Vec<_>>()
         };
-        let circles = tarjan_scc(&graph).into_iter().filter(|rooms| rooms.len() > 1).map(sorted).collect();
+        let circles =
+            tarjan_scc(&graph).into_iter().filter(|rooms| rooms.len() > 1).map(sorted).collect();
         let numbered: DiGraph<&str, ()> = graph.clone().into_graph();
         let up: Vec<(&str, &str)> = greedy_feedback_arc_set(&numbered)
             .map(|arrow| (numbered[arrow.source()], numbered[arrow.target()]))
@@ -86,7 +87,8 @@ impl House {
         println!("{name}: {} rooms on {} floors", arrows.len(), self.floors.len());
         for (number, floor) in self.floors.iter().enumerate().rev() {
             for room in floor {
-                let used = arrows[room].iter().filter(|to| *to != room).cloned().collect::<Vec<_>>();
+                let used =
+                    arrows[room].iter().filter(|to| *to != room).cloned().collect::<Vec<_>>();
                 println!("  {}  {room}: {}", number + 1, used.join(", "));
             }
         }
@@ -117,7 +119,11 @@ pub fn check(show: bool) -> Result<()> {
             faults.push(name);
         }
     }
-    ensure!(faults.is_empty(), "arrows up, or more than {MAX_FLOORS} floors, in: {}", faults.join(", "));
+    ensure!(
+        faults.is_empty(),
+        "arrows up, or more than {MAX_FLOORS} floors, in: {}",
+        faults.join(", ")
+    );
     Ok(())
 }
 

@@ -129,7 +129,9 @@ impl Names<'_> {
         for token in tokens {
             match token {
                 TokenTree::Punct(punct) if punct.as_char() == ':' => {}
-                TokenTree::Ident(name) if name == "crate" || name == "super" && names.is_empty() => {
+                TokenTree::Ident(name)
+                    if name == "crate" || name == "super" && names.is_empty() =>
+                {
                     self.note(&std::mem::replace(&mut names, vec![name.to_string()]));
                 }
                 TokenTree::Ident(name) if !names.is_empty() => names.push(name.to_string()),
@@ -168,7 +170,8 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let names: Vec<String> =
+            path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.note(&names);
         visit::visit_path(self, path);
     }

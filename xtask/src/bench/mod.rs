@@ -16,7 +16,8 @@ use crate::{build, paths};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Measures boots and exits without a hypervisor and under Bulkhead; writes the backend's part of docs/performance.md
+/// Measures boots and exits without a hypervisor and under Bulkhead; writes the backend's part of
+/// docs/performance.md
 #[derive(Args, Debug)]
 pub struct BenchArgs {
     /// Hardware virtualisation to run on
@@ -81,8 +82,13 @@ impl BenchArgs {
         let image = build::image()?;
         let iso = Guest::LinuxAmd64Quiet.iso()?;
         let backend = self.backend;
-        let spec =
-            |direct| Spec { backend, iso: Some(iso.clone()), direct, lenient_msrs: true, ..Spec::default() };
+        let spec = |direct| Spec {
+            backend,
+            iso: Some(iso.clone()),
+            direct,
+            lenient_msrs: true,
+            ..Spec::default()
+        };
         let counted = |spec: Spec| Spec { count_instructions: true, ..spec };
         // Bochs's CPU time tells nothing: most of it is GRUB reading the ISO.
         let pairs = if spec(false).emulator_kind() == EmulatorKind::Bochs { 0 } else { self.pairs };
@@ -101,9 +107,13 @@ impl BenchArgs {
         let exits_spec = |direct| counted(Spec { iso: Some(exits_iso.clone()), ..spec(direct) });
         let (direct_exits, bulkhead_exits) =
             (exit_costs(&exits_spec(true))?, exit_costs(&exits_spec(false))?);
-        let on_amd =
-            Spec { backend: Backend::Svm, emulator: Some(backend.usual_emulator()), ..exits_spec(false) };
-        let amd_exits = if backend == Backend::Vmx { exit_costs(&on_amd)? } else { ExitCosts::new() };
+        let on_amd = Spec {
+            backend: Backend::Svm,
+            emulator: Some(backend.usual_emulator()),
+            ..exits_spec(false)
+        };
+        let amd_exits =
+            if backend == Backend::Vmx { exit_costs(&on_amd)? } else { ExitCosts::new() };
         step.done();
         let image_bytes = std::fs::metadata(image)?.len();
         let measured = Measured {
@@ -129,8 +139,9 @@ impl BenchArgs {
 
 /// Counts a boot's instructions.
 ///
-/// In QEMU the machine's clock waits for nobody. In Bochs a CPU that waits for a time, asleep or in a loop, moves its
-/// counter on: on a machine of twice the speed it counts twice as much of that, and the same of all else.
+/// In QEMU the machine's clock waits for nobody. In Bochs a CPU that waits for a time, asleep or in
+/// a loop, moves its counter on: on a machine of twice the speed it counts twice as much of that,
+/// and the same of all else.
 fn boot(spec: &Spec) -> Result<Boot> {
     let boot = boot_at_speed(spec)?;
     if spec.emulator_kind() == EmulatorKind::Qemu {
@@ -140,13 +151,18 @@ fn boot(spec: &Spec) -> Result<Boot> {
     Ok(Boot { instructions: (2 * boot.instructions).saturating_sub(faster.instructions), ..boot })
 }
 
-/// The guest's time-stamp counter starts at zero with the virtual machine and counts an instruction a tick.
+/// The guest's time-stamp counter starts at zero with the virtual machine and counts an instruction
+/// a tick.
 fn boot_at_speed(spec: &Spec) -> Result<Boot> {
     let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
     machine.expect_serial(&format!("{LINUX_MARKER} tsc="))?;
     machine.expect_serial("\n")?;
     let log = machine.serial().text();
-    let tsc = log.split("tsc=").nth(1).and_then(|rest| rest.split(' ').next()).context("no time stamp")?;
+    let tsc = log
+        .split("tsc=")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .context("no time stamp")?;
     let instructions = u64::from_str_radix(tsc, 16)?;
     let first_entry_ms = first_entry_ms(&log);
     Ok(Boot { instructions, exits: exits(&mut machine, spec)?, first_entry_ms })
@@ -205,7 +221,9 @@ mod tests {
     #[test]
     fn the_log_line_of_the_first_entry() {
         assert_eq!(
-            super::first_entry_ms("[ 0.1] linux: first instruction 45200 us after the image was entered\n"),
+            super::first_entry_ms(
+                "[ 0.1] linux: first instruction 45200 us after the image was entered\n"
+            ),
             Some(45.2)
         );
     }

@@ -32,8 +32,8 @@ const VMCS_FIELDS: [(&str, f64); 8] = [
     ("HPET", 14.0),
 ];
 
-/// What a field may take: VMREAD or VMWRITE with its operands, the look whether the value is known, its note, and a share in
-/// what else only VT-x needs.
+/// What a field may take: VMREAD or VMWRITE with its operands, the look whether the value is known,
+/// its note, and a share in what else only VT-x needs.
 const INSTRUCTIONS_A_FIELD: f64 = 12.0;
 
 /// The tables.
@@ -41,12 +41,17 @@ pub fn table(measured: &Measured) -> String {
     let mut text = String::new();
     let (direct, bulkhead) = (&measured.direct, &measured.bulkhead);
     let ratio = bulkhead.instructions as f64 / direct.instructions as f64;
-    let mut by_total: Vec<&Exits> = measured.timed.iter().map(|(_, bulkhead)| &bulkhead.exits).collect();
+    let mut by_total: Vec<&Exits> =
+        measured.timed.iter().map(|(_, bulkhead)| &bulkhead.exits).collect();
     by_total.sort_by_key(|exits| total(exits));
     let exits = by_total.get(by_total.len() / 2).copied().unwrap_or(&bulkhead.exits);
-    let mut ratios: Vec<f64> =
-        measured.timed.iter().map(|(direct, bulkhead)| bulkhead.cpu_seconds / direct.cpu_seconds).collect();
-    let mut direct_cpu: Vec<f64> = measured.timed.iter().map(|(direct, _)| direct.cpu_seconds).collect();
+    let mut ratios: Vec<f64> = measured
+        .timed
+        .iter()
+        .map(|(direct, bulkhead)| bulkhead.cpu_seconds / direct.cpu_seconds)
+        .collect();
+    let mut direct_cpu: Vec<f64> =
+        measured.timed.iter().map(|(direct, _)| direct.cpu_seconds).collect();
     let mut bulkhead_cpu: Vec<f64> =
         measured.timed.iter().map(|(_, bulkhead)| bulkhead.cpu_seconds).collect();
     let mut first: Vec<f64> =
@@ -70,8 +75,20 @@ pub fn table(measured: &Measured) -> String {
                 format!("{:.2}", median(&mut ratios)),
                 "2.0 times",
             ),
-            ("boot to userspace, exits (median)", "0".into(), count(total(exits)), String::new(), "25,000"),
-            ("the same under -icount", "0".into(), count(total(&bulkhead.exits)), String::new(), ""),
+            (
+                "boot to userspace, exits (median)",
+                "0".into(),
+                count(total(exits)),
+                String::new(),
+                "25,000",
+            ),
+            (
+                "the same under -icount",
+                "0".into(),
+                count(total(&bulkhead.exits)),
+                String::new(),
+                "",
+            ),
         ]);
     }
     rows.extend([
@@ -82,7 +99,13 @@ pub fn table(measured: &Measured) -> String {
             String::new(),
             "150 ms",
         ),
-        ("image size, bytes", String::new(), count(measured.image_bytes), String::new(), "2,097,152"),
+        (
+            "image size, bytes",
+            String::new(),
+            count(measured.image_bytes),
+            String::new(),
+            "2,097,152",
+        ),
     ]);
     text += "| | no hypervisor | Bulkhead | ratio | at most |\n|---|---|---|---|---|\n";
     for (name, direct, bulkhead, ratio, target) in rows {
@@ -109,10 +132,13 @@ pub fn table(measured: &Measured) -> String {
                 writeln!(text, "| {name} | {direct} | {cost:.0} | {target} |")
             }
             Backend::Vmx => {
-                let (amd, fields) = (cost_of(&measured.amd_exits, name), beginning_of(name, &VMCS_FIELDS));
-                let target = amd.zip(fields).map(|(amd, fields)| amd + fields * INSTRUCTIONS_A_FIELD);
+                let (amd, fields) =
+                    (cost_of(&measured.amd_exits, name), beginning_of(name, &VMCS_FIELDS));
+                let target =
+                    amd.zip(fields).map(|(amd, fields)| amd + fields * INSTRUCTIONS_A_FIELD);
                 // Steps take many entries, each with fields of its own.
-                let target = target.or(beginning_of(name, &EXIT_TARGETS).filter(|_| fields.is_none()));
+                let target =
+                    target.or(beginning_of(name, &EXIT_TARGETS).filter(|_| fields.is_none()));
                 let (amd, fields, target) = (figure(amd), figure(fields), figure(target));
                 writeln!(text, "| {name} | {direct} | {amd} | {fields} | {cost:.0} | {target} |")
             }
@@ -171,8 +197,11 @@ pub fn page(old: &str, backend: Backend, table: &str) -> String {
     let mut page = INTRODUCTION.to_owned();
     for &other in Backend::value_variants() {
         let (heading, method) = method(other);
-        let section =
-            if other == backend { Some(format!("{method}\n\n{table}")) } else { section(old, heading) };
+        let section = if other == backend {
+            Some(format!("{method}\n\n{table}"))
+        } else {
+            section(old, heading)
+        };
         if let Some(section) = section {
             _ = write!(page, "\n## {heading}\n\n{}\n", section.trim());
         }
@@ -241,7 +270,11 @@ mod tests {
         let svm = super::page("", Backend::Svm, "| old svm |\n");
         let both = super::page(&svm, Backend::Vmx, "| vmx |\n");
         let again = super::page(&both, Backend::Svm, "| new svm |\n");
-        assert!(again.contains("| new svm |") && again.contains("| vmx |") && !again.contains("| old svm |"));
+        assert!(
+            again.contains("| new svm |")
+                && again.contains("| vmx |")
+                && !again.contains("| old svm |")
+        );
         assert_eq!(super::page(&again, Backend::Vmx, "| vmx |\n"), again);
     }
 

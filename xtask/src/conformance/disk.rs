@@ -10,7 +10,8 @@ use crate::paths;
 /// The topics whose guests have a hard disk.
 const TOPICS: [&str; 1] = ["ata"];
 
-/// 17 cylinders of 16 heads and 63 sectors. `tests/guests/src/bin/ata/disk.rs` knows these and what the sectors hold.
+/// 17 cylinders of 16 heads and 63 sectors. `tests/guests/src/bin/ata/disk.rs` knows these and what
+/// the sectors hold.
 const SECTORS: u32 = 17 * 16 * 63;
 const SECTOR_WORDS: u32 = 512 / 4;
 
@@ -42,7 +43,8 @@ impl Disk {
 
 /// Every double word says where it is: the number of its sector, and its own in the sector.
 fn contents() -> Vec<u8> {
-    let sector = |sector: u32| (0..SECTOR_WORDS).flat_map(move |word| (sector << 16 | word).to_le_bytes());
+    let sector =
+        |sector: u32| (0..SECTOR_WORDS).flat_map(move |word| (sector << 16 | word).to_le_bytes());
     (0..SECTORS).flat_map(sector).collect()
 }
 

@@ -29,7 +29,8 @@ pub enum Environment {
 /// The topic of all instruction forms, of which each processor has its own.
 pub const FORMS_TOPIC: &str = "forms";
 
-/// A processor with the local APIC in hardware and posted interrupts, and the topics that are about these.
+/// A processor with the local APIC in hardware and posted interrupts, and the topics that are about
+/// these.
 const APICV_CPU: &str = "corei7_skylake_x";
 const APICV_TOPICS: [&str; 9] = [
     "apic_timer",
@@ -75,7 +76,11 @@ impl Environment {
             Self::SvmQemu => Some(Self::Qemu),
             Self::VmxBochs => Some(Self::Bochs),
             Self::VmxBochsApicv => Some(Self::BochsAvx512).filter(|direct| direct.has(topic)),
-            Self::Qemu | Self::Bochs | Self::BochsAvx512 | Self::SvmBochs | Self::VmxBochsPosted => None,
+            Self::Qemu
+            | Self::Bochs
+            | Self::BochsAvx512
+            | Self::SvmBochs
+            | Self::VmxBochsPosted => None,
         }
     }
 

@@ -34,7 +34,9 @@ pub fn make() -> Result<Vec<Guest>> {
     let built = build::conformance_guests()?;
     let sources = paths::root().join("tests/guests/src/bin");
     let mut guests = Vec::new();
-    for source in std::fs::read_dir(&sources).with_context(|| format!("no folder {}", sources.display()))? {
+    for source in
+        std::fs::read_dir(&sources).with_context(|| format!("no folder {}", sources.display()))?
+    {
         let source = source?.path();
         let topic = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let iso = iso(&topic, &built.join(&topic))?;

@@ -28,7 +28,8 @@ const PARALLEL_MACHINES: usize = 2;
 /// A guest's time: more than the watchdog takes to find out that the emulator stalled.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The same in plain Bochs, where no watchdog can tell: many times what a guest takes when the host is idle.
+/// The same in plain Bochs, where no watchdog can tell: many times what a guest takes when the host
+/// is idle.
 const PATIENCE_WITHOUT_WATCHDOG: Duration = Duration::from_secs(300);
 
 const BUGS: &str = "tests/emulator-bugs.md";
@@ -36,7 +37,8 @@ const PAGE: &str = "docs/conformance.md";
 /// The version of QEMU that the page is about: Debian 12's.
 const PAGE_QEMU_MAJOR: u32 = 7;
 
-/// Runs the conformance guests on every machine and compares the results; writes docs/conformance.md
+/// Runs the conformance guests on every machine and compares the results; writes
+/// docs/conformance.md
 #[derive(Args, Debug, Default)]
 pub struct ConformanceArgs {
     /// Only this topic (repeatable), and print its results
@@ -68,7 +70,8 @@ impl ConformanceArgs {
         if self.environments().iter().any(|environment| !environment.is_direct()) {
             build::image()?;
         }
-        let text = std::fs::read_to_string(paths::root().join(BUGS)).with_context(|| format!("no {BUGS}"))?;
+        let text = std::fs::read_to_string(paths::root().join(BUGS))
+            .with_context(|| format!("no {BUGS}"))?;
         let qemu_major = qemu::major_version()?;
         let bugs = verdict::parse_bugs(&text, qemu_major)?;
         let runs = self.runs(&self.guests()?, &bugs)?;
@@ -97,7 +100,9 @@ impl ConformanceArgs {
     fn runs(&self, guests: &[Guest], bugs: &[Bug]) -> Result<Runs> {
         let pairs = guests
             .iter()
-            .flat_map(|guest| self.environments().iter().map(move |environment| (guest, *environment)))
+            .flat_map(|guest| {
+                self.environments().iter().map(move |environment| (guest, *environment))
+            })
             .filter(|(guest, environment)| environment.has(&guest.topic));
         let (queue, runs) = (Mutex::new(pairs), Mutex::new(Ok(Runs::new())));
         std::thread::scope(|scope| {
@@ -133,7 +138,8 @@ impl ConformanceArgs {
         let end = machine
             .expect_serial(&results::end_mark(&guest.topic))
             .and_then(|()| machine.expect_serial("\n"));
-        // Nobody is there to be asked whether it is the guest that hangs. One that does so each time fails all the same.
+        // Nobody is there to be asked whether it is the guest that hangs. One that does so each
+        // time fails all the same.
         end.map_err(|error| match error.downcast() {
             Ok(Failure::TimedOut(what)) if !has_watchdog => Failure::Stalled(what).into(),
             Ok(failure) => failure.into(),
@@ -141,7 +147,8 @@ impl ConformanceArgs {
         })?;
         let serial = machine.serial().text();
         if !self.topic.is_empty() {
-            let lines: Vec<&str> = serial.lines().filter(|line| line.starts_with("conf ")).collect();
+            let lines: Vec<&str> =
+                serial.lines().filter(|line| line.starts_with("conf ")).collect();
             println!("--- {} on {}\n{}", guest.topic, environment.name(), lines.join("\n"));
         }
         results::parse(&guest.topic, &serial)
@@ -161,7 +168,8 @@ impl ConformanceArgs {
     }
 }
 
-/// Runs everything and checks docs/conformance.md, as a part of `cargo xtask test`, which keeps the record of stalls.
+/// Runs everything and checks docs/conformance.md, as a part of `cargo xtask test`, which keeps the
+/// record of stalls.
 ///
 /// # Errors
 /// As [`ConformanceArgs::run`], or if the page is not what the run gives.

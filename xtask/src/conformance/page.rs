@@ -45,7 +45,8 @@ fn cell(results: &Results) -> String {
         Some(Outcome::Skipped(_)) => return "skipped".to_owned(),
         Some(_) => return "does not run".to_owned(),
     }
-    let count = |wanted: fn(&Outcome) -> bool| results.values().filter(|outcome| wanted(outcome)).count();
+    let count =
+        |wanted: fn(&Outcome) -> bool| results.values().filter(|outcome| wanted(outcome)).count();
     let mut cell = count(|outcome| matches!(outcome, Outcome::Ok | Outcome::Value(_))).to_string();
     for (number, word) in [
         (count(|outcome| matches!(outcome, Outcome::Failed(_))), "not"),

@@ -20,7 +20,8 @@ pub enum Outcome {
 /// The cases of a topic by name, in one environment.
 pub type Results = BTreeMap<String, Outcome>;
 
-/// Stands for all cases of a guest that an emulator does not run to its end, or whose processor lacks what it is about.
+/// Stands for all cases of a guest that an emulator does not run to its end, or whose processor
+/// lacks what it is about.
 pub const WHOLE_TOPIC: &str = "*";
 
 /// The text that a guest's results end with.
@@ -37,7 +38,8 @@ pub fn parse(topic: &str, serial: &str) -> Result<Results> {
     let mut results = Results::new();
     for line in serial.lines() {
         let Some(line) = line.strip_prefix(&prefix) else { continue };
-        let (case, rest) = line.split_once(' ').with_context(|| format!("no result in {line:?}"))?;
+        let (case, rest) =
+            line.split_once(' ').with_context(|| format!("no result in {line:?}"))?;
         if case == "done" {
             return Ok(results);
         }
@@ -76,6 +78,8 @@ mod tests {
     fn what_is_broken() {
         assert!(parse("a", "conf a one ok\n").is_err());
         assert!(parse("a", "conf a one perhaps\nconf a done 0 passed, 0 failed\n").is_err());
-        assert!(parse("a", "conf a one ok\nconf a one ok\nconf a done 2 passed, 0 failed\n").is_err());
+        assert!(
+            parse("a", "conf a one ok\nconf a one ok\nconf a done 2 passed, 0 failed\n").is_err()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What differs from the manuals or between the machines, and which of it is known to be an emulator's own fault.
+//! What differs from the manuals or between the machines, and which of it is known to be an
+//! emulator's own fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,19 +36,23 @@ pub struct Bug {
     pub places: Vec<Place>,
 }
 
-/// Reads the rows of a Markdown table whose columns are topic, cases, environments and evidence. An environment may name
-/// the only major version of QEMU that has the bug (`qemu@7`): of such, those for `qemu_major` count.
+/// Reads the rows of a Markdown table whose columns are topic, cases, environments and evidence. An
+/// environment may name the only major version of QEMU that has the bug (`qemu@7`): of such, those
+/// for `qemu_major` count.
 ///
 /// # Errors
 /// If a row is broken or has no evidence.
 pub fn parse_bugs(text: &str, qemu_major: u32) -> Result<Vec<Bug>> {
     let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| parse_bug(row, qemu_major).with_context(|| format!("in the row {row}"))).collect()
+    rows.map(|row| parse_bug(row, qemu_major).with_context(|| format!("in the row {row}")))
+        .collect()
 }
 
 fn parse_bug(row: &str, qemu_major: u32) -> Result<Bug> {
     let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-    let [topic, cases, environments, evidence] = cells[..] else { anyhow::bail!("it has not four columns") };
+    let [topic, cases, environments, evidence] = cells[..] else {
+        anyhow::bail!("it has not four columns")
+    };
     ensure!(!evidence.is_empty(), "it has no evidence");
     let mut places = Vec::new();
     for environment in environments.split(',') {
@@ -58,8 +63,13 @@ fn parse_bug(row: &str, qemu_major: u32) -> Result<Bug> {
         if version != qemu_major {
             continue;
         }
-        let environment = Environment::from_str(environment.trim(), false).map_err(anyhow::Error::msg)?;
-        let place = |case: &str| Place { topic: topic.to_owned(), case: case.trim().to_owned(), environment };
+        let environment =
+            Environment::from_str(environment.trim(), false).map_err(anyhow::Error::msg)?;
+        let place = |case: &str| Place {
+            topic: topic.to_owned(),
+            case: case.trim().to_owned(),
+            environment,
+        };
         places.extend(cases.split(',').map(place));
     }
     Ok(Bug { places })
@@ -71,17 +81,21 @@ pub fn is_listed(bugs: &[Bug], topic: &str, case: &str, environment: Environment
     bugs.iter().any(|bug| bug.places.contains(&place))
 }
 
-/// Everything that must not be: cases that do not hold and facts that differ, but are not listed; and what is listed, but did not
-/// show. Each is a line of text.
+/// Everything that must not be: cases that do not hold and facts that differ, but are not listed;
+/// and what is listed, but did not show. Each is a line of text.
 pub fn problems(runs: &Runs, bugs: &[Bug]) -> Vec<String> {
     let listed: BTreeSet<&Place> = bugs.iter().flat_map(|bug| &bug.places).collect();
     let deviations = deviations(runs, &listed);
     let unlisted = deviations.iter().filter(|(place, _)| !listed.contains(place));
-    let mut problems: Vec<String> = unlisted.map(|(place, what)| format!("{place}: {what}")).collect();
-    let was_run =
-        |place: &&&Place| runs.get(&place.topic).is_some_and(|runs| runs.contains_key(&place.environment));
+    let mut problems: Vec<String> =
+        unlisted.map(|(place, what)| format!("{place}: {what}")).collect();
+    let was_run = |place: &&&Place| {
+        runs.get(&place.topic).is_some_and(|runs| runs.contains_key(&place.environment))
+    };
     let gone = listed.iter().filter(was_run).filter(|place| !deviations.contains_key(place));
-    problems.extend(gone.map(|place| format!("{place}: listed as an emulator's bug, but it did not show")));
+    problems.extend(
+        gone.map(|place| format!("{place}: listed as an emulator's bug, but it did not show")),
+    );
     problems
 }
 
@@ -91,12 +105,17 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
     for (topic, environments) in runs {
         let cases: BTreeSet<&String> = environments.values().flat_map(BTreeMap::keys).collect();
         for case in cases {
-            let place = |environment| Place { topic: topic.clone(), case: case.clone(), environment };
-            let outcomes =
-                || environments.iter().map(|(environment, results)| (*environment, results.get(case)));
-            // Bochs is the more exact of the emulators; where it is wrong or has nothing to say, the other one.
+            let place =
+                |environment| Place { topic: topic.clone(), case: case.clone(), environment };
+            let outcomes = || {
+                environments.iter().map(|(environment, results)| (*environment, results.get(case)))
+            };
+            // Bochs is the more exact of the emulators; where it is wrong or has nothing to say,
+            // the other one.
             let reference = outcomes()
-                .filter(|(environment, outcome)| outcome.is_some() && !listed.contains(&place(*environment)))
+                .filter(|(environment, outcome)| {
+                    outcome.is_some() && !listed.contains(&place(*environment))
+                })
                 .min_by_key(|(environment, outcome)| {
                     let rank = match environment {
                         Environment::Bochs => 0,
@@ -107,7 +126,8 @@ fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String>
                 });
             let reference = reference.and_then(|(_, outcome)| outcome);
             for (environment, outcome) in outcomes() {
-                // A guest that does not run, or has nothing to test, has that case alone, and nothing else has it.
+                // A guest that does not run, or has nothing to test, has that case alone, and
+                // nothing else has it.
                 if (case == WHOLE_TOPIC) != environments[&environment].contains_key(WHOLE_TOPIC) {
                     continue;
                 }
@@ -135,8 +155,9 @@ fn deviation(outcome: Option<&Outcome>, reference: Option<&Outcome>) -> Option<S
     }
 }
 
-/// Why a case must not be skipped under the hypervisor: where a machine without it has the same processor, only what that
-/// one skips too may be; the other processors have something for every case.
+/// Why a case must not be skipped under the hypervisor: where a machine without it has the same
+/// processor, only what that one skips too may be; the other processors have something for every
+/// case.
 fn skipped_without_reason(
     topic: &str,
     case: &str,
@@ -173,7 +194,8 @@ mod tests {
                 (_, value) => Outcome::Value(value.to_owned()),
             };
             let results = cases.iter().filter(|(_, outcomes)| !outcomes[index].is_empty());
-            let results = results.map(|(case, outcomes)| ((*case).to_owned(), outcome(outcomes[index])));
+            let results =
+                results.map(|(case, outcomes)| ((*case).to_owned(), outcome(outcomes[index])));
             environments.insert(*environment, results.collect());
         }
         runs
@@ -185,7 +207,10 @@ mod tests {
 
     #[test]
     fn a_case_that_holds_everywhere_is_no_problem() {
-        assert_eq!(problems(&runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]), &[]), Vec::<String>::new());
+        assert_eq!(
+            problems(&runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]), &[]),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -213,7 +238,10 @@ mod tests {
 
     #[test]
     fn the_list_excuses_what_shows_and_complains_about_what_does_not() {
-        let runs = runs(&[("a", ["+", "-why", "+", "-why", "-why"]), ("b", ["=1", "=2", "=1", "=1", "=1"])]);
+        let runs = runs(&[
+            ("a", ["+", "-why", "+", "-why", "-why"]),
+            ("b", ["=1", "=2", "=1", "=1", "=1"]),
+        ]);
         let all = "| t | a | bochs, svm-bochs, vmx-bochs | seen |\n| t | b | bochs | read |\n";
         assert_eq!(problems(&runs, &bugs(all)), Vec::<String>::new());
         let more = format!("{all}| t | a | qemu | never |\n");
@@ -232,7 +260,8 @@ mod tests {
     #[test]
     fn a_topic_that_does_not_run_is_one_row() {
         let mut runs = runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]);
-        let failed = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Failed("does not run".into()))]);
+        let failed =
+            Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Failed("does not run".into()))]);
         runs.get_mut("t").unwrap().insert(Environment::SvmBochs, failed);
         assert_eq!(problems(&runs, &bugs("| t | * | svm-bochs | seen |\n")), Vec::<String>::new());
         assert_eq!(problems(&runs, &[]), ["t * on svm-bochs: does not run"]);
@@ -241,7 +270,8 @@ mod tests {
     #[test]
     fn a_topic_that_the_processor_lacks_is_no_problem() {
         let mut runs = runs(&[("a", ["+"; 5]), ("b", ["=1"; 5])]);
-        let skipped = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
+        let skipped =
+            Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
         runs.get_mut("t").unwrap().insert(Environment::Qemu, skipped);
         assert_eq!(problems(&runs, &[]), Vec::<String>::new());
     }
@@ -274,7 +304,10 @@ mod tests {
         assert_eq!(problems(&runs, &[]), Vec::<String>::new());
         let bochs = Results::from([("a".to_owned(), Outcome::Value("1".to_owned()))]);
         runs.get_mut(FORMS_TOPIC).unwrap().insert(Environment::Bochs, bochs);
-        assert_eq!(problems(&runs, &[]), ["forms a on vmx-bochs: skipped: none; on bochs it is not"]);
+        assert_eq!(
+            problems(&runs, &[]),
+            ["forms a on vmx-bochs: skipped: none; on bochs it is not"]
+        );
     }
 
     #[test]
@@ -287,9 +320,13 @@ mod tests {
     #[test]
     fn a_topic_is_not_skipped_alone() {
         let mut runs = runs(&[("a", ["+"; 5])]);
-        let skipped = Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
+        let skipped =
+            Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Skipped("no x2APIC".into()))]);
         runs.get_mut("t").unwrap().insert(Environment::VmxBochs, skipped);
-        assert_eq!(problems(&runs, &[]), ["t * on vmx-bochs: skipped: no x2APIC; on bochs it is not"]);
+        assert_eq!(
+            problems(&runs, &[]),
+            ["t * on vmx-bochs: skipped: no x2APIC; on bochs it is not"]
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ use crate::rpc::MANAGEMENT_SOCKET;
 const INTEL_CPU: &str = "corei7_haswell_4770";
 const AMD_CPU: &str = "ryzen";
 
-/// The most memory that Bochs takes from the host. What a machine has beyond that goes to a file when it is used.
+/// The most memory that Bochs takes from the host. What a machine has beyond that goes to a file
+/// when it is used.
 const MAX_HOST_MEMORY_MIB: u64 = 1536;
 
 /// Instructions that pass in one emulated second, and ticks of the time-stamp counter.
@@ -31,7 +32,13 @@ pub struct Bulkhead;
 pub struct Direct;
 
 impl Emulator for Bulkhead {
-    fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, _window: bool) -> Result<Command> {
+    fn command(
+        &self,
+        spec: &Spec,
+        folder: &Path,
+        wiring: Wiring,
+        _window: bool,
+    ) -> Result<Command> {
         let memory_mib = spec.machine_memory_mib()?;
         let bochs = Installation::find()?;
         ensure!(spec.medium == Medium::Cdrom, "Bochs boots from CD-ROM only");
@@ -70,11 +77,18 @@ impl Emulator for Bulkhead {
 }
 
 impl Emulator for Direct {
-    fn command(&self, spec: &Spec, folder: &Path, wiring: Wiring, _window: bool) -> Result<Command> {
+    fn command(
+        &self,
+        spec: &Spec,
+        folder: &Path,
+        wiring: Wiring,
+        _window: bool,
+    ) -> Result<Command> {
         let bochs = Installation::find()?;
         let mut lines = machine(spec, &bochs, u64::from(spec.memory_mib), spec.iso.as_deref())?;
         if let Some(disk) = &spec.hard_disk {
-            // What the guest writes goes to a file beside the journal's name, which is gone at once.
+            // What the guest writes goes to a file beside the journal's name, which is gone at
+            // once.
             lines.push(format!(
                 "ata0-master: type=disk, mode=volatile, journal={}, path={}, cylinders=0, heads=16, spt=63",
                 folder.join("disk").display(),
@@ -108,7 +122,12 @@ fn is_success(status: ExitStatus) -> bool {
 }
 
 /// The configuration of a machine that boots `cdrom`, without its serial ports.
-fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Path>) -> Result<Vec<String>> {
+fn machine(
+    spec: &Spec,
+    bochs: &Installation,
+    memory_mib: u64,
+    cdrom: Option<&Path>,
+) -> Result<Vec<String>> {
     if spec.kvm || spec.uefi {
         bail!("Bochs has neither KVM nor UEFI");
     }
@@ -125,7 +144,8 @@ fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Pa
             spec.cpu.as_deref().unwrap_or(cpu),
             spec.smp,
             INSTRUCTIONS_PER_SECOND * spec.speed,
-            // A guest sees what real machines do; the hypervisor's own end is the emulator's, and it may try any MSR.
+            // A guest sees what real machines do; the hypervisor's own end is the emulator's, and
+            // it may try any MSR.
             u8::from(spec.direct),
             u8::from(!spec.direct || spec.lenient_msrs),
         ),
@@ -148,16 +168,18 @@ fn machine(spec: &Spec, bochs: &Installation, memory_mib: u64, cdrom: Option<&Pa
         "speaker: enabled=0, mode=none".to_owned(),
     ];
     lines
-        .extend(cdrom.map(|iso| format!("ata1-master: type=cdrom, path={}, status=inserted", iso.display())));
+        .extend(cdrom.map(|iso| {
+            format!("ata1-master: type=cdrom, path={}, status=inserted", iso.display())
+        }));
     Ok(lines)
 }
 
-/// What lies at these addresses is no RAM: Bochs (iodev/devices.cc) tells its BIOS of what is below and of what is from
-/// 4 GiB on, and a machine that has more than 3 GiB loses 1 GiB of it.
+/// What lies at these addresses is no RAM: Bochs (iodev/devices.cc) tells its BIOS of what is below
+/// and of what is from 4 GiB on, and a machine that has more than 3 GiB loses 1 GiB of it.
 const PCI_HOLE_MIB: std::ops::Range<u64> = 3072..4096;
 
-/// The memory of a machine that has `usable_mib` of RAM. In the blocks of 128 KiB that are usual, 6 GiB would take Bochs
-/// half a minute to set up.
+/// The memory of a machine that has `usable_mib` of RAM. In the blocks of 128 KiB that are usual, 6
+/// GiB would take Bochs half a minute to set up.
 fn memory(usable_mib: u64) -> String {
     let mib = match usable_mib {
         mib if mib <= PCI_HOLE_MIB.start => mib,
@@ -236,8 +258,8 @@ impl Socket {
     fn listening(path: PathBuf) -> Result<Self> {
         // Left over from an earlier run.
         let _ = std::fs::remove_file(&path);
-        let listener =
-            UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("cannot listen on {}", path.display()))?;
         Ok(Self::Listening(listener))
     }
 
@@ -261,8 +283,9 @@ impl Socket {
     }
 }
 
-/// Passes bytes between the serial port and one client after the other. The port is read all the time: what it says while
-/// no client is there is lost, and a client that has gone does not keep the next one waiting until it says something.
+/// Passes bytes between the serial port and one client after the other. The port is read all the
+/// time: what it says while no client is there is lost, and a client that has gone does not keep
+/// the next one waiting until it says something.
 fn serve(serial: &TcpStream, clients: &UnixListener) {
     // Without the option the answer to each line waits for the next one.
     let _ = serial.set_nodelay(true);

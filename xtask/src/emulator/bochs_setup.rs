@@ -1,5 +1,5 @@
-//! Bochs 3.0: Debian 13 and later have it; elsewhere the packages of Debian 13 are unpacked under `build`, with the libraries
-//! that they need and without touching the system.
+//! Bochs 3.0: Debian 13 and later have it; elsewhere the packages of Debian 13 are unpacked under
+//! `build`, with the libraries that they need and without touching the system.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The system's own Bochs if it is new enough, otherwise one under `build`, which is made if there is none.
+    /// The system's own Bochs if it is new enough, otherwise one under `build`, which is made if
+    /// there is none.
     ///
     /// # Errors
     /// If it cannot be downloaded.
@@ -58,11 +59,15 @@ impl Installation {
     }
 }
 
-/// Whether the system's package is of version 3: 2.7 starts in its debugger and is slow. The program itself does not tell
-/// its version.
+/// Whether the system's package is of version 3: 2.7 starts in its debugger and is slow. The
+/// program itself does not tell its version.
 fn is_new_enough() -> bool {
     let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", "bochs"]).output();
     let version = output.map(|output| output.stdout).unwrap_or_default();
     let version = String::from_utf8_lossy(&version);
-    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 3)
+    version
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok())
+        .is_some_and(|major| major >= 3)
 }

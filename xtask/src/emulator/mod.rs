@@ -80,10 +80,12 @@ pub struct Spec {
     pub config: Option<PathBuf>,
     /// More files that the configuration names.
     pub disks: Vec<PathBuf>,
-    /// The guest's first IDE drive: a raw image of whole cylinders, of 16 heads and 63 sectors. It keeps what it holds, whatever the
-    /// guest writes. Under the hypervisor the configuration has to name it.
+    /// The guest's first IDE drive: a raw image of whole cylinders, of 16 heads and 63 sectors. It
+    /// keeps what it holds, whatever the guest writes. Under the hypervisor the configuration
+    /// has to name it.
     pub hard_disk: Option<PathBuf>,
-    /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image` and its modules.
+    /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image`
+    /// and its modules.
     pub host_image: Option<PathBuf>,
     /// Where the machine has `host_image`.
     pub medium: Medium,
@@ -97,10 +99,11 @@ pub struct Spec {
     pub memory_mib: u32,
     /// More of the hypervisor's command line.
     pub cmdline: String,
-    /// The emulated CPU's clock counts instructions, so that runs repeat exactly. In Bochs it always does.
+    /// The emulated CPU's clock counts instructions, so that runs repeat exactly. In Bochs it
+    /// always does.
     pub count_instructions: bool,
-    /// In Bochs, of a guest without the hypervisor: MSRs that the CPU has and the emulator lacks read 0. Linux needs it: it
-    /// reads MISC_ENABLE before it can take the #GP.
+    /// In Bochs, of a guest without the hypervisor: MSRs that the CPU has and the emulator lacks
+    /// read 0. Linux needs it: it reads MISC_ENABLE before it can take the #GP.
     pub lenient_msrs: bool,
     /// In Bochs: how many times faster than usual the CPU is, against every clock.
     pub speed: u64,
@@ -137,7 +140,8 @@ impl Default for Spec {
     }
 }
 
-/// The hypervisor takes this much beside the guest's memory and the modules: its image, heap, page tables, VGA memory.
+/// The hypervisor takes this much beside the guest's memory and the modules: its image, heap, page
+/// tables, VGA memory.
 const OVERHEAD_MIB: u64 = 192;
 
 impl Spec {
@@ -170,10 +174,14 @@ impl Spec {
 
     /// What the guest takes: as its configuration says, if it has one.
     fn guest_memory_mib(&self) -> u64 {
-        let text =
-            self.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
-        let setting =
-            |line: &str| line.trim().strip_prefix("memory")?.trim().strip_prefix('=')?.trim().parse().ok();
+        let text = self
+            .config
+            .as_ref()
+            .and_then(|file| std::fs::read_to_string(file).ok())
+            .unwrap_or_default();
+        let setting = |line: &str| {
+            line.trim().strip_prefix("memory")?.trim().strip_prefix('=')?.trim().parse().ok()
+        };
         text.lines().find_map(setting).unwrap_or(u64::from(self.memory_mib))
     }
 
@@ -181,7 +189,8 @@ impl Spec {
     fn machine_memory_mib(&self) -> Result<u64> {
         let mut mib = self.guest_memory_mib() + OVERHEAD_MIB;
         for file in self.host_image.iter().chain(self.modules()) {
-            let bytes = size_bytes(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let bytes =
+                size_bytes(file).with_context(|| format!("cannot read {}", file.display()))?;
             mib += bytes.div_ceil(1 << 20);
         }
         Ok(mib)
@@ -196,12 +205,16 @@ fn size_bytes(path: &Path) -> std::io::Result<u64> {
     std::fs::read_dir(path)?.map(|entry| size_bytes(&entry?.path())).sum()
 }
 
-/// The name of a module, by which configurations refer to it. It becomes the module's command line, in which a blank ends
-/// the file name and a comma the module: neither is kept.
+/// The name of a module, by which configurations refer to it. It becomes the module's command line,
+/// in which a blank ends the file name and a comma the module: neither is kept.
 fn module_name(file: &Path) -> Result<String> {
-    let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?.to_string_lossy();
-    let plain =
-        |letter: char| if letter.is_ascii_alphanumeric() || "._-+".contains(letter) { letter } else { '_' };
+    let name = file
+        .file_name()
+        .with_context(|| format!("{} is no file", file.display()))?
+        .to_string_lossy();
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() || "._-+".contains(letter) { letter } else { '_' }
+    };
     Ok(name.chars().map(plain).collect())
 }
 
@@ -218,8 +231,8 @@ fn mortal(program: impl AsRef<OsStr>) -> Command {
 /// Who is at the machine's serial port and monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
-    /// The harness, by the sockets `com1.sock`, `com2.sock` and `monitor.sock` in the machine's folder, on which
-    /// it listens before the emulator starts.
+    /// The harness, by the sockets `com1.sock`, `com2.sock` and `monitor.sock` in the machine's
+    /// folder, on which it listens before the emulator starts.
     Harness,
     /// The user, on the terminal.
     Terminal,

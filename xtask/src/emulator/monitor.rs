@@ -35,11 +35,13 @@ impl Monitor {
     }
 
     fn human(&mut self, line: &str) -> Result<String> {
-        let answer = self.client.call("human-monitor-command", json!({"command-line": line}), PATIENCE)?;
+        let answer =
+            self.client.call("human-monitor-command", json!({"command-line": line}), PATIENCE)?;
         Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
-    /// Whether the display shows a text mode: QEMU draws those with characters of 9 columns and 400 rows in all.
+    /// Whether the display shows a text mode: QEMU draws those with characters of 9 columns and 400
+    /// rows in all.
     fn shows_text(&mut self) -> Result<bool> {
         let file = self.folder.join("screen.ppm");
         self.client.call("screendump", json!({"filename": file}), PATIENCE)?;
@@ -49,7 +51,8 @@ impl Monitor {
     }
 
     fn send_keys(&mut self, names: &[&str]) -> Result<()> {
-        let keys: Vec<Value> = names.iter().map(|name| json!({"type": "qcode", "data": name})).collect();
+        let keys: Vec<Value> =
+            names.iter().map(|name| json!({"type": "qcode", "data": name})).collect();
         self.client.call("send-key", json!({"keys": keys, "hold-time": 20}), PATIENCE)?;
         std::thread::sleep(BETWEEN_KEYS);
         Ok(())
@@ -61,11 +64,13 @@ impl Control for Monitor {
         if !self.shows_text()? {
             return Ok(None);
         }
-        // A console scrolls by moving the screen through text memory, and where it is now cannot be asked: all of it.
+        // A console scrolls by moving the screen through text memory, and where it is now cannot be
+        // asked: all of it.
         let dump = self.human("xp /16384hx 0xb8000")?;
         let words = dump.lines().flat_map(|line| line.split_whitespace().skip(1));
-        let words: Vec<u16> =
-            words.filter_map(|word| u16::from_str_radix(word.strip_prefix("0x")?, 16).ok()).collect();
+        let words: Vec<u16> = words
+            .filter_map(|word| u16::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+            .collect();
         Ok(Some(TextScreen::from_vga_words(&words, COLUMNS)))
     }
 
@@ -77,7 +82,8 @@ impl Control for Monitor {
 
     fn type_text(&mut self, text: &str) -> Result<()> {
         for character in text.chars() {
-            let (name, shift) = keys::of(character).with_context(|| format!("no key for {character:?}"))?;
+            let (name, shift) =
+                keys::of(character).with_context(|| format!("no key for {character:?}"))?;
             self.send_keys(&["shift", name][usize::from(!shift)..])?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! A machine whose screen and keyboard the harness does not reach: a guest in Bochs without the hypervisor.
+//! A machine whose screen and keyboard the harness does not reach: a guest in Bochs without the
+//! hypervisor.
 
 use std::time::Duration;
 
@@ -11,8 +12,7 @@ use crate::screen::TextScreen;
 /// Fails whatever is asked of it.
 pub struct NoControl;
 
-const REASON: &str =
-    "Bochs by itself has neither a screen nor a keyboard for the harness: there is the serial port only";
+const REASON: &str = "Bochs by itself has neither a screen nor a keyboard for the harness: there is the serial port only";
 
 impl Control for NoControl {
     fn screen_text(&mut self) -> Result<Option<TextScreen>> {

@@ -87,7 +87,8 @@ impl Emulator for Direct {
         let mut command = qemu(spec, folder, window)?;
         command.args(["-machine", "pc", "-m", &spec.memory_mib.to_string()]);
         if let Some(disk) = &spec.hard_disk {
-            let drive = format!("file={},format=raw,if=ide,index=0,snapshot=on", option_value(disk));
+            let drive =
+                format!("file={},format=raw,if=ide,index=0,snapshot=on", option_value(disk));
             command.args(["-drive", &drive]);
         }
         if let Some(iso) = &spec.iso {
@@ -146,39 +147,39 @@ fn attach(command: &mut Command, spec: &Spec, image: &Path) {
         ]),
         Medium::Network => {
             let program = if spec.uefi { image::NETBOOT_UEFI } else { image::NETBOOT_BIOS };
-            command.args(["-netdev", &format!("user,id=net,tftp={path},bootfile={program}")]).args([
-                "-device",
-                "e1000,netdev=net",
-                "-boot",
-                "n",
-            ])
+            command
+                .args(["-netdev", &format!("user,id=net,tftp={path},bootfile={program}")])
+                .args(["-device", "e1000,netdev=net", "-boot", "n"])
         }
     };
 }
 
-/// A path as the value of one of QEMU's options, in which a comma ends the value unless it is doubled.
+/// A path as the value of one of QEMU's options, in which a comma ends the value unless it is
+/// doubled.
 fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// COM1, and the monitor: QMP for the harness; for the user behind Ctrl-], since Ctrl-A is the hypervisor's.
+/// COM1, and the monitor: QMP for the harness; for the user behind Ctrl-], since Ctrl-A is the
+/// hypervisor's.
 fn wire_com1(command: &mut Command, wiring: Wiring) {
     match wiring {
-        Wiring::Harness => {
-            command.args(["-chardev", "socket,id=com1,path=com1.sock", "-serial", "chardev:com1"]).args([
+        Wiring::Harness => command
+            .args(["-chardev", "socket,id=com1,path=com1.sock", "-serial", "chardev:com1"])
+            .args([
                 "-chardev",
                 "socket,id=monitor,path=monitor.sock",
                 "-mon",
                 "chardev=monitor,mode=control",
-            ])
-        }
+            ]),
         Wiring::Terminal => command
             .args(["-chardev", "stdio,id=com1,mux=on,signal=off", "-serial", "chardev:com1"])
             .args(["-mon", "chardev=com1", "-echr", "29"]),
     };
 }
 
-/// The name under which QEMU loads `file` as a multiboot module: that of a link to it, made in `folder`.
+/// The name under which QEMU loads `file` as a multiboot module: that of a link to it, made in
+/// `folder`.
 fn module(file: &Path, folder: &Path) -> Result<String> {
     let name = module_name(file)?;
     let source = file.canonicalize().with_context(|| format!("no file {}", file.display()))?;

@@ -32,7 +32,9 @@ impl Control for RpcControl {
     fn screen_text(&mut self) -> Result<Option<TextScreen>> {
         let answer = self.client.call("screen.text", json!({}), PATIENCE)?;
         let row = |row: &Value| row.as_str().unwrap_or_default().trim_end().to_owned();
-        Ok(answer["rows"].as_array().map(|rows| TextScreen { rows: rows.iter().map(row).collect() }))
+        Ok(answer["rows"]
+            .as_array()
+            .map(|rows| TextScreen { rows: rows.iter().map(row).collect() }))
     }
 
     fn screen_png(&mut self) -> Result<Vec<u8>> {

@@ -69,8 +69,8 @@ pub fn parse(manifest: &str) -> Vec<Entry> {
     manifest.lines().filter_map(row).collect()
 }
 
-/// The stages that a cell describes. What is in quotes or backticks is text, `*graphics*` a graphics mode; the words "then"
-/// and "after KEY" begin the next stage. All else is for people.
+/// The stages that a cell describes. What is in quotes or backticks is text, `*graphics*` a
+/// graphics mode; the words "then" and "after KEY" begin the next stage. All else is for people.
 fn stages(cell: &str) -> Vec<Stage> {
     let mut stages = Vec::new();
     let mut stage = Stage::default();
@@ -102,7 +102,8 @@ fn stages(cell: &str) -> Vec<Stage> {
     // What is not described may be a picture in the end; before, it is of use only for the key.
     let last = stages.len() - 1;
     let mut number = 0..;
-    stages.retain(|stage| number.next() == Some(last) || stage.key.is_some() || stage.is_described());
+    stages
+        .retain(|stage| number.next() == Some(last) || stage.key.is_some() || stage.is_described());
     stages
 }
 
@@ -152,7 +153,8 @@ mod tests {
 
     #[test]
     fn no_cell_is_too_odd() {
-        for cell in ["", "\"", "``", "after", "then then", "*graphics", "é\u{2192}", "after \u{e9}"] {
+        for cell in ["", "\"", "``", "after", "then then", "*graphics", "é\u{2192}", "after \u{e9}"]
+        {
             assert!(!stages(cell).is_empty(), "{cell}");
         }
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask test-guests`: every ISO of a folder, run until it shows what the folder's manifest says.
+//! `cargo xtask test-guests`: every ISO of a folder, run until it shows what the folder's manifest
+//! says.
 
 mod manifest;
 
@@ -24,9 +25,10 @@ const STILL: Duration = Duration::from_secs(10);
 
 /// Runs every ISO of a folder until it reaches its end state
 ///
-/// The folder has a manifest: a Markdown file (guests.md) with a table whose first column is an ISO's file name and whose last
-/// column has, in quotes, the text that the guest shows in the end. Where FILE.png stands beside FILE.iso, a screen that looks
-/// like it counts too. "then" and "after KEY" lead to further screens: docs/testing.md.
+/// The folder has a manifest: a Markdown file (guests.md) with a table whose first column is an
+/// ISO's file name and whose last column has, in quotes, the text that the guest shows in the end.
+/// Where FILE.png stands beside FILE.iso, a screen that looks like it counts too. "then" and "after
+/// KEY" lead to further screens: docs/testing.md.
 #[derive(Args, Debug)]
 pub struct FolderArgs {
     /// The folder
@@ -71,7 +73,9 @@ impl FolderArgs {
         let text = std::fs::read_to_string(&manifest)
             .with_context(|| format!("no manifest {}", manifest.display()))?;
         let mut entries = manifest::parse(&text);
-        entries.retain(|entry| entry.file.contains(&self.only) && self.folder.join(&entry.file).is_file());
+        entries.retain(|entry| {
+            entry.file.contains(&self.only) && self.folder.join(&entry.file).is_file()
+        });
         ensure!(!entries.is_empty(), "{} names no ISO that is in the folder", manifest.display());
         if !self.direct {
             build::image()?;
@@ -104,7 +108,12 @@ impl FolderArgs {
         });
         let failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         retry::summarize()?;
-        ensure!(failed.is_empty(), "{} of {count} guests failed: {}", failed.len(), failed.join(", "));
+        ensure!(
+            failed.is_empty(),
+            "{} of {count} guests failed: {}",
+            failed.len(),
+            failed.join(", ")
+        );
         Ok(())
     }
 
@@ -115,7 +124,10 @@ impl FolderArgs {
             Err(_) => None,
         };
         let is_told = reference.is_some() || entry.stages.last().is_some_and(Stage::is_described);
-        ensure!(is_told, "the manifest has no text in quotes for its end state, and there is no picture");
+        ensure!(
+            is_told,
+            "the manifest has no text in quotes for its end state, and there is no picture"
+        );
         let spec = Spec {
             backend: self.backend,
             iso: Some(iso),
@@ -143,7 +155,11 @@ impl FolderArgs {
 }
 
 /// Goes through the stages; the picture is that of the last.
-fn await_end_state(machine: &mut Machine, stages: &[Stage], reference: Option<&Picture>) -> Result<String> {
+fn await_end_state(
+    machine: &mut Machine,
+    stages: &[Stage],
+    reference: Option<&Picture>,
+) -> Result<String> {
     let mut how = String::new();
     for (index, stage) in stages.iter().enumerate() {
         let is_last = index + 1 == stages.len();
@@ -152,7 +168,11 @@ fn await_end_state(machine: &mut Machine, stages: &[Stage], reference: Option<&P
     Ok(how)
 }
 
-fn await_stage(machine: &mut Machine, stage: &Stage, reference: Option<&Picture>) -> Result<String> {
+fn await_stage(
+    machine: &mut Machine,
+    stage: &Stage,
+    reference: Option<&Picture>,
+) -> Result<String> {
     let mut screen = StillScreen::new();
     let mut next_picture = Instant::now() + PICTURE_INTERVAL;
     let mut best = 0.0_f64;
@@ -202,7 +222,8 @@ impl StillScreen {
         Self { last: None }
     }
 
-    /// Takes the picture that the screen shows now. True once for each time that it has shown the same for long.
+    /// Takes the picture that the screen shows now. True once for each time that it has shown the
+    /// same for long.
     fn stands_still(&mut self, picture: Picture) -> bool {
         let now = Instant::now();
         let since = match &self.last {

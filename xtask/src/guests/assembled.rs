@@ -1,4 +1,5 @@
-//! Guests of our own in assembly language, which the BIOS boots from a CD-ROM as an El Torito image without emulation.
+//! Guests of our own in assembly language, which the BIOS boots from a CD-ROM as an El Torito image
+//! without emulation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,8 @@ use crate::{paths, progress};
 /// The unit in which El Torito counts what the BIOS loads.
 const SECTOR_BYTES: u64 = 512;
 
-/// The ISO of a guest whose boot image NASM makes of `sources`, names and texts: the first of them, which includes the others.
+/// The ISO of a guest whose boot image NASM makes of `sources`, names and texts: the first of them,
+/// which includes the others.
 ///
 /// # Errors
 /// If a tool fails.
@@ -31,7 +33,16 @@ pub fn iso(name: &str, sources: &[(&str, &str)]) -> Result<PathBuf> {
         let sectors = std::fs::metadata(&boot)?.len().div_ceil(SECTOR_BYTES);
         let mut command = Command::new("xorriso");
         command
-            .args(["-as", "mkisofs", "-V", "GUEST", "-b", "boot.bin", "-no-emul-boot", "-boot-load-size"])
+            .args([
+                "-as",
+                "mkisofs",
+                "-V",
+                "GUEST",
+                "-b",
+                "boot.bin",
+                "-no-emul-boot",
+                "-boot-load-size",
+            ])
             .args([&sectors.to_string(), "-o"])
             .args([iso, &tree]);
         progress::run_logged(&format!("Making {name}.iso"), "guests-xorriso", &mut command)

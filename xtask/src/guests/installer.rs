@@ -14,8 +14,9 @@ use crate::debian::Source;
 pub fn iso(name: &str, arguments: &str) -> Result<PathBuf> {
     let release = release()?;
     let package = Source::System.unpacked(&format!("debian-installer-{release}-netboot-amd64"))?;
-    let folder =
-        package.join(format!("usr/lib/debian-installer/images/{release}/amd64/text/debian-installer/amd64"));
+    let folder = package.join(format!(
+        "usr/lib/debian-installer/images/{release}/amd64/text/debian-installer/amd64"
+    ));
     let cmdline = format!("{arguments} ---");
     cached(name, &cmdline, |iso: &Path| {
         isolinux::make(iso, &folder.join("linux"), &folder.join("initrd.gz"), &cmdline)

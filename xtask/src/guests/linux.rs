@@ -60,9 +60,9 @@ pub const I686_PAE_COMPLAINTS: Linux = Linux { cmdline: VERBOSE_COMPLAINTS, ..I6
 /// `linux-686`
 pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
 
-/// The first program. It prints what the kernel complained about, if it is asked to: messages of level "warning" and worse, which the
-/// kernel's WARNs are, and complaints about firmware of any level. The shell has a terminal of its own, for job control; when it
-/// ends, another begins.
+/// The first program. It prints what the kernel complained about, if it is asked to: messages of
+/// level "warning" and worse, which the kernel's WARNs are, and complaints about firmware of any
+/// level. The shell has a terminal of its own, for job control; when it ends, another begins.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
 /bin/busybox --install -s /bin
@@ -82,7 +82,8 @@ while true; do
 done
 "#;
 
-/// Prints the time-stamp counter: 16 hexadecimal digits. A 32-bit program, which both kinds of kernel run.
+/// Prints the time-stamp counter: 16 hexadecimal digits. A 32-bit program, which both kinds of
+/// kernel run.
 const TSC: &str = r"BITS 32
 global _start
 section .text
@@ -156,8 +157,13 @@ impl Linux {
         }
         write_program(&tree.join("bin/load-modules"), &load)?;
         let initrd = paths::build("guests/initrd.gz");
-        let pack = "find . | LC_ALL=C sort | cpio --quiet -o -H newc --owner=0:0 | gzip -9n > \"$1\"";
-        let status = Command::new("sh").args(["-ec", pack, "sh"]).arg(&initrd).current_dir(&tree).status()?;
+        let pack =
+            "find . | LC_ALL=C sort | cpio --quiet -o -H newc --owner=0:0 | gzip -9n > \"$1\"";
+        let status = Command::new("sh")
+            .args(["-ec", pack, "sh"])
+            .arg(&initrd)
+            .current_dir(&tree)
+            .status()?;
         ensure!(status.success(), "cannot pack the initramfs");
         Ok(initrd)
     }

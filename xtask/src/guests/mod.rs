@@ -88,8 +88,10 @@ const HOSTILE: &[(&str, &str)] = &[
     ("end.asm", include_str!("hostile/end.asm")),
     ("tables.asm", include_str!("hostile/tables.asm")),
 ];
-const DESCRIPTORS: &[(&str, &str)] = &[("descriptors.asm", include_str!("descriptors.asm")), ENTER, SERIAL];
-const FIRST_DISK: &[(&str, &str)] = &[("first_disk.asm", include_str!("first_disk.asm")), ENTER, SERIAL];
+const DESCRIPTORS: &[(&str, &str)] =
+    &[("descriptors.asm", include_str!("descriptors.asm")), ENTER, SERIAL];
+const FIRST_DISK: &[(&str, &str)] =
+    &[("first_disk.asm", include_str!("first_disk.asm")), ENTER, SERIAL];
 const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), ENTER, SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm")), ENTER, SERIAL];
 const RAM: &[(&str, &str)] = &[("ram.asm", include_str!("ram.asm")), ENTER, SERIAL];
@@ -144,7 +146,9 @@ impl Guest {
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
             Self::MemtestIa32 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+ia32.iso"),
             Self::Ipxe => ready_made("ipxe", "usr/lib/ipxe/ipxe.iso"),
-            Self::GrubRescue => ready_made("grub-rescue-pc", "usr/lib/grub-rescue/grub-rescue-cdrom.iso"),
+            Self::GrubRescue => {
+                ready_made("grub-rescue-pc", "usr/lib/grub-rescue/grub-rescue-cdrom.iso")
+            }
         };
         made.with_context(|| format!("cannot make the guest {name}"))
     }
@@ -157,7 +161,11 @@ fn ready_made(package: &str, file: &str) -> Result<PathBuf> {
 }
 
 /// Makes `NAME.iso` by `make` unless it was made by the same `recipe` before.
-fn cached(name: &str, recipe: &str, make: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<PathBuf> {
+fn cached(
+    name: &str,
+    recipe: &str,
+    make: impl FnOnce(&std::path::Path) -> Result<()>,
+) -> Result<PathBuf> {
     let iso = paths::build(&format!("guests/{name}.iso"));
     let record = paths::build(&format!("guests/{name}.recipe"));
     if iso.is_file() && std::fs::read_to_string(&record).is_ok_and(|made_by| made_by == recipe) {

@@ -1,4 +1,5 @@
-//! The Bochs DISPI interface of the standard VGA of Bochs and QEMU: graphics modes with a linear framebuffer.
+//! The Bochs DISPI interface of the standard VGA of Bochs and QEMU: graphics modes with a linear
+//! framebuffer.
 
 use super::framebuffer::{self, Surface};
 use crate::drivers::pci;
@@ -56,8 +57,8 @@ fn write(index: Index, value: u16) {
 }
 
 impl Dispi {
-    /// Looks for the card, and maps all its memory: the guest chooses when modes are set and how large they are, and
-    /// must not grow the page tables by that.
+    /// Looks for the card, and maps all its memory: the guest chooses when modes are set and how
+    /// large they are, and must not grow the page tables by that.
     pub fn find() -> Option<Self> {
         let framebuffer = pci::Device::find(VENDOR, DEVICE)?.memory_base(0)?;
         let id = read(Index::Id);
@@ -86,7 +87,8 @@ impl Dispi {
         write(Index::Enable, ENABLED | LINEAR_FRAMEBUFFER);
         let (width, height) = (u32::from(read(Index::Width)), u32::from(read(Index::Height)));
         let pitch_bytes = width * BYTES_PER_PIXEL as u32;
-        // A width that the card rounded up may be too much for its memory, of which no more is mapped.
+        // A width that the card rounded up may be too much for its memory, of which no more is
+        // mapped.
         let rows = self.memory_bytes.checked_div(pitch_bytes.into()).unwrap_or(0);
         Surface::mapped(Framebuffer {
             address: self.framebuffer,

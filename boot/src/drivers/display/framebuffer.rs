@@ -26,7 +26,8 @@ pub(super) fn map(address: u64, bytes: u64) -> bool {
 impl Surface {
     /// Maps a framebuffer; `None` if its format or its memory cannot be used.
     pub fn new(framebuffer: &Framebuffer) -> Option<Self> {
-        let row_bytes = u64::from(framebuffer.width) * u64::from(framebuffer.bits_per_pixel.div_ceil(8));
+        let row_bytes =
+            u64::from(framebuffer.width) * u64::from(framebuffer.bits_per_pixel.div_ceil(8));
         let fits = |&(lowest, bits): &(u8, u8)| lowest + bits <= 32 && (1..=8).contains(&bits);
         let usable = matches!(framebuffer.bits_per_pixel, 15 | 16 | 24 | 32)
             && framebuffer.fields.iter().all(fits)
@@ -45,10 +46,14 @@ impl Surface {
     /// The mode that this is.
     pub fn mode(&self) -> DisplayMode {
         let clamp = |value: u32| value.min(u16::MAX.into()) as u16;
-        DisplayMode::Graphics { width: clamp(self.framebuffer.width), height: clamp(self.framebuffer.height) }
+        DisplayMode::Graphics {
+            width: clamp(self.framebuffer.width),
+            height: clamp(self.framebuffer.height),
+        }
     }
 
-    /// Shows pictures of this size in the middle of the screen from now on, and clears it if that moves them.
+    /// Shows pictures of this size in the middle of the screen from now on, and clears it if that
+    /// moves them.
     pub fn center(&mut self, width: u16, height: u16) {
         let middle = |screen: u32, picture: u16| {
             let (screen, picture) = (screen as usize, usize::from(picture));
@@ -65,7 +70,8 @@ impl Surface {
 
     /// Takes the whole screen for one picture, and clears it; returns its height.
     pub fn fill(&mut self) -> usize {
-        (self.columns, self.rows) = (0..self.framebuffer.width as usize, 0..self.framebuffer.height as usize);
+        (self.columns, self.rows) =
+            (0..self.framebuffer.width as usize, 0..self.framebuffer.height as usize);
         self.clear();
         self.rows.end
     }
@@ -88,8 +94,11 @@ impl Surface {
             + row * self.framebuffer.pitch_bytes as usize
             + column * bytes_per_pixel;
         if bytes_per_pixel == 4 && self.framebuffer.fields == [(16, 8), (8, 8), (0, 8)] {
-            // SAFETY: row and columns lie within the framebuffer, which `map` has mapped; it overlaps nothing else.
-            unsafe { core::ptr::copy_nonoverlapping(pixels.as_ptr(), start as *mut u32, pixels.len()) };
+            // SAFETY: row and columns lie within the framebuffer, which `map` has mapped; it
+            // overlaps nothing else.
+            unsafe {
+                core::ptr::copy_nonoverlapping(pixels.as_ptr(), start as *mut u32, pixels.len())
+            };
             return;
         }
         for (index, &pixel) in pixels.iter().enumerate() {
@@ -107,6 +116,8 @@ impl Surface {
             .fields
             .iter()
             .zip([red, green, blue])
-            .fold(0, |value, (&(lowest, bits), color)| value | (u32::from(color) >> (8 - bits)) << lowest)
+            .fold(0, |value, (&(lowest, bits), color)| {
+                value | (u32::from(color) >> (8 - bits)) << lowest
+            })
     }
 }

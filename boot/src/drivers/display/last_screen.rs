@@ -17,7 +17,8 @@ const MAX_ROWS: usize = 64;
 
 type Line = ArrayVec<u8, COLUMNS>;
 
-/// A screen that lines are added to. The display's memory, which may be slow to read, is only written.
+/// A screen that lines are added to. The display's memory, which may be slow to read, is only
+/// written.
 pub struct LastScreen {
     canvas: Canvas,
     rows: usize,

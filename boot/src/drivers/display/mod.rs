@@ -1,5 +1,5 @@
-//! The machine's own display: VGA text, the Bochs DISPI card's graphics modes, or the framebuffer that the boot
-//! loader set up. No mode is set before one is asked for.
+//! The machine's own display: VGA text, the Bochs DISPI card's graphics modes, or the framebuffer
+//! that the boot loader set up. No mode is set before one is asked for.
 
 mod dispi;
 mod framebuffer;
@@ -42,7 +42,8 @@ pub fn get() -> Option<&'static dyn Display> {
     DISPLAY.get().map(|display| display as &dyn Display)
 }
 
-/// What the last words can be shown on, for whoever runs alone and does not go on; `None` where there is nothing.
+/// What the last words can be shown on, for whoever runs alone and does not go on; `None` where
+/// there is nothing.
 pub fn last_screen() -> Option<LastScreen> {
     if let Some(text) = VgaText::find() {
         return Some(LastScreen::text(text));
@@ -69,7 +70,9 @@ struct State {
 
 impl State {
     fn enter_text(&mut self) {
-        let (Some(text), DisplayMode::Graphics { .. }) = (&mut self.text, self.mode) else { return };
+        let (Some(text), DisplayMode::Graphics { .. }) = (&mut self.text, self.mode) else {
+            return;
+        };
         if let (Some(dispi), Some(saved)) = (&self.dispi, self.saved.take()) {
             dispi.disable();
             saved.restore();

@@ -1,5 +1,5 @@
-//! VGA text mode: cells, cursor, and the way back to it from a graphics mode (VGA registers: IBM VGA/XGA Technical
-//! Reference, chapter 2).
+//! VGA text mode: cells, cursor, and the way back to it from a graphics mode (VGA registers: IBM
+//! VGA/XGA Technical Reference, chapter 2).
 
 use alloc::vec::Vec;
 use vmm_core::host::platform::DisplayMode;
@@ -35,7 +35,8 @@ const CRTC_PROTECT: u8 = 0x11;
 const ATTRIBUTE_VIDEO_ON: u8 = 1 << 5;
 
 fn read_indexed(port: u16, index: u8) -> u8 {
-    // SAFETY: an index and data register pair of the VGA; reading has no side effect beyond the index.
+    // SAFETY: an index and data register pair of the VGA; reading has no side effect beyond the
+    // index.
     unsafe {
         outb(port, index);
         inb(port + 1)
@@ -43,8 +44,8 @@ fn read_indexed(port: u16, index: u8) -> u8 {
 }
 
 fn write_indexed(port: u16, index: u8, value: u8) {
-    // SAFETY: an index and data register pair of the VGA, which is the hypervisor's; the values are ones that the BIOS
-    // had set, or of the documented sequence for plane access.
+    // SAFETY: an index and data register pair of the VGA, which is the hypervisor's; the values are
+    // ones that the BIOS had set, or of the documented sequence for plane access.
     unsafe {
         outb(port, index);
         outb(port + 1, value);
@@ -125,7 +126,8 @@ const PLANES: *mut u8 = 0xa_0000 as *mut u8;
 impl SavedText {
     /// Saves what a graphics mode spoils.
     pub fn save() -> Self {
-        // SAFETY: the VGA's documented registers; reading INPUT_STATUS makes the attribute port take an index next.
+        // SAFETY: the VGA's documented registers; reading INPUT_STATUS makes the attribute port
+        // take an index next.
         let (misc, attribute, palette) = unsafe {
             let misc = inb(MISC_READ);
             let attribute = core::array::from_fn(|index| {
@@ -149,7 +151,8 @@ impl SavedText {
         };
         select_font_plane();
         // SAFETY: the font plane is at a0000h now, mapped as device memory.
-        saved.font = (0..FONT_BYTES).map(|index| unsafe { PLANES.add(index).read_volatile() }).collect();
+        saved.font =
+            (0..FONT_BYTES).map(|index| unsafe { PLANES.add(index).read_volatile() }).collect();
         saved.restore_memory_access();
         saved
     }

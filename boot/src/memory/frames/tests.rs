@@ -15,7 +15,8 @@ fn only_whole_free_frames_are_handed_out() {
     map.finish();
     let mut taken: Vec<u64> = core::iter::from_fn(|| map.take_small()).collect();
     taken.sort_unstable();
-    let expected: Vec<u64> = (0x100..0x200).chain(0x3f1..0x7fe).map(|frame| frame * PAGE_BYTES).collect();
+    let expected: Vec<u64> =
+        (0x100..0x200).chain(0x3f1..0x7fe).map(|frame| frame * PAGE_BYTES).collect();
     assert_eq!(taken, expected);
     assert_eq!(map.free_bytes(), 0);
 }

@@ -42,7 +42,9 @@ fn the_monitor_prefers_1280_by_800_and_knows_what_the_card_does() {
 
 #[test]
 fn a_card_with_less_memory_has_fewer_modes() {
-    for (vram_bytes, expected) in [(4 << 20, (1280, 800)), (3 << 20, (1024, 768)), (1 << 18, (640, 480))] {
+    for (vram_bytes, expected) in
+        [(4 << 20, (1280, 800)), (3 << 20, (1024, 768)), (1 << 18, (640, 480))]
+    {
         let block = edid(vram_bytes);
         assert_eq!(preferred(&block), expected);
         for (width, height) in modes(&block) {

@@ -39,7 +39,8 @@ impl Card {
     /// A card that reaches `vram` through `shown`.
     fn over(vram: Arc<TestMemory>, shown: Arc<dyn DeviceMemory>) -> Self {
         let (clock, odd_even) = (TestClock::new(), TestMemory::new(ODD_EVEN_BYTES));
-        let memory = VgaMemory { vram: shown, odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
+        let memory =
+            VgaMemory { vram: shown, odd_even: odd_even.clone(), rom: TestMemory::new(ROM_BYTES) };
         let vga = Vga::new(clock.clone(), memory, VIDEO_BIOS);
         Self { vga, clock, vram, odd_even }
     }

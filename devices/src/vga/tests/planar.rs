@@ -1,4 +1,5 @@
-//! Write modes and read modes against a model that follows the manual plane by plane and bit by bit.
+//! Write modes and read modes against a model that follows the manual plane by plane and bit by
+//! bit.
 
 use proptest::prelude::*;
 

@@ -50,7 +50,8 @@ impl DeviceMemory for LoggedMemory {
         let log = &mut *self.log.lock();
         log.looks += 1;
         let range = offset / PAGE..(offset + length_bytes).div_ceil(PAGE);
-        let (found, later) = take(&mut log.written).into_iter().partition(|page| range.contains(page));
+        let (found, later) =
+            take(&mut log.written).into_iter().partition(|page| range.contains(page));
         log.written = later;
         let found: Vec<usize> = found;
         log.found.extend(found.into_iter().map(|page| (page, log.looks)));

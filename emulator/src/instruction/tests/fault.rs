@@ -26,10 +26,18 @@ fn reads_and_writes_of_absent_pages_name_address_and_kind() {
 fn a_read_modify_write_of_a_read_only_page_faults_before_it_reads() {
     let mut cpu = cpu();
     cpu.set(Gpr::Rbx, READ_ONLY);
-    for instruction in
-        [&[0x01, 0x03][..], &[0x87, 0x03], &[0x0f, 0xc1, 0x03], &[0xff, 0x03], &[0xf0, 0x0f, 0xb1, 0x0b]]
-    {
-        assert_eq!(cpu.run(instruction), Outcome::Fault(Fault::page(3, READ_ONLY)), "{instruction:02x?}");
+    for instruction in [
+        &[0x01, 0x03][..],
+        &[0x87, 0x03],
+        &[0x0f, 0xc1, 0x03],
+        &[0xff, 0x03],
+        &[0xf0, 0x0f, 0xb1, 0x0b],
+    ] {
+        assert_eq!(
+            cpu.run(instruction),
+            Outcome::Fault(Fault::page(3, READ_ONLY)),
+            "{instruction:02x?}"
+        );
     }
     assert!(cpu.accesses.is_empty());
 }

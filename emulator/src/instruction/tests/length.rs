@@ -6,8 +6,9 @@ use iced_x86::{Decoder, DecoderError, DecoderOptions};
 fn the_fast_path_agrees_with_the_decoder() {
     let mut first_bytes: Vec<[u8; 3]> = (0..=255).map(|opcode| [opcode, 0x90, 0x90]).collect();
     first_bytes.extend((0..=255).map(|opcode| [0x0f, opcode, 0x90]));
-    first_bytes
-        .extend((0..=255).flat_map(|byte| [[0x0f, 0x01, byte], [0x0f, 0x20, byte], [0x0f, 0x22, byte]]));
+    first_bytes.extend(
+        (0..=255).flat_map(|byte| [[0x0f, 0x01, byte], [0x0f, 0x20, byte], [0x0f, 0x22, byte]]),
+    );
     for bitness in [16, 32, 64] {
         for bytes in &first_bytes {
             let mut padded = [0; 15];
@@ -15,7 +16,11 @@ fn the_fast_path_agrees_with_the_decoder() {
             let mut decoder = Decoder::new(bitness, &padded, DecoderOptions::NONE);
             let instruction = decoder.decode();
             if decoder.last_error() == DecoderError::None {
-                assert_eq!(instruction_length(&padded, bitness), Some(instruction.len()), "{bytes:02x?}");
+                assert_eq!(
+                    instruction_length(&padded, bitness),
+                    Some(instruction.len()),
+                    "{bytes:02x?}"
+                );
             }
         }
     }

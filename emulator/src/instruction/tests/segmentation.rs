@@ -3,7 +3,8 @@
 use super::*;
 use crate::registers::{Segment, SegmentAttributes};
 
-const STACK_FAULT: Fault = Fault { exception: Exception::StackFault, error_code: Some(0), address: None };
+const STACK_FAULT: Fault =
+    Fault { exception: Exception::StackFault, error_code: Some(0), address: None };
 
 #[test]
 fn real_mode_adds_the_base_and_stops_at_the_limit() {

@@ -66,7 +66,9 @@ fn a_slow_port_does_not_keep_the_host() {
 
 #[test]
 fn a_slow_device_does_not_keep_the_host() {
-    for (instruction, elements) in [(&[0xf3, 0xab][..], 512), (&[0xf3, 0xad], 3), (&[0xf3, 0xa5], 512)] {
+    for (instruction, elements) in
+        [(&[0xf3, 0xab][..], 512), (&[0xf3, 0xad], 3), (&[0xf3, 0xa5], 512)]
+    {
         let mut cpu = FakeCpu::protected();
         cpu.set(Gpr::Rcx, 1000);
         cpu.set(Gpr::Rdi, MMIO_GPA);
@@ -91,7 +93,8 @@ fn rep_outs_writes_what_lies_in_memory() {
     assert_eq!(cpu.port_writes.len(), 2, "one run a page");
 }
 
-/// Another CPU of the guest's exchanges the instruction that exited: nobody has checked whether it may use the port.
+/// Another CPU of the guest's exchanges the instruction that exited: nobody has checked whether it
+/// may use the port.
 #[test]
 fn port_instructions_do_not_come_from_memory_exits() {
     let access = MemoryAccess { gpa: MMIO_GPA, write: false, execute: false, page_walk: false };

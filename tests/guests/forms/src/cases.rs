@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{
-    Code, Encoder, EncodingKind, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpCodeInfo, OpKind,
-    Register, UsedMemory,
+    Code, Encoder, EncodingKind, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpCodeInfo, OpKind, Register, UsedMemory,
 };
 
 use crate::features::{Bit, bit};
@@ -37,7 +37,8 @@ pub struct Case {
     pub memory: Memory,
     /// How many bytes from the operand on memory is filled and compared.
     pub extent: usize,
-    /// How many of the operand's bytes are in the first of two pages; zero if it cannot lie in two.
+    /// How many of the operand's bytes are in the first of two pages; zero if it cannot lie in
+    /// two.
     pub split: usize,
 }
 
@@ -105,7 +106,11 @@ impl Table {
                 let group = self.groups.entry(name).or_default();
                 group.bits = bits;
                 group.components = components(info);
-                group.cases.entry(format!("{:?}", code.mnemonic()).to_lowercase()).or_default().extend(cases);
+                group
+                    .cases
+                    .entry(format!("{:?}", code.mnemonic()).to_lowercase())
+                    .or_default()
+                    .extend(cases);
             }
             Err(why) => self.forgotten.push(format!("{code:?} in {mode:?}: {why}")),
         }
@@ -122,7 +127,9 @@ fn has_memory(code: Code, mode: Mode) -> bool {
     // What cannot be built has operands that only Knights Corner knows.
     is_named
         || match operands::instruction(code, mode) {
-            Ok(instruction) => !InstructionInfoFactory::new().info(&instruction).used_memory().is_empty(),
+            Ok(instruction) => {
+                !InstructionInfoFactory::new().info(&instruction).used_memory().is_empty()
+            }
             Err(_) => code.op_code().encoding() == EncodingKind::MVEX,
         }
 }
@@ -168,8 +175,8 @@ fn cases(code: Code, mode: Mode) -> Result<Vec<Case>, String> {
     Ok(cases)
 }
 
-/// The form with and without each prefix, mask, zeroing and broadcast that it may have; masks and broadcasts in 64-bit code only, since
-/// all code encodes them in the same way.
+/// The form with and without each prefix, mask, zeroing and broadcast that it may have; masks and
+/// broadcasts in 64-bit code only, since all code encodes them in the same way.
 fn variants(code: Code, mode: Mode) -> Result<Vec<Instruction>, String> {
     let info = code.op_code();
     let plain = operands::instruction(code, mode)?;
@@ -195,11 +202,13 @@ fn variants(code: Code, mode: Mode) -> Result<Vec<Instruction>, String> {
     if info.can_use_repne_prefix() {
         variants.push(changed(&|instruction| instruction.set_has_repne_prefix(true)));
     }
-    if info.can_use_op_mask_register() && (mode == Mode::Bits64 || info.require_op_mask_register()) {
+    if info.can_use_op_mask_register() && (mode == Mode::Bits64 || info.require_op_mask_register())
+    {
         variants.push(changed(&|instruction| instruction.set_op_mask(Register::K1)));
     }
     // What is masked in memory is never zeroed.
-    if info.can_use_zeroing_masking() && plain.op0_kind() != OpKind::Memory && mode == Mode::Bits64 {
+    if info.can_use_zeroing_masking() && plain.op0_kind() != OpKind::Memory && mode == Mode::Bits64
+    {
         variants.push(changed(&|instruction| {
             instruction.set_op_mask(Register::K1);
             instruction.set_zeroing_masking(true);
@@ -218,9 +227,11 @@ fn case(code: Code, mode: Mode, instruction: &Instruction, bytes: Vec<u8>, memor
     use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
     let mut factory = InstructionInfoFactory::new();
     let used = factory.info(instruction).used_memory();
-    let uses = |register: Register| used.iter().any(|memory| memory.base().full_register() == register);
-    let is_written =
-        |memory: &UsedMemory| matches!(memory.access(), Write | CondWrite | ReadWrite | ReadCondWrite);
+    let uses =
+        |register: Register| used.iter().any(|memory| memory.base().full_register() == register);
+    let is_written = |memory: &UsedMemory| {
+        matches!(memory.access(), Write | CondWrite | ReadWrite | ReadCondWrite)
+    };
     let base_pointer = match instruction.mnemonic() {
         Mnemonic::Enter | Mnemonic::Leave => BasePointer::Stack,
         Mnemonic::Invpcid => BasePointer::Two,
@@ -315,16 +326,18 @@ mod tests {
             .chain(table.left_out.values().flatten().cloned())
             .collect();
         let is_memory = |word: &str| {
-            let size = word.strip_prefix("vm").or(word.strip_prefix("moffs")).or(word.strip_prefix('m'));
+            let size =
+                word.strip_prefix("vm").or(word.strip_prefix("moffs")).or(word.strip_prefix('m'));
             word == "mem"
                 || size.is_some_and(|size| {
                     size.is_empty() || size.starts_with(|first: char| first.is_ascii_digit())
                 })
         };
-        let has_memory = |text: &str| text.split(|byte: char| !byte.is_ascii_alphanumeric()).any(is_memory);
+        let has_memory =
+            |text: &str| text.split(|byte: char| !byte.is_ascii_alphanumeric()).any(is_memory);
         let implied = [
-            "PUSH", "POP", "CALL", "RET", "IRET", "ENTER", "LEAVE", "MOVS", "STOS", "LODS", "SCAS", "CMPS",
-            "XLAT", "MASKMOV",
+            "PUSH", "POP", "CALL", "RET", "IRET", "ENTER", "LEAVE", "MOVS", "STOS", "LODS", "SCAS",
+            "CMPS", "XLAT", "MASKMOV",
         ];
         // These have no memory, or share the first letters.
         let others = [
@@ -364,7 +377,8 @@ mod tests {
                 false => DecoderOptions::NONE,
             };
             let decoded =
-                Decoder::with_ip(case.mode.bits(), &case.bytes, case.mode.code_base(), options).decode();
+                Decoder::with_ip(case.mode.bits(), &case.bytes, case.mode.code_base(), options)
+                    .decode();
             // WAIT stands before the instruction.
             let is_wait = decoded.mnemonic() == Mnemonic::Wait;
             assert!(

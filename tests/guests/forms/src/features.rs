@@ -19,7 +19,8 @@ pub fn bit(feature: CpuidFeature) -> Result<Option<Bit>, String> {
     let leaf7_1 = |register, bit| (7, 1, register, bit);
     let extended = |register, bit| (0x8000_0001, 0, register, bit);
     Ok(Some(match feature {
-        INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | FPU | FPU387 | MULTIBYTENOP => {
+        INTEL8086 | INTEL186 | INTEL286 | INTEL386 | INTEL486 | X64 | FPU | FPU387
+        | MULTIBYTENOP => {
             return Ok(None);
         }
         CX8 => leaf1(EDX, 8),

@@ -1,15 +1,19 @@
-//! Where a guest has what the cases refer to. The addresses are linear, below 4 GiB, and the same for every case.
+//! Where a guest has what the cases refer to. The addresses are linear, below 4 GiB, and the same
+//! for every case.
 
-/// The window whose pages are RAM or a device's: its address, and the base of the data segment of 16-bit code.
+/// The window whose pages are RAM or a device's: its address, and the base of the data segment of
+/// 16-bit code.
 pub const WINDOW: u32 = 0x4000_0000;
 
-/// The page of the instruction, always RAM, filled with INT3: the base of the code segments of 16 and 32 bits.
+/// The page of the instruction, always RAM, filled with INT3: the base of the code segments of 16
+/// and 32 bits.
 pub const CODE: u32 = WINDOW + 0x8000;
 
 /// The offset in that page that transfers go to.
 pub const TARGET: u16 = 0x0c0;
 
-/// Selectors: 64-bit code, flat; 32-bit and 16-bit code with base [`CODE`]; flat data; data with base [`WINDOW`].
+/// Selectors: 64-bit code, flat; 32-bit and 16-bit code with base [`CODE`]; flat data; data with
+/// base [`WINDOW`].
 pub const CODE64: u16 = 0x18;
 #[allow(missing_docs)]
 pub const CODE32: u16 = 0x60;

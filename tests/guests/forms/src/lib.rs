@@ -1,4 +1,5 @@
-//! Every form of an instruction with a memory operand that `iced-x86` knows, as cases that the guest `forms` runs on RAM and on device memory.
+//! Every form of an instruction with a memory operand that `iced-x86` knows, as cases that the
+//! guest `forms` runs on RAM and on device memory.
 
 pub mod cases;
 pub mod features;

@@ -1,7 +1,8 @@
 //! An instruction of a code, with its operand in memory at RBX wherever it can be there.
 //!
-//! The registers are those that the guest fills for it (`tests/guests/src/bin/forms`): RBX, RSI and RDI point to the operand, RCX holds
-//! a small count, RDX and RAX numbers, RBP a larger one. Vector registers 5 and 6 hold indices of 32 and 64 bits, 1 to 4 hold numbers, K1 a mask.
+//! The registers are those that the guest fills for it (`tests/guests/src/bin/forms`): RBX, RSI and
+//! RDI point to the operand, RCX holds a small count, RDX and RAX numbers, RBP a larger one. Vector
+//! registers 5 and 6 hold indices of 32 and 64 bits, 1 to 4 hold numbers, K1 a mask.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpCodeOperandKind as Kind, OpKind, Register};
 
@@ -48,10 +49,18 @@ pub fn instruction(code: Code, mode: Mode) -> Result<Instruction, String> {
                     instruction.set_memory_index(index);
                     instruction.set_memory_index_scale(4);
                     // There are no such indices with addresses of 16 bits.
-                    instruction.set_memory_base(mode.pick(Register::EBX, Register::EBX, Register::RBX));
+                    instruction.set_memory_base(mode.pick(
+                        Register::EBX,
+                        Register::EBX,
+                        Register::RBX,
+                    ));
                 }
                 if kind == Kind::sibmem {
-                    instruction.set_memory_base(mode.pick(Register::EBX, Register::EBX, Register::RBX));
+                    instruction.set_memory_base(mode.pick(
+                        Register::EBX,
+                        Register::EBX,
+                        Register::RBX,
+                    ));
                 }
             }
             Kind::br16_1 | Kind::br16_2 | Kind::xbegin_2 | Kind::brdisp_2 => {
@@ -77,7 +86,8 @@ pub fn instruction(code: Code, mode: Mode) -> Result<Instruction, String> {
                 instruction.set_far_branch_selector(mode.pick(CODE32, CODE32, CODE64));
             }
             _ => {
-                let (kind, value) = immediate(kind, immediates).ok_or_else(|| format!("operand {kind:?}"))?;
+                let (kind, value) =
+                    immediate(kind, immediates).ok_or_else(|| format!("operand {kind:?}"))?;
                 instruction.set_op_kind(operand, kind);
                 match kind {
                     OpKind::Immediate8_2nd => instruction.set_immediate8_2nd(value),

@@ -39,7 +39,8 @@ pub fn memory(code: Code, instruction: &Instruction, mode: Mode) -> Vec<Memory> 
     let operand = |values: &[(u32, u64)]| vec![Memory::Operand(bytes(values))];
     let stack = |values: &[(u32, u64)]| vec![Memory::Stack(bytes(values))];
     let near = |size: u32| (size, mode.code_base() + u64::from(TARGET));
-    // With operands of 16 bits the target has to be below 64 KiB, and is so from the base of a segment of 16-bit code.
+    // With operands of 16 bits the target has to be below 64 KiB, and is so from the base of a
+    // segment of 16-bit code.
     let far = |size: u32| match (size, mode) {
         (2, _) => [(2, u64::from(TARGET)), (2, CODE16.into())],
         (_, Mode::Bits64) => [(size, u64::from(CODE) + u64::from(TARGET)), (size, CODE64.into())],
@@ -72,8 +73,8 @@ pub fn memory(code: Code, instruction: &Instruction, mode: Mode) -> Vec<Memory> 
         Iretd => interrupt_return(4),
         Iretq => interrupt_return(8),
         Popfw | Popfd | Popfq => stack(&[(8, 0x0cd7)]),
-        Popw_ES | Popd_ES | Popw_DS | Popd_DS | Popw_SS | Popd_SS | Popw_FS | Popd_FS | Popq_FS | Popw_GS
-        | Popd_GS | Popq_GS => stack(&[(8, data.into())]),
+        Popw_ES | Popd_ES | Popw_DS | Popd_DS | Popw_SS | Popd_SS | Popw_FS | Popd_FS | Popq_FS
+        | Popw_GS | Popd_GS | Popq_GS => stack(&[(8, data.into())]),
         Mov_Sreg_rm16 | Mov_Sreg_r32m16 | Mov_Sreg_r64m16 => operand(&[(2, data.into())]),
         Lds_r16_m1616 | Les_r16_m1616 | Lss_r16_m1616 | Lfs_r16_m1616 | Lgs_r16_m1616 => {
             operand(&[(2, 0x4321), (2, data.into())])
@@ -81,7 +82,9 @@ pub fn memory(code: Code, instruction: &Instruction, mode: Mode) -> Vec<Memory> 
         Lds_r32_m1632 | Les_r32_m1632 | Lss_r32_m1632 | Lfs_r32_m1632 | Lgs_r32_m1632 => {
             operand(&[(4, 0x8765_4321), (2, data.into())])
         }
-        Lss_r64_m1664 | Lfs_r64_m1664 | Lgs_r64_m1664 => operand(&[(8, 0x8765_4321), (2, data.into())]),
+        Lss_r64_m1664 | Lfs_r64_m1664 | Lgs_r64_m1664 => {
+            operand(&[(8, 0x8765_4321), (2, data.into())])
+        }
         Lldt_rm16 | Lldt_r32m16 | Lldt_r64m16 => operand(&[(2, LDT.into())]),
         Ltr_rm16 | Ltr_r32m16 | Ltr_r64m16 => operand(&[(2, TASK.into())]),
         Lgdt_m1632_16 | Lgdt_m1632 | Lgdt_m1664 => one(Memory::GlobalTable),
@@ -101,11 +104,17 @@ pub fn memory(code: Code, instruction: &Instruction, mode: Mode) -> Vec<Memory> 
         Xrstor_mem | Xrstor64_mem => one(Memory::ExtendedState),
         Xrstors_mem | Xrstors64_mem => one(Memory::CompactedState),
         _ => match instruction.mnemonic() {
-            Mnemonic::Verr | Mnemonic::Verw | Mnemonic::Lar | Mnemonic::Lsl => operand(&[(2, data.into())]),
+            Mnemonic::Verr | Mnemonic::Verw | Mnemonic::Lar | Mnemonic::Lsl => {
+                operand(&[(2, data.into())])
+            }
             // Unequal and equal.
             Mnemonic::Cmpxchg => vec![Memory::Pattern, Memory::Operand(bytes(&[(8, RAX)]))],
-            Mnemonic::Cmpxchg8b => vec![Memory::Pattern, Memory::Operand(bytes(&[(4, RAX), (4, RDX)]))],
-            Mnemonic::Cmpxchg16b => vec![Memory::Pattern, Memory::Operand(bytes(&[(8, RAX), (8, RDX)]))],
+            Mnemonic::Cmpxchg8b => {
+                vec![Memory::Pattern, Memory::Operand(bytes(&[(4, RAX), (4, RDX)]))]
+            }
+            Mnemonic::Cmpxchg16b => {
+                vec![Memory::Pattern, Memory::Operand(bytes(&[(8, RAX), (8, RDX)]))]
+            }
             _ => one(Memory::Pattern),
         },
     }
@@ -115,14 +124,21 @@ pub fn memory(code: Code, instruction: &Instruction, mode: Mode) -> Vec<Memory> 
 pub fn segments(code: Code) -> &'static [Register] {
     use Register::*;
     match code {
-        Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 | Code::Mov_Sreg_r64m16 => &[ES, DS, SS, FS, GS],
-        Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => &[ES, CS, DS, SS, FS, GS],
+        Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 | Code::Mov_Sreg_r64m16 => {
+            &[ES, DS, SS, FS, GS]
+        }
+        Code::Mov_rm16_Sreg | Code::Mov_r32m16_Sreg | Code::Mov_r64m16_Sreg => {
+            &[ES, CS, DS, SS, FS, GS]
+        }
         _ => &[None],
     }
 }
 
 fn bytes(values: &[(u32, u64)]) -> Vec<u8> {
-    values.iter().flat_map(|&(size, value)| value.to_le_bytes().into_iter().take(size as usize)).collect()
+    values
+        .iter()
+        .flat_map(|&(size, value)| value.to_le_bytes().into_iter().take(size as usize))
+        .collect()
 }
 
 /// An x87 environment of 16 or 32 bits: exceptions masked, two registers in use, a top of 6.
@@ -134,7 +150,9 @@ fn environment(word: u32) -> Vec<u8> {
 fn x87_state(word: u32) -> Vec<u8> {
     let mut state = environment(word);
     let registers = [(1 << 63, 0x3fff), (0xc90f_daa2_2168_c235, 0x4000)];
-    state.extend(registers.iter().flat_map(|&(mantissa, exponent)| bytes(&[(8, mantissa), (2, exponent)])));
+    state.extend(
+        registers.iter().flat_map(|&(mantissa, exponent)| bytes(&[(8, mantissa), (2, exponent)])),
+    );
     state.resize(7 * word as usize + 80, 0);
     state
 }

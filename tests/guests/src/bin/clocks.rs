@@ -21,7 +21,10 @@ fn run() {
     check("interval-timer", agrees(HZ / 3, || rate(pit())));
     let period_fs: u32 = peek(HPET + 4);
     poke(HPET + 0x10, 1_u64);
-    check("hpet", agrees(1_000_000_000_000_000 / u64::from(period_fs), || rate(|| peek(HPET + 0xf0))));
+    check(
+        "hpet",
+        agrees(1_000_000_000_000_000 / u64::from(period_fs), || rate(|| peek(HPET + 0xf0))),
+    );
     poke(HPET + 0x10, 0_u64);
     steady("time-stamp-counter", rdtsc);
     apic::enable();

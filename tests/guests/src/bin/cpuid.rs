@@ -1,5 +1,6 @@
-//! CPUID: what every processor promises, that leaves agree with each other and with what the processor does, and under Bulkhead what
-//! docs/cpuid.md says (Intel SDM volume 2, CPUID; APM volume 3, appendix E).
+//! CPUID: what every processor promises, that leaves agree with each other and with what the
+//! processor does, and under Bulkhead what docs/cpuid.md says (Intel SDM volume 2, CPUID; APM
+//! volume 3, appendix E).
 
 #![no_std]
 #![no_main]
@@ -35,9 +36,11 @@ const LA57: Feature = (7, ECX, 16);
 
 /// What all of the processors have that the guests run on: leaf, register, bits.
 const EVERYWHERE: [(u32, usize, u32); 6] = [
-    // SSE3, PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND.
+    // SSE3, PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C,
+    // RDRAND.
     (1, ECX, 0x76d8_3203),
-    // FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, APIC, SEP, MTRR, PGE, MCA, CMOV, PAT, PSE-36, CLFLUSH, MMX, FXSR, SSE, SSE2.
+    // FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, APIC, SEP, MTRR, PGE, MCA, CMOV, PAT, PSE-36,
+    // CLFLUSH, MMX, FXSR, SSE, SSE2.
     (1, EDX, 0x078b_fbfd),
     // FSGSBASE, BMI1, AVX2, SMEP, BMI2.
     (7, EBX, 0x1a9),
@@ -64,7 +67,8 @@ const ABSENT: [(u32, usize, u32); 12] = [
     // AMX and what is unknown; supervisor state.
     (0xd, EAX, !0x2e7),
     (0xd, EDX, u32::MAX),
-    // CmpLegacy, SVM, ExtApicSpace, OSVW, IBS, SKINIT, WDT, LWP, TopologyExtensions, performance counters, MONITORX.
+    // CmpLegacy, SVM, ExtApicSpace, OSVW, IBS, SKINIT, WDT, LWP, TopologyExtensions, performance
+    // counters, MONITORX.
     (0x8000_0001, ECX, 0x3dc0_b60e),
     (0x8000_0007, EDX, !0x100),
     (0x8000_0008, EAX, 0xffff_0000),
@@ -145,8 +149,12 @@ fn vendor() {
     equal("vendor-of-the-extended-leaves", extended_vendor, expected);
     let repeated = cpuid(0x8000_0001, 0)[EDX] & REPEATED;
     equal("repeated-features", repeated, if is_amd() { cpuid(1, 0)[EDX] & REPEATED } else { 0 });
-    let name = (0x8000_0002..=0x8000_0004).flat_map(|leaf| cpuid(leaf, 0)).flat_map(u32::to_le_bytes);
-    check("a-name-of-letters", name.into_iter().all(|byte| byte == 0 || (b' '..=b'~').contains(&byte)));
+    let name =
+        (0x8000_0002..=0x8000_0004).flat_map(|leaf| cpuid(leaf, 0)).flat_map(u32::to_le_bytes);
+    check(
+        "a-name-of-letters",
+        name.into_iter().all(|byte| byte == 0 || (b' '..=b'~').contains(&byte)),
+    );
     equal("apic-id", cpuid(1, 0)[EBX] >> 24, peek::<u32>(0xfee0_0020) >> 24);
     equal("cache-line", cpuid(1, 0)[EBX] >> 8 & 0xff, 64 / 8);
     equal("leaves-without-subleaves", cpuid(1, 77), cpuid(1, 0));
@@ -160,7 +168,8 @@ fn vendor() {
 
 /// The first leaf that lacks what all processors have.
 fn first_lacking() -> Option<(u32, usize, u32)> {
-    let lacking = EVERYWHERE.map(|(leaf, register, bits)| (leaf, register, bits & !cpuid(leaf, 0)[register]));
+    let lacking =
+        EVERYWHERE.map(|(leaf, register, bits)| (leaf, register, bits & !cpuid(leaf, 0)[register]));
     lacking.into_iter().find(|(_, _, bits)| *bits != 0)
 }
 
@@ -275,7 +284,8 @@ const UNDER_BULKHEAD: [&str; 8] = [
 
 fn under_bulkhead() {
     let [hidden, added, empty, highest, hypervisor, one_cpu, caches, topology] = UNDER_BULKHEAD;
-    let shown = ABSENT.map(|(leaf, register, bits)| (leaf, register, bits & existing(leaf)[register]));
+    let shown =
+        ABSENT.map(|(leaf, register, bits)| (leaf, register, bits & existing(leaf)[register]));
     equal(hidden, shown.into_iter().find(|(_, _, bits)| *bits != 0), None);
     equal(added, cpuid(1, 0)[ECX] & ADDED, ADDED);
     equal(empty, EMPTY.into_iter().find(|leaf| cpuid(*leaf, 0) != [0; 4]), None);

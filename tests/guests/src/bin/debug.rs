@@ -103,7 +103,9 @@ fn registers() {
     unsafe { asm!(".byte 0x0f, 0x21, 0xe0", out("rax") value) };
     equal("dr4-is-dr6", value, dr6());
     conformance::cpu::set_cr4(cr4 | 8);
-    faults("dr4-with-debugging-extensions", UD, || unsafe { asm!(".byte 0x0f, 0x21, 0xe0", out("rax") _) });
+    faults("dr4-with-debugging-extensions", UD, || unsafe {
+        asm!(".byte 0x0f, 0x21, 0xe0", out("rax") _)
+    });
     conformance::cpu::set_cr4(cr4);
 }
 
@@ -166,9 +168,14 @@ fn single_step() {
         );
     });
     equal("single-step-of-device-memory", stepped, 4);
-    let fault =
-        catch(|| unsafe { asm!("pushfq", "or qword ptr [rsp], {TF}", "popfq", "nop", TF = const TF) }).err();
-    check("single-step-saves-tf", fault.is_some_and(|fault| fault.event == DB && fault.rflags & TF != 0));
+    let fault = catch(|| unsafe {
+        asm!("pushfq", "or qword ptr [rsp], {TF}", "popfq", "nop", TF = const TF)
+    })
+    .err();
+    check(
+        "single-step-saves-tf",
+        fault.is_some_and(|fault| fault.event == DB && fault.rflags & TF != 0),
+    );
 }
 
 /// How many #DB had come when the interrupt did, and what it interrupted.
@@ -179,8 +186,8 @@ fn interrupt(frame: &mut Frame) {
     apic::end_of_interrupt();
 }
 
-/// Steps over what lowers the task priority, and with it lets an interrupt in: the trap comes first (table 6-2), the interrupt when its
-/// handler is over.
+/// Steps over what lowers the task priority, and with it lets an interrupt in: the trap comes first
+/// (table 6-2), the interrupt when its handler is over.
 fn single_step_with_an_interrupt() {
     const VECTOR: u8 = 0x40;
     const CLASS: u64 = 4;
@@ -304,8 +311,16 @@ fn device_breakpoints() {
     let read = |at: u64| unsafe { asm!("mov {:e}, [{}]", out(reg) _, in(reg) at) };
     let write = |at: u64| unsafe { asm!("mov dword ptr [{}], 0", in(reg) at) };
     set_dr0(VERSION);
-    equal("access-breakpoint-on-a-device", armed(breakpoint(0, ACCESS, 4), || read(VERSION)), (1, B0));
-    equal("write-breakpoint-on-a-device-read", armed(breakpoint(0, WRITE, 4), || read(VERSION)), (0, 0));
+    equal(
+        "access-breakpoint-on-a-device",
+        armed(breakpoint(0, ACCESS, 4), || read(VERSION)),
+        (1, B0),
+    );
+    equal(
+        "write-breakpoint-on-a-device-read",
+        armed(breakpoint(0, WRITE, 4), || read(VERSION)),
+        (0, 0),
+    );
     equal(
         "beside-the-breakpoint-on-a-device",
         armed(breakpoint(0, ACCESS, 4), || read(VERSION - 0x10)),
@@ -313,11 +328,17 @@ fn device_breakpoints() {
     );
     set_dr0(TASK_PRIORITY);
     set_dr1(TASK_PRIORITY);
-    equal("write-breakpoint-on-a-device", armed(breakpoint(0, WRITE, 4), || write(TASK_PRIORITY)), (1, B0));
+    equal(
+        "write-breakpoint-on-a-device",
+        armed(breakpoint(0, WRITE, 4), || write(TASK_PRIORITY)),
+        (1, B0),
+    );
     // A move that is decoded another way.
     equal(
         "access-breakpoint-on-an-or-to-a-device",
-        armed(breakpoint(0, ACCESS, 4), || unsafe { asm!("or dword ptr [{}], 0", in(reg) TASK_PRIORITY) }),
+        armed(breakpoint(0, ACCESS, 4), || unsafe {
+            asm!("or dword ptr [{}], 0", in(reg) TASK_PRIORITY)
+        }),
         (1, B0),
     );
     let (stepped, seen) = armed(breakpoint(0, WRITE, 4), || unsafe {

@@ -1,4 +1,5 @@
-//! Instructions on device memory, which a hypervisor emulates: each does on the VGA's planes what it does on RAM.
+//! Instructions on device memory, which a hypervisor emulates: each does on the VGA's planes what
+//! it does on RAM.
 
 #![no_std]
 #![no_main]
@@ -12,7 +13,8 @@ use conformance::report::{check, fail, pass};
 
 conformance::topic!(run);
 
-/// In 640 x 480 with 16 colours all planes are written and one is read: bytes read back as written, but no hypervisor can map them.
+/// In 640 x 480 with 16 colours all planes are written and one is read: bytes read back as written,
+/// but no hypervisor can map them.
 const VIDEO_MODE: u32 = 0x12;
 const VIDEO: u64 = 0xa_1000;
 const RAM: u64 = 0x0130_1000;
@@ -100,7 +102,15 @@ fn perform(form: extern "C" fn(), base: u64) -> Option<State> {
         let bytes = [0, 1, 2, 3, 4, 5, 6, 7].map(|byte| peek::<u8>(base + 8 * index as u64 + byte));
         *word = u64::from_le_bytes(bytes);
     }
-    Some(State { rax, rcx, rdx, rsi: rsi.wrapping_sub(base), rdi: rdi.wrapping_sub(base), flags, memory })
+    Some(State {
+        rax,
+        rcx,
+        rdx,
+        rsi: rsi.wrapping_sub(base),
+        rdi: rdi.wrapping_sub(base),
+        flags,
+        memory,
+    })
 }
 
 fn run() {
@@ -127,10 +137,14 @@ fn case(number: usize, code: &str, want: Option<State>, got: Option<State>) {
     let mut name = [b'-'; 24];
     let kept = code.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b',');
     let mut length = 0;
-    for byte in
-        [b'0' + (number / 100) as u8, b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8, b'-']
-            .into_iter()
-            .chain(kept)
+    for byte in [
+        b'0' + (number / 100) as u8,
+        b'0' + (number / 10 % 10) as u8,
+        b'0' + (number % 10) as u8,
+        b'-',
+    ]
+    .into_iter()
+    .chain(kept)
     {
         if length < name.len() {
             name[length] = byte;

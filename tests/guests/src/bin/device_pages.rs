@@ -1,6 +1,8 @@
-//! Device memory through pages: instructions, also those of AVX, with operands at any place in a page and across two, must do there what
-//! they do in RAM, which is where this guest learns it from; and page faults must be those of RAM. The device is the VGA's memory in a
-//! planar mode with one plane open, which is plain bytes to the processor. (`device_memory` has other forms, at one place.)
+//! Device memory through pages: instructions, also those of AVX, with operands at any place in a
+//! page and across two, must do there what they do in RAM, which is where this guest learns it
+//! from; and page faults must be those of RAM. The device is the VGA's memory in a planar mode with
+//! one plane open, which is plain bytes to the processor. (`device_memory` has other forms, at one
+//! place.)
 
 #![no_std]
 #![no_main]
@@ -112,7 +114,8 @@ type Instruction = fn(u64, &mut Outcome);
 /// Carries out `instruction` on an operand in a fresh area.
 fn outcome(area: u64, instruction: Instruction) -> Result<Outcome, Fault> {
     fill(area);
-    let mut outcome = Outcome { area: [0; AREA], rax: 0, rcx: 0, rsi: 0, rdi: 0, flags: 0, xmm: [0; 4] };
+    let mut outcome =
+        Outcome { area: [0; AREA], rax: 0, rcx: 0, rsi: 0, rdi: 0, flags: 0, xmm: [0; 4] };
     catch(|| instruction(area + MIDDLE, &mut outcome))?;
     for (index, byte) in outcome.area.iter_mut().enumerate() {
         *byte = peek(area + index as u64);
@@ -120,23 +123,30 @@ fn outcome(area: u64, instruction: Instruction) -> Result<Outcome, Fault> {
     Ok(outcome)
 }
 
-/// The case is that `instruction` does to device memory what it does to RAM, wherever it lies in a page, and across pages
-/// unless it must be aligned.
+/// The case is that `instruction` does to device memory what it does to RAM, wherever it lies in a
+/// page, and across pages unless it must be aligned.
 fn same(case: &str, alignment: u64, instruction: Instruction) {
     let ram = BUFFER.address() as u64 + 0x100;
     let want = outcome(ram, instruction).map_err(|fault| fault.event);
-    let places = [DEVICE + 0x200, WINDOW + 0x223, WINDOW + PAGE - MIDDLE - 1, AFTER_RAM - MIDDLE - 1];
+    let places =
+        [DEVICE + 0x200, WINDOW + 0x223, WINDOW + PAGE - MIDDLE - 1, AFTER_RAM - MIDDLE - 1];
     for place in places.map(|place| place / alignment * alignment) {
         let got = outcome(place, instruction).map_err(|fault| fault.event);
         let (Ok(got), Ok(want)) = (got, want) else {
             if got.err() != want.err() {
-                return fail(case, format_args!("at {place:x}: {:?} instead of {:?}", got.err(), want.err()));
+                return fail(
+                    case,
+                    format_args!("at {place:x}: {:?} instead of {:?}", got.err(), want.err()),
+                );
             }
             continue;
         };
         if let Some(index) = (0..AREA).find(|&index| got.area[index] != want.area[index]) {
             let (got, want) = (got.area[index], want.area[index]);
-            return fail(case, format_args!("at {place:x}, byte {index}: got {got:x}, want {want:x}"));
+            return fail(
+                case,
+                format_args!("at {place:x}, byte {index}: got {got:x}, want {want:x}"),
+            );
         }
         let registers = |of: &Outcome| (of.rax, of.rcx, of.rsi, of.rdi, of.flags, of.xmm);
         if got != want {
@@ -150,7 +160,8 @@ fn same(case: &str, alignment: u64, instruction: Instruction) {
 /// CF, PF, AF, ZF, SF, OF.
 const STATUS: u64 = 0x8d5;
 
-/// Cases of instructions with the operand at RDI, RAX (and RCX) in and out. `$flags` are those that are defined after it.
+/// Cases of instructions with the operand at RDI, RAX (and RCX) in and out. `$flags` are those that
+/// are defined after it.
 macro_rules! with_rax {
     ($($case:literal $flags:expr, $instruction:literal;)*) => { $(
         same($case, 1, |address, outcome| {
@@ -392,9 +403,13 @@ fn page_faults() {
     page_fault("store-reaches-into-absent-page", WRITE, ABSENT, || store(ABSENT - 4));
     equal("store-that-faults-stores-nothing", peek::<u32>(ABSENT - 4), before);
     page_fault("load-begins-in-absent-page", 0, ABSENT + PAGE - 2, || load(ABSENT + PAGE - 2));
-    page_fault("store-begins-in-absent-page", WRITE, ABSENT + PAGE - 2, || store(ABSENT + PAGE - 2));
+    page_fault("store-begins-in-absent-page", WRITE, ABSENT + PAGE - 2, || {
+        store(ABSENT + PAGE - 2)
+    });
     page_fault("store-to-read-only-page", PRESENT | WRITE, READ_ONLY + 8, || store(READ_ONLY + 8));
-    page_fault("store-reaches-into-read-only-page", PRESENT | WRITE, READ_ONLY, || store(READ_ONLY - 1));
+    page_fault("store-reaches-into-read-only-page", PRESENT | WRITE, READ_ONLY, || {
+        store(READ_ONLY - 1)
+    });
     page_fault("store-reaches-out-of-read-only-page", PRESENT | WRITE, AFTER_READ_ONLY - 1, || {
         store(AFTER_READ_ONLY - 1)
     });
@@ -420,7 +435,8 @@ fn page_faults() {
     rep_movs_registers();
 }
 
-/// Registers after a fault in the middle of a repeated move from RAM to the device, as the handler finds them.
+/// Registers after a fault in the middle of a repeated move from RAM to the device, as the handler
+/// finds them.
 fn rep_movs_registers() {
     use conformance::interrupts::{Frame, handle};
     static SEEN: Global<[u64; 3]> = Global::new([0; 3]);
@@ -435,7 +451,11 @@ fn rep_movs_registers() {
         SEEN.get()
     };
     equal("rep-movsb-into-absent-page", move_bytes(RAM, ABSENT - 10), [30, RAM + 10, ABSENT]);
-    equal("rep-movsb-out-of-absent-page", move_bytes(ABSENT - 7, AFTER_RAM), [33, ABSENT, AFTER_RAM + 7]);
+    equal(
+        "rep-movsb-out-of-absent-page",
+        move_bytes(ABSENT - 7, AFTER_RAM),
+        [33, ABSENT, AFTER_RAM + 7],
+    );
     equal(
         "rep-movsb-between-devices-into-absent-page",
         move_bytes(WINDOW, ABSENT - 10),

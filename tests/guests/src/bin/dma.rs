@@ -1,4 +1,5 @@
-//! The two DMA controllers (Intel 8237A) and their page registers: what is written is read back. Nothing is transferred.
+//! The two DMA controllers (Intel 8237A) and their page registers: what is written is read back.
+//! Nothing is transferred.
 
 #![no_std]
 #![no_main]
@@ -69,7 +70,11 @@ fn registers(controller: Controller, [read_back, shared, cleared]: [&str; 3]) {
     let read: [u16; 8] = core::array::from_fn(|register| controller.read_word(register as u16));
     equal(read_back, read, core::array::from_fn(|register| value(register as u16)));
     // The low byte of one register, and the high byte of another.
-    equal(shared, [controller.read(4), controller.read(5)], [value(4) as u8, (value(5) >> 8) as u8]);
+    equal(
+        shared,
+        [controller.read(4), controller.read(5)],
+        [value(4) as u8, (value(5) >> 8) as u8],
+    );
     controller.read(4);
     controller.write(CLEAR_FLIP_FLOP, 0);
     equal(cleared, controller.read_word(4), value(4));

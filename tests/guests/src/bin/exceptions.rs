@@ -1,4 +1,5 @@
-//! Exceptions: each one, its error code, where it says the program was, and which comes first (Intel SDM volume 3, chapter 6).
+//! Exceptions: each one, its error code, where it says the program was, and which comes first
+//! (Intel SDM volume 3, chapter 6).
 
 #![no_std]
 #![no_main]
@@ -45,7 +46,8 @@ conformance::assembly! {
     fn load_stack() { "mov eax, 0x10" "mov ss, eax" "int 0x82" }
 }
 
-/// The case is that an instruction raises an event whose saved RIP is that of the instruction plus an offset: 0 for faults, its length for traps.
+/// The case is that an instruction raises an event whose saved RIP is that of the instruction plus
+/// an offset: 0 for faults, its length for traps.
 macro_rules! at {
     ($case:literal, $event:expr, $offset:literal, $code:literal $(, $($operand:tt)*)?) => {{
         let address: u64;
@@ -60,7 +62,9 @@ macro_rules! at {
 fn raised(case: &str, event: Event, rip: u64, outcome: Result<(), Fault>) {
     match outcome {
         Ok(()) => fail(case, format_args!("got none, want {event}")),
-        Err(fault) if fault.event != event => fail(case, format_args!("got {}, want {event}", fault.event)),
+        Err(fault) if fault.event != event => {
+            fail(case, format_args!("got {}, want {event}", fault.event))
+        }
         Err(fault) if fault.rip != rip => {
             fail(case, format_args!("{event} says {:+} bytes", fault.rip.wrapping_sub(rip) as i64));
         }
@@ -142,7 +146,8 @@ fn addresses() {
     equal("cr2-of-an-unmapped-page", fault.map(|fault| fault.cr2), Some(UNMAPPED));
     at!("read-not-canonical", gp(0), 0, "mov al, [rcx]", in("rcx") NOT_CANONICAL);
     at!("stack-read-not-canonical", ss(0), 0, "mov al, [rsp + rcx]", in("rcx") NOT_CANONICAL);
-    let jump = faults("jump-not-canonical", gp(0), || unsafe { asm!("jmp {}", in(reg) NOT_CANONICAL) });
+    let jump =
+        faults("jump-not-canonical", gp(0), || unsafe { asm!("jmp {}", in(reg) NOT_CANONICAL) });
     // Intel's processors fault at the jump, AMD's at its target.
     match jump.is_some_and(|fault| fault.rip == NOT_CANONICAL || fault.rip < 1 << 20) {
         true => pass("jump-not-canonical-rip"),
@@ -238,7 +243,8 @@ fn double_fault() {
 }
 
 fn thirty_two_bits() {
-    let event = |code| call32(code, PROTECTED, &mut Registers::default()).err().map(|fault| fault.event);
+    let event =
+        |code| call32(code, PROTECTED, &mut Registers::default()).err().map(|fault| fault.event);
     equal("bound", event(bound_32), Some(BR));
     equal("into", event(into_32), Some(OF));
     equal("into-without-overflow", event(into_32_without_overflow), None);

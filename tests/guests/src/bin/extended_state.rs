@@ -1,4 +1,5 @@
-//! x87, SSE and AVX: their registers outlive exits, and XSAVE as CPUID describes it (Intel SDM volume 1, chapter 13).
+//! x87, SSE and AVX: their registers outlive exits, and XSAVE as CPUID describes it (Intel SDM
+//! volume 1, chapter 13).
 
 #![no_std]
 #![no_main]
@@ -28,7 +29,9 @@ fn xgetbv(register: u32) -> u64 {
 }
 
 fn xsetbv(register: u32, value: u64) {
-    unsafe { asm!("xsetbv", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32) };
+    unsafe {
+        asm!("xsetbv", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32)
+    };
 }
 
 /// Exits to a hypervisor, of several kinds.
@@ -74,7 +77,8 @@ fn legacy_registers() {
     }
     exits();
     unsafe { asm!("fxsave64 [{}]", in(reg) AFTER.address()) };
-    // Without the pointers to the last instruction and operand, and the part that is the program's own.
+    // Without the pointers to the last instruction and operand, and the part that is the program's
+    // own.
     equal(
         "x87-outlives-exits",
         (bytes(&AFTER, 0..6), bytes(&AFTER, 32..160)),
@@ -83,7 +87,9 @@ fn legacy_registers() {
     equal("sse-outlives-exits", bytes(&AFTER, 160..416), bytes(&BEFORE, 160..416));
     equal("mxcsr-outlives-exits", cpu::peek::<u32>(AFTER.address() as u64 + 24), 0x9fc0);
     unsafe { asm!("fninit", "ldmxcsr [{}]", in(reg) &0x1f80_u32) };
-    faults("mxcsr-reserved-bit", gp(0), || unsafe { asm!("ldmxcsr [{}]", in(reg) &0x8000_0000_u32) });
+    faults("mxcsr-reserved-bit", gp(0), || unsafe {
+        asm!("ldmxcsr [{}]", in(reg) &0x8000_0000_u32)
+    });
     let saved = cr4();
     set_cr4(saved & !OSFXSR);
     faults("sse-without-osfxsr", UD, || unsafe { asm!("movaps xmm0, xmm0") });
@@ -117,7 +123,8 @@ fn switches() {
 }
 
 fn avx() {
-    const CASES: [&str; 4] = ["avx-needs-its-bit", "xcr0-with-avx", "size-with-avx", "avx-outlives-exits"];
+    const CASES: [&str; 4] =
+        ["avx-needs-its-bit", "xcr0-with-avx", "size-with-avx", "avx-outlives-exits"];
     if !has_feature(1, 2, 28) {
         for case in CASES {
             skip(case, "no AVX");

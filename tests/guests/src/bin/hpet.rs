@@ -1,4 +1,5 @@
-//! The HPET (IA-PC HPET specification 1.0a): main counter, comparators, legacy replacement, routing.
+//! The HPET (IA-PC HPET specification 1.0a): main counter, comparators, legacy replacement,
+//! routing.
 
 #![no_std]
 #![no_main]
@@ -84,7 +85,11 @@ fn capabilities() {
 fn counter() {
     write(COUNTER, 0x1234_5678_9abc);
     equal("halted-counter-reads-back", read(COUNTER), 0x1234_5678_9abc);
-    equal("counter-halves", [peek::<u32>(BASE + COUNTER), peek(BASE + COUNTER + 4)], [0x5678_9abc, 0x1234]);
+    equal(
+        "counter-halves",
+        [peek::<u32>(BASE + COUNTER), peek(BASE + COUNTER + 4)],
+        [0x5678_9abc, 0x1234],
+    );
     poke::<u32>(BASE + COUNTER + 4, 0x77);
     equal("counter-half-written", read(COUNTER), 0x77_5678_9abc);
     write(CONFIGURATION, ENABLE);
@@ -138,7 +143,8 @@ fn legacy() {
     pit::edge();
     check("pit-is-back", requested());
     pic::set_up();
-    // A timer without interrupts lowers its line when it would ring, in QEMU, which knows one line only.
+    // A timer without interrupts lowers its line when it would ring, in QEMU, which knows one line
+    // only.
     write(TIMER0, 0);
     write(COMPARATOR0, u64::MAX);
 }

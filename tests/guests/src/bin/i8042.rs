@@ -1,4 +1,5 @@
-//! The keyboard controller, its keyboard and its mouse (IBM PS/2 technical reference), port 92h, and the ports for diagnostics.
+//! The keyboard controller, its keyboard and its mouse (IBM PS/2 technical reference), port 92h,
+//! and the ports for diagnostics.
 
 #![no_std]
 #![no_main]
@@ -124,7 +125,11 @@ fn keyboard() {
     write(0xee);
     equal("echo", byte(), Some(0xee));
     write(0xf2);
-    equal("keyboard-identity", [byte(), byte(), byte()], [Some(ACKNOWLEDGED), Some(0xab), Some(0x83)]);
+    equal(
+        "keyboard-identity",
+        [byte(), byte(), byte()],
+        [Some(ACKNOWLEDGED), Some(0xab), Some(0x83)],
+    );
     write(0xed);
     let first = byte();
     write(0x07);
@@ -143,7 +148,11 @@ fn keyboard() {
             byte()
         });
         write(0);
-        equal(name, (replies, byte(), byte()), ([Some(ACKNOWLEDGED); 3], Some(ACKNOWLEDGED), Some(set)));
+        equal(
+            name,
+            (replies, byte(), byte()),
+            ([Some(ACKNOWLEDGED); 3], Some(ACKNOWLEDGED), Some(set)),
+        );
     }
     write(0xf3);
     let first = byte();

@@ -1,4 +1,5 @@
-//! The CD-ROM drive on IDE (ATA/ATAPI-6; MMC-3; SFF-8038i): identification, reads by PIO and by bus-master DMA, errors, interrupts.
+//! The CD-ROM drive on IDE (ATA/ATAPI-6; MMC-3; SFF-8038i): identification, reads by PIO and by
+//! bus-master DMA, errors, interrupts.
 
 #![no_std]
 #![no_main]
@@ -36,7 +37,8 @@ trait PacketDevice: Sized {
     fn byte_count(self) -> u16;
     /// Sends a command packet; `feature` 1 asks for DMA.
     fn send_packet(self, packet: [u8; 12], limit: u16, feature: u8);
-    /// A packet command that gives data, in blocks of at most `limit` bytes: the data's length, and the status at the end.
+    /// A packet command that gives data, in blocks of at most `limit` bytes: the data's length, and
+    /// the status at the end.
     fn read(self, packet: [u8; 12], limit: u16, into: &mut [u8]) -> (usize, u8);
     /// Lets it report what happened to it before, until it says that it is ready.
     fn settle(self);
@@ -179,7 +181,11 @@ fn pio(drive: Drive) {
     check("pio-small-blocks-are-the-same", sector == again);
     drive.send_packet(read_10(VOLUME_DESCRIPTOR, 1), 512, 0);
     let status = drive.wait();
-    equal("pio-block-is-for-the-host", (status & DATA_REQUEST, drive.interrupt_reason()), (DATA_REQUEST, 2));
+    equal(
+        "pio-block-is-for-the-host",
+        (status & DATA_REQUEST, drive.interrupt_reason()),
+        (DATA_REQUEST, 2),
+    );
     check("pio-block-within-the-limit", (2..=512).contains(&drive.byte_count()));
     let (mut left, mut blocks) = (SECTOR, 0);
     while drive.status() & DATA_REQUEST != 0 && blocks < SECTOR {
@@ -211,7 +217,11 @@ fn dma(drive: Drive) {
     check("dma-interrupts", until(|| bus_master.status() & BusMaster::INTERRUPT != 0));
     let status = drive.wait();
     equal("dma-ends-without-error", status & (ERROR | DATA_REQUEST), 0);
-    equal("dma-bus-master-is-done", bus_master.status() & (BusMaster::ACTIVE | BusMaster::FAILED), 0);
+    equal(
+        "dma-bus-master-is-done",
+        bus_master.status() & (BusMaster::ACTIVE | BusMaster::FAILED),
+        0,
+    );
     bus_master.stop();
     bus_master.clear();
     equal("dma-interrupt-cleared-by-a-one", bus_master.status() & BusMaster::INTERRUPT, 0);
@@ -228,7 +238,8 @@ fn interrupts(drive: Drive) {
     check("no-interrupt-at-rest", !requested());
     drive.send_packet(read_10(VOLUME_DESCRIPTOR, 1), 2048, 0);
     check("interrupt-when-data-is-ready", until(requested));
-    // Reading the status lowers the line: without that the controllers, begun anew, would see no edge.
+    // Reading the status lowers the line: without that the controllers, begun anew, would see no
+    // edge.
     inb(drive.command + 7);
     pic::set_up();
     let mut sector = [0; SECTOR];

@@ -1,5 +1,5 @@
-//! When interrupts come: the shadows of STI, MOV SS and POP SS, HLT, NMI and what blocks it, priorities of the local APIC (Intel SDM
-//! volume 3, sections 6.7, 6.8 and 10.8).
+//! When interrupts come: the shadows of STI, MOV SS and POP SS, HLT, NMI and what blocks it,
+//! priorities of the local APIC (Intel SDM volume 3, sections 6.7, 6.8 and 10.8).
 
 #![no_std]
 #![no_main]
@@ -30,7 +30,8 @@ const NMI: u32 = 4 << 8;
 const PERIODIC: u32 = 1 << 17;
 const BY_1: u32 = 0xb;
 
-/// A timer's period in counts, 100 us under Bulkhead, and how long to wait for it: many periods on every machine.
+/// A timer's period in counts, 100 us under Bulkhead, and how long to wait for it: many periods on
+/// every machine.
 const PERIOD: u32 = 100_000;
 const WAIT_ROUNDS: u32 = 40_000;
 
@@ -93,7 +94,8 @@ fn send_to_self(vector: u8) {
 /// Runs `body` with an interrupt of `vector` pending and interrupts off; how many came, and where.
 fn pending(body: impl FnOnce()) -> (u32, u64) {
     COUNT.set(0);
-    // They are off, but here Bochs lets a hypervisor have the interrupts that it held back since the last entry.
+    // They are off, but here Bochs lets a hypervisor have the interrupts that it held back since
+    // the last entry.
     cpu::cli();
     send_to_self(LOW);
     body();
@@ -146,7 +148,8 @@ fn shadows() {
     outcome.0 = COUNT.get();
     outcome.1 = RIP.get();
     equal("sti-holds-off-for-one-instruction", outcome, (1, expected + 2));
-    // A hypervisor's own interrupt may come between the two, and QEMU's VMRUN then forgets the shadow. That is rare.
+    // A hypervisor's own interrupt may come between the two, and QEMU's VMRUN then forgets the
+    // shadow. That is rare.
     let mut came_between = true;
     let mut came = 0;
     for _ in 0..3 {
@@ -167,7 +170,8 @@ fn shadows() {
     unsafe { asm!("call {}", in(reg) popf) };
     check("popf-has-no-shadow", COUNT.get() == 1 && RIP.get() > popf);
     // A shadow ends with an instruction that exits to a hypervisor as with any other.
-    for (case, name) in [(0, "shadow-over-cpuid"), (1, "shadow-over-port"), (2, "shadow-over-device-memory")]
+    for (case, name) in
+        [(0, "shadow-over-cpuid"), (1, "shadow-over-port"), (2, "shadow-over-device-memory")]
     {
         COUNT.set(0);
         send_to_self(LOW);
@@ -186,7 +190,8 @@ fn shadows() {
     }
 }
 
-/// Groups of three bytes, 64 of them from [`GROUPS`] on: what loads SS, ends after two, and an instruction in its shadow.
+/// Groups of three bytes, 64 of them from [`GROUPS`] on: what loads SS, ends after two, and an
+/// instruction in its shadow.
 const GROUP_BYTES: u64 = 3;
 const GROUPS_BYTES: u64 = 64 * GROUP_BYTES;
 static GROUPS: Global<u64> = Global::new(0);
@@ -233,7 +238,8 @@ fn groups_of_pop_ss() {
     }
 }
 
-/// A timer's interrupts fall on every boundary of `groups` but those behind a load of SS (section 6.8.3).
+/// A timer's interrupts fall on every boundary of `groups` but those behind a load of SS (section
+/// 6.8.3).
 fn no_interrupt_in_shadow(case: &str, groups: fn()) {
     IN_GROUPS.set(0);
     IN_SHADOW.set(0);
@@ -297,7 +303,9 @@ fn halt() {
     COUNT.set(0);
     send_to_self(LOW);
     let code: u64;
-    unsafe { asm!("lea {}, [rip + 2f]", "jmp 3f", "2: sti", "hlt", "cli", "ret", "3:", out(reg) code) };
+    unsafe {
+        asm!("lea {}, [rip + 2f]", "jmp 3f", "2: sti", "hlt", "cli", "ret", "3:", out(reg) code)
+    };
     unsafe { asm!("call {}", in(reg) code) };
     equal("sti-hlt-wakes-behind-hlt", (COUNT.get(), RIP.get()), (1, code + 2));
 }
@@ -310,7 +318,11 @@ fn priorities() {
     cpu::sti();
     cpu::inb(0x80);
     cpu::cli();
-    equal("higher-class-first", (COUNT.get(), ORDER.get()), (2, u32::from(HIGH) << 8 | u32::from(LOW)));
+    equal(
+        "higher-class-first",
+        (COUNT.get(), ORDER.get()),
+        (2, u32::from(HIGH) << 8 | u32::from(LOW)),
+    );
     COUNT.set(0);
     cpu::sti();
     let outcome = catch(|| unsafe { asm!("int 0x40") });
@@ -342,7 +354,8 @@ fn non_maskable() {
     handle(2, None);
 }
 
-/// One sent by the instruction in a shadow comes behind it, before the interrupt that waited for the shadow's end.
+/// One sent by the instruction in a shadow comes behind it, before the interrupt that waited for
+/// the shadow's end.
 fn non_maskable_from_shadows() {
     const RIGHT: u32 = 2 << 8 | LOW as u32;
     handle(2, Some(note));
@@ -350,8 +363,8 @@ fn non_maskable_from_shadows() {
     for (case, shadow_of_sti) in
         [("nmi-sent-in-the-shadow-of-sti", true), ("nmi-sent-in-the-shadow-of-mov-ss", false)]
     {
-        // Where the local APIC is in hardware and a hypervisor's own interrupt comes meanwhile, Bochs lets the one that waits in
-        // although interrupts are off. That is rare.
+        // Where the local APIC is in hardware and a hypervisor's own interrupt comes meanwhile,
+        // Bochs lets the one that waits in although interrupts are off. That is rare.
         let mut order = 0;
         for _ in 0..3 {
             if order != RIGHT {
@@ -387,7 +400,8 @@ fn order_from_shadow(shadow_of_sti: bool) -> u32 {
     order
 }
 
-/// An NMI that a stepped instruction sends: the #DB is delivered first, and the NMI comes before the first instruction of its handler.
+/// An NMI that a stepped instruction sends: the #DB is delivered first, and the NMI comes before
+/// the first instruction of its handler.
 fn nmi_of_a_step() {
     ORDER.set(0);
     handle(1, Some(note_step));

@@ -1,4 +1,5 @@
-//! The I/O APIC (Intel 290566): registers, edge and level inputs, destinations, delivery modes; interrupts of ISA devices through it.
+//! The I/O APIC (Intel 290566): registers, edge and level inputs, destinations, delivery modes;
+//! interrupts of ISA devices through it.
 
 #![no_std]
 #![no_main]

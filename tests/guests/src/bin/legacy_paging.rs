@@ -1,4 +1,5 @@
-//! Paging of 32-bit mode: two levels with pages of 4 MiB, and PAE (Intel SDM volume 3, sections 4.3 and 4.4).
+//! Paging of 32-bit mode: two levels with pages of 4 MiB, and PAE (Intel SDM volume 3, sections 4.3
+//! and 4.4).
 
 #![no_std]
 #![no_main]
@@ -70,9 +71,21 @@ fn two_levels() {
     table(FRAME | P | W);
     poke(u64::from(FRAME), 0x1234_5678_u32);
     equal("two-levels-read", call(read, mode, ADDRESS), Ok(0x1234_5678));
-    equal("two-levels-accessed", peek::<u32>(u64::from(high + (ADDRESS >> 12 & 0x3ff) * 4)) & (A | D), A);
-    equal("two-levels-write", call(write, mode, ADDRESS).map(|_| peek(u64::from(FRAME))), Ok(PATTERN));
-    equal("two-levels-dirty", peek::<u32>(u64::from(high + (ADDRESS >> 12 & 0x3ff) * 4)) & (A | D), A | D);
+    equal(
+        "two-levels-accessed",
+        peek::<u32>(u64::from(high + (ADDRESS >> 12 & 0x3ff) * 4)) & (A | D),
+        A,
+    );
+    equal(
+        "two-levels-write",
+        call(write, mode, ADDRESS).map(|_| peek(u64::from(FRAME))),
+        Ok(PATTERN),
+    );
+    equal(
+        "two-levels-dirty",
+        peek::<u32>(u64::from(high + (ADDRESS >> 12 & 0x3ff) * 4)) & (A | D),
+        A | D,
+    );
     table(FRAME | P);
     equal("two-levels-write-protected", call(write, mode, ADDRESS), Err((pf(3), ADDRESS)));
     let without_wp = Mode { cr0: PAGED_WITHOUT_WP, ..mode };

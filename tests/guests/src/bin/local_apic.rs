@@ -1,5 +1,5 @@
-//! The local APIC: priorities, interprocessor interrupts to oneself, errors, software and hardware disable (Intel SDM volume 3,
-//! chapter 11).
+//! The local APIC: priorities, interprocessor interrupts to oneself, errors, software and hardware
+//! disable (Intel SDM volume 3, chapter 11).
 
 #![no_std]
 #![no_main]
@@ -145,7 +145,11 @@ fn destinations() {
     equal("flat-another-bit", sent(0x0c, LOGICAL | ASSERT | vector).vectors(), to_here);
     equal("flat-elsewhere", sent(0x08, LOGICAL | ASSERT | vector).vectors(), &[]);
     equal("flat-broadcast", sent(0xff, LOGICAL | ASSERT | vector).vectors(), to_here);
-    equal("lowest-priority", sent(0x02, LOGICAL | LOWEST_PRIORITY | ASSERT | vector).vectors(), to_here);
+    equal(
+        "lowest-priority",
+        sent(0x02, LOGICAL | LOWEST_PRIORITY | ASSERT | vector).vectors(),
+        to_here,
+    );
     write(DFR, 0x0fff_ffff);
     equal("model-reads-back", read(DFR), 0x0fff_ffff);
     write(LDR, 0x21 << 24);
@@ -179,7 +183,8 @@ fn error_status() -> u32 {
 }
 
 fn errors() {
-    /// Sent, and received: which of the two a processor reports for an interrupt to itself depends on its model.
+    /// Sent, and received: which of the two a processor reports for an interrupt to itself depends
+    /// on its model.
     const ILLEGAL_VECTOR: u32 = 3 << 5;
     const ILLEGAL_REGISTER: u32 = 1 << 7;
     error_status();
@@ -203,8 +208,8 @@ fn exchange(register: u16, value: u32) -> u32 {
     value
 }
 
-/// Kernels for processors before the Pentium Pro write every register by XCHG, and so read those that
-/// can only be written.
+/// Kernels for processors before the Pentium Pro write every register by XCHG, and so read those
+/// that can only be written.
 fn exchanges() {
     const APR: u16 = 0x90;
     handle(0x51, Some(arrivals::note));
@@ -229,7 +234,8 @@ fn exchanges() {
     handle(0x51, Some(arrivals::note_and_end));
 }
 
-/// LINT0 is the INTR of the 8259 pair, which it drives while it has a request that is not masked (SDM volume 3, 11.5.1).
+/// LINT0 is the INTR of the 8259 pair, which it drives while it has a request that is not masked
+/// (SDM volume 3, 11.5.1).
 fn local_pins() {
     const LEVEL: u32 = 1 << 15;
     const REMOTE_IRR: u32 = 1 << 14;

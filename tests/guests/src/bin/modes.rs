@@ -1,4 +1,5 @@
-//! Mode switches: real mode, protected mode of 16 and 32 bits, compatibility mode, 64-bit mode, and back; unreal mode.
+//! Mode switches: real mode, protected mode of 16 and 32 bits, compatibility mode, 64-bit mode, and
+//! back; unreal mode.
 
 #![no_std]
 #![no_main]
@@ -86,9 +87,14 @@ fn run() {
 fn long_mode() {
     equal("long-mode-cr0", cpu::cr0() as u32, 0x8001_0033);
     equal("long-mode-efer", cpu::rdmsr(EFER) & 0xd00, 0xd00);
-    // Not tried, since no program could go on in QEMU: it lets paging and protection off through in 64-bit code.
+    // Not tried, since no program could go on in QEMU: it lets paging and protection off through in
+    // 64-bit code.
     let (cr0, efer) = (cpu::cr0(), cpu::rdmsr(EFER));
-    refused("lme-off-while-paging", || cpu::wrmsr(EFER, efer & !(1 << 8)), || cpu::wrmsr(EFER, efer));
+    refused(
+        "lme-off-while-paging",
+        || cpu::wrmsr(EFER, efer & !(1 << 8)),
+        || cpu::wrmsr(EFER, efer),
+    );
     refused("nw-without-cd", || cpu::set_cr0((cr0 | 1 << 29) & !(1 << 30)), || cpu::set_cr0(cr0));
     refused("upper-half-of-cr0", || cpu::set_cr0(cr0 | 1 << 32), || cpu::set_cr0(cr0));
     refused("reserved-bit-of-efer", || cpu::wrmsr(EFER, efer | 1 << 1), || cpu::wrmsr(EFER, efer));
@@ -167,13 +173,17 @@ fn features_in_cr4() {
     let mut lacks = FEATURES.iter().filter(|feature| !has(feature));
     check("cr4-refuses-what-cpuid-lacks", lacks.all(|&(bit, ..)| refuses(1 << bit)));
     // Of those that no processor has given a meaning to.
-    check("cr4-refuses-reserved-bits", [15, 19, 30, 31, 33, 63].into_iter().all(|bit| refuses(1 << bit)));
+    check(
+        "cr4-refuses-reserved-bits",
+        [15, 19, 30, 31, 33, 63].into_iter().all(|bit| refuses(1 << bit)),
+    );
     const PAE: u64 = 1 << 5;
     check("cr4-keeps-pae-in-long-mode", refuses(PAE));
     equal("cr4-after-all-that", cpu::cr4(), cr4);
 }
 
-/// The change raises #GP; where a processor lets it through, it is taken back at once, since no machine could run on with it.
+/// The change raises #GP; where a processor lets it through, it is taken back at once, since no
+/// machine could run on with it.
 fn refused(case: &str, change: impl FnOnce(), restore: impl FnOnce()) {
     faults(case, gp(0), || {
         change();
@@ -209,7 +219,10 @@ fn compatibility_mode() {
 
 fn protected_mode() {
     let mut registers = Registers::default();
-    check("protected-mode-and-back", call32(control_registers_32, PROTECTED, &mut registers).is_ok());
+    check(
+        "protected-mode-and-back",
+        call32(control_registers_32, PROTECTED, &mut registers).is_ok(),
+    );
     equal("protected-mode-cr0", registers.eax, PROTECTED.cr0);
     equal("protected-mode-cr4", registers.ebx, PROTECTED.cr4);
     equal("protected-mode-efer-without-lma", registers.ecx & 0x500, 0);
@@ -220,7 +233,11 @@ fn protected_mode() {
     equal("protected-mode-16-operand-size", registers.eax, 0xffff_1234);
     let fault = call32(reserved_paging, PROTECTED, &mut registers).err();
     equal("long-mode-needs-pae", fault.map(|fault| fault.event), Some(gp(0)));
-    equal("cr0-after-a-refused-write", fault.map_or(registers.eax, |fault| fault.cr0), PROTECTED.cr0);
+    equal(
+        "cr0-after-a-refused-write",
+        fault.map_or(registers.eax, |fault| fault.cr0),
+        PROTECTED.cr0,
+    );
     // The next call begins in 64-bit mode again; that it does is the case.
     check("protected-mode-again", call32(opcode_32, PROTECTED, &mut registers).is_ok());
 }

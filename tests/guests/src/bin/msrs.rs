@@ -1,4 +1,5 @@
-//! Model-specific registers (docs/msr.md): those of every PC keep what is written, and refuse what the manuals say (Intel SDM volume 4).
+//! Model-specific registers (docs/msr.md): those of every PC keep what is written, and refuse what
+//! the manuals say (Intel SDM volume 4).
 
 #![no_std]
 #![no_main]
@@ -101,7 +102,9 @@ fn apic_base() {
     equal("apic-base-at-first", base, 0xfee0_0900);
     faults("apic-base-reserved-bit", gp(0), || wrmsr(APIC_BASE, base | 1));
     let address_bits = cpuid(0x8000_0008, 0)[0] & 0xff;
-    faults("apic-base-beyond-the-address-width", gp(0), || wrmsr(APIC_BASE, base | 1 << address_bits));
+    faults("apic-base-beyond-the-address-width", gp(0), || {
+        wrmsr(APIC_BASE, base | 1 << address_bits)
+    });
     wrmsr(APIC_BASE, base);
 }
 

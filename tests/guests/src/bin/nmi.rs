@@ -1,5 +1,6 @@
-//! NMIs: blocked in their handler until IRET, right behind which one that waits arrives (Intel SDM volume 3, section 6.7.1; AMD APM
-//! volume 2, section 8.2.3). They are sent by the local APIC to itself.
+//! NMIs: blocked in their handler until IRET, right behind which one that waits arrives (Intel SDM
+//! volume 3, section 6.7.1; AMD APM volume 2, section 8.2.3). They are sent by the local APIC to
+//! itself.
 
 #![no_std]
 #![no_main]
@@ -189,7 +190,11 @@ fn behind_another_return() {
     begin(1, Handler { nests: true, ..Handler::IDLE });
     send();
     settle();
-    equal("the-return-of-an-exception-opens-them", (HANDLER.get().runs, HANDLER.get().deepest), (2, 2));
+    equal(
+        "the-return-of-an-exception-opens-them",
+        (HANDLER.get().runs, HANDLER.get().deepest),
+        (2, 2),
+    );
     handle(UD.vector, None);
 }
 
@@ -252,7 +257,8 @@ impl Protected {
     }
 }
 
-/// NMIs of the interval timer: what is protected, how many came in all, and how many before what is protected.
+/// NMIs of the interval timer: what is protected, how many came in all, and how many before what is
+/// protected.
 static TIMER_NMIS: Global<(Option<Protected>, u32, u32)> = Global::new((None, 0, 0));
 
 fn note_place(frame: &mut Frame) {
@@ -261,8 +267,8 @@ fn note_place(frame: &mut Frame) {
     TIMER_NMIS.set((protected, all + 1, wrong + u32::from(is_wrong)));
 }
 
-/// MOV to SS and POP SS hold NMIs off too, until the instruction behind is done (SDM volume 3, 6.8.3; APM volume 2, 8.1.4).
-/// They come at any moment, from the interval timer.
+/// MOV to SS and POP SS hold NMIs off too, until the instruction behind is done (SDM volume 3,
+/// 6.8.3; APM volume 2, 8.1.4). They come at any moment, from the interval timer.
 fn in_a_shadow() {
     const WANTED: u32 = 200;
     const TIMER_INPUT: u8 = 2;

@@ -1,4 +1,5 @@
-//! Paging of four levels: faults and their error codes, accessed and dirty bits, large pages, protections (Intel SDM volume 3, chapter 4).
+//! Paging of four levels: faults and their error codes, accessed and dirty bits, large pages,
+//! protections (Intel SDM volume 3, chapter 4).
 
 #![no_std]
 #![no_main]
@@ -12,7 +13,8 @@ use conformance::user;
 
 conformance::topic!(run);
 
-/// The address that is mapped in various ways, and the tables that map it: one of each level, in otherwise unused memory.
+/// The address that is mapped in various ways, and the tables that map it: one of each level, in
+/// otherwise unused memory.
 const ADDRESS: u64 = 0x6000_0012_3000;
 const TABLES: u64 = 0x0100_0000;
 /// What it is mapped to; the second megabyte of it for pages of 2 MiB.
@@ -116,9 +118,11 @@ fn not_present() {
     case("user-read-not-present", in_user(user_read), Some(pf(4)));
     case("user-write-not-present", in_user(user_write), Some(pf(6)));
     case("user-execute-not-present", in_user(user_jump), Some(pf(0x14)));
-    for (level, name) in
-        [(DIRECTORY, "directory-not-present"), (PDPT, "pdpt-not-present"), (PML4, "pml4-not-present")]
-    {
+    for (level, name) in [
+        (DIRECTORY, "directory-not-present"),
+        (PDPT, "pdpt-not-present"),
+        (PML4, "pml4-not-present"),
+    ] {
         map(P | W | U);
         change(level, |entry| entry & !P);
         case(name, write(), Some(pf(2)));

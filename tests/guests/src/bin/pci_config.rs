@@ -1,5 +1,6 @@
-//! PCI configuration by mechanism 1, what every such PC has on its bus, base addresses that are sized, moved and disabled, and the host
-//! bridge's memory attributes (PCI 2.2; Intel 290549, 290550, 290562).
+//! PCI configuration by mechanism 1, what every such PC has on its bus, base addresses that are
+//! sized, moved and disabled, and the host bridge's memory attributes (PCI 2.2; Intel 290549,
+//! 290550, 290562).
 
 #![no_std]
 #![no_main]
@@ -98,7 +99,10 @@ fn framebuffer() {
     let mask = vga.read(BAR) & !0xf;
     vga.write(BAR, bar);
     vga.write16(COMMAND, command | COMMAND_MEMORY);
-    check("framebuffer-size-is-a-power-of-two", mask != 0 && (!mask).wrapping_add(1).is_power_of_two());
+    check(
+        "framebuffer-size-is-a-power-of-two",
+        mask != 0 && (!mask).wrapping_add(1).is_power_of_two(),
+    );
     equal("framebuffer-is-aligned", base as u32 & !mask, 0);
 
     const OFFSET: u64 = 0x20_0000;
@@ -145,7 +149,9 @@ fn power_management() {
     const PMREGMISC: u8 = 0x80;
     const TIMER: u16 = 8;
     const MOVED: u16 = 0xd800;
-    let Some(power) = Function::find(POWER_MANAGEMENT) else { return fail("pm-base", "there is none") };
+    let Some(power) = Function::find(POWER_MANAGEMENT) else {
+        return fail("pm-base", "there is none");
+    };
     let base = power.read(PMBASE);
     let home = base as u16 & 0xffc0;
     equal("pm-base-is-of-ports", base & 0x3f, 1);

@@ -1,8 +1,8 @@
-//! The 8259A pair: initialisation, masks, priorities, ways to end an interrupt, poll, level triggering (Intel 231468; ELCR: Intel
-//! 290550, section 2.5.5).
+//! The 8259A pair: initialisation, masks, priorities, ways to end an interrupt, poll, level
+//! triggering (Intel 231468; ELCR: Intel 290550, section 2.5.5).
 //!
-//! Requests come from COM1 (IRQ 4, a level that stays while its transmitter has room), from the interval timer (IRQ 0, an edge), and from
-//! the real-time clock (IRQ 8).
+//! Requests come from COM1 (IRQ 4, a level that stays while its transmitter has room), from the
+//! interval timer (IRQ 0, an edge), and from the real-time clock (IRQ 8).
 
 #![no_std]
 #![no_main]
@@ -155,7 +155,8 @@ fn requests(cases: &mut Cases) {
 fn priorities(cases: &mut Cases) {
     request_com1();
     pit::edge();
-    cases.check("lower-number-first", let_in(TIMER | COM1).vectors() == [TIMER_VECTOR, COM1_VECTOR]);
+    cases
+        .check("lower-number-first", let_in(TIMER | COM1).vectors() == [TIMER_VECTOR, COM1_VECTOR]);
     start_over();
     // The lowest priority is that of input 3 now: 4 is the first, 0 is behind 7.
     outb(MASTER, 0xc3);
@@ -170,7 +171,8 @@ fn priorities(cases: &mut Cases) {
     outb(MASTER, 0xe0);
     handle(TIMER_VECTOR, Some(arrivals::note_and_end_irq));
     cases.check("specific-end-with-rotation-ends", pic::in_service() == 0);
-    // Bochs chooses an interrupt when it asks for it, not when the processor takes it: it does not ask for masked ones.
+    // Bochs chooses an interrupt when it asks for it, not when the processor takes it: it does not
+    // ask for masked ones.
     pic::set_masks(0xffff);
     request_com1();
     pit::edge();
@@ -240,7 +242,8 @@ fn second_controller(cases: &mut Cases) {
     cases.check("second-controller", let_in(RTC | CASCADE).vectors() == [RTC_VECTOR]);
     cases.check("second-controller-in-service-in-both", pic::in_service() == RTC | CASCADE);
     request_com1();
-    cases.check("second-controller-before-irq-4", let_in(RTC | CASCADE | COM1).vectors().is_empty());
+    cases
+        .check("second-controller-before-irq-4", let_in(RTC | CASCADE | COM1).vectors().is_empty());
     outb(SLAVE, 0x20);
     cases.check("first-controller-has-its-own-end", pic::in_service() == CASCADE);
     outb(MASTER, 0x20);
@@ -254,10 +257,14 @@ fn second_controller(cases: &mut Cases) {
     pic::set_masks(!(RTC | CASCADE));
     raise_rtc();
     cases.check("request-shows-in-both", pic::requested() & (RTC | CASCADE) == RTC | CASCADE);
-    // The second controller has asked: the first one finds out by an interrupt of level 15 that there is none.
+    // The second controller has asked: the first one finds out by an interrupt of level 15 that
+    // there is none.
     lower_rtc();
     handle(LEVEL_15_VECTOR, Some(arrivals::note));
-    cases.check("level-15-of-a-request-that-fell", arrivals::let_in().vectors() == [LEVEL_15_VECTOR]);
+    cases.check(
+        "level-15-of-a-request-that-fell",
+        arrivals::let_in().vectors() == [LEVEL_15_VECTOR],
+    );
     cases.check("level-15-in-service-at-the-cascade", pic::in_service() == CASCADE);
     handle(LEVEL_15_VECTOR, None);
     start_over();
@@ -290,7 +297,10 @@ fn level(cases: &mut Cases) {
         pic::end_of_interrupt(4);
     };
     handle(COM1_VECTOR, Some(again));
-    cases.check("level-is-delivered-while-it-lasts", arrivals::let_in().vectors() == [COM1_VECTOR; 3]);
+    cases.check(
+        "level-is-delivered-while-it-lasts",
+        arrivals::let_in().vectors() == [COM1_VECTOR; 3],
+    );
     cases.check("level-request-falls-with-it", pic::requested() & COM1 == 0);
     Com1::raise_irq();
     Com1::lower_irq();

@@ -1,4 +1,5 @@
-//! The 8254 (Intel 231164) by its counter 2, whose gate and output are in port 61h: modes, latches, read-back, formats.
+//! The 8254 (Intel 231164) by its counter 2, whose gate and output are in port 61h: modes, latches,
+//! read-back, formats.
 
 #![no_std]
 #![no_main]

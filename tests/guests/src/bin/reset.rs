@@ -1,6 +1,6 @@
-//! Ways to reset the machine, one after the other: a byte of CMOS memory counts them. Each time the BIOS boots this guest again, which
-//! looks at what is left of what it did before (Intel SDM volume 3, table 10-1; Intel 290550, section 2.5.4). First of all INIT, which
-//! leaves more.
+//! Ways to reset the machine, one after the other: a byte of CMOS memory counts them. Each time the
+//! BIOS boots this guest again, which looks at what is left of what it did before (Intel SDM volume
+//! 3, table 10-1; Intel 290550, section 2.5.4). First of all INIT, which leaves more.
 
 #![no_std]
 #![no_main]
@@ -10,8 +10,8 @@ use core::arch::asm;
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::clock::{self, HZ};
 use conformance::cpu::{
-    cpuid, cr4, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0, set_dr1,
-    set_dr2, set_dr3, set_dr7, wrmsr,
+    cpuid, cr4, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, set_cr4, set_dr0,
+    set_dr1, set_dr2, set_dr3, set_dr7, wrmsr,
 };
 use conformance::descriptors::TablePointer;
 use conformance::extended;
@@ -77,7 +77,8 @@ const WAYS: [Way; 5] = [
     },
 ];
 
-/// CMOS bytes that are nobody's: whether this guest has written the other, which is the number of resets.
+/// CMOS bytes that are nobody's: whether this guest has written the other, which is the number of
+/// resets.
 const MARK: u8 = 0x6e;
 const COUNT: u8 = 0x6f;
 const MARKED: u8 = 0xa5;
@@ -112,7 +113,8 @@ fn write_cmos(index: u8, value: u8) {
     outb(0x71, value);
 }
 
-/// STAR, LSTAR, CSTAR, KernelGSbase, SYSENTER_EIP and PAT, with the values after a reset and other ones.
+/// STAR, LSTAR, CSTAR, KernelGSbase, SYSENTER_EIP and PAT, with the values after a reset and other
+/// ones.
 const MSRS: [(u32, u64, u64); 6] = [
     (0xc000_0081, 0, 0x1234 << 32),
     (0xc000_0082, 0, 0x5678),
@@ -123,7 +125,8 @@ const MSRS: [(u32, u64, u64); 6] = [
 ];
 
 /// The same of SYSENTER_CS, SYSENTER_ESP, and TSC_AUX, which is there with RDTSCP alone.
-const MORE_MSRS: [(u32, u64, u64); 3] = [(0x174, 0, 0x88), (0x175, 0, 0x1111), (0xc000_0103, 0, 0x1234_5678)];
+const MORE_MSRS: [(u32, u64, u64); 3] =
+    [(0x174, 0, 0x88), (0x175, 0, 0x1111), (0xc000_0103, 0, 0x1234_5678)];
 
 /// What of them the processor has.
 fn more_msrs() -> &'static [(u32, u64, u64)] {
@@ -208,7 +211,8 @@ fn init() {
     let memory_types = rdmsr(MTRR_DEFAULT_TYPE);
     poke(JUMP_VECTOR, legacy::address(after_init));
     write_cmos(SHUTDOWN_STATUS, JUMP_WITHOUT_EOI);
-    let mut registers = Registers { eax: u32::from(apic::id()) << 24, ecx: 1, ..Registers::default() };
+    let mut registers =
+        Registers { eax: u32::from(apic::id()) << 24, ecx: 1, ..Registers::default() };
     let outcome = call32(send_init, PROTECTED, &mut registers);
     report::check("init-begins-at-the-bios", outcome.is_ok() && registers.ecx != 0);
     equal("init-clears-breakpoints", dr0(), 0);
@@ -222,7 +226,11 @@ fn init() {
 }
 
 fn verify(way: &Way) {
-    equal(way.processor, [dr0(), dr1(), dr2(), dr3(), dr6(), dr7()], [0, 0, 0, 0, 0xffff_0ff0, 0x400]);
+    equal(
+        way.processor,
+        [dr0(), dr1(), dr2(), dr3(), dr6(), dr7()],
+        [0, 0, 0, 0, 0xffff_0ff0, 0x400],
+    );
     equal(way.clock, DATE.map(|(register, _)| read_cmos(register)), DATE.map(|(_, value)| value));
     let Some([registers, states, components, vectors, devices]) = way.machine else { return };
     let mut all = MSRS.iter().chain(more_msrs());

@@ -1,4 +1,5 @@
-//! The real-time clock and CMOS memory (Motorola MC146818A): formats, setting, roll-over, alarm, flags, interrupts.
+//! The real-time clock and CMOS memory (Motorola MC146818A): formats, setting, roll-over, alarm,
+//! flags, interrupts.
 
 #![no_std]
 #![no_main]

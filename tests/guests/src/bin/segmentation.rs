@@ -1,4 +1,5 @@
-//! Segmentation of 32-bit protected mode: limits, types, privileges, gates (Intel SDM volume 3, chapter 5).
+//! Segmentation of 32-bit protected mode: limits, types, privileges, gates (Intel SDM volume 3,
+//! chapter 5).
 
 #![no_std]
 #![no_main]
@@ -86,7 +87,11 @@ fn limits() {
     equal("limit-write", event(write_byte, bytes(15), 16), Some(gp(0)));
     equal("limit-of-a-dword", event(read_dword, bytes(15), 13), Some(gp(0)));
     equal("limit-in-pages", event(read_byte, data(0, READ_WRITE, FLAT_32), 4095), None);
-    equal("limit-in-pages-beyond", event(read_byte, data(0, READ_WRITE, FLAT_32), 4096), Some(gp(0)));
+    equal(
+        "limit-in-pages-beyond",
+        event(read_byte, data(0, READ_WRITE, FLAT_32), 4096),
+        Some(gp(0)),
+    );
     equal("limit-of-a-string", event(string_beyond, bytes(15), 12), Some(gp(0)));
     let down = |flags| data(15, EXPAND_DOWN, flags);
     equal("expand-down-below", event(read_byte, down(BYTES_32), 15), Some(gp(0)));
@@ -98,7 +103,11 @@ fn limits() {
 fn types() {
     equal("write-to-read-only", event(write_byte, data(15, READ_ONLY, BYTES_32), 0), Some(gp(0)));
     equal("read-of-read-only", event(read_byte, data(15, READ_ONLY, BYTES_32), 0), None);
-    equal("load-of-execute-only", event(load_data, data(15, EXECUTE_ONLY, BYTES_32), 0), Some(gp(TRIED)));
+    equal(
+        "load-of-execute-only",
+        event(load_data, data(15, EXECUTE_ONLY, BYTES_32), 0),
+        Some(gp(TRIED)),
+    );
     equal("read-of-code", event(read_byte, data(15, EXECUTE_READ, BYTES_32), 0), None);
     equal("write-to-code", event(write_byte, data(15, EXECUTE_READ, BYTES_32), 0), Some(gp(0)));
     equal("null-in-use", call(use_null, 0, 0).err(), Some(gp(0)));
@@ -148,19 +157,31 @@ fn transfers() {
     let arrived = Ok(0x1234_5678);
     equal("far-call", reached(tried(far_call, flat(EXECUTE_READ), target)), arrived);
     equal("far-call-to-data", event(far_call, flat(READ_WRITE), target), Some(gp(TRIED)));
-    equal("far-call-not-present", event(far_call, flat(EXECUTE_READ & 0x7f), target), Some(np(TRIED)));
+    equal(
+        "far-call-not-present",
+        event(far_call, flat(EXECUTE_READ & 0x7f), target),
+        Some(np(TRIED)),
+    );
     equal(
         "far-call-beyond-the-limit",
         event(far_call, segment(0, 0xfff, EXECUTE_READ, BYTES_32), target),
         Some(gp(0)),
     );
-    equal("far-call-to-ring-3", event(far_call, flat(EXECUTE_READ | RING_3), target), Some(gp(TRIED)));
+    equal(
+        "far-call-to-ring-3",
+        event(far_call, flat(EXECUTE_READ | RING_3), target),
+        Some(gp(TRIED)),
+    );
     equal("far-call-to-conforming", reached(tried(far_call, flat(CONFORMING), target)), arrived);
     equal("far-call-to-null", call(far_call, 0, target).err(), Some(gp(0)));
     equal("far-jump-to-null", call(far_jump, 0, target).err(), Some(gp(0)));
     let gate = |selector, access| legacy::gate(selector, target, access);
     equal("call-gate", reached(tried(far_call, gate(0x08, CALL_GATE), 0)), arrived);
-    equal("call-gate-not-present", event(far_call, gate(0x08, CALL_GATE & 0x7f), 0), Some(np(TRIED)));
+    equal(
+        "call-gate-not-present",
+        event(far_call, gate(0x08, CALL_GATE & 0x7f), 0),
+        Some(np(TRIED)),
+    );
     equal("call-gate-to-null", event(far_call, gate(0, CALL_GATE), 0), Some(gp(0)));
     equal("call-gate-to-data", event(far_call, gate(0x10, CALL_GATE), 0), Some(gp(0x10)));
 }
@@ -170,10 +191,18 @@ fn queries() {
         let registers = tried(verify, descriptor, 0);
         registers.map(|registers| (registers.eax, registers.ecx, registers.edx))
     };
-    equal("queries-of-data", asked(data(0x123, READ_WRITE, BYTES_32)), Ok((0x101, 0x123, 0x0040_9300)));
+    equal(
+        "queries-of-data",
+        asked(data(0x123, READ_WRITE, BYTES_32)),
+        Ok((0x101, 0x123, 0x0040_9300)),
+    );
     equal("queries-of-read-only", asked(data(1, READ_ONLY, FLAT_32)), Ok((1, 0x1fff, 0x00c0_9100)));
-    equal("queries-of-execute-only", asked(data(0, EXECUTE_ONLY, BYTES_32)), Ok((0, 0, 0x0040_9900)));
-    let registers =
-        call(test_descriptors, 0, 0).map(|registers| (registers.eax, registers.ecx, registers.edx & 0xffff));
+    equal(
+        "queries-of-execute-only",
+        asked(data(0, EXECUTE_ONLY, BYTES_32)),
+        Ok((0, 0, 0x0040_9900)),
+    );
+    let registers = call(test_descriptors, 0, 0)
+        .map(|registers| (registers.eax, registers.ecx, registers.edx & 0xffff));
     equal("table-registers", registers, Ok((511, 2047, u32::from(legacy::TSS32))));
 }

@@ -1,4 +1,5 @@
-//! String instructions on ports: directions, sizes, page faults and limits in the middle (Intel SDM volume 2, INS and OUTS).
+//! String instructions on ports: directions, sizes, page faults and limits in the middle (Intel SDM
+//! volume 2, INS and OUTS).
 
 #![no_std]
 #![no_main]
@@ -13,7 +14,8 @@ use conformance::report::equal;
 
 conformance::topic!(run);
 
-/// The VGA's palette: reads and writes of the data port go through it, three bytes of six bits a colour.
+/// The VGA's palette: reads and writes of the data port go through it, three bytes of six bits a
+/// colour.
 const PALETTE_READ: u16 = 0x3c7;
 const PALETTE_WRITE: u16 = 0x3c8;
 const PALETTE_DATA: u16 = 0x3c9;
@@ -75,7 +77,9 @@ fn input_forms() {
     equal("rep-insb-count-0", (rep_insb(BUFFER, 0), palette_position()), ((BUFFER, 0), 5));
     fill_palette();
     let (mut rdi, mut rcx) = (BUFFER + 4, 3_u64);
-    unsafe { asm!("std", "rep insb", "cld", inout("rdi") rdi, inout("rcx") rcx, in("dx") PALETTE_DATA) };
+    unsafe {
+        asm!("std", "rep insb", "cld", inout("rdi") rdi, inout("rcx") rcx, in("dx") PALETTE_DATA)
+    };
     equal("insb-downwards", (rdi, rcx, bytes(BUFFER + 2)), (BUFFER + 1, 0, [3, 2, 1]));
     fill_palette();
     let mut rdi = BUFFER;
@@ -88,7 +92,9 @@ fn input_forms() {
     // With 32-bit addresses the upper halves are cleared.
     fill_palette();
     let (mut rdi, mut rcx) = (BUFFER | 1 << 40, 2 | 1_u64 << 40);
-    unsafe { asm!("cld", "addr32 rep insb", inout("rdi") rdi, inout("rcx") rcx, in("dx") PALETTE_DATA) };
+    unsafe {
+        asm!("cld", "addr32 rep insb", inout("rdi") rdi, inout("rcx") rcx, in("dx") PALETTE_DATA)
+    };
     equal("rep-insb-with-32-bit-addresses", (rdi, rcx, bytes(BUFFER)), (BUFFER + 2, 0, [1, 2]));
 }
 
@@ -99,13 +105,23 @@ fn output_forms() {
     unsafe { asm!("cld", "rep outsb", inout("rsi") rsi, inout("rcx") rcx, in("dx") PALETTE_DATA) };
     outb(PALETTE_READ, 0);
     rep_insb(BUFFER, 6);
-    equal("rep-outsb", (rsi, rcx, bytes(BUFFER)), (SOURCE + 6, 0, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26]));
+    equal(
+        "rep-outsb",
+        (rsi, rcx, bytes(BUFFER)),
+        (SOURCE + 6, 0, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26]),
+    );
     outb(PALETTE_WRITE, 0);
     let (mut rsi, mut rcx) = (SOURCE + 2, 3_u64);
-    unsafe { asm!("std", "rep outsb", "cld", inout("rsi") rsi, inout("rcx") rcx, in("dx") PALETTE_DATA) };
+    unsafe {
+        asm!("std", "rep outsb", "cld", inout("rsi") rsi, inout("rcx") rcx, in("dx") PALETTE_DATA)
+    };
     outb(PALETTE_READ, 0);
     rep_insb(BUFFER, 3);
-    equal("outsb-downwards", (rsi.wrapping_add(1), rcx, bytes(BUFFER)), (SOURCE, 0, [0x23, 0x22, 0x21]));
+    equal(
+        "outsb-downwards",
+        (rsi.wrapping_add(1), rcx, bytes(BUFFER)),
+        (SOURCE, 0, [0x23, 0x22, 0x21]),
+    );
 }
 
 fn wide() {
@@ -116,7 +132,11 @@ fn wide() {
     equal("rep-insd", (rdi, rcx, peek::<[u32; 3]>(BUFFER)), (BUFFER + 12, 0, [id; 3]));
     let (mut rdi, mut rcx) = (BUFFER, 2_u64);
     unsafe { asm!("cld", "rep insw", inout("rdi") rdi, inout("rcx") rcx, in("dx") PCI_DATA + 2) };
-    equal("rep-insw", (rdi, rcx, peek::<[u16; 2]>(BUFFER)), (BUFFER + 4, 0, [(id >> 16) as u16; 2]));
+    equal(
+        "rep-insw",
+        (rdi, rcx, peek::<[u16; 2]>(BUFFER)),
+        (BUFFER + 4, 0, [(id >> 16) as u16; 2]),
+    );
     poke(SOURCE, [0x8000_0000_u32, 0x8000_0008]);
     let (mut rsi, mut rcx) = (SOURCE, 2_u64);
     unsafe { asm!("cld", "rep outsd", inout("rsi") rsi, inout("rcx") rcx, in("dx") PCI_ADDRESS) };
@@ -177,9 +197,14 @@ fn limits() {
     let fault = call32(output, PROTECTED, &mut registers).err();
     let seen = fault.map(|fault| (fault.event, fault.registers.ecx, fault.registers.esi));
     equal("outsb-beyond-the-limit", seen, Some((gp(0), 3, 10)));
-    // 16-bit addresses: DI and CX alone count, and wrap. The first 64 KiB are the guest's own: few bytes, below the program.
-    registers =
-        Registers { ecx: 0x1_0002, edx: PALETTE_DATA.into(), edi: 0xabcd_7100, ..Registers::default() };
+    // 16-bit addresses: DI and CX alone count, and wrap. The first 64 KiB are the guest's own: few
+    // bytes, below the program.
+    registers = Registers {
+        ecx: 0x1_0002,
+        edx: PALETTE_DATA.into(),
+        edi: 0xabcd_7100,
+        ..Registers::default()
+    };
     fill_palette();
     let outcome = call32(input_16, PROTECTED, &mut registers);
     let seen = (outcome.is_ok(), registers.ecx, registers.edi, peek::<[u8; 2]>(0x7100));

@@ -1,4 +1,5 @@
-//! Hardware task switches: by JMP, CALL, IRET, through task gates and by interrupts, and what may go wrong (Intel SDM volume 3, chapter 8).
+//! Hardware task switches: by JMP, CALL, IRET, through task gates and by interrupts, and what may
+//! go wrong (Intel SDM volume 3, chapter 8).
 
 #![no_std]
 #![no_main]
@@ -9,7 +10,9 @@ use conformance::descriptors::{
     CODE32, DATA, DATA16, FREE, USER_CODE32, USER_DATA, descriptor, segment, set_descriptor,
 };
 use conformance::interrupts::{DB, DF, Event, gp, np, ss, ts};
-use conformance::legacy::{self, Mode, PROTECTED, Registers, TSS32, TaskState32, call32, task_descriptor};
+use conformance::legacy::{
+    self, Mode, PROTECTED, Registers, TSS32, TaskState32, call32, task_descriptor,
+};
 use conformance::report::{check, equal};
 
 conformance::topic!(run);
@@ -140,7 +143,11 @@ fn calls() {
     check("call-and-iret", registers.is_some());
     equal("call-sets-ts", registers.map(|registers| registers.edx & TS), Some(TS));
     equal("call-leaves-a-link", state.link & 0xffff, u32::from(TSS32));
-    equal("call-runs-with-the-task's-registers", (state.eax, state.esi, state.ebp), (0x42, 0x5151, 0x42));
+    equal(
+        "call-runs-with-the-task's-registers",
+        (state.eax, state.esi, state.ebp),
+        (0x42, 0x5151, 0x42),
+    );
     equal("call-sets-nt-in-the-task", state.eflags & NT, 0);
     equal("iret-frees-the-task", descriptor(FREE) & BUSY, 0);
     equal("iret-keeps-the-caller-busy", descriptor(TSS32) & BUSY, BUSY);
@@ -182,7 +189,11 @@ fn jumps() {
     let mut registers = Registers { eax: L0_G1, ebx: TASK, ..Registers::default() };
     let fault = call32(jump_with_breakpoints, PROTECTED, &mut registers).err();
     set_dr7(0x400);
-    equal("local-breakpoints-end", fault.map(|fault| fault.registers.eax & ENABLES), Some(L0_G1 & !1));
+    equal(
+        "local-breakpoints-end",
+        fault.map(|fault| fault.registers.eax & ENABLES),
+        Some(L0_G1 & !1),
+    );
 }
 
 fn interrupts() {
@@ -211,8 +222,12 @@ fn interrupts() {
     let state = prepare(returns);
     for (case, eax) in [("nmi-through-a-task-gate", 0x42), ("nmi-again-after-iret", 0x43)] {
         legacy::set_gate(2, legacy::gate(TASK as u16, 0, TASK_GATE));
-        let mut registers = Registers { esi: &raw const state.eax as u32, edi: eax, ..Registers::default() };
-        check(case, call32(interrupts_itself, PROTECTED, &mut registers).is_ok() && registers.ecx != 0);
+        let mut registers =
+            Registers { esi: &raw const state.eax as u32, edi: eax, ..Registers::default() };
+        check(
+            case,
+            call32(interrupts_itself, PROTECTED, &mut registers).is_ok() && registers.ecx != 0,
+        );
     }
 }
 
@@ -221,7 +236,8 @@ fn nmi_behind_iret() {
     const TF: u32 = 1 << 8;
     let state = prepare(interrupts_itself_and_returns);
     legacy::set_gate(2, legacy::gate(TASK as u16, 0, TASK_GATE));
-    let mut registers = Registers { esi: &raw const state.eax as u32, edi: 0x43, ..Registers::default() };
+    let mut registers =
+        Registers { esi: &raw const state.eax as u32, edi: 0x43, ..Registers::default() };
     let outcome = call32(interrupts_itself, PROTECTED, &mut registers);
     check("nmi-behind-iret-of-a-task", outcome.is_ok() && registers.ecx != 0);
     let flags = [state.eflags, unsafe { (*legacy::TASK_STATE.address()).eflags }];
@@ -243,7 +259,8 @@ fn faults() {
     prepare(traps);
     set_descriptor(FREE, small);
     equal("task-too-small", event(jump, TASK), Some(ts(TASK)));
-    // Of the faults in the new task only those that leave it a stack can be seen without a third task.
+    // Of the faults in the new task only those that leave it a stack can be seen without a third
+    // task.
     prepare(traps).ds = 0xfff8;
     equal("task-with-a-selector-beyond-the-table", event(jump, TASK), Some(ts(0xfff8)));
     prepare(traps);
@@ -315,7 +332,11 @@ fn page_tables() {
     type Fill<'a> = &'a dyn Fn(u32, u32);
     let ways: [(u32, Fill, [&str; 3]); 2] = [
         (PSE, &two_levels, ["task-has-its-cr3", "call-changes-cr3", "iret-changes-cr3"]),
-        (PAE, &pae, ["task-has-its-cr3-with-pae", "call-changes-cr3-with-pae", "iret-changes-cr3-with-pae"]),
+        (
+            PAE,
+            &pae,
+            ["task-has-its-cr3-with-pae", "call-changes-cr3-with-pae", "iret-changes-cr3-with-pae"],
+        ),
     ];
     for (cr4, fill, [jumps, calls, returns]) in ways {
         for (tables, frame) in TABLES.into_iter().zip(FRAMES) {
@@ -393,7 +414,8 @@ fn faults_of_gates() {
     equal("invalid-tss-by-its-own-gate-is-a-double-fault", event(jump, TASK), Some(DF));
 }
 
-/// Faults of SS, CS and the local table, whose handler finds the stack of ring 0 in the task's own state.
+/// Faults of SS, CS and the local table, whose handler finds the stack of ring 0 in the task's own
+/// state.
 fn faults_of_segments() {
     const ABSENT: u32 = THIRD;
     const ABSENT_DATA: u64 = 0x00cf_7300_0000_ffff;

@@ -1,4 +1,5 @@
-//! The 16550A at COM1 (National PC16550D): registers, FIFO, interrupts, modem lines, loopback. Absent ports float.
+//! The 16550A at COM1 (National PC16550D): registers, FIFO, interrupts, modem lines, loopback.
+//! Absent ports float.
 //!
 //! COM1 is where the results go: they are reported only when it is as it was.
 

@@ -1,4 +1,5 @@
-//! Virtual-8086 mode: what traps to its monitor and what does not, with its I/O permissions and its extensions (Intel SDM volume 3, chapter 21).
+//! Virtual-8086 mode: what traps to its monitor and what does not, with its I/O permissions and its
+//! extensions (Intel SDM volume 3, chapter 21).
 
 #![no_std]
 #![no_main]
@@ -77,8 +78,12 @@ conformance::assembly! {
 
 /// Runs a program until an event, which its end is too.
 fn program(code: extern "C" fn(), flags: u32, cr4: u32) -> Fault {
-    let mut registers =
-        Registers { eax: flags | VM | 2, ebx: 0x40, esi: legacy::address(code), ..Registers::default() };
+    let mut registers = Registers {
+        eax: flags | VM | 2,
+        ebx: 0x40,
+        esi: legacy::address(code),
+        ..Registers::default()
+    };
     match call32(enter, Mode { cr4: PROTECTED.cr4 | cr4, ..PROTECTED }, &mut registers) {
         Err(fault) => fault,
         Ok(()) => unreachable!(),
@@ -176,7 +181,11 @@ fn extensions() {
     let fault = program(interrupt, IOPL_3, VME);
     equal("vme-redirects", (fault.event, fault.registers.ecx & 0xffff), (END, 0x7777));
     unsafe { byte.write_volatile(0xff) };
-    equal("vme-does-not-redirect", program(interrupt, IOPL_3, VME).event, Event::plain(VECTOR as u8));
+    equal(
+        "vme-does-not-redirect",
+        program(interrupt, IOPL_3, VME).event,
+        Event::plain(VECTOR as u8),
+    );
     poke(4 * VECTOR, saved);
     equal("vme-cli-clears-vif", program(clear_interrupts, VIF | IF, VME).eflags & (VIF | IF), IF);
     equal("vme-sti-sets-vif", program(set_interrupts, IF, VME).eflags & (VIF | IF), VIF | IF);

@@ -1,5 +1,5 @@
-//! The VGA (IBM VGA reference; Bochs DISPI): registers, palette, text memory, planar memory with its write modes and latches, chain-4, DISPI modes
-//! and the linear framebuffer.
+//! The VGA (IBM VGA reference; Bochs DISPI): registers, palette, text memory, planar memory with
+//! its write modes and latches, chain-4, DISPI modes and the linear framebuffer.
 
 #![no_std]
 #![no_main]
@@ -117,7 +117,8 @@ fn text() {
 /// Write and read mode, function, masks.
 fn graphics(mode: u8, function: u8, bit_mask: u8, map_mask: u8) {
     set(SEQUENCER, 2, map_mask);
-    for (index, value) in [(0, 0), (1, 0), (2, 0), (3, function), (4, 0), (5, mode), (7, 0x0f), (8, bit_mask)]
+    for (index, value) in
+        [(0, 0), (1, 0), (2, 0), (3, function), (4, 0), (5, mode), (7, 0x0f), (8, bit_mask)]
     {
         set(GRAPHICS, index, value);
     }
@@ -275,7 +276,8 @@ fn dispi() {
     equal("dispi-mode", [WIDTH, HEIGHT, BITS, VIRTUAL_WIDTH].map(read), [640, 480, 8, 640]);
     equal("dispi-enabled", read(ENABLE) & ENABLED, ENABLED);
     // A card that is not on the PCI bus has it where the first ones had.
-    let frame = Function::find_class(VGA_CLASS).map_or(0xe000_0000, |vga| u64::from(vga.read(0x10) & !0xf));
+    let frame =
+        Function::find_class(VGA_CLASS).map_or(0xe000_0000, |vga| u64::from(vga.read(0x10) & !0xf));
     for index in 0..4 {
         poke(frame + 0x1_2340 + 4 * index, 0x0102_0304 * index as u32);
     }

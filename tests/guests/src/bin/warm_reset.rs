@@ -1,14 +1,14 @@
-//! What pulses INIT#: the processor begins anew at the BIOS, which resumes what the shutdown status in CMOS memory says, and everything
-//! else stays as it was. Programs for the 80286 came back to real mode in this way (Intel 290550, signal INIT and section 2.5.4; SDM
-//! volume 3, table 10-1).
+//! What pulses INIT#: the processor begins anew at the BIOS, which resumes what the shutdown status
+//! in CMOS memory says, and everything else stays as it was. Programs for the 80286 came back to
+//! real mode in this way (Intel 290550, signal INIT and section 2.5.4; SDM volume 3, table 10-1).
 
 #![no_std]
 #![no_main]
 
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::cpu::{
-    cpuid, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, rdtsc, set_cr2, set_dr0, set_dr1,
-    set_dr2, set_dr3, set_dr7, wrmsr,
+    cpuid, dr0, dr1, dr2, dr3, dr6, dr7, inb, outb, peek, poke, rdmsr, rdtsc, set_cr2, set_dr0,
+    set_dr1, set_dr2, set_dr3, set_dr7, wrmsr,
 };
 use conformance::extended;
 use conformance::legacy::{self, PROTECTED, Registers, call32};
@@ -137,7 +137,8 @@ fn go(way: &Way) {
     if way.is_from_chipset {
         close_a20();
     }
-    let mut registers = Registers { eax: u32::from(apic::id()) << 24, ecx: 1, ..Registers::default() };
+    let mut registers =
+        Registers { eax: u32::from(apic::id()) << 24, ecx: 1, ..Registers::default() };
     let outcome = call32(way.pulse, PROTECTED, &mut registers);
     let after = rdtsc();
     check(way.resumes, outcome.is_ok() && registers.ecx != 0);
@@ -163,9 +164,11 @@ fn go(way: &Way) {
 }
 
 /// STAR, SFMASK and KernelGSbase.
-const SYSCALL: [(u32, u64); 3] = [(0xc000_0081, 0x1234 << 32), (0xc000_0084, 0x300), (0xc000_0102, 0x9abc)];
+const SYSCALL: [(u32, u64); 3] =
+    [(0xc000_0081, 0x1234 << 32), (0xc000_0084, 0x300), (0xc000_0102, 0x9abc)];
 
-/// LSTAR, CSTAR, SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, PAT, and registers for memory types: MTRR_PHYSBASE7, MTRR_FIX64K.
+/// LSTAR, CSTAR, SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP, PAT, and registers for memory types:
+/// MTRR_PHYSBASE7, MTRR_FIX64K.
 const MODEL: [(u32, u64); 8] = [
     (0xc000_0082, 0x5678),
     (0xc000_0083, 0x200),
@@ -241,7 +244,10 @@ impl Found {
         Self {
             memory: MEMORY.map(peek),
             syscall: SYSCALL.map(|(msr, _)| rdmsr(msr)),
-            model: (MODEL.map(|(msr, _)| rdmsr(msr)), if has_rdtscp() { rdmsr(TSC_AUX) } else { 0 }),
+            model: (
+                MODEL.map(|(msr, _)| rdmsr(msr)),
+                if has_rdtscp() { rdmsr(TSC_AUX) } else { 0 },
+            ),
             extended: (extended::xcr0(), extended::sum()),
             devices: [
                 io::read(io::entry(INPUT)),

@@ -133,7 +133,11 @@ fn messages() {
     equal("broadcast", after(FIXED | 0xffff_ffff << 32).vectors(), here);
     equal("logical", after(LOGICAL | FIXED | logical_id() << 32).vectors(), here);
     equal("logical-other-member", after(LOGICAL | FIXED | (logical_id() ^ 3) << 32).vectors(), &[]);
-    equal("logical-other-cluster", after(LOGICAL | FIXED | (logical_id() ^ 1 << 16) << 32).vectors(), &[]);
+    equal(
+        "logical-other-cluster",
+        after(LOGICAL | FIXED | (logical_id() ^ 1 << 16) << 32).vectors(),
+        &[],
+    );
     equal("to-self", after(FIXED | 1 << 18).vectors(), here);
     wrmsr(SELF_IPI, FIXED);
     equal("self-ipi-requested", rdmsr(IRR + u32::from(VECTOR / 32)), 1 << (VECTOR % 32));
@@ -166,7 +170,9 @@ fn timer() {
 /// Transitions between the modes (section 11.12.5).
 fn transitions(base: u64) {
     faults("no-way-back-but-over-disabled", gp(0), || wrmsr(APIC_BASE, base));
-    faults("no-extended-mode-without-an-apic", gp(0), || wrmsr(APIC_BASE, base & !ENABLED | EXTENDED));
+    faults("no-extended-mode-without-an-apic", gp(0), || {
+        wrmsr(APIC_BASE, base & !ENABLED | EXTENDED)
+    });
     wrmsr(APIC_BASE, base & !ENABLED);
     equal("disabled", rdmsr(APIC_BASE), base & !ENABLED);
     faults("no-registers-while-disabled", gp(0), || _ = rdmsr(ID));

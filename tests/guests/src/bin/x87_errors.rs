@@ -1,5 +1,5 @@
-//! Unmasked x87 errors: #MF while CR0.NE is set, IRQ 13 while it is clear, which port F0h ends (Intel SDM volume 1, section 8.7 and
-//! appendix D; Intel 290550, "Coprocessor Error Register").
+//! Unmasked x87 errors: #MF while CR0.NE is set, IRQ 13 while it is clear, which port F0h ends
+//! (Intel SDM volume 1, section 8.7 and appendix D; Intel 290550, "Coprocessor Error Register").
 
 #![no_std]
 #![no_main]
@@ -21,7 +21,8 @@ const IRQ: u8 = 13;
 const CASCADE: u8 = 2;
 const VECTOR: u8 = FIRST_VECTOR + IRQ;
 const ERROR_PORT: u16 = 0xf0;
-/// The control word that lets division by zero through, and its bits in the status word: the exception and the summary.
+/// The control word that lets division by zero through, and its bits in the status word: the
+/// exception and the summary.
 const UNMASKED: u16 = 0x37b;
 const DIVISION_BY_ZERO: u16 = 0x84;
 
@@ -199,7 +200,10 @@ fn ignored() {
     );
     make_error();
     equal("waiting-instructions-run-after-the-port", COUNT.load(Relaxed), 1);
-    check("the-error-outlasts-them", STATUS.load(Relaxed) as u16 & DIVISION_BY_ZERO == DIVISION_BY_ZERO);
+    check(
+        "the-error-outlasts-them",
+        STATUS.load(Relaxed) as u16 & DIVISION_BY_ZERO == DIVISION_BY_ZERO,
+    );
     COUNT.store(1, Relaxed);
     make_error();
     equal("the-next-error-interrupts", COUNT.load(Relaxed), 2);

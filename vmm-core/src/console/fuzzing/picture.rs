@@ -21,8 +21,8 @@ const MAX_REGISTERS: u8 = 24;
 const USUAL_DOTS: u32 = 1 << 14;
 
 /// A screen of any mode, size and contents becomes a file that an independent decoder reads, of the
-/// size that the screen had when it was begun. Each dot is that of the screen, unless the guest changes
-/// the mode meanwhile. No piece is larger than what is reserved for it.
+/// size that the screen had when it was begun. Each dot is that of the screen, unless the guest
+/// changes the mode meanwhile. No piece is larger than what is reserved for it.
 pub fn png(data: &[u8]) {
     let mut input = Input::new(data);
     let guest = TestGuest::with_video_memory(VIDEO_MEMORY_BYTES);
@@ -39,7 +39,11 @@ pub fn png(data: &[u8]) {
     assert_eq!(stream.size(), (frame.width, frame.height));
     let (mut file, mut piece, mut is_changed) = (Vec::new(), Vec::new(), false);
     while stream.next(&mut piece) {
-        assert!(piece.len() as u64 <= PngStream::heap_bytes(&frame), "a piece of {} bytes", piece.len());
+        assert!(
+            piece.len() as u64 <= PngStream::heap_bytes(&frame),
+            "a piece of {} bytes",
+            piece.len()
+        );
         file.append(&mut piece);
         if input.u8().unwrap_or(0) & 7 == 7 {
             is_changed = true;
@@ -135,12 +139,18 @@ fn set_mode(vga: &Vga, input: &mut Input<'_>) -> Option<()> {
 /// Patterns of all lengths, text among them.
 fn fill(guest: &TestGuest, input: &mut Input<'_>) -> Option<()> {
     for _ in 0..input.u8()? % MAX_PIECES {
-        let (choice, at, count) = (input.u8()?, usize::from(input.u16()?), usize::from(input.u16()?));
+        let (choice, at, count) =
+            (input.u8()?, usize::from(input.u16()?), usize::from(input.u16()?));
         let pattern = input.rest(1 + usize::from(choice >> 4));
         let bytes: Vec<u8> = match choice & 3 {
             // Noise does not compress.
             0 => (0..count as u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
-            _ => pattern.iter().copied().cycle().take(count * usize::from(!pattern.is_empty())).collect(),
+            _ => pattern
+                .iter()
+                .copied()
+                .cycle()
+                .take(count * usize::from(!pattern.is_empty()))
+                .collect(),
         };
         let memory: &Arc<_> = if choice & 4 == 0 { &guest.vram } else { &guest.odd_even };
         DeviceMemory::write(&**memory, at * 4, &bytes);

@@ -1,9 +1,10 @@
 //! Requests that wait for the management port, in a queue for each client.
 //!
-//! One serial line cannot tell who is at its other end. Clients that share it name themselves in their requests' ids,
-//! as `NAME/...`; those that do not are one client. Each has a queue of its own, and they take turns, so that nobody
-//! waits behind all that another has asked for. A client that is gone cannot be seen: its requests cost each other
-//! client one answer in between, and its place, once all are taken, goes to one that is there.
+//! One serial line cannot tell who is at its other end. Clients that share it name themselves in
+//! their requests' ids, as `NAME/...`; those that do not are one client. Each has a queue of its
+//! own, and they take turns, so that nobody waits behind all that another has asked for. A client
+//! that is gone cannot be seen: its requests cost each other client one answer in between, and its
+//! place, once all are taken, goes to one that is there.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
@@ -38,8 +39,8 @@ struct Client {
 }
 
 impl Requests {
-    /// Takes a request of the client called `name`. Returns those of another client that had to make room for it:
-    /// of the one that has been silent for longest.
+    /// Takes a request of the client called `name`. Returns those of another client that had to
+    /// make room for it: of the one that has been silent for longest.
     ///
     /// # Errors
     /// Why the client's own queue has no room for it.

@@ -115,7 +115,11 @@ fn a_larger_display_is_given_the_guests_rows() {
     bench.run_ns(200_000_000);
     let screen = screen.lock();
     assert!(
-        screen.rows.iter().map(|(x, y, pixels)| (*x, *y, pixels.len())).eq((0..480).map(|y| (0, y, 640)))
+        screen
+            .rows
+            .iter()
+            .map(|(x, y, pixels)| (*x, *y, pixels.len()))
+            .eq((0..480).map(|y| (0, y, 640)))
     );
 }
 

@@ -67,7 +67,8 @@ fn the_picture_decodes() {
 /// The picture that a `screen.png` answered with: its size, and its dots as red, green and blue.
 fn decoded(answer: &Value) -> (u32, u32, Vec<u8>) {
     use base64::Engine;
-    let file = base64::engine::general_purpose::STANDARD.decode(answer["png"].as_str().unwrap()).unwrap();
+    let file =
+        base64::engine::general_purpose::STANDARD.decode(answer["png"].as_str().unwrap()).unwrap();
     let mut reader = ::png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
     let mut dots = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut dots).unwrap();
@@ -102,8 +103,10 @@ fn a_picture_of_noise_is_sent_without_being_held() {
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let (width, height, dots) = decoded(&answer["result"]);
     assert_eq!((width, height), (1024, 768));
-    let shown =
-        dots.chunks(3).zip(noise.chunks(4)).all(|(dot, bytes)| *dot == [bytes[2], bytes[1], bytes[0]]);
+    let shown = dots
+        .chunks(3)
+        .zip(noise.chunks(4))
+        .all(|(dot, bytes)| *dot == [bytes[2], bytes[1], bytes[0]]);
     assert!(shown);
 }
 
@@ -233,12 +236,18 @@ fn single_keys_and_the_mouse() {
         keys.extend(bench.guest_reads_keys());
     }
     assert_eq!(keys, [0xe0, 0x75, 0x5a]);
-    assert_eq!(call(&mut bench, "input.mouse", json!({"dx": 5, "dy": -3, "buttons": 1})), json!({}));
+    assert_eq!(
+        call(&mut bench, "input.mouse", json!({"dx": 5, "dy": -3, "buttons": 1})),
+        json!({})
+    );
     for (params, name) in [(json!({"dx": 1e9}), "dx"), (json!({"buttons": 32}), "buttons")] {
         let error = call(&mut bench, "input.mouse", params);
         assert!(error["message"].as_str().unwrap().starts_with(name), "{error}");
     }
-    assert_eq!(call(&mut bench, "input.key", json!({"code": 128, "pressed": true}))["code"], -32602);
+    assert_eq!(
+        call(&mut bench, "input.key", json!({"code": 128, "pressed": true}))["code"],
+        -32602
+    );
     assert_eq!(call(&mut bench, "input.key", json!({"code": 1}))["code"], -32602);
 }
 
@@ -259,7 +268,9 @@ fn the_guest_and_the_host() {
     call(&mut bench, "serial.write", json!({"text": "uname\r"}));
     assert_eq!(bench.guest_reads(), "uname\r");
     bench.consoles.detach();
-    bench.platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");
+    bench
+        .platform
+        .type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");
     bench.consoles.attend_alone();
     assert!(bench.sent(SerialPort::Com2).contains("no guest runs"));
 }
@@ -291,7 +302,9 @@ fn several_requests_at_once_are_answered_in_order_and_notifications_are_not() {
     for id in 0..5 {
         let request = json!({"jsonrpc": "2.0", "id": id, "method": "guest.stats"});
         bench.platform.type_at(SerialPort::Com2, format!("{request}\r\n\n"));
-        bench.platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"method\":\"guest.reset\"}\n");
+        bench
+            .platform
+            .type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"method\":\"guest.reset\"}\n");
     }
     let ids = ids(&all_sent(&mut bench));
     assert_eq!(ids, [json!(0), json!(1), json!(2), json!(3), json!(4)]);
@@ -357,7 +370,8 @@ fn clients_of_different_names_take_turns() {
     request(&bench, json!(7), "guest.stats", json!({}));
     assert_eq!(
         ids(&all_sent(&mut bench)),
-        ["a/1", "b/1", "c", "a/2", "7", "a/3"].map(|id| { if id == "7" { json!(7) } else { json!(id) } })
+        ["a/1", "b/1", "c", "a/2", "7", "a/3"]
+            .map(|id| { if id == "7" { json!(7) } else { json!(id) } })
     );
     // Another's beginning does not drop them.
     request(&bench, json!("a/1"), "guest.stats", json!({}));
@@ -405,7 +419,8 @@ fn clients_that_are_gone_do_not_keep_another_out() {
     let refused: Vec<Value> = text.lines().filter(is_refused).flat_map(ids).collect();
     let of_first: Vec<Value> = (0..4).map(|number| json!(format!("gone0/{number}"))).collect();
     assert_eq!(refused, of_first, "it has been silent for longest, and is told if it is there");
-    let answered: Vec<Value> = text.lines().filter(|line| !is_refused(line)).flat_map(ids).collect();
+    let answered: Vec<Value> =
+        text.lines().filter(|line| !is_refused(line)).flat_map(ids).collect();
     assert_eq!(answered.len(), 3 * 4 + 1);
     assert!(answered[..5].contains(&json!("here/0")), "{answered:?}");
 }
@@ -417,7 +432,8 @@ fn the_queue_of_a_client_is_bounded() {
         request(&bench, json!(id), "guest.stats", json!({}));
     }
     let text = all_sent(&mut bench);
-    let refused: Vec<&str> = text.lines().filter(|line| line.contains("too many requests")).collect();
+    let refused: Vec<&str> =
+        text.lines().filter(|line| line.contains("too many requests")).collect();
     assert_eq!((text.lines().count(), refused.len()), (20, 4));
     request(&bench, json!("x".repeat(200)), "guest.stats", json!({}));
     let answers = all_sent(&mut bench);
@@ -471,5 +487,9 @@ fn a_guest_that_is_paused_makes_steps() {
     assert!(!bench.control.paused && bench.control.catches_tables);
     bench.control.cannot_catch = true;
     assert_eq!(call(&mut bench, "guest.catch", json!({"tables": false}))["code"], -32000);
-    assert_eq!(call(&mut bench, "guest.set_register", set("rip", "1000"))["code"], -32000, "it runs");
+    assert_eq!(
+        call(&mut bench, "guest.set_register", set("rip", "1000"))["code"],
+        -32000,
+        "it runs"
+    );
 }

@@ -103,15 +103,23 @@ impl Bench {
     /// The registers of mode 3, in a BIOS's order.
     fn set_text_mode(&self) {
         const CRTC: [u8; 25] = [
-            0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00, 0x00, 0x00,
-            0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+            0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00,
+            0x00, 0x00, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
         ];
-        let set = |port, index: usize, value: u8| self.vga_out(port, u16::from(value) << 8 | index as u16, 2);
+        let set = |port, index: usize, value: u8| {
+            self.vga_out(port, u16::from(value) << 8 | index as u16, 2)
+        };
         self.vga_out(0x3c2, 0x67, 1);
-        [0x03, 0x00, 0x03, 0x00, 0x02].into_iter().enumerate().for_each(|(n, value)| set(0x3c4, n, value));
+        [0x03, 0x00, 0x03, 0x00, 0x02]
+            .into_iter()
+            .enumerate()
+            .for_each(|(n, value)| set(0x3c4, n, value));
         set(0x3d4, 0x11, 0);
         CRTC.into_iter().enumerate().for_each(|(n, value)| set(0x3d4, n, value));
-        [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff].into_iter().enumerate().for_each(|(n, v)| set(0x3ce, n, v));
+        [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff]
+            .into_iter()
+            .enumerate()
+            .for_each(|(n, v)| set(0x3ce, n, v));
         let attribute = |index: u16, value: u16| {
             let status = Access { region: 1, offset: 0x1a, size_bytes: 1 };
             self.guest.vga.pio_read(status);

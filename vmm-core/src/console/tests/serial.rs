@@ -82,7 +82,10 @@ fn the_prompt_steps_a_guest_that_is_paused() {
     assert!(answers("pause\r").contains("\r\n0008:00001000  90                    nop\r\n"));
     let steps = answers("step 2\r");
     let at = |address: u64| format!("0008:{address:08x}  90                    nop\r\n");
-    assert!(steps.contains(&format!("\r\n  {}  {}> {}bulk", at(0x1000), at(0x1001), at(0x1002))), "{steps}");
+    assert!(
+        steps.contains(&format!("\r\n  {}  {}> {}bulk", at(0x1000), at(0x1001), at(0x1002))),
+        "{steps}"
+    );
     assert!(answers("step 7\r").contains("\r\n2 of 7 steps: halted\r\n"));
     for wrong in ["step 0\r", "step 1001\r", "step x\r"] {
         assert!(answers(wrong).contains("step takes a number from 1 to 1000\r\n"), "{wrong}");
@@ -132,7 +135,9 @@ fn the_prompt_controls_the_guest() {
 
 #[test]
 fn a_command_that_the_heap_has_no_room_for_is_one_line() {
-    for command in ["help", "list", "stats", "dump", "registers", "step", "screen", "log", "destroy"] {
+    for command in
+        ["help", "list", "stats", "dump", "registers", "step", "screen", "log", "destroy"]
+    {
         let mut bench = bench();
         bench.platform.type_at(SerialPort::Com1, SWITCH);
         bench.attend();
@@ -187,7 +192,10 @@ fn without_a_guest_there_is_the_prompt() {
     assert_eq!(bench.consoles.attend_alone(), u64::MAX);
     bench.platform.type_at(SerialPort::Com1, "stats\r");
     bench.consoles.attend_alone();
-    assert_eq!(bench.sent(SerialPort::Com1), format!("{TO_BULKHEAD}stats\r\nno guest\r\nbulkhead> "));
+    assert_eq!(
+        bench.sent(SerialPort::Com1),
+        format!("{TO_BULKHEAD}stats\r\nno guest\r\nbulkhead> ")
+    );
 }
 
 #[test]

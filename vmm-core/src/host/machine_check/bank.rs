@@ -73,8 +73,8 @@ pub struct Bank {
     maker: Maker,
 }
 
-/// MCi_MISC of an error that software can recover from (SDM volume 3, 16.3.2.4): how many low bits of the
-/// address do not count, and what kind of address it is.
+/// MCi_MISC of an error that software can recover from (SDM volume 3, 16.3.2.4): how many low bits
+/// of the address do not count, and what kind of address it is.
 #[bitfield(u64)]
 struct AddressMisc {
     #[bits(6)]
@@ -89,7 +89,11 @@ const PHYSICAL: u8 = 2;
 
 impl Bank {
     /// The error that a bank holds, if it holds one.
-    pub(super) fn read(registers: &dyn Registers, capabilities: Capabilities, number: u8) -> Option<Self> {
+    pub(super) fn read(
+        registers: &dyn Registers,
+        capabilities: Capabilities,
+        number: u8,
+    ) -> Option<Self> {
         let status = BankStatus::from(registers.read(Register::BankStatus(number)));
         status.valid().then(|| Self {
             number,
@@ -117,8 +121,8 @@ impl Bank {
             || self.tells_what_to_do() && !status.is_signalled()
             || self.maker == (Maker::Amd { contains: false })
         {
-            // The other errors may have been anything; what must be acted on must be signalled; and what is not
-            // contained may be anywhere.
+            // The other errors may have been anything; what must be acted on must be signalled; and
+            // what is not contained may be anywhere.
             Severity::Fatal
         } else {
             Severity::Consumed

@@ -7,14 +7,24 @@ use core::fmt;
 pub struct ErrorCode(pub u16);
 
 const LEVELS: [&str; 4] = ["level 0", "level 1", "level 2", "any level"];
-const REQUESTS: [&str; 9] =
-    ["use", "read", "write", "data read", "data write", "instruction fetch", "prefetch", "eviction", "snoop"];
+const REQUESTS: [&str; 9] = [
+    "use",
+    "read",
+    "write",
+    "data read",
+    "data write",
+    "instruction fetch",
+    "prefetch",
+    "eviction",
+    "snoop",
+];
 const MEMORY_REQUESTS: [&str; 5] = ["use", "read", "write", "command", "scrubbing"];
 /// A channel that is not known.
 const ANY_CHANNEL: u16 = 0xf;
 
 impl ErrorCode {
-    /// Corrections of this kind of error are told of in part only (F), which says nothing about the kind.
+    /// Corrections of this kind of error are told of in part only (F), which says nothing about the
+    /// kind.
     const FILTERING: u16 = 1 << 12;
 
     const fn kind(self) -> u16 {
@@ -57,7 +67,8 @@ impl fmt::Display for ErrorCode {
             0xc..=0xf => write!(f, "error in a cache, {}", self.level()),
             0x10..=0x1f => write!(f, "error in the {}TLB, {}", self.transaction(), self.level()),
             0x80..=0xff | 0x280..=0x2ff => {
-                let request = MEMORY_REQUESTS.get(usize::from(code >> 4 & 7)).unwrap_or(&MEMORY_REQUESTS[0]);
+                let request =
+                    MEMORY_REQUESTS.get(usize::from(code >> 4 & 7)).unwrap_or(&MEMORY_REQUESTS[0]);
                 write!(f, "memory error, {request}")?;
                 match code & ANY_CHANNEL {
                     ANY_CHANNEL => Ok(()),

@@ -1,8 +1,10 @@
-//! Machine checks of the machine underneath (Intel SDM volume 3, chapter 16; AMD APM volume 2, chapter 9).
+//! Machine checks of the machine underneath (Intel SDM volume 3, chapter 16; AMD APM volume 2,
+//! chapter 9).
 //!
-//! Errors that the hardware finds stand in banks of registers until they are read and cleared. Those that
-//! were corrected are found by looking from time to time ([`crate::host::machine_check_watch`]); of others a #MC
-//! tells, in a guest or in the hypervisor, and [`verdict`] says whether all goes on.
+//! Errors that the hardware finds stand in banks of registers until they are read and cleared.
+//! Those that were corrected are found by looking from time to time
+//! ([`crate::host::machine_check_watch`]); of others a #MC tells, in a guest or in the hypervisor,
+//! and [`verdict`] says whether all goes on.
 
 mod bank;
 mod error_code;
@@ -68,7 +70,8 @@ pub enum Maker {
     },
     /// AMD, and Hygon.
     Amd {
-        /// What is not corrected stays where it is until software sees to it (SUCCOR, CPUID 8000_0007h EBX bit 1).
+        /// What is not corrected stays where it is until software sees to it (SUCCOR, CPUID
+        /// 8000_0007h EBX bit 1).
         contains: bool,
     },
 }
@@ -146,7 +149,8 @@ pub fn errors(registers: &dyn Registers) -> impl Iterator<Item = Bank> {
 /// Judges a #MC by what the registers hold, and leaves them as they are.
 pub fn verdict(registers: &dyn Registers, interrupted: Interrupted<'_>) -> Verdict {
     let status = GlobalStatus::from(registers.read(Register::Status));
-    // Where neither is known, the error is not the interrupted code's, and that cannot go on either.
+    // Where neither is known, the error is not the interrupted code's, and that cannot go on
+    // either.
     let is_lost = !status.can_restart() && !status.is_of_instruction();
     let of_status = match interrupted {
         _ if status.can_restart() => Verdict::GoesOn,
@@ -159,7 +163,9 @@ pub fn verdict(registers: &dyn Registers, interrupted: Interrupted<'_>) -> Verdi
 fn bank_verdict(bank: &Bank, interrupted: Interrupted<'_>) -> Verdict {
     match (bank.severity(), interrupted) {
         (Severity::Corrected | Severity::Contained, _) => Verdict::GoesOn,
-        (Severity::Fatal, _) | (Severity::Consumed, Interrupted::Hypervisor) => Verdict::MachineIsLost,
+        (Severity::Fatal, _) | (Severity::Consumed, Interrupted::Hypervisor) => {
+            Verdict::MachineIsLost
+        }
         (Severity::Consumed, Interrupted::Guest(is_its_memory)) => match bank.physical_address() {
             Some(address) if !is_its_memory(address) => Verdict::MachineIsLost,
             // Without an address, it was an instruction of the guest's that met it.
@@ -181,7 +187,8 @@ pub fn finish(registers: &dyn Registers) {
     registers.write(Register::Status, 0);
 }
 
-/// Logs the errors that are in the banks of this CPU, whose number is `cpu`, and empties these: another #MC may come.
+/// Logs the errors that are in the banks of this CPU, whose number is `cpu`, and empties these:
+/// another #MC may come.
 pub fn log_and_clear(registers: &dyn Registers, cpu: usize) {
     for bank in errors(registers) {
         if bank.severity() <= Severity::Corrected {
@@ -194,7 +201,8 @@ pub fn log_and_clear(registers: &dyn Registers, cpu: usize) {
     finish(registers);
 }
 
-/// Makes this CPU tell of all errors (SDM volume 3, 16.8). Those that the banks hold are from before a reset.
+/// Makes this CPU tell of all errors (SDM volume 3, 16.8). Those that the banks hold are from
+/// before a reset.
 pub fn enable(registers: &dyn Registers, cpu: usize) {
     let capabilities = capabilities(registers);
     if errors(registers).next().is_some() {
@@ -205,7 +213,8 @@ pub fn enable(registers: &dyn Registers, cpu: usize) {
         registers.write(Register::Control, u64::MAX);
     }
     for bank in capabilities.banks() {
-        let is_firmwares = bank == 0 && registers.maker() == Maker::Intel { keeps_first_control: true };
+        let is_firmwares =
+            bank == 0 && registers.maker() == Maker::Intel { keeps_first_control: true };
         if !is_firmwares {
             registers.write(Register::BankControl(bank), u64::MAX);
         }

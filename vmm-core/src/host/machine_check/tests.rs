@@ -67,8 +67,12 @@ impl Fake {
         let exists = match register {
             Register::Capabilities | Register::Status => true,
             Register::Control => capabilities & 1 << 8 != 0,
-            Register::BankControl(bank) | Register::BankStatus(bank) => u64::from(bank) < capabilities & 0xff,
-            Register::BankAddress(bank) => self.get(Register::BankStatus(bank).msr()) & ADDRESS != 0,
+            Register::BankControl(bank) | Register::BankStatus(bank) => {
+                u64::from(bank) < capabilities & 0xff
+            }
+            Register::BankAddress(bank) => {
+                self.get(Register::BankStatus(bank).msr()) & ADDRESS != 0
+            }
             Register::BankMisc(bank) => self.get(Register::BankStatus(bank).msr()) & MISC != 0,
         };
         assert!(exists, "{register:?}");
@@ -105,7 +109,8 @@ impl Registers for Fake {
 
 #[test]
 fn what_was_corrected_disturbs_nobody() {
-    let fake = Fake::new(RECOVERS | 1 << 10, RESTART).with(2, VALID | ADDRESS | 3 << 38 | 0x9f, 0x1234, 0);
+    let fake =
+        Fake::new(RECOVERS | 1 << 10, RESTART).with(2, VALID | ADDRESS | 3 << 38 | 0x9f, 0x1234, 0);
     assert_eq!((fake.of_guest(), fake.of_hypervisor()), (Verdict::GoesOn, Verdict::GoesOn));
     let words = "bank 2: memory error, read: corrected, 3 times (status 0x840000c00000009f, address 0x1234)";
     assert_eq!(fake.words(), words);
@@ -113,14 +118,23 @@ fn what_was_corrected_disturbs_nobody() {
 
 #[test]
 fn data_that_an_instruction_met_ends_whose_it_is() {
-    let load = |address, status| Fake::new(RECOVERS, status).with(1, DATA_LOAD, address, PHYSICAL_LINE);
+    let load =
+        |address, status| Fake::new(RECOVERS, status).with(1, DATA_LOAD, address, PHYSICAL_LINE);
     let [inside, outside] = [0x4000_0010, 0x1000];
     for status in [RESTART | IN_PROGRESS, OF_INSTRUCTION | IN_PROGRESS] {
         assert_eq!(load(inside, status).of_guest(), Verdict::GuestIsLost);
-        assert_eq!(load(outside, status).of_guest(), Verdict::MachineIsLost, "the hypervisor's memory");
+        assert_eq!(
+            load(outside, status).of_guest(),
+            Verdict::MachineIsLost,
+            "the hypervisor's memory"
+        );
         assert_eq!(load(inside, status).of_hypervisor(), Verdict::MachineIsLost);
     }
-    assert_eq!(load(inside, IN_PROGRESS).of_guest(), Verdict::MachineIsLost, "what it interrupted is lost");
+    assert_eq!(
+        load(inside, IN_PROGRESS).of_guest(),
+        Verdict::MachineIsLost,
+        "what it interrupted is lost"
+    );
     let unknown = Fake::new(RECOVERS, RESTART).with(1, DATA_LOAD, outside, 1 << 6);
     assert_eq!(unknown.of_guest(), Verdict::GuestIsLost, "a linear address");
 }
@@ -134,9 +148,14 @@ fn the_low_bits_that_do_not_count_are_not_taken_for_an_address() {
 
 #[test]
 fn nothing_goes_on_with_a_state_that_may_be_wrong() {
-    for status in [CORRUPT | UNCORRECTED | ENABLED, CORRUPT, DATA_LOAD | OVERFLOW, DATA_LOAD & !SIGNALLED] {
+    for status in
+        [CORRUPT | UNCORRECTED | ENABLED, CORRUPT, DATA_LOAD | OVERFLOW, DATA_LOAD & !SIGNALLED]
+    {
         let fake = Fake::new(RECOVERS, RESTART).with(9, VALID | status, 0x4000_0000, PHYSICAL_LINE);
-        assert_eq!((fake.of_guest(), fake.of_hypervisor()), (Verdict::MachineIsLost, Verdict::MachineIsLost));
+        assert_eq!(
+            (fake.of_guest(), fake.of_hypervisor()),
+            (Verdict::MachineIsLost, Verdict::MachineIsLost)
+        );
     }
 }
 
@@ -164,13 +183,22 @@ fn a_processor_that_cannot_recover_says_less() {
 
 #[test]
 fn amds_bits_are_amds() {
-    let fake = |status, address| Fake::new(1 << 8 | 7, RESTART).with(4, VALID | status, address, 0).amd();
+    let fake =
+        |status, address| Fake::new(1 << 8 | 7, RESTART).with(4, VALID | status, address, 0).amd();
     assert_eq!(fake(DEFERRED | ADDRESS, 0x1000).of_hypervisor(), Verdict::GoesOn);
     let load = UNCORRECTED | ENABLED | ADDRESS | 0x0135;
     assert_eq!(fake(load, 0x4000_0000).of_guest(), Verdict::GuestIsLost);
     assert_eq!(fake(load, 0x1000).of_guest(), Verdict::MachineIsLost);
-    assert_eq!(fake(load & !0xffff | 0x0a0f, 0x1000).of_guest(), Verdict::GuestIsLost, "no physical address");
-    assert_eq!(fake(load | ACTION, 0x4000_0000).of_guest(), Verdict::GuestIsLost, "TCC, where Intel has AR");
+    assert_eq!(
+        fake(load & !0xffff | 0x0a0f, 0x1000).of_guest(),
+        Verdict::GuestIsLost,
+        "no physical address"
+    );
+    assert_eq!(
+        fake(load | ACTION, 0x4000_0000).of_guest(),
+        Verdict::GuestIsLost,
+        "TCC, where Intel has AR"
+    );
     let mut spreading = fake(load, 0x4000_0000);
     spreading.maker = Maker::Amd { contains: false };
     assert_eq!(spreading.of_guest(), Verdict::MachineIsLost);
@@ -182,7 +210,10 @@ fn amds_bits_are_amds() {
 #[test]
 fn a_check_without_an_error_ends_what_cannot_be_restarted() {
     let of = |status| Fake::new(RECOVERS, status | IN_PROGRESS);
-    assert_eq!((of(RESTART).of_guest(), of(RESTART).of_hypervisor()), (Verdict::GoesOn, Verdict::GoesOn));
+    assert_eq!(
+        (of(RESTART).of_guest(), of(RESTART).of_hypervisor()),
+        (Verdict::GoesOn, Verdict::GoesOn)
+    );
     assert_eq!(of(OF_INSTRUCTION).of_guest(), Verdict::GuestIsLost);
     assert_eq!(of(OF_INSTRUCTION).of_hypervisor(), Verdict::MachineIsLost);
     assert_eq!(of(0).of_guest(), Verdict::MachineIsLost);
@@ -194,7 +225,11 @@ fn all_errors_are_told_of_from_the_start() {
     enable(&fake, 0);
     assert_eq!(fake.get(0x17b), u64::MAX);
     for bank in 0..10 {
-        assert_eq!((fake.get(0x400 + 4 * bank), fake.get(0x401 + 4 * bank)), (u64::MAX, 0), "bank {bank}");
+        assert_eq!(
+            (fake.get(0x400 + 4 * bank), fake.get(0x401 + 4 * bank)),
+            (u64::MAX, 0),
+            "bank {bank}"
+        );
     }
     enable(&Fake::new(0, 0), 0);
     let mut old = Fake::new(6, 0);

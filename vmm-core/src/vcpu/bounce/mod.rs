@@ -1,10 +1,11 @@
-//! Instructions on device memory that the emulator does not know: the processor itself carries them out, in a single step in
-//! which pages of RAM, the bounce pages, stand for those of the devices.
+//! Instructions on device memory that the emulator does not know: the processor itself carries them
+//! out, in a single step in which pages of RAM, the bounce pages, stand for those of the devices.
 //!
-//! A bounce page is shown where the processor was refused an access; then the step is tried again, until it is refused nothing
-//! more. Before, the page is given what the instruction reads there, and afterwards the devices are given what it wrote. Which
-//! bytes these are is known of most instructions ([`Namer`]); of pages that the processor uses by itself (page tables,
-//! descriptors, the stacks of interrupts) all bytes are read, and those are written that it changed.
+//! A bounce page is shown where the processor was refused an access; then the step is tried again,
+//! until it is refused nothing more. Before, the page is given what the instruction reads there,
+//! and afterwards the devices are given what it wrote. Which bytes these are is known of most
+//! instructions ([`Namer`]); of pages that the processor uses by itself (page tables, descriptors,
+//! the stacks of interrupts) all bytes are read, and those are written that it changed.
 
 mod plan;
 #[cfg(test)]
@@ -23,7 +24,8 @@ use emulator::instruction::{Namer, Writes};
 use emulator::registers::Dr7;
 use plan::{Part, Plan, Source};
 
-/// Entries of one step: for the pages of devices and of RAM that it touches, and for what else comes meanwhile.
+/// Entries of one step: for the pages of devices and of RAM that it touches, and for what else
+/// comes meanwhile.
 const MAX_ENTRIES: usize = 4 * BouncePages::COUNT;
 const HLT: u8 = 0xf4;
 
@@ -86,13 +88,15 @@ impl From<SpaceError> for Stuck {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Lets the processor carry out the instruction at RIP, or deliver the event that is pending, which was refused `access` to
-    /// a device.
+    /// Lets the processor carry out the instruction at RIP, or deliver the event that is pending,
+    /// which was refused `access` to a device.
     #[cold]
     pub(super) fn bounce(&mut self, access: MemoryAccess) -> ExitKind {
         let Some(mut bouncer) = self.bouncer.take().filter(|_| self.backend.can_step()) else {
-            return self
-                .crash("an access to a device that this processor cannot make in a step", ExitKind::Fatal);
+            return self.crash(
+                "an access to a device that this processor cannot make in a step",
+                ExitKind::Fatal,
+            );
         };
         let mut plan = bouncer.plan.take().unwrap_or_default();
         self.plan(&mut bouncer, &mut plan);
@@ -103,7 +107,9 @@ impl<B: Backend> Vcpu<B> {
         };
         let kind = match stepped {
             Ok(kind) => kind,
-            Err(Stuck::Refused) => self.crash("an instruction that reaches too far", ExitKind::Fatal),
+            Err(Stuck::Refused) => {
+                self.crash("an instruction that reaches too far", ExitKind::Fatal)
+            }
             Err(Stuck::OutOfMemory) => {
                 self.crash("the host has no memory left for page tables", ExitKind::Fatal)
             }
@@ -149,9 +155,15 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Shows the first page, and one that stops the processor where the step would not end before the next instruction: HLT in that
-    /// one's place exits, or faults where it is not allowed, before it does anything.
-    fn prepare(&mut self, bouncer: &mut Bouncer, plan: &Plan, first: MemoryAccess) -> Result<(), Stuck> {
+    /// Shows the first page, and one that stops the processor where the step would not end before
+    /// the next instruction: HLT in that one's place exits, or faults where it is not allowed,
+    /// before it does anything.
+    fn prepare(
+        &mut self,
+        bouncer: &mut Bouncer,
+        plan: &Plan,
+        first: MemoryAccess,
+    ) -> Result<(), Stuck> {
         self.add_page(bouncer, plan, first)?;
         let Some(gpa) = plan.stop_gpa else { return Ok(()) };
         if bouncer.number_at(gpa).is_none() {
@@ -174,7 +186,8 @@ impl<B: Backend> Vcpu<B> {
         let dr7 = self.backend.system_register(SystemRegister::Dr7);
         // The guest's own traps are for the run that counts.
         self.backend.set_rflags(rflags.with_trap(false));
-        self.backend.set_system_register(SystemRegister::Dr7, Dr7::from(dr7).with_enables(0).into());
+        self.backend
+            .set_system_register(SystemRegister::Dr7, Dr7::from(dr7).with_enables(0).into());
         let exit = self.run_to_end(bouncer, plan);
         self.backend.set_rflags(self.backend.rflags().with_trap(rflags.trap()));
         self.backend.set_system_register(SystemRegister::Dr7, dr7);
@@ -229,7 +242,8 @@ impl<B: Backend> Vcpu<B> {
         access: MemoryAccess,
     ) -> Result<(), Stuck> {
         if self.is_apic(access.gpa).is_none() {
-            // RAM that is touched for the first time is mapped where the tables are as they always are.
+            // RAM that is touched for the first time is mapped where the tables are as they always
+            // are.
             self.vm.space.hide_bounce_pages(&mut bouncer.pages);
             let cause = self.vm.space.resolve_fault(access.gpa, access.write);
             for used in &bouncer.uses {
@@ -245,7 +259,12 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Shows a bounce page where the processor was refused an access.
-    fn add_page(&mut self, bouncer: &mut Bouncer, plan: &Plan, access: MemoryAccess) -> Result<(), Stuck> {
+    fn add_page(
+        &mut self,
+        bouncer: &mut Bouncer,
+        plan: &Plan,
+        access: MemoryAccess,
+    ) -> Result<(), Stuck> {
         let gpa = access.gpa & !(PAGE_BYTES - 1);
         let number = bouncer.uses.len();
         let is_whole = !plan.is_all || plan.parts_of(gpa).next().is_none();

@@ -11,9 +11,11 @@ use emulator::instruction::{MAX_NAMED, Writes};
 use emulator::paging::{Access, AccessKind, Privilege};
 use spin::Mutex;
 
-/// Entries of the guest's page tables on devices, of which an instruction may use five for each of its pages.
+/// Entries of the guest's page tables on devices, of which an instruction may use five for each of
+/// its pages.
 const MAX_ENTRIES: usize = 64;
-/// Twice as many as the instruction names, since each may cross a page, with the page tables' entries and the code.
+/// Twice as many as the instruction names, since each may cross a page, with the page tables'
+/// entries and the code.
 const MAX_PARTS: usize = 2 * MAX_NAMED + MAX_ENTRIES + 8;
 
 /// Where the bytes of a part come from.
@@ -25,7 +27,8 @@ pub(super) enum Source {
     Device,
     /// The instruction itself, read already.
     Code(u64),
-    /// An entry of the guest's page tables, read already, which the processor may mark as accessed or dirty.
+    /// An entry of the guest's page tables, read already, which the processor may mark as accessed
+    /// or dirty.
     Entry(u64),
 }
 
@@ -80,8 +83,8 @@ impl Plan {
     }
 }
 
-/// Guest-physical memory that notes which entries of page tables come from devices, and leaves it to the processor to mark
-/// them.
+/// Guest-physical memory that notes which entries of page tables come from devices, and leaves it
+/// to the processor to mark them.
 struct Tables<'a> {
     vm: &'a Vm,
     found: Mutex<Found>,
@@ -99,7 +102,8 @@ impl GuestMemory for Tables<'_> {
             return self.vm.space.read(gpa, data);
         }
         let mut found = self.found.lock();
-        let known = found.entries.iter().find(|entry| (entry.0, usize::from(entry.1)) == (gpa, data.len()));
+        let known =
+            found.entries.iter().find(|entry| (entry.0, usize::from(entry.1)) == (gpa, data.len()));
         if let Some((.., value)) = known {
             data.copy_from_slice(&value.to_le_bytes()[..data.len()]);
             return Ok(());
@@ -143,7 +147,8 @@ impl<B: Backend> Vcpu<B> {
         plan.is_all = named.is_all;
         code.into_iter().for_each(|part| plan.add(part));
         let paging = self.paging_state();
-        let access = Access { kind: AccessKind::Read, privilege: Privilege::of_cpl(self.backend.cpl()) };
+        let access =
+            Access { kind: AccessKind::Read, privilege: Privilege::of_cpl(self.backend.cpl()) };
         for piece in &named.pieces {
             let source = if piece.reads { Source::Device } else { Source::Nothing };
             let (mut linear, mut left) = (piece.linear, u64::from(piece.size_bytes));
@@ -160,12 +165,18 @@ impl<B: Backend> Vcpu<B> {
         }
         if B::STEPS_BY_TRAP && named.holds_off_traps {
             let next = self.linear_rip().wrapping_add(named.length_bytes as u64);
-            plan.stop_gpa = paging.translate(&tables, next, self.fetch_access()).ok().map(|found| found.gpa);
+            plan.stop_gpa =
+                paging.translate(&tables, next, self.fetch_access()).ok().map(|found| found.gpa);
         }
         let found = tables.found.get_mut();
         plan.is_all &= !found.overflowed;
         for &(gpa, size_bytes, value) in &found.entries {
-            plan.add(Part { gpa, size_bytes, source: Source::Entry(value), writes: Writes::Nothing });
+            plan.add(Part {
+                gpa,
+                size_bytes,
+                source: Source::Entry(value),
+                writes: Writes::Nothing,
+            });
         }
     }
 }

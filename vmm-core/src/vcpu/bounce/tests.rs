@@ -1,4 +1,5 @@
-//! Steps on a device that remembers what is done to it, with a processor whose accesses the tests write down.
+//! Steps on a device that remembers what is done to it, with a processor whose accesses the tests
+//! write down.
 
 use crate::backend::Backend;
 use crate::backend::exit::Exit;
@@ -92,7 +93,12 @@ fn fetch(gpa: u64, length: usize) -> StepAccess {
 }
 
 /// The instruction runs, and its first access is refused. Returns what the accesses found.
-fn run(machine: &mut Machine, instruction: &[u8], rdi: u64, accesses: Vec<StepAccess>) -> Vec<Vec<u8>> {
+fn run(
+    machine: &mut Machine,
+    instruction: &[u8],
+    rdi: u64,
+    accesses: Vec<StepAccess>,
+) -> Vec<Vec<u8>> {
     machine.put_instruction(instruction);
     let StepAccess { gpa, write, execute, page_walk, .. } = accesses[0];
     let (backend, gprs) = machine.vcpu.registers_mut();
@@ -131,7 +137,10 @@ fn an_operand_across_two_pages_is_split_and_one_that_is_half_in_ram_touches_both
     let accesses = vec![read(DEVICE + 0xffd, 3), read(DEVICE + 0x1000, 5)];
     let found = run(&mut machine, FILD, DEVICE + 0xffd, accesses);
     assert_eq!(found.concat(), recorder.memory.lock()[0xffd..0x1005]);
-    assert_eq!(recorder.take_seen(), [Read(0xffd, 2), Read(0xfff, 1), Read(0x1000, 4), Read(0x1004, 1)]);
+    assert_eq!(
+        recorder.take_seen(),
+        [Read(0xffd, 2), Read(0xfff, 1), Read(0x1000, 4), Read(0x1004, 1)]
+    );
 }
 
 #[test]
@@ -236,7 +245,8 @@ fn entries_of_page_tables_on_a_device_are_marked_there() {
 #[test]
 fn code_in_a_hole_is_all_ones_and_code_on_a_device_is_fetched_from_there() {
     let (mut machine, recorder) = machine();
-    for (gpa, expected) in [(HOLE + 0x10, vec![0xff; 8]), (DEVICE + 0x80, vec![0x90, 0xc3, 1, 2, 3, 4, 5, 6])]
+    for (gpa, expected) in
+        [(HOLE + 0x10, vec![0xff; 8]), (DEVICE + 0x80, vec![0x90, 0xc3, 1, 2, 3, 4, 5, 6])]
     {
         recorder.put(DEVICE + 0x80, &[0x90, 0xc3, 1, 2, 3, 4, 5, 6]);
         let backend = machine.vcpu.registers_mut().0;

@@ -7,8 +7,8 @@ use crate::vm::memory::{PAGE_BYTES, Side};
 use devices::memory::GuestMemory;
 use emulator::instruction::{EmulatedCpu, Writes};
 
-/// What bytes that are written but not read hold before the first and the second run of an instruction that may leave some of
-/// them alone: where both runs leave the same, it has written.
+/// What bytes that are written but not read hold before the first and the second run of an
+/// instruction that may leave some of them alone: where both runs leave the same, it has written.
 const FILLS: [u8; 2] = [0x00, 0xff];
 /// Pages are copied and compared in pieces of this size.
 const CHUNK: usize = 16;
@@ -73,7 +73,8 @@ impl<B: Backend> Vcpu<B> {
     /// The first run of two is over: notes what it left, and prepares the second.
     pub(super) fn keep_first_run(&self, bouncer: &Bouncer, plan: &Plan) {
         for part in plan.parts.iter().filter(|part| part.writes == Writes::Some) {
-            let Some(number) = bouncer.number_at(part.gpa).filter(|&number| !bouncer.uses[number].is_whole)
+            let Some(number) =
+                bouncer.number_at(part.gpa).filter(|&number| !bouncer.uses[number].is_whole)
             else {
                 continue;
             };
@@ -107,7 +108,12 @@ impl<B: Backend> Vcpu<B> {
     fn write_entry(&mut self, bouncer: &Bouncer, number: usize, part: Part) {
         let Source::Entry(before) = part.source else { return };
         let mut after = [0; 8];
-        bouncer.pages.read(Side::Shown, number, part.offsets().start, &mut after[..part.size_bytes.into()]);
+        bouncer.pages.read(
+            Side::Shown,
+            number,
+            part.offsets().start,
+            &mut after[..part.size_bytes.into()],
+        );
         if after != before.to_le_bytes() {
             self.write_part(bouncer, number, part);
         }
@@ -136,7 +142,11 @@ impl<B: Backend> Vcpu<B> {
         while let Some(start) = offsets.find(|&offset| is_written(offset)) {
             let end = offsets.find(|&offset| !is_written(offset)).unwrap_or(offsets.end);
             let gpa = part.gpa & !(PAGE_BYTES - 1) | start as u64;
-            self.write_part(bouncer, number, Part { gpa, size_bytes: (end - start) as u16, ..part });
+            self.write_part(
+                bouncer,
+                number,
+                Part { gpa, size_bytes: (end - start) as u16, ..part },
+            );
         }
     }
 
@@ -149,8 +159,10 @@ impl<B: Backend> Vcpu<B> {
             if before == after {
                 continue;
             }
-            let words =
-                before.chunks_exact(4).zip(after.chunks_exact(4)).zip((gpa + offset as u64..).step_by(4));
+            let words = before
+                .chunks_exact(4)
+                .zip(after.chunks_exact(4))
+                .zip((gpa + offset as u64..).step_by(4));
             for ((before, after), gpa) in words {
                 if let (true, &[a, b, c, d]) = (before != after, after) {
                     self.write_gpa(gpa, 4, u32::from_le_bytes([a, b, c, d]).into());

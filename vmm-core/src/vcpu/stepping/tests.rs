@@ -219,9 +219,15 @@ fn a_step_is_not_caught() {
 #[test]
 fn registers_are_set_by_name() {
     let mut machine = paused(&[0x90], Exit::Stepped);
-    for (name, value) in
-        [("rax", 1), ("r15", 2), ("rip", 3), ("cr0", 0x11), ("cr2", 5), ("cr3", 0x6000), ("dr7", 0x400)]
-    {
+    for (name, value) in [
+        ("rax", 1),
+        ("r15", 2),
+        ("rip", 3),
+        ("cr0", 0x11),
+        ("cr2", 5),
+        ("cr3", 0x6000),
+        ("dr7", 0x400),
+    ] {
         assert!(machine.vcpu.set_register(name, value), "{name}");
         assert!(machine.vcpu.registers().0.contains(&(name, value)), "{name}");
     }

@@ -15,8 +15,8 @@ struct Entry {
     base: AtomicU64,
 }
 
-/// The memory that devices answer. Devices are attached while the machine is built; after that their regions may
-/// move.
+/// The memory that devices answer. Devices are attached while the machine is built; after that
+/// their regions may move.
 #[derive(Default)]
 pub struct MmioBus {
     entries: Vec<Entry>,
@@ -35,8 +35,14 @@ impl MmioBus {
         }
     }
 
-    /// Attaches one region, mapped at its base or nowhere yet; returns its number for [`MmioBus::move_region`].
-    pub fn attach_region(&mut self, device: Arc<dyn MmioDevice>, region: Region, mapped: bool) -> usize {
+    /// Attaches one region, mapped at its base or nowhere yet; returns its number for
+    /// [`MmioBus::move_region`].
+    pub fn attach_region(
+        &mut self,
+        device: Arc<dyn MmioDevice>,
+        region: Region,
+        mapped: bool,
+    ) -> usize {
         let base = AtomicU64::new(if mapped { region.base } else { UNMAPPED });
         self.entries.push(Entry { device, region: region.number, length: region.length, base });
         self.entries.len() - 1
@@ -60,7 +66,8 @@ impl MmioBus {
     fn find(&self, gpa: u64, size_bytes: u8) -> Option<(&Entry, Access)> {
         self.entries.iter().find_map(|entry| {
             let offset = gpa.wrapping_sub(entry.base.load(Ordering::Relaxed));
-            (offset < entry.length).then_some((entry, Access { region: entry.region, offset, size_bytes }))
+            (offset < entry.length)
+                .then_some((entry, Access { region: entry.region, offset, size_bytes }))
         })
     }
 

@@ -45,15 +45,26 @@ impl PortBus {
         }
     }
 
-    /// Attaches one region, mapped at its base or nowhere yet; returns its number for [`PortBus::move_region`].
+    /// Attaches one region, mapped at its base or nowhere yet; returns its number for
+    /// [`PortBus::move_region`].
     ///
     /// # Panics
     /// With more than 255 regions: a fault of the machine's builder.
-    pub fn attach_region(&mut self, device: Arc<dyn PioDevice>, region: Region, mapped: bool) -> usize {
+    pub fn attach_region(
+        &mut self,
+        device: Arc<dyn PioDevice>,
+        region: Region,
+        mapped: bool,
+    ) -> usize {
         let index = self.entries.len();
         assert!(index < usize::from(UNCLAIMED), "too many port regions");
         let base = AtomicU32::new(UNMAPPED);
-        self.entries.push(Entry { device, region: region.number, length: region.length as u32, base });
+        self.entries.push(Entry {
+            device,
+            region: region.number,
+            length: region.length as u32,
+            base,
+        });
         self.move_region(index, mapped.then_some(region.base as u16));
         index
     }

@@ -11,9 +11,11 @@ use spin::Mutex;
 const LARGE: usize = FrameSize::Large.bytes() as usize;
 const HUGE: usize = FrameSize::Huge.bytes() as usize;
 
-/// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is dropped.
+/// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is
+/// dropped.
 ///
-/// Each 2 MiB are cleared when they are touched for the first time, so that a large guest starts at once.
+/// Each 2 MiB are cleared when they are touched for the first time, so that a large guest starts at
+/// once.
 pub struct FrameMemory {
     platform: &'static dyn Platform,
     frames: Vec<Frame>,
@@ -44,8 +46,8 @@ pub struct Extent {
 }
 
 impl FrameMemory {
-    /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it is asked
-    /// before anything of that size is allocated.
+    /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it
+    /// is asked before anything of that size is allocated.
     pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
         if count as u64 > platform.free_bytes() / LARGE as u64 {
@@ -66,8 +68,8 @@ impl FrameMemory {
             let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge)).flatten();
             let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large))?;
             for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
-                // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, and every CPU maps
-                // it at this address.
+                // SAFETY: the frame is ours alone until `drop`, which ends every use of the run,
+                // and every CPU maps it at this address.
                 #[allow(unsafe_code)]
                 let run = unsafe { Run::new(frame.address + offset, LARGE) };
                 let (index, hpa) = (memory.frames.len() as u32, frame.hpa + offset as u64);
@@ -79,7 +81,8 @@ impl FrameMemory {
         Some(memory)
     }
 
-    /// The memory with a log of what is written to it from now on. The guest's own writes must be added to it.
+    /// The memory with a log of what is written to it from now on. The guest's own writes must be
+    /// added to it.
     pub fn logged(mut self) -> Self {
         self.log = Some(PageLog::new(self.length_bytes()));
         self
@@ -132,7 +135,8 @@ impl FrameMemory {
         done
     }
 
-    /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past the end.
+    /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past
+    /// the end.
     pub fn extent(&self, offset: u64) -> Option<Extent> {
         let piece = self.piece(usize::try_from(offset).ok()?)?;
         let frame = self.frames.get(piece.frame as usize)?;

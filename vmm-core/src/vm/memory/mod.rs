@@ -1,8 +1,8 @@
-//! Guest memory: the frames that hold it, the guest-physical address space that they appear in, and the second-level
-//! page tables that show it to the CPU.
+//! Guest memory: the frames that hold it, the guest-physical address space that they appear in, and
+//! the second-level page tables that show it to the CPU.
 //!
-//! This is the one place of the shared code with `unsafe`, confined to `raw`. No reference into guest memory ever
-//! leaves it: bytes are copied.
+//! This is the one place of the shared code with `unsafe`, confined to `raw`. No reference into
+//! guest memory ever leaves it: bytes are copied.
 
 mod frames;
 mod nested;
@@ -17,5 +17,6 @@ mod tests;
 pub use frames::FrameMemory;
 pub use part::MemoryPart;
 pub use space::{
-    Area, Backing, BouncePages, FaultCause, GuestSpace, LowPage, PAGE_BYTES, Side, SpaceError, SpaceMemory,
+    Area, Backing, BouncePages, FaultCause, GuestSpace, LowPage, PAGE_BYTES, Side, SpaceError,
+    SpaceMemory,
 };

@@ -19,7 +19,8 @@ impl TableFrames {
         Self { platform, frames: BTreeMap::new() }
     }
 
-    /// The memory of a frame that [`TableMemory::allocate`] gave. It is not to be used after it was freed.
+    /// The memory of a frame that [`TableMemory::allocate`] gave. It is not to be used after it was
+    /// freed.
     pub(super) fn run(&self, hpa: u64) -> Option<Run> {
         self.frames.get(&hpa).map(|(_, run)| *run)
     }

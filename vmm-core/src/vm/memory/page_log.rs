@@ -7,7 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 const PAGE: usize = PAGE_BYTES as usize;
 
-/// A record of writes to a memory, page by page, for any number of readers: each remembers the number of its last look.
+/// A record of writes to a memory, page by page, for any number of readers: each remembers the
+/// number of its last look.
 pub struct PageLog {
     /// A bit for each page: written, and in no look yet.
     marks: Box<[AtomicU64]>,
@@ -30,8 +31,9 @@ impl PageLog {
         (offset / PAGE).min(end)..end
     }
 
-    /// Notes that the pages of a range were written. To be called after the write: then whoever finds the mark finds
-    /// what was written too, and who comes between the two finds the mark later.
+    /// Notes that the pages of a range were written. To be called after the write: then whoever
+    /// finds the mark finds what was written too, and who comes between the two finds the mark
+    /// later.
     pub fn mark(&self, offset: usize, length_bytes: usize) {
         for page in self.pages(offset, length_bytes) {
             self.marks[page / 64].fetch_or(1 << (page % 64), Ordering::SeqCst);
@@ -40,14 +42,16 @@ impl PageLog {
 
     /// The first of `pages` that are marked, as many as follow each other.
     pub fn marked(&self, mut pages: Range<usize>) -> Option<Range<usize>> {
-        let is_marked = |&page: &usize| self.marks[page / 64].load(Ordering::Relaxed) >> (page % 64) & 1 != 0;
+        let is_marked =
+            |&page: &usize| self.marks[page / 64].load(Ordering::Relaxed) >> (page % 64) & 1 != 0;
         let end = pages.end;
         let first = pages.find(is_marked)?;
         let end = pages.find(|page| !is_marked(page)).unwrap_or(end);
         Some(first..end)
     }
 
-    /// Looks at `pages`: those of them that are marked were found written by this look, whose number is returned.
+    /// Looks at `pages`: those of them that are marked were found written by this look, whose
+    /// number is returned.
     pub fn look(&self, mut pages: Range<usize>) -> u64 {
         let number = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
         while let Some(run) = self.marked(pages.clone()) {
@@ -62,7 +66,9 @@ impl PageLog {
 
     /// True if a look after number `look` found some page of a range written.
     pub fn found_since(&self, offset: usize, length_bytes: usize, look: u64) -> bool {
-        self.found[self.pages(offset, length_bytes)].iter().any(|found| found.load(Ordering::Relaxed) > look)
+        self.found[self.pages(offset, length_bytes)]
+            .iter()
+            .any(|found| found.load(Ordering::Relaxed) > look)
     }
 }
 

@@ -73,6 +73,8 @@ impl DeviceMemory for MemoryPart {
 
     fn written_since(&self, offset: usize, length_bytes: usize, look: u64) -> bool {
         let offset = self.offset.saturating_add(offset);
-        self.shown_in.as_ref().is_none_or(|space| space.video_written_since(offset, length_bytes, look))
+        self.shown_in
+            .as_ref()
+            .is_none_or(|space| space.video_written_since(offset, length_bytes, look))
     }
 }

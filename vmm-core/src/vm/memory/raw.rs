@@ -3,11 +3,12 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// Copies `count` bytes. Written in assembly so that the compiler assumes nothing about memory that the guest
-/// shares.
+/// Copies `count` bytes. Written in assembly so that the compiler assumes nothing about memory that
+/// the guest shares.
 ///
 /// # Safety
-/// `source` is valid for reads and `destination` for writes of `count` bytes, and the two do not overlap.
+/// `source` is valid for reads and `destination` for writes of `count` bytes, and the two do not
+/// overlap.
 unsafe fn copy(source: *const u8, destination: *mut u8, count: usize) {
     // SAFETY: as the caller promises; DF is clear by the calling convention.
     unsafe {
@@ -38,7 +39,8 @@ unsafe fn load(source: *const u8) -> u64 {
     value
 }
 
-/// A run of bytes at a fixed address: memory of a frame that somebody owns for as long as the run is used.
+/// A run of bytes at a fixed address: memory of a frame that somebody owns for as long as the run
+/// is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     address: usize,
@@ -49,20 +51,22 @@ impl Run {
     /// The run of `length` bytes at `address`.
     ///
     /// # Safety
-    /// The memory is mapped readable and writable for as long as the run or a copy of it is used, and no Rust
-    /// reference to it exists.
+    /// The memory is mapped readable and writable for as long as the run or a copy of it is used,
+    /// and no Rust reference to it exists.
     pub const unsafe fn new(address: usize, length: usize) -> Self {
         Self { address, length }
     }
 
-    /// Copies out `data.len()` bytes from `offset` on; false, and nothing is copied, if the run is too short.
+    /// Copies out `data.len()` bytes from `offset` on; false, and nothing is copied, if the run is
+    /// too short.
     pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {
         if !self.holds(offset, data.len()) {
             return false;
         }
         let source = (self.address + offset) as *const u8;
-        // SAFETY: the range is inside the run, which is mapped (condition of `new`), and `data` is ours alone, so it
-        // cannot overlap it. Small sizes are single accesses: a guest sees no torn values.
+        // SAFETY: the range is inside the run, which is mapped (condition of `new`), and `data` is
+        // ours alone, so it cannot overlap it. Small sizes are single accesses: a guest
+        // sees no torn values.
         unsafe {
             match data.len() {
                 1 => data[0] = source.read_volatile(),
@@ -107,19 +111,22 @@ impl Run {
         true
     }
 
-    /// Replaces the byte at `offset` by `new` if it is still `expected`, in one piece; `None` if it is outside.
+    /// Replaces the byte at `offset` by `new` if it is still `expected`, in one piece; `None` if it
+    /// is outside.
     pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
         if !self.holds(offset, 1) {
             return None;
         }
-        // SAFETY: the byte is inside the run, which is mapped (condition of `new`), and is never accessed by reference.
+        // SAFETY: the byte is inside the run, which is mapped (condition of `new`), and is never
+        // accessed by reference.
         let byte = unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) };
         Some(byte.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
     /// Fills the run with zeroes.
     pub fn clear(&self) {
-        // SAFETY: the run is mapped (condition of `new`) and its length a multiple of 8 or its tail is cleared by bytes.
+        // SAFETY: the run is mapped (condition of `new`) and its length a multiple of 8 or its tail
+        // is cleared by bytes.
         unsafe {
             asm!(
                 "rep stosq",

@@ -1,5 +1,5 @@
-//! A guest's physical address space: what memory is where, for the hypervisor and, through the second-level page
-//! tables, for the CPU.
+//! A guest's physical address space: what memory is where, for the hypervisor and, through the
+//! second-level page tables, for the CPU.
 
 mod access;
 mod bounce;
@@ -162,7 +162,8 @@ const fn low_offset(page: u16, gpa: u64) -> usize {
 struct Nested {
     tables: NestedTables,
     frames: TableFrames,
-    /// Reminders that some virtual CPU has not flushed yet, with the generation that it must reach.
+    /// Reminders that some virtual CPU has not flushed yet, with the generation that it must
+    /// reach.
     owed: Vec<(u64, Flush)>,
 }
 
@@ -182,12 +183,14 @@ pub struct GuestSpace {
     apic_access_hpa: u64,
     /// Goes up with every change that the CPUs must be told of.
     generation: AtomicU64,
-    /// The generation that each virtual CPU has flushed for, and [`IDLE`] while it is not in the guest.
+    /// The generation that each virtual CPU has flushed for, and [`IDLE`] while it is not in the
+    /// guest.
     flushed: Box<[AtomicU64]>,
 }
 
 impl GuestSpace {
-    /// A space with RAM (mapped when it is first touched), and nothing of ROM, video memory or the first mebibyte's upper part shown yet.
+    /// A space with RAM (mapped when it is first touched), and nothing of ROM, video memory or the
+    /// first mebibyte's upper part shown yet.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
@@ -301,7 +304,8 @@ impl GuestSpace {
     /// What the pages below 1 MiB show, by their addresses.
     fn low_pages(&self) -> impl Iterator<Item = (u64, LowPage)> {
         let addresses = (0..).step_by(PAGE_BYTES as usize);
-        addresses.zip(self.low_pages.iter().map(|page| LowPage::decode(page.load(Ordering::Relaxed))))
+        addresses
+            .zip(self.low_pages.iter().map(|page| LowPage::decode(page.load(Ordering::Relaxed))))
     }
 
     /// True if memory, not a device, answers at `gpa`.
@@ -338,7 +342,12 @@ impl GuestSpace {
         Ok(())
     }
 
-    fn show_low_page(&self, nested: &mut Nested, gpa: u64, page: LowPage) -> Result<Flush, OutOfMemory> {
+    fn show_low_page(
+        &self,
+        nested: &mut Nested,
+        gpa: u64,
+        page: LowPage,
+    ) -> Result<Flush, OutOfMemory> {
         let Nested { tables, frames, .. } = &mut *nested;
         match page {
             LowPage::Device | LowPage::WriteOnly => tables.unmap(frames, gpa, PAGE_BYTES),
@@ -358,8 +367,8 @@ impl GuestSpace {
         }
     }
 
-    /// Changes which areas above 1 MiB show memory. Areas that would cover RAM, the interrupt controllers or the HPET
-    /// are left out.
+    /// Changes which areas above 1 MiB show memory. Areas that would cover RAM, the interrupt
+    /// controllers or the HPET are left out.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
@@ -377,7 +386,8 @@ impl GuestSpace {
         }
         let mut flush = Flush::default();
         let Nested { tables, frames, .. } = &mut *nested;
-        // What stays is mapped again when it is touched: an area that goes may have covered a part of it.
+        // What stays is mapped again when it is touched: an area that goes may have covered a part
+        // of it.
         for old in areas.iter() {
             self.leave_area(old);
             flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
@@ -392,8 +402,8 @@ impl GuestSpace {
         self.apic_access_hpa
     }
 
-    /// Shows a page of its own where local APICs are after a reset, for processors that answer accesses to it by themselves,
-    /// or nothing.
+    /// Shows a page of its own where local APICs are after a reset, for processors that answer
+    /// accesses to it by themselves, or nothing.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
@@ -411,8 +421,9 @@ impl GuestSpace {
         Ok(())
     }
 
-    /// Opens or closes the A20 gate. Closed, the second mebibyte shows the first; higher odd mebibytes, which no
-    /// software reaches in the modes that close the gate, stay what they are.
+    /// Opens or closes the A20 gate. Closed, the second mebibyte shows the first; higher odd
+    /// mebibytes, which no software reaches in the modes that close the gate, stay what they
+    /// are.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
@@ -488,7 +499,8 @@ impl GuestSpace {
         }
         if gpa >= MIB && gpa < self.ram_layout.low_end() {
             let start = if self.a20() { MIB } else { 2 * MIB };
-            return Some(ram(start, self.ram_layout.low_end() - start, start)).filter(|area| gpa >= area.gpa);
+            return Some(ram(start, self.ram_layout.low_end() - start, start))
+                .filter(|area| gpa >= area.gpa);
         }
         self.find_area(gpa)
     }
@@ -500,8 +512,8 @@ impl GuestSpace {
         }
     }
 
-    /// What the CPU sees at `gpa`, for tests: which memory, where in it, and whether writes pass. `None` if an access
-    /// exits.
+    /// What the CPU sees at `gpa`, for tests: which memory, where in it, and whether writes pass.
+    /// `None` if an access exits.
     ///
     /// # Panics
     /// If the page tables show anything but this guest's memory, or let the guest write its ROM.
@@ -510,21 +522,23 @@ impl GuestSpace {
         let nested = self.nested.lock();
         let mapping = nested.tables.lookup(&nested.frames, gpa)?;
         let memories = [Backing::Ram, Backing::Rom, Backing::Video];
-        let found = memories
-            .into_iter()
-            .find_map(|backing| self.backing(backing).offset_of(mapping.hpa).map(|offset| (backing, offset)));
+        let found = memories.into_iter().find_map(|backing| {
+            self.backing(backing).offset_of(mapping.hpa).map(|offset| (backing, offset))
+        });
         let (backing, offset) = found.expect("the guest sees memory that is not its own");
         let writable = mapping.permissions.write;
         assert!(!(writable && backing == Backing::Rom), "the guest can write ROM at {gpa:#x}");
         Some((backing, offset, writable))
     }
 
-    /// What an access of the hypervisor's or of a device's finds at `gpa`, in the terms of [`GuestSpace::shown`].
+    /// What an access of the hypervisor's or of a device's finds at `gpa`, in the terms of
+    /// [`GuestSpace::shown`].
     #[cfg(any(test, feature = "test-platform"))]
     pub fn found(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
         let (memory, offset, writable) = self.locate(gpa)?;
         let memories = [Backing::Ram, Backing::Rom, Backing::Video];
-        let backing = memories.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
+        let backing =
+            memories.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
         Some((backing, offset as u64, writable))
     }
 
@@ -541,14 +555,15 @@ impl GuestSpace {
         self.nested.lock().owed.len()
     }
 
-    /// Goes up with every change after which a virtual CPU must flush its cached translations before it runs again: if
-    /// it is another one than [`GuestSpace::note_flush`] has returned.
+    /// Goes up with every change after which a virtual CPU must flush its cached translations
+    /// before it runs again: if it is another one than [`GuestSpace::note_flush`] has returned.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Virtual CPU `vcpu` will flush all translations before it runs again. Returns the generation that it has flushed for.
+    /// Virtual CPU `vcpu` will flush all translations before it runs again. Returns the generation
+    /// that it has flushed for.
     pub fn note_flush(&self, vcpu: usize) -> u64 {
         let generation = self.generation();
         self.flushed[vcpu].store(generation, Ordering::Release);
@@ -570,7 +585,8 @@ impl GuestSpace {
         }
     }
 
-    /// Virtual CPU `vcpu` goes on: before it enters the guest it asks for the [`GuestSpace::generation`].
+    /// Virtual CPU `vcpu` goes on: before it enters the guest it asks for the
+    /// [`GuestSpace::generation`].
     pub fn end_sleep(&self, vcpu: usize) {
         self.flushed[vcpu].fetch_and(!IDLE, Ordering::SeqCst);
     }

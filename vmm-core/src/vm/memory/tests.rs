@@ -51,8 +51,13 @@ fn rom_is_read_only() {
     space.set_low_pages(&[(0xf0, rom)]).unwrap();
     space.write(0xf0000, &[0]).unwrap();
     assert_eq!(byte(&space, 0xf0000), Ok(0x55));
-    let area =
-        Area { gpa: 0xffe0_0000, length_bytes: 2 * MIB, backing: Backing::Rom, offset: 0, writable: false };
+    let area = Area {
+        gpa: 0xffe0_0000,
+        length_bytes: 2 * MIB,
+        backing: Backing::Rom,
+        offset: 0,
+        writable: false,
+    };
     space.set_areas(&[area]).unwrap();
     assert_eq!(byte(&space, 0xffe0_1001), Ok(0xaa));
     space.set_areas(&[]).unwrap();
@@ -81,7 +86,8 @@ fn a_change_is_owed_until_the_vcpu_has_flushed() {
     assert!(!space.needs_flush(0));
 }
 
-/// A guest that changes its address space all the time, while another of its CPUs never ran or sleeps.
+/// A guest that changes its address space all the time, while another of its CPUs never ran or
+/// sleeps.
 #[test]
 fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     let platform = TestPlatform::leak();
@@ -97,7 +103,11 @@ fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     space.end_sleep(1);
     assert!(space.needs_flush(1));
     storm();
-    assert_eq!(space.owed_flushes(), 50, "it may run at any moment, and each opening takes pages away");
+    assert_eq!(
+        space.owed_flushes(),
+        50,
+        "it may run at any moment, and each opening takes pages away"
+    );
     space.begin_sleep(1);
     assert_eq!(space.owed_flushes(), 0);
     storm();

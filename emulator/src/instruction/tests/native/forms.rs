@@ -34,8 +34,19 @@ impl Random {
     /// A number, often one at which arithmetic behaves differently.
     pub(super) fn value(&mut self) -> u64 {
         match self.below(4) {
-            0 => [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]
-                [self.below(11) as usize],
+            0 => [
+                0,
+                1,
+                0x7f,
+                0x80,
+                0xff,
+                0x7fff,
+                0x8000,
+                0xffff,
+                0x7fff_ffff,
+                0x8000_0000,
+                0xffff_ffff,
+            ][self.below(11) as usize],
             1 => [u64::MAX, i64::MAX as u64, i64::MIN as u64, u64::MAX - 1][self.below(4) as usize],
             _ => self.next(),
         }
@@ -352,7 +363,8 @@ impl Addressing {
     }
 }
 
-/// The two encodings of an instruction: on a byte (`opcode`) and on wider operands (the next opcode).
+/// The two encodings of an instruction: on a byte (`opcode`) and on wider operands (the next
+/// opcode).
 fn byte_and_full(name: &str, opcode: &[u8], field: Field) -> [Form; 2] {
     let (last, first) = opcode.split_last().unwrap();
     let full = [first, &[last + 1]].concat();
@@ -364,31 +376,45 @@ pub(super) fn integer() -> Vec<Form> {
     use Field::{Opcode, Register};
     let mut forms = Vec::new();
     let logic_flags = Flags::Undefined(AUXILIARY);
-    for (number, name) in ["add", "or", "adc", "sbb", "and", "sub", "xor", "cmp"].into_iter().enumerate() {
+    for (number, name) in
+        ["add", "or", "adc", "sbb", "and", "sub", "xor", "cmp"].into_iter().enumerate()
+    {
         let number = number as u8;
         let flags = if matches!(number, 1 | 4 | 6) { logic_flags } else { Flags::AllDefined };
         let opcode = number << 3;
         forms.extend(byte_and_full(name, &[opcode], Register).map(|form| form.flags(flags)));
         forms.extend(byte_and_full(name, &[opcode + 2], Register).map(|form| form.flags(flags)));
         forms.push(
-            Form::new(name, &[0x80], Opcode(number), Size::Byte).immediate(Immediate::Byte).flags(flags),
+            Form::new(name, &[0x80], Opcode(number), Size::Byte)
+                .immediate(Immediate::Byte)
+                .flags(flags),
         );
         forms.push(
-            Form::new(name, &[0x81], Opcode(number), Size::Full).immediate(Immediate::Full).flags(flags),
+            Form::new(name, &[0x81], Opcode(number), Size::Full)
+                .immediate(Immediate::Full)
+                .flags(flags),
         );
         forms.push(
-            Form::new(name, &[0x83], Opcode(number), Size::Full).immediate(Immediate::Byte).flags(flags),
+            Form::new(name, &[0x83], Opcode(number), Size::Full)
+                .immediate(Immediate::Byte)
+                .flags(flags),
         );
         if number != 7 {
-            forms.push(Form::new("lock", &[opcode + 1], Register, Size::Full).prefix(&[0xf0]).flags(flags));
+            forms.push(
+                Form::new("lock", &[opcode + 1], Register, Size::Full).prefix(&[0xf0]).flags(flags),
+            );
         }
     }
     forms.extend(byte_and_full("test", &[0x84], Register).map(|form| form.flags(logic_flags)));
     forms.push(
-        Form::new("test", &[0xf6], Opcode(0), Size::Byte).immediate(Immediate::Byte).flags(logic_flags),
+        Form::new("test", &[0xf6], Opcode(0), Size::Byte)
+            .immediate(Immediate::Byte)
+            .flags(logic_flags),
     );
     forms.push(
-        Form::new("test", &[0xf7], Opcode(0), Size::Full).immediate(Immediate::Full).flags(logic_flags),
+        Form::new("test", &[0xf7], Opcode(0), Size::Full)
+            .immediate(Immediate::Full)
+            .flags(logic_flags),
     );
     forms.extend(byte_and_full("not", &[0xf6], Opcode(2)));
     forms.extend(byte_and_full("neg", &[0xf6], Opcode(3)));
@@ -399,10 +425,14 @@ pub(super) fn integer() -> Vec<Form> {
     forms.extend(byte_and_full("imul", &[0xf6], Opcode(5)).map(|form| form.flags(product_flags)));
     forms.push(Form::new("imul", &[0x0f, 0xaf], Register, Size::Full).flags(product_flags));
     forms.push(
-        Form::new("imul", &[0x69], Register, Size::Full).immediate(Immediate::Full).flags(product_flags),
+        Form::new("imul", &[0x69], Register, Size::Full)
+            .immediate(Immediate::Full)
+            .flags(product_flags),
     );
     forms.push(
-        Form::new("imul", &[0x6b], Register, Size::Full).immediate(Immediate::Byte).flags(product_flags),
+        Form::new("imul", &[0x6b], Register, Size::Full)
+            .immediate(Immediate::Byte)
+            .flags(product_flags),
     );
     for (name, number) in [("div", 6), ("idiv", 7)] {
         forms.extend(
@@ -473,7 +503,9 @@ fn bits_and_shifts() -> Vec<Form> {
 /// MOVS, CMPS, STOS, LODS and SCAS, alone and repeated.
 pub(super) fn string() -> Vec<Form> {
     let mut forms = Vec::new();
-    for (name, opcode) in [("movs", 0xa4), ("cmps", 0xa6), ("stos", 0xaa), ("lods", 0xac), ("scas", 0xae)] {
+    for (name, opcode) in
+        [("movs", 0xa4), ("cmps", 0xa6), ("stos", 0xaa), ("lods", 0xac), ("scas", 0xae)]
+    {
         for prefix in [&[][..], &[0xf3], &[0xf2]] {
             // F2 repeats as F3 does where nothing is compared, but only by custom.
             if prefix == [0xf2] && !matches!(opcode, 0xa6 | 0xae) {
@@ -534,7 +566,8 @@ pub(super) fn vector(avx: bool) -> Vec<Form> {
             continue;
         }
         // The second source of VMOVLPS and VMOVHPS loads is XMM1; the others have none.
-        let merges = matches!((name, opcode), ("movlps" | "movlpd", 0x12) | ("movhps" | "movhpd", 0x16));
+        let merges =
+            matches!((name, opcode), ("movlps" | "movlpd", 0x12) | ("movhps" | "movhpd", 0x16));
         let source = if merges { !1 & 0xf } else { 0xf };
         let vex = |long: u8| [0xc5, 0x80 | source << 3 | long << 2 | prefix, opcode];
         forms.push(Form::new(name, &vex(0), Field::Vector, size).kind(Kind::Vex));
@@ -547,7 +580,8 @@ pub(super) fn vector(avx: bool) -> Vec<Form> {
     }
     if std::arch::is_x86_feature_detected!("sse4.1") {
         forms.push(
-            Form::new("movntdqa", &[0x0f, 0x38, 0x2a], Field::Vector, AlignedVector(16)).prefix(&[0x66]),
+            Form::new("movntdqa", &[0x0f, 0x38, 0x2a], Field::Vector, AlignedVector(16))
+                .prefix(&[0x66]),
         );
     }
     forms

@@ -1,5 +1,5 @@
-//! The emulator against the CPU that the tests run on: the same bytes, registers, flags and memory go to both, and
-//! everything that the manuals define must come out the same.
+//! The emulator against the CPU that the tests run on: the same bytes, registers, flags and memory
+//! go to both, and everything that the manuals define must come out the same.
 
 mod forms;
 #[allow(unsafe_code)]
@@ -54,7 +54,8 @@ fn compare(processor: &mut Processor, sample: &Sample, state: &State) -> Result<
     let expected = processor.run(instruction, state);
     prop_assert_eq!(cpu.rip, processor.instruction_address() + instruction.len() as u64);
     prop_assert_eq!(cpu.gprs.0, expected.gprs, "{:02x?}", instruction);
-    let differing = (cpu.rflags.into_bits() ^ expected.flags) & forms::ALL_FLAGS & !sample.undefined_flags;
+    let differing =
+        (cpu.rflags.into_bits() ^ expected.flags) & forms::ALL_FLAGS & !sample.undefined_flags;
     prop_assert_eq!(
         differing,
         0,
@@ -90,12 +91,14 @@ fn random_state(processor: &Processor, seed: u64) -> State {
 fn check(forms: &[Form], cases: u32) {
     let mut processor = Processor::new();
     for form in forms {
-        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        let mut runner =
+            TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let processor = std::cell::RefCell::new(&mut processor);
         let result = runner.run(&any::<u64>(), |seed| {
             let mut processor = processor.borrow_mut();
             let mut state = random_state(&processor, seed);
-            let sample = form.sample(&mut forms::Random::new(!seed), &mut state, processor.data_address());
+            let sample =
+                form.sample(&mut forms::Random::new(!seed), &mut state, processor.data_address());
             compare(&mut processor, &sample, &state)
         });
         if let Err(error) = result {

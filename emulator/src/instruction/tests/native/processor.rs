@@ -39,7 +39,8 @@ pub(super) struct Processor {
 
 impl Processor {
     pub(super) fn new() -> Self {
-        // SAFETY: a new anonymous mapping touches no memory that is in use; the result is checked below.
+        // SAFETY: a new anonymous mapping touches no memory that is in use; the result is checked
+        // below.
         let pages = unsafe {
             libc::mmap(
                 ptr::null_mut(),
@@ -51,7 +52,8 @@ impl Processor {
             )
         };
         assert_ne!(pages, libc::MAP_FAILED, "no executable memory");
-        let registers = Box::new(Registers { gprs: [0; 16], flags: 0, host_rsp: 0, vectors: [[0; 32]; 2] });
+        let registers =
+            Box::new(Registers { gprs: [0; 16], flags: 0, host_rsp: 0, vectors: [[0; 32]; 2] });
         Self { pages: pages.cast(), registers, avx: std::arch::is_x86_feature_detected!("avx") }
     }
 
@@ -67,7 +69,8 @@ impl Processor {
         self.code_address() + CODE_BYTES as u64
     }
 
-    /// Runs an instruction, which must not fault, jump, use the stack, or touch other memory than the data.
+    /// Runs an instruction, which must not fault, jump, use the stack, or touch other memory than
+    /// the data.
     pub(super) fn run(&mut self, instruction: &[u8], state: &State) -> State {
         assert_eq!(state.data.len(), DATA_BYTES);
         let code = self.code(instruction);
@@ -76,9 +79,10 @@ impl Processor {
             Registers { gprs: state.gprs, flags: state.flags, host_rsp: 0, vectors: state.vectors };
         let mut after = State { data: vec![0; DATA_BYTES], ..State::default() };
         let registers: *mut Registers = &mut *self.registers;
-        // SAFETY: both copies stay inside the mapping, which is ours alone and outlives this call, and inside vectors of
-        // the checked lengths. The code saves and restores the registers that the System V ABI wants kept, clears DF,
-        // and writes to `registers`, which is valid and borrowed by nobody else, and by contract of this function to
+        // SAFETY: both copies stay inside the mapping, which is ours alone and outlives this call,
+        // and inside vectors of the checked lengths. The code saves and restores the
+        // registers that the System V ABI wants kept, clears DF, and writes to `registers`,
+        // which is valid and borrowed by nobody else, and by contract of this function to
         // the data pages.
         unsafe {
             ptr::copy_nonoverlapping(code.as_ptr(), self.pages, code.len());
@@ -102,7 +106,11 @@ impl Processor {
         code.extend(based_on_rdi(&[0xff], 6, FLAGS)); // push qword [rdi + FLAGS]
         code.push(0x9d); // popfq
         for index in 0..2 {
-            code.extend(based_on_rdi(self.vector_move(0x6f, 0x10), index, VECTORS + 32 * u32::from(index)));
+            code.extend(based_on_rdi(
+                self.vector_move(0x6f, 0x10),
+                index,
+                VECTORS + 32 * u32::from(index),
+            ));
         }
         // RDI last.
         for register in (0..16).filter(|&register| register != 7).chain([7]) {
@@ -126,7 +134,11 @@ impl Processor {
         code.extend([0x9c, 0x59]); // pushfq; pop rcx
         code.extend(based_on_rax(&[0x48, 0x89], 1, FLAGS));
         for index in 0..2 {
-            code.extend(based_on_rax(self.vector_move(0x7f, 0x11), index, VECTORS + 32 * u32::from(index)));
+            code.extend(based_on_rax(
+                self.vector_move(0x7f, 0x11),
+                index,
+                VECTORS + 32 * u32::from(index),
+            ));
         }
         if self.avx {
             code.extend([0xc5, 0xf8, 0x77]); // vzeroupper

@@ -148,7 +148,8 @@ impl Disk {
         outb(self.drive.command + 7, command);
     }
 
-    /// A command without data, with parameters in the count and feature registers; the status after it.
+    /// A command without data, with parameters in the count and feature registers; the status after
+    /// it.
     pub fn command(self, command: u8, feature: u8, count: u8) -> u8 {
         outb(self.drive.command + 1, feature);
         outb(self.drive.command + 2, count);
@@ -239,7 +240,8 @@ pub fn original(sector: u32) -> [u8; SECTOR] {
 /// Other data for each seed.
 pub fn pattern(seed: u32, data: &mut [u8]) {
     for (index, byte) in (0_u32..).zip(data) {
-        *byte = (index.wrapping_mul(0x9e37_79b1).wrapping_add(seed.wrapping_mul(0x85eb_ca6b)) >> 24) as u8;
+        *byte = (index.wrapping_mul(0x9e37_79b1).wrapping_add(seed.wrapping_mul(0x85eb_ca6b)) >> 24)
+            as u8;
     }
 }
 

@@ -1,5 +1,5 @@
-//! The hard disk on IDE (ATA/ATAPI-6; SFF-8038i): identification, reads and writes by PIO and by bus-master DMA with every kind of address,
-//! errors, interrupts, resets.
+//! The hard disk on IDE (ATA/ATAPI-6; SFF-8038i): identification, reads and writes by PIO and by
+//! bus-master DMA with every kind of address, errors, interrupts, resets.
 
 #![no_std]
 #![no_main]
@@ -9,7 +9,9 @@ mod disk;
 use conformance::Global;
 use conformance::clock::until;
 use conformance::cpu::{cli, inb, inl, outb, outl, peek, poke, sti};
-use conformance::ide::{ABORTED, BUSY, BusMaster, CONTROL, DATA_REQUEST, Drive, ERROR, NO_INTERRUPTS, READY};
+use conformance::ide::{
+    ABORTED, BUSY, BusMaster, CONTROL, DATA_REQUEST, Drive, ERROR, NO_INTERRUPTS, READY,
+};
 use conformance::interrupts::{Frame, handle};
 use conformance::pic;
 use conformance::report::{check, equal, fail, skip, value};
@@ -49,10 +51,15 @@ fn identify(disk: Disk) {
     equal("identify-sectors", double(60), SECTORS);
     equal("identify-sectors-of-48-bits", (double(100), double(102)), (SECTORS, 0));
     equal("identify-lba-and-dma", words[49] & 0x300, 0x300);
-    equal("identify-48-bits-and-flushes", (words[83] & 0xf400, words[86] & 0x3400), (0x7400, 0x3400));
+    equal(
+        "identify-48-bits-and-flushes",
+        (words[83] & 0xf400, words[86] & 0x3400),
+        (0x7400, 0x3400),
+    );
     equal("identify-multiword-dma", words[63] & 7, 7);
     value("sectors-of-the-largest-block", words[47] & 0xff);
-    let is_printable = |word: &u16| word.to_le_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
+    let is_printable =
+        |word: &u16| word.to_le_bytes().iter().all(|byte| (b' '..=b'~').contains(byte));
     check("identify-model", words[27..47].iter().all(is_printable));
 }
 
@@ -76,7 +83,11 @@ fn registers(disk: Disk) {
     outb(command + 6, select | 0x10);
     equal("absent-device-has-no-status", (inb(command + 7), disk.drive.status()), (0, 0));
     outb(command + 6, select);
-    equal("present-device-is-ready", disk.drive.status() & (BUSY | READY | DATA_REQUEST | ERROR), READY);
+    equal(
+        "present-device-is-ready",
+        disk.drive.status() & (BUSY | READY | DATA_REQUEST | ERROR),
+        READY,
+    );
 }
 
 fn no_data(disk: Disk) {
@@ -141,7 +152,8 @@ fn reads(disk: Disk) {
         let first = 3 * HEADS * TRACK - 4;
         let mut data = [0; COUNT * SECTOR];
         let status = disk.read(access, first.into(), &mut data);
-        let same = (first..).zip(data.chunks(SECTOR)).all(|(sector, data)| data == original(sector));
+        let same =
+            (first..).zip(data.chunks(SECTOR)).all(|(sector, data)| data == original(sector));
         equal(case, (status & (BUSY | DATA_REQUEST | ERROR), same), (0, true));
     }
     let mut data = [0; SECTOR];
@@ -228,8 +240,9 @@ fn writes(disk: Disk) {
 }
 
 fn errors(disk: Disk) {
-    let failed =
-        |status: u8, bits: u8| (status & (BUSY | DATA_REQUEST | ERROR), disk.drive.error() & bits != 0);
+    let failed = |status: u8, bits: u8| {
+        (status & (BUSY | DATA_REQUEST | ERROR), disk.drive.error() & bits != 0)
+    };
     const FAILED: (u8, bool) = (ERROR, true);
     for (case, command) in [
         ("unknown-command", 0xff),
@@ -304,9 +317,16 @@ fn errors(disk: Disk) {
     check("errors-change-nothing", disk.is_original(0, 2) && disk.is_original(SECTORS - 2, 1));
 }
 
-/// Regions of four sectors: out of order, with gaps, smaller and larger than a sector, over the end of a page.
-const REGIONS: [(u32, u32); 6] =
-    [(0x22_3000, 2), (0x22_1f00, 510), (0x22_0ffe, 4), (0x22_5000, 1020), (0x22_4002, 128), (0x22_3800, 384)];
+/// Regions of four sectors: out of order, with gaps, smaller and larger than a sector, over the end
+/// of a page.
+const REGIONS: [(u32, u32); 6] = [
+    (0x22_3000, 2),
+    (0x22_1f00, 510),
+    (0x22_0ffe, 4),
+    (0x22_5000, 1020),
+    (0x22_4002, 128),
+    (0x22_3800, 384),
+];
 
 fn descriptors(disk: Disk) {
     const FIRST: u32 = 9000;
@@ -320,8 +340,9 @@ fn descriptors(disk: Disk) {
     equal("scatter", status & (BUSY | DATA_REQUEST | ERROR), 0);
     equal("scatter-bus-master-is-done", disk.bus_master.status(), BusMaster::INTERRUPT);
     let mut want = (FIRST..FIRST + 4).flat_map(original);
-    let in_regions =
-        |(address, length): (u32, u32)| (0..length).map(move |offset| peek::<u8>((address + offset).into()));
+    let in_regions = |(address, length): (u32, u32)| {
+        (0..length).map(move |offset| peek::<u8>((address + offset).into()))
+    };
     check(
         "scattered-in-order",
         REGIONS.into_iter().flat_map(in_regions).all(|byte| want.next() == Some(byte)),
@@ -329,7 +350,10 @@ fn descriptors(disk: Disk) {
     let is_inside = |at: &u64| {
         REGIONS.iter().any(|(address, length)| (*address..address + length).contains(&(*at as u32)))
     };
-    check("scattered-nowhere-else", scattered.filter(|at| !is_inside(at)).all(|at| peek::<u8>(at) == BEFORE));
+    check(
+        "scattered-nowhere-else",
+        scattered.filter(|at| !is_inside(at)).all(|at| peek::<u8>(at) == BEFORE),
+    );
 
     let (mut data, mut back) = ([0; 4 * SECTOR], [0; 4 * SECTOR]);
     pattern(30, &mut data);
@@ -345,7 +369,10 @@ fn descriptors(disk: Disk) {
     equal("gather-bus-master-is-done", disk.bus_master.status(), BusMaster::INTERRUPT);
     disk.read(BY_LBA, FIRST.into(), &mut back);
     check("gathered-in-order", back == data);
-    check("gathered-nothing-else", disk.is_original(FIRST - 1, 1) && disk.is_original(FIRST + 4, 1));
+    check(
+        "gathered-nothing-else",
+        disk.is_original(FIRST - 1, 1) && disk.is_original(FIRST + 4, 1),
+    );
 
     // A length of 0 is 64 KiB.
     const SECTORS_OF_64_KIB: u16 = 128;
@@ -457,9 +484,10 @@ fn interrupts(disk: Disk) {
     let come = |count: u32| until(|| INTERRUPTS.get() >= count);
     let ready = || until(|| drive.status() & (BUSY | DATA_REQUEST) == 0);
     let mut data = [0; COUNT * SECTOR];
-    for (case, access, blocks) in
-        [("interrupts-of-read", BY_LBA, COUNT as u32), ("interrupts-of-read-multiple", MULTIPLE_BY_LBA, 3)]
-    {
+    for (case, access, blocks) in [
+        ("interrupts-of-read", BY_LBA, COUNT as u32),
+        ("interrupts-of-read-multiple", MULTIPLE_BY_LBA, 3),
+    ] {
         INTERRUPTS.set(0);
         disk.set_task_file(access.0, 11_000, COUNT as u16);
         disk.send(access.read_command());
@@ -470,9 +498,10 @@ fn interrupts(disk: Disk) {
         ready();
         equal(case, INTERRUPTS.get(), blocks);
     }
-    for (case, access, blocks) in
-        [("interrupts-of-write", BY_LBA, COUNT as u32), ("interrupts-of-write-multiple", MULTIPLE_BY_LBA, 3)]
-    {
+    for (case, access, blocks) in [
+        ("interrupts-of-write", BY_LBA, COUNT as u32),
+        ("interrupts-of-write-multiple", MULTIPLE_BY_LBA, 3),
+    ] {
         INTERRUPTS.set(0);
         disk.set_task_file(access.0, 11_000, COUNT as u16);
         disk.send(access.write_command());
@@ -484,7 +513,8 @@ fn interrupts(disk: Disk) {
         ready();
         equal(case, INTERRUPTS.get(), blocks);
     }
-    for (case, access) in [("interrupts-of-read-dma", DMA), ("interrupts-of-read-dma-ext", DMA_EXT)] {
+    for (case, access) in [("interrupts-of-read-dma", DMA), ("interrupts-of-read-dma-ext", DMA_EXT)]
+    {
         INTERRUPTS.set(0);
         disk.read(access, 11_000, &mut data);
         come(1);

@@ -106,7 +106,8 @@ const PLACES: usize = 6;
 
 /// Inside a page, and with their first bytes in another.
 fn places() -> [u64; PLACES] {
-    [0, 1, 2, 3, 5, 8].map(|first| if first == 0 { PLANES + 0x2100 } else { PLANES + 3 * PAGE - first })
+    [0, 1, 2, 3, 5, 8]
+        .map(|first| if first == 0 { PLANES + 0x2100 } else { PLANES + 3 * PAGE - first })
 }
 
 type Outcome = Result<(u32, [u32; 16]), (Event, u32)>;
@@ -115,8 +116,12 @@ fn outcome(code: extern "C" fn(), at: u64) -> Outcome {
     copy(code, at);
     DATA.set(core::array::from_fn(|index| 0x0123_4567_u32.rotate_left(3 * index as u32)));
     legacy::reset_gates();
-    legacy::set_gate(0x90, legacy::gate(conformance::descriptors::CODE32, address(handles), INTERRUPT_GATE));
-    let mut registers = Registers { ebx: at as u32, edi: DATA.address() as u32, ..Registers::default() };
+    legacy::set_gate(
+        0x90,
+        legacy::gate(conformance::descriptors::CODE32, address(handles), INTERRUPT_GATE),
+    );
+    let mut registers =
+        Registers { ebx: at as u32, edi: DATA.address() as u32, ..Registers::default() };
     call32(calls, PROTECTED, &mut registers)
         .map_err(|fault| (fault.event, fault.eip.wrapping_sub(at as u32)))?;
     Ok((registers.eax, DATA.get()))
@@ -125,10 +130,15 @@ fn outcome(code: extern "C" fn(), at: u64) -> Outcome {
 fn real_mode() {
     let outcome = |code: extern "C" fn(), at: u64| {
         copy(code, at);
-        let mut registers =
-            Registers { edi: (at >> 16 << 12) as u32, ebx: at as u32 & 0xffff, ..Registers::default() };
+        let mut registers = Registers {
+            edi: (at >> 16 << 12) as u32,
+            ebx: at as u32 & 0xffff,
+            ..Registers::default()
+        };
         let outcome = call16(calls_16, &mut registers);
-        outcome.map(|()| registers.eax & 0xffff).map_err(|fault| (fault.event, fault.cs, fault.eip & 0xffff))
+        outcome
+            .map(|()| registers.eax & 0xffff)
+            .map_err(|fault| (fault.event, fault.cs, fault.eip & 0xffff))
     };
     let saved: u32 = peek(4 * 0x60);
     poke(4 * 0x60, address(handles_16));
@@ -143,6 +153,10 @@ fn real_mode() {
         equal(case, wrong, None);
     }
     let (segment, offset) = ((PLANES >> 4) as u16, 0x2101);
-    equal("real-mode-undefined-opcode", outcome(undefined_16, PLANES + 0x2100), Err((UD, segment, offset)));
+    equal(
+        "real-mode-undefined-opcode",
+        outcome(undefined_16, PLANES + 0x2100),
+        Err((UD, segment, offset)),
+    );
     poke(4 * 0x60, saved);
 }

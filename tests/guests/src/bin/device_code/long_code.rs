@@ -222,7 +222,9 @@ fn rom() {
 /// Nothing answers there: the bus floats, and FFh FFh is no instruction.
 fn holes() {
     const HOLE: u64 = 0xe000_0000;
-    for (case, at) in [("code-in-a-hole", HOLE), ("code-at-the-end-of-a-page-of-a-hole", HOLE + PAGE - 1)] {
+    for (case, at) in
+        [("code-in-a-hole", HOLE), ("code-at-the-end-of-a-page-of-a-hole", HOLE + PAGE - 1)]
+    {
         if peek::<u32>(at) != u32::MAX {
             skip(case, "this machine's holes are not all ones");
             continue;

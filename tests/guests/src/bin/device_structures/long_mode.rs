@@ -8,7 +8,9 @@ use conformance::cpu::{inb, outb, peek, poke};
 use conformance::descriptors::{
     self, CODE64, DATA, FREE, TSS64, TablePointer, TaskState64, segment, set_descriptor,
 };
-use conformance::interrupts::{self, BP, DB, DE, Event, Frame, UD, catch, gp, handle, load_table, np, pf};
+use conformance::interrupts::{
+    self, BP, DB, DE, Event, Frame, UD, catch, gp, handle, load_table, np, pf,
+};
 use conformance::legacy;
 use conformance::report::{check, equal};
 use conformance::user;
@@ -101,11 +103,19 @@ fn interrupts_by_table() {
         event(|| unsafe { asm!("div ecx", in("ecx") 0, inout("eax") 1 => _, inout("edx") 0 => _) }),
         Some(DE),
     );
-    equal("idt-protection", event(|| unsafe { asm!("mov ds, eax", in("eax") 0xfff8) }), Some(gp(0xfff8)));
+    equal(
+        "idt-protection",
+        event(|| unsafe { asm!("mov ds, eax", in("eax") 0xfff8) }),
+        Some(gp(0xfff8)),
+    );
     let fault = catch(|| {
         peek::<u8>(NOWHERE);
     });
-    equal("idt-page-fault", fault.err().map(|fault| (fault.event, fault.cr2)), Some((pf(0), NOWHERE)));
+    equal(
+        "idt-page-fault",
+        fault.err().map(|fault| (fault.event, fault.cr2)),
+        Some((pf(0), NOWHERE)),
+    );
     equal("idt-interrupt-comes-once", handled(int_n), ONCE);
     equal(
         "idt-interrupt-behind-a-load-of-ss",
@@ -115,7 +125,8 @@ fn interrupts_by_table() {
         }),
         ONCE,
     );
-    let trapped = catch(|| unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq", "nop") }).err();
+    let trapped =
+        catch(|| unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq", "nop") }).err();
     equal("idt-single-step", trapped.map(|fault| (fault.event, fault.rflags & TF)), Some((DB, TF)));
     let gate = at::IDT + 16 * 0x91;
     copy(at::IDT + 16 * u64::from(VECTOR), gate, 16);
@@ -267,7 +278,10 @@ fn global_table() {
 fn set_call_gate(selector: u16, code: u16) {
     const CALL_GATE_RING3: u64 = 0xec;
     let offset = u64::from(legacy::address(behind_gate));
-    let low = offset & 0xffff | u64::from(code) << 16 | CALL_GATE_RING3 << 40 | (offset >> 16 & 0xffff) << 48;
+    let low = offset & 0xffff
+        | u64::from(code) << 16
+        | CALL_GATE_RING3 << 40
+        | (offset >> 16 & 0xffff) << 48;
     set_descriptor(selector, low);
     set_descriptor(selector + 8, offset >> 32);
 }

@@ -67,7 +67,8 @@ fn entry(table: u64, index: u64) -> u64 {
 
 /// The accessed and dirty bits of the entries for the first page.
 fn marks() -> [u64; 3] {
-    [entry(POINTERS, 0), entry(DIRECTORY, 0), entry(TABLE, 0)].map(|entry| peek::<u64>(entry) & (A | D))
+    [entry(POINTERS, 0), entry(DIRECTORY, 0), entry(TABLE, 0)]
+        .map(|entry| peek::<u64>(entry) & (A | D))
 }
 
 fn map() {
@@ -120,7 +121,11 @@ fn four_levels() {
     }
     equal("pages-of-a-string", peek::<u64>(FRAME + PAGE - 32), peek::<u64>(FRAME));
     poke(DEVICE, 0x0bad_cafe_u32);
-    equal("page-of-the-device", (peek::<u32>(at::DATA), peek::<u32>(DEVICE)), (0x0bad_cafe, 0x0bad_cafe));
+    equal(
+        "page-of-the-device",
+        (peek::<u32>(at::DATA), peek::<u32>(DEVICE)),
+        (0x0bad_cafe, 0x0bad_cafe),
+    );
     poke(LARGE + 0x1_2340, 0x600d_u32);
     equal("large-page", peek::<u32>(LARGE_FRAME + 0x1_2340), 0x600d);
     marked("large-page-is-dirty", [peek::<u64>(entry(DIRECTORY, 1)) & (A | D)], [A | D]);

@@ -134,7 +134,11 @@ fn interrupts_by_table(limit: u16) {
     equal("32-bit-idt-divide-error", event(divides), Some(DE));
     equal("32-bit-idt-protection", event(loads_beyond), Some(gp(BEYOND)));
     let counted = |registers: Registers| (registers.eax, registers.edx & TF);
-    equal("32-bit-idt-interrupt-comes-once", go(interrupts, with(0)).ok().map(counted), Some((1, 0)));
+    equal(
+        "32-bit-idt-interrupt-comes-once",
+        go(interrupts, with(0)).ok().map(counted),
+        Some((1, 0)),
+    );
     let registers = go(interrupts_on_stack, with(at::STACK_END)).ok();
     equal(
         "32-bit-stack-of-interrupts",
@@ -178,8 +182,9 @@ fn global_table() {
     copy(base.into(), at::GDT, u64::from(limit) + 1);
     let esi = pointer_to(at::GDT, limit);
     let with = |ebx: u32| Registers { esi, ebx, ..Registers::default() };
-    let value =
-        |code, selector| go(code, with(selector)).map(|registers| registers.eax).map_err(|fault| fault.event);
+    let value = |code, selector| {
+        go(code, with(selector)).map(|registers| registers.eax).map_err(|fault| fault.event)
+    };
     equal("32-bit-gdt-segment", value(loads_fs, FLAT.into()), Ok(0x10ca_10ca));
     equal("32-bit-gdt-segment-is-accessed", peek(at::GDT + u64::from(FLAT) + 5), WRITABLE | 1);
     equal("32-bit-gdt-beyond-it", value(loads_fs, BEYOND), Err(gp(BEYOND)));
@@ -208,7 +213,10 @@ fn rings() {
         ("32-bit-interrupt-from-ring-3", interrupts_ring_0),
     ] {
         put_task(OWN_TASK, at::TASK, own_state());
-        legacy::set_gate(0x93, legacy::gate(CODE32, legacy::address(shows_ring), INTERRUPT_GATE | 0x60));
+        legacy::set_gate(
+            0x93,
+            legacy::gate(CODE32, legacy::address(shows_ring), INTERRUPT_GATE | 0x60),
+        );
         let registers = Registers {
             ebx: u32::from(CALL_GATE) | RING3,
             ecx: OWN_TASK.into(),
@@ -217,7 +225,8 @@ fn rings() {
             ..Registers::default()
         };
         let fault = go(to_ring_3, registers).err();
-        let found = fault.map(|fault| (fault.event, fault.registers.eax & 0xffff, fault.registers.edi >> 12));
+        let found = fault
+            .map(|fault| (fault.event, fault.registers.eax & 0xffff, fault.registers.edi >> 12));
         equal(case, found, Some((UD, CODE32.into(), (at::STACK_END - 1) as u32 >> 12)));
     }
 }
@@ -226,7 +235,11 @@ fn rings() {
 fn prepare(code: extern "C" fn()) {
     let stack = at::OTHER_STACK_END as u32 - 4;
     poke(stack.into(), 0x5ac3_u32);
-    put_task(TASK, at::OTHER_TASK, TaskState32 { eax: 0x41, ebp: 0x42, ..TaskState32::flat(code, stack) });
+    put_task(
+        TASK,
+        at::OTHER_TASK,
+        TaskState32 { eax: 0x41, ebp: 0x42, ..TaskState32::flat(code, stack) },
+    );
     set_descriptor(TASK_GATE, legacy::gate(TASK, 0, GATE_TO_TASK));
     put_task(OWN_TASK, at::TASK, own_state());
     legacy::reset_gates();
@@ -237,13 +250,17 @@ fn prepare(code: extern "C" fn()) {
 fn state_of_task() -> (u32, u32, u32, u32) {
     let word = |offset: usize| peek::<u32>(at::OTHER_TASK + offset as u64);
     let offset = core::mem::offset_of!(TaskState32, eax);
-    let (ebp, esi) = (core::mem::offset_of!(TaskState32, ebp), core::mem::offset_of!(TaskState32, esi));
+    let (ebp, esi) =
+        (core::mem::offset_of!(TaskState32, ebp), core::mem::offset_of!(TaskState32, esi));
     (word(offset), word(esi), word(ebp), word(0) & 0xffff)
 }
 
 fn tasks() {
-    let to =
-        |selector: u16, own: u16| Registers { ebx: selector.into(), ecx: own.into(), ..Registers::default() };
+    let to = |selector: u16, own: u16| Registers {
+        ebx: selector.into(),
+        ecx: own.into(),
+        ..Registers::default()
+    };
     let end = |outcome: Result<Registers, Fault>| {
         outcome.map(|registers| registers.edx).map_err(|fault| fault.event)
     };
@@ -262,7 +279,11 @@ fn tasks() {
     prepare(returns);
     equal("task-by-call", end(go(calls_task, to(TASK, 0))), Ok(BACK));
     equal("task-by-call-has-its-state", state_of_task(), (0x42, 0x42, 0x42, TSS32.into()));
-    equal("task-by-call-saves-flags", unsafe { (*legacy::TASK_STATE.address()).eflags } & (TF | NT), 0);
+    equal(
+        "task-by-call-saves-flags",
+        unsafe { (*legacy::TASK_STATE.address()).eflags } & (TF | NT),
+        0,
+    );
     equal("task-by-call-again", end(go(calls_task, to(TASK_GATE, 0))), Ok(BACK));
     equal("task-by-call-goes-on", state_of_task(), (0x43, 0x43, 0x42, TSS32.into()));
 

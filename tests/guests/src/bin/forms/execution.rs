@@ -36,8 +36,8 @@ pub struct Outcome {
 
 const REGISTERS: usize = 16;
 const REGISTER_NAMES: [&str; REGISTERS] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-    "r15",
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
 ];
 
 const PAGE_FAULT: u64 = 14;
@@ -77,7 +77,11 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} +{:x}: got {:x}, want {:x}", self.what, self.place, self.got, self.want)
+        write!(
+            formatter,
+            "{} +{:x}: got {:x}, want {:x}",
+            self.what, self.place, self.got, self.want
+        )
     }
 }
 
@@ -106,17 +110,28 @@ impl Outcome {
         let extent = (case.extent + BEFORE_OPERAND) as usize;
         differs("vector", 0, self.vector, want.vector)?;
         for (index, name) in SYSTEM_NAMES.into_iter().enumerate() {
-            // QEMU reads what is to be changed before it finds that it cannot be written, and says so.
-            let write =
-                if index == ERROR_CODE && self.vector == PAGE_FAULT && case.writes { PF_WRITE } else { 0 };
+            // QEMU reads what is to be changed before it finds that it cannot be written, and says
+            // so.
+            let write = if index == ERROR_CODE && self.vector == PAGE_FAULT && case.writes {
+                PF_WRITE
+            } else {
+                0
+            };
             differs(name, 0, self.system[index] | write, want.system[index] | write)?;
         }
         for (index, name) in REGISTER_NAMES.into_iter().enumerate() {
             differs(name, 0, self.registers[index], want.registers[index])?;
         }
-        differs("flags", 0, self.flags & u64::from(case.flags), want.flags & u64::from(case.flags))?;
-        // Where a store runs into an absent page, QEMU has written some of it, and so has Bochs of what is not a plain store.
-        let is_whole = self.vector == PAGE_FAULT && self.memory[..extent] == self.memory_before[..extent];
+        differs(
+            "flags",
+            0,
+            self.flags & u64::from(case.flags),
+            want.flags & u64::from(case.flags),
+        )?;
+        // Where a store runs into an absent page, QEMU has written some of it, and so has Bochs of
+        // what is not a plain store.
+        let is_whole =
+            self.vector == PAGE_FAULT && self.memory[..extent] == self.memory_before[..extent];
         if !is_whole {
             bytes("memory", &self.memory[..extent], &want.memory[..extent])?;
         }
@@ -125,9 +140,12 @@ impl Outcome {
             bytes("stack", &self.stack, &want.stack)?;
         }
         match state::difference(&self.vectors, &want.vectors) {
-            Some(place) => {
-                differs("vector state", place, self.vectors.0[place].into(), want.vectors.0[place].into())
-            }
+            Some(place) => differs(
+                "vector state",
+                place,
+                self.vectors.0[place].into(),
+                want.vectors.0[place].into(),
+            ),
             None => Ok(()),
         }
     }
@@ -141,7 +159,8 @@ struct Entry {
     registers: [u64; REGISTERS],
 }
 
-static ENTRY: Global<Entry> = Global::new(Entry { data: 0, frame: [0; 5], registers: [0; REGISTERS] });
+static ENTRY: Global<Entry> =
+    Global::new(Entry { data: 0, frame: [0; 5], registers: [0; REGISTERS] });
 static HOME: Global<u64> = Global::new(0);
 static OUTCOME: Global<*mut Outcome> = Global::new(core::ptr::null_mut());
 
@@ -194,7 +213,11 @@ impl Run<'_> {
         let (operand, extent) = (WINDOW + place.operand(case), case.extent);
         let stack = WINDOW + place.stack(case);
         self.prepare(&mut outcome.memory_before);
-        copy(outcome.memory_before.as_ptr() as u64, operand - BEFORE_OPERAND, extent + BEFORE_OPERAND);
+        copy(
+            outcome.memory_before.as_ptr() as u64,
+            operand - BEFORE_OPERAND,
+            extent + BEFORE_OPERAND,
+        );
         if case.stack {
             self.prepare_stack(&mut outcome.stack_before);
             copy(outcome.stack_before.as_ptr() as u64, stack - STACK_HALF, 2 * STACK_HALF);
@@ -303,7 +326,9 @@ impl Clone for Entry {
 }
 
 fn copy(from: u64, to: u64, count: u64) {
-    unsafe { asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") count => _) };
+    unsafe {
+        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") count => _)
+    };
 }
 
 /// An available TSS: the same as the guest's own.
@@ -347,8 +372,8 @@ fn stop(frame: &mut Frame) {
     outcome.vector = frame.vector;
     outcome.flags = frame.rflags;
     outcome.registers = [
-        frame.rax, frame.rcx, frame.rdx, frame.rbx, frame.rsp, frame.rbp, frame.rsi, frame.rdi, frame.r8,
-        frame.r9, frame.r10, frame.r11, frame.r12, frame.r13, frame.r14, frame.r15,
+        frame.rax, frame.rcx, frame.rdx, frame.rbx, frame.rsp, frame.rbp, frame.rsi, frame.rdi,
+        frame.r8, frame.r9, frame.r10, frame.r11, frame.r12, frame.r13, frame.r14, frame.r15,
     ];
     outcome.system = [
         frame.error,

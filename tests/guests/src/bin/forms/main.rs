@@ -1,8 +1,10 @@
-//! Every form of an instruction with a memory operand on RAM and on device memory: both must leave the same. The device is the VGA's memory in
-//! a planar mode, which is plain bytes to the processor. The forms come from `tests/guests/forms`, and docs/instruction-forms.md lists them.
+//! Every form of an instruction with a memory operand on RAM and on device memory: both must leave
+//! the same. The device is the VGA's memory in a planar mode, which is plain bytes to the
+//! processor. The forms come from `tests/guests/forms`, and docs/instruction-forms.md lists them.
 //!
-//! A page of a window is RAM for the first run and the device's for the second: addresses are the same in both, and so is all that an
-//! instruction leaves, to the last pointer. Code of 16 and 32 bits runs in compatibility mode. Each instruction ends at an INT3 or at a fault.
+//! A page of a window is RAM for the first run and the device's for the second: addresses are the
+//! same in both, and so is all that an instruction leaves, to the last pointer. Code of 16 and 32
+//! bits runs in compatibility mode. Each instruction ends at an INT3 or at a fault.
 
 #![no_std]
 #![no_main]
@@ -61,7 +63,8 @@ fn vex_in_16_bit_code(components: u64) {
         return skip(NAME, "no AVX");
     }
     let got = unsafe { &mut *GOT.address() };
-    Run { case: &Case::plain(Mode::Bits16, &BYTES), place: Place::Inside, on_device: false }.perform(got);
+    Run { case: &Case::plain(Mode::Bits16, &BYTES), place: Place::Inside, on_device: false }
+        .perform(got);
     VEX_IN_16_BITS.set(got.vector == u64::from(BP.vector));
     equal(NAME, got.vector, BP.vector.into());
 }
@@ -81,13 +84,17 @@ fn mnemonic(group: &Group, cursor: &mut Cursor, runs: bool) -> usize {
             if let Err(difference) = compare(&case, place) {
                 differing += 1;
                 if differing <= SHOWN {
-                    let _ = writeln!(Com1, "form {}-{name} {case} {place:?}: {difference}", group.name);
+                    let _ =
+                        writeln!(Com1, "form {}-{name} {case} {place:?}: {difference}", group.name);
                 }
             }
         }
     }
     if differing != 0 {
-        fail(Name::new(group.name, name).as_str(), format_args!("{differing} runs differ from RAM"));
+        fail(
+            Name::new(group.name, name).as_str(),
+            format_args!("{differing} runs differ from RAM"),
+        );
     }
     count
 }
@@ -101,7 +108,9 @@ struct Name {
 impl Name {
     fn new(group: &str, mnemonic: &str) -> Self {
         let mut name = Self { bytes: [0; 64], length: 0 };
-        for (place, byte) in name.bytes.iter_mut().zip(group.bytes().chain([b'-']).chain(mnemonic.bytes())) {
+        for (place, byte) in
+            name.bytes.iter_mut().zip(group.bytes().chain([b'-']).chain(mnemonic.bytes()))
+        {
             *place = byte;
             name.length += 1;
         }

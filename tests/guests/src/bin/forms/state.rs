@@ -14,7 +14,8 @@ impl Image {
     pub const ZERO: Self = Self([0; IMAGE_BYTES]);
 }
 
-/// What the registers hold before each instruction, and what images in memory hold: as XSAVE writes it, and as XSAVEC.
+/// What the registers hold before each instruction, and what images in memory hold: as XSAVE writes
+/// it, and as XSAVEC.
 pub static BEFORE: Global<Image> = Global::new(Image::ZERO);
 pub static OTHER: Global<Image> = Global::new(Image::ZERO);
 pub static OTHER_COMPACTED: Global<Image> = Global::new(Image::ZERO);

@@ -46,8 +46,9 @@ impl Place {
     pub const ALL: [Self; 5] =
         [Self::Inside, Self::Across, Self::IntoDevice, Self::OutOfDevice, Self::IntoAbsent];
 
-    /// Whether the case runs there: with an operand that can lie in two pages, or the stack; those that use vector registers by prefixes
-    /// that are the same in all code, in 64-bit code only.
+    /// Whether the case runs there: with an operand that can lie in two pages, or the stack; those
+    /// that use vector registers by prefixes that are the same in all code, in 64-bit code
+    /// only.
     pub fn suits(self, case: &Case, components: u64) -> bool {
         let is_divisible = case.split != 0 || case.stack;
         self == Self::Inside || is_divisible && (components == 0 || case.mode == Mode::Bits64)

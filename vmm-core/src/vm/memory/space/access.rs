@@ -65,7 +65,11 @@ impl GuestSpace {
 impl GuestMemory for GuestSpace {
     #[inline]
     fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
-        if data.len() <= Self::room(gpa) { self.read_in_page(gpa, data) } else { self.read_pages(gpa, data) }
+        if data.len() <= Self::room(gpa) {
+            self.read_in_page(gpa, data)
+        } else {
+            self.read_pages(gpa, data)
+        }
     }
 
     #[inline]

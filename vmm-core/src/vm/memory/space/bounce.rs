@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};
 
-/// Pages for one virtual CPU, with all that it takes to show them to the guest: no memory has to be found when they are needed.
-/// They belong to the space that made them.
+/// Pages for one virtual CPU, with all that it takes to show them to the guest: no memory has to be
+/// found when they are needed. They belong to the space that made them.
 pub struct BouncePages {
     frames: Vec<Bounce>,
     /// Zeroed tables.
@@ -31,10 +31,11 @@ pub enum Side {
 }
 
 impl BouncePages {
-    /// The most pages that one instruction may touch on devices. A gather or scatter of 16 elements that cross pages reaches
-    /// 32; four more are for its code and for its page tables.
+    /// The most pages that one instruction may touch on devices. A gather or scatter of 16 elements
+    /// that cross pages reaches 32; four more are for its code and for its page tables.
     pub const COUNT: usize = 36;
-    /// Second-level tables for them: one for each 2 MiB, and two more for each 512 GiB that has none.
+    /// Second-level tables for them: one for each 2 MiB, and two more for each 512 GiB that has
+    /// none.
     pub const TABLES: usize = Self::COUNT + 12;
 
     /// Reads what a page holds; nothing outside it.
@@ -81,15 +82,16 @@ impl GuestSpace {
         Ok(pages)
     }
 
-    /// Shows one more page to the guest, at `gpa`, in place of whatever is there. Pages are numbered in the order in which they are
-    /// shown. False if there are no more.
+    /// Shows one more page to the guest, at `gpa`, in place of whatever is there. Pages are
+    /// numbered in the order in which they are shown. False if there are no more.
     pub fn show_bounce_page(&self, pages: &mut BouncePages, gpa: u64, execute: bool) -> bool {
         let Some(&Bounce { hpa, .. }) = pages.frames.get(pages.shown.len()) else { return false };
         let mut nested = self.nested.lock();
         let Nested { tables, frames, .. } = &mut *nested;
         let attributes = Attributes::memory(Permissions { write: true, execute });
         let page = gpa & !(PAGE_BYTES - 1);
-        let Ok((cover, flush)) = tables.cover(frames, page, hpa, attributes, &mut pages.tables) else {
+        let Ok((cover, flush)) = tables.cover(frames, page, hpa, attributes, &mut pages.tables)
+        else {
             return false;
         };
         pages.shown.push(cover);
@@ -97,7 +99,8 @@ impl GuestSpace {
         true
     }
 
-    /// Shows again what was there before. Nothing may have been mapped since the first of them was shown.
+    /// Shows again what was there before. Nothing may have been mapped since the first of them was
+    /// shown.
     pub fn hide_bounce_pages(&self, pages: &mut BouncePages) {
         let mut nested = self.nested.lock();
         let Nested { tables, frames, .. } = &mut *nested;
@@ -114,9 +117,16 @@ impl GuestSpace {
         }
     }
 
-    /// An access of the guest's to bytes of one page, as the second-level tables allow it; false if they refuse it. For tests.
+    /// An access of the guest's to bytes of one page, as the second-level tables allow it; false if
+    /// they refuse it. For tests.
     #[cfg(any(test, feature = "test-platform"))]
-    pub fn access_as_processor(&self, gpa: u64, data: &mut [u8], write: bool, execute: bool) -> bool {
+    pub fn access_as_processor(
+        &self,
+        gpa: u64,
+        data: &mut [u8],
+        write: bool,
+        execute: bool,
+    ) -> bool {
         let nested = self.nested.lock();
         let Some(mapping) = nested.tables.lookup(&nested.frames, gpa) else { return false };
         let Permissions { write: may_write, execute: may_execute } = mapping.permissions;
@@ -124,7 +134,8 @@ impl GuestSpace {
             return false;
         }
         let memories = [&self.ram, &*self.rom, &*self.video];
-        let found = memories.into_iter().find_map(|memory| memory.offset_of(mapping.hpa).zip(Some(memory)));
+        let found =
+            memories.into_iter().find_map(|memory| memory.offset_of(mapping.hpa).zip(Some(memory)));
         let offset = (mapping.hpa % PAGE_BYTES) as usize;
         match (found, nested.frames.run(mapping.hpa & !(PAGE_BYTES - 1)), write) {
             (Some((offset, memory)), _, false) => memory.read(offset as usize, data),

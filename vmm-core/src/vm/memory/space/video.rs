@@ -23,9 +23,9 @@ impl GuestSpace {
         &self.video
     }
 
-    /// Looks which pages of a range of video memory were written since the last look, and returns the number of this look
-    /// in video memory's log; 0 if nothing is logged. No virtual CPU may be in the guest: until it is flushed it writes on
-    /// unnoticed.
+    /// Looks which pages of a range of video memory were written since the last look, and returns
+    /// the number of this look in video memory's log; 0 if nothing is logged. No virtual CPU
+    /// may be in the guest: until it is flushed it writes on unnoticed.
     pub fn look_for_video_writes(&self, offset: usize, length_bytes: usize) -> u64 {
         let Some((tracking, log)) = self.tracking.zip(self.video.log()) else { return 0 };
         let wanted = log.pages(offset, length_bytes);
@@ -35,7 +35,9 @@ impl GuestSpace {
             let end = wanted.end.min(view.pages.end);
             let mut pages = wanted.start.max(view.pages.start)..end;
             match tracking {
-                WriteTracking::Flags => flush = flush.and(take_dirty(&mut nested, &view, pages, log)),
+                WriteTracking::Flags => {
+                    flush = flush.and(take_dirty(&mut nested, &view, pages, log))
+                }
                 // The log says which pages; they must become clean to be logged again.
                 WriteTracking::Log => {
                     while let Some(run) = log.marked(pages) {
@@ -49,7 +51,8 @@ impl GuestSpace {
         log.look(wanted)
     }
 
-    /// True if looks after number `look` found some page of a range of video memory written, or if nothing is logged.
+    /// True if looks after number `look` found some page of a range of video memory written, or if
+    /// nothing is logged.
     pub fn video_written_since(&self, offset: usize, length_bytes: usize, look: u64) -> bool {
         let log = self.tracking.and_then(|_| self.video.log());
         log.is_none_or(|log| log.found_since(offset, length_bytes, look))
@@ -64,7 +67,8 @@ impl GuestSpace {
         }
     }
 
-    /// A page below 1 MiB will no longer show what it does. Its dirty flag goes with its mapping: it may have been set.
+    /// A page below 1 MiB will no longer show what it does. Its dirty flag goes with its mapping:
+    /// it may have been set.
     pub(super) fn leave_low_page(&self, page: LowPage) {
         if let LowPage::Memory { backing: Backing::Video, page, .. } = page {
             self.mark_video(usize::from(page) * PAGE, PAGE);
@@ -91,7 +95,9 @@ impl GuestSpace {
             .read()
             .iter()
             .filter(|area| area.backing == Backing::Video)
-            .map(|area| view(area.gpa, area.offset as usize / PAGE, area.length_bytes as usize / PAGE))
+            .map(|area| {
+                view(area.gpa, area.offset as usize / PAGE, area.length_bytes as usize / PAGE)
+            })
             .collect();
         for (gpa, page) in self.low_pages() {
             let LowPage::Memory { backing: Backing::Video, page, .. } = page else { continue };

@@ -33,7 +33,13 @@ fn space(tracking: Option<WriteTracking>) -> GuestSpace {
 }
 
 const fn area(gpa: u64) -> Area {
-    Area { gpa, length_bytes: VIDEO_BYTES as u64, backing: Backing::Video, offset: 0, writable: true }
+    Area {
+        gpa,
+        length_bytes: VIDEO_BYTES as u64,
+        backing: Backing::Video,
+        offset: 0,
+        writable: true,
+    }
 }
 
 /// A page of the legacy window that shows page `page` of video memory.
@@ -74,7 +80,9 @@ fn write_as_guest(space: &GuestSpace, gpa: u64) {
 /// The pages that a new look at all video memory finds written.
 fn written(space: &GuestSpace) -> Vec<usize> {
     let look = space.look_for_video_writes(0, VIDEO_BYTES);
-    (0..VIDEO_BYTES / PAGE).filter(|page| space.video_written_since(page * PAGE, PAGE, look - 1)).collect()
+    (0..VIDEO_BYTES / PAGE)
+        .filter(|page| space.video_written_since(page * PAGE, PAGE, look - 1))
+        .collect()
 }
 
 #[test]
@@ -126,10 +134,14 @@ fn only_video_memory_starts_clean() {
 fn what_is_written_for_the_guest_is_found_without_any_flag() {
     for tracking in [WriteTracking::Flags, WriteTracking::Log] {
         let space = space(Some(tracking));
-        // By DMA, by a device across two pages, and by the walk that sets flags in the guest's page tables.
+        // By DMA, by a device across two pages, and by the walk that sets flags in the guest's page
+        // tables.
         GuestMemory::write(&space, FRAMEBUFFER + 0x5ffe, &[1, 2, 3]).unwrap();
         space.video().write(0x10_0000 - 1, &[1, 2]);
-        assert_eq!(GuestMemory::compare_exchange_u8(&space, FRAMEBUFFER + 0x20_0000, 0, 1), Ok(true));
+        assert_eq!(
+            GuestMemory::compare_exchange_u8(&space, FRAMEBUFFER + 0x20_0000, 0, 1),
+            Ok(true)
+        );
         assert_eq!(written(&space), [5, 6, 255, 256, 512]);
         assert_eq!(written(&space), [0; 0]);
         space.note_flush(0);
@@ -169,7 +181,10 @@ fn only_what_is_looked_at_becomes_clean() {
         let look = space.look_for_video_writes(0x2000, 0x1000);
         assert!(space.video_written_since(0x2000, 1, look - 1));
         assert!(!space.video_written_since(0x1000, 0x1000, look - 1));
-        assert_eq!([1, 2, 3].map(|page| is_dirty(&space, FRAMEBUFFER + page * 0x1000)), [true, false, true]);
+        assert_eq!(
+            [1, 2, 3].map(|page| is_dirty(&space, FRAMEBUFFER + page * 0x1000)),
+            [true, false, true]
+        );
         assert_eq!(written(&space), [1, 3]);
     }
 }
