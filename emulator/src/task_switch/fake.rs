@@ -191,7 +191,9 @@ impl Cpu {
         };
         let stack_fits = !stack.present()
             || matches!(stack.kind(), 3 | 7) && stack.code_or_data() && in_pages(ss);
-        let data_fit = SEGMENTS.map(|name| self.segment(name)).into_iter().all(|segment| {
+        // The code segment alone may be one that cannot be read.
+        let data = SEGMENTS.into_iter().filter(|name| *name != SegmentName::Cs);
+        let data_fit = data.map(|name| self.segment(name)).all(|segment| {
             let kind = segment.attributes.kind();
             !segment.attributes.present() || kind & 1 != 0 && (kind & 8 == 0 || kind & 2 != 0)
         });
