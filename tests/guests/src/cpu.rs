@@ -93,6 +93,12 @@ pub fn is_qemu() -> bool {
     signature == [*b"TCGT", *b"CGTC", *b"GTCG"].map(u32::from_le_bytes)
 }
 
+/// The processor's own name is QEMU's, also for a guest of a hypervisor that runs there.
+pub fn has_qemus_name() -> bool {
+    let [eax, ..] = cpuid(0x8000_0002, 0);
+    eax == u32::from_le_bytes(*b"QEMU")
+}
+
 /// The time-stamp counter.
 pub fn rdtsc() -> u64 {
     let (low, high): (u32, u32);

@@ -9,8 +9,9 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use conformance::apic::{self, register::*, write};
+use conformance::cpu::has_qemus_name;
 use conformance::interrupts::{Frame, NMI, UD, catch, handle};
-use conformance::report::{check, equal};
+use conformance::report::{check, equal, skip};
 use conformance::{Global, arrivals, clock, pic, pit};
 
 conformance::topic!(run);
@@ -288,7 +289,12 @@ fn in_a_shadow() {
     apic::io::route(TIMER_INPUT, apic::MASKED, 0);
     pit::lower();
     equal("nmis-of-the-timer", TIMER_NMIS.get().1.min(WANTED), WANTED);
-    equal("none-behind-mov-ss", TIMER_NMIS.get().2, 0);
+    // By itself, and by VMRUN, which does not load the shadow; how often hangs on the host's interrupts.
+    if has_qemus_name() {
+        skip("none-behind-mov-ss", "QEMU does not keep NMIs out of the shadow");
+    } else {
+        equal("none-behind-mov-ss", TIMER_NMIS.get().2, 0);
+    }
     handle(NMI.vector, Some(on_nmi));
 }
 

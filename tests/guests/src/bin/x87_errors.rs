@@ -8,7 +8,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use conformance::clock;
-use conformance::cpu::{cli, cpuid, cr0, outb, set_cr0, sti};
+use conformance::cpu::{cli, cr0, has_qemus_name, outb, set_cr0, sti};
 use conformance::interrupts::{Event, catch, handle};
 use conformance::pic::{self, FIRST_VECTOR};
 use conformance::report::{check, equal, fail, faults, runs, skip};
@@ -34,7 +34,7 @@ fn run() {
     // Nothing that waits comes between an error and what is to be seen of it.
     set_cr0(cr0() & !(1 << 2 | 1 << 3) | 1 << 1);
     native();
-    if is_qemu() {
+    if has_qemus_name() {
         // Its TCG may end itself instead.
         INTERRUPT_CASES.iter().for_each(|case| skip(case, "QEMU's own processor"));
         return;
@@ -63,12 +63,6 @@ const INTERRUPT_CASES: [&str; 9] = [
     "the-error-outlasts-them",
     "the-next-error-interrupts",
 ];
-
-/// The processor's name says so.
-fn is_qemu() -> bool {
-    let [eax, ..] = cpuid(0x8000_0002, 0);
-    eax == u32::from_le_bytes(*b"QEMU")
-}
 
 /// Divides by zero, and leaves the error pending.
 fn divide() {
