@@ -20,7 +20,7 @@ fn files(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Names of Rust files and of folders in `code` on a page.
+/// Names of Rust files, of folders, and of all else in the tests' folder, in `code` on a page.
 fn names(page: &str) -> impl Iterator<Item = &str> {
     let is_path = |name: &&str| {
         name.chars()
@@ -28,7 +28,10 @@ fn names(page: &str) -> impl Iterator<Item = &str> {
             && !OTHER.iter().any(|other| name.starts_with(other))
             && !name.contains(|character: char| character.is_ascii_uppercase())
             && !name.starts_with(['/', '.'])
-            && (name.ends_with(".rs") || name.ends_with('/') || name.contains("/src/"))
+            && (name.ends_with(".rs")
+                || name.ends_with('/')
+                || name.contains("/src/")
+                || name.starts_with("tests/"))
     };
     page.split('`').skip(1).step_by(2).filter(is_path)
 }
