@@ -1,12 +1,13 @@
 #!/bin/sh
-# loom 0.7.3 orders a plain store against another thread's exchange too freely: it reports executions that no
-# memory model allows, so that a model of correct code can fail.
+# loom 0.7.3 orders a plain store against another thread's exchange too freely: it reports
+# executions that no memory model allows, so that a model of correct code can fail.
 #
-# One thread stores 1 and then 2, another exchanges 10 and looks again after a join, all sequentially consistent.
-# An exchange that has read 0 or 1 stands directly behind that value in the word's modification order, before the
-# store of 2, which is then the last value (C++20, [atomics.order] 10). A good guess is that loom, which tries every
-# order, gives (0, 2), (1, 2) and (2, 10). It gives (0, 10) and (1, 10) too: the store of 2 is taken to have come
-# before the exchange that did not see it.
+# One thread stores 1 and then 2, another exchanges 10 and looks again after a join, all
+# sequentially consistent. An exchange that has read 0 or 1 stands directly behind that value in the
+# word's modification order, before the store of 2, which is then the last value (C++20,
+# [atomics.order] 10). A good guess is that loom, which tries every order, gives (0, 2), (1, 2) and
+# (2, 10). It gives (0, 10) and (1, 10) too: the store of 2 is taken to have come before the
+# exchange that did not see it.
 #
 # Seen with loom 0.7.3 from crates.io: {(0, 2), (0, 10), (1, 2), (1, 10), (2, 10)}
 set -eu

@@ -8,7 +8,7 @@ use tests::{Backend, Guest, Result, Spec, on_both_backends, start};
 
 on_both_backends! { an_hvm_guest_is_installed_from_a_cd }
 
-/// What the guest's disk begins with.
+/// The beginning of the guest's disk.
 const DISK_TEXT: &str = "the disk web-hvm";
 const DISK_BYTES: usize = 1 << 20;
 /// Instead of what the file asks for, which is more than the machines that run tests should need.

@@ -12,8 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// How far a guest's clock may be off in a minute.
 const DRIFT_S: f64 = 0.1;
 
-/// What a guest's clocks show, and the host's clock before and after they were asked: a busy host
-/// makes that long.
+/// The times of a guest's clocks, and the host's clock before and after they were asked: a busy
+/// host makes that long.
 struct Clocks {
     asked: Instant,
     /// Seconds since its start by its kernel's clock.
@@ -56,7 +56,7 @@ fn clocks_keep_time_over_a_minute() -> Result<()> {
     Ok(())
 }
 
-/// What the heap may vary by from boot to boot: requests and answers on their way.
+/// The heap may vary by so much from boot to boot: requests and answers on their way.
 const HEAP_SLACK_BYTES: u64 = 4096;
 
 /// The hypervisor's memory: what it has not handed out, and what its own heap holds. A heap that

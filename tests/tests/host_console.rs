@@ -52,7 +52,7 @@ fn the_machines_keyboard_types_and_its_display_shows_text_and_graphics() -> Resu
     await_mirrored(&mut machine)
 }
 
-/// What the guest's mouse says follows what is done with the machine's: buttons, movement with its
+/// The guest's mouse says what is done with the machine's: buttons, movement with its
 /// sign, the wheel.
 #[test]
 fn the_machines_mouse_is_the_guests() -> Result<()> {

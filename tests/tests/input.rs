@@ -1,5 +1,5 @@
-//! What a person types, at the keyboard and on the serial port, comes to the guest as it would on a
-//! real machine.
+//! Keys typed at the keyboard and characters on the serial port come to the guest as they would on
+//! a real machine.
 
 use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start};
 

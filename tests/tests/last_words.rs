@@ -1,4 +1,4 @@
-//! What the hypervisor says before it stops: on the screen of a machine without a serial port, and
+//! The hypervisor's words before it stops: on the screen of a machine without a serial port, and
 //! after a crash.
 
 use std::time::Duration;

@@ -8,8 +8,11 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 on_both_backends! {
-    ram_that_ends_below_the_split, ram_that_is_split, four_gib_are_told_of_and_hold, six_gib_are_told_of_and_hold,
-    linux_uses_six_gib
+    ram_that_ends_below_the_split,
+    ram_that_is_split,
+    four_gib_are_told_of_and_hold,
+    six_gib_are_told_of_and_hold,
+    linux_uses_six_gib,
 }
 
 fn linux_uses_six_gib(backend: Backend) -> Result<()> {

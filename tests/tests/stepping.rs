@@ -12,8 +12,8 @@ on_both_backends! {
     each_access_to_a_register_of_descriptors_pauses_the_guest
 }
 
-/// What the guest does from its CLI on, to the end of its interrupt's handler. CLC is left out: it
-/// may be one step with POP SS and with STI before it.
+/// The guest's instructions from its CLI on, to the end of its interrupt's handler. CLC is left
+/// out: it may be one step with POP SS and with STI before it.
 const SEQUENCE: [&str; 7] = [
     "cli pushf pop or xor cpuid in out inc int",
     // Its handler.

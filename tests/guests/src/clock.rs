@@ -78,7 +78,7 @@ pub fn wait(count: u64) {
     }
 }
 
-/// What `attempt` gives when it takes no longer than `limit` ticks: it is repeated while the
+/// The result of `attempt` when it takes no longer than `limit` ticks: it is repeated while the
 /// machine stands still meanwhile.
 pub fn within<R>(limit: u64, mut attempt: impl FnMut() -> R) -> R {
     for _ in 0..50 {

@@ -50,8 +50,8 @@ pub fn fill() {
     enable();
     unsafe {
         asm!(
-            "fninit", "fldpi", "fld1", "fldcw [{word}]", "ldmxcsr [{csr}]", "movups xmm5, [{pattern}]",
-            "movups xmm15, [{pattern} + 16]",
+            "fninit", "fldpi", "fld1", "fldcw [{word}]", "ldmxcsr [{csr}]",
+            "movups xmm5, [{pattern}]", "movups xmm15, [{pattern} + 16]",
             word = in(reg) &0x0f7f_u16, csr = in(reg) &0x9fc0_u32, pattern = in(reg) pattern
         );
     }
@@ -62,7 +62,10 @@ pub fn fill() {
     enable_components();
     unsafe {
         if has & AVX != 0 {
-            asm!("vmovups ymm5, [{pattern}]", "vmovups ymm12, [{pattern}]", pattern = in(reg) pattern);
+            asm!(
+                "vmovups ymm5, [{pattern}]", "vmovups ymm12, [{pattern}]",
+                pattern = in(reg) pattern
+            );
         }
         if has & AVX512 == AVX512 {
             asm!(

@@ -61,8 +61,8 @@ pub struct Fault {
     pub cs: u16,
     /// The flags saved.
     pub eflags: u32,
-    /// What the processor saved beside them if the event came from an outer ring: ESP, SS, and
-    /// from virtual-8086 mode ES, DS, FS, GS too.
+    /// The registers that the processor saved beside them if the event came from an outer ring:
+    /// ESP, SS, and from virtual-8086 mode ES, DS, FS, GS too.
     pub outer: [u32; 6],
     /// CR2 after it.
     pub cr2: u32,

@@ -1,6 +1,6 @@
-//! What the conformance guests share: a guest (`src/bin/TOPIC.rs`) boots as an ordinary system from
-//! a CD-ROM, tests from inside what the virtual CPU and PC promise about its topic, and writes the
-//! results to COM1 ([`report`]).
+//! The code that the conformance guests share: a guest (`src/bin/TOPIC.rs`) boots as an ordinary
+//! system from a CD-ROM, tests from inside what the virtual CPU and PC promise about its topic, and
+//! writes the results to COM1 ([`report`]).
 //!
 //! A guest runs in 64-bit mode at ring 0 with interrupts off, on one CPU, with the first 4 GiB
 //! mapped to themselves. Nothing else runs on its machine. That is why functions here are not

@@ -196,7 +196,9 @@ mod tests {
     #[test]
     fn imports_paths_and_macros_are_arrows() {
         let code = "use crate::{a, b::{self, c}, d as e}; use std::f;
-            fn g(h: crate::i::J) -> Vec<crate::k::L> { assert!(crate::m::n() == super::super::o::P); }";
+            fn g(h: crate::i::J) -> Vec<crate::k::L> {
+                assert!(crate::m::n() == super::super::o::P);
+            }";
         assert_eq!(rooms(&["vcpu", "events"], code), ["a", "b", "d", "i", "k", "m", "o"]);
     }
 
@@ -208,7 +210,8 @@ mod tests {
 
     #[test]
     fn test_code_does_not_count() {
-        let code = "#[cfg(test)] use crate::a; #[cfg(any(test, feature = \"test-platform\"))] fn f() { crate::b::c(); }
+        let code = "#[cfg(test)] use crate::a;
+            #[cfg(any(test, feature = \"test-platform\"))] fn f() { crate::b::c(); }
             #[cfg(not(test))] use crate::d; impl S { #[cfg(test)] fn g() { crate::e::h(); } }";
         assert_eq!(rooms(&["vcpu"], code), ["d"]);
     }

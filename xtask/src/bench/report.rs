@@ -32,8 +32,8 @@ const VMCS_FIELDS: [(&str, f64); 8] = [
     ("HPET", 14.0),
 ];
 
-/// What a field may take: VMREAD or VMWRITE with its operands, the look whether the value is known,
-/// its note, and a share in what else only VT-x needs.
+/// The cost that a field may have: VMREAD or VMWRITE with its operands, the look whether the value
+/// is known, its note, and a share in what else only VT-x needs.
 const INSTRUCTIONS_A_FIELD: f64 = 12.0;
 
 /// The tables.

@@ -51,7 +51,8 @@ fn contents() -> Vec<u8> {
 fn config(topic: &str, image: &Path, iso: &Path) -> String {
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     format!(
-        "type = \"hvm\"\nname = \"{topic}\"\nmemory = {MEMORY_MIB}\nboot = \"d\"\ndisk = [ '{},raw,hda,rw', '{},raw,hdc,ro,cdrom' ]\n",
+        "type = \"hvm\"\nname = \"{topic}\"\nmemory = {MEMORY_MIB}\nboot = \"d\"\n\
+         disk = [ '{},raw,hda,rw', '{},raw,hdc,ro,cdrom' ]\n",
         name(image),
         name(iso)
     )

@@ -46,9 +46,9 @@ const APICV_TOPICS: [&str; 9] = [
 const POSTED_TOPICS: [&str; 9] =
     ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
-/// The topic of code on devices, which runs on bounce pages. Bochs 3.0 stops there now and then, by the
-/// hypervisor's build: its instruction cache (`BX_CPU_C::getICacheEntry`) gives a trace without an
-/// instruction for ever, and its time stands still. All 49 cases pass where it does not.
+/// The topic of code on devices, which runs on bounce pages. Bochs 3.0 stops there now and then, by
+/// the hypervisor's build: its instruction cache (`BX_CPU_C::getICacheEntry`) gives a trace without
+/// an instruction for ever, and its time stands still. All 49 cases pass where it does not.
 const DEVICE_CODE_TOPIC: &str = "device_code";
 
 /// What the guests need.

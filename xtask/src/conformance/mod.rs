@@ -138,7 +138,7 @@ impl ConformanceArgs {
         let end = machine
             .expect_serial(&results::end_mark(&guest.topic))
             .and_then(|()| machine.expect_serial("\n"));
-        // Nobody is there to be asked whether it is the guest that hangs. One that does so each
+        // No hypervisor can be asked whether it is the guest that hangs. One that does so each
         // time fails all the same.
         end.map_err(|error| match error.downcast() {
             Ok(Failure::TimedOut(what)) if !has_watchdog => Failure::Stalled(what).into(),

@@ -1,4 +1,4 @@
-//! What differs from the manuals or between the machines, and which of it is known to be an
+//! Differences from the manuals or between the machines, and which of them are known to be an
 //! emulator's own fault.
 
 use std::collections::{BTreeMap, BTreeSet};

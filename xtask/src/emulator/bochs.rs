@@ -87,8 +87,8 @@ impl Emulator for Direct {
         let bochs = Installation::find()?;
         let mut lines = machine(spec, &bochs, u64::from(spec.memory_mib), spec.iso.as_deref())?;
         if let Some(disk) = &spec.hard_disk {
-            // What the guest writes goes to a file beside the journal's name, which is gone at
-            // once.
+            // Sectors that the guest writes go to a file beside the journal's name, which is gone
+            // at once.
             lines.push(format!(
                 "ata0-master: type=disk, mode=volatile, journal={}, path={}, cylinders=0, heads=16, spt=63",
                 folder.join("disk").display(),
@@ -174,7 +174,7 @@ fn machine(
     Ok(lines)
 }
 
-/// What lies at these addresses is no RAM: Bochs (iodev/devices.cc) tells its BIOS of what is below
+/// There is no RAM at these addresses: Bochs (iodev/devices.cc) tells its BIOS of what is below
 /// and of what is from 4 GiB on, and a machine that has more than 3 GiB loses 1 GiB of it.
 const PCI_HOLE_MIB: std::ops::Range<u64> = 3072..4096;
 

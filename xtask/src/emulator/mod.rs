@@ -84,8 +84,8 @@ pub struct Spec {
     /// keeps what it holds, whatever the guest writes. Under the hypervisor the configuration
     /// has to name it.
     pub hard_disk: Option<PathBuf>,
-    /// What the whole machine boots (made by `cargo xtask image`) instead of being given `image`
-    /// and its modules.
+    /// The medium that the whole machine boots (made by `cargo xtask image`) instead of being given
+    /// `image` and its modules.
     pub host_image: Option<PathBuf>,
     /// Where the machine has `host_image`.
     pub medium: Medium,

@@ -99,7 +99,8 @@ fn stages(cell: &str) -> Vec<Stage> {
         }
     }
     stages.push(stage);
-    // What is not described may be a picture in the end; before, it is of use only for the key.
+    // A stage that is not described may be a picture in the end; before, it is of use only for the
+    // key.
     let last = stages.len() - 1;
     let mut number = 0..;
     stages

@@ -1,5 +1,6 @@
-; What a guest begins with that the BIOS boots from a CD-ROM, as an El Torito image without emulation: segments of
-; base 0, a stack below the code, interrupts off. To be included before the code, which follows it.
+; The beginning of a guest that the BIOS boots from a CD-ROM, as an El Torito image without
+; emulation: segments of base 0, a stack below the code, interrupts off. To be included before the
+; code, which follows it.
 
 BITS 16
 ORG 0x7c00

@@ -1,5 +1,5 @@
-; A guest that says on COM1 that it started, the text at the beginning of the first hard disk, and how much video memory
-; the video BIOS has found (VBE 3.0, function 00h).
+; A guest that says on COM1 that it started, the text at the beginning of the first hard disk, and
+; how much video memory the video BIOS has found (VBE 3.0, function 00h).
 
 BUFFER          equ 0x8000
 FIRST_DISK      equ 0x80

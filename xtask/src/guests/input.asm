@@ -1,6 +1,7 @@
-; A guest that says on COM1 what comes to it. After "INPUT keys" the bytes of its keyboard, which it has set to scan code set 3 without
-; translation, in hexadecimal until Escape is pressed; after "INPUT serial" four characters that came on COM1, and the interrupts that it
-; took for them: its handler reads one character each time.
+; A guest that says on COM1 what comes to it. After "INPUT keys" the bytes of its keyboard, which it
+; has set to scan code set 3 without translation, in hexadecimal until Escape is pressed; after
+; "INPUT serial" four characters that came on COM1, and the interrupts that it took for them: its
+; handler reads one character each time.
 
 COM1            equ 0x3f8
 INTERRUPT_ENABLE equ COM1 + 1

@@ -101,7 +101,7 @@ const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), ENTER
 const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), ENTER, SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] =
     &[("triple_fault.asm", include_str!("triple_fault.asm")), ENTER, SERIAL];
-/// What they share.
+/// The sources that they share.
 const ENTER: (&str, &str) = ("enter.asm", include_str!("enter.asm"));
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
 

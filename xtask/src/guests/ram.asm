@@ -1,7 +1,8 @@
-; A guest that says on COM1 where its RAM lies, and tries it. Each range of the BIOS's map is a line "RAM map BASE
-; LENGTH TYPE", in hexadecimal; "RAM cmos" has the bytes 34h, 35h (RAM from 16 MiB on, in units of 64 KiB) and 5Bh to
-; 5Dh (the same from 4 GiB on) of CMOS. Then each range of RAM from 1 MiB on gets the address of each 64 MiB there, and
-; of its last eight bytes, and is read again when all are written: "RAM right" or "RAM wrong".
+; A guest that says on COM1 where its RAM lies, and tries it. Each range of the BIOS's map is a line
+; "RAM map BASE LENGTH TYPE", in hexadecimal; "RAM cmos" has the bytes 34h, 35h (RAM from 16 MiB on,
+; in units of 64 KiB) and 5Bh to 5Dh (the same from 4 GiB on) of CMOS. Then each range of RAM from 1
+; MiB on gets the address of each 64 MiB there, and of its last eight bytes, and is read again when
+; all are written: "RAM right" or "RAM wrong".
 
 RANGES      equ 0x8000          ; base, length: 8 bytes each
 RANGE_BYTES equ 16

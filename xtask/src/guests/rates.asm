@@ -1,6 +1,7 @@
-; A guest that counts interrupts of the interval timer while the PM timer, which has three times its clock, goes on for a tenth of a
-; second, at 10, 16 and 22 kHz. It says "AT c n" for each count c of the timer and number n of interrupts, in hexadecimal, and then
-; "RATES KEPT", if there were as many as there should be but for one in a hundred, or "RATES LOST".
+; A guest that counts interrupts of the interval timer while the PM timer, which has three times its
+; clock, goes on for a tenth of a second, at 10, 16 and 22 kHz. It says "AT c n" for each count c of
+; the timer and number n of interrupts, in hexadecimal, and then "RATES KEPT", if there were as many
+; as there should be but for one in a hundred, or "RATES LOST".
 
 PM_TIMER    equ 0x608
 SPAN        equ 360000          ; clocks of the PM timer

@@ -21,12 +21,12 @@ static TO_SEND: AtomicU32 = AtomicU32::new(0);
 /// NMIs sent so far, by the program and the handler.
 static SENT: AtomicU32 = AtomicU32::new(0);
 
-/// What the handler does, and what it has seen.
+/// The handler's orders, and what it has seen.
 #[derive(Clone, Copy)]
 struct Handler {
     /// Runs.
     runs: u32,
-    /// What was sent when its last run began.
+    /// NMIs sent when its last run began.
     seen: u32,
     /// How deep its runs are nested, and were at most.
     depth: u32,
@@ -289,7 +289,8 @@ fn in_a_shadow() {
     apic::io::route(TIMER_INPUT, apic::MASKED, 0);
     pit::lower();
     equal("nmis-of-the-timer", TIMER_NMIS.get().1.min(WANTED), WANTED);
-    // By itself, and by VMRUN, which does not load the shadow; how often hangs on the host's interrupts.
+    // By itself, and by VMRUN, which does not load the shadow; how often hangs on the host's
+    // interrupts.
     if has_qemus_name() {
         skip("none-behind-mov-ss", "QEMU does not keep NMIs out of the shadow");
     } else {

@@ -128,7 +128,7 @@ const MSRS: [(u32, u64, u64); 6] = [
 const MORE_MSRS: [(u32, u64, u64); 3] =
     [(0x174, 0, 0x88), (0x175, 0, 0x1111), (0xc000_0103, 0, 0x1234_5678)];
 
-/// What of them the processor has.
+/// Those of them that the processor has.
 fn more_msrs() -> &'static [(u32, u64, u64)] {
     let has_rdtscp = cpuid(0x8000_0001, 0)[3] >> 27 & 1 != 0;
     &MORE_MSRS[..if has_rdtscp { 3 } else { 2 }]

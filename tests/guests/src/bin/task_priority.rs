@@ -1,5 +1,5 @@
-//! What the task priority holds back: CR8 and the local APIC's register are one, and a waiting
-//! interrupt comes when it falls (Intel SDM volume 3, sections 10.8.3 and 10.8.6).
+//! Interrupts that the task priority holds back: CR8 and the local APIC's register are one, and a
+//! waiting interrupt comes when it falls (Intel SDM volume 3, sections 10.8.3 and 10.8.6).
 
 #![no_std]
 #![no_main]

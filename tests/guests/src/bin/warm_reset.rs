@@ -1,4 +1,4 @@
-//! What pulses INIT#: the processor begins anew at the BIOS, which resumes what the shutdown status
+//! Pulses of INIT#: the processor begins anew at the BIOS, which resumes what the shutdown status
 //! in CMOS memory says, and everything else stays as it was. Programs for the 80286 came back to
 //! real mode in this way (Intel 290550, signal INIT and section 2.5.4; SDM volume 3, table 10-1).
 
@@ -17,7 +17,7 @@ use conformance::serial::Com1;
 
 conformance::topic!(run);
 
-/// What pulses INIT#, and the names of its cases.
+/// A source of pulses of INIT#, and the names of its cases.
 struct Way {
     pulse: extern "C" fn(),
     /// The gate before address line 20 may be closed: it opens.
@@ -65,23 +65,25 @@ conformance::assembly! {
         "2: dec ecx" "jnz 2b" "ret" ".code64"
     }
     fn by_keyboard_controller() {
-        ".code32" "mov al, 0xfe" "out 0x64, al" "mov ecx, 10000000" "2: dec ecx" "jnz 2b" "ret" ".code64"
+        ".code32" "mov al, 0xfe" "out 0x64, al" "mov ecx, 10000000" "2: dec ecx" "jnz 2b" "ret"
+        ".code64"
     }
     fn by_port_92() {
-        ".code32" "in al, 0x92" "and al, 0xfe" "out 0x92, al" "or al, 1" "out 0x92, al" "mov ecx, 10000000"
-        "2: dec ecx" "jnz 2b" "ret" ".code64"
+        ".code32" "in al, 0x92" "and al, 0xfe" "out 0x92, al" "or al, 1" "out 0x92, al"
+        "mov ecx, 10000000" "2: dec ecx" "jnz 2b" "ret" ".code64"
     }
     fn by_soft_reset() {
-        ".code32" "mov edx, 0xcf9" "mov al, 0" "out dx, al" "mov al, 4" "out dx, al" "mov ecx, 10000000"
-        "2: dec ecx" "jnz 2b" "ret" ".code64"
+        ".code32" "mov edx, 0xcf9" "mov al, 0" "out dx, al" "mov al, 4" "out dx, al"
+        "mov ecx, 10000000" "2: dec ecx" "jnz 2b" "ret" ".code64"
     }
     fn by_triple_fault() { ".code32" "push 0" "push 0" "lidt [esp]" "int3" ".code64" }
     // Control registers and EFER as the BIOS hands them on.
     #[unsafe(link_section = ".low.text")]
     fn resume() {
         ".code16" "xor ax, ax" "mov ds, ax"
-        "mov eax, cr0" "mov [0x7100], eax" "mov eax, cr2" "mov [0x7104], eax" "mov eax, cr3" "mov [0x7108], eax"
-        "mov eax, cr4" "mov [0x710c], eax" "mov ecx, 0xc0000080" "rdmsr" "mov [0x7110], eax"
+        "mov eax, cr0" "mov [0x7100], eax" "mov eax, cr2" "mov [0x7104], eax"
+        "mov eax, cr3" "mov [0x7108], eax" "mov eax, cr4" "mov [0x710c], eax"
+        "mov ecx, 0xc0000080" "rdmsr" "mov [0x7110], eax"
         "jmp return_to_protected_mode" ".code64"
     }
 }
@@ -192,7 +194,7 @@ const PIT_CONTROL: u16 = 0x43;
 const KEYBOARD_COMMAND: u16 = 0x64;
 const VGA_INDEX: u16 = 0x3d4;
 
-/// What INIT leaves alone.
+/// The state that INIT leaves alone.
 struct Found {
     memory: [u64; 3],
     syscall: [u64; 3],
@@ -269,7 +271,7 @@ fn close_a20() {
     outb(0x92, 0);
 }
 
-/// What is at 1 MiB is not what is at 0.
+/// The byte at 1 MiB is another than that at 0.
 fn is_a20_open() -> bool {
     const LOW: u64 = 0x7300;
     poke(LOW, 0x1111_u32);

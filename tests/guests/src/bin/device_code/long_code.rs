@@ -25,7 +25,7 @@ struct Page([u64; 512]);
 static TABLES: Global<[Page; 3]> = Global::new([const { Page([0; 512]) }; 3]);
 static FRAMES: Global<[Page; 2]> = Global::new([const { Page([0; 512]) }; 2]);
 
-/// What code reads and writes.
+/// The data of the code.
 static DATA: Global<[u64; 16]> = Global::new([0; 16]);
 /// How often a handler ran.
 static COUNT: Global<u32> = Global::new(0);
@@ -129,7 +129,7 @@ fn count_interrupt(frame: &mut Frame) {
     }
 }
 
-/// What a program leaves: RAX, how often a handler ran, its data.
+/// The outcome of a program: RAX, how often a handler ran, its data.
 type Outcome = Result<(u64, u32, [u64; 16]), (Event, u64)>;
 
 fn outcome(code: extern "C" fn(), at: u64) -> Outcome {
@@ -144,8 +144,9 @@ fn call(at: u64) -> u64 {
     let rax;
     unsafe {
         asm!(
-            "call {at}", at = in(reg) at, in("rdi") DATA.address(), lateout("rax") rax, out("rcx") _, out("rdx") _,
-            lateout("rdi") _, out("rsi") _, out("xmm0") _, out("st(0)") _, out("st(1)") _, out("r8") _
+            "call {at}", at = in(reg) at, in("rdi") DATA.address(), lateout("rax") rax,
+            out("rcx") _, out("rdx") _, lateout("rdi") _, out("rsi") _, out("xmm0") _,
+            out("st(0)") _, out("st(1)") _, out("r8") _
         );
     }
     rax

@@ -167,7 +167,8 @@ fn stacks() {
     let counted = handled(|| unsafe {
         asm!(
             "xchg rsp, {stack}", "push 0x1234", "call 2f", "jmp 3f",
-            "2: int 0x90", "add qword ptr [rsp + 8], 1", "ret", "3: pop {value}", "xchg rsp, {stack}",
+            "2: int 0x90", "add qword ptr [rsp + 8], 1", "ret", "3: pop {value}",
+            "xchg rsp, {stack}",
             stack = inout(reg) at::STACK_END => _, value = out(reg) value
         );
     });
@@ -194,8 +195,9 @@ fn iret() {
     let rsp: u64;
     unsafe {
         asm!(
-            "mov {saved}, rsp", "mov rsp, {stack}", "push {ss}", "push {saved}", "push 2", "push {cs}",
-            "lea {target}, [rip + 2f]", "push {target}", "iretq", "2:", "mov {saved}, rsp",
+            "mov {saved}, rsp", "mov rsp, {stack}", "push {ss}", "push {saved}", "push 2",
+            "push {cs}", "lea {target}, [rip + 2f]", "push {target}", "iretq", "2:",
+            "mov {saved}, rsp",
             saved = out(reg) rsp, target = out(reg) _, stack = in(reg) at::STACK_END,
             ss = in(reg) u64::from(DATA), cs = in(reg) u64::from(CODE64)
         );
@@ -220,7 +222,7 @@ fn load_fs(selector: u16) {
     unsafe { asm!("mov fs, {:e}", in(reg) u32::from(selector)) };
 }
 
-/// What FS points to begins with.
+/// The first 32 bits of the segment in FS.
 fn read_fs() -> u32 {
     let value;
     unsafe { asm!("mov {:e}, fs:[0]", out(reg) value) };
@@ -246,11 +248,17 @@ fn global_table() {
     equal("gdt-segment-not-present", event(|| load_fs(FREE + 16)), Some(np(u32::from(FREE) + 16)));
     equal("gdt-selector-beyond-it", event(|| load_fs(0xfff8)), Some(gp(0xfff8)));
     unsafe {
-        asm!("push {cs}", "lea {at}, [rip + 2f]", "push {at}", "retfq", "2:", cs = in(reg) u64::from(FREE) + 8, at = out(reg) _);
+        asm!(
+            "push {cs}", "lea {at}, [rip + 2f]", "push {at}", "retfq", "2:",
+            cs = in(reg) u64::from(FREE) + 8, at = out(reg) _
+        );
     }
     equal("gdt-far-return", access(FREE + 8), READABLE_CODE | 1);
     unsafe {
-        asm!("push {cs}", "lea {at}, [rip + 2f]", "push {at}", "retfq", "2:", cs = in(reg) u64::from(CODE64), at = out(reg) _);
+        asm!(
+            "push {cs}", "lea {at}, [rip + 2f]", "push {at}", "retfq", "2:",
+            cs = in(reg) u64::from(CODE64), at = out(reg) _
+        );
     }
     let (limit, rights): (u32, u32);
     unsafe {
@@ -289,7 +297,10 @@ fn set_call_gate(selector: u16, code: u16) {
 fn through_gate() -> u32 {
     let selector;
     unsafe {
-        asm!("call {}", in(reg) u64::from(legacy::address(call_gate_and_return)), in("rdi") POINTER.address(), out("eax") selector);
+        asm!(
+            "call {}", in(reg) u64::from(legacy::address(call_gate_and_return)),
+            in("rdi") POINTER.address(), out("eax") selector
+        );
     }
     selector
 }

@@ -1,6 +1,6 @@
-//! What the processor uses by itself, on the VGA's planes: descriptor tables, task states, stacks,
-//! page tables. Each does there what it does in RAM, in 64-bit code, in 32-bit code and in real
-//! mode (Intel SDM volume 3, chapters 3 to 8).
+//! The structures that the processor uses by itself, on the VGA's planes: descriptor tables, task
+//! states, stacks, page tables. Each does there what it does in RAM, in 64-bit code, in 32-bit code
+//! and in real mode (Intel SDM volume 3, chapters 3 to 8).
 
 #![no_std]
 #![no_main]

@@ -147,8 +147,8 @@ fn top_level() {
     let value: u32;
     unsafe {
         asm!(
-            "mov {home}, cr3", "mov cr3, {tables}", "mov {value:e}, [{at}]", "mov [{at} + 8], {value:e}",
-            "mov cr3, {home}",
+            "mov {home}, cr3", "mov cr3, {tables}", "mov {value:e}, [{at}]",
+            "mov [{at} + 8], {value:e}", "mov cr3, {home}",
             home = out(reg) _, tables = in(reg) PML4, at = in(reg) WINDOW, value = out(reg) value
         );
     }

@@ -105,7 +105,7 @@ pub fn run() {
     tasks();
 }
 
-/// What it takes to load a table: its place, for ESI.
+/// The operand that loads a table: its place, for ESI.
 fn pointer_to(base: u64, limit: u16) -> u32 {
     POINTER.set(Pointer { limit, base: base as u32 });
     POINTER.address() as u32

@@ -351,7 +351,7 @@ fn stored_idt() -> TablePointer {
     pointer
 }
 
-/// What loads the same table with another limit.
+/// The operand that loads the same table with another limit.
 fn table_pointer(pointer: TablePointer) -> [u8; 10] {
     let mut bytes = [0; 10];
     bytes[..2].copy_from_slice(&(pointer.limit - 8).to_le_bytes());
@@ -409,9 +409,10 @@ fn selectors() -> [u64; 6] {
     let mut selectors = [0; 6];
     unsafe {
         asm!(
-            "mov {0:e}, ds", "mov {1:e}, es", "mov {2:e}, fs", "mov {3:e}, gs", "sldt {4:e}", "str {5:e}",
-            out(reg) selectors[0], out(reg) selectors[1], out(reg) selectors[2], out(reg) selectors[3], out(reg) selectors[4],
-            out(reg) selectors[5],
+            "mov {0:e}, ds", "mov {1:e}, es", "mov {2:e}, fs", "mov {3:e}, gs", "sldt {4:e}",
+            "str {5:e}",
+            out(reg) selectors[0], out(reg) selectors[1], out(reg) selectors[2],
+            out(reg) selectors[3], out(reg) selectors[4], out(reg) selectors[5],
         );
     }
     selectors
@@ -442,11 +443,13 @@ unsafe extern "C" fn enter() {
         "lea rdi, [{entry}]",
         "mov eax, [rdi]",
         "mov ds, eax", "mov es, eax", "mov fs, eax", "mov gs, eax",
-        "push [rdi + 40]", "push [rdi + 32]", "push [rdi + 24]", "push [rdi + 16]", "push [rdi + 8]",
+        "push [rdi + 40]", "push [rdi + 32]", "push [rdi + 24]", "push [rdi + 16]",
+        "push [rdi + 8]",
         "mov rax, [rdi + 48]", "mov rcx, [rdi + 56]", "mov rdx, [rdi + 64]", "mov rbx, [rdi + 72]",
         "mov rbp, [rdi + 88]", "mov rsi, [rdi + 96]",
-        "mov r8, [rdi + 112]", "mov r9, [rdi + 120]", "mov r10, [rdi + 128]", "mov r11, [rdi + 136]",
-        "mov r12, [rdi + 144]", "mov r13, [rdi + 152]", "mov r14, [rdi + 160]", "mov r15, [rdi + 168]",
+        "mov r8, [rdi + 112]", "mov r9, [rdi + 120]", "mov r10, [rdi + 128]",
+        "mov r11, [rdi + 136]", "mov r12, [rdi + 144]", "mov r13, [rdi + 152]",
+        "mov r14, [rdi + 160]", "mov r15, [rdi + 168]",
         "mov rdi, [rdi + 104]",
         "iretq",
         home = sym HOME,

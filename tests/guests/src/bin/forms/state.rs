@@ -14,8 +14,8 @@ impl Image {
     pub const ZERO: Self = Self([0; IMAGE_BYTES]);
 }
 
-/// What the registers hold before each instruction, and what images in memory hold: as XSAVE writes
-/// it, and as XSAVEC.
+/// The registers before each instruction, and the images in memory: as XSAVE writes them, and as
+/// XSAVEC.
 pub static BEFORE: Global<Image> = Global::new(Image::ZERO);
 pub static OTHER: Global<Image> = Global::new(Image::ZERO);
 pub static OTHER_COMPACTED: Global<Image> = Global::new(Image::ZERO);
@@ -55,7 +55,10 @@ pub fn enable() -> u64 {
     if has_feature(0xd, 0, 0) && cpuid(0xd, 1)[0] & 2 != 0 {
         load(&OTHER);
         unsafe {
-            asm!("xsavec64 [{}]", in(reg) OTHER_COMPACTED.address(), in("eax") u32::MAX, in("edx") u32::MAX)
+            asm!(
+                "xsavec64 [{}]", in(reg) OTHER_COMPACTED.address(),
+                in("eax") u32::MAX, in("edx") u32::MAX
+            )
         };
     }
     components

@@ -44,7 +44,7 @@ pub enum BasePointer {
     Two,
 }
 
-/// What memory holds beside the pattern.
+/// The contents of memory beside the pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Memory {
     Pattern,

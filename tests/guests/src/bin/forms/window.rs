@@ -9,7 +9,7 @@ use crate::table::{CODE, Case, Mode, OPERAND, WINDOW};
 const PAGE: u64 = 0x1000;
 const PRESENT_WRITE: u64 = 3;
 
-/// What is behind the window, beside the planes.
+/// The RAM behind the window, beside the planes.
 const RAM: u64 = 0x0130_0000;
 
 /// The pages of the window: two for operands, and two for the stack.
