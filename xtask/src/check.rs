@@ -80,6 +80,16 @@ impl TestArgs {
     }
 
     fn boot_guests(&self) -> Result<()> {
+        if let Some(text) = &self.only {
+            let mut list = cargo();
+            list.args(["test", "--quiet", "--package", "tests", "--", "--list", text]);
+            // Tests that do not compile are shown by the run below.
+            let listed = list.output().context("cannot start cargo")?;
+            ensure!(
+                !listed.status.success() || names_a_test(&String::from_utf8_lossy(&listed.stdout)),
+                "no whole-system test has {text:?} in its name"
+            );
+        }
         let mut command = cargo();
         command.args([
             "test",
@@ -104,6 +114,11 @@ impl TestArgs {
         );
         Ok(())
     }
+}
+
+/// Whether the test harness lists a test.
+fn names_a_test(list: &str) -> bool {
+    list.lines().any(|line| line.ends_with(": test"))
 }
 
 /// Checks the formatting, the lints on the host and on the bare machine, the documentation, and how
@@ -143,4 +158,13 @@ fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(paths::root());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_list_without_a_test() {
+        assert!(super::names_a_test("svm::boots: test\n\n1 test, 0 benchmarks\n"));
+        assert!(!super::names_a_test("0 tests, 0 benchmarks\n\n0 tests, 0 benchmarks\n"));
+    }
 }
