@@ -7,8 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
-use crate::irq::Ticks;
-use crate::irq::{IrqLine, LineTarget};
+use crate::irq::{IrqLine, LineTarget, Ticks};
 use crate::ticks::TickPacer;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 
@@ -166,7 +165,11 @@ impl LineTarget for LegacyRoute {
         match input {
             Self::PIT => state.pit = true,
             Self::TIMER0 => state.timer0 = true,
-            _ => return,
+            // Of IRQ 8 no ticks are owed.
+            _ => {
+                drop(state);
+                return self.strobe(input);
+            }
         }
         if !state.leads_to_irq0(input) {
             return;

@@ -13,8 +13,7 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use crate::bus::{Access, MmioDevice, Region};
-use crate::irq::IrqLine;
-use crate::irq::Ticks;
+use crate::irq::{IrqLine, Ticks};
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{

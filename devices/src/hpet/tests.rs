@@ -241,6 +241,20 @@ fn timer_1_replaces_the_rtc_until_the_legacy_route_is_off() {
 }
 
 #[test]
+fn timer_1_ticks_in_the_place_of_the_rtc() {
+    let bench = Bench::new();
+    bench.writel(CONFIGURATION, ENABLE | LEGACY);
+    bench.writel(timer(1, 0), T_ENABLE | T_PERIODIC | T_SET);
+    bench.writeq(timer(1, TIMER_COMPARATOR), bench.readq(COUNTER) + 100_000);
+    bench.writeq(timer(1, TIMER_COMPARATOR), 100_000);
+    bench.run(10 * MS);
+    assert_eq!((bench.irq8.take_edges(), bench.irq0.take_edges()), (10, 0));
+    bench.clock.advance_ns(5 * MS);
+    bench.run(0);
+    assert_eq!(bench.irq8.take_edges(), 1, "of IRQ 8 no tick is owed");
+}
+
+#[test]
 fn tiny_periods_do_not_storm() {
     let bench = Bench::new();
     bench.writel(CONFIGURATION, ENABLE | LEGACY);

@@ -16,8 +16,7 @@ use alloc::vec::Vec;
 use spin::Mutex;
 
 use crate::bus::{Access, PioDevice, Region};
-use crate::irq::IrqLine;
-use crate::irq::Ticks;
+use crate::irq::{IrqLine, Ticks};
 use crate::ticks::MIN_SPACING_NS;
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
