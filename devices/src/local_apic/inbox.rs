@@ -177,11 +177,6 @@ impl ApicInbox {
         self.post_event(SIPI);
     }
 
-    /// Makes the vCPU look around.
-    pub(super) fn wake(&self) {
-        self.kick.kick();
-    }
-
     fn post_event(&self, event: u32) {
         self.posted.pending.fetch_or(event, Ordering::SeqCst);
         self.kick.kick();

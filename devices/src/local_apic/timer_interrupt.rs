@@ -94,7 +94,7 @@ impl TimerInterrupt {
         self.follows_at_once.store(state.ticks.follows_at_once(), Ordering::Relaxed);
         let is_watching = state.ticks.is_watching();
         if !self.is_watching.swap(is_watching, Ordering::Relaxed) && is_watching {
-            self.inbox.wake();
+            self.inbox.kick();
         }
     }
 

@@ -82,7 +82,7 @@ const fn centimetres(dots: u16) -> u8 {
     (dots as u32 * 254 / 10_000) as u8
 }
 
-/// Primaries and white of sRGB as x and y in thousandths, and 10,000ths for white.
+/// Red, green, blue and white of sRGB: x and y in ten-thousandths.
 const CHROMATICITY: [(u32, u32); 4] = [(6400, 3300), (3000, 6000), (1500, 600), (3127, 3290)];
 
 const HEADER: [u8; 8] = [0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
