@@ -26,6 +26,16 @@ const STOOD_NS: u64 = 1_000_000;
 /// input was masked.
 const LOST_NS: u64 = 10_000_000;
 
+/// The ticks of a timer that are owed at the most.
+pub(crate) fn most_owed(period_ns: u64) -> u64 {
+    (DEBT_NS / period_ns.max(1)).max(DEBT_TICKS)
+}
+
+/// The time by which a tick that is owed keeps away from the one before.
+pub(crate) fn spacing_ns(period_ns: u64) -> u64 {
+    (period_ns / SHARE).max(MIN_SPACING_NS)
+}
+
 /// The ticks of one timer: when each is sent.
 #[derive(Clone, Debug, Default)]
 pub struct TickPacer {
@@ -49,17 +59,13 @@ impl TickPacer {
     /// The time between one tick and the next that is owed; 0 if it is too short for a timer of the
     /// host: then the guest runs at least one instruction of its own between.
     fn spacing_ns(&self) -> u64 {
-        if self.period_ns < 2 * MIN_SPACING_NS {
-            0
-        } else {
-            (self.period_ns / SHARE).max(MIN_SPACING_NS)
-        }
+        if self.period_ns < 2 * MIN_SPACING_NS { 0 } else { spacing_ns(self.period_ns) }
     }
 
     /// Ticks are owed. Of a timer too fast for the host's, a guest that does not keep up is let off
     /// all of them, so that what its handler interrupts gets on.
     fn owe(&mut self, count: u64) {
-        let limit = (DEBT_NS / self.period_ns.max(1)).max(DEBT_TICKS);
+        let limit = most_owed(self.period_ns);
         let owed = self.owed.saturating_add(count);
         self.owed = match owed {
             _ if owed <= limit => owed,

@@ -5,15 +5,10 @@ use super::spec::{
     ALARM_ANY, CENTURY, CRYSTAL_HZ, DAY, HOURS, HOURS_ALARM, MINUTES, MINUTES_ALARM, MONTH,
     RegisterA, RegisterB, RegisterC, SECONDS, SECONDS_ALARM, UPDATE_WINDOW_NS, WEEKDAY, YEAR,
 };
-use crate::ticks::MIN_SPACING_NS;
+use crate::ticks::{most_owed, spacing_ns};
 use crate::time::{GuestTime, next_after_missed, ns_to_ticks, ticks_to_ns};
 
 const SECOND_NS: i64 = 1_000_000_000;
-/// The time whose periodic interrupts are owed at the most, but never less than some.
-const OWED_NS: u64 = 16_000_000;
-const OWED_AT_LEAST: u64 = 16;
-/// The part of a period by which an interrupt that is owed follows the reading of register C.
-const OWED_SHARE: u64 = 16;
 const DIVIDER_RELEASE_NS: i64 = SECOND_NS / 2;
 
 /// Time and alarm as the guest wrote them: encoded as register B says.
@@ -134,8 +129,7 @@ impl Clockwork {
     pub(super) fn settle_late(&mut self, now: GuestTime) {
         let passed = self.periods_between(self.settled_ns, to_ns(now));
         if self.b.periodic_enable() && !self.flags.periodic() && passed > 1 {
-            let limit = (OWED_NS / self.period_ns()).max(OWED_AT_LEAST);
-            self.owed = self.owed.saturating_add(passed - 1).min(limit);
+            self.owed = self.owed.saturating_add(passed - 1).min(most_owed(self.period_ns()));
         }
         self.settle(now);
     }
@@ -209,8 +203,7 @@ impl Clockwork {
     /// Register C, which a read clears. Flags must be settled.
     pub(super) fn take_flags(&mut self) -> u8 {
         let flags = self.flags.with_interrupt(self.interrupt());
-        self.owed_from_ns =
-            self.settled_ns + (self.period_ns() / OWED_SHARE).max(MIN_SPACING_NS) as i64;
+        self.owed_from_ns = self.settled_ns + spacing_ns(self.period_ns()) as i64;
         self.flags = RegisterC::new();
         flags.into()
     }
