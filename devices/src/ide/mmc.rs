@@ -312,31 +312,18 @@ fn get_configuration(cd: &CdState, packet: &Packet<'_>) -> Outcome {
         Err(_) => 0,
     };
     let has_medium = u8::from(current != 0);
-    let is = |profile: u16| u8::from(current == profile);
+    let [is_cd, is_dvd] = [PROFILE_CD_ROM, PROFILE_DVD_ROM].map(|of| u8::from(current == of));
     // Feature code, version and persistence (bit 1) or currency (bit 0), length, contents.
     let features: [&[u8]; 7] = [
-        &[
-            0x00,
-            0x00,
-            0x03,
-            8,
-            0x00,
-            0x10,
-            is(PROFILE_DVD_ROM),
-            0,
-            0x00,
-            0x08,
-            is(PROFILE_CD_ROM),
-            0,
-        ],
+        &[0x00, 0x00, 0x03, 8, 0x00, 0x10, is_dvd, 0, 0x00, 0x08, is_cd, 0],
         // Core: ATAPI. Morphing. Removable medium: tray, eject, lock.
         &[0x00, 0x01, 0x0b, 8, 0, 0, 0, 2, 1, 0, 0, 0],
         &[0x00, 0x02, 0x07, 4, 2, 0, 0, 0],
         &[0x00, 0x03, 0x03, 4, 0x29, 0, 0, 0],
         // Random readable: 2048-byte blocks. CD read. DVD read.
         &[0x00, 0x10, has_medium, 8, 0, 0, 8, 0, 0, 1, 0, 0],
-        &[0x00, 0x1e, 0x08 | is(PROFILE_CD_ROM), 4, 0, 0, 0, 0],
-        &[0x00, 0x1f, is(PROFILE_DVD_ROM), 0],
+        &[0x00, 0x1e, 0x08 | is_cd, 4, 0, 0, 0, 0],
+        &[0x00, 0x1f, is_dvd, 0],
     ];
     let (request, start) = (packet.byte(1) & 3, packet.word(2));
     let mut bytes = vec![0; 8];
