@@ -30,7 +30,7 @@ pub enum ConsoleDevice {
     Vga,
 }
 
-/// What becomes of the escape sequences that a guest transmits to the console.
+/// The treatment of escape sequences that a guest transmits to the console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escapes {
     /// Those that draw pass, the others are dropped; at the prompt all are marked.
@@ -77,7 +77,7 @@ impl SerialSettings {
     }
 }
 
-/// What the command line says.
+/// The command line's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// Where the console is; empty for nowhere.
@@ -86,7 +86,7 @@ pub struct CommandLine {
     pub com1: SerialSettings,
     /// The second serial port's settings.
     pub com2: SerialSettings,
-    /// What becomes of guests' escape sequences.
+    /// The treatment of guests' escape sequences.
     pub escapes: Escapes,
     /// The least important messages that are logged.
     pub log_level: LevelFilter,

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::modules;
 
-/// What kind of drive a guest sees.
+/// The kind of drive that a guest sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskKind {
     /// A hard disk.
@@ -111,7 +111,7 @@ impl Disk {
     }
 }
 
-/// What the string of a disk says: the disk (`None` if it has to be left out), and warnings.
+/// A disk's string as read: the disk (`None` if it has to be left out), and warnings.
 pub type ParsedDisk = (Option<Disk>, Vec<String>);
 
 #[derive(Default)]
@@ -127,7 +127,7 @@ struct Fields<'a> {
 /// Parses the string of a disk.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The first fault in it.
 pub fn parse(text: &str) -> Result<ParsedDisk, String> {
     let mut fields = Fields::default();
     fields.split(text)?;

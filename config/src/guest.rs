@@ -1,7 +1,8 @@
 //! A guest's configuration: the meaning of an xl.cfg file (xl.cfg(5)).
 //!
-//! What Bulkhead does not support is named in a warning and otherwise ignored, so that existing
-//! files work unchanged. A setting of the wrong type or with an impossible value is an error.
+//! A setting that Bulkhead does not support is named in a warning and otherwise ignored, so that
+//! existing files work unchanged. A setting of the wrong type or with an impossible value is an
+//! error.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -25,7 +26,7 @@ const MAX_VIDEO_MEMORY_MIB: i64 = 128;
 /// Warnings about one file; the others are counted.
 const MAX_WARNINGS: usize = 64;
 
-/// What to do when a guest has stopped.
+/// The action when a guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Free everything it had.
@@ -38,7 +39,7 @@ pub enum Action {
     RenameRestart,
 }
 
-/// What a serial port of the guest leads to.
+/// The far end of a serial port of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serial {
     /// There is no port.
@@ -78,7 +79,7 @@ pub struct Vnc {
     pub password: Option<String>,
 }
 
-/// What a guest shall be.
+/// A guest as it shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestConfig {
     /// Its name.
@@ -95,7 +96,7 @@ pub struct GuestConfig {
     pub max_vcpus: u32,
     /// Disks and CD-ROM drives, each at a drive of its own.
     pub disks: Vec<Disk>,
-    /// What to boot from, in order: `a` floppy, `c` hard disk, `d` CD-ROM, `n` network.
+    /// Devices to boot from, in order: `a` floppy, `c` hard disk, `d` CD-ROM, `n` network.
     pub boot: String,
     /// COM1 to COM4.
     pub serial: [Serial; 4],
@@ -115,7 +116,7 @@ pub struct GuestConfig {
     pub hpet: bool,
     /// True if the real-time clock shows local time, not UTC.
     pub local_time: bool,
-    /// What the real-time clock is ahead, in seconds.
+    /// Seconds that the real-time clock is ahead.
     pub rtc_offset_s: i64,
     /// True if there is Xen's platform device for PV drivers.
     pub xen_platform_pci: bool,

@@ -11,7 +11,7 @@ use super::xl_cfg::{Setting, Value};
 /// Keys that PV guests boot by.
 const PV_KEYS: [&str; 6] = ["bootloader", "kernel", "ramdisk", "root", "nfs_root", "nfs_server"];
 
-/// What a file says of its guest's type.
+/// A guest's type, as its file says it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum GuestType<'a> {
     /// HVM.

@@ -231,7 +231,7 @@ const IGNORED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What happens instead of what a known key asks for; `None` if there is no such key.
+/// The behaviour in place of the one that a known key asks for; `None` if there is no such key.
 pub fn instead(key: &str) -> Option<&'static str> {
     let (advice, _) = IGNORED.iter().find(|(_, keys)| keys.contains(&key))?;
     Some(advice)

@@ -1,4 +1,4 @@
-//! What the user asks for: the guests' xl.cfg files, and the hypervisor's own command line.
+//! The user's wishes: the guests' xl.cfg files, and the hypervisor's own command line.
 //!
 //! A file is read by [`GuestConfig::parse`], which takes any bytes: what it cannot take is a
 //! [`Diagnostic`] that names the file, the line and the key. `docs/guest-config.md` and
@@ -50,7 +50,7 @@ pub struct Diagnostic {
     pub column: u32,
     /// The key that it is about; empty if it is none.
     pub key: String,
-    /// What is wrong, and what to do.
+    /// The fault, and what to do.
     pub message: String,
 }
 

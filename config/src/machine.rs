@@ -1,4 +1,4 @@
-//! What the firmware is told about a configured guest.
+//! A configured guest as it is described to the firmware.
 
 use alloc::vec::Vec;
 

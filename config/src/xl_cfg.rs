@@ -289,7 +289,7 @@ impl<'a> Parser<'a> {
         Ok(text)
     }
 
-    /// What stands after a backslash.
+    /// The character that stands after a backslash.
     fn escape(&mut self, key: &str) -> Result<char, Diagnostic> {
         match self.peek() {
             Some('n') => self.escaped('\n'),

@@ -33,7 +33,7 @@ pub struct LegacyRoute {
     alarm: Alarm,
     /// High while [`LegacyRoute::irq0_taken`] is to be called.
     watch: IrqLine,
-    /// What the pacer of ticks wants to know, in a word that is read at each interrupt.
+    /// The pacer's [`TickPacer::follows_at_once`], in a word that is read at each interrupt.
     follows_at_once: AtomicBool,
     state: Mutex<State>,
 }

@@ -115,8 +115,7 @@ impl TimerConfiguration {
         Self::new().with_periodic_capable(true).with_size_64(true).with_routes(routes)
     }
 
-    /// What the register holds after a write of `written`. A route that is not supported is not
-    /// taken.
+    /// The register's value after a write of `written`. A route that is not supported is not taken.
     pub fn update(self, written: Self) -> Self {
         let route_supported = self.routes() & (1 << written.route()) != 0;
         self.with_level(written.level())

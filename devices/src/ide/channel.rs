@@ -18,7 +18,7 @@ use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// What a channel without devices reads: the data lines float high, but DD7, which hosts pull down
+/// Reads of a channel without devices: the data lines float high, but DD7, which hosts pull down
 /// so that nobody waits for BSY (ATA/ATAPI-6, 9.2). Systems take it for "no drive" at once.
 const FLOATING_BUS: u8 = 0x7f;
 

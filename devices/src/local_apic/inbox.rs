@@ -1,5 +1,5 @@
-//! What others may do to a local APIC: everything that reaches a vCPU from outside passes through
-//! here, without locks.
+//! The inbox of a local APIC: everything that reaches a vCPU from outside passes through here,
+//! without locks.
 
 use super::lint::LintPins;
 use super::spec::{FIRST_LEGAL_VECTOR, x2apic_logical_id};
@@ -73,7 +73,7 @@ const SIPI: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
 const LEVEL_VECTORS: u32 = 1 << 12;
 
-/// What was posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
+/// Interrupts posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
 /// volume 3, 30.6). A processor that has posted interrupts moves `vectors` to the register page
 /// while the guest runs, and clears the first bit of `pending`. It has 64 bytes, and is aligned to
 /// them; Bochs 3.0 wants it at the start of a page.

@@ -4,9 +4,9 @@
 //! reach it only through its [`ApicInbox`], which [`ApicBus`] finds by destination. What waits in
 //! the inbox is moved to the interrupt request register when the vCPU looks.
 //!
-//! What the guest can read is in the [`RegisterPage`], its only copy. A processor that delivers
-//! interrupts by itself works on the page while the guest runs; then [`LocalApic::written`] and
-//! [`LocalApic::ended`] do what is left to do.
+//! Registers that the guest can read are in the [`RegisterPage`], their only copy. A processor that
+//! delivers interrupts by itself works on the page while the guest runs; then
+//! [`LocalApic::written`] and [`LocalApic::ended`] do what is left to do.
 //!
 //! The timer counts at 1 GHz (see [`spec::TIMER_HZ`]).
 

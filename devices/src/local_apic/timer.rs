@@ -9,7 +9,7 @@ use crate::time::{GuestTime, next_after_missed};
 /// then.
 pub const MIN_PERIOD_NS: u64 = 50_000;
 
-/// What has expired.
+/// Expiries of the timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiries {
     /// A count or deadline that comes once.

@@ -36,7 +36,7 @@ pub struct TimerInterrupt {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     state: Mutex<State>,
-    /// What the pacer of ticks wants to know, in words that are read at each interrupt.
+    /// The pacer's answers, in words that are read at each interrupt.
     is_watching: AtomicBool,
     follows_at_once: AtomicBool,
 }

@@ -110,7 +110,7 @@ impl State {
             return Chip::poll_word(self.primary.acknowledge(Some(CASCADE_INPUT)));
         }
         let word = Chip::poll_word(self.secondary.acknowledge(None));
-        // What the first controller asks for has been served by the poll.
+        // The first controller's request has been served by the poll.
         self.primary.set_line(CASCADE_INPUT, false);
         self.primary.withdraw();
         word

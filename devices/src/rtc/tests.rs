@@ -372,7 +372,7 @@ fn periodic_interrupts_that_the_host_missed_follow_one_by_one() {
             10,
             "rate {rate}: nothing is owed any more"
         );
-        // What the guest does not take is lost, as with the chip.
+        // An interrupt that the guest does not take is lost, as with the chip.
         bench.run(20 * period_ns, false);
         assert!(bench.run(10 * period_ns, true).len() <= 10);
         // Another rate ends the debt.

@@ -1,6 +1,6 @@
 //! 16550A serial port.
 //!
-//! What is transmitted goes to a [`ByteSink`] at once, whatever the baud rate; while the sink has
+//! Transmitted bytes go to a [`ByteSink`] at once, whatever the baud rate; while the sink has
 //! no room, the transmitter stays busy. A guest that polls is never kept waiting, while the
 //! interrupt that the transmitter is empty comes a character's time after the character. What is
 //! received comes through [`Uart::receive`], and arrives at the line's pace: one character's time
@@ -42,7 +42,7 @@ struct State {
     msr: Msr,
     scratch: u8,
     divisor: u16,
-    /// What the far end has sent and has not arrived yet.
+    /// Characters that the far end has sent and that have not arrived yet.
     line: Ring<Received, FIFO_DEPTH>,
     /// When the next character can arrive at the earliest.
     line_free_at: GuestTime,

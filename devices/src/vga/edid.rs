@@ -1,7 +1,7 @@
-//! What the monitor says of itself (VESA Enhanced EDID 1.4): the modes that the card's memory and
-//! DISPI allow, one of them preferred. It stands at the start of the register page, where QEMU's
-//! standard VGA has it: the video BIOS (VBE 4F15h) and drivers read it there. No I2C wires lead to
-//! it.
+//! The monitor's description of itself (VESA Enhanced EDID 1.4): the modes that the card's memory
+//! and DISPI allow, one of them preferred. It stands at the start of the register page, where
+//! QEMU's standard VGA has it: the video BIOS (VBE 4F15h) and drivers read it there. No I2C wires
+//! lead to it.
 
 use super::dispi::{MAX_HEIGHT, MAX_WIDTH};
 

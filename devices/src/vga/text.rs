@@ -41,7 +41,7 @@ impl fmt::Display for TextScreen {
 }
 
 impl Vga {
-    /// What a text mode shows; `None` in graphics modes and when no mode was set or the screen is
+    /// The text mode's screen; `None` in graphics modes and when no mode was set or the screen is
     /// off.
     pub fn text_screen(&self) -> Option<TextScreen> {
         let state = self.snapshot();

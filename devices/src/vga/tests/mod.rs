@@ -14,7 +14,7 @@ use super::*;
 use crate::memory::TestMemory;
 use crate::time::TestClock;
 
-/// What QEMU's standard VGA has by default.
+/// The default of QEMU's standard VGA.
 const VRAM_BYTES: usize = 16 << 20;
 const VIDEO_BIOS: &[u8] = &[0x55, 0xaa, 0x4c];
 
