@@ -115,6 +115,7 @@ impl LocalApic {
         if is_virtual_wire {
             let lint0 = Lvt::new().with_mode(DeliveryMode::ExtInt);
             self.page.set(LvtEntry::Lint0.register(), lint0.into());
+            self.configure_pins();
         }
     }
 

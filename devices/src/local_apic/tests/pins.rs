@@ -86,3 +86,21 @@ fn a_level_of_lint0_comes_again_until_it_falls() {
     write(apic, register::SVR, 0x1ff);
     assert_eq!((apic.highest_pending(), read(apic, LVT_LINT0)), (None, 0x1_8041));
 }
+
+#[test]
+fn virtual_wire_mode_outlives_init() {
+    let mut machine = Machine::enabled(1);
+    let [intr, _] = pins(&machine);
+    write(&mut machine.apics[0], LVT_LINT0, 0x700);
+    machine.apics[0].init();
+    assert!(machine.apics[0].accepts_extint());
+    assert_eq!(read(&mut machine.apics[0], LVT_LINT0), 0x700);
+    machine.kicks[0].take();
+    intr.set(true);
+    assert_eq!(machine.kicks[0].take(), 1, "the vCPU looks at the 8259 pair");
+    // Any other entry is masked.
+    write(&mut machine.apics[0], register::SVR, 0x1ff);
+    write(&mut machine.apics[0], LVT_LINT0, 0x41);
+    machine.apics[0].init();
+    assert_eq!(read(&mut machine.apics[0], LVT_LINT0), 0x1_0000);
+}
