@@ -173,6 +173,9 @@ impl Timer {
         let due_ns = self.period_ns().saturating_mul(self.next_tick);
         let left_ns = due_ns.saturating_sub(self.elapsed_ns(now));
         let due = now + left_ns;
+        if self.mode != TimerMode::Periodic {
+            return Some(due);
+        }
         // One that would come too soon after the last one comes with another that follows.
         let wait_ns = self.not_before.since(due);
         Some(due + wait_ns.div_ceil(self.period_ns()).saturating_mul(self.period_ns()))

@@ -53,6 +53,20 @@ fn one_shot_fires_once_at_its_nanosecond() {
 }
 
 #[test]
+fn one_shot_is_not_held_back_by_ticks_before_it() {
+    let mut machine = Machine::enabled(1);
+    write(&mut machine.apics[0], register::LVT_TIMER, 0x20040);
+    write(&mut machine.apics[0], register::DIVIDE, 0xb);
+    write(&mut machine.apics[0], register::INITIAL_COUNT, 100_000);
+    machine.run_ns(100_000);
+    assert_eq!(serve(&mut machine.apics[0]), Some(0x40));
+    write(&mut machine.apics[0], register::LVT_TIMER, 0x41);
+    write(&mut machine.apics[0], register::INITIAL_COUNT, 1000);
+    machine.run_ns(1000);
+    assert_eq!(serve(&mut machine.apics[0]), Some(0x41));
+}
+
+#[test]
 fn storm_of_a_short_period_is_held_back() {
     let mut machine = Machine::enabled(1);
     write(&mut machine.apics[0], register::LVT_TIMER, 0x20040);
