@@ -348,8 +348,9 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let options = parse(
-            "console=com2,vga com1=auto com2=57600,7e2,0x3e8 loglvl=debug/all noreboot poweroff=never rpc=com1 \
-             guest_cfg=a.cfg guest_cfg=b.cfg iso=debian.iso guest_memory=2G guest_vcpus=4",
+            "console=com2,vga com1=auto com2=57600,7e2,0x3e8 loglvl=debug/all noreboot \
+             poweroff=never rpc=com1 guest_cfg=a.cfg guest_cfg=b.cfg iso=debian.iso \
+             guest_memory=2G guest_vcpus=4",
         );
         assert_eq!(options.console, [ConsoleDevice::Serial(ComPort::Com2), ConsoleDevice::Vga]);
         assert_eq!(options.com1.baud, None);
@@ -405,7 +406,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_word_is_understood_or_named(words in prop::collection::vec("(console|com1|loglvl|guest_memory|[a-z]{1,4})(=[a-z0-9,]{0,9})?|.{0,9}", 0..6)) {
+        fn every_word_is_understood_or_named(
+            words in prop::collection::vec(
+                "(console|com1|loglvl|guest_memory|[a-z]{1,4})(=[a-z0-9,]{0,9})?|.{0,9}",
+                0..6,
+            ),
+        ) {
             let text = words.join(" ");
             let (options, warnings) = CommandLine::parse(&text);
             prop_assert!(warnings.len() <= text.split_ascii_whitespace().count());

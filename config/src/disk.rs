@@ -255,7 +255,8 @@ impl<'a> Fields<'a> {
         if is_partition {
             let letter = char::from(b'a' + device.index as u8);
             warnings.push(format!(
-                "{name}: an HVM guest has whole disks: the image is the drive hd{letter}, not a partition"
+                "{name}: an HVM guest has whole disks: the image is the drive hd{letter}, not a \
+                 partition"
             ));
         }
         let kind = if self.cd_rom { DiskKind::CdRom } else { DiskKind::HardDisk };

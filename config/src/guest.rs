@@ -179,7 +179,8 @@ impl GuestConfig {
             GuestType::Hvm => read,
             GuestType::Unsaid => {
                 reader.warn_of_file(
-                    "nothing says type=\"hvm\": an HVM guest is started; Xen would start a PV guest",
+                    "nothing says type=\"hvm\": an HVM guest is started; Xen would start a PV \
+                     guest",
                 );
                 read
             }
@@ -442,8 +443,8 @@ impl Reader<'_> {
             "rename-restart" if name == "rename-restart" => Action::RenameRestart,
             _ => {
                 let message = format!(
-                    "\"{name}\" is none of destroy, restart, preserve, rename-restart, coredump-destroy, \
-                     coredump-restart"
+                    "\"{name}\" is none of destroy, restart, preserve, rename-restart, \
+                     coredump-destroy, coredump-restart"
                 );
                 return Err(self.error(setting, message));
             }

@@ -5,7 +5,8 @@
 //! `docs/command-line.md` have what is understood.
 //!
 //! ```
-//! let text = b"name = 'small'\ntype = 'hvm'\nmemory = 64\ndisk = ['file:guest.iso,hdc:cdrom,r']\n";
+//! let text = b"name = 'small'\ntype = 'hvm'\nmemory = 64\n\
+//!     disk = ['file:guest.iso,hdc:cdrom,r']\n";
 //! let (guest, warnings) = config::GuestConfig::parse("guest.cfg", text);
 //! let guest = guest.expect("a guest");
 //! assert_eq!((guest.name.as_str(), guest.memory_mib, guest.disks.len()), ("small", 64, 1));

@@ -377,7 +377,8 @@ mod tests {
     #[test]
     fn settings_of_all_kinds() {
         let parsed = parse_all(
-            "# a guest\nname='x # y' ; vcpus = 2\n\nmemory=0x200 # MiB\r\ndisk = [ 'a,b' , # first\n \"c\",\n]\nempty=[]",
+            "# a guest\nname='x # y' ; vcpus = 2\n\nmemory=0x200 # MiB\r\ndisk = [ 'a,b' , # \
+             first\n \"c\",\n]\nempty=[]",
         );
         let list = Value::List(Vec::from([
             Element { line: 5, value: text("a,b") },
@@ -516,9 +517,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(values in prop::collection::vec(any_value(), 0..5)) {
-            let settings: Vec<String> =
-                values.iter().enumerate().map(|(n, value)| format!("k{n}={}", written(value))).collect();
-            let parsed: Vec<Value> = parse_all(&settings.join(";")).into_iter().map(|(.., value)| value).collect();
+            let setting = |(n, value)| format!("k{n}={}", written(value));
+            let settings: Vec<String> = values.iter().enumerate().map(setting).collect();
+            let parsed = parse_all(&settings.join(";"));
+            let parsed: Vec<Value> = parsed.into_iter().map(|(.., value)| value).collect();
             prop_assert_eq!(parsed, values);
         }
 

@@ -109,7 +109,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_ignored_is_an_error_that_interrupts_no_more(steps in prop::collection::vec(0u8..4, 0..40)) {
+        fn what_is_ignored_is_an_error_that_interrupts_no_more(
+            steps in prop::collection::vec(0u8..4, 0..40),
+        ) {
             let (irq13, coprocessor) = coprocessor();
             let mut error = false;
             for step in steps {

@@ -112,7 +112,8 @@ mod tests {
         fn all_ram_is_somewhere_and_none_in_the_hole(mib in 1u64..1 << 24, offset: u64) {
             let layout = RamLayout::new(mib * MIB);
             prop_assert_eq!(layout.bytes(), mib * MIB);
-            prop_assert_eq!(layout.ranges().map(|range| range.end - range.start).sum::<u64>(), mib * MIB);
+            let lengths = layout.ranges().map(|range| range.end - range.start);
+            prop_assert_eq!(lengths.sum::<u64>(), mib * MIB);
             prop_assert!(layout.low_end() <= layout.pci_hole().start);
             // The high RAM follows the low one, byte by byte, up to the last.
             let offset = offset % (mib * MIB);

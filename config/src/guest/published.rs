@@ -63,8 +63,9 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
 fn pv_guests_are_refused_in_one_line() {
     let line = |place: &str, key: &str| {
         format!(
-            "{place}: {key}: with {key} and no type=\"hvm\" this is a PV guest, and only HVM guests can run: \
-             write type=\"hvm\", and give it a disk or CD with a boot loader on it instead of {key}"
+            "{place}: {key}: with {key} and no type=\"hvm\" this is a PV guest, and only HVM \
+             guests can run: write type=\"hvm\", and give it a disk or CD with a boot loader on it \
+             instead of {key}"
         )
     };
     let error = |(result, _): (Result<GuestConfig>, _)| result.unwrap_err().to_string();
@@ -86,8 +87,8 @@ fn pv_guests_are_refused_in_one_line() {
         for rest in ["name='g'; memory=8", "memory='much'"] {
             let (result, _) = GuestConfig::parse("g.cfg", format!("{text}; {rest}").as_bytes());
             let expected = format!(
-                "{what}, and only HVM guests can run: write type=\"hvm\", and give it a disk or CD with a \
-                 boot loader on it"
+                "{what}, and only HVM guests can run: write type=\"hvm\", and give it a disk or CD \
+                 with a boot loader on it"
             );
             assert_eq!(result.unwrap_err().to_string(), expected);
         }
@@ -125,7 +126,8 @@ fn old_lines_are_known_with_what_replaces_them() {
     let file = "pv-old-lines.cfg";
     let partition = |name| {
         format!(
-            "{file}:4: disk: {name}: an HVM guest has whole disks: the image is the drive hda, not a partition"
+            "{file}:4: disk: {name}: an HVM guest has whole disks: the image is the drive hda, not \
+             a partition"
         )
     };
     let ignored = |place: &str, instead: &str| {

@@ -69,9 +69,10 @@ acpi=1; apic=1; pae="1"
         [
             "g.cfg:7: maxmem: has no effect yet",
             "g.cfg:9: vif: has no effect yet: the guest has no network card",
-            "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and the management \
-             port sends it (screen.png)",
-            "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and mouse, and no USB",
+            "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and \
+             the management port sends it (screen.png)",
+            "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and \
+             mouse, and no USB",
             "g.cfg:25: on_crash: preserve is not supported yet, destroy is used",
         ]
     );
@@ -104,7 +105,8 @@ fn video_memory_has_a_size_that_a_card_can_have() {
         [(0, 16), (4, 16), (8, 16), (17, 32), (100, 128), (129, 128), (1 << 31, 128)]
     {
         let warning = format!(
-            "g.cfg:2: videoram: the card has a power of two from 16 to 128 MiB: {given} instead of {number}"
+            "g.cfg:2: videoram: the card has a power of two from 16 to 128 MiB: {given} instead of \
+             {number}"
         );
         assert_eq!(mib(number), (given, vec![warning]));
     }
@@ -121,7 +123,8 @@ fn serial_ports_are_listed() {
 #[test]
 fn actions_have_their_names() {
     let (config, warnings) = parse(
-        "type='hvm'; name='g'; memory=2; on_poweroff='rename-restart'; on_reboot='coredump-destroy'; on_crash='coredump-restart'",
+        "type='hvm'; name='g'; memory=2; on_poweroff='rename-restart'; \
+         on_reboot='coredump-destroy'; on_crash='coredump-restart'",
     );
     let actions = [config.on_poweroff, config.on_reboot, config.on_crash];
     assert_eq!(actions, [Action::RenameRestart, Action::Destroy, Action::Restart]);
@@ -131,15 +134,16 @@ fn actions_have_their_names() {
 #[test]
 fn what_is_unsupported_is_named() {
     let (_, warnings) = parse(
-        "type='hvm'; name='g'; memory=2\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0\nlocaltime=1",
+        "type='hvm'; name='g'; \
+         memory=2\nkernel='/vmlinuz'\nviridian=1\nacpi=0\nvga='cirrus'\nsdl=0\nlocaltime=1",
     );
     assert_eq!(
         warnings,
         [
-            "g.cfg:2: kernel: is not supported and ignored: the guest's BIOS boots a disk or CD with the boot loader \
-             on it, which loads the kernel",
-            "g.cfg:3: viridian: is not supported and ignored: the guest sees the machine's processor as \
-             docs/cpuid.md says",
+            "g.cfg:2: kernel: is not supported and ignored: the guest's BIOS boots a disk or CD \
+             with the boot loader on it, which loads the kernel",
+            "g.cfg:3: viridian: is not supported and ignored: the guest sees the machine's \
+             processor as docs/cpuid.md says",
             "g.cfg:4: acpi: cannot be turned off and stays on",
             "g.cfg:5: vga: cirrus is not supported, stdvga is used",
             "g.cfg:7: localtime: has no effect yet",
@@ -225,19 +229,28 @@ proptest! {
     #[test]
     fn random_values_give_a_sane_guest_or_an_error(
         settings in prop::collection::vec(
-            (prop::sample::select(keys::READ), "'[a-z0-9,=:/ -]{0,20}'|-?[0-9]{1,12}|\\['[a-z,=:]{0,12}'(, 'x,raw,hd[a-f],ro')?\\]"),
+            (
+                prop::sample::select(keys::READ),
+                "'[a-z0-9,=:/ -]{0,20}'|-?[0-9]{1,12}|\
+                 \\['[a-z,=:]{0,12}'(, 'x,raw,hd[a-f],ro')?\\]",
+            ),
             0..10,
         ),
     ) {
-        let lines: Vec<String> = settings.iter().map(|(key, value)| alloc::format!("{key}={value}")).collect();
+        let lines: Vec<String> =
+            settings.iter().map(|(key, value)| alloc::format!("{key}={value}")).collect();
         match GuestConfig::parse("g.cfg", lines.join("\n").as_bytes()).0 {
             Ok(config) => {
                 prop_assert!(!config.name.is_empty());
-                prop_assert!(config.memory_mib >= LEAST_MEMORY_MIB && config.memory_mib <= config.max_memory_mib);
+                let memory_mib = LEAST_MEMORY_MIB..=config.max_memory_mib;
+                prop_assert!(memory_mib.contains(&config.memory_mib));
                 prop_assert!((1..=MAX_VCPUS).contains(&config.vcpus));
                 prop_assert!(config.disks.iter().all(|disk| disk.device.ide_position().is_some()));
             }
-            Err(error) => prop_assert!(error.line as usize <= lines.len().max(1) && !error.message.is_empty()),
+            Err(error) => {
+                prop_assert!(error.line as usize <= lines.len().max(1));
+                prop_assert!(!error.message.is_empty());
+            }
         }
     }
 }

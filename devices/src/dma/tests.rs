@@ -157,7 +157,12 @@ fn a_wide_access_is_split() {
 
 proptest! {
     #[test]
-    fn any_access_ends(accesses in prop::collection::vec((0u8..3, 0u64..40, any::<u32>(), any::<bool>()), 0..60)) {
+    fn any_access_ends(
+        accesses in prop::collection::vec(
+            (0u8..3, 0u64..40, any::<u32>(), any::<bool>()),
+            0..60,
+        ),
+    ) {
         let bench = Bench::new();
         for (region, offset, value, write) in accesses {
             let access = Access { region, offset, size_bytes: 4 };
