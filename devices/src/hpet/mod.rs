@@ -177,6 +177,11 @@ impl State {
     }
 }
 
+/// A write of the aligned register at `offset` may change when timer 0 matches.
+const fn sets_timer_0(offset: u64) -> bool {
+    matches!(offset, CONFIGURATION | COUNTER) || TIMERS <= offset && offset < TIMERS + TIMER_STRIDE
+}
+
 impl Hpet {
     /// The aligned 64-bit register at `offset`, apart from the counter.
     fn read_register(&self, offset: u64) -> u64 {
@@ -293,7 +298,9 @@ impl MmioDevice for Hpet {
         let tick = tick_at(self.clock.now());
         let mut state = self.state.lock();
         self.settle(&mut state, tick);
-        self.lines.legacy_timer0.forgive();
+        if sets_timer_0(offset) {
+            self.lines.legacy_timer0.forgive();
+        }
         state.write(tick, offset, |old| (old & !mask) | ((value << shift) & mask));
         self.lines.legacy_select.set(state.config.legacy());
         // A comparator written too late matches at once.

@@ -255,6 +255,27 @@ fn timer_1_ticks_in_the_place_of_the_rtc() {
 }
 
 #[test]
+fn ticks_of_timer_0_are_owed_whatever_is_done_to_the_others() {
+    let ticks_after = |offset: u64| {
+        let bench = Bench::new();
+        bench.writel(CONFIGURATION, ENABLE | LEGACY);
+        bench.writel(TIMERS, T_ENABLE | T_PERIODIC | T_SET);
+        bench.writeq(CMP0, bench.readq(COUNTER) + 100_000);
+        bench.writeq(CMP0, 100_000);
+        bench.clock.advance_ns(5 * MS);
+        bench.run(0);
+        bench.writel(offset, bench.readl(offset));
+        bench.irq0.take_edges();
+        bench.route.irq0_taken();
+        bench.run(MS - 1);
+        bench.irq0.take_edges()
+    };
+    let forgiven = ticks_after(CONFIGURATION);
+    assert!(ticks_after(timer(2, TIMER_COMPARATOR)) > forgiven);
+    assert!(ticks_after(STATUS) > forgiven);
+}
+
+#[test]
 fn tiny_periods_do_not_storm() {
     let bench = Bench::new();
     bench.writel(CONFIGURATION, ENABLE | LEGACY);
