@@ -184,7 +184,7 @@ pub fn prompt(data: &[u8]) {
             _ => bench.platform.type_at(SerialPort::Com1, b"\r"),
         }
         let terminal = &mut bench.consoles.terminal;
-        for command in terminal.receive(bench.platform) {
+        while let Some(command) = terminal.receive(bench.platform) {
             // These end the machine.
             if !["crash", "reboot", "poweroff"].contains(&command.trim()) {
                 let answer = commands::run(

@@ -250,7 +250,7 @@ impl Consoles {
             self.mirror.hurry();
             self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
         }
-        for command in self.terminal.receive(platform) {
+        while let Some(command) = self.terminal.receive(platform) {
             let answer = match Budget::reserve(platform, prompt::HEAP_BYTES) {
                 Ok(_budget) => prompt::run(&command, platform, ports, reborrow(&mut guest)),
                 Err(out_of_heap) => format!("{command}: {out_of_heap}\n"),

@@ -22,7 +22,7 @@ const SWITCH_KEY: u8 = 1;
 const RECEIVE_AT_ONCE: usize = 256;
 /// Bytes sent to one port at once.
 const SEND_AT_ONCE: usize = 512;
-/// A port that is behind by so much holds the guest's output up.
+/// A port that is behind by so much holds the guest's output and the prompt's input up.
 const MAX_BEHIND: usize = 2048;
 /// The last words of guests that wait at most. A guest that restarts for ever says more than a port
 /// can take; what is too much is lost.
@@ -186,17 +186,22 @@ impl Terminal {
         self.show_prompt();
     }
 
-    /// Takes what was typed; returns the commands given at the prompt.
-    pub fn receive(&mut self, platform: &dyn Platform) -> Vec<String> {
-        let mut commands = Vec::new();
+    /// Takes what was typed, until a command has been given at the prompt. While the ports are
+    /// behind with answers no command is taken: they would fill the heap.
+    pub fn receive(&mut self, platform: &dyn Platform) -> Option<String> {
         for index in 0..self.lines.len() {
             let port = self.lines[index].port;
             for _ in 0..RECEIVE_AT_ONCE {
+                if self.focus == Focus::Prompt && self.most_behind() > MAX_BEHIND {
+                    return None;
+                }
                 let Some(byte) = platform.serial_read(port) else { break };
-                commands.extend(self.typed(byte));
+                if let Some(command) = self.typed(byte) {
+                    return Some(command);
+                }
             }
         }
-        commands
+        None
     }
 
     fn typed(&mut self, byte: u8) -> Option<String> {

@@ -158,6 +158,32 @@ fn a_command_that_the_heap_has_no_room_for_is_one_line() {
 }
 
 #[test]
+fn commands_wait_for_a_port_that_is_behind() {
+    const COMMANDS: usize = 20;
+    let mut bench = bench();
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    bench.sent(SerialPort::Com1);
+    let text = "a line\n".repeat(10_000);
+    bench.platform.set_log(&text);
+    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    bench.platform.type_at(SerialPort::Com1, "log\r".repeat(COMMANDS));
+    bench.run_ns(10_000_000);
+    bench.sent(SerialPort::Com1);
+    bench.platform.limit_serial(SerialPort::Com1, None);
+    bench.consoles.terminal.send(bench.platform);
+    let mut shown = String::new();
+    while bench.consoles.terminal.is_behind() {
+        bench.consoles.terminal.send(bench.platform);
+        shown += &bench.sent(SerialPort::Com1);
+    }
+    assert!(shown.len() < 2 * text.len(), "{} bytes waited", shown.len());
+    // None is lost.
+    bench.run_ns(200_000_000 * COMMANDS as u64);
+    assert_eq!(bench.sent(SerialPort::Com1).matches("log\r\n").count(), COMMANDS - 1);
+}
+
+#[test]
 fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
     let mut bench = bench();
     bench.guest_prints("bye");
