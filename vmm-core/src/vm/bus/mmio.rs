@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use devices::bus::{Access, MmioDevice, Region};
 
-const UNMAPPED: u64 = u64::MAX;
+/// No region reaches from there to a guest-physical address, which has 52 bits at most.
+const UNMAPPED: u64 = 1 << 63;
 
 struct Entry {
     device: Arc<dyn MmioDevice>,
@@ -100,5 +101,35 @@ impl MmioBus {
         if let Some((entry, access)) = self.find(gpa, element_bytes) {
             entry.device.mmio_write_run(access, data);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Zeroes;
+
+    impl MmioDevice for Zeroes {
+        fn ranges(&self) -> Vec<Region> {
+            Vec::new()
+        }
+
+        fn mmio_read(&self, _access: Access) -> Option<u64> {
+            Some(0)
+        }
+
+        fn mmio_write(&self, _access: Access, _value: u64) {}
+    }
+
+    #[test]
+    fn a_region_that_is_mapped_nowhere_answers_nowhere() {
+        let mut bus = MmioBus::new();
+        let region = bus.attach_region(Arc::new(Zeroes), Region::new(0, 0, 4096), false);
+        for gpa in [0, 8, 4094, 4096, (1 << 52) - 8] {
+            assert_eq!(bus.read(gpa, 8), u64::MAX, "at {gpa:#x}");
+        }
+        bus.move_region(region, Some(0x1000));
+        assert_eq!(bus.read(0x1ff8, 8), 0);
     }
 }
