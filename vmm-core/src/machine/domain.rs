@@ -160,8 +160,7 @@ impl<'a> Domain<'a> {
         });
         let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, pc.first_vcpu, timekeeper)
             .map_err(|reason| format!("{name}: {}", reason.0))?;
-        let entered_us = self.platform.tsc().saturating_sub(self.platform.boot_tsc()) * 1000
-            / (self.platform.tsc_hz() / 1000).max(1);
+        let entered_us = self.ns_since(self.platform.boot_tsc()) / 1000;
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
         drop(starting);
         let stop = vcpu.run(consoles);
