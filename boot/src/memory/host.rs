@@ -76,13 +76,15 @@ fn find_room(handover: &Handover, bytes: u64) -> Option<Range<u64>> {
         occupied(handover).chain(areas.map(|area| area.range.clone()))
     };
     handover.areas().filter(is_ram).find_map(|area| {
+        let last = area.range.end.min(BOOT_MAP_END).checked_sub(bytes)?;
         let mut start = align_up(area.range.start, PAGE_BYTES);
-        while let Some(clash) =
-            taken().find(|range| range.start < start + bytes && start < range.end)
-        {
+        while start <= last {
+            let room = start..start + bytes;
+            let clash = taken().find(|range| range.start < room.end && room.start < range.end);
+            let Some(clash) = clash else { return Some(room) };
             start = align_up(clash.end, PAGE_BYTES);
         }
-        (start + bytes <= area.range.end.min(BOOT_MAP_END)).then_some(start..start + bytes)
+        None
     })
 }
 

@@ -4,7 +4,6 @@
 use crate::cpu::tsc;
 use crate::drivers::display;
 use crate::drivers::display::last_screen::{COLUMNS, LastScreen};
-
 use crate::drivers::serial::{self, COM1, COM2};
 use crate::memory::image;
 use crate::report::log_ring::{CAPACITY, LogRing};

@@ -28,7 +28,7 @@ impl Surface {
     pub fn new(framebuffer: &Framebuffer) -> Option<Self> {
         let row_bytes =
             u64::from(framebuffer.width) * u64::from(framebuffer.bits_per_pixel.div_ceil(8));
-        let fits = |&(lowest, bits): &(u8, u8)| lowest + bits <= 32 && (1..=8).contains(&bits);
+        let fits = |&(lowest, bits): &(u8, u8)| (1..=8).contains(&bits) && lowest <= 32 - bits;
         let usable = matches!(framebuffer.bits_per_pixel, 15 | 16 | 24 | 32)
             && framebuffer.fields.iter().all(fits)
             && framebuffer.address != 0
