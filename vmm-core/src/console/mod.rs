@@ -40,7 +40,7 @@ use devices::console::ByteSink;
 use devices::i8042::I8042;
 use devices::time::{Alarm, Clock, GuestTime, ns_to_ticks};
 use devices::uart::Uart;
-use devices::vga::Vga;
+use devices::vga::{FrameKind, Vga};
 use keyboard::Keyboard;
 use mirror::Mirror;
 use rpc::{RpcPort, Services};
@@ -251,8 +251,9 @@ impl Consoles {
             self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
         }
         while let Some(command) = self.terminal.receive(platform) {
-            let answer = match Budget::reserve(platform, prompt::HEAP_BYTES) {
-                Ok(_budget) => prompt::run(&command, platform, ports, reborrow(&mut guest)),
+            let budget = Budget::reserve(platform, prompt::heap_bytes(&command, ports));
+            let answer = match &budget {
+                Ok(_) => prompt::run(&command, platform, ports, reborrow(&mut guest)),
                 Err(out_of_heap) => format!("{command}: {out_of_heap}\n"),
             };
             self.terminal.print(&answer);
@@ -316,6 +317,17 @@ impl Consoles {
         let deadline = deadline_ns.map(|_| self.armed.guest_time);
         let retry = guest.clock.now() + RETRY_NS + SLACK_NS;
         guest.output.set_alarm(&guest.alarm, deadline, retry);
+    }
+}
+
+/// The most heap that the text on a guest's screen takes on its way to a serial port. A guest may
+/// set a mode of 256 columns and 1024 rows.
+fn text_heap_bytes(vga: &Vga) -> u64 {
+    // The cell, its character in UTF-8, and two copies of that, each while it grows.
+    const BYTES_PER_CELL: u64 = 16;
+    match vga.frame().kind {
+        FrameKind::Text { columns, rows } => u64::from(columns) * u64::from(rows) * BYTES_PER_CELL,
+        FrameKind::Graphics | FrameKind::Blank => 0,
     }
 }
 

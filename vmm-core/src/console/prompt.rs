@@ -1,6 +1,6 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
-use super::{GuestControl, GuestPorts};
+use super::{GuestControl, GuestPorts, text_heap_bytes};
 use crate::host::platform::Platform;
 use crate::vcpu::debug::{DebugTarget, MAX_STEPS, parse_value, steps};
 use alloc::format;
@@ -8,9 +8,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-/// The most heap that a command and what it shows take: the log, and two copies of it, are the
-/// longest.
-pub const HEAP_BYTES: u64 = 1 << 20;
+/// The most heap that a command and what it shows take, but for the screen: the log, and two copies
+/// of it, are the longest.
+const HEAP_BYTES: u64 = 1 << 20;
 
 /// Longer commands are cut off.
 const MAX_COMMAND_BYTES: usize = 120;
@@ -85,6 +85,19 @@ Ctrl-A three times moves the input to the guest and back.
 const NO_GUEST: &str = "no guest\n";
 const RUNS: &str = "the guest runs: pause it first\n";
 
+/// A command's name, and what follows it.
+fn parts(command: &str) -> (&str, &str) {
+    command.trim().split_once(' ').unwrap_or((command.trim(), ""))
+}
+
+/// The most heap that `command` and what it shows take.
+pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
+    match (parts(command), ports) {
+        (("screen", _), Some(ports)) => HEAP_BYTES + text_heap_bytes(&ports.vga),
+        _ => HEAP_BYTES,
+    }
+}
+
 /// Does what `command` says; returns what to show.
 pub fn run(
     command: &str,
@@ -92,7 +105,7 @@ pub fn run(
     ports: Option<&GuestPorts>,
     guest: Option<&mut dyn GuestControl>,
 ) -> String {
-    let (name, argument) = command.trim().split_once(' ').unwrap_or((command.trim(), ""));
+    let (name, argument) = parts(command);
     match name {
         "" => String::new(),
         "help" | "?" => HELP.into(),

@@ -9,7 +9,7 @@ use super::answer::{Answer, Reply};
 use super::keyboard::{Keyboard, QueueFull};
 use super::png::PngStream;
 use super::terminal::Terminal;
-use super::{GuestControl, GuestPorts};
+use super::{GuestControl, GuestPorts, text_heap_bytes};
 use crate::host::budget::{Budget, OutOfHeap};
 use crate::host::platform::{Platform, SerialPort};
 use crate::vcpu::debug::{DebugTarget, Location, MAX_STEPS, parse_value, steps};
@@ -373,7 +373,7 @@ impl Services<'_> {
             return self.screen_png(budgets).map(Reply::Picture);
         }
         let result = match method {
-            "screen.text" => self.screen_text(),
+            "screen.text" => self.screen_text(budgets),
             "input.type" => self.input_type(params),
             "input.key" => self.input_key(params),
             "input.mouse" => self.input_mouse(params),
@@ -425,8 +425,10 @@ impl Services<'_> {
         self.ports.ok_or_else(no_guest)
     }
 
-    fn screen_text(&self) -> Result<Value, Failure> {
-        let Some(screen) = self.ports()?.vga.text_screen() else { return Ok(Value::Null) };
+    fn screen_text(&self, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
+        let vga = &self.ports()?.vga;
+        self.reserve(text_heap_bytes(vga), budgets)?;
+        let Some(screen) = vga.text_screen() else { return Ok(Value::Null) };
         let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
         Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
     }

@@ -167,6 +167,23 @@ fn methods() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
+fn the_largest_text_is_within_what_is_reserved_for_it() {
+    let mut bench = bench();
+    bench.set_largest_text_mode();
+    bench.platform.limit_serial(SerialPort::Com2, Some(1));
+    request(&bench, json!(1), "screen.text", json!({}));
+    bench.attend();
+    let reserved = bench.platform.reserved_heap_bytes();
+    bench.platform.limit_serial(SerialPort::Com2, None);
+    // It goes out in pieces that end anywhere.
+    bench.run_ns(500_000_000);
+    let length = bench.platform.take_sent(SerialPort::Com2).len() as u64;
+    assert!(length > 3 * 256 * 1024, "{length} bytes");
+    assert!(reserved > 4 * length, "{reserved} for {length} bytes");
+    assert_eq!(bench.platform.reserved_heap_bytes(), 0);
+}
+
+#[test]
 fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
     for (method, params) in methods() {
         for grants in 0.. {

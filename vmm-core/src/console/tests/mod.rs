@@ -134,6 +134,16 @@ impl Bench {
         self.write_text(0, &" ".repeat(2000));
     }
 
+    /// 256 columns and 1024 rows, all of them the first one, of a character of three bytes.
+    fn set_largest_text_mode(&self) {
+        self.set_text_mode();
+        self.vga_out(0x3d4, 0x0011, 2);
+        for (index, value) in [(0x01, 0xff), (0x07, 0x5f), (0x09, 0x40), (0x12, 0xff), (0x13, 0)] {
+            self.vga_out(0x3d4, value << 8 | index, 2);
+        }
+        DeviceMemory::write(&*self.odd_even, 0, &[0xdb; 512]);
+    }
+
     fn set_graphics_mode(&self, width: u16, height: u16) {
         for (index, value) in [(4, 0), (1, width), (2, height), (3, 32), (4, 0x41)] {
             self.vga_out(0x1ce, index, 2);

@@ -158,6 +158,27 @@ fn a_command_that_the_heap_has_no_room_for_is_one_line() {
 }
 
 #[test]
+fn the_largest_text_is_shown_if_the_heap_has_room_for_it() {
+    let mut bench = bench();
+    bench.set_largest_text_mode();
+    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.attend();
+    bench.sent(SerialPort::Com1);
+    bench.platform.refuse_heap_after(0);
+    bench.platform.type_at(SerialPort::Com1, "screen\r");
+    bench.attend();
+    let shown = bench.sent(SerialPort::Com1);
+    assert!(shown.contains("screen: too little memory: 5120 KiB"), "{shown}");
+    bench.platform.grant_heap();
+    bench.platform.type_at(SerialPort::Com1, "screen\r");
+    bench.run_ns(2_000_000_000);
+    assert_eq!(
+        bench.sent(SerialPort::Com1).lines().filter(|line| line.len() == 3 * 256).count(),
+        1024
+    );
+}
+
+#[test]
 fn commands_wait_for_a_port_that_is_behind() {
     const COMMANDS: usize = 20;
     let mut bench = bench();
