@@ -3,7 +3,7 @@
 use super::bytes::{u32_at, u64_at};
 use core::ops::Range;
 
-/// What a range of physical memory is.
+/// The kind of a range of physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AreaKind {
     /// Free RAM.
@@ -19,11 +19,11 @@ pub enum AreaKind {
 pub struct Area {
     /// Physical addresses.
     pub range: Range<u64>,
-    /// What it is.
+    /// Its kind.
     pub kind: AreaKind,
 }
 
-/// What is common to the protocols' entries: address, length, type.
+/// The part that the protocols' entries have in common: address, length, type.
 const ENTRY_BYTES: usize = 20;
 
 /// Where an entry says how long it is.

@@ -55,7 +55,7 @@ pub struct Framebuffer {
     pub fields: [(u8, u8); 3],
 }
 
-/// What the loader left on the machine's display.
+/// The machine's display as the loader left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Screen {
     /// VGA text mode.

@@ -6,7 +6,7 @@ use super::bytes::{text, u32_at};
 use super::{LoadedModule, LoaderMemory};
 use core::ops::Range;
 
-/// What the loader passes in EAX.
+/// The loader passes it in EAX.
 pub const MAGIC: u32 = 0x2bad_b002;
 
 const INFORMATION_BYTES: usize = 68;

@@ -6,7 +6,7 @@ use super::bytes::{text, u32_at, u64_at};
 use super::{Framebuffer, LoadedModule, LoaderMemory, Screen};
 use core::ops::Range;
 
-/// What the loader passes in EAX.
+/// The loader passes it in EAX.
 pub const MAGIC: u32 = 0x36d7_6289;
 
 /// The total size and a reserved field.
@@ -108,7 +108,7 @@ impl<'a> Information<'a> {
         start..start + self.bytes.len() as u64
     }
 
-    /// What is on the display.
+    /// The display as the loader left it.
     pub fn screen(&self) -> Screen {
         self.find(tag::FRAMEBUFFER).and_then(framebuffer).unwrap_or(Screen::Unknown)
     }

@@ -20,7 +20,7 @@ impl LoaderMemory for Memory {
     }
 }
 
-/// What a loader has to tell.
+/// All that a loader has to tell.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     pub loader: String,

@@ -1,4 +1,4 @@
-//! What happens at each interrupt vector. What is not the CPU's own work is registered by those
+//! The answer to each interrupt vector. All but the CPU's own work is registered by the modules
 //! above: handlers do the least, they take bytes into rings and acknowledge.
 
 use super::descriptors::TrapFrame;
@@ -30,7 +30,7 @@ pub const SPURIOUS_VECTOR: u8 = 0xff;
 /// Vectors of devices: [`set_device`].
 const DEVICE_VECTORS: usize = 4;
 
-/// The answer to exceptions and NMIs, which are nobody's but the crash report's.
+/// The answer to exceptions and NMIs, which is the crash report's.
 #[derive(Clone, Copy)]
 pub struct CrashHandlers {
     /// An exception in the hypervisor itself.

@@ -17,7 +17,7 @@ impl LoaderMemory for Identity {
     }
 }
 
-/// What the loader handed over with these values in EAX and EBX.
+/// The loader's information, by the values that it left in EAX and EBX.
 ///
 /// # Safety
 /// They are what the loader passed, the first 4 GiB are identity-mapped and stay so where they are

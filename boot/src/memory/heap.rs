@@ -1,6 +1,6 @@
 //! The heap behind `alloc`: a buddy allocator that takes more from the frames when it runs out.
-//! What a piece of work will need can be reserved before; a part of the heap is never lent so, for
-//! what the hypervisor allocates besides.
+//! A piece of work can reserve what it will need before it begins; a part of the heap is never lent
+//! so, for what the hypervisor allocates besides.
 
 use super::{LARGE_BYTES, host};
 use buddy_system_allocator::Heap;

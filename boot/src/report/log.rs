@@ -179,8 +179,8 @@ pub struct LastWords {
 impl LastWords {
     /// Sends what is still in the ring first.
     pub fn new() -> Self {
-        // Whoever held the lock does not go on.
-        // SAFETY: the machine is about to stop; at worst a line is mixed with another.
+        // SAFETY: a CPU that held the lock does not go on: the machine is about to stop. At worst a
+        // line is mixed with another.
         unsafe { RING.force_unlock() };
         // With no console named, COM1 is the best guess.
         if SINKS.load(Ordering::Relaxed) == 0 && COM1.init(serial::DEFAULT_COM1) {

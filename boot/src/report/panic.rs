@@ -181,7 +181,7 @@ fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Resu
     Ok(())
 }
 
-/// What an NMI is for: a CPU that crashes stops the others.
+/// The purpose of an NMI: a CPU that crashes stops the others.
 fn stop_if_another_crashes() {
     if CRASHED_CPU.load(Ordering::Acquire) != NO_CPU {
         cpu::stop();

@@ -17,7 +17,7 @@ const SEND_AT_ONCE: usize = 4096;
 /// Bytes of a file that become whole characters of base64.
 const BASE64_GROUP_BYTES: usize = 3;
 
-/// What a method returns, as JSON.
+/// A method's result, as JSON.
 #[derive(Debug)]
 pub enum Reply {
     /// This text.

@@ -1,9 +1,9 @@
-//! What guests transmit, made safe for the terminal of the person at the console.
+//! Guests' output, made safe for the terminal of the person at the console.
 //!
-//! A terminal obeys whoever writes to it: sequences set its title and clipboard, define its keys,
-//! lock its keyboard, or make it type an answer. Passed are those that full-screen programs draw
-//! by; everything that is not known to be harmless is dropped whole. Sequences are taken apart as
-//! ECMA-48, 5.4 to 5.6, has them, in their 7-bit form; the 8-bit controls (C1) are dropped, by
+//! A terminal obeys all that is written to it: sequences set its title and clipboard, define its
+//! keys, lock its keyboard, or make it type an answer. Passed are those that full-screen programs
+//! draw by; everything that is not known to be harmless is dropped whole. Sequences are taken apart
+//! as ECMA-48, 5.4 to 5.6, has them, in their 7-bit form; the 8-bit controls (C1) are dropped, by
 //! themselves and in UTF-8.
 
 use alloc::vec::Vec;

@@ -18,7 +18,7 @@ use emulator::fuzzing::Input;
 
 pub use picture::png;
 
-/// What the management port does in one run, at most.
+/// Requests and other events at the management port in one run, at most.
 const MAX_STEPS: usize = 64;
 /// A millisecond.
 const STEP_NS: u64 = 1_000_000;

@@ -1,6 +1,6 @@
 //! The management port: JSON-RPC 2.0 over a serial port, one object a line.
 //!
-//! What comes in is read while answers go out, so that a client that begins is heard at once, and
+//! Requests are read while answers go out, so that a client that begins is heard at once, and
 //! the requests of one that is gone are dropped instead of answered.
 
 mod requests;
@@ -186,7 +186,7 @@ impl RpcPort {
             Ok(budget) => budget,
             Err(out_of_heap) => return self.refuse(&Value::Null, out_of_heap.into()),
         };
-        // What is no request is answered in its turn.
+        // A line that is no request is answered in its turn.
         let request = Request::parse(&line).ok();
         let id = request.as_ref().and_then(|request| request.id.clone());
         let client = client_name(id.as_ref());
@@ -201,8 +201,8 @@ impl RpcPort {
         drop(budget);
     }
 
-    /// A client begins: nobody waits any more for what one of its name, or anyone if it is alone,
-    /// asked for before.
+    /// A client begins: the requests of one of its name from before, or all if it is alone, have no
+    /// reader any more.
     fn begin(&mut self, client: &str, request: Request) {
         let result = flag(&request.params, "alone", Some(false));
         if let Ok(alone) = result {
@@ -213,7 +213,7 @@ impl RpcPort {
                 self.requests.drop_of(client);
             }
             if alone || self.answered == client {
-                // Half a line is nobody's answer.
+                // Half a line is no answer.
                 self.answer.cut();
             }
         }

@@ -72,7 +72,7 @@ impl Default for TestGuest {
     }
 }
 
-/// What was asked of the guest.
+/// A note of all that was asked of the guest.
 #[derive(Default)]
 pub struct Control {
     /// How often its power was to be cut.

@@ -14,7 +14,7 @@ pub struct Budget {
 /// The hypervisor's heap cannot give so much away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfHeap {
-    /// What was asked for.
+    /// The bytes asked for.
     pub bytes: u64,
 }
 

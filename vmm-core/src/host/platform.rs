@@ -1,4 +1,4 @@
-//! What the machine underneath offers to the hypervisor. `boot` implements it on bare metal; tests
+//! The machine underneath as the hypervisor sees it. `boot` implements it on bare metal; tests
 //! implement it on the development host.
 
 use crate::host::machine_check::Registers;
@@ -67,7 +67,7 @@ pub enum InputEvent {
     },
 }
 
-/// What the machine's own display shows now.
+/// The mode of the machine's own display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisplayMode {
     /// VGA text: cells of character and attribute.
@@ -239,7 +239,7 @@ impl Module {
     }
 }
 
-/// What the boot loader handed over.
+/// The boot loader's modules and the image's own files.
 #[derive(Clone, Debug, Default)]
 pub struct BootInputs {
     /// The hypervisor's own command line, without the image's name.

@@ -15,7 +15,7 @@ use spin::Mutex;
 pub struct Timekeeper {
     platform: &'static dyn Platform,
     cpu: usize,
-    /// What its timer is set to; `u64::MAX` while it looks anew.
+    /// The deadline of its timer; `u64::MAX` while it looks anew.
     armed_tsc: AtomicU64,
     servers: Mutex<Vec<TimerServer>>,
 }
@@ -39,16 +39,16 @@ impl Timekeeper {
         }
     }
 
-    /// Serves who is due, and sleeps until the next one is, or somebody gives notice.
+    /// Serves the queues that are due, and sleeps until the next one is, or notice is given.
     fn turn(&self, watch: &mut MachineCheckWatch) {
         let look_tsc = watch.attend_by_tsc(self.platform);
         self.platform.set_timer(self.serve().min(look_tsc));
         self.platform.idle();
     }
 
-    /// Serves who is due; returns when the next one is.
+    /// Serves the queues that are due; returns when the next one is.
     fn serve(&self) -> u64 {
-        // Whoever sets a deadline that is not seen below finds this, and gives notice.
+        // A CPU that sets a deadline which is not seen below finds this, and gives notice.
         self.armed_tsc.store(u64::MAX, Ordering::SeqCst);
         let mut servers = self.servers.lock();
         let mut due_tsc = u64::MAX;

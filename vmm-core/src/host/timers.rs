@@ -8,7 +8,7 @@ use core::ops::Range;
 use devices::time::{Alarm, Clock, Deadlines, Timed};
 use spin::Once;
 
-/// The alarm that nobody need be told of: the virtual CPU wakes, and attends to the consoles.
+/// The alarm that no device is told of: the virtual CPU wakes, and attends to the consoles.
 const HOUSEKEEPING_SLOT: usize = 0;
 const APIC_SLOT: usize = 1;
 const FIRST_DEVICE_SLOT: usize = 2;
@@ -16,8 +16,8 @@ const FIRST_DEVICE_SLOT: usize = 2;
 /// Alarms that are served at once at the most: a device that keeps asking for the past cannot keep
 /// the CPU.
 const MAX_EXPIRIES: usize = 64;
-/// What the guest runs at the least between two expiries: however many timers it sets however fast,
-/// together they cannot take all of its CPU, nor keep the host busy with nothing else.
+/// The guest runs so long at the least between two expiries: however many timers it sets however
+/// fast, together they cannot take all of its CPU, nor keep the host busy with nothing else.
 const MIN_RUN_US: u64 = 20;
 
 /// The deadlines, and whom to tell. Any CPU may serve them, one at a time.
@@ -31,7 +31,7 @@ pub struct TimerQueue {
 /// Some of the timers of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// What must wake the virtual CPU's own CPU.
+    /// Those that must wake the virtual CPU's own CPU.
     Housekeeping,
     /// Those of the devices, local APIC included.
     Devices,
@@ -118,7 +118,7 @@ impl fmt::Debug for TimerQueue {
     }
 }
 
-/// Somebody who serves timers of a queue, with the timer of a host CPU.
+/// A CPU's service to timers of a queue, with its own timer.
 #[derive(Debug)]
 pub struct TimerServer {
     queue: Arc<TimerQueue>,

@@ -10,7 +10,7 @@ use crate::host::platform::{BootInputs, Module};
 use config::modules::{self, ModuleKind};
 use config::{CommandLine, Disk, DiskKind, GuestConfig, VirtualDevice};
 
-/// Memory of a guest that nobody gave a size: half of what is free, within these bounds.
+/// Memory of a guest without a configured size: half of what is free, within these bounds.
 const DEFAULT_MEMORY_MIB: core::ops::RangeInclusive<u64> = 32..=2048;
 /// The CD-ROM drive of a guest without a configuration: secondary master, as PCs have it.
 const DEFAULT_CD: VirtualDevice = VirtualDevice { index: 2, ide_only: true };

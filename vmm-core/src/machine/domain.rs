@@ -32,8 +32,8 @@ pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
     (free_bytes >> 20).saturating_sub(RESERVE_MIB + config.video_memory_mib as u64)
 }
 
-/// What stays when a guest restarts: its configuration and its disks; after a reset, its battery
-/// and its RAM too.
+/// All that stays when a guest restarts: configuration and disks; after a reset, its battery and
+/// its RAM too.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
     inputs: &'a BootInputs,
@@ -47,7 +47,7 @@ struct Life {
     legacy: Legacy,
 }
 
-/// What outlasts a reset.
+/// The parts of a PC that outlast a reset.
 struct Legacy {
     battery: Unplugged,
     /// Not if the power went off.

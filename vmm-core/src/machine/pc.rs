@@ -346,7 +346,7 @@ impl Board {
         coprocessor
     }
 
-    /// What the boot ROM talks to, if there is one: the discs in the drives as the BIOS numbers
+    /// The device of the boot ROM, if there is one: the discs in the drives as the BIOS numbers
     /// them.
     fn add_boot_disk(&mut self, parts: &PcParts<'_>, memory: Arc<GuestSpace>) {
         if parts.description.boot_rom.is_none() {

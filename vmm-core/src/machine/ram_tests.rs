@@ -137,7 +137,7 @@ fn check(ram_mib: u64) {
     for gpa in [low_end, FOUR_GIB - 0x1000, FOUR_GIB - 1, high_end, 1 << 45, u64::MAX] {
         assert!(!program.uses(gpa), "RAM at {gpa:#x} of {ram_mib} MiB");
     }
-    // What passes an end does not come out somewhere else.
+    // An access that passes an end does not come out somewhere else.
     let space = &program.0.vcpu.vm().space;
     for range in &ranges {
         assert!(space.write(range.end - 4, &[0; 8]).is_err());

@@ -38,8 +38,8 @@ impl GuestControl for Restarting {
     }
 }
 
-/// Waits until a guest that was started at `started_tsc` may start again; false if somebody has
-/// ended it meanwhile.
+/// Waits until a guest that was started at `started_tsc` may start again; false if it was ended
+/// meanwhile.
 pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started_tsc: u64) -> bool {
     let next_tsc = started_tsc.saturating_add(platform.tsc_hz().saturating_mul(MIN_LIFE_S));
     let mut guest = Restarting::default();

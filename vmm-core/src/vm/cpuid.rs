@@ -1,4 +1,4 @@
-//! What CPUID tells a guest: the processor's own leaves, filtered. `docs/cpuid.md` has the table in
+//! A guest's CPUID: the processor's own leaves, filtered. `docs/cpuid.md` has the table in
 //! words.
 
 use crate::backend::Withheld;
@@ -313,7 +313,7 @@ impl CpuidTable {
         found.map_or(NOTHING, |entry| entry.result)
     }
 
-    /// What CPUID answers. `state` is asked for only where the answer depends on it.
+    /// The answer to CPUID. `state` is asked for only where the answer depends on it.
     #[inline]
     pub fn get(&self, leaf: u32, subleaf: u32, state: impl FnOnce() -> CpuidState) -> CpuIdResult {
         match leaf {

@@ -1,4 +1,4 @@
-//! What all virtual CPUs of a guest share.
+//! A virtual machine without its virtual CPUs, which share it.
 
 pub mod bus;
 pub mod chipset;
@@ -77,15 +77,15 @@ pub struct Vm {
     pub pic: Arc<Pic>,
     /// The system timer's interrupt, which hears of being taken.
     pub system_timer: SystemTimer,
-    /// What CPUID answers.
+    /// The answers to CPUID.
     pub cpuid: CpuidTable,
     /// Stops the virtual CPUs.
     pub stop: Arc<StopSwitch>,
-    /// What tells of x87 errors.
+    /// The wires that tell of x87 errors.
     pub coprocessor: Arc<Coprocessor>,
     /// The reset logic, and the A20 gate.
     pub chipset: Arc<Chipset>,
-    /// What memory shows where.
+    /// Which memory is shown where.
     pub layout: Layout,
     /// The PCI bus.
     pub pci: Arc<PciBus>,

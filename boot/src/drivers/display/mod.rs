@@ -42,14 +42,14 @@ pub fn get() -> Option<&'static dyn Display> {
     DISPLAY.get().map(|display| display as &dyn Display)
 }
 
-/// What the last words can be shown on, for whoever runs alone and does not go on; `None` where
-/// there is nothing.
+/// A screen for the last words of a CPU that runs alone and does not go on; `None` where there is
+/// none.
 pub fn last_screen() -> Option<LastScreen> {
     if let Some(text) = VgaText::find() {
         return Some(LastScreen::text(text));
     }
     let display = &DISPLAY.get()?.0;
-    // SAFETY: whoever held the lock does not go on (above).
+    // SAFETY: no CPU that held the lock goes on (above).
     unsafe { display.force_unlock() };
     let surface = display.lock().surface.clone()?;
     Some(LastScreen::pixels(surface))

@@ -20,7 +20,7 @@ const MAX_REQUESTS: usize = 16;
 /// Bytes of them.
 const MAX_BYTES: usize = MAX_LINE_BYTES;
 
-/// What waits.
+/// The requests that wait.
 #[derive(Debug, Default)]
 pub struct Requests {
     /// Those that have requests; the first is served next.

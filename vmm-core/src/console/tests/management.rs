@@ -77,7 +77,7 @@ fn decoded(answer: &Value) -> (u32, u32, Vec<u8>) {
     (frame.width, frame.height, dots)
 }
 
-/// What video memory holds of a screen of 32 bits a dot that does not compress.
+/// Video memory with a screen of 32 bits a dot that does not compress.
 fn noise(width: u32, height: u32) -> Vec<u8> {
     (0..width * height * 4).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }

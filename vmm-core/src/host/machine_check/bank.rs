@@ -41,7 +41,7 @@ pub struct BankStatus {
 }
 
 impl BankStatus {
-    /// AMD: wrong data is marked as such, and nobody has used it yet. Bit 44.
+    /// AMD: wrong data is marked as such, and nothing has used it yet. Bit 44.
     const DEFERRED: u64 = 1 << 44;
 }
 

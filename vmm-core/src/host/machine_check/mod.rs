@@ -70,7 +70,7 @@ pub enum Maker {
     },
     /// AMD, and Hygon.
     Amd {
-        /// What is not corrected stays where it is until software sees to it (SUCCOR, CPUID
+        /// An error that is not corrected stays where it is until software sees to it (SUCCOR, CPUID
         /// 8000_0007h EBX bit 1).
         contains: bool,
     },
@@ -106,7 +106,7 @@ impl Capabilities {
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct GlobalStatus {
-    /// What was interrupted can go on where it was.
+    /// The interrupted code can go on where it was.
     pub can_restart: bool,
     /// The error has to do with the instruction that was interrupted.
     pub is_of_instruction: bool,
@@ -132,7 +132,7 @@ pub enum Verdict {
     GoesOn,
     /// The guest that ran cannot go on, all else can.
     GuestIsLost,
-    /// What the machine does cannot be relied on any more.
+    /// The machine cannot be relied on any more.
     MachineIsLost,
 }
 

@@ -202,7 +202,7 @@ fn amds_bits_are_amds() {
     let mut spreading = fake(load, 0x4000_0000);
     spreading.maker = Maker::Amd { contains: false };
     assert_eq!(spreading.of_guest(), Verdict::MachineIsLost);
-    // What is a count for Intel.
+    // The bit is part of a count for Intel.
     let intel = Fake::new(RECOVERS, RESTART).with(4, VALID | DEFERRED, 0, 0);
     assert_eq!(errors(&intel).next().unwrap().severity(), Severity::Corrected);
 }

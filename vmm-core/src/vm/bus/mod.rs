@@ -1,4 +1,4 @@
-//! Which device answers which port and which memory. What nobody answers reads all ones.
+//! Which device answers which port and which memory. Where none does, reads give all ones.
 
 mod mmio;
 mod ports;

@@ -22,7 +22,7 @@ pub struct FrameMemory {
     /// One for each 2 MiB.
     pieces: Box<[Piece]>,
     clearing: Mutex<()>,
-    /// What was written, if somebody wants to know.
+    /// The pages that were written, if that is logged.
     log: Option<PageLog>,
 }
 

@@ -1,8 +1,8 @@
 //! Guest memory: the frames that hold it, the guest-physical address space that they appear in, and
 //! the second-level page tables that show it to the CPU.
 //!
-//! This is the one place of the shared code with `unsafe`, confined to `raw`. No reference into
-//! guest memory ever leaves it: bytes are copied.
+//! `unsafe` is confined to `raw`, and to where frames are handed to it. No reference into guest
+//! memory ever leaves this module: bytes are copied.
 
 mod frames;
 mod nested;

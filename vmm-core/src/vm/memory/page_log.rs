@@ -18,7 +18,7 @@ pub struct PageLog {
 }
 
 impl PageLog {
-    /// A log of a memory of `length_bytes` that nobody has written yet.
+    /// A log of a memory of `length_bytes` that was not written yet.
     pub fn new(length_bytes: usize) -> Self {
         let count = length_bytes.div_ceil(PAGE);
         let zeroes = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
@@ -31,9 +31,9 @@ impl PageLog {
         (offset / PAGE).min(end)..end
     }
 
-    /// Notes that the pages of a range were written. To be called after the write: then whoever
-    /// finds the mark finds what was written too, and who comes between the two finds the mark
-    /// later.
+    /// Notes that the pages of a range were written. To be called after the write: then a reader
+    /// that finds the mark finds what was written too, and one that comes between the two finds the
+    /// mark later.
     pub fn mark(&self, offset: usize, length_bytes: usize) {
         for page in self.pages(offset, length_bytes) {
             self.marks[page / 64].fetch_or(1 << (page % 64), Ordering::SeqCst);

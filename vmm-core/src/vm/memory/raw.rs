@@ -39,8 +39,8 @@ unsafe fn load(source: *const u8) -> u64 {
     value
 }
 
-/// A run of bytes at a fixed address: memory of a frame that somebody owns for as long as the run
-/// is used.
+/// A run of bytes at a fixed address: memory of a frame that has an owner for as long as the run is
+/// used.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     address: usize,

@@ -39,7 +39,7 @@ pub enum Backing {
     Video = 2,
 }
 
-/// What one of the 256 pages below 1 MiB shows.
+/// The content of one of the 256 pages below 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LowPage {
     /// Nothing: accesses go to devices.
@@ -122,7 +122,7 @@ pub enum FaultCause {
     Memory,
     /// A write to memory that the guest cannot write.
     ReadOnly,
-    /// No memory: a device answers, or nobody.
+    /// No memory: a device answers, or none does.
     Device,
 }
 
@@ -301,7 +301,7 @@ impl GuestSpace {
         Attributes { tracked: backing == Backing::Video && self.tracking.is_some(), ..memory }
     }
 
-    /// What the pages below 1 MiB show, by their addresses.
+    /// The pages below 1 MiB, by their addresses.
     fn low_pages(&self) -> impl Iterator<Item = (u64, LowPage)> {
         let addresses = (0..).step_by(PAGE_BYTES as usize);
         addresses
@@ -386,8 +386,8 @@ impl GuestSpace {
         }
         let mut flush = Flush::default();
         let Nested { tables, frames, .. } = &mut *nested;
-        // What stays is mapped again when it is touched: an area that goes may have covered a part
-        // of it.
+        // An area that stays is mapped again when it is touched: an area that goes may have covered
+        // a part of it.
         for old in areas.iter() {
             self.leave_area(old);
             flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
@@ -512,8 +512,8 @@ impl GuestSpace {
         }
     }
 
-    /// What the CPU sees at `gpa`, for tests: which memory, where in it, and whether writes pass.
-    /// `None` if an access exits.
+    /// The memory that the CPU sees at `gpa`, for tests: which memory, where in it, and whether
+    /// writes pass. `None` if an access exits.
     ///
     /// # Panics
     /// If the page tables show anything but this guest's memory, or let the guest write its ROM.
@@ -531,8 +531,8 @@ impl GuestSpace {
         Some((backing, offset, writable))
     }
 
-    /// What an access of the hypervisor's or of a device's finds at `gpa`, in the terms of
-    /// [`GuestSpace::shown`].
+    /// The memory that an access of the hypervisor's or of a device's finds at `gpa`, in the terms
+    /// of [`GuestSpace::shown`].
     #[cfg(any(test, feature = "test-platform"))]
     pub fn found(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
         let (memory, offset, writable) = self.locate(gpa)?;

@@ -1,4 +1,4 @@
-//! What was written to video memory, by the guest and by the hypervisor for it.
+//! Writes to video memory, by the guest and by the hypervisor for it.
 
 use super::{Area, Backing, GuestSpace, LowPage, MIB, Nested, PAGE_BYTES, WriteTracking};
 use crate::vm::memory::FrameMemory;

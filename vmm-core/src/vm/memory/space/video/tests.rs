@@ -113,7 +113,7 @@ fn the_processors_list_tells_too_and_its_pages_become_clean() {
     for gpa in [FRAMEBUFFER + 0x4000, FRAMEBUFFER + 0x3000, FRAMEBUFFER + 0x9000] {
         space.note_write(gpa);
     }
-    // What is not video memory is nobody's business.
+    // Other memory is not logged.
     space.note_write(0x3000);
     space.note_write(!0xfff);
     assert_eq!(written(&space), [3, 4, 9]);
