@@ -13,8 +13,14 @@ const SLEEP_TYPE_SHIFT: u16 = 10;
 const SLEEP_TYPE: u16 = 0b111 << SLEEP_TYPE_SHIFT;
 const SLEEP_ENABLE: u16 = 1 << 13;
 
-/// Keeps what the ACPI tables say.
-pub fn set_controls(controls: PowerControls) {
+/// Keeps what the ACPI tables say. A reset register in memory is mapped now: a crash may come while
+/// the lock of the page tables is held.
+pub fn set_controls(mut controls: PowerControls) {
+    if let Some((Register::Memory(address), _)) = controls.reset
+        && host::map(address, 1, Mapping::DEVICE).is_err()
+    {
+        controls.reset = None;
+    }
     CONTROLS.call_once(|| controls);
 }
 
@@ -56,17 +62,15 @@ pub fn power_off() {
 /// Resets the machine, by whatever works.
 pub fn reset() -> ! {
     let controls = CONTROLS.get().copied().unwrap_or_default();
-    // SAFETY: the reset register as ACPI gives it, then the PC's own ones: CF9h, the keyboard
-    // controller's pulse.
+    // SAFETY: the reset register as ACPI gives it, mapped by `set_controls`, then the PC's own ones:
+    // CF9h, the keyboard controller's pulse.
     unsafe {
         match controls.reset {
             Some((Register::Port(port), value)) => outb(port, value),
-            Some((Register::Memory(address), value))
-                if host::map(address, 1, Mapping::DEVICE).is_ok() =>
-            {
+            Some((Register::Memory(address), value)) => {
                 (address as *mut u8).write_volatile(value);
             }
-            _ => {}
+            None => {}
         }
         wait_ms(50, || false);
         outb(0xcf9, 0x02);

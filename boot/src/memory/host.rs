@@ -16,6 +16,8 @@ static TABLES: Once<Mutex<PageTables>> = Once::new();
 
 /// What the entry code's page tables map.
 const BOOT_MAP_END: u64 = 4 << 30;
+/// The lower half of the addresses, which the final page tables can map.
+const MAP_END: u64 = 1 << 47;
 /// What the heap has at first.
 const FIRST_HEAP_BYTES: u64 = 16 << 20;
 /// Less cannot hold a guest.
@@ -215,14 +217,16 @@ fn zero(address: u64, bytes: u64) {
 }
 
 /// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped
-/// already stays as it is. Before [`init`] has succeeded there is what the entry code mapped, and
-/// no more.
+/// already stays as it is. Addresses that are too large for the tables are refused. Before [`init`]
+/// has succeeded there is what the entry code mapped, and no more.
 pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging::OutOfFrames> {
     let range = align_down(start, PAGE_BYTES)..align_up(start.saturating_add(bytes), PAGE_BYTES);
     match TABLES.get() {
-        Some(tables) => tables.lock().map(range, mapping, &mut take_table_frame),
+        Some(tables) if range.end <= MAP_END => {
+            tables.lock().map(range, mapping, &mut take_table_frame)
+        }
         None if range.end <= BOOT_MAP_END => Ok(()),
-        None => Err(super::paging::OutOfFrames),
+        _ => Err(super::paging::OutOfFrames),
     }
 }
 
