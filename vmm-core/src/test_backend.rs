@@ -33,6 +33,9 @@ pub struct StepAccess {
     pub page_walk: bool,
 }
 
+/// The rest of what an instruction does in a step.
+pub type StepEffect = fn(&mut TestBackend, &mut Gprs);
+
 /// A virtual CPU that never runs an instruction: each entry ends at once with
 /// [`TestBackend::exit`]. A step moves RIP on by a byte.
 ///
@@ -56,6 +59,8 @@ pub struct TestBackend {
     pub step_accesses: Vec<StepAccess>,
     /// How such a step ends if all of them were allowed.
     pub step_exit: Exit,
+    /// It does this then. [`Exit::Stepped`] moves RIP on by itself.
+    pub step_effect: Option<StepEffect>,
     step_begun: bool,
     /// What was injected and has not been delivered, if an access is refused.
     entering: Option<Event>,
@@ -125,6 +130,7 @@ impl TestBackend {
             space: None,
             step_accesses: Vec::new(),
             step_exit: Exit::Stepped,
+            step_effect: None,
             step_begun: false,
             entering: None,
             injected: Vec::new(),
@@ -163,13 +169,16 @@ impl TestBackend {
 }
 
 impl TestBackend {
-    fn step(&mut self) -> Exit {
+    fn step(&mut self, gprs: &mut Gprs) -> Exit {
         let Some(space) = &self.space else { return self.step_exit };
         for access in &mut self.step_accesses {
             let StepAccess { gpa, write, execute, page_walk, .. } = *access;
             if !space.access_as_processor(gpa, &mut access.data, write, execute) {
                 return Exit::Memory(MemoryAccess { gpa, write, execute, page_walk });
             }
+        }
+        if let Some(effect) = self.step_effect {
+            effect(self, gprs);
         }
         self.step_exit
     }
@@ -231,7 +240,7 @@ impl Backend for TestBackend {
         };
     }
 
-    fn enter(&mut self, _gprs: &mut Gprs) -> Exit {
+    fn enter(&mut self, gprs: &mut Gprs) -> Exit {
         if let Some(exit) = self.exits_before.pop_front() {
             return exit;
         }
@@ -244,7 +253,7 @@ impl Backend for TestBackend {
         let mut exit = self.exit;
         let entering = self.entering.take();
         if core::mem::take(&mut self.step_begun) && !self.step_accesses.is_empty() {
-            exit = self.step();
+            exit = self.step(gprs);
             self.interrupted = entering.filter(|_| matches!(exit, Exit::Memory(_)));
         }
         self.rip += u64::from(exit == Exit::Stepped);

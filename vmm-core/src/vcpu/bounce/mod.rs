@@ -132,11 +132,14 @@ impl<B: Backend> Vcpu<B> {
         plan: &Plan,
         first: MemoryAccess,
     ) -> Result<ExitKind, Stuck> {
-        let start_rip = self.backend.rip();
+        let (start_rip, start_gprs) = (self.backend.rip(), self.gprs.0);
         let exit = self.prepare(bouncer, plan, first).and_then(|()| self.run_step(bouncer, plan));
         self.vm.space.hide_bounce_pages(&mut bouncer.pages);
-        // An exit of the instruction behind a load of SS finds this one done.
-        let is_done = matches!(exit, Ok(Exit::Stepped)) || self.backend.rip() != start_rip;
+        // An exit of the instruction behind a load of SS finds this one done, and so does the
+        // guest's own trap, perhaps behind a part of a repeated one.
+        let is_done = matches!(exit, Ok(Exit::Stepped))
+            || self.backend.rip() != start_rip
+            || self.gprs.0 != start_gprs;
         if is_done {
             self.write_back(bouncer, plan);
         }
@@ -146,8 +149,10 @@ impl<B: Backend> Vcpu<B> {
         }
         match exit? {
             Exit::Stepped | Exit::Memory(_) => Ok(ExitKind::Mmio),
-            // Of what was put in the next one's place.
-            _ if is_done && plan.stop_gpa.is_some() => Ok(ExitKind::Mmio),
+            // Of the HLT that was put in the next one's place.
+            Exit::Halt | Exit::Fault { .. } if is_done && plan.stop_gpa.is_some() => {
+                Ok(ExitKind::Mmio)
+            }
             exit => {
                 self.left_exit = Some(exit);
                 Ok(ExitKind::Mmio)
@@ -209,7 +214,6 @@ impl<B: Backend> Vcpu<B> {
                 Exit::Memory(access) if self.backend.rip() == rip => {
                     self.answer_fault(bouncer, plan, access)?;
                 }
-                // The instruction has not begun.
                 Exit::ExternalInterrupt => {
                     self.after_host_interrupt();
                     bouncer.was_interrupted = true;
@@ -218,6 +222,10 @@ impl<B: Backend> Vcpu<B> {
                 Exit::WriteLogFull => self.note_writes(),
                 Exit::NmiWindow | Exit::HostNmi => {}
                 exit => return Ok(exit),
+            }
+            // The instruction has not begun, unless the exit came at the first one of a handler.
+            if self.backend.rip() != rip {
+                return Ok(Exit::Stepped);
             }
         }
         Err(Stuck::Refused)

@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
-use crate::test_backend::StepAccess;
+use crate::test_backend::{StepAccess, StepEffect};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Activity, Housekeeping, Vcpu};
 use crate::vm::Stop;
@@ -27,6 +27,10 @@ const FISTP: &[u8] = &[0xdf, 0x3f];
 const FILD: &[u8] = &[0xdf, 0x2f];
 const MASKMOVQ: &[u8] = &[0x0f, 0xf7, 0xc1];
 const NOP: &[u8] = &[0x90];
+/// INT 80h, REP STOSB, LSS edi, [edi].
+const INT_N: &[u8] = &[0xcd, 0x80];
+const REP_STOSB: &[u8] = &[0xf3, 0xaa];
+const LSS: &[u8] = &[0x0f, 0xb2, 0x3f];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
@@ -170,6 +174,40 @@ fn an_instruction_that_faults_or_exits_has_written_nothing() {
     machine.exit(Exit::HostNmi);
     let fault = Fault { exception: Exception::AlignmentCheck, error_code: Some(0), address: None };
     assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Fault(fault)]);
+}
+
+/// AMD-V takes the interrupt that a window is asked for before the host's that ends the step.
+#[test]
+fn an_exit_at_the_first_instruction_of_a_handler_ends_the_step() {
+    for exit in [Exit::InterruptWindow, Exit::HostNmi, Exit::ExternalInterrupt] {
+        let (mut machine, recorder) = machine();
+        let enter_handler: StepEffect = |backend, _| backend.rip = 0x9000;
+        let backend = machine.vcpu.registers_mut().0;
+        (backend.step_exit, backend.step_effect) = (exit, Some(enter_handler));
+        run(&mut machine, INT_N, 0, vec![write(DEVICE, &[0xaa; 4])]);
+        let backend = machine.vcpu.registers_mut().0;
+        assert_eq!(backend.stepped.len(), 1, "INT n runs once");
+        assert_eq!(recorder.take_seen().last(), Some(&Write(0, 4, 0xaaaa_aaaa)));
+    }
+}
+
+#[test]
+fn the_guests_own_trap_comes_behind_what_was_written() {
+    let debug = Fault { exception: Exception::Debug, error_code: None, address: None };
+    let one_element: StepEffect = |_, gprs| gprs.set(Gpr::Rcx, 1);
+    let all: StepEffect = |backend, _| backend.rip = 0x8003;
+    for (instruction, effect) in [(REP_STOSB, one_element), (LSS, all)] {
+        let (mut machine, recorder) = machine();
+        let (backend, gprs) = machine.vcpu.registers_mut();
+        gprs.set(Gpr::Rcx, 2);
+        (backend.step_exit, backend.step_effect) =
+            (Exit::Exception(Exception::Debug), Some(effect));
+        let access = StepAccess { page_walk: true, ..write(DEVICE, &[0xaa]) };
+        run(&mut machine, instruction, DEVICE, vec![access]);
+        assert_eq!(recorder.memory.lock()[0], 0xaa);
+        machine.exit(Exit::HostNmi);
+        assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Fault(debug)]);
+    }
 }
 
 /// Counts its turns.
