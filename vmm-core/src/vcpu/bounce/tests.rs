@@ -1,12 +1,12 @@
 //! Steps on a device that remembers what is done to it, with a processor whose accesses the tests
 //! write down.
 
-use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
 use crate::test_backend::{StepAccess, StepEffect};
 use crate::test_platform::TestPlatform;
-use crate::vcpu::{Activity, Housekeeping, Vcpu};
+use crate::vcpu::Activity;
+use crate::vcpu::tests::Attended;
 use crate::vm::Stop;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -210,20 +210,6 @@ fn the_guests_own_trap_comes_behind_what_was_written() {
     }
 }
 
-/// Counts its turns.
-#[derive(Default)]
-struct Counter(u32);
-
-impl<B: Backend> Housekeeping<B> for Counter {
-    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {
-        self.0 += 1;
-    }
-
-    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
-        u64::MAX
-    }
-}
-
 #[test]
 fn an_exit_that_a_step_leaves_is_answered_before_others_have_their_turn() {
     let (mut machine, _) = machine();
@@ -233,11 +219,11 @@ fn an_exit_that_a_step_leaves_is_answered_before_others_have_their_turn() {
     gprs.set(Gpr::Rdi, DEVICE);
     backend.exits_before = [Exit::Memory(access), Exit::ExternalInterrupt].into();
     (backend.step_accesses, backend.step_exit) = (vec![write(DEVICE, &[1; 8])], Exit::Halt);
-    let mut counter = Counter::default();
-    machine.vcpu.turn(&mut counter);
-    assert_eq!((machine.vcpu.activity(), counter.0), (Activity::Running, 0));
-    machine.vcpu.turn(&mut counter);
-    assert_eq!((machine.vcpu.activity(), counter.0), (Activity::Halted, 1));
+    let mut host = Attended(0);
+    machine.vcpu.turn(&mut host);
+    assert_eq!((machine.vcpu.activity(), host.0), (Activity::Running, 0));
+    machine.vcpu.turn(&mut host);
+    assert_eq!((machine.vcpu.activity(), host.0), (Activity::Halted, 1));
 }
 
 #[test]

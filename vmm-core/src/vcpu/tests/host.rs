@@ -1,0 +1,65 @@
+//! The host's turns, written pages and second-level tables.
+
+use super::{Attended, machine};
+use crate::backend::exit::Exit;
+use crate::vm::Stop;
+use crate::vm::memory::{Area, Backing};
+use emulator::task_switch::{Source, TaskSwitch};
+
+/// No interrupt of the host's ends an entry that delivers an event by a task switch.
+#[test]
+fn a_guest_that_only_switches_tasks_lets_the_host_work() {
+    let mut machine = machine();
+    let mut host = Attended(0);
+    let switch = TaskSwitch { selector: 0x20, source: Source::Gate, resume_rip: 0, event: None };
+    machine.vcpu.registers_mut().0.exit = Exit::TaskSwitch(switch);
+    machine.vcpu.turn(&mut host);
+    assert_eq!(host.0, 1);
+}
+
+#[test]
+fn a_guest_that_spins_lets_the_host_work() {
+    let mut machine = machine();
+    let mut host = Attended(0);
+    for (exit, attended) in [(Exit::HostNmi, 0), (Exit::Pause, 1), (Exit::ExternalInterrupt, 2)] {
+        machine.vcpu.registers_mut().0.exit = exit;
+        machine.vcpu.turn(&mut host);
+        assert_eq!(host.0, attended, "{exit:?}");
+    }
+    let pauses = machine.vcpu.counters().iter().find(|&(name, _)| name == "pause");
+    assert_eq!(pauses, Some(("pause", 1)));
+}
+
+#[test]
+fn the_processors_list_of_written_pages_is_taken_when_it_is_full_and_before_others_look() {
+    const FRAMEBUFFER: u64 = 0xe000_0000;
+    const VIDEO_BYTES: usize = 16 << 20;
+    let mut machine = machine();
+    let space = machine.vcpu.vm().space.clone();
+    let area = Area {
+        gpa: FRAMEBUFFER,
+        length_bytes: VIDEO_BYTES as u64,
+        backing: Backing::Video,
+        offset: 0,
+        writable: true,
+    };
+    space.set_areas(&[area]).unwrap();
+    let mut last_look = space.look_for_video_writes(0, VIDEO_BYTES);
+    for (exit, page) in [(Exit::WriteLogFull, 3), (Exit::ExternalInterrupt, 9)] {
+        machine.vcpu.registers_mut().0.written_pages.push(FRAMEBUFFER + page * 4096);
+        machine.exit(exit);
+        let look = space.look_for_video_writes(0, VIDEO_BYTES);
+        let written: Vec<u64> = (0..4096)
+            .filter(|page| space.video_written_since(*page as usize * 4096, 4096, last_look))
+            .collect();
+        assert_eq!(written, [page], "{exit:?}");
+        last_look = look;
+    }
+}
+
+#[test]
+fn second_level_tables_that_the_processor_refuses_stop_the_guest() {
+    let mut machine = machine();
+    machine.exit(Exit::TableMisconfigured { gpa: 0x1000 });
+    assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
+}
