@@ -662,6 +662,9 @@ mod tests {
         assert_eq!(state(&vcpu), (false, false, true), "its own class");
         vcpu.apply_window(4);
         assert_eq!(state(&vcpu), (true, true, true), "the guest lowered it");
+        vcpu.apic_page.set_tpr(0xf0);
+        vcpu.set_interrupt_window(Some(16));
+        assert_eq!(state(&vcpu), (true, true, true), "the 8259 pair's knows no task priority");
         vcpu.set_interrupt_window(None);
         assert_eq!(state(&vcpu), (false, false, false));
     }

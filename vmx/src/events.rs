@@ -134,7 +134,9 @@ mod tests {
         assert_eq!(window(None, 3), Window { exiting: false, tpr_threshold: 0 });
         assert_eq!(window(Some(4), 3), Window { exiting: true, tpr_threshold: 0 });
         assert_eq!(window(Some(3), 3), Window { exiting: false, tpr_threshold: 3 });
-        for class in 0..16 {
+        let extint = window(Some(16), 15);
+        assert_eq!(extint, Window { exiting: true, tpr_threshold: 0 }, "8259 pair");
+        for class in 0..=16 {
             for cr8 in 0..16 {
                 assert!(window(Some(class), cr8).tpr_threshold <= cr8);
             }

@@ -268,7 +268,8 @@ pub trait Backend: Sized + Send {
     /// code only in protected mode.
     fn inject(&mut self, event: Event);
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt of priority
-    /// class `priority` (vector / 16), or withdraws the wish.
+    /// class `priority` (vector / 16, or 16 for one that no task priority holds back), or withdraws
+    /// the wish.
     fn set_interrupt_window(&mut self, priority: Option<u8>);
     /// Asks for an exit as soon as the guest can take an NMI. False if the processor has none for
     /// what holds it back: then the guest is to be stepped.

@@ -6,7 +6,7 @@ use emulator::event::Event;
 use emulator::registers::{Exception, Fault, Segment, SegmentName};
 
 /// The class of an interrupt that no task priority holds back: the 8259 pair knows none.
-pub(super) const EXTINT_CLASS: u8 = 15;
+pub(super) const EXTINT_CLASS: u8 = 16;
 
 impl<B: Backend> Vcpu<B> {
     /// Puts the most urgent event into the next entry, and asks for a window if one must wait.

@@ -3,6 +3,7 @@
 use super::{APIC_BASE, machine, next_event, write_msr, write_ports};
 use crate::backend::exit::Exit;
 use crate::fuzzing::Machine;
+use crate::vcpu::events::EXTINT_CLASS;
 use emulator::MemoryAccess;
 use emulator::event::Event;
 use emulator::registers::Gpr;
@@ -127,7 +128,7 @@ fn ticks_that_come_at_once_let_the_guest_run_between() {
             end(&mut machine);
             assert_eq!(next_event(&mut machine), None);
             let (backend, gprs) = machine.vcpu.registers_mut();
-            assert_eq!(backend.window, (left != 0).then_some(15));
+            assert_eq!(backend.window, (left != 0).then_some(EXTINT_CLASS));
             backend.rflags.set_interrupt(true);
             gprs.set(Gpr::Rsp, stack);
             if left != 0 {
@@ -162,7 +163,7 @@ fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
     assert_eq!(machine.vcpu.registers_mut().0.window, None);
     machine.platform.advance_ns(137 * US);
     machine.exit(Exit::HostNmi);
-    assert_eq!(machine.vcpu.registers_mut().0.window, Some(15));
+    assert_eq!(machine.vcpu.registers_mut().0.window, Some(EXTINT_CLASS));
 }
 
 /// What a processor does that takes `vector` out of the register page and ends it; false if it is
@@ -229,7 +230,7 @@ fn fast_ticks_follow_the_ends_of_others() {
         assert!(processor_takes(&machine, PIT_VECTOR));
         machine.vcpu.registers_mut().1.set(Gpr::Rsp, 0xff0);
         machine.exit(Exit::EndOfInterrupt { vector: PIT_VECTOR });
-        assert_eq!(machine.vcpu.registers_mut().0.window, Some(15));
+        assert_eq!(machine.vcpu.registers_mut().0.window, Some(EXTINT_CLASS));
         let (backend, gprs) = machine.vcpu.registers_mut();
         gprs.set(Gpr::Rsp, 0x1000);
         backend.rflags.set_interrupt(true);
