@@ -1,4 +1,5 @@
-//! What MOV to CR0 and CR4 takes (SDM volume 2, MOV to control registers; APM volume 2, 3.1).
+//! The values that MOV to CR0 and CR4 takes (SDM volume 2, MOV to control registers; APM volume 2,
+//! 3.1).
 
 use crate::registers::{Cr0, Cr4, Efer, SegmentAttributes};
 use raw_cpuid::CpuIdResult;

@@ -1,4 +1,4 @@
-//! What the processor does, done in software: an instruction on device memory, a walk of the
+//! The processor's work, done in software: an instruction on device memory, a walk of the
 //! guest's page tables, a hardware task switch; and the registers that all of it is about.
 //!
 //! The guest's state and memory are traits ([`instruction::EmulatedCpu`], [`paging`]'s memory): the

@@ -6,7 +6,7 @@ use crate::table_memory::TableMemory;
 use crate::tables::{ENTRIES, NestedTables, OutOfMemory, TOP_LEVEL, index};
 use alloc::vec::Vec;
 
-/// What [`NestedTables::cover`] did: one entry of the tables was replaced, and is put back by
+/// The work of [`NestedTables::cover`]: one entry of the tables was replaced, and is put back by
 /// [`NestedTables::uncover`].
 #[derive(Debug)]
 #[must_use = "the page stays shown until it is uncovered"]

@@ -107,7 +107,8 @@ impl NestedTables {
     /// of whatever was mapped there. Addresses and length are multiples of 4 KiB, below 2^48.
     ///
     /// # Errors
-    /// [`OutOfMemory`]: a part of the range is mapped, and no flush is owed for it before the range is mapped again.
+    /// [`OutOfMemory`]: a part of the range is mapped, and no flush is owed for it before the range
+    /// is mapped again.
     pub fn map(
         &mut self,
         memory: &mut impl TableMemory,

@@ -203,9 +203,12 @@ fn short_memory_is_an_error() {
 }
 
 proptest! {
-    /// The tables agree with a plain map of pages, whatever is mapped and unmapped in whatever order.
+    /// The tables agree with a plain map of pages, whatever is mapped and unmapped in whatever
+    /// order.
     #[test]
-    fn agrees_with_a_model(steps in prop::collection::vec((0u64..1600, 1u64..1200, 0u64..4, any::<bool>()), 1..12)) {
+    fn agrees_with_a_model(
+        steps in prop::collection::vec((0u64..1600, 1u64..1200, 0u64..4, any::<bool>()), 1..12)
+    ) {
         let (mut tables, mut memory) = tables(Format::Npt);
         let mut model = BTreeMap::new();
         for (page, count, shift, unmap) in steps {

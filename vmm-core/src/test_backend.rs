@@ -26,7 +26,7 @@ const SYSTEM_REGISTERS: usize = SystemRegister::TscAux as usize + 1;
 #[allow(missing_docs)]
 pub struct StepAccess {
     pub gpa: u64,
-    /// What is written there; what was read there, if it is no write.
+    /// The bytes to be written; those that were read, if it is no write.
     pub data: Vec<u8>,
     pub write: bool,
     pub execute: bool,
@@ -62,7 +62,7 @@ pub struct TestBackend {
     /// It does this then. [`Exit::Stepped`] moves RIP on by itself.
     pub step_effect: Option<StepEffect>,
     step_begun: bool,
-    /// What was injected and has not been delivered, if an access is refused.
+    /// An event that was injected, and is not delivered if an access is refused.
     entering: Option<Event>,
     /// What was injected, oldest first.
     pub injected: Vec<Event>,

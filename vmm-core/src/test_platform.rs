@@ -157,7 +157,7 @@ impl TestPlatform {
         self.heap_grants.lock().take() == Some(0)
     }
 
-    /// What is set aside of the heap now.
+    /// Bytes of the heap that are set aside now.
     pub fn reserved_heap_bytes(&self) -> u64 {
         self.reserved_heap.load(Ordering::Relaxed)
     }

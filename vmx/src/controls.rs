@@ -256,7 +256,7 @@ impl Controls {
         self.without_useless_posting()
     }
 
-    /// What is added to the secondary controls while the guest reaches its local APIC by
+    /// The secondary controls that are added while the guest reaches its local APIC by
     /// `interface`.
     pub const fn apic_interface(&self, interface: Interface) -> SecondaryControls {
         let wanted = match interface {

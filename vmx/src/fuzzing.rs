@@ -244,7 +244,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
-        fn every_exit_is_what_the_processor_reports(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+        fn every_exit_is_what_the_processor_reports(
+            data in prop::collection::vec(any::<u8>(), 0..1500)
+        ) {
             super::exits(&data);
         }
     }

@@ -13,7 +13,7 @@ pub struct PageLog {
 }
 
 impl PageLog {
-    /// What the index field holds while the log is empty: the entry that comes next. It ends below
+    /// The index field while the log is empty: the entry that comes next. It ends below
     /// 0, at FFFFh.
     pub const EMPTY: u16 = ENTRIES - 1;
 

@@ -66,7 +66,8 @@ pub unsafe extern "sysv64" fn run_guest(
         "3:",
         "vmresume",
         "4:",
-        // Only reached if the entry failed: the registers still hold the guest's values, which need no saving.
+        // Only reached if the entry failed: the registers still hold the guest's values, which need
+        // no saving.
         "mov eax, {failed_valid}",
         "mov ecx, {failed_invalid}",
         "cmovc eax, ecx",

@@ -1,4 +1,4 @@
-//! What fuzzers drive, and bounded property tests too: each function takes any bytes, makes of them
+//! The functions of fuzz targets and of bounded property tests: each takes any bytes, makes of them
 //! what a guest could do, and panics if a promise is broken.
 
 mod input;

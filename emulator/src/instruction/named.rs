@@ -70,8 +70,8 @@ impl Namer {
         Self { factory: InstructionInfoFactory::new(), named: NamedMemory::default() }
     }
 
-    /// What the instruction in `code`, which stands at RIP, names. `xsave_bytes` says how large an
-    /// area is that XSAVE or, if true, XSAVEC and XSAVES write.
+    /// All that the instruction in `code`, which stands at RIP, names. `xsave_bytes` says how large
+    /// an area is that XSAVE or, if true, XSAVEC and XSAVES write.
     pub fn name<C: EmulatedCpu>(
         &mut self,
         cpu: &C,
@@ -331,7 +331,7 @@ fn linear<C: EmulatedCpu>(
     Some(if mode.is_64() { linear } else { linear & 0xffff_ffff })
 }
 
-/// What a register adds to an address.
+/// The value that a register adds to an address.
 fn register_value<C: EmulatedCpu>(cpu: &C, mode: &Mode, register: Register) -> Option<u64> {
     if let Some(name) = segment_name(register) {
         return Some(segment_base(cpu, mode, name));

@@ -276,12 +276,15 @@ fn canonical_addresses_extend_their_sign() {
 }
 
 proptest! {
-    /// Tables filled at random: no panic, and what comes out is a physical address with the page's own offset.
+    /// Tables filled at random: no panic, and what comes out is a physical address with the page's
+    /// own offset.
     #[test]
     fn random_tables_translate_or_fault(
-        seed in any::<u64>(), linear in any::<u64>(), mode in 0..5u8, write in any::<bool>(), user in any::<bool>()
+        seed in any::<u64>(), linear in any::<u64>(), mode in 0..5u8,
+        write in any::<bool>(), user in any::<bool>()
     ) {
-        let cr4 = Cr4::new().with_pae(mode >= 2).with_la57(mode == 4).with_pse(mode != 0).with_smap(seed & 1 != 0);
+        let cr4 = Cr4::new().with_pae(mode >= 2).with_la57(mode == 4);
+        let cr4 = cr4.with_pse(mode != 0).with_smap(seed & 1 != 0);
         let efer = Efer::new().with_long_mode_active(mode >= 3).with_no_execute(seed & 2 != 0);
         let mut guest = Guest::new(cr4, efer);
         guest.state.cr3 = seed & 0xffff;
@@ -291,14 +294,16 @@ proptest! {
             random ^= random >> 7;
             random ^= random << 17;
             // Mostly present, and mostly pointing at another table.
-            guest.put_u64(gpa, if random & 0x700 == 0 { random } else { (random & 0x8000_0000_0000_ffff) | P });
+            let entry = (random & 0x8000_0000_0000_ffff) | P;
+            guest.put_u64(gpa, if random & 0x700 == 0 { random } else { entry });
         }
         let kind = if write { WRITE } else { READ };
         let privilege = if user { Privilege::User } else { Privilege::Supervisor };
         match guest.translate(linear, kind, privilege) {
             Ok(translation) => {
                 prop_assert!(translation.gpa < 1 << 40);
-                prop_assert_eq!(translation.gpa % translation.page_bytes, linear % translation.page_bytes);
+                let page_bytes = translation.page_bytes;
+                prop_assert_eq!(translation.gpa % page_bytes, linear % page_bytes);
             }
             Err(fault) => {
                 let code = ErrorCode::from_bits(fault.error_code.unwrap());

@@ -212,10 +212,14 @@ fn a_286_task_keeps_what_its_tss_has_no_room_for() {
 
 proptest::proptest! {
     #[test]
-    fn no_tss_and_no_descriptor_panics_or_leaves_what_no_vm_entry_accepts(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 104), descriptor: u64, source in 0..4usize, selector: u16, old_is_virtual_8086: bool) {
+    fn no_tss_and_no_descriptor_panics_or_leaves_what_no_vm_entry_accepts(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 104), descriptor: u64,
+        source in 0..4usize, selector: u16, old_is_virtual_8086: bool
+    ) {
         let mut cpu = if old_is_virtual_8086 { Cpu::in_virtual_8086_mode() } else { Cpu::new() };
         GuestMemory::write(&*cpu.memory, NEW_TSS, &bytes).unwrap();
-        GuestMemory::write(&*cpu.memory, GDT + u64::from(ABSENT_DATA), &descriptor.to_le_bytes()).unwrap();
+        let at = GDT + u64::from(ABSENT_DATA);
+        GuestMemory::write(&*cpu.memory, at, &descriptor.to_le_bytes()).unwrap();
         let sources = [Source::Call, Source::Iret, Source::Jump, Source::Gate];
         let result = cpu.switch_with(sources[source], selector, Some(exception(0)));
         let tr = cpu.segment(SegmentName::Tr);

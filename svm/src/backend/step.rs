@@ -204,7 +204,8 @@ impl Svm {
         is_trap && self.is_trap_of_the_step(saved)
     }
 
-    /// #DB: by the step alone, or by something of the guest's own too, whose single step also ends now.
+    /// #DB: by the step alone, or by something of the guest's own too, whose single step also ends
+    /// now.
     fn is_trap_of_the_step(&mut self, saved: Saved) -> bool {
         let Saved { kind, trap, dr6, .. } = saved;
         let save = &mut self.vmcb_mut().save;

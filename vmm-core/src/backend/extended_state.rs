@@ -76,7 +76,13 @@ impl ExtendedState {
         if self.xsave {
             // SAFETY: CR4.OSXSAVE is set (condition of `new`), and only guests have extended state.
             unsafe {
-                asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nomem, nostack));
+                asm!(
+                    "xsetbv",
+                    in("ecx") 0,
+                    in("eax") xcr0 as u32,
+                    in("edx") (xcr0 >> 32) as u32,
+                    options(nomem, nostack)
+                );
             }
         }
     }
@@ -95,7 +101,13 @@ impl ExtendedState {
         // its header is read, as that names no component; the registers hold nothing but
         // guest state.
         unsafe {
-            asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(readonly, nostack));
+            asm!(
+                "xrstor64 [{}]",
+                in(reg) area,
+                in("eax") u32::MAX,
+                in("edx") u32::MAX,
+                options(readonly, nostack)
+            );
         }
     }
 
@@ -226,7 +238,13 @@ pub fn set_tsc_aux(value: u64) {
     if has_tsc_aux() {
         // SAFETY: as above; the hypervisor does not use the register, and the high half is zero.
         unsafe {
-            asm!("wrmsr", in("ecx") TSC_AUX, in("eax") value as u32, in("edx") 0, options(nomem, nostack))
+            asm!(
+                "wrmsr",
+                in("ecx") TSC_AUX,
+                in("eax") value as u32,
+                in("edx") 0,
+                options(nomem, nostack)
+            )
         };
     }
 }

@@ -1,4 +1,4 @@
-//! What a CPU's second-level paging is like.
+//! A CPU's second-level paging.
 
 /// How it comes to light that a guest wrote to memory that is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

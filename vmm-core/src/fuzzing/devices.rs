@@ -198,7 +198,7 @@ impl Machine {
         Some(())
     }
 
-    /// What the processor will do if it has to carry out the instruction.
+    /// Chooses what the processor will do if it has to carry out the instruction.
     fn prepare_step(&mut self, input: &mut Input<'_>) -> Option<()> {
         let choice = input.u8()?;
         let mut accesses = vec![];

@@ -50,7 +50,7 @@ pub(crate) struct Machine {
     pub(super) output: Arc<OutputRing>,
 }
 
-/// What a PC is made of.
+/// The parts of a PC.
 pub(crate) struct Hardware {
     pub(crate) ram_mib: u64,
     pub(crate) video_memory_mib: u32,

@@ -27,7 +27,9 @@ proptest! {
 
     #[test]
     fn the_management_port_survives_its_clients(
-        lines in prop::collection::vec((any::<[u8; 3]>(), ".{0,40}"), 0..12), rest in prop::collection::vec(any::<u8>(), 0..60)) {
+        lines in prop::collection::vec((any::<[u8; 3]>(), ".{0,40}"), 0..12),
+        rest in prop::collection::vec(any::<u8>(), 0..60)
+    ) {
         let mut data: Vec<u8> = Vec::new();
         for (choices, text) in lines {
             data.extend(choices);
@@ -39,12 +41,16 @@ proptest! {
     }
 
     #[test]
-    fn sectors_arrive_where_the_boot_rom_asks_for_them(data in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn sectors_arrive_where_the_boot_rom_asks_for_them(
+        data in prop::collection::vec(any::<u8>(), 0..400)
+    ) {
         super::boot_disk(&data);
     }
 
     #[test]
-    fn ram_of_any_size_is_found_by_processor_and_devices(data in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn ram_of_any_size_is_found_by_processor_and_devices(
+        data in prop::collection::vec(any::<u8>(), 0..300)
+    ) {
         super::high_ram(&data);
     }
 

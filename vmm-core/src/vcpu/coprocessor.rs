@@ -14,7 +14,7 @@ const ERROR_SUMMARY: u16 = 1 << 7;
 /// The exceptions, and the stack fault.
 const ERRORS: u16 = 0x7f;
 
-/// What is to be done about an error before the next entry.
+/// The work that an error leaves to be done before the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorCare {
     /// There is none.

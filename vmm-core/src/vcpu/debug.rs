@@ -1,5 +1,5 @@
-//! What a debugger asks of a guest: to stand still, to run one instruction, to show where it is.
-//! The prompt and the management port ask; a stub for gdb would ask the same.
+//! The wishes of a debugger: a guest is to stand still, to run one instruction, to show where it
+//! is. The prompt and the management port ask; a stub for gdb would ask the same.
 
 use alloc::format;
 use alloc::string::String;

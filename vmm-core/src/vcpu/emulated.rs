@@ -15,8 +15,9 @@ use emulator::registers::{
 };
 
 const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
-/// What a repeated instruction may keep the host for. Some devices take long for one element: a
-/// move of the A20 gate changes 256 page-table entries, a mode of the display clears its memory.
+/// A repeated instruction keeps the host no longer than this. Some devices take long for one
+/// element: a move of the A20 gate changes 256 page-table entries, a mode of the display clears its
+/// memory.
 const MAX_STEP_US: u64 = 100;
 /// The local APIC's registers.
 const APIC_PAGE_BYTES: u64 = 4096;

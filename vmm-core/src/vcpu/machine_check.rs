@@ -42,7 +42,7 @@ mod tests {
     use crate::vm::memory::Backing;
     use emulator::registers::Exception;
 
-    /// What becomes of a guest whose run is ended by a #MC.
+    /// The end, if it is one, of a guest whose run is ended by a #MC.
     fn stop_by(
         platform: &'static TestPlatform,
         machine: &mut Machine,

@@ -109,15 +109,15 @@ pub struct Vcpu<B: Backend> {
     device_page: Option<u64>,
     /// Breakpoints that the emulated instruction has met: bits of DR6.
     met_breakpoints: u64,
-    /// What it takes to let the processor carry out an instruction on device memory; taken out
-    /// while it does.
+    /// The means to let the processor carry out an instruction on device memory; taken out while
+    /// it does.
     bouncer: Option<Box<Bouncer>>,
     /// The exit by which such a step ended, if it concerns no device memory: to be answered like
     /// any other.
     left_exit: Option<Exit>,
     msrs: Msrs,
     shutdowns: Shutdowns,
-    /// What an x87 error with CR0.NE clear asks for.
+    /// The work that an x87 error with CR0.NE clear asks for.
     error_care: ErrorCare,
     /// That of the address space that was flushed for last.
     flushed_generation: u64,
@@ -325,7 +325,7 @@ impl<B: Backend> Vcpu<B> {
     /// A physical interrupt came, or the guest waits.
     #[inline(never)]
     fn give_way(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
-        // Nobody is to find the guest in the middle of a step.
+        // The guest is not to be found in the middle of a step.
         if self.left_exit.is_none() {
             self.after_host_interrupt();
             self.attend(housekeeping);

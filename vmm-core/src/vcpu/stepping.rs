@@ -226,8 +226,8 @@ impl<B: Backend> Vcpu<B> {
 
     /// An entry at `rip` was a step.
     fn is_done(&self, rip: u64, kind: ExitKind) -> bool {
-        // What may leave RIP where it is: a part of a repeated instruction, a jump to itself, a
-        // task that begins there.
+        // A part of a repeated instruction, a jump to itself and a task that begins there may leave
+        // RIP where it is.
         let stays = matches!(kind, ExitKind::PortString | ExitKind::Mmio | ExitKind::TaskSwitch);
         kind == ExitKind::Step || self.backend.rip() != rip || stays && self.pending.is_none()
     }

@@ -18,8 +18,8 @@ use vmm_core::backend::exit::Exit;
 use vmm_core::backend::{Backend, SystemRegister};
 
 impl Vmx {
-    /// What the exit says about an event that was being delivered, and, if the instruction at RIP
-    /// runs again, about NMIs.
+    /// Notes the event that was being delivered at the exit, and, if the instruction at RIP runs
+    /// again, how NMIs stand.
     #[inline]
     fn note_interrupted(&mut self, runs_again: Option<EptQualification>) {
         let vectoring = Interruption::from(self.vmcs.read(Field::VectoringInfo) as u32);

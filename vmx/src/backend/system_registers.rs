@@ -69,7 +69,11 @@ impl Vmx {
             (SystemRegister::Dr6, _) => {
                 // SAFETY: the hypervisor does not use debug registers; the high half must be zero.
                 unsafe {
-                    core::arch::asm!("mov dr6, {}", in(reg) value % TWO_TO_32, options(nomem, nostack))
+                    core::arch::asm!(
+                        "mov dr6, {}",
+                        in(reg) value % TWO_TO_32,
+                        options(nomem, nostack)
+                    )
                 };
             }
             (SystemRegister::TscAux, _) => extended_state::set_tsc_aux(value),

@@ -38,14 +38,16 @@ fn operation(mnemonic: Mnemonic) -> Option<StringOperation> {
     })
 }
 
+const PREFIXES: [u8; 10] = [0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
+const MOVES: [u8; 12] = [0x88, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2, 0xa3, 0xc6, 0xc7, 0xb6, 0xb7];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn string_instructions_are_decoded_as_iced_does(
         bitness in prop::sample::select(vec![16, 32, 64]),
-        prefixes in prop::collection::vec(
-            prop::sample::select(vec![0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]), 0..4),
+        prefixes in prop::collection::vec(prop::sample::select(PREFIXES.to_vec()), 0..4),
         rex in prop::option::of(0x40..0x50u8), opcode in 0x6c..0xb0u8,
     ) {
         let mut bytes = prefixes;
@@ -91,7 +93,7 @@ proptest! {
     #[test]
     fn moves_do_what_they_do_decoded_by_iced(
         is_64 in any::<bool>(), narrow in any::<bool>(), rex in prop::option::of(0x40..0x50u8),
-        opcode in prop::sample::select(vec![0x88u8, 0x89, 0x8a, 0x8b, 0xa0, 0xa1, 0xa2, 0xa3, 0xc6, 0xc7, 0xb6, 0xb7]),
+        opcode in prop::sample::select(MOVES.to_vec()),
         mod_rm in 0..0xc0u8, tail in any::<[u8; 9]>(), registers in any::<[u32; 16]>(),
     ) {
         let bitness = if is_64 { 64 } else { 32 };

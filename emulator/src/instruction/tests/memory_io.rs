@@ -28,10 +28,11 @@ fn each_form_touches_the_device_as_the_instruction_says() {
         (&[0x66, 0x89, 0x43, 0x02], &[WRITE(2, 2, 0x4444)]), // mov [rbx + 2], ax
         (&[0xc7, 0x03, 0xfe, 0xff, 0xff, 0xff], &[WRITE(0, 4, 0xffff_fffe)]), // mov dword [rbx], -2
         (&[0x0f, 0xb6, 0x43, 0x10], &[READ(0x10, 1)]),       // movzx eax, byte [rbx + 10h]
-        (&[0x81, 0x0b, 0, 0, 1, 0], &[READ(0, 4), WRITE(0, 4, 0x8383_8180)]), /* or dword [rbx],
-                                                              * 10000h */
+        // or dword [rbx], 10000h
+        (&[0x81, 0x0b, 0, 0, 1, 0], &[READ(0, 4), WRITE(0, 4, 0x8383_8180)]),
         (&[0xf6, 0x03, 0x40], &[READ(0, 1)]), // test byte [rbx], 40h
-        (&[0xf0, 0x0f, 0xba, 0x2b, 0x00], &[READ(0, 4), WRITE(0, 4, 0x8382_8181)]), /* lock bts dword [rbx], 0 */
+        // lock bts dword [rbx], 0
+        (&[0xf0, 0x0f, 0xba, 0x2b, 0x00], &[READ(0, 4), WRITE(0, 4, 0x8382_8181)]),
         (&[0x87, 0x03], &[READ(0, 4), WRITE(0, 4, 0x3333_4444)]), // xchg [rbx], eax
         (&[0x0f, 0x11, 0x03], &[WRITE(0, 8, 0), WRITE(8, 8, 0)]), // movups [rbx], xmm0
         (&[0x0f, 0x94, 0x03], &[WRITE(0, 1, 0)]),                 // setz [rbx]

@@ -1,4 +1,4 @@
-//! What is known of an instruction before the processor carries it out.
+//! All that is known of an instruction before the processor carries it out.
 
 use super::{Bouncer, Vcpu};
 use crate::backend::Backend;
@@ -54,7 +54,7 @@ impl Part {
     }
 }
 
-/// What the instruction at RIP touches.
+/// The memory that the instruction at RIP touches.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
     pub(super) parts: ArrayVec<Part, MAX_PARTS>,
@@ -130,7 +130,7 @@ impl<B: Backend> Vcpu<B> {
     pub(super) fn plan(&self, bouncer: &mut Bouncer, plan: &mut Plan) {
         plan.clear();
         if self.pending.is_some() {
-            // What the delivery of an event touches is the processor's own affair.
+            // Nothing is known of the memory that the delivery of an event touches.
             return;
         }
         let mut tables = Tables { vm: &self.vm, found: Mutex::default() };

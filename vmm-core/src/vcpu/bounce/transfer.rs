@@ -1,4 +1,4 @@
-//! What goes from the devices into bounce pages before a step, and back after it.
+//! From the devices into bounce pages before a step, and back after it.
 
 use super::plan::{Part, Plan, Source};
 use super::{Bouncer, Vcpu};
@@ -7,7 +7,7 @@ use crate::vm::memory::{PAGE_BYTES, Side};
 use devices::memory::GuestMemory;
 use emulator::instruction::{EmulatedCpu, Writes};
 
-/// What bytes that are written but not read hold before the first and the second run of an
+/// Bytes that are written but not read hold these before the first and the second run of an
 /// instruction that may leave some of them alone: where both runs leave the same, it has written.
 const FILLS: [u8; 2] = [0x00, 0xff];
 /// Pages are copied and compared in pieces of this size.

@@ -72,7 +72,7 @@ fn cr4_takes_what_cpuid_tells_of_and_the_mode_allows() {
         next_event(machine)
     };
     let mut machine = machine();
-    // What is above the low half does not count outside 64-bit code.
+    // The high half does not count outside 64-bit code.
     assert_eq!(write(&mut machine, 1 << 40 | 0xa0), None);
     assert_eq!(machine.vcpu.backend.cr4.into_bits(), 0xa0);
     // LA57, VMXE, SMXE, CET, and bits that have no name; PCIDE outside long mode.

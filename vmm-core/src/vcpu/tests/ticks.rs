@@ -166,8 +166,8 @@ fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
     assert_eq!(machine.vcpu.registers_mut().0.window, Some(EXTINT_CLASS));
 }
 
-/// What a processor does that takes `vector` out of the register page and ends it; false if it is
-/// not requested.
+/// The processor takes `vector` out of the register page and ends it; false if it is not
+/// requested.
 fn processor_takes(machine: &Machine, vector: u8) -> bool {
     let (page, register, bit) = (machine.vcpu.apic.page(), 0x20 + vector / 32, 1 << (vector % 32));
     let requested = page.get(register);

@@ -101,7 +101,8 @@ impl Processor {
     /// Loads the registers, runs the instruction, stores the registers.
     fn code(&self, instruction: &[u8]) -> Vec<u8> {
         let registers = (&raw const *self.registers) as u64;
-        let mut code = vec![0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57]; // push rbx, rbp, r12 to r15
+        // push rbx, rbp, r12 to r15
+        let mut code = vec![0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57];
         code.extend(based_on_rdi(&[0x48, 0x89], 4, HOST_RSP)); // mov [rdi + HOST_RSP], rsp
         code.extend(based_on_rdi(&[0xff], 6, FLAGS)); // push qword [rdi + FLAGS]
         code.push(0x9d); // popfq
@@ -144,7 +145,8 @@ impl Processor {
             code.extend([0xc5, 0xf8, 0x77]); // vzeroupper
         }
         code.push(0xfc); // cld
-        code.extend([0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3]); // pop r15 to r12, rbp, rbx; ret
+        // pop r15 to r12, rbp, rbx; ret
+        code.extend([0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3]);
         code
     }
 
