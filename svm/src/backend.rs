@@ -460,6 +460,10 @@ impl Backend for Svm {
         self.are_nmis_blocked()
     }
 
+    fn unblock_nmis(&mut self) {
+        self.open_nmis();
+    }
+
     fn take_interrupted_event(&mut self) -> Option<Event> {
         let info = self.vmcb().control.exit_interrupt_info;
         if !info.valid() {

@@ -186,6 +186,7 @@ impl TestBackend {
 
 impl Backend for TestBackend {
     const NAME: &'static str = "test";
+    const STEPS_BY_TRAP: bool = true;
     type Cpu = ();
 
     fn enable_cpu(
@@ -377,6 +378,10 @@ impl Backend for TestBackend {
 
     fn nmi_blocked(&self) -> bool {
         self.nmi_blocked
+    }
+
+    fn unblock_nmis(&mut self) {
+        self.nmi_blocked = false;
     }
 
     fn has_pending_debug(&self) -> bool {

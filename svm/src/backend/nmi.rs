@@ -162,6 +162,14 @@ mod tests {
     }
 
     #[test]
+    fn an_iret_that_is_carried_out_elsewhere_opens_nmis_too() {
+        for mut vcpu in [handling(), at_iret()] {
+            vcpu.unblock_nmis();
+            assert!(!vcpu.nmi_blocked() && !vcpu.vmcb().control.intercept_1.iret());
+        }
+    }
+
+    #[test]
     fn exits_other_than_that_of_iret_change_nothing() {
         let mut vcpu = handling();
         vcpu.vmcb_mut().control.exit_code = exit_code::CPUID;

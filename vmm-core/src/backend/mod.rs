@@ -257,6 +257,9 @@ pub trait Backend: Sized + Send {
     fn set_interrupt_shadow(&mut self);
     /// The guest is in an NMI handler.
     fn nmi_blocked(&self) -> bool;
+    /// An IRET has been carried out in the place of a processor whose steps are
+    /// [by trap](Backend::STEPS_BY_TRAP): the guest is in no NMI handler any more.
+    fn unblock_nmis(&mut self) {}
     /// The next entry raises a #DB for the instruction before, unless an event is injected, which
     /// would make it forgotten.
     fn has_pending_debug(&self) -> bool {

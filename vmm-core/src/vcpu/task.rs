@@ -113,6 +113,9 @@ impl<B: Backend> Vcpu<B> {
             let rflags = self.backend.rflags();
             self.backend.set_rflags(rflags.with_resume(true));
         }
+        if task.source == Source::Iret {
+            self.backend.unblock_nmis();
+        }
         self.task_switch(task);
         true
     }
