@@ -5,13 +5,14 @@ use config::command_line::{Parity, SerialSettings};
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use spin::Mutex;
 use uart_16550::backend::PioBackend;
+use uart_16550::spec::CLK_FREQUENCY_HZ;
 use uart_16550::spec::registers::{FifoTriggerLevel, IER, LSR, Parity as LineParity, WordLength};
 use uart_16550::{BaudRate, Config, Uart16550};
 use x86::io::{inb, outb};
 
 /// COM1 as every PC has it.
 pub const DEFAULT_COM1: SerialSettings = SerialSettings {
-    baud: Some(115_200),
+    baud: Some(DEFAULT_BAUD),
     data_bits: 8,
     parity: Parity::None,
     stop_bits: 1,
@@ -60,7 +61,9 @@ impl<const N: usize> Port<N> {
         self.base.store(base, Ordering::Relaxed);
         let mut transmitter = self.transmitter.lock();
         *transmitter = uart(base);
-        let present = transmitter.init(config(settings)).is_ok();
+        // SAFETY: there is a port at `base`, which nothing else drives.
+        let speed = settings.baud.map_or_else(|| unsafe { Speed::left_at(base) }, Speed::of_baud);
+        let present = transmitter.init(config(settings, speed)).is_ok();
         self.present.store(present, Ordering::Relaxed);
         present
     }
@@ -158,9 +161,45 @@ impl<const N: usize> Port<N> {
     }
 }
 
+/// A rate, and the clock that it is divided from.
+struct Speed {
+    baud: u32,
+    clock_hz: u32,
+}
+
+impl Speed {
+    const fn of_baud(baud: u32) -> Self {
+        Self { baud, clock_hz: CLK_FREQUENCY_HZ }
+    }
+
+    /// The speed that the firmware has set, as its divisor says; that of [`DEFAULT_COM1`] if it
+    /// has set none.
+    ///
+    /// # Safety
+    /// There is a serial port at `base`, which nothing else drives.
+    unsafe fn left_at(base: u16) -> Self {
+        // SAFETY: the caller's promise. The line control register is put back.
+        let divisor = unsafe {
+            let line_control = inb(base + LINE_CONTROL);
+            outb(base + LINE_CONTROL, line_control | DIVISOR_ACCESS);
+            let divisor = u16::from_le_bytes([inb(base), inb(base + 1)]);
+            outb(base + LINE_CONTROL, line_control);
+            divisor
+        };
+        match divisor {
+            0 => Self::of_baud(DEFAULT_BAUD),
+            // One baud of a clock that needs just this divisor for it: the rate that a divisor
+            // stands for need not be a whole number.
+            divisor => Self { baud: 1, clock_hz: CLOCKS_PER_BIT * u32::from(divisor) },
+        }
+    }
+}
+
 const INTERRUPT_ENABLE: u16 = 1;
 const INTERRUPT_IDENTIFICATION: u16 = 2;
+const LINE_CONTROL: u16 = 3;
 const LINE_STATUS: u16 = 5;
+const DIVISOR_ACCESS: u8 = 1 << 7;
 const INTERRUPT_CAUSE: u8 = 0b1111;
 const NO_INTERRUPT: u8 = 0b0001;
 const TRANSMITTER_EMPTY: u8 = 0b0010;
@@ -170,6 +209,8 @@ const SERVICE_LIMIT: usize = 64;
 const RECEIVE_LIMIT: usize = 256;
 
 const DEFAULT_BAUD: u32 = 115_200;
+/// Cycles of the divided clock that a bit takes.
+const CLOCKS_PER_BIT: u32 = 16;
 
 const fn uart(base: u16) -> Uart16550<PioBackend> {
     // SAFETY: the ports are those of a PC's COM port, or those that the command line names for one;
@@ -181,11 +222,12 @@ const fn uart(base: u16) -> Uart16550<PioBackend> {
     uart
 }
 
-fn config(settings: SerialSettings) -> Config {
+fn config(settings: SerialSettings, speed: Speed) -> Config {
     Config {
         interrupts: IER::DATA_READY,
         fifo_trigger_level: Some(FifoTriggerLevel::Eight),
-        baud_rate: BaudRate::from_integer(settings.baud.unwrap_or(DEFAULT_BAUD)),
+        frequency: speed.clock_hz,
+        baud_rate: BaudRate::from_integer(speed.baud),
         data_bits: match settings.data_bits {
             5 => WordLength::FiveBits,
             6 => WordLength::SixBits,
