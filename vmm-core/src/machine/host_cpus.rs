@@ -1,5 +1,5 @@
-//! The machine's other CPUs: virtualisation is on for each of them, and one keeps the guests'
-//! timers.
+//! The machine's other CPUs: virtualisation is on for each of them, and where processors take
+//! posted interrupts one keeps the guests' timers.
 
 use crate::backend::Backend;
 use crate::host::machine_check_watch::MachineCheckWatch;
@@ -16,13 +16,14 @@ struct Others<B> {
     platform: &'static dyn Platform,
     options: CommandLine,
     timekeeper: Once<Timekeeper>,
-    /// How many have virtualisation on, or know that they cannot.
+    /// How many have virtualisation on.
+    enabled: AtomicUsize,
+    /// How many have it on, or know that they cannot.
     ready: AtomicUsize,
     backend: PhantomData<fn() -> B>,
 }
 
-/// Starts the other CPUs; returns the one that keeps timers, if there are others. None runs guests
-/// yet.
+/// Starts the other CPUs; returns the one that keeps timers, if one does. None runs guests yet.
 pub fn start<B: Backend + 'static>(
     platform: &'static dyn Platform,
     options: &CommandLine,
@@ -31,6 +32,7 @@ pub fn start<B: Backend + 'static>(
         platform,
         options: options.clone(),
         timekeeper: Once::new(),
+        enabled: AtomicUsize::new(0),
         ready: AtomicUsize::new(0),
         backend: PhantomData,
     }));
@@ -38,9 +40,17 @@ pub fn start<B: Backend + 'static>(
     while others.ready.load(Ordering::Acquire) < count {
         core::hint::spin_loop();
     }
-    let timekeeper = others.timekeeper.get();
-    if let Some(timekeeper) = timekeeper {
-        log::info!("{count} more CPUs with {}; CPU {} keeps timers", B::NAME, timekeeper.cpu());
+    let (enabled, timekeeper) = (others.enabled.load(Ordering::Relaxed), others.timekeeper.get());
+    match timekeeper {
+        Some(timekeeper) => {
+            log::info!(
+                "{enabled} more CPUs with {}; CPU {} keeps timers",
+                B::NAME,
+                timekeeper.cpu()
+            );
+        }
+        None if enabled > 0 => log::info!("{enabled} more CPUs with {}", B::NAME),
+        None => {}
     }
     timekeeper
 }
@@ -53,11 +63,14 @@ impl<B: Backend> Others<B> {
         let mut is_timekeeper = false;
         match &enabled {
             Err(missing) => log::error!("CPU {number}: {}: it is not used", missing.0),
-            Ok(_) => {
-                self.timekeeper.call_once(|| {
-                    is_timekeeper = true;
-                    Timekeeper::new(self.platform, number)
-                });
+            Ok(cpu) => {
+                self.enabled.fetch_add(1, Ordering::Relaxed);
+                if B::takes_posted_interrupts(cpu) {
+                    self.timekeeper.call_once(|| {
+                        is_timekeeper = true;
+                        Timekeeper::new(self.platform, number)
+                    });
+                }
             }
         }
         self.ready.fetch_add(1, Ordering::Release);
