@@ -309,6 +309,9 @@ impl Uart {
                 return;
             }
             state.line.pop();
+            // What the guest has read ends its interrupt before the next one begins, however late
+            // it is: the controller must see an edge.
+            self.drive_interrupt(state);
             state.accept(next);
             // One that waited for its time arrived then, even if nobody could look.
             state.line_free_at = due.unwrap_or(now) + state.character_ns();
@@ -326,13 +329,17 @@ impl Uart {
         state.timeout_at = waits.then(|| self.clock.now() + 4 * state.character_ns());
     }
 
+    fn drive_interrupt(&self, state: &State) {
+        // On a PC, OUT2 gates the interrupt; in loopback mode the pin is inactive.
+        let gate = state.mcr.out2() && !state.mcr.loopback();
+        self.irq.set(gate && state.interrupt() != iir::NONE);
+    }
+
     /// Brings the receiver and the outputs up to date.
     fn settle(&self, state: &mut State) {
         self.run_line(state);
         self.lsr.store(state.lsr().into_bits(), Ordering::Relaxed);
-        // On a PC, OUT2 gates the interrupt; in loopback mode the pin is inactive.
-        let gate = state.mcr.out2() && !state.mcr.loopback();
-        self.irq.set(gate && state.interrupt() != iir::NONE);
+        self.drive_interrupt(state);
         let alarms = [state.timeout_at, state.retry_at, state.arrives_at, state.empty_at];
         self.alarm.set(alarms.into_iter().flatten().min());
     }

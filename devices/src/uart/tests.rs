@@ -2,6 +2,7 @@ use super::*;
 use crate::console::TestSink;
 use crate::irq::LineProbe;
 use crate::time::{Deadlines, TestClock};
+use core::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 
 struct Bench {
@@ -282,6 +283,34 @@ fn a_handler_that_reads_one_character_gets_an_interrupt_for_each() {
         assert_eq!(bench.line.take_edges(), 1);
         assert_eq!(bench.take(), [4]);
     }
+}
+
+/// A clock that moves on by a second between two looks at it: the host was busy elsewhere.
+#[derive(Default)]
+struct LateClock(AtomicU64);
+
+impl Clock for LateClock {
+    fn now(&self) -> GuestTime {
+        GuestTime::from_ns(self.0.fetch_add(1_000_000_000, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn each_character_is_an_edge_even_if_the_next_is_due_when_it_is_read() {
+    let (line, irq) = LineProbe::wired();
+    let alarm = Deadlines::new(1).alarm(0);
+    let uart = Uart::new(0x3f8, irq, TestSink::new(0), Arc::new(LateClock::default()), alarm);
+    for (register, value) in [(MCR, 8), (FCR, 7), (IER, 1)] {
+        uart.write(register, value);
+    }
+    for byte in 1..=3 {
+        assert!(uart.receive(byte));
+    }
+    for byte in 1..=3 {
+        assert_eq!(line.take_edges(), 1);
+        assert_eq!(uart.read(0), byte);
+    }
+    assert_eq!((line.take_edges(), line.is_high()), (0, false));
 }
 
 #[test]
