@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -38,6 +38,7 @@ impl Source {
     /// If it cannot be downloaded.
     pub fn unpacked(self, package: &str) -> Result<PathBuf> {
         let folder = self.state().join("packages").join(package.replace(':', "_"));
+        let _alone = alone();
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -58,6 +59,7 @@ impl Source {
     pub fn installed(self, packages: &[&str]) -> Result<PathBuf> {
         let name = packages.first().context("no package named")?;
         let folder = self.state().join("installed").join(name);
+        let _alone = alone();
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -156,6 +158,12 @@ impl Source {
         }
         command
     }
+}
+
+/// Tests run side by side, and apt's folders are there once.
+fn alone() -> MutexGuard<'static, ()> {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    FETCHING.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Unpacks every package file of `archives` to `folder`, and removes the files. The folder gets its
