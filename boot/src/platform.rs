@@ -9,10 +9,9 @@ use crate::memory::{heap, host};
 use crate::power;
 use crate::report::{log, panic};
 use alloc::vec::Vec;
+use control::host::{Display, Host, InputEvent, SerialPort};
 use vmm_core::host::machine_check::Registers;
-use vmm_core::host::platform::{
-    CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
-};
+use vmm_core::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 
 /// The bare machine.
 pub struct Machine {
@@ -24,7 +23,7 @@ pub struct Machine {
     pub start_up_page: Option<u8>,
 }
 
-impl Platform for Machine {
+impl Host for Machine {
     fn tsc(&self) -> u64 {
         tsc::read()
     }
@@ -33,6 +32,63 @@ impl Platform for Machine {
         tsc::hz()
     }
 
+    fn free_bytes(&self) -> u64 {
+        host::free_bytes()
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        heap::used_bytes()
+    }
+
+    fn reserve_heap(&self, bytes: u64) -> bool {
+        heap::reserve(bytes)
+    }
+
+    fn return_heap(&self, bytes: u64) {
+        heap::give_back(bytes);
+    }
+
+    fn drain_log(&self) -> bool {
+        log::drain()
+    }
+
+    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
+        log::send_foreign(port, bytes)
+    }
+
+    fn serial_read(&self, port: SerialPort) -> Option<u8> {
+        match port {
+            SerialPort::Com1 => COM1.take(),
+            SerialPort::Com2 => COM2.take(),
+        }
+    }
+
+    fn take_input(&self) -> Option<InputEvent> {
+        i8042::take_event()
+    }
+
+    fn display(&self) -> Option<&dyn Display> {
+        display::get()
+    }
+
+    fn log_text(&self) -> Vec<u8> {
+        log::text()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        log::TEXT_BYTES as u64
+    }
+
+    fn power_off(&self) {
+        power::power_off();
+    }
+
+    fn reboot(&self) -> ! {
+        power::reset()
+    }
+}
+
+impl Platform for Machine {
     fn boot_time_unix_s(&self) -> u64 {
         self.boot_time_unix_s
     }
@@ -49,25 +105,9 @@ impl Platform for Machine {
         host::free(frame);
     }
 
-    fn free_bytes(&self) -> u64 {
-        host::free_bytes()
-    }
-
     fn hpa_of(&self, address: usize) -> u64 {
         // All RAM is mapped at its physical address.
         address as u64
-    }
-
-    fn heap_bytes(&self) -> u64 {
-        heap::used_bytes()
-    }
-
-    fn reserve_heap(&self, bytes: u64) -> bool {
-        heap::reserve(bytes)
-    }
-
-    fn return_heap(&self, bytes: u64) {
-        heap::give_back(bytes);
     }
 
     fn cpu(&self) -> usize {
@@ -125,46 +165,7 @@ impl Platform for Machine {
         cpu::clear_breakpoints();
     }
 
-    fn drain_log(&self) -> bool {
-        log::drain()
-    }
-
-    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
-        log::send_foreign(port, bytes)
-    }
-
-    fn serial_read(&self, port: SerialPort) -> Option<u8> {
-        match port {
-            SerialPort::Com1 => COM1.take(),
-            SerialPort::Com2 => COM2.take(),
-        }
-    }
-
-    fn take_input(&self) -> Option<InputEvent> {
-        i8042::take_event()
-    }
-
-    fn display(&self) -> Option<&dyn Display> {
-        display::get()
-    }
-
-    fn log_text(&self) -> Vec<u8> {
-        log::text()
-    }
-
-    fn log_bytes(&self) -> u64 {
-        log::TEXT_BYTES as u64
-    }
-
     fn set_crash_dump(&self, dump: CrashDump) {
         panic::set_crash_dump(dump);
-    }
-
-    fn power_off(&self) {
-        power::power_off();
-    }
-
-    fn reboot(&self) -> ! {
-        power::reset()
     }
 }

@@ -11,6 +11,7 @@ use crate::{acpi, boot_rom, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use config::command_line::CommandLine;
+use control::host::Host;
 use handover::{Handover, LoadedModule};
 use vmm_core::host::platform::{BootInputs, Module, Platform};
 

@@ -14,7 +14,6 @@ pub mod console;
 pub mod fuzzing;
 pub mod host;
 pub mod machine;
-pub mod printable;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_backend;
 #[cfg(any(test, feature = "test-platform"))]

@@ -1,24 +1,21 @@
-//! A machine for tests: memory from the host's heap, a clock that the test moves, ports and a
-//! keyboard that it scripts.
+//! A machine for tests: memory from the host's heap, and consoles, a clock among them, that the
+//! test scripts.
 
 use crate::host::machine_check::Registers;
-use crate::host::platform::{
-    CpuInterrupt, CrashDump, Display, Frame, FrameSize, InputEvent, Platform, SerialPort,
-};
+use crate::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use control::host::{Display, Host, InputEvent, SerialPort};
+use control::test_host::TestHost;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::{Mutex, Once};
 use std::alloc::Layout;
 
-/// What the hypervisor's heap holds, as this machine says.
-pub const TEST_HEAP_BYTES: u64 = 1 << 20;
-
 /// The machine. Leaked, as the hypervisor's platform lives for ever.
 #[derive(Default)]
 pub struct TestPlatform {
-    tsc: AtomicU64,
+    host: TestHost,
     timer_tsc: AtomicU64,
     allocated: AtomicU64,
     breakpoints_cleared: AtomicU64,
@@ -27,44 +24,21 @@ pub struct TestPlatform {
     handled_vectors: Mutex<Vec<u8>>,
     in_window: Mutex<Option<InWindow>>,
     self_interrupts: AtomicU64,
-    /// Memory that [`Platform::free_bytes`] does not count.
-    taken: AtomicU64,
     /// Frames that are still handed out, if they are limited.
     frames_left: Mutex<Option<u64>>,
     /// Frames of 4 KiB and 2 MiB that were given back, with what they held: the next owner has to
     /// clear them.
     spare: [Mutex<Vec<Frame>>; 2],
-    serial: [Mutex<TestSerial>; 2],
-    input: Mutex<VecDeque<InputEvent>>,
-    display: Once<Box<dyn Display>>,
-    log: Mutex<Vec<u8>>,
     machine_checks: Once<Box<dyn Registers + Send + Sync>>,
     machine_check: AtomicBool,
-    reserved_heap: AtomicU64,
-    /// Reservations of heap that are granted before all others are refused; `None` if none is.
-    heap_grants: Mutex<Option<u64>>,
 }
 
 type InWindow = Box<dyn FnOnce() -> bool + Send>;
-
-/// A serial port.
-#[derive(Debug, Default)]
-struct TestSerial {
-    received: VecDeque<u8>,
-    sent: Vec<u8>,
-    /// Bytes that a write takes at most, if limited.
-    room: Option<usize>,
-}
 
 impl TestPlatform {
     /// A machine with a TSC of 1 GHz that stands still.
     pub fn leak() -> &'static Self {
         Box::leak(Box::default())
-    }
-
-    /// Moves the clock on.
-    pub fn advance_ns(&self, ns: u64) {
-        self.tsc.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// What the timer was last set to.
@@ -102,31 +76,6 @@ impl TestPlatform {
         self.breakpoints_cleared.load(Ordering::Relaxed)
     }
 
-    /// Bytes arrive at a serial port.
-    pub fn type_at(&self, port: SerialPort, bytes: impl AsRef<[u8]>) {
-        self.serial[port as usize].lock().received.extend(bytes.as_ref());
-    }
-
-    /// What was sent to a serial port since the last call.
-    pub fn take_sent(&self, port: SerialPort) -> Vec<u8> {
-        core::mem::take(&mut self.serial[port as usize].lock().sent)
-    }
-
-    /// Each write to a serial port takes so many bytes at most.
-    pub fn limit_serial(&self, port: SerialPort, room: Option<usize>) {
-        self.serial[port as usize].lock().room = room;
-    }
-
-    /// Somebody does something at the keyboard or the mouse.
-    pub fn input(&self, event: InputEvent) {
-        self.input.lock().push_back(event);
-    }
-
-    /// Plugs a display in, once.
-    pub fn plug_display(&self, display: impl Display + 'static) {
-        self.display.call_once(|| Box::new(display));
-    }
-
     /// Gives its CPU machine-check registers, once.
     pub fn set_machine_checks(&self, registers: impl Registers + Send + Sync + 'static) {
         self.machine_checks.call_once(|| Box::new(registers));
@@ -135,31 +84,6 @@ impl TestPlatform {
     /// A #MC came while the hypervisor ran.
     pub fn note_machine_check(&self) {
         self.machine_check.store(true, Ordering::Relaxed);
-    }
-
-    /// What the log holds.
-    pub fn set_log(&self, text: &str) {
-        *self.log.lock() = text.into();
-    }
-
-    /// From now on only so much memory seems to be free.
-    pub fn limit_free_bytes(&self, bytes: u64) {
-        self.taken.store(u64::MAX - bytes, Ordering::Relaxed);
-    }
-
-    /// From now on so many reservations of heap are granted, and then none.
-    pub fn refuse_heap_after(&self, grants: u64) {
-        *self.heap_grants.lock() = Some(grants);
-    }
-
-    /// From now on all reservations of heap are granted again; returns whether one was refused.
-    pub fn grant_heap(&self) -> bool {
-        self.heap_grants.lock().take() == Some(0)
-    }
-
-    /// Bytes of the heap that are set aside now.
-    pub fn reserved_heap_bytes(&self) -> u64 {
-        self.reserved_heap.load(Ordering::Relaxed)
     }
 
     /// From now on only so many frames are handed out.
@@ -177,15 +101,77 @@ fn layout(size: FrameSize) -> Layout {
     Layout::from_size_align(size.bytes() as usize, size.bytes() as usize).unwrap()
 }
 
-impl Platform for TestPlatform {
+impl Deref for TestPlatform {
+    type Target = TestHost;
+
+    fn deref(&self) -> &TestHost {
+        &self.host
+    }
+}
+
+impl Host for TestPlatform {
     fn tsc(&self) -> u64 {
-        self.tsc.load(Ordering::Relaxed)
+        self.host.tsc()
     }
 
     fn tsc_hz(&self) -> u64 {
-        1_000_000_000
+        self.host.tsc_hz()
     }
 
+    fn free_bytes(&self) -> u64 {
+        self.host.free_bytes()
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        self.host.heap_bytes()
+    }
+
+    fn reserve_heap(&self, bytes: u64) -> bool {
+        self.host.reserve_heap(bytes)
+    }
+
+    fn return_heap(&self, bytes: u64) {
+        self.host.return_heap(bytes);
+    }
+
+    fn drain_log(&self) -> bool {
+        self.host.drain_log()
+    }
+
+    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
+        self.host.serial_write(port, bytes)
+    }
+
+    fn serial_read(&self, port: SerialPort) -> Option<u8> {
+        self.host.serial_read(port)
+    }
+
+    fn take_input(&self) -> Option<InputEvent> {
+        self.host.take_input()
+    }
+
+    fn display(&self) -> Option<&dyn Display> {
+        self.host.display()
+    }
+
+    fn log_text(&self) -> Vec<u8> {
+        self.host.log_text()
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.host.log_bytes()
+    }
+
+    fn power_off(&self) {
+        self.host.power_off();
+    }
+
+    fn reboot(&self) -> ! {
+        self.host.reboot()
+    }
+}
+
+impl Platform for TestPlatform {
     fn boot_time_unix_s(&self) -> u64 {
         1_700_000_000
     }
@@ -227,28 +213,6 @@ impl Platform for TestPlatform {
         address as u64
     }
 
-    fn free_bytes(&self) -> u64 {
-        u64::MAX - self.taken.load(Ordering::Relaxed)
-    }
-
-    fn heap_bytes(&self) -> u64 {
-        TEST_HEAP_BYTES
-    }
-
-    fn reserve_heap(&self, bytes: u64) -> bool {
-        match &mut *self.heap_grants.lock() {
-            Some(0) => return false,
-            Some(grants) => *grants -= 1,
-            None => {}
-        }
-        self.reserved_heap.fetch_add(bytes, Ordering::Relaxed);
-        true
-    }
-
-    fn return_heap(&self, bytes: u64) {
-        self.reserved_heap.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     fn cpu(&self) -> usize {
         self.cpu.load(Ordering::Relaxed)
     }
@@ -278,7 +242,7 @@ impl Platform for TestPlatform {
         const LONGEST: u64 = 1_000_000_000;
         let now = self.tsc();
         let until = self.timer_tsc.swap(u64::MAX, Ordering::Relaxed);
-        self.tsc.store(until.clamp(now, now.saturating_add(LONGEST)), Ordering::Relaxed);
+        self.host.set_tsc(until.clamp(now, now.saturating_add(LONGEST)));
     }
 
     fn handle_interrupts(&self) -> bool {
@@ -302,42 +266,5 @@ impl Platform for TestPlatform {
         self.breakpoints_cleared.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn drain_log(&self) -> bool {
-        false
-    }
-
     fn set_crash_dump(&self, _dump: CrashDump) {}
-
-    fn serial_write(&self, port: SerialPort, bytes: &[u8]) -> usize {
-        let mut serial = self.serial[port as usize].lock();
-        let taken = bytes.len().min(serial.room.unwrap_or(usize::MAX));
-        serial.sent.extend_from_slice(&bytes[..taken]);
-        taken
-    }
-
-    fn serial_read(&self, port: SerialPort) -> Option<u8> {
-        self.serial[port as usize].lock().received.pop_front()
-    }
-
-    fn take_input(&self) -> Option<InputEvent> {
-        self.input.lock().pop_front()
-    }
-
-    fn display(&self) -> Option<&dyn Display> {
-        self.display.get().map(|display| &**display)
-    }
-
-    fn log_text(&self) -> Vec<u8> {
-        self.log.lock().clone()
-    }
-
-    fn log_bytes(&self) -> u64 {
-        self.log.lock().len() as u64
-    }
-
-    fn power_off(&self) {}
-
-    fn reboot(&self) -> ! {
-        panic!("rebooted")
-    }
 }

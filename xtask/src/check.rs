@@ -26,10 +26,10 @@ const FORMS: [&str; 6] = [
 /// The models of what is lock-free, with loom's atomics in place of the processor's.
 const MODELS: [&str; 9] = [
     "--package",
-    "devices",
+    "control",
     "--package",
-    "vmm-core",
-    "--features=devices/loom,vmm-core/loom",
+    "devices",
+    "--features=control/loom,devices/loom",
     "--target-dir",
     "target/loom",
     "--lib",

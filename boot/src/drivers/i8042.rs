@@ -4,9 +4,9 @@
 use super::mouse::Packet;
 use super::ring::ByteRing;
 use crate::cpu::tsc;
+use control::host::InputEvent;
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
-use vmm_core::host::platform::InputEvent;
 use x86::io::{inb, outb};
 
 const DATA: u16 = 0x60;

@@ -10,12 +10,12 @@ use crate::report::log_ring::{CAPACITY, LogRing};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use config::command_line::{ComPort, ConsoleDevice};
+use control::host::SerialPort;
+use control::printable::Printable;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::Mutex;
-use vmm_core::host::platform::SerialPort;
-use vmm_core::printable::Printable;
 
 static RING: Mutex<LogRing> = Mutex::new(LogRing::new());
 

@@ -133,7 +133,8 @@ pub trait Backend: Sized + Send {
     /// and the FPU.
     fn init(&mut self, gprs: &mut Gprs);
 
-    /// [`Platform::tsc`], which each exit asks: in line, where the processor is known.
+    /// [`Host::tsc`](control::host::Host::tsc), which each exit asks: in line, where the processor
+    /// is known.
     #[inline]
     fn tsc(platform: &dyn Platform) -> u64 {
         platform.tsc()

@@ -3,14 +3,14 @@
 
 use super::png::PngStream;
 use super::terminal::send_some;
-use crate::host::budget::Budget;
-use crate::host::platform::{Platform, SerialPort};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use control::budget::Budget;
+use control::host::{Host, SerialPort};
 
 /// Bytes sent to the port at once.
 const SEND_AT_ONCE: usize = 4096;
@@ -70,7 +70,7 @@ impl Answer {
 
     /// Sends as much as the port takes; true if something is left. What the answer held goes back
     /// with its last byte.
-    pub fn send(&mut self, platform: &dyn Platform, port: SerialPort) -> bool {
+    pub fn send(&mut self, platform: &dyn Host, port: SerialPort) -> bool {
         if self.text.is_empty() {
             self.continue_picture();
         }

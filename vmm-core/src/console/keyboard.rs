@@ -1,8 +1,8 @@
 //! Keys and mouse movements for the guest: those of the machine's own keyboard and mouse, and those
 //! that a program types.
 
-use crate::host::platform::{InputEvent, Platform};
 use alloc::collections::VecDeque;
+use control::host::{Host, InputEvent};
 use devices::i8042::{Buttons, I8042};
 use devices::keys::{Key, Set1Decoder, key_presses};
 
@@ -61,7 +61,7 @@ impl Keyboard {
 
     /// Takes what was done at the machine's keyboard and mouse, and passes on what is due at
     /// `now_ns`. True if a person did something.
-    pub fn attend(&mut self, platform: &dyn Platform, guest: Option<&I8042>, now_ns: u64) -> bool {
+    pub fn attend(&mut self, platform: &dyn Host, guest: Option<&I8042>, now_ns: u64) -> bool {
         let mut touched = false;
         for _ in 0..EVENTS_AT_ONCE {
             let Some(event) = platform.take_input() else { break };

@@ -1,8 +1,8 @@
 //! The guest's screen on the machine's own display.
 
-use crate::host::platform::{Display, DisplayMode};
 use alloc::vec;
 use alloc::vec::Vec;
+use control::host::{Display, DisplayMode};
 use devices::vga::{FrameInfo, FrameKind, Painter, Surface, TextScreen, Vga};
 
 /// Between two looks while the picture changes.

@@ -14,7 +14,6 @@ pub(crate) mod fuzzing;
 mod housekeeping;
 mod keyboard;
 mod mirror;
-mod output;
 mod png;
 mod prompt;
 mod rpc;
@@ -24,11 +23,10 @@ mod test_guest;
 #[cfg(test)]
 mod tests;
 
-pub use output::{DebugLines, OutputRing};
+use control::output::{DebugLines, OutputRing};
 
-use crate::host::budget::Budget;
 use crate::host::machine_check_watch::MachineCheckWatch;
-use crate::host::platform::{Display, Platform, SerialPort, host_ns};
+use crate::host::platform::Platform;
 use crate::vcpu::debug::DebugTarget;
 use alloc::format;
 use alloc::string::String;
@@ -36,6 +34,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::{ComPort, ConsoleDevice};
+use control::budget::Budget;
+use control::host::{Display, SerialPort, host_ns};
 use devices::console::ByteSink;
 use devices::i8042::I8042;
 use devices::time::{Alarm, Clock, GuestTime, ns_to_ticks};

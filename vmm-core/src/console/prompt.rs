@@ -1,11 +1,11 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
 use super::{GuestControl, GuestPorts, text_heap_bytes};
-use crate::host::platform::Platform;
 use crate::vcpu::debug::{DebugTarget, MAX_STEPS, parse_value, steps};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use control::host::Host;
 use core::fmt::Write;
 
 /// The most heap that a command and what it shows take, but for the screen: the log, and two copies
@@ -101,7 +101,7 @@ pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
 /// Does what `command` says; returns what to show.
 pub fn run(
     command: &str,
-    platform: &dyn Platform,
+    platform: &dyn Host,
     ports: Option<&GuestPorts>,
     guest: Option<&mut dyn GuestControl>,
 ) -> String {
@@ -237,7 +237,7 @@ fn list_entry(guest: &dyn GuestControl) -> String {
     format!("{:8} {:>12}", stats.state, stats.total_exits)
 }
 
-fn stats(guest: &dyn GuestControl, platform: &dyn Platform) -> String {
+fn stats(guest: &dyn GuestControl, platform: &dyn Host) -> String {
     let stats = guest.stats();
     let mut text = String::new();
     for (name, count) in stats.exits.iter().filter(|(_, count)| *count != 0) {

@@ -10,14 +10,14 @@ use super::keyboard::{Keyboard, QueueFull};
 use super::png::PngStream;
 use super::terminal::Terminal;
 use super::{GuestControl, GuestPorts, text_heap_bytes};
-use crate::host::budget::{Budget, OutOfHeap};
-use crate::host::platform::{Platform, SerialPort};
 use crate::vcpu::debug::{DebugTarget, Location, MAX_STEPS, parse_value, steps};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use control::budget::{Budget, OutOfHeap};
+use control::host::{Host, SerialPort};
 use devices::i8042::Buttons;
 use devices::keys::Key;
 use requests::{MAX_LINE_BYTES, Requests};
@@ -82,7 +82,7 @@ impl From<QueueFull> for Failure {
 /// What the methods act upon.
 pub struct Services<'a> {
     /// The machine.
-    pub platform: &'static dyn Platform,
+    pub platform: &'static dyn Host,
     /// The guest's devices.
     pub ports: Option<&'a GuestPorts>,
     /// The guest.
@@ -155,12 +155,12 @@ impl RpcPort {
     }
 
     /// Sends as much as the port takes; true if something is left.
-    pub fn send(&mut self, platform: &dyn Platform) -> bool {
+    pub fn send(&mut self, platform: &dyn Host) -> bool {
         self.answer.send(platform, self.port)
     }
 
     /// Takes what has come in; true if there may be more.
-    fn receive(&mut self, platform: &'static dyn Platform) -> bool {
+    fn receive(&mut self, platform: &'static dyn Host) -> bool {
         for _ in 0..RECEIVE_AT_ONCE {
             match platform.serial_read(self.port) {
                 None => return false,
@@ -172,7 +172,7 @@ impl RpcPort {
         true
     }
 
-    fn take_line(&mut self, platform: &'static dyn Platform) {
+    fn take_line(&mut self, platform: &'static dyn Host) {
         let line = core::mem::take(&mut self.line);
         if core::mem::take(&mut self.too_long) {
             let message = format!("a request has at most {MAX_LINE_BYTES} bytes");
@@ -224,7 +224,7 @@ impl RpcPort {
     }
 
     /// A request that has waited and will not be answered.
-    fn refuse_dropped(&mut self, platform: &'static dyn Platform, line: &[u8]) {
+    fn refuse_dropped(&mut self, platform: &'static dyn Host, line: &[u8]) {
         if let (Ok(_budget), Ok(request)) = (reserve(platform, line), Request::parse(line)) {
             self.refuse_request(
                 request.id,
@@ -271,7 +271,7 @@ impl RpcPort {
 }
 
 /// Sets aside what reading a request and answering it take.
-fn reserve(platform: &'static dyn Platform, line: &[u8]) -> Result<Budget, OutOfHeap> {
+fn reserve(platform: &'static dyn Host, line: &[u8]) -> Result<Budget, OutOfHeap> {
     Budget::reserve(platform, REQUEST_HEAP_BYTES + HEAP_BYTES_PER_BYTE * line.len() as u64)
 }
 

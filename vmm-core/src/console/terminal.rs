@@ -1,15 +1,15 @@
 //! The console's serial ports, shared by the guest's COM1 and the hypervisor's prompt.
 
 use super::escapes::EscapeFilter;
-use super::output::OutputRing;
 use super::prompt::Prompt;
-use crate::host::platform::{Platform, SerialPort};
-use crate::printable::Printable;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use config::command_line::Escapes;
+use control::host::{Host, SerialPort};
+use control::output::OutputRing;
+use control::printable::Printable;
 use core::fmt::Write;
 use devices::uart::Uart;
 
@@ -188,7 +188,7 @@ impl Terminal {
 
     /// Takes what was typed, until a command has been given at the prompt. While the ports are
     /// behind with answers no command is taken: they would fill the heap.
-    pub fn receive(&mut self, platform: &dyn Platform) -> Option<String> {
+    pub fn receive(&mut self, platform: &dyn Host) -> Option<String> {
         for index in 0..self.lines.len() {
             let port = self.lines[index].port;
             for _ in 0..RECEIVE_AT_ONCE {
@@ -276,7 +276,7 @@ impl Terminal {
     }
 
     /// Sends what the ports take without waiting.
-    pub fn send(&mut self, platform: &dyn Platform) {
+    pub fn send(&mut self, platform: &dyn Host) {
         for line in &mut self.lines {
             send_some(platform, line.port, &mut line.behind, SEND_AT_ONCE);
         }
@@ -294,12 +294,7 @@ impl Terminal {
 }
 
 /// Sends at most `limit` bytes of `queue` to `port`, as far as it takes them.
-pub fn send_some(
-    platform: &dyn Platform,
-    port: SerialPort,
-    queue: &mut VecDeque<u8>,
-    limit: usize,
-) {
+pub fn send_some(platform: &dyn Host, port: SerialPort, queue: &mut VecDeque<u8>, limit: usize) {
     let mut left = limit;
     loop {
         let (first, _) = queue.as_slices();

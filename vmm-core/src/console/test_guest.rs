@@ -1,11 +1,12 @@
 //! A guest for tests of the consoles: its devices on a clock that the test moves, and an owner that
 //! notes what is asked of it.
 
-use super::{GuestControl, GuestPorts, GuestStats, OutputRing};
+use super::{GuestControl, GuestPorts, GuestStats};
 use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
+use control::output::OutputRing;
 use core::cell::Cell;
 use devices::i8042::I8042;
 use devices::irq::IrqLine;

@@ -2,7 +2,6 @@
 
 use crate::backend::exit::Exit;
 use crate::backend::{Backend, Withheld};
-use crate::console::OutputRing;
 use crate::machine::pc::{Pc, PcParts};
 use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
@@ -15,6 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use config::GuestConfig;
 use config::guest::Serial;
+use control::output::OutputRing;
 use devices::block::HeapDisk;
 use devices::bus::MmioDevice;
 use devices::fw_cfg::File;

@@ -2,7 +2,8 @@
 //! logged.
 
 use crate::host::machine_check::log_and_clear;
-use crate::host::platform::{Platform, host_ns};
+use crate::host::platform::Platform;
+use control::host::host_ns;
 use devices::time::ns_to_ticks;
 
 /// Between two looks: a bank holds one error, so that rare ones are told of one by one, and a storm

@@ -1,7 +1,6 @@
 //! The machine underneath: its CPUs and frames, its time and its errors, and what is lent of its
 //! heap.
 
-pub mod budget;
 pub mod clock;
 pub mod machine_check;
 pub mod machine_check_watch;

@@ -87,6 +87,7 @@ mod tests {
     use super::*;
     use crate::host::clock::VmClock;
     use crate::test_platform::TestPlatform;
+    use control::host::Host;
     use devices::time::{Clock, GuestTime, Timed};
 
     const CPU: usize = 3;

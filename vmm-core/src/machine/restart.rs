@@ -54,9 +54,9 @@ pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::platform::SerialPort;
     use crate::test_platform::TestPlatform;
     use config::CommandLine;
+    use control::host::{Host, SerialPort};
 
     fn bench() -> (&'static TestPlatform, Consoles) {
         let platform = TestPlatform::leak();

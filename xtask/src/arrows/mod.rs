@@ -19,12 +19,13 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "boot",
     "svm",
     "vmx",
     "vmm-core",
     "config",
+    "control",
     "emulator",
     "handover",
     "host-acpi",

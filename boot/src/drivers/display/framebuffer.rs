@@ -1,9 +1,9 @@
 //! Pixels in memory.
 
 use crate::memory::{host, paging::Mapping};
+use control::host::DisplayMode;
 use core::ops::Range;
 use handover::Framebuffer;
-use vmm_core::host::platform::DisplayMode;
 
 /// A framebuffer that is mapped, and the part of it that pictures are shown in.
 #[derive(Clone)]

@@ -6,13 +6,13 @@ mod framebuffer;
 pub mod last_screen;
 mod vga_text;
 
+use control::host::{Display, DisplayMode};
 use dispi::Dispi;
 use framebuffer::Surface;
 use handover::{Handover, Screen};
 use last_screen::LastScreen;
 use spin::{Mutex, Once};
 use vga_text::{SavedText, VgaText};
-use vmm_core::host::platform::{Display, DisplayMode};
 
 static DISPLAY: Once<HostDisplay> = Once::new();
 

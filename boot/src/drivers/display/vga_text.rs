@@ -2,7 +2,7 @@
 //! VGA/XGA Technical Reference, chapter 2).
 
 use alloc::vec::Vec;
-use vmm_core::host::platform::DisplayMode;
+use control::host::DisplayMode;
 use x86::io::{inb, outb};
 
 /// The mode that BIOS and boot loaders leave.

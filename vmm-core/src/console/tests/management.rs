@@ -1,7 +1,7 @@
 //! The management port.
 
 use super::*;
-use crate::test_platform::TEST_HEAP_BYTES;
+use control::test_host::TEST_HEAP_BYTES;
 use serde_json::{Value, json};
 
 fn call(bench: &mut Bench, method: &str, params: Value) -> Value {

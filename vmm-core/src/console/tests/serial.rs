@@ -260,7 +260,7 @@ fn with_no_console_the_guest_prints_for_itself() {
 fn the_machines_keyboard_and_mouse_are_the_guests() {
     let mut bench = bench();
     for byte in [0x1e, 0x9e, 0xe0, 0x48] {
-        bench.platform.input(crate::host::platform::InputEvent::KeyboardByte(byte));
+        bench.platform.input(control::host::InputEvent::KeyboardByte(byte));
     }
     let mut keys = Vec::new();
     for _ in 0..20 {

@@ -3,9 +3,9 @@
 use super::*;
 use crate::backend::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
-use crate::host::platform::Platform;
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
+use control::host::Host;
 use devices::memory::GuestMemory;
 use devices::time::Clock;
 use emulator::MemoryAccess;

@@ -4,6 +4,7 @@ use super::{APIC_BASE, machine, next_event, write_msr, write_ports};
 use crate::backend::exit::Exit;
 use crate::fuzzing::Machine;
 use crate::vcpu::events::EXTINT_CLASS;
+use control::host::Host;
 use emulator::MemoryAccess;
 use emulator::event::Event;
 use emulator::registers::Gpr;
@@ -39,13 +40,12 @@ fn timers_leave_the_guest_some_time() {
     for _ in 0..1000 {
         machine.platform.advance_ns(US);
         let before = machine.platform.timer_tsc();
-        if before > crate::host::platform::Platform::tsc(machine.platform) {
+        if before > machine.platform.tsc() {
             continue;
         }
         machine.exit(Exit::ExternalInterrupt);
         expiries += 1;
-        let wait =
-            machine.platform.timer_tsc() - crate::host::platform::Platform::tsc(machine.platform);
+        let wait = machine.platform.timer_tsc() - machine.platform.tsc();
         assert!(wait >= 20 * US, "the next interrupt comes after {wait} ns");
     }
     assert!((10..50).contains(&expiries), "{expiries} interrupts in a millisecond");

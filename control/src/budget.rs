@@ -2,12 +2,12 @@
 //! not begin: a request, a picture, a guest's start. Memory that is short then shows as one error
 //! line, where an allocation that fails would end the hypervisor.
 
-use crate::host::platform::Platform;
+use crate::host::Host;
 use core::fmt;
 
 /// Heap memory that is set aside until this is dropped.
 pub struct Budget {
-    platform: &'static dyn Platform,
+    host: &'static dyn Host,
     bytes: u64,
 }
 
@@ -34,18 +34,14 @@ impl Budget {
     ///
     /// # Errors
     /// [`OutOfHeap`] if there is no room for that.
-    pub fn reserve(platform: &'static dyn Platform, bytes: u64) -> Result<Self, OutOfHeap> {
-        if platform.reserve_heap(bytes) {
-            Ok(Self { platform, bytes })
-        } else {
-            Err(OutOfHeap { bytes })
-        }
+    pub fn reserve(host: &'static dyn Host, bytes: u64) -> Result<Self, OutOfHeap> {
+        if host.reserve_heap(bytes) { Ok(Self { host, bytes }) } else { Err(OutOfHeap { bytes }) }
     }
 }
 
 impl Drop for Budget {
     fn drop(&mut self) {
-        self.platform.return_heap(self.bytes);
+        self.host.return_heap(self.bytes);
     }
 }
 
@@ -58,21 +54,20 @@ impl fmt::Debug for Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_platform::TestPlatform;
+    use crate::test_host::TestHost;
 
     #[test]
     fn a_budget_is_given_back_once() {
-        let platform = TestPlatform::leak();
-        let budgets =
-            [Budget::reserve(platform, 1000).unwrap(), Budget::reserve(platform, 24).unwrap()];
-        assert_eq!(platform.reserved_heap_bytes(), 1024);
-        platform.refuse_heap_after(0);
-        let refused = Budget::reserve(platform, 5000).unwrap_err();
+        let host = TestHost::leak();
+        let budgets = [Budget::reserve(host, 1000).unwrap(), Budget::reserve(host, 24).unwrap()];
+        assert_eq!(host.reserved_heap_bytes(), 1024);
+        host.refuse_heap_after(0);
+        let refused = Budget::reserve(host, 5000).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "too little memory: 5 KiB of the hypervisor's heap are not free"
         );
         drop(budgets);
-        assert_eq!(platform.reserved_heap_bytes(), 0);
+        assert_eq!(host.reserved_heap_bytes(), 0);
     }
 }
