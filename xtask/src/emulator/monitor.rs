@@ -10,7 +10,7 @@ use super::{Control, keys};
 use crate::rpc::Client;
 use crate::screen::TextScreen;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The text mode that is taken to be set.
 const COLUMNS: usize = 80;

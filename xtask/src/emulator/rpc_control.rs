@@ -11,7 +11,11 @@ use super::Control;
 use crate::rpc::Client;
 use crate::screen::TextScreen;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The screen is looked at again soon.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A machine on a busy host is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A PNG is long, the emulated port is slow.
 const PNG_PATIENCE: Duration = Duration::from_secs(240);
@@ -30,7 +34,7 @@ impl RpcControl {
 
 impl Control for RpcControl {
     fn screen_text(&mut self) -> Result<Option<TextScreen>> {
-        let answer = self.client.call("screen.text", json!({}), PATIENCE)?;
+        let answer = self.client.call("screen.text", json!({}), LOOK_PATIENCE)?;
         let row = |row: &Value| row.as_str().unwrap_or_default().trim_end().to_owned();
         Ok(answer["rows"]
             .as_array()
