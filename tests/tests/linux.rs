@@ -114,7 +114,10 @@ fn complaints_are_compared_without_their_numbers() {
     );
 }
 
-/// What the guest prints of its kernel's messages.
+/// The guest makes its kernel complain about this.
+const CAUSED_COMPLAINT: &str = "oom_adj is deprecated";
+
+/// The kernel's messages that the guest prints.
 ///
 /// Time is the count of instructions: the kernel measures its clocks against each other, and finds
 /// fault with those that stood still while the host was busy. Nothing can be typed then: a guest
@@ -125,7 +128,12 @@ fn kernel_complaints(spec: &Spec) -> Result<Vec<String>> {
     let text = machine.serial().text();
     let (_, report) = text.split_once("BEGIN-COMPLAINTS\n").context("they have no beginning")?;
     let messages = report.lines().filter_map(|line| line.split_once("] "));
-    Ok(messages.map(|(_, message)| without_numbers(message)).collect())
+    let messages: Vec<_> = messages.map(|(_, message)| without_numbers(message)).collect();
+    ensure!(
+        messages.iter().any(|message| message.contains(CAUSED_COMPLAINT)),
+        "the report lacks what the guest made the kernel complain about:\n{report}"
+    );
+    Ok(messages)
 }
 
 /// The kernel complains about nothing that it accepts in plain QEMU.

@@ -30,7 +30,7 @@ on_vmx! { a_cpu_without_ept }
 fn a_cpu_without_ept(backend: Backend) -> Result<()> {
     says(
         &Spec { backend, cpu: Some("core2_penryn_t9600".into()), ..spec(Guest::Ipxe)? },
-        "this CPU's VT-x lacks ",
+        "this CPU's VT-x lacks extended page tables (EPT), which Bulkhead needs",
     )
 }
 

@@ -62,7 +62,7 @@ pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
 
 /// The first program. It prints what the kernel complained about, if it is asked to: messages of
 /// level "warning" and worse, which the kernel's WARNs are, and complaints about firmware of any
-/// level. The shell has a terminal of its own, for job control; when it ends, another begins.
+/// level. The first is one that it causes, `oom_adj is deprecated`: a report without it is none. The shell has a terminal of its own, for job control; when it ends, another begins.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
 /bin/busybox --install -s /bin
@@ -73,6 +73,7 @@ mount -t devtmpfs none /dev 2>/dev/null
 echo "@MARKER@ tsc=$(tsc) $(uname -m)"
 if grep -qw complaints /proc/cmdline; then
     dmesg -n 1
+    echo 0 >/proc/self/oom_adj
     echo BEGIN-COMPLAINTS
     dmesg -r | grep -e '^<[0-4]>' -e 'cut here' -e 'Firmware Bug'
     echo END-COMPLAINTS

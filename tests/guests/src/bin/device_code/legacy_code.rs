@@ -63,10 +63,14 @@ conformance::assembly! {
         ".code16" "mov ax, 1234" "mov cx, 7" "2: imul ax, ax, 3" "loop 2b" "xor ax, cx"
         ".byte 0xcb" ".code64"
     }
+    // Clears 32 bytes, copies the BIOS's data there, and sums up what they are then.
     fn strings_16() {
-        ".code16" "push es" "push ds" "xor ax, ax" "mov ds, ax" "mov es, ax" "mov si, 0x400"
-        "mov di, 0x7200"
-        "mov cx, 32" "rep movsb" "mov ax, di" "pop ds" "pop es" ".byte 0xcb" ".code64"
+        ".code16" "push es" "push ds" "xor ax, ax" "mov ds, ax" "mov es, ax"
+        "mov di, 0x7200" "mov cx, 16" "rep stosw"
+        "mov si, 0x400" "mov di, 0x7200" "mov cx, 32" "rep movsb"
+        "mov ax, di" "mov si, 0x7200" "mov cx, 16"
+        "2: rol ax, 1" "add ax, [si]" "lea si, [si + 2]" "loop 2b"
+        "pop ds" "pop es" ".byte 0xcb" ".code64"
     }
     fn interrupts_16() { ".code16" "xor ax, ax" "int 0x60" "int 0x60" ".byte 0xcb" ".code64" }
     #[unsafe(link_section = ".low.text")]
