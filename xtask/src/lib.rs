@@ -28,5 +28,6 @@ pub mod screen;
 pub mod serial;
 pub mod setup;
 pub mod symbolize;
+pub mod times;
 pub mod toolchain;
 pub mod watchdog;

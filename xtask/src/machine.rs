@@ -17,11 +17,16 @@ use crate::emulator::{Control, Spec, Wiring, emulator};
 use crate::progress::tail;
 use crate::rpc::{Client, Dialect, MANAGEMENT_SOCKET};
 use crate::serial::{Serial, Tee};
+use crate::times;
 use crate::watchdog::{self, Watchdog};
 
 /// The screen is looked at this often; longer after a look that failed.
 const SCREEN_INTERVAL: Duration = Duration::from_millis(500);
 const SCREEN_INTERVAL_AFTER_FAILURE: Duration = Duration::from_secs(8);
+
+/// The time that an emulator has to start, and a method of the management port to answer: the host
+/// may be busy.
+const CALL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a single look at the serial port lasts.
 const TICK: Duration = Duration::from_millis(100);
@@ -55,6 +60,7 @@ impl std::fmt::Display for Failure {
 /// A machine in an emulator, wired to the harness.
 pub struct Machine {
     child: Child,
+    started: Instant,
     folder: PathBuf,
     serial: Serial,
     control: Box<dyn Control>,
@@ -73,6 +79,7 @@ impl Machine {
     /// # Errors
     /// If the emulator does not start.
     pub fn start(spec: &Spec, window: bool, timeout: Duration, tees: Vec<Tee>) -> Result<Self> {
+        let started = Instant::now();
         let emulator = emulator(spec);
         let folder = Folder::new()?;
         let listen = |name: &str, wanted: bool| -> Result<Option<UnixListener>> {
@@ -116,6 +123,7 @@ impl Machine {
         };
         Ok(Self {
             child,
+            started,
             folder: folder.keep(),
             serial: Serial::new(com1, tees)?,
             control,
@@ -221,7 +229,7 @@ impl Machine {
     /// # Errors
     /// If it fails or is not answered in time.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value> {
-        self.control.call(method, params, Duration::from_secs(20))
+        self.control.call(method, params, CALL_PATIENCE)
     }
 
     /// The hypervisor's counters (`guest.stats`).
@@ -328,6 +336,11 @@ impl Drop for Machine {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
+        // The test harness names a test's thread.
+        let thread = std::thread::current();
+        if let Some(test) = thread.name().filter(|name| name.contains("::")) {
+            times::record(test, self.started.elapsed());
+        }
     }
 }
 
@@ -364,7 +377,7 @@ fn said(folder: &Path) -> String {
 }
 
 fn accept(listener: &UnixListener, child: &mut Child, folder: &Path) -> Result<UnixStream> {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience = Instant::now() + CALL_PATIENCE;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::paths;
+use crate::{paths, times};
 
 /// A step being shown to the user.
 pub struct Step {
@@ -38,6 +38,7 @@ impl Step {
     /// Shows the step as done.
     pub fn done(self) {
         self.bar.finish_and_clear();
+        times::record(&self.text, self.started.elapsed());
         if std::io::stderr().is_terminal() {
             eprintln!("✓ {} ({:.0} s)", self.text, self.started.elapsed().as_secs_f32());
         }

@@ -8,7 +8,7 @@ mod results;
 mod verdict;
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -17,13 +17,10 @@ pub use environment::Environment;
 
 use crate::emulator::qemu;
 use crate::machine::{Failure, Machine};
-use crate::{build, paths, retry};
+use crate::{build, paths, retry, times};
 use guests::Guest;
 use results::{Outcome, Results, WHOLE_TOPIC};
 use verdict::{Bug, Runs};
-
-/// Machines that run at the same time.
-const PARALLEL_MACHINES: usize = 2;
 
 /// A guest's time: more than the watchdog takes to find out that the emulator stalled.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -52,6 +49,10 @@ pub struct ConformanceArgs {
     /// Check docs/conformance.md instead of writing it
     #[arg(long)]
     check: bool,
+
+    /// So many machines at a time
+    #[arg(long, value_name = "NUMBER", default_value_t = 2)]
+    machines: usize,
 }
 
 impl ConformanceArgs {
@@ -106,10 +107,13 @@ impl ConformanceArgs {
             .filter(|(guest, environment)| environment.has(&guest.topic));
         let (queue, runs) = (Mutex::new(pairs), Mutex::new(Ok(Runs::new())));
         std::thread::scope(|scope| {
-            for _ in 0..PARALLEL_MACHINES {
+            for _ in 0..self.machines.max(1) {
                 scope.spawn(|| {
                     while let Some((guest, environment)) = lock(&queue).next() {
+                        let started = Instant::now();
                         let outcome = self.attempt(guest, environment, bugs);
+                        let name = format!("conformance of {}", guest.topic);
+                        times::record(&name, started.elapsed());
                         add(&mut lock(&runs), guest, environment, outcome);
                     }
                 });
@@ -169,12 +173,12 @@ impl ConformanceArgs {
 }
 
 /// Runs everything and checks docs/conformance.md, as a part of `cargo xtask test`, which keeps the
-/// record of stalls.
+/// record of stalls and has another machine run beside this one.
 ///
 /// # Errors
 /// As [`ConformanceArgs::run`], or if the page is not what the run gives.
 pub fn check_everything() -> Result<()> {
-    ConformanceArgs { check: true, ..ConformanceArgs::default() }.compare()
+    ConformanceArgs { check: true, machines: 1, ..ConformanceArgs::default() }.compare()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,0 +1,24 @@
+//! The whole-system tests, a module a subject. They are one program, so that the last test of one
+//! file runs beside the first of another.
+
+mod boot_rom;
+mod configs;
+mod conformance;
+mod cpus;
+mod endurance;
+mod grub;
+mod host_console;
+mod hostile;
+mod input;
+mod installer;
+mod last_words;
+mod linux;
+mod machine_checks;
+mod posted;
+mod ram;
+mod rates;
+mod refusals;
+mod spinning;
+mod stepping;
+mod stops;
+mod tools;
