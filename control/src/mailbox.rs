@@ -1,0 +1,285 @@
+//! A mailbox a guest: consoles leave requests in it, and the guest's vCPU answers them between two
+//! of its exits.
+//!
+//! Neither side waits for the other, and they may be on different CPUs. Each [`Client`] has a place
+//! of its own for one request or its answer, under a lock that is held while one of them is moved
+//! in or out and never while a request is carried out.
+
+use crate::state::{GuestStats, Location, Registers, Steps};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+use devices::local_apic::Kick;
+use spin::Mutex;
+
+/// Steps that are asked for at once, at the most.
+pub const MAX_STEPS: u32 = 1000;
+
+/// A console that asks. Its request waits for no other client's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// The hypervisor's prompt.
+    Prompt,
+    /// The management port.
+    Management,
+}
+
+const CLIENTS: [Client; 2] = [Client::Prompt, Client::Management];
+
+/// What is asked of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// How often it exited, and what it is doing.
+    Stats,
+    /// The state of its virtual CPU, as text with line ends.
+    Dump,
+    /// To end before its next entry, as if its power were cut.
+    PowerOff,
+    /// To be reset before its next entry.
+    Reset,
+    /// To stand still before its next instruction, and its time with it.
+    Pause,
+    /// To go on.
+    Resume,
+    /// To be paused before each load or store of GDTR, IDTR, LDTR or TR from now on, or no longer.
+    CatchTables(bool),
+    /// Its registers, and the instruction that it stands before.
+    Registers,
+    /// To set a register of a guest that is paused: a general one, RIP, RFLAGS, CR0, CR2, CR3, CR4,
+    /// DR6 or DR7. The value is taken as it is: the processor may refuse to run the guest with it.
+    SetRegister {
+        /// The register's name.
+        name: String,
+        /// Its value.
+        value: u64,
+    },
+    /// To run so many instructions while it is paused, [`MAX_STEPS`] at the most.
+    Step(u32),
+}
+
+/// The guest's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// There is no such guest any more, or its virtual CPU is not there now.
+    NoGuest,
+    /// The guest would have to be paused, and runs.
+    Runs,
+    /// The processor cannot.
+    Impossible,
+    /// No register of this name can be set.
+    NoRegister(String),
+    /// To [`Request::Stats`].
+    Stats(GuestStats),
+    /// To [`Request::Dump`].
+    Dump(String),
+    /// To [`Request::Pause`]: the instruction that it stands before.
+    Paused(Location),
+    /// To [`Request::Registers`].
+    Registers(Registers, Location),
+    /// To [`Request::Step`].
+    Steps(Steps),
+}
+
+/// What a client's place holds.
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Free,
+    Asked(Request),
+    /// The request is being carried out.
+    Taken,
+    Answered(Answer),
+    /// The guest is gone for good.
+    Closed,
+}
+
+/// A guest's mailbox.
+pub struct Mailbox {
+    name: String,
+    places: [Mutex<Place>; CLIENTS.len()],
+    kick: Mutex<Option<Arc<dyn Kick>>>,
+}
+
+impl Mailbox {
+    /// The mailbox of the guest called `name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), places: Default::default(), kick: Mutex::new(None) }
+    }
+
+    /// The guest's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// From now on `kick` makes the guest look, if it runs on another CPU than its client.
+    pub fn connect(&self, kick: Arc<dyn Kick>) {
+        *self.kick.lock() = Some(kick);
+    }
+
+    /// A client asks. False if the answer to its last request was not yet taken; this one is
+    /// dropped then.
+    pub fn post(&self, client: Client, request: Request) -> bool {
+        let mut place = self.places[client as usize].lock();
+        match *place {
+            Place::Free => *place = Place::Asked(request),
+            // The place answers by itself.
+            Place::Closed => return true,
+            Place::Asked(_) | Place::Taken | Place::Answered(_) => return false,
+        }
+        drop(place);
+        // The clone, so that no lock is held while another CPU is interrupted.
+        let kick = self.kick.lock().clone();
+        if let Some(kick) = kick {
+            kick.kick();
+        }
+        true
+    }
+
+    /// The answer to a client's request, once it is there.
+    pub fn take_answer(&self, client: Client) -> Option<Answer> {
+        let mut place = self.places[client as usize].lock();
+        match core::mem::take(&mut *place) {
+            Place::Answered(answer) => Some(answer),
+            Place::Closed => {
+                *place = Place::Closed;
+                Some(Answer::NoGuest)
+            }
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    /// For the guest: a request that waits. It is answered by [`Mailbox::put_answer`].
+    pub fn take_request(&self) -> Option<(Client, Request)> {
+        CLIENTS.into_iter().find_map(|client| {
+            let mut place = self.places[client as usize].lock();
+            match core::mem::take(&mut *place) {
+                Place::Asked(request) => {
+                    *place = Place::Taken;
+                    Some((client, request))
+                }
+                other => {
+                    *place = other;
+                    None
+                }
+            }
+        })
+    }
+
+    /// For the guest: its answer to a request that it has taken.
+    pub fn put_answer(&self, client: Client, answer: Answer) {
+        let mut place = self.places[client as usize].lock();
+        if matches!(*place, Place::Taken) {
+            *place = Place::Answered(answer);
+        }
+    }
+
+    /// The guest is gone for good: requests, waiting and to come, are answered by
+    /// [`Answer::NoGuest`].
+    pub fn close(&self) {
+        self.places.iter().for_each(|place| *place.lock() = Place::Closed);
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("name", &self.name)
+            .field("places", &self.places)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Default)]
+    struct Kicks(AtomicU32);
+
+    impl Kick for Kicks {
+        fn kick(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn notify(&self) {}
+    }
+
+    #[test]
+    fn each_client_gets_the_answer_to_its_own_request() {
+        let mailbox = Mailbox::new("g");
+        let kicks = Arc::new(Kicks::default());
+        mailbox.connect(kicks.clone());
+        assert!(mailbox.post(Client::Management, Request::Step(3)));
+        assert!(mailbox.post(Client::Prompt, Request::Dump));
+        assert!(!mailbox.post(Client::Prompt, Request::Reset), "one at a time");
+        assert_eq!(kicks.0.load(Ordering::Relaxed), 2);
+        assert_eq!(mailbox.take_answer(Client::Prompt), None);
+        let first = mailbox.take_request().unwrap();
+        let second = mailbox.take_request().unwrap();
+        assert_eq!(first, (Client::Prompt, Request::Dump));
+        assert_eq!(second, (Client::Management, Request::Step(3)));
+        assert_eq!(mailbox.take_request(), None);
+        mailbox.put_answer(Client::Management, Answer::Runs);
+        assert!(!mailbox.post(Client::Management, Request::Reset), "its answer was not taken");
+        assert_eq!(mailbox.take_answer(Client::Prompt), None, "it is being carried out");
+        assert_eq!(mailbox.take_answer(Client::Management), Some(Answer::Runs));
+        mailbox.put_answer(Client::Prompt, Answer::Dump("rip".into()));
+        assert_eq!(mailbox.take_answer(Client::Prompt), Some(Answer::Dump("rip".into())));
+        assert_eq!(mailbox.take_answer(Client::Prompt), None);
+        mailbox.put_answer(Client::Prompt, Answer::Done);
+        assert_eq!(mailbox.take_answer(Client::Prompt), None, "nothing was asked");
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_leaves_no_request_without_an_answer() {
+        let mailbox = Mailbox::new("g");
+        assert!(mailbox.post(Client::Prompt, Request::Stats));
+        assert!(mailbox.post(Client::Management, Request::Stats));
+        let (taken, _) = mailbox.take_request().unwrap();
+        mailbox.close();
+        mailbox.put_answer(taken, Answer::Done);
+        assert_eq!(mailbox.take_request(), None);
+        for client in CLIENTS {
+            assert_eq!(mailbox.take_answer(client), Some(Answer::NoGuest));
+            assert!(mailbox.post(client, Request::Pause));
+            assert_eq!(mailbox.take_answer(client), Some(Answer::NoGuest));
+        }
+    }
+
+    /// The clients on one thread each, and the guest on a third.
+    #[test]
+    fn no_answer_is_lost_or_mixed_up_between_cpus() {
+        const REQUESTS: u32 = 2000;
+        let mailbox = Mailbox::new("g");
+        std::thread::scope(|threads| {
+            let ask = |client| {
+                let base = client as u32 * REQUESTS;
+                for number in base..base + REQUESTS {
+                    assert!(mailbox.post(client, Request::Step(number)));
+                    let answer = core::iter::from_fn(|| {
+                        std::thread::yield_now();
+                        Some(mailbox.take_answer(client))
+                    });
+                    let answer = answer.flatten().next();
+                    assert_eq!(answer, Some(Answer::Dump(alloc::format!("{number}"))));
+                }
+            };
+            CLIENTS.into_iter().for_each(|client| _ = threads.spawn(move || ask(client)));
+            let mut answered = 0;
+            while answered < REQUESTS * CLIENTS.len() as u32 {
+                let Some((client, Request::Step(number))) = mailbox.take_request() else {
+                    std::thread::yield_now();
+                    continue;
+                };
+                mailbox.put_answer(client, Answer::Dump(alloc::format!("{number}")));
+                answered += 1;
+            }
+        });
+    }
+}
