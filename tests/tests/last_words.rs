@@ -43,11 +43,11 @@ fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<
     machine.serial().write(b"\x01\x01\x01")?;
     machine.expect_serial("bulkhead> ")?;
     machine.serial().write(b"crash\r")?;
-    machine.expect_serial("PANIC at vmm-core/src/console/prompt.rs:")?;
+    machine.expect_serial("PANIC at console/src/prompt.rs:")?;
     machine.expect_serial("exit code")?;
     machine.expect_serial("Bulkhead has crashed; ")?;
     let report = symbolize(&machine.serial().text())?;
-    for caller in ["at run (", "at attend_guest (", "at run_guests ("] {
+    for caller in ["at run (", "at take_commands (", "at run_guests ("] {
         ensure!(report.contains(caller), "not {caller:?} in\n{report}");
     }
     let lines: Vec<&str> = report.lines().collect();

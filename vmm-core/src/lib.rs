@@ -9,7 +9,6 @@
 extern crate alloc;
 
 pub mod backend;
-pub mod console;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod host;

@@ -5,7 +5,7 @@ use crate::backend::{Backend, Withheld};
 use crate::machine::pc::{Pc, PcParts};
 use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
-use crate::vcpu::{Housekeeping, Vcpu};
+use crate::vcpu::{Nothing, Vcpu};
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::layout::ROM_BYTES;
 use crate::vm::memory::{FrameMemory, PAGE_BYTES};
@@ -14,6 +14,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use config::GuestConfig;
 use config::guest::Serial;
+use control::mailbox::Mailbox;
 use control::output::OutputRing;
 use devices::block::HeapDisk;
 use devices::bus::MmioDevice;
@@ -30,16 +31,6 @@ const RAM_MIB: u64 = 4;
 const VIDEO_MEMORY_MIB: u32 = 16;
 /// The instruction that exits.
 pub(crate) const CODE_GPA: u64 = 0x8000;
-
-struct Nobody;
-
-impl<B: Backend> Housekeeping<B> for Nobody {
-    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {}
-
-    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
-        u64::MAX
-    }
-}
 
 /// A PC and its virtual CPU.
 pub(crate) struct Machine {
@@ -200,6 +191,7 @@ impl Machine {
         let parts = PcParts {
             platform,
             config: &config,
+            mailbox: Arc::new(Mailbox::new(&config.name)),
             files: kept.files.unwrap_or_else(|| fw_cfg_files(&description)),
             description,
             battery: Battery::new(0),
@@ -245,9 +237,9 @@ impl Machine {
         let (backend, _) = self.vcpu.registers_mut();
         backend.exit = exit;
         backend.rip = CODE_GPA;
-        self.vcpu.turn(&mut Nobody);
+        self.vcpu.turn(&mut Nothing);
         if self.vcpu.has_left_exit() {
-            self.vcpu.turn(&mut Nobody);
+            self.vcpu.turn(&mut Nothing);
         }
         assert!(!self.vcpu.has_left_exit(), "an exit that a step has left leaves none");
     }

@@ -11,7 +11,6 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-pub use crate::console::fuzzing::{png, prompt, rpc};
 pub use crate::machine::fuzzing::pc_config;
 pub use boot_disk::boot_disk;
 pub use config::{command_line, xl_cfg};

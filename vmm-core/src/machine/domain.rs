@@ -1,10 +1,10 @@
 //! A domain: a guest from its configuration to its end, through all its restarts.
 
+use super::attendant::Attendant;
 use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
-use crate::console::{Consoles, GuestPorts};
 use crate::host::platform::{BootInputs, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::vcpu::Vcpu;
@@ -17,6 +17,8 @@ use alloc::sync::Arc;
 use config::guest::Action;
 use config::{Disk, DiskKind, GuestConfig};
 use control::budget::Budget;
+use control::guest::{GuestPorts, OpenPorts};
+use control::mailbox::Mailbox;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
@@ -38,6 +40,7 @@ pub struct Domain<'a> {
     platform: &'static dyn Platform,
     inputs: &'a BootInputs,
     config: GuestConfig,
+    mailbox: Arc<Mailbox>,
     drives: [Option<Drive>; 4],
 }
 
@@ -83,7 +86,8 @@ impl<'a> Domain<'a> {
             drives[usize::from(channel * 2 + unit)] =
                 Some(drive(platform, inputs, &config.name, disk)?);
         }
-        Ok(Self { platform, inputs, config, drives })
+        let mailbox = Arc::new(Mailbox::new(&config.name));
+        Ok(Self { platform, inputs, config, mailbox, drives })
     }
 
     /// Runs the guest on this CPU until it is destroyed. The caller keeps interrupts off.
@@ -94,12 +98,25 @@ impl<'a> Domain<'a> {
         &self,
         cpu: &B::Cpu,
         timekeeper: Option<&'static Timekeeper>,
-        consoles: &mut Consoles,
+        attendant: &mut Attendant,
+    ) -> Result<(), String> {
+        attendant.consoles.introduce(self.mailbox.clone());
+        let ended = self.live::<B>(cpu, timekeeper, attendant);
+        self.mailbox.close();
+        ended
+    }
+
+    /// All lives of the guest.
+    fn live<B: Backend>(
+        &self,
+        cpu: &B::Cpu,
+        timekeeper: Option<&'static Timekeeper>,
+        attendant: &mut Attendant,
     ) -> Result<(), String> {
         let mut legacy = None;
         loop {
             let started_tsc = self.platform.tsc();
-            let life = self.run_once::<B>(cpu, timekeeper, consoles, legacy.take())?;
+            let life = self.run_once::<B>(cpu, timekeeper, attendant, legacy.take())?;
             let (what, action) = match life.stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
                 Stop::Reset => ("reset", self.config.on_reboot),
@@ -113,7 +130,7 @@ impl<'a> Domain<'a> {
             );
             match action {
                 Action::Restart | Action::RenameRestart => {
-                    if !await_next_life(self.platform, consoles, started_tsc) {
+                    if !await_next_life(self.platform, attendant, &self.mailbox, started_tsc) {
                         log::info!("{}: destroyed", self.config.name);
                         return Ok(());
                     }
@@ -133,14 +150,14 @@ impl<'a> Domain<'a> {
         &self,
         cpu: &B::Cpu,
         timekeeper: Option<&'static Timekeeper>,
-        consoles: &mut Consoles,
+        attendant: &mut Attendant,
         legacy: Option<Legacy>,
     ) -> Result<Life, String> {
         let name = &self.config.name;
         let starting = Budget::reserve(self.platform, START_HEAP_BYTES);
         let starting = starting
             .map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
-        let ports = consoles.open(name);
+        let ports = OpenPorts::new(name);
         let (battery, ram) = match legacy {
             Some(Legacy { battery: Unplugged { battery, at_tsc }, ram }) => {
                 (battery.after_ns(self.ns_since(at_tsc)), ram)
@@ -149,7 +166,8 @@ impl<'a> Domain<'a> {
         };
         let pc = self.build::<B>(cpu, &ports, battery, ram)?;
         let (rtc, ram) = (pc.rtc.clone(), pc.vm.space.ram().clone());
-        consoles.attach(GuestPorts {
+        self.mailbox.connect(pc.first_vcpu.kick.clone());
+        attendant.consoles.attach(GuestPorts {
             name: name.clone(),
             uart: pc.com1.clone(),
             vga: pc.vga.clone(),
@@ -163,8 +181,8 @@ impl<'a> Domain<'a> {
         let entered_us = self.ns_since(self.platform.boot_tsc()) / 1000;
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
         drop(starting);
-        let stop = vcpu.run(consoles);
-        consoles.detach();
+        let stop = vcpu.run(attendant);
+        attendant.consoles.detach();
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
         Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
     }
@@ -195,7 +213,7 @@ impl<'a> Domain<'a> {
     pub(super) fn build<B: Backend>(
         &self,
         cpu: &B::Cpu,
-        ports: &crate::console::OpenPorts,
+        ports: &OpenPorts,
         battery: Battery,
         ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
@@ -223,6 +241,7 @@ impl<'a> Domain<'a> {
         let parts = PcParts {
             platform: self.platform,
             config: &self.config,
+            mailbox: self.mailbox.clone(),
             files: fw_cfg_files(&description),
             description,
             battery,
@@ -311,15 +330,15 @@ mod tests {
         let platform = TestPlatform::leak();
         let inputs = BootInputs::default();
         let (options, _) = CommandLine::parse("console=com1");
-        let mut consoles = Consoles::new(platform, &options);
+        let mut attendant = Attendant::new(platform, &options);
         let domain = Domain::new(platform, &inputs, GuestConfig::new("g", 64, 1)).unwrap();
         platform.refuse_heap_after(0);
-        let error = domain.run::<TestBackend>(&(), None, &mut consoles).unwrap_err();
+        let error = domain.run::<TestBackend>(&(), None, &mut attendant).unwrap_err();
         assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
         assert!(platform.grant_heap());
         // There is no firmware here: this one fails behind the reservation, and gives it back.
-        domain.run::<TestBackend>(&(), None, &mut consoles).unwrap_err();
+        domain.run::<TestBackend>(&(), None, &mut attendant).unwrap_err();
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
     }
 

@@ -1,14 +1,14 @@
 //! A user's text, made into its PC.
 
 use super::domain::Domain;
-use crate::console::{Consoles, OpenPorts};
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
 use alloc::string::String;
 use alloc::vec::Vec;
 use config::guest::Serial;
-use config::{CommandLine, DiskKind, GuestConfig};
+use config::{DiskKind, GuestConfig};
+use control::guest::OpenPorts;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 
@@ -52,8 +52,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     let modules: Vec<_> = config.disks.iter().map(|disk| module(&disk.target)).collect();
     let inputs = BootInputs { modules, bios: &BIOS, ..BootInputs::default() };
     let domain = Domain::new(platform, &inputs, config.clone())?;
-    let consoles = Consoles::new(platform, &CommandLine::parse("console=none").0);
-    let ports: OpenPorts = consoles.open(&config.name);
+    let ports = OpenPorts::new(&config.name);
     let pc = domain.build::<TestBackend>(&(), &ports, Battery::new(0), None)?;
 
     assert_eq!(pc.vm.space.ram_layout().bytes(), config.memory_mib << 20);

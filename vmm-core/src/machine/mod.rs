@@ -1,5 +1,6 @@
 //! Guests: building their PC, running them, and what happens when they stop.
 
+mod attendant;
 mod choice;
 mod disk;
 mod domain;

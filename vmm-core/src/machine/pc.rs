@@ -15,6 +15,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
 use config::guest::Serial;
+use control::mailbox::Mailbox;
 use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;
@@ -80,6 +81,8 @@ pub struct PcParts<'a> {
     pub platform: &'static dyn Platform,
     /// The guest's configuration.
     pub config: &'a GuestConfig,
+    /// The guest's mailbox.
+    pub mailbox: Arc<Mailbox>,
     /// What the firmware is told.
     pub description: MachineDescription,
     /// The files of fw_cfg: [`firmware::fw_cfg_files`] of the description.
@@ -187,6 +190,7 @@ impl Pc {
         let layout = Layout::new(space.clone(), vga.clone(), host_bridge)?;
         let vm = Arc::new(Vm {
             name: config.name.clone(),
+            mailbox: parts.mailbox,
             clock,
             space,
             ports: board.ports,

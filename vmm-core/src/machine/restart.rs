@@ -1,79 +1,82 @@
 //! The time between two lives of a guest.
 
-use crate::console::{Consoles, GuestControl, GuestStats};
+use super::attendant::Attendant;
 use crate::host::platform::Platform;
-use crate::vcpu::debug::DebugTarget;
-use alloc::string::String;
+use crate::vcpu::Housekeeping;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use control::mailbox::{Answer, Mailbox, Request};
+use control::state::GuestStats;
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
 /// runs would otherwise take all of a CPU for being built and torn down, and fill the log with its
 /// dumps.
 const MIN_LIFE_S: u64 = 1;
 
-/// A guest that will start again, for those who want to end it for good meanwhile.
-#[derive(Default)]
-struct Restarting {
-    power_off: Cell<bool>,
-}
-
-impl GuestControl for Restarting {
-    fn stats(&self) -> GuestStats {
-        GuestStats { state: "restarting", total_exits: 0, exits: Vec::new(), guest_time_ns: 0 }
-    }
-
-    fn power_off(&self) {
-        self.power_off.set(true);
-    }
-
-    fn reset(&self) {}
-
-    fn dump(&self) -> String {
-        String::new()
-    }
-
-    fn debug_target(&mut self) -> Option<&mut dyn DebugTarget> {
-        None
-    }
-}
-
 /// Waits until a guest that was started at `started_tsc` may start again; false if it was ended
 /// meanwhile.
-pub fn await_next_life(platform: &dyn Platform, consoles: &mut Consoles, started_tsc: u64) -> bool {
+pub fn await_next_life(
+    platform: &dyn Platform,
+    attendant: &mut Attendant,
+    mailbox: &Mailbox,
+    started_tsc: u64,
+) -> bool {
     let next_tsc = started_tsc.saturating_add(platform.tsc_hz().saturating_mul(MIN_LIFE_S));
-    let mut guest = Restarting::default();
-    while platform.tsc() < next_tsc && !guest.power_off.get() {
-        let due_tsc = consoles.attend_by_host_time(Some(&mut guest));
-        platform.set_timer(due_tsc.min(next_tsc));
+    let mut is_ended = false;
+    while platform.tsc() < next_tsc && !is_ended {
+        attendant.attend();
+        while let Some((client, request)) = mailbox.take_request() {
+            is_ended |= request == Request::PowerOff;
+            mailbox.put_answer(client, answer(&request));
+            attendant.take_answers();
+        }
+        platform.set_timer(attendant.due_tsc().min(next_tsc));
         platform.idle();
     }
-    !guest.power_off.get()
+    !is_ended
+}
+
+/// A guest that will start again has no virtual CPU, but can be ended for good.
+fn answer(request: &Request) -> Answer {
+    match request {
+        Request::Stats => Answer::Stats(GuestStats {
+            state: "restarting",
+            total_exits: 0,
+            exits: Vec::new(),
+            guest_time_ns: 0,
+        }),
+        Request::PowerOff | Request::Reset => Answer::Done,
+        _ => Answer::NoGuest,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::test_platform::TestPlatform;
+    use alloc::string::String;
+    use alloc::sync::Arc;
     use config::CommandLine;
     use control::host::{Host, SerialPort};
 
-    fn bench() -> (&'static TestPlatform, Consoles) {
+    fn bench() -> (&'static TestPlatform, Attendant, Arc<Mailbox>) {
         let platform = TestPlatform::leak();
         platform.advance_ns(5_000_000_000);
         let (options, _) = CommandLine::parse("console=com1 rpc=com2");
-        (platform, Consoles::new(platform, &options))
+        let mut attendant = Attendant::new(platform, &options);
+        let mailbox = Arc::new(Mailbox::new("g"));
+        attendant.consoles.introduce(mailbox.clone());
+        (platform, attendant, mailbox)
     }
 
     #[test]
     fn a_short_life_is_followed_by_a_pause_in_which_management_answers() {
-        let (platform, mut consoles) = bench();
+        let (platform, mut attendant, mailbox) = bench();
         let started_tsc = platform.tsc() - 10_000_000;
         platform.type_at(
             SerialPort::Com2,
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n",
         );
-        assert!(await_next_life(platform, &mut consoles, started_tsc));
+        assert!(await_next_life(platform, &mut attendant, &mailbox, started_tsc));
         assert!(platform.tsc() >= started_tsc + 1_000_000_000);
         let answer = String::from_utf8(platform.take_sent(SerialPort::Com2)).unwrap();
         assert!(answer.contains("\"restarting\""), "{answer}");
@@ -81,9 +84,9 @@ mod tests {
 
     #[test]
     fn a_long_life_is_followed_at_once() {
-        let (platform, mut consoles) = bench();
+        let (platform, mut attendant, mailbox) = bench();
         let now_tsc = platform.tsc();
-        assert!(await_next_life(platform, &mut consoles, now_tsc - 1_000_000_000));
+        assert!(await_next_life(platform, &mut attendant, &mailbox, now_tsc - 1_000_000_000));
         assert_eq!(platform.tsc(), now_tsc);
     }
 
@@ -93,10 +96,10 @@ mod tests {
             (SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.poweroff\"}\n"),
             (SerialPort::Com1, "destroy\r"),
         ] {
-            let (platform, mut consoles) = bench();
+            let (platform, mut attendant, mailbox) = bench();
             platform.type_at(port, text);
             let now_tsc = platform.tsc();
-            assert!(!await_next_life(platform, &mut consoles, now_tsc));
+            assert!(!await_next_life(platform, &mut attendant, &mailbox, now_tsc));
         }
     }
 }

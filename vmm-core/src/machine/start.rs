@@ -1,10 +1,10 @@
 //! From what the boot loader handed over to running guests.
 
+use super::attendant::Attendant;
 use super::choice::guest_config;
 use super::domain::Domain;
 use super::host_cpus;
 use crate::backend::Backend;
-use crate::console::Consoles;
 use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -25,19 +25,19 @@ pub fn start<B: Backend + 'static>(
     let timekeeper = host_cpus::start::<B>(platform, options);
     let config = with_one_vcpu(guest_config(platform.free_bytes(), options, inputs)?);
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
-    let mut consoles = Consoles::new(platform, options);
-    Domain::new(platform, inputs, config)?.run::<B>(&cpu, timekeeper, &mut consoles)?;
-    consoles.flush();
+    let mut attendant = Attendant::new(platform, options);
+    Domain::new(platform, inputs, config)?.run::<B>(&cpu, timekeeper, &mut attendant)?;
+    attendant.consoles.flush();
     if options.stay_on {
-        keep_prompt(platform, &mut consoles);
+        keep_prompt(platform, &mut attendant);
     }
     Ok(())
 }
 
 /// No guest is left, and the machine stays on: the hypervisor's prompt goes on answering.
-fn keep_prompt(platform: &'static dyn Platform, consoles: &mut Consoles) -> ! {
+fn keep_prompt(platform: &'static dyn Platform, attendant: &mut Attendant) -> ! {
     loop {
-        platform.set_timer(consoles.attend_alone());
+        platform.set_timer(attendant.attend_alone());
         platform.idle();
     }
 }

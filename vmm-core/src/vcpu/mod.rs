@@ -1,10 +1,11 @@
 //! A virtual CPU: registers, local APIC, timers, and the loop that runs it.
 
+mod attend;
 mod bounce;
 mod control_registers;
 mod coprocessor;
 pub mod counters;
-pub mod debug;
+mod debug;
 mod dispatch;
 mod emulated;
 mod events;
@@ -43,6 +44,8 @@ use stepping::Catch;
 use ticks::TickGate;
 use timers::Timers;
 
+pub use attend::Housekeeping;
+pub(crate) use attend::Nothing;
 pub use kick::VcpuKick;
 
 /// What a virtual CPU is doing.
@@ -69,16 +72,6 @@ pub struct VcpuWires {
     pub kick: Arc<VcpuKick>,
     /// Its timers and, for the first one, those of the devices.
     pub timers: Arc<TimerQueue>,
-}
-
-/// What the run loop does for others between two exits: consoles, screens, management.
-pub trait Housekeeping<B: Backend> {
-    /// Called after each physical interrupt, when the guest spins, and before the CPU sleeps. Must
-    /// return soon.
-    fn attend(&mut self, vcpu: &mut Vcpu<B>);
-    /// The same while the virtual CPU is paused, and guest time with it. Returns the time stamp
-    /// counter at which to call again if no physical interrupt comes before.
-    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64;
 }
 
 /// A virtual CPU.
@@ -231,7 +224,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
-    pub fn run(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Stop {
+    pub fn run(&mut self, housekeeping: &mut dyn Housekeeping) -> Stop {
         self.backend.load(&self.gprs);
         self.kick.arrive();
         self.timers.begin();
@@ -247,7 +240,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands
     /// here once, so that it is compiled in one piece.
-    fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> Option<Stop> {
+    fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping) -> Option<Stop> {
         loop {
             let stop = self.vm.stop.requested();
             if stop.is_some() {
@@ -263,7 +256,7 @@ impl<B: Backend> Vcpu<B> {
     /// One entry and its exit, or one sleep; or the answer to an exit that the turn before has
     /// left.
     #[inline(always)]
-    pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+    pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping) {
         let exit = if self.left_exit.is_some() {
             self.take_left_exit()
         } else {
@@ -324,7 +317,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// A physical interrupt came, or the guest waits.
     #[inline(never)]
-    fn give_way(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+    fn give_way(&mut self, housekeeping: &mut dyn Housekeeping) {
         // The guest is not to be found in the middle of a step.
         if self.left_exit.is_none() {
             self.after_host_interrupt();
@@ -334,31 +327,16 @@ impl<B: Backend> Vcpu<B> {
 
     /// A turn without an entry.
     #[inline(never)]
-    fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+    fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping) {
         let held = self.attend(housekeeping);
         if !held && self.vm.stop.requested().is_none() {
+            if self.stepping {
+                self.limit_nap();
+            }
             self.sleep();
             // The interrupt may be the last one for long.
             self.attend(housekeeping);
         }
-    }
-
-    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the
-    /// guest meanwhile.
-    fn attend(&mut self, housekeeping: &mut dyn Housekeeping<B>) -> bool {
-        self.note_writes();
-        housekeeping.attend(self);
-        let held = self.paused && !self.stepping;
-        if held {
-            self.hold(housekeeping);
-        }
-        held
-    }
-
-    /// Takes what only the processor knows of the guest's writes to where it is asked for.
-    fn note_writes(&mut self) {
-        let space = &self.vm.space;
-        self.backend.take_written_pages(|gpa| space.note_write(gpa));
     }
 
     /// The hardware's part and the general registers, for tests.

@@ -4,11 +4,12 @@
 mod tests;
 
 use super::counters::ExitKind;
+use super::debug::{self, StepEnd};
 use super::state_dump::GPR_NAMES;
-use super::{Housekeeping, Vcpu};
+use super::{Housekeeping, Nothing, Vcpu};
 use crate::backend::exit::DescriptorAccess;
 use crate::backend::{Backend, SystemRegister};
-use crate::vcpu::debug::{DebugTarget, Location, Registers, StepEnd};
+use control::state::{Location, Registers};
 use emulator::registers::SegmentName;
 
 /// Entries and sleeps that one step takes at most: for the page tables, interrupts of the host's,
@@ -37,28 +38,15 @@ pub(super) enum Catch {
     Caught,
 }
 
-/// Nothing is due in a step, but that a virtual CPU which is halted sleeps no longer than a little
-/// while.
-struct Nobody;
-
-impl<B: Backend> Housekeeping<B> for Nobody {
-    fn attend(&mut self, vcpu: &mut Vcpu<B>) {
-        let nap_ticks = vcpu.vm.clock.tsc_hz() / 1000 * MAX_NAP_MS;
-        vcpu.set_host_timer_by(vcpu.platform.tsc().saturating_add(nap_ticks));
-    }
-
-    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
-        u64::MAX
-    }
-}
-
-impl<B: Backend> DebugTarget for Vcpu<B> {
-    fn pause(&mut self) {
+impl<B: Backend> Vcpu<B> {
+    /// Holds the guest before its next instruction. Its time stands still too.
+    pub(super) fn pause(&mut self) {
         self.paused = true;
         self.vm.clock.stop();
     }
 
-    fn resume(&mut self) {
+    /// Lets it go on.
+    pub(super) fn resume(&mut self) {
         if self.catch == Catch::Caught {
             // It would be caught again.
             self.step();
@@ -67,11 +55,9 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         self.start_time();
     }
 
-    fn is_paused(&self) -> bool {
-        self.paused
-    }
-
-    fn step(&mut self) -> StepEnd {
+    /// Runs one instruction of a guest that is paused, or delivers one event to it. An instruction
+    /// that the hypervisor carries out counts as one; of a repeated one, that may be a part.
+    pub(super) fn step(&mut self) -> StepEnd {
         if !self.paused {
             return StepEnd::Refused;
         }
@@ -86,7 +72,9 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         end
     }
 
-    fn catch_tables(&mut self, on: bool) -> bool {
+    /// Loads and stores of GDTR, IDTR, LDTR and TR pause the guest from now on, before they are
+    /// done, or no longer. A step is not stopped by them. False if the processor cannot.
+    pub(super) fn catch_tables(&mut self, on: bool) -> bool {
         if !(self.backend.can_step() && self.backend.set_descriptor_exits(on)) {
             return false;
         }
@@ -98,14 +86,16 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         true
     }
 
-    fn location(&self) -> Location {
+    /// The instruction that it stands before.
+    pub(super) fn location(&self) -> Location {
         let mut bytes = [0; 15];
         let count = self.fetch(&mut bytes).unwrap_or(0);
         let cs = self.backend.segment(SegmentName::Cs).selector;
-        Location::new(cs, self.backend.rip(), self.backend.code_bits(), &bytes[..count])
+        debug::location(cs, self.backend.rip(), self.backend.code_bits(), &bytes[..count])
     }
 
-    fn registers(&self) -> Registers {
+    /// Its registers, by name.
+    pub(super) fn registers(&self) -> Registers {
         let backend = &self.backend;
         let gprs = GPR_NAMES.into_iter().zip(self.gprs.0);
         let flow = [("rip", backend.rip()), ("rflags", backend.rflags().into())];
@@ -130,7 +120,9 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
         Registers(gprs.chain(flow).chain(selectors).chain(system).collect())
     }
 
-    fn set_register(&mut self, name: &str, value: u64) -> bool {
+    /// Sets a register by name; false if none of this name can be set. The processor may refuse to
+    /// run the guest with the value.
+    pub(super) fn set_register(&mut self, name: &str, value: u64) -> bool {
         if let Some(number) = GPR_NAMES.iter().position(|&known| known == name) {
             self.gprs.0[number] = value;
             return true;
@@ -157,12 +149,13 @@ impl<B: Backend> DebugTarget for Vcpu<B> {
 impl<B: Backend> Vcpu<B> {
     /// Keeps a guest that is paused from running, until it is resumed or has to stop.
     #[cold]
-    pub(super) fn hold(&mut self, housekeeping: &mut dyn Housekeeping<B>) {
+    pub(super) fn hold(&mut self, housekeeping: &mut dyn Housekeeping) {
         while self.paused && self.vm.stop.requested().is_none() {
             self.note_writes();
-            let due_tsc = housekeeping.attend_paused(self);
+            housekeeping.attend();
+            self.answer_requests(housekeeping);
             if self.paused {
-                self.platform.set_timer(due_tsc);
+                self.platform.set_timer(housekeeping.due_tsc());
                 self.platform.idle();
             }
         }
@@ -211,7 +204,7 @@ impl<B: Backend> Vcpu<B> {
             }
             let rip = self.backend.rip();
             (self.stepping, self.last_exit) = (true, None);
-            let stop = self.take_turns(&mut Nobody);
+            let stop = self.take_turns(&mut Nothing);
             self.stepping = false;
             end = match (stop, self.last_exit) {
                 (Some(_), _) => return StepEnd::Refused,
@@ -222,6 +215,13 @@ impl<B: Backend> Vcpu<B> {
             self.after_host_interrupt();
         }
         end
+    }
+
+    /// A virtual CPU that is halted sleeps no longer than a little while in a step.
+    #[cold]
+    pub(super) fn limit_nap(&mut self) {
+        let nap_ticks = self.vm.clock.tsc_hz() / 1000 * MAX_NAP_MS;
+        self.set_host_timer_by(self.platform.tsc().saturating_add(nap_ticks));
     }
 
     /// An entry at `rip` was a step.

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bus::{MmioBus, PortBus};
 use chipset::{Chipset, SystemTimer};
+use control::mailbox::Mailbox;
 use core::sync::atomic::{AtomicU8, Ordering};
 use cpuid::CpuidTable;
 use devices::coprocessor::Coprocessor;
@@ -65,6 +66,8 @@ impl StopSwitch {
 pub struct Vm {
     /// The guest's name, for messages.
     pub name: String,
+    /// Where the guest is asked by others.
+    pub mailbox: Arc<Mailbox>,
     /// Guest time.
     pub clock: Arc<VmClock>,
     /// Guest-physical memory.

@@ -1,4 +1,4 @@
 //! The hypervisor's prompt, and what the guest writes beside it.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| vmm_core::fuzzing::prompt(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| console::fuzzing::prompt(data));

@@ -1,4 +1,4 @@
 //! The management port.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| vmm_core::fuzzing::rpc(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| console::fuzzing::rpc(data));

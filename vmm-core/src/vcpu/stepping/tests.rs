@@ -5,7 +5,11 @@ use crate::backend::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit
 use crate::fuzzing::Machine;
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use control::host::Host;
+use control::mailbox::{Answer, Client, Mailbox, Request};
 use devices::memory::GuestMemory;
 use devices::time::Clock;
 use emulator::MemoryAccess;
@@ -133,23 +137,30 @@ fn guest_time_stands_still_between_steps() {
     assert_eq!(machine.vcpu.registers_mut().0.tsc_offset, offset.wrapping_sub(12_000_000));
 }
 
-/// Resumes the guest when it has been asked three times.
-#[derive(Default)]
+/// Pauses the guest, and resumes it in its third turn after that.
 struct Visitor {
-    visits: u32,
+    platform: &'static TestPlatform,
+    mailbox: Arc<Mailbox>,
+    turns: u32,
 }
 
-impl<B: Backend> Housekeeping<B> for Visitor {
-    fn attend(&mut self, vcpu: &mut Vcpu<B>) {
-        vcpu.pause();
+impl Housekeeping for Visitor {
+    fn attend(&mut self) {
+        self.turns += 1;
+        match self.turns {
+            1 => assert!(self.mailbox.post(Client::Prompt, Request::Pause)),
+            4 => assert!(self.mailbox.post(Client::Prompt, Request::Resume)),
+            _ => {}
+        }
     }
 
-    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64 {
-        self.visits += 1;
-        if self.visits == 3 {
-            vcpu.resume();
-        }
-        vcpu.platform.tsc() + 1_000
+    fn take_answers(&mut self) {
+        let answer = self.mailbox.take_answer(Client::Prompt);
+        assert!(matches!(answer, Some(Answer::Paused(_) | Answer::Done)), "{answer:?}");
+    }
+
+    fn due_tsc(&mut self) -> u64 {
+        self.platform.tsc() + 1_000
     }
 }
 
@@ -157,28 +168,127 @@ impl<B: Backend> Housekeeping<B> for Visitor {
 fn a_guest_is_held_until_it_is_resumed() {
     let mut machine = Machine::new(TestPlatform::leak());
     machine.vcpu.registers_mut().0.exit = Exit::ExternalInterrupt;
-    let mut visitor = Visitor::default();
+    let mailbox = machine.vcpu.vm().mailbox.clone();
+    let mut visitor = Visitor { platform: machine.platform, mailbox, turns: 0 };
     machine.vcpu.turn(&mut visitor);
-    assert_eq!(visitor.visits, 3);
-    assert!(!machine.vcpu.is_paused());
+    assert_eq!(visitor.turns, 4);
+    assert!(!machine.vcpu.paused);
     assert_eq!(machine.platform.tsc(), 2_000);
     assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 0);
 }
 
 /// Lets a guest that is held go on at once, and notes where it stood.
-#[derive(Default)]
 struct Passer {
+    mailbox: Arc<Mailbox>,
     held_at: Vec<u64>,
 }
 
-impl<B: Backend> Housekeeping<B> for Passer {
-    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {}
+impl Housekeeping for Passer {
+    fn attend(&mut self) {
+        assert!(self.mailbox.post(Client::Prompt, Request::Stats));
+    }
 
-    fn attend_paused(&mut self, vcpu: &mut Vcpu<B>) -> u64 {
-        self.held_at.push(vcpu.backend.rip());
-        vcpu.resume();
+    fn take_answers(&mut self) {
+        match self.mailbox.take_answer(Client::Prompt) {
+            Some(Answer::Stats(stats)) if stats.state == "paused" => {
+                assert!(self.mailbox.post(Client::Prompt, Request::Registers));
+            }
+            Some(Answer::Registers(_, location)) => {
+                self.held_at.push(location.rip);
+                assert!(self.mailbox.post(Client::Prompt, Request::Resume));
+            }
+            _ => {}
+        }
+    }
+
+    fn due_tsc(&mut self) -> u64 {
         u64::MAX
     }
+}
+
+/// The answers of the guest's vCPU to one request after the other.
+struct Asker {
+    mailbox: Arc<Mailbox>,
+    requests: VecDeque<Request>,
+    answers: Vec<Answer>,
+}
+
+impl Asker {
+    fn ask(&mut self) {
+        if let Some(request) = self.requests.pop_front() {
+            assert!(self.mailbox.post(Client::Management, request));
+        }
+    }
+}
+
+impl Housekeeping for Asker {
+    fn attend(&mut self) {
+        if self.answers.is_empty() {
+            self.ask();
+        }
+    }
+
+    fn take_answers(&mut self) {
+        self.answers.extend(self.mailbox.take_answer(Client::Management));
+        self.ask();
+    }
+
+    fn due_tsc(&mut self) -> u64 {
+        u64::MAX
+    }
+}
+
+#[test]
+fn all_that_is_asked_is_answered_in_one_turn() {
+    let mut machine = Machine::new(TestPlatform::leak());
+    machine.put_instruction(&[0x90, 0x0f, 0xa2]);
+    let (backend, _) = machine.vcpu.registers_mut();
+    backend.exit = Exit::Stepped;
+    (backend.rip, backend.exit) = (START, Exit::Stepped);
+    backend.exits_before.push_back(Exit::ExternalInterrupt);
+    let set = |name: &str| Request::SetRegister { name: name.into(), value: 5 };
+    let requests = [
+        Request::Step(1),
+        set("rax"),
+        Request::Pause,
+        Request::Step(2),
+        set("rax"),
+        set("cs"),
+        Request::Registers,
+        Request::Stats,
+        Request::Dump,
+        Request::CatchTables(true),
+        Request::Reset,
+        Request::Resume,
+    ];
+    let mailbox = machine.vcpu.vm().mailbox.clone();
+    let mut asker = Asker { mailbox, requests: requests.into(), answers: Vec::new() };
+    machine.vcpu.turn(&mut asker);
+    let [
+        Answer::Runs,
+        Answer::Runs,
+        Answer::Paused(at),
+        Answer::Steps(steps),
+        Answer::Done,
+        Answer::NoRegister(name),
+        Answer::Registers(registers, _),
+        Answer::Stats(stats),
+        Answer::Dump(dump),
+        Answer::Done,
+        Answer::Done,
+        Answer::Done,
+    ] = &asker.answers[..]
+    else {
+        panic!("{:?}", asker.answers)
+    };
+    assert_eq!((at.rip, at.text.as_str()), (START, "nop"));
+    assert_eq!((&steps.done[0], steps.done.len(), steps.end), (at, 2, None));
+    assert_eq!(steps.next.rip, START + 2);
+    assert_eq!(name, "cs");
+    assert!(registers.0.contains(&("rax", 5)));
+    assert_eq!(stats.state, "paused");
+    assert!(dump.contains("vCPU 0"), "{dump}");
+    assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Reset));
 }
 
 #[test]
@@ -189,7 +299,8 @@ fn an_access_to_a_register_of_descriptors_is_caught_before_it_is_done_and_then_p
     machine.vcpu.registers_mut().0.descriptor_access = Some((START + 1, access));
     assert!(machine.vcpu.catch_tables(true));
     machine.vcpu.resume();
-    let mut passer = Passer::default();
+    let mailbox = machine.vcpu.vm().mailbox.clone();
+    let mut passer = Passer { mailbox, held_at: Vec::new() };
     for _ in 0..3 {
         machine.vcpu.turn(&mut passer);
     }

@@ -7,11 +7,10 @@ mod registers;
 mod resets;
 mod ticks;
 
-use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::Machine;
 use crate::test_platform::TestPlatform;
-use crate::vcpu::{Housekeeping, Vcpu};
+use crate::vcpu::Housekeeping;
 use emulator::event::Event;
 use emulator::registers::Gpr;
 
@@ -46,12 +45,14 @@ fn write_ports(machine: &mut Machine, writes: &[(u16, u32)]) {
 /// Counts its turns.
 pub(super) struct Attended(pub(super) u32);
 
-impl<B: Backend> Housekeeping<B> for Attended {
-    fn attend(&mut self, _vcpu: &mut Vcpu<B>) {
+impl Housekeeping for Attended {
+    fn attend(&mut self) {
         self.0 += 1;
     }
 
-    fn attend_paused(&mut self, _vcpu: &mut Vcpu<B>) -> u64 {
+    fn take_answers(&mut self) {}
+
+    fn due_tsc(&mut self) -> u64 {
         u64::MAX
     }
 }

@@ -70,12 +70,12 @@ impl Answer {
 
     /// Sends as much as the port takes; true if something is left. What the answer held goes back
     /// with its last byte.
-    pub fn send(&mut self, platform: &dyn Host, port: SerialPort) -> bool {
+    pub fn send(&mut self, host: &dyn Host, port: SerialPort) -> bool {
         if self.text.is_empty() {
             self.continue_picture();
         }
         let before = self.text.len();
-        send_some(platform, port, &mut self.text, SEND_AT_ONCE);
+        send_some(host, port, &mut self.text, SEND_AT_ONCE);
         self.is_begun |= self.text.len() < before;
         if self.is_sent() {
             *self = Self::default();
@@ -110,20 +110,20 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_platform::TestPlatform;
+    use control::test_host::TestHost;
 
     #[test]
     fn half_a_line_is_ended_however_often_it_is_cut() {
-        let (platform, port) = (TestPlatform::leak(), SerialPort::Com2);
+        let (host, port) = (TestHost::leak(), SerialPort::Com2);
         for cuts in 0..4 {
             let mut answer = Answer::new("abc".into(), Reply::Text("def".into()), "\n", Vec::new());
-            platform.limit_serial(port, Some(2));
-            assert!(answer.send(platform, port));
+            host.limit_serial(port, Some(2));
+            assert!(answer.send(host, port));
             (0..cuts).for_each(|_| answer.cut());
-            platform.limit_serial(port, None);
-            assert!(!answer.send(platform, port) && answer.is_sent());
+            host.limit_serial(port, None);
+            assert!(!answer.send(host, port) && answer.is_sent());
             let expected: &[u8] = if cuts == 0 { b"abcdef\n" } else { b"ab\n" };
-            assert_eq!(platform.take_sent(port), expected);
+            assert_eq!(host.take_sent(port), expected);
         }
     }
 }

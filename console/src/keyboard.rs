@@ -61,10 +61,10 @@ impl Keyboard {
 
     /// Takes what was done at the machine's keyboard and mouse, and passes on what is due at
     /// `now_ns`. True if a person did something.
-    pub fn attend(&mut self, platform: &dyn Host, guest: Option<&I8042>, now_ns: u64) -> bool {
+    pub fn attend(&mut self, host: &dyn Host, guest: Option<&I8042>, now_ns: u64) -> bool {
         let mut touched = false;
         for _ in 0..EVENTS_AT_ONCE {
-            let Some(event) = platform.take_input() else { break };
+            let Some(event) = host.take_input() else { break };
             touched = true;
             match event {
                 InputEvent::KeyboardByte(byte) => {

@@ -1,17 +1,19 @@
 //! The consoles under whatever comes in: at the management port, at the prompt, and from the guest.
 
 mod picture;
+#[cfg(test)]
+mod tests;
 
+use super::Consoles;
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, TestGuest};
-use super::{Consoles, prompt as commands};
-use crate::test_platform::TestPlatform;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::Escapes;
 use control::host::SerialPort;
+use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
 use emulator::fuzzing::Input;
@@ -70,7 +72,7 @@ const PARAMS: [&str; 10] = [
 
 /// A machine, its consoles and a guest.
 struct Bench {
-    platform: &'static TestPlatform,
+    host: &'static TestHost,
     consoles: Consoles,
     guest: TestGuest,
     control: Control,
@@ -79,28 +81,29 @@ struct Bench {
 impl Bench {
     fn new(command_line: &str) -> Self {
         std::thread_local! {
-            static PLATFORM: &'static TestPlatform = TestPlatform::leak();
+            static PLATFORM: &'static TestHost = TestHost::leak();
         }
-        let platform = PLATFORM.with(|platform| *platform);
+        let host = PLATFORM.with(|host| *host);
         for port in [SerialPort::Com1, SerialPort::Com2] {
-            platform.limit_serial(port, None);
-            platform.take_sent(port);
+            host.limit_serial(port, None);
+            host.take_sent(port);
         }
-        let mut consoles = Consoles::new(platform, &CommandLine::parse(command_line).0);
+        let mut consoles = Consoles::new(host, &CommandLine::parse(command_line).0);
         let guest = TestGuest::new();
+        consoles.introduce(guest.mailbox.clone());
         consoles.attach(guest.ports.clone());
-        Self { platform, consoles, guest, control: Control::default() }
+        Self { host, consoles, guest, control: Control::default() }
     }
 
     fn attend(&mut self) {
-        self.platform.advance_ns(STEP_NS);
+        self.host.advance_ns(STEP_NS);
         self.guest.clock.advance_ns(STEP_NS);
-        self.consoles.attend_guest(&mut self.control);
+        self.control.attend(&mut self.consoles, &self.guest.mailbox);
     }
 
     /// Until nothing is left to be done, which is soon.
     fn finish(&mut self) {
-        self.platform.limit_serial(SerialPort::Com2, None);
+        self.host.limit_serial(SerialPort::Com2, None);
         for _ in 0..10_000 {
             if !self.consoles.rpc.as_ref().is_some_and(super::RpcPort::is_busy) {
                 return;
@@ -121,9 +124,9 @@ pub fn rpc(data: &[u8]) {
     for _ in 0..MAX_STEPS {
         let Some(choice) = input.u8() else { break };
         match choice % 8 {
-            0 => bench.platform.limit_serial(SerialPort::Com2, Some(usize::from(choice / 8))),
+            0 => bench.host.limit_serial(SerialPort::Com2, Some(usize::from(choice / 8))),
             1 => {
-                bench.platform.limit_serial(SerialPort::Com2, None);
+                bench.host.limit_serial(SerialPort::Com2, None);
                 let pixels = input.rest(usize::from(choice));
                 DeviceMemory::write(&*bench.guest.odd_even, 0, pixels);
                 DeviceMemory::write(&*bench.guest.vram, 0, pixels);
@@ -138,7 +141,7 @@ pub fn rpc(data: &[u8]) {
                     .map(|&byte| if byte == b'b' { b'c' } else { byte })
                     .collect();
                 sessions += if text.contains(&b'\\') { text.len() } else { 0 };
-                bench.platform.type_at(SerialPort::Com2, text);
+                bench.host.type_at(SerialPort::Com2, text);
             }
             _ => {
                 let (id, method) =
@@ -147,16 +150,16 @@ pub fn rpc(data: &[u8]) {
                 let line = format!(
                     "\n{{\"jsonrpc\":\"2.0\",{id}\"method\":\"{method}\",\"params\":{params}}}\n"
                 );
-                bench.platform.type_at(SerialPort::Com2, line);
+                bench.host.type_at(SerialPort::Com2, line);
                 sessions += usize::from(method == METHODS[0]);
             }
         }
         bench.attend();
     }
-    bench.platform.type_at(SerialPort::Com2, "\n");
+    bench.host.type_at(SerialPort::Com2, "\n");
     bench.attend();
     bench.finish();
-    let sent = String::from_utf8(bench.platform.take_sent(SerialPort::Com2)).expect("text");
+    let sent = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).expect("text");
     let is_answer = |line: &&str| {
         serde_json::from_str::<serde_json::Value>(line)
             .is_ok_and(|answer| answer["jsonrpc"] == "2.0")
@@ -174,36 +177,30 @@ pub fn prompt(data: &[u8]) {
     while let Some(choice) = input.u8() {
         let length = usize::from(choice / 4);
         match choice % 4 {
-            0 => bench.platform.type_at(SerialPort::Com1, b"\x01\x01\x01"),
-            1 => bench.platform.type_at(SerialPort::Com1, input.rest(length)),
+            0 => bench.host.type_at(SerialPort::Com1, b"\x01\x01\x01"),
+            1 => bench.host.type_at(SerialPort::Com1, input.rest(length)),
             2 => {
                 for byte in input.rest(length) {
                     bench.guest.ports.uart.pio_write(Access::new(0, 1), (*byte).into());
                 }
             }
-            _ => bench.platform.type_at(SerialPort::Com1, b"\r"),
+            _ => bench.host.type_at(SerialPort::Com1, b"\r"),
         }
-        let terminal = &mut bench.consoles.terminal;
-        while let Some(command) = terminal.receive(bench.platform) {
+        while let Some(command) = bench.consoles.terminal.receive(bench.host) {
             // These end the machine.
             if !["crash", "reboot", "poweroff"].contains(&command.trim()) {
-                let answer = commands::run(
-                    &command,
-                    bench.platform,
-                    Some(&bench.guest.ports),
-                    Some(&mut bench.control),
-                );
-                terminal.print(&answer);
-                terminal.show_prompt();
+                bench.consoles.begin_command(command);
+                bench.attend();
             }
         }
         bench.attend();
     }
     bench.consoles.detach();
     for _ in 0..100 {
-        bench.consoles.attend_alone();
+        bench.consoles.use_prompt();
+        bench.consoles.attend();
     }
-    let sent = bench.platform.take_sent(SerialPort::Com1);
+    let sent = bench.host.take_sent(SerialPort::Com1);
     let mut filtered = Vec::new();
     EscapeFilter::default().take(&sent, Escapes::Filter, &mut filtered);
     // The last sequence may not have gone out whole.

@@ -6,46 +6,55 @@ mod serial;
 
 use super::test_guest::{Control, TestGuest};
 use super::*;
-use crate::test_platform::TestPlatform;
+use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::{DeviceMemory, TestMemory};
-use devices::time::{TestClock, Timed};
+use devices::time::{Clock, TestClock, Timed};
 
 const SWITCH: &[u8] = b"\x01\x01\x01";
 
 /// A machine, the consoles and a guest called `linux`.
 struct Bench {
-    platform: &'static TestPlatform,
+    host: &'static TestHost,
     consoles: Consoles,
     control: Control,
     clock: Arc<TestClock>,
     guest: GuestPorts,
+    mailbox: Arc<Mailbox>,
     odd_even: Arc<TestMemory>,
     vram: Arc<TestMemory>,
 }
 
 impl Bench {
     fn new(command_line: &str) -> Self {
-        Self::on(TestPlatform::leak(), command_line)
+        Self::on(TestHost::leak(), command_line)
     }
 
-    fn on(platform: &'static TestPlatform, command_line: &str) -> Self {
+    fn on(host: &'static TestHost, command_line: &str) -> Self {
         let (options, warnings) = CommandLine::parse(command_line);
         assert!(warnings.is_empty(), "{warnings:?}");
-        let TestGuest { clock, ports: guest, odd_even, vram } = TestGuest::new();
-        let mut consoles = Consoles::new(platform, &options);
+        let TestGuest { clock, ports: guest, mailbox, odd_even, vram } = TestGuest::new();
+        let mut consoles = Consoles::new(host, &options);
+        consoles.introduce(mailbox.clone());
         consoles.attach(guest.clone());
         let control = Control::default();
-        Self { platform, consoles, control, clock, guest, odd_even, vram }
+        Self { host, consoles, control, clock, guest, mailbox, odd_even, vram }
     }
 
     fn advance_ns(&self, ns: u64) {
-        self.platform.advance_ns(ns);
+        self.host.advance_ns(ns);
         self.clock.advance_ns(ns);
     }
 
     fn attend(&mut self) {
-        self.consoles.attend_guest(&mut self.control);
+        self.control.attend(&mut self.consoles, &self.mailbox);
+    }
+
+    /// The same without a guest.
+    fn attend_alone(&mut self) -> u64 {
+        self.consoles.use_prompt();
+        self.consoles.attend();
+        self.consoles.due_tsc(None)
     }
 
     /// Lets `ns` pass, in steps of a millisecond, and attends after each.
@@ -62,7 +71,7 @@ impl Bench {
     }
 
     fn sent(&self, port: SerialPort) -> String {
-        String::from_utf8(self.platform.take_sent(port)).unwrap()
+        String::from_utf8(self.host.take_sent(port)).unwrap()
     }
 
     /// The guest transmits on COM1.

@@ -1,7 +1,7 @@
 //! Pictures of whatever a guest shows.
 
-use crate::console::png::PngStream;
-use crate::console::test_guest::TestGuest;
+use crate::png::PngStream;
+use crate::test_guest::TestGuest;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;

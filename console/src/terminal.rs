@@ -188,14 +188,14 @@ impl Terminal {
 
     /// Takes what was typed, until a command has been given at the prompt. While the ports are
     /// behind with answers no command is taken: they would fill the heap.
-    pub fn receive(&mut self, platform: &dyn Host) -> Option<String> {
+    pub fn receive(&mut self, host: &dyn Host) -> Option<String> {
         for index in 0..self.lines.len() {
             let port = self.lines[index].port;
             for _ in 0..RECEIVE_AT_ONCE {
                 if self.focus == Focus::Prompt && self.most_behind() > MAX_BEHIND {
                     return None;
                 }
-                let Some(byte) = platform.serial_read(port) else { break };
+                let Some(byte) = host.serial_read(port) else { break };
                 if let Some(command) = self.typed(byte) {
                     return Some(command);
                 }
@@ -276,9 +276,9 @@ impl Terminal {
     }
 
     /// Sends what the ports take without waiting.
-    pub fn send(&mut self, platform: &dyn Host) {
+    pub fn send(&mut self, host: &dyn Host) {
         for line in &mut self.lines {
-            send_some(platform, line.port, &mut line.behind, SEND_AT_ONCE);
+            send_some(host, line.port, &mut line.behind, SEND_AT_ONCE);
         }
     }
 
@@ -294,7 +294,7 @@ impl Terminal {
 }
 
 /// Sends at most `limit` bytes of `queue` to `port`, as far as it takes them.
-pub fn send_some(platform: &dyn Host, port: SerialPort, queue: &mut VecDeque<u8>, limit: usize) {
+pub fn send_some(host: &dyn Host, port: SerialPort, queue: &mut VecDeque<u8>, limit: usize) {
     let mut left = limit;
     loop {
         let (first, _) = queue.as_slices();
@@ -303,7 +303,7 @@ pub fn send_some(platform: &dyn Host, port: SerialPort, queue: &mut VecDeque<u8>
             return;
         }
         let wanted = part.len();
-        let sent = platform.serial_write(port, part).min(wanted);
+        let sent = host.serial_write(port, part).min(wanted);
         queue.drain(..sent);
         left -= sent;
         if sent < wanted {

@@ -1,6 +1,8 @@
 //! The console's serial ports.
 
 use super::*;
+use control::output::OutputRing;
+use devices::console::ByteSink;
 
 const TO_LINUX: &str = "*** Serial input to linux (type 'CTRL-a' three times to switch input)\r\n";
 const TO_BULKHEAD: &str =
@@ -20,7 +22,7 @@ fn com1_is_joined_both_ways() {
     assert_eq!(bench.alarm_in_ns(), Some(2_000_000));
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), "login: ");
-    bench.platform.type_at(SerialPort::Com1, "a user with a long name\r");
+    bench.host.type_at(SerialPort::Com1, "a user with a long name\r");
     bench.attend();
     // The line takes sixteen characters, a UART without FIFO one; the rest is kept.
     assert!(bench.alarm_in_ns().unwrap() < 1_100_000);
@@ -32,7 +34,7 @@ fn com1_is_joined_both_ways() {
 #[test]
 fn a_slow_port_holds_the_guest_up_and_loses_nothing() {
     let mut bench = bench();
-    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    bench.host.limit_serial(SerialPort::Com1, Some(16));
     let text: String = (0..100_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
     let mut rest = text.as_str();
     let mut shown = String::new();
@@ -55,16 +57,16 @@ fn a_slow_port_holds_the_guest_up_and_loses_nothing() {
 #[test]
 fn ctrl_a_three_times_moves_the_input() {
     let mut bench = bench();
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), TO_BULKHEAD);
-    bench.platform.type_at(SerialPort::Com1, "dumpx\x7f\r");
+    bench.host.type_at(SerialPort::Com1, "dumpx\x7f\r");
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), "dumpx\x08 \x08\r\nrip 00001234\r\nbulkhead> ");
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), format!("\r\n{TO_LINUX}"));
-    bench.platform.type_at(SerialPort::Com1, "\x01\x01a");
+    bench.host.type_at(SerialPort::Com1, "\x01\x01a");
     bench.attend();
     assert_eq!(bench.guest_reads(), "\x01\x01a");
 }
@@ -73,7 +75,7 @@ fn ctrl_a_three_times_moves_the_input() {
 fn the_prompt_steps_a_guest_that_is_paused() {
     let mut bench = bench();
     let mut answers = |commands: &str| {
-        bench.platform.type_at(SerialPort::Com1, commands);
+        bench.host.type_at(SerialPort::Com1, commands);
         bench.attend();
         bench.sent(SerialPort::Com1)
     };
@@ -100,27 +102,29 @@ fn the_prompt_steps_a_guest_that_is_paused() {
     answers("resume\r");
     assert!(answers("set rip 1000\r").contains("the guest runs: pause it first\r\n"));
     assert!(!bench.control.paused && bench.control.catches_tables);
+    bench.host.type_at(SerialPort::Com1, "catch off\r");
+    bench.attend();
+    assert!(!bench.sent(SerialPort::Com1).contains("cannot") && !bench.control.catches_tables);
     bench.control.cannot_catch = true;
-    bench.platform.type_at(SerialPort::Com1, "catch off\r");
+    bench.host.type_at(SerialPort::Com1, "catch off\r");
     bench.attend();
     assert!(bench.sent(SerialPort::Com1).contains("this processor cannot\r\n"));
-    assert!(!bench.control.catches_tables);
 }
 
 #[test]
 fn the_prompt_controls_the_guest() {
     let mut bench = bench();
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
-    bench.platform.type_at(SerialPort::Com1, "list\rstats\rreset\rdestroy\rnonsense\r");
+    bench.host.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, "list\rstats\rreset\rdestroy\rnonsense\r");
     bench.set_text_mode();
     bench.write_text(80, "hello");
-    bench.platform.type_at(SerialPort::Com1, "screen\r");
-    bench.platform.set_log("a line\n");
-    bench.platform.type_at(SerialPort::Com1, "log\r");
+    bench.host.type_at(SerialPort::Com1, "screen\r");
+    bench.host.set_log("a line\n");
+    bench.host.type_at(SerialPort::Com1, "log\r");
     bench.attend();
     bench.run_ns(100_000_000);
     let text = bench.sent(SerialPort::Com1);
-    assert_eq!((bench.control.resets.get(), bench.control.powered_off.get()), (1, 1));
+    assert_eq!((bench.control.resets, bench.control.powered_off), (1, 1));
     for part in [
         "linux",
         "running",
@@ -139,21 +143,21 @@ fn a_command_that_the_heap_has_no_room_for_is_one_line() {
         ["help", "list", "stats", "dump", "registers", "step", "screen", "log", "destroy"]
     {
         let mut bench = bench();
-        bench.platform.type_at(SerialPort::Com1, SWITCH);
+        bench.host.type_at(SerialPort::Com1, SWITCH);
         bench.attend();
         bench.sent(SerialPort::Com1);
-        bench.platform.refuse_heap_after(0);
-        bench.platform.type_at(SerialPort::Com1, format!("{command}\r"));
+        bench.host.refuse_heap_after(0);
+        bench.host.type_at(SerialPort::Com1, format!("{command}\r"));
         bench.attend();
         let shown = bench.sent(SerialPort::Com1);
         let refusal = "too little memory: 1024 KiB of the hypervisor's heap are not free";
         assert_eq!(shown, format!("{command}\r\n{command}: {refusal}\r\nbulkhead> "));
-        assert_eq!(bench.control.powered_off.get(), 0);
-        bench.platform.grant_heap();
-        bench.platform.type_at(SerialPort::Com1, "help\r");
+        assert_eq!(bench.control.powered_off, 0);
+        bench.host.grant_heap();
+        bench.host.type_at(SerialPort::Com1, "help\r");
         bench.attend();
         assert!(bench.sent(SerialPort::Com1).contains("this list"));
-        assert_eq!(bench.platform.reserved_heap_bytes(), 0);
+        assert_eq!(bench.host.reserved_heap_bytes(), 0);
     }
 }
 
@@ -161,16 +165,16 @@ fn a_command_that_the_heap_has_no_room_for_is_one_line() {
 fn the_largest_text_is_shown_if_the_heap_has_room_for_it() {
     let mut bench = bench();
     bench.set_largest_text_mode();
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     bench.sent(SerialPort::Com1);
-    bench.platform.refuse_heap_after(0);
-    bench.platform.type_at(SerialPort::Com1, "screen\r");
+    bench.host.refuse_heap_after(0);
+    bench.host.type_at(SerialPort::Com1, "screen\r");
     bench.attend();
     let shown = bench.sent(SerialPort::Com1);
     assert!(shown.contains("screen: too little memory: 5120 KiB"), "{shown}");
-    bench.platform.grant_heap();
-    bench.platform.type_at(SerialPort::Com1, "screen\r");
+    bench.host.grant_heap();
+    bench.host.type_at(SerialPort::Com1, "screen\r");
     bench.run_ns(2_000_000_000);
     assert_eq!(
         bench.sent(SerialPort::Com1).lines().filter(|line| line.len() == 3 * 256).count(),
@@ -182,20 +186,20 @@ fn the_largest_text_is_shown_if_the_heap_has_room_for_it() {
 fn commands_wait_for_a_port_that_is_behind() {
     const COMMANDS: usize = 20;
     let mut bench = bench();
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     bench.sent(SerialPort::Com1);
     let text = "a line\n".repeat(10_000);
-    bench.platform.set_log(&text);
-    bench.platform.limit_serial(SerialPort::Com1, Some(16));
-    bench.platform.type_at(SerialPort::Com1, "log\r".repeat(COMMANDS));
+    bench.host.set_log(&text);
+    bench.host.limit_serial(SerialPort::Com1, Some(16));
+    bench.host.type_at(SerialPort::Com1, "log\r".repeat(COMMANDS));
     bench.run_ns(10_000_000);
     bench.sent(SerialPort::Com1);
-    bench.platform.limit_serial(SerialPort::Com1, None);
-    bench.consoles.terminal.send(bench.platform);
+    bench.host.limit_serial(SerialPort::Com1, None);
+    bench.consoles.terminal.send(bench.host);
     let mut shown = String::new();
     while bench.consoles.terminal.is_behind() {
-        bench.consoles.terminal.send(bench.platform);
+        bench.consoles.terminal.send(bench.host);
         shown += &bench.sent(SerialPort::Com1);
     }
     assert!(shown.len() < 2 * text.len(), "{} bytes waited", shown.len());
@@ -213,11 +217,11 @@ fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
     bench.consoles.attach(bench.guest.clone());
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), "");
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     bench.consoles.detach();
     bench.consoles.attach(bench.guest.clone());
-    bench.platform.type_at(SerialPort::Com1, "help\r");
+    bench.host.type_at(SerialPort::Com1, "help\r");
     bench.attend();
     assert!(bench.sent(SerialPort::Com1).contains("this list"));
 }
@@ -225,7 +229,7 @@ fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
 #[test]
 fn the_last_words_are_sent_before_the_machine_is_turned_off() {
     let mut bench = bench();
-    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    bench.host.limit_serial(SerialPort::Com1, Some(16));
     bench.guest_prints(&"bye ".repeat(5000));
     bench.consoles.detach();
     bench.consoles.flush();
@@ -236,9 +240,9 @@ fn the_last_words_are_sent_before_the_machine_is_turned_off() {
 fn without_a_guest_there_is_the_prompt() {
     let mut bench = bench();
     bench.consoles.detach();
-    assert_eq!(bench.consoles.attend_alone(), u64::MAX);
-    bench.platform.type_at(SerialPort::Com1, "stats\r");
-    bench.consoles.attend_alone();
+    assert_eq!(bench.attend_alone(), u64::MAX);
+    bench.host.type_at(SerialPort::Com1, "stats\r");
+    bench.attend_alone();
     assert_eq!(
         bench.sent(SerialPort::Com1),
         format!("{TO_BULKHEAD}stats\r\nno guest\r\nbulkhead> ")
@@ -260,7 +264,7 @@ fn with_no_console_the_guest_prints_for_itself() {
 fn the_machines_keyboard_and_mouse_are_the_guests() {
     let mut bench = bench();
     for byte in [0x1e, 0x9e, 0xe0, 0x48] {
-        bench.platform.input(control::host::InputEvent::KeyboardByte(byte));
+        bench.host.input(control::host::InputEvent::KeyboardByte(byte));
     }
     let mut keys = Vec::new();
     for _ in 0..20 {
@@ -274,7 +278,7 @@ fn the_machines_keyboard_and_mouse_are_the_guests() {
 #[test]
 fn a_guest_that_restarts_for_ever_does_not_fill_the_hosts_memory() {
     let mut bench = bench();
-    bench.platform.limit_serial(SerialPort::Com1, Some(16));
+    bench.host.limit_serial(SerialPort::Com1, Some(16));
     for _ in 0..50 {
         // Each life fills the ring; the port takes next to nothing meanwhile.
         while bench.guest.output.put(b'x') {}
@@ -282,7 +286,7 @@ fn a_guest_that_restarts_for_ever_does_not_fill_the_hosts_memory() {
         bench.guest.output = Arc::new(OutputRing::new());
         bench.consoles.attach(bench.guest.clone());
     }
-    bench.platform.limit_serial(SerialPort::Com1, None);
+    bench.host.limit_serial(SerialPort::Com1, None);
     let mut waited = 0;
     while bench.consoles.terminal.is_behind() {
         bench.attend();
@@ -303,7 +307,7 @@ fn a_guest_draws_but_does_not_rule_the_terminal() {
     let hostile = "\x1b[?25l\x1b[6n\x1b]0;title\x07\x1b[2J~ # ";
     assert_eq!(shown(&mut bench, hostile), "\x1b[?25l\x1b[2J~ # ");
     // The prompt's terminal is as it was before the guest had it.
-    bench.platform.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
     let restored = "\x1b[?25h\x0f\x1b(B\x1b7\x1b[4l\x1b[r\x1b8\x1b[m";
     assert_eq!(bench.sent(SerialPort::Com1), format!("{restored}\r\n{TO_BULKHEAD}"));
@@ -312,4 +316,18 @@ fn a_guest_draws_but_does_not_rule_the_terminal() {
     bench.attend();
     bench.sent(SerialPort::Com1);
     assert_eq!(shown(&mut bench, hostile), hostile);
+}
+
+#[test]
+fn commands_wait_for_a_guest_on_another_cpu() {
+    let mut bench = bench();
+    bench.control.is_away = true;
+    bench.host.type_at(SerialPort::Com1, SWITCH);
+    bench.host.type_at(SerialPort::Com1, "dump\rhelp\r");
+    bench.run_ns(5_000_000);
+    assert_eq!(bench.sent(SerialPort::Com1), format!("{TO_BULKHEAD}dump\r\n"));
+    bench.control.is_away = false;
+    bench.run_ns(1_000_000);
+    let shown = bench.sent(SerialPort::Com1);
+    assert!(shown.starts_with("rip 00001234\r\nbulkhead> help\r\nhelp "), "{shown}");
 }

@@ -17,7 +17,7 @@ fn call(bench: &mut Bench, method: &str, params: Value) -> Value {
 
 /// The one answer to one line.
 fn ask(bench: &mut Bench, line: &str) -> Value {
-    bench.platform.type_at(SerialPort::Com2, format!("{line}\n"));
+    bench.host.type_at(SerialPort::Com2, format!("{line}\n"));
     let mut answer = String::new();
     for _ in 0..2000 {
         bench.run_ns(1_000_000);
@@ -88,18 +88,18 @@ fn a_picture_of_noise_is_sent_without_being_held() {
     bench.set_graphics_mode(1024, 768);
     let noise = noise(1024, 768);
     DeviceMemory::write(&*bench.vram, 0, &noise);
-    bench.platform.type_at(SerialPort::Com2, REQUEST_OF_A_PICTURE);
+    bench.host.type_at(SerialPort::Com2, REQUEST_OF_A_PICTURE);
     let mut answer = String::new();
     let mut most_reserved = 0;
     while !answer.ends_with('\n') {
         bench.run_ns(1_000_000);
         let sent = bench.sent(SerialPort::Com2);
         assert!(sent.len() < 64 << 10, "{} bytes were held", sent.len());
-        most_reserved = most_reserved.max(bench.platform.reserved_heap_bytes());
+        most_reserved = most_reserved.max(bench.host.reserved_heap_bytes());
         answer += &sent;
     }
     assert!((1..1 << 20).contains(&most_reserved), "{most_reserved}");
-    assert_eq!(bench.platform.reserved_heap_bytes(), 0);
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let (width, height, dots) = decoded(&answer["result"]);
     assert_eq!((width, height), (1024, 768));
@@ -118,11 +118,11 @@ fn a_picture_keeps_its_size_when_the_screen_changes_or_goes() {
         let mut bench = bench();
         bench.set_graphics_mode(640, 480);
         DeviceMemory::write(&*bench.vram, 0, &noise(640, 480));
-        bench.platform.limit_serial(SerialPort::Com2, Some(1000));
-        bench.platform.type_at(SerialPort::Com2, REQUEST_OF_A_PICTURE);
+        bench.host.limit_serial(SerialPort::Com2, Some(1000));
+        bench.host.type_at(SerialPort::Com2, REQUEST_OF_A_PICTURE);
         bench.run_ns(100_000_000);
         let mut answer = bench.sent(SerialPort::Com2);
-        bench.platform.limit_serial(SerialPort::Com2, None);
+        bench.host.limit_serial(SerialPort::Com2, None);
         if is_gone {
             bench.consoles.detach();
             bench.guest.vga = TestGuest::new().ports.vga;
@@ -131,7 +131,7 @@ fn a_picture_keeps_its_size_when_the_screen_changes_or_goes() {
         }
         while !answer.ends_with('\n') {
             if is_gone {
-                bench.consoles.attend_alone();
+                bench.attend_alone();
             } else {
                 bench.run_ns(1_000_000);
             }
@@ -148,7 +148,7 @@ fn a_picture_keeps_its_size_when_the_screen_changes_or_goes() {
 
 /// Every method that the documentation names, with parameters that it takes.
 fn methods() -> Vec<(&'static str, Value)> {
-    let page = include_str!("../../../../docs/rpc.md");
+    let page = include_str!("../../../docs/rpc.md");
     let names = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let methods: Vec<_> = names
         .map(|name| {
@@ -170,17 +170,17 @@ fn methods() -> Vec<(&'static str, Value)> {
 fn the_largest_text_is_within_what_is_reserved_for_it() {
     let mut bench = bench();
     bench.set_largest_text_mode();
-    bench.platform.limit_serial(SerialPort::Com2, Some(1));
+    bench.host.limit_serial(SerialPort::Com2, Some(1));
     request(&bench, json!(1), "screen.text", json!({}));
     bench.attend();
-    let reserved = bench.platform.reserved_heap_bytes();
-    bench.platform.limit_serial(SerialPort::Com2, None);
+    let reserved = bench.host.reserved_heap_bytes();
+    bench.host.limit_serial(SerialPort::Com2, None);
     // It goes out in pieces that end anywhere.
     bench.run_ns(500_000_000);
-    let length = bench.platform.take_sent(SerialPort::Com2).len() as u64;
+    let length = bench.host.take_sent(SerialPort::Com2).len() as u64;
     assert!(length > 3 * 256 * 1024, "{length} bytes");
     assert!(reserved > 4 * length, "{reserved} for {length} bytes");
-    assert_eq!(bench.platform.reserved_heap_bytes(), 0);
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
 }
 
 #[test]
@@ -190,10 +190,10 @@ fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
             let mut bench = bench();
             bench.set_graphics_mode(640, 480);
             call(&mut bench, "guest.pause", json!({}));
-            bench.platform.refuse_heap_after(grants);
+            bench.host.refuse_heap_after(grants);
             let answer = call(&mut bench, method, params.clone());
-            let was_refused = bench.platform.grant_heap() && answer["code"] == -32000;
-            assert_eq!(bench.platform.reserved_heap_bytes(), 0, "{method}");
+            let was_refused = bench.host.grant_heap() && answer["code"] == -32000;
+            assert_eq!(bench.host.reserved_heap_bytes(), 0, "{method}");
             if !was_refused {
                 assert!(grants > 0, "{method} reserves nothing: {answer}");
                 assert!(answer["code"].is_null(), "{method}: {answer}");
@@ -271,7 +271,7 @@ fn single_keys_and_the_mouse() {
 #[test]
 fn the_guest_and_the_host() {
     let mut bench = bench();
-    bench.platform.set_log("[    0.000000] \"hi\"\n");
+    bench.host.set_log("[    0.000000] \"hi\"\n");
     assert_eq!(call(&mut bench, "host.log", json!({})), json!({"text": "[    0.000000] \"hi\"\n"}));
     let stats = call(&mut bench, "guest.stats", json!({}));
     assert_eq!(stats["exits"], json!({"cpuid": 5, "hlt": 7}));
@@ -281,14 +281,15 @@ fn the_guest_and_the_host() {
     assert_eq!(stats["guest_time_ns"], 34);
     call(&mut bench, "guest.reset", json!({}));
     call(&mut bench, "guest.poweroff", json!({}));
-    assert_eq!((bench.control.resets.get(), bench.control.powered_off.get()), (1, 1));
+    assert_eq!((bench.control.resets, bench.control.powered_off), (1, 1));
     call(&mut bench, "serial.write", json!({"text": "uname\r"}));
     assert_eq!(bench.guest_reads(), "uname\r");
     bench.consoles.detach();
+    bench.mailbox.close();
     bench
-        .platform
+        .host
         .type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");
-    bench.consoles.attend_alone();
+    bench.attend_alone();
     assert!(bench.sent(SerialPort::Com2).contains("no guest runs"));
 }
 
@@ -318,14 +319,12 @@ fn several_requests_at_once_are_answered_in_order_and_notifications_are_not() {
     let mut bench = bench();
     for id in 0..5 {
         let request = json!({"jsonrpc": "2.0", "id": id, "method": "guest.stats"});
-        bench.platform.type_at(SerialPort::Com2, format!("{request}\r\n\n"));
-        bench
-            .platform
-            .type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"method\":\"guest.reset\"}\n");
+        bench.host.type_at(SerialPort::Com2, format!("{request}\r\n\n"));
+        bench.host.type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"method\":\"guest.reset\"}\n");
     }
     let ids = ids(&all_sent(&mut bench));
     assert_eq!(ids, [json!(0), json!(1), json!(2), json!(3), json!(4)]);
-    assert_eq!(bench.control.resets.get(), 5);
+    assert_eq!(bench.control.resets, 5);
 }
 
 /// Everything that is sent until nothing more is to be done.
@@ -342,7 +341,7 @@ fn all_sent(bench: &mut Bench) -> String {
 
 fn request(bench: &Bench, id: Value, method: &str, params: Value) {
     let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-    bench.platform.type_at(SerialPort::Com2, format!("{request}\n"));
+    bench.host.type_at(SerialPort::Com2, format!("{request}\n"));
 }
 
 fn ids(text: &str) -> Vec<Value> {
@@ -355,7 +354,7 @@ fn a_client_does_not_wait_for_pictures_of_one_that_is_gone() {
     for alone in [false, true] {
         let mut bench = bench();
         bench.set_graphics_mode(640, 480);
-        bench.platform.limit_serial(SerialPort::Com2, Some(16));
+        bench.host.limit_serial(SerialPort::Com2, Some(16));
         // Unless it is alone, it drops what its own name asked for only.
         let old = |number: u32| if alone { json!(number) } else { json!(format!("tool/{number}")) };
         for number in 0..10 {
@@ -365,7 +364,7 @@ fn a_client_does_not_wait_for_pictures_of_one_that_is_gone() {
         let begun = bench.sent(SerialPort::Com2);
         assert!(begun.starts_with("{\"jsonrpc\"") && !begun.contains('\n'), "{begun}");
         // A half request of the old client's is before it.
-        bench.platform.type_at(SerialPort::Com2, "{\"jsonrpc\":\n");
+        bench.host.type_at(SerialPort::Com2, "{\"jsonrpc\":\n");
         request(&bench, json!("tool/a"), "session.begin", json!({"alone": alone}));
         request(&bench, json!("tool/b"), "guest.stats", json!({}));
         let text = all_sent(&mut bench);
@@ -471,7 +470,7 @@ proptest::proptest! {
     fn no_line_harms(lines in proptest::collection::vec(".{0,80}|\\{\"jsonrpc\":\"2.0\",\"id\":[0-9\"\\[]{1,3},\"method\":\"(input|screen|guest|serial)\\.[a-z]{3,5}\",\"params\":\\{\"(text|dx|code)\":[-0-9\"a-z]{1,12}\\}\\}", 1..8)) {
         let mut bench = bench();
         for line in &lines {
-            bench.platform.type_at(SerialPort::Com2, format!("{line}\n"));
+            bench.host.type_at(SerialPort::Com2, format!("{line}\n"));
         }
         bench.run_ns(50_000_000);
         let text = bench.sent(SerialPort::Com2);
@@ -509,4 +508,41 @@ fn a_guest_that_is_paused_makes_steps() {
         -32000,
         "it runs"
     );
+}
+
+#[test]
+fn a_guest_on_another_cpu_may_answer_later_and_in_order() {
+    let mut bench = bench();
+    bench.control.is_away = true;
+    request(&bench, json!(1), "guest.stats", json!({}));
+    request(&bench, json!(2), "host.log", json!({}));
+    bench.run_ns(5_000_000);
+    assert_eq!(bench.sent(SerialPort::Com2), "");
+    assert_eq!(bench.alarm_in_ns(), Some(1_001_000), "the answer is looked for");
+    // A client that begins is heard meanwhile.
+    request(&bench, json!("b/1"), "session.begin", json!({}));
+    bench.run_ns(1_000_000);
+    assert_eq!(ids(&bench.sent(SerialPort::Com2)), [json!("b/1")]);
+    bench.control.is_away = false;
+    assert_eq!(ids(&all_sent(&mut bench)), [json!(1), json!(2)]);
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
+}
+
+#[test]
+fn a_request_that_a_guest_has_not_answered_ends_with_it_or_with_its_client() {
+    let mut bench = bench();
+    bench.control.is_away = true;
+    request(&bench, json!("a/1"), "guest.pause", json!({}));
+    bench.run_ns(1_000_000);
+    request(&bench, json!("a/2"), "session.begin", json!({}));
+    bench.run_ns(1_000_000);
+    bench.control.is_away = false;
+    assert_eq!(ids(&all_sent(&mut bench)), [json!("a/2")]);
+    assert!(bench.control.paused, "it was asked all the same");
+    bench.control.is_away = true;
+    request(&bench, json!("a/3"), "guest.resume", json!({}));
+    bench.run_ns(1_000_000);
+    bench.mailbox.close();
+    assert!(all_sent(&mut bench).contains("no guest runs"));
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
 }

@@ -46,10 +46,10 @@ impl Display for TestDisplay {
 }
 
 fn bench(fixed: Option<DisplayMode>) -> (Bench, Arc<Mutex<Screen>>) {
-    let platform = TestPlatform::leak();
+    let host = TestHost::leak();
     let screen = Arc::new(Mutex::new(Screen::default()));
-    platform.plug_display(TestDisplay { fixed, screen: screen.clone() });
-    (Bench::on(platform, "console=com1"), screen)
+    host.plug_display(TestDisplay { fixed, screen: screen.clone() });
+    (Bench::on(host, "console=com1"), screen)
 }
 
 #[test]

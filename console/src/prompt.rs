@@ -1,0 +1,230 @@
+//! The hypervisor's prompt: a line editor and its commands.
+
+use super::{parse_value, text_heap_bytes};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use control::guest::GuestPorts;
+use control::host::Host;
+use control::mailbox::{Answer, MAX_STEPS, Request};
+use control::state::{GuestStats, Steps};
+use core::fmt::Write;
+
+/// The most heap that a command and what it shows take, but for the screen: the log, and two copies
+/// of it, are the longest.
+const HEAP_BYTES: u64 = 1 << 20;
+
+/// Longer commands are cut off.
+const MAX_COMMAND_BYTES: usize = 120;
+
+const CTRL_C: u8 = 3;
+const CTRL_U: u8 = 0x15;
+const BACKSPACE: u8 = 8;
+const DELETE: u8 = 0x7f;
+
+/// A command that is being typed.
+#[derive(Debug, Default)]
+pub struct Prompt {
+    line: String,
+    after_return: bool,
+}
+
+impl Prompt {
+    /// What asks for a command.
+    pub const TEXT: &str = "bulkhead> ";
+
+    /// Takes a byte and adds to `echo` what the terminal shall show; returns the command that it
+    /// completes.
+    pub fn typed(&mut self, byte: u8, echo: &mut Vec<u8>) -> Option<String> {
+        let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
+        match byte {
+            b'\n' if after_return => {}
+            b'\r' | b'\n' => {
+                echo.extend_from_slice(b"\r\n");
+                return Some(core::mem::take(&mut self.line));
+            }
+            BACKSPACE | DELETE => {
+                let taken = self.line.pop();
+                echo.extend_from_slice(taken.map_or(b"", |_| b"\x08 \x08"));
+            }
+            CTRL_C | CTRL_U => {
+                for _ in self.line.drain(..) {
+                    echo.extend_from_slice(b"\x08 \x08");
+                }
+            }
+            b' '..=b'~' if self.line.len() < MAX_COMMAND_BYTES => {
+                self.line.push(char::from(byte));
+                echo.push(byte);
+            }
+            _ => {}
+        }
+        None
+    }
+}
+
+const HELP: &str = "\
+help      this list
+list      the guests
+stats     the guest's exits
+dump      the state of the guest's virtual CPU
+registers its registers, and the instruction where it is
+pause     holds the guest, and its time
+step [N]  runs N instructions of a guest that is paused
+set REGISTER VALUE  sets a register of a guest that is paused, in hexadecimal
+resume    lets it go on
+catch tables  pauses the guest before each load or store of GDTR, IDTR, LDTR, TR
+catch off     does not
+screen    the guest's text screen
+reset     resets the guest
+destroy   ends the guest, as if its power were cut
+log       the hypervisor's log
+crash     crashes the hypervisor, to see what it says then
+reboot    reboots the machine
+poweroff  turns the machine off
+Ctrl-A three times moves the input to the guest and back.
+";
+
+/// There is none to ask.
+pub const NO_GUEST: &str = "no guest\n";
+
+/// A command's name, and what follows it.
+fn parts(command: &str) -> (&str, &str) {
+    command.trim().split_once(' ').unwrap_or((command.trim(), ""))
+}
+
+/// The most heap that `command` and what it shows take.
+pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
+    match (parts(command), ports) {
+        (("screen", _), Some(ports)) => HEAP_BYTES + text_heap_bytes(&ports.vga),
+        _ => HEAP_BYTES,
+    }
+}
+
+/// What comes of a command.
+#[derive(Debug)]
+pub enum Outcome {
+    /// This is to be shown.
+    Text(String),
+    /// The guest is to be asked; [`show`] makes text of its answer.
+    Ask(Request),
+}
+
+impl<T: Into<String>> From<T> for Outcome {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// Does what `command` says, as far as that needs no guest.
+pub fn run(command: &str, host: &dyn Host, ports: Option<&GuestPorts>) -> Outcome {
+    let (name, argument) = parts(command);
+    match name {
+        "" => "".into(),
+        "help" | "?" => HELP.into(),
+        "list" | "stats" | "dump" | "screen" if ports.is_none() => NO_GUEST.into(),
+        "list" | "stats" => Outcome::Ask(Request::Stats),
+        "dump" => Outcome::Ask(Request::Dump),
+        "registers" => Outcome::Ask(Request::Registers),
+        "pause" => Outcome::Ask(Request::Pause),
+        "step" => step(argument.trim()),
+        "set" => set(argument.trim()),
+        "resume" => Outcome::Ask(Request::Resume),
+        "catch" => catch(argument.trim()),
+        "screen" => match ports.and_then(|ports| ports.vga.text_screen()) {
+            Some(screen) => screen.to_string().into(),
+            None => "the guest's screen shows graphics\n".into(),
+        },
+        // Also between two lives of a guest, when it has no devices.
+        "reset" => Outcome::Ask(Request::Reset),
+        "destroy" => Outcome::Ask(Request::PowerOff),
+        "log" => String::from_utf8_lossy(&host.log_text()).into(),
+        "crash" => panic!("asked for at the prompt"),
+        "reboot" => host.reboot(),
+        "poweroff" => {
+            host.power_off();
+            "this machine cannot be turned off\n".into()
+        }
+        unknown => format!("{unknown}: unknown command, try help\n").into(),
+    }
+}
+
+fn catch(what: &str) -> Outcome {
+    match what {
+        "tables" => Outcome::Ask(Request::CatchTables(true)),
+        "off" => Outcome::Ask(Request::CatchTables(false)),
+        _ => "catch takes tables or off\n".into(),
+    }
+}
+
+fn set(arguments: &str) -> Outcome {
+    let parsed = arguments
+        .split_once(' ')
+        .and_then(|(name, value)| Some((name, parse_value(value.trim())?)));
+    match parsed {
+        None => "set takes a register and a hexadecimal value\n".into(),
+        Some((name, value)) => Outcome::Ask(Request::SetRegister { name: name.into(), value }),
+    }
+}
+
+/// The number of steps that `step` is asked for.
+fn step_count(argument: &str) -> Option<u32> {
+    let count = if argument.is_empty() { Ok(1) } else { argument.parse() };
+    count.ok().filter(|count| (1..=MAX_STEPS).contains(count))
+}
+
+fn step(argument: &str) -> Outcome {
+    match step_count(argument) {
+        Some(count) => Outcome::Ask(Request::Step(count)),
+        None => format!("step takes a number from 1 to {MAX_STEPS}\n").into(),
+    }
+}
+
+/// The text that the answer of the guest called `guest` to `command` becomes.
+pub fn show(command: &str, guest: &str, answer: Answer, host: &dyn Host) -> String {
+    let (name, argument) = parts(command);
+    match answer {
+        Answer::Done => String::new(),
+        Answer::NoGuest => NO_GUEST.into(),
+        Answer::Runs => "the guest runs: pause it first\n".into(),
+        Answer::Impossible => "this processor cannot\n".into(),
+        Answer::NoRegister(register) => format!("no register {register} can be set\n"),
+        Answer::Stats(stats) if name == "list" => list(guest, &stats),
+        Answer::Stats(stats) => all_stats(&stats, host),
+        Answer::Dump(text) => text,
+        Answer::Paused(location) => format!("{location}\n"),
+        Answer::Registers(registers, location) => format!("{registers}{location}\n"),
+        Answer::Steps(steps) => all_steps(&steps, step_count(argument.trim()).unwrap_or(1)),
+    }
+}
+
+fn all_steps(steps: &Steps, count: u32) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    for location in &steps.done {
+        let _ = writeln!(text, "  {location}");
+    }
+    let _ = writeln!(text, "> {}", steps.next);
+    if let Some(end) = steps.end {
+        let _ = writeln!(text, "{} of {count} steps: {end}", steps.done.len());
+    }
+    text
+}
+
+fn list(guest: &str, stats: &GuestStats) -> String {
+    format!(
+        "{:24} {:8} {:>12}\n{:24} {:8} {:>12}\n",
+        "name", "state", "exits", guest, stats.state, stats.total_exits
+    )
+}
+
+fn all_stats(stats: &GuestStats, host: &dyn Host) -> String {
+    let mut text = String::new();
+    for (name, count) in stats.exits.iter().filter(|(_, count)| *count != 0) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:20} {count:>12}");
+    }
+    let _ = writeln!(text, "{:20} {:>12}", "all exits", stats.total_exits);
+    let _ = writeln!(text, "{:20} {:>12} ms", "guest time", stats.guest_time_ns / 1_000_000);
+    let _ = writeln!(text, "{:20} {:>12} MiB", "free host memory", host.free_bytes() >> 20);
+    text
+}

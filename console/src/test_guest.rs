@@ -1,0 +1,179 @@
+//! A guest for tests of the consoles: its devices on a clock that the test moves, and an owner that
+//! notes what is asked of it.
+
+use crate::Consoles;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use control::guest::GuestPorts;
+use control::mailbox::{Answer, Mailbox, Request};
+use control::output::OutputRing;
+use control::state::{GuestStats, Location, Registers, Steps};
+use devices::i8042::I8042;
+use devices::irq::IrqLine;
+use devices::memory::TestMemory;
+use devices::system_control::SystemProbe;
+use devices::time::{Alarm, Deadlines, TestClock};
+use devices::uart::Uart;
+use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, Vga, VgaMemory};
+
+/// The devices, and what is behind them.
+pub struct TestGuest {
+    /// Guest time.
+    pub clock: Arc<TestClock>,
+    /// A guest called `linux`.
+    pub ports: GuestPorts,
+    /// Its mailbox.
+    pub mailbox: Arc<Mailbox>,
+    /// The memory of text modes.
+    pub odd_even: Arc<TestMemory>,
+    /// The memory of graphics modes.
+    pub vram: Arc<TestMemory>,
+}
+
+impl TestGuest {
+    /// With 4 MiB of video memory.
+    pub fn new() -> Self {
+        Self::with_video_memory(4 << 20)
+    }
+
+    /// With so many bytes of video memory.
+    pub fn with_video_memory(vram_bytes: usize) -> Self {
+        let clock = TestClock::new();
+        let alarm = Deadlines::new(1).alarm(0);
+        let output = Arc::new(OutputRing::new());
+        let uart =
+            Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
+        let (vram, odd_even) = (TestMemory::new(vram_bytes), TestMemory::new(ODD_EVEN_BYTES));
+        let memory = VgaMemory {
+            vram: vram.clone(),
+            odd_even: odd_even.clone(),
+            rom: TestMemory::new(ROM_BYTES),
+        };
+        let i8042 = I8042::new(
+            IrqLine::detached(),
+            IrqLine::detached(),
+            Arc::new(SystemProbe::default()),
+            clock.clone(),
+            Alarm::detached(),
+        );
+        let ports = GuestPorts {
+            name: "linux".into(),
+            uart: Arc::new(uart),
+            output,
+            vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
+            i8042: Arc::new(i8042),
+            clock: clock.clone(),
+            alarm,
+        };
+        Self { clock, ports, mailbox: Arc::new(Mailbox::new("linux")), odd_even, vram }
+    }
+}
+
+impl Default for TestGuest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A note of all that was asked of the guest.
+#[derive(Default)]
+pub struct Control {
+    /// How often its power was to be cut.
+    pub powered_off: u32,
+    /// How often it was to be reset.
+    pub resets: u32,
+    /// It is paused.
+    pub paused: bool,
+    /// It pauses at descriptor-table accesses.
+    pub catches_tables: bool,
+    /// Its processor cannot do that.
+    pub cannot_catch: bool,
+    /// Steps made.
+    pub steps: u64,
+    /// It is on another CPU, which does not look now.
+    pub is_away: bool,
+}
+
+impl Control {
+    /// A turn of the consoles, and of the guest's vCPU as far as it is asked.
+    pub fn attend(&mut self, consoles: &mut Consoles, mailbox: &Mailbox) {
+        consoles.attend();
+        while !self.is_away
+            && let Some((client, request)) = mailbox.take_request()
+        {
+            mailbox.put_answer(client, self.answer(request));
+            consoles.take_answers();
+        }
+        consoles.set_alarm(None);
+    }
+
+    fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Stats => Answer::Stats(GuestStats {
+                state: "running",
+                total_exits: 12,
+                exits: vec![("cpuid", 5), ("hlt", 7)],
+                guest_time_ns: 34,
+            }),
+            Request::Dump => Answer::Dump("rip 00001234\n".into()),
+            Request::PowerOff => {
+                self.powered_off += 1;
+                Answer::Done
+            }
+            Request::Reset => {
+                self.resets += 1;
+                Answer::Done
+            }
+            Request::Pause => {
+                self.paused = true;
+                Answer::Paused(self.location())
+            }
+            Request::Resume => {
+                self.paused = false;
+                Answer::Done
+            }
+            Request::CatchTables(_) if self.cannot_catch => Answer::Impossible,
+            Request::CatchTables(on) => {
+                self.catches_tables = on;
+                Answer::Done
+            }
+            Request::Registers => {
+                let registers = vec![("rax", 0x12), ("rip", self.steps.wrapping_add(0x1000))];
+                Answer::Registers(Registers(registers), self.location())
+            }
+            Request::SetRegister { .. } | Request::Step(_) if !self.paused => Answer::Runs,
+            Request::SetRegister { name, value } if name == "rip" => {
+                self.steps = value.wrapping_sub(0x1000);
+                Answer::Done
+            }
+            Request::SetRegister { name, .. } => Answer::NoRegister(name),
+            Request::Step(count) => Answer::Steps(self.step(count)),
+        }
+    }
+
+    /// NOPs from 1000h on; the fourth is an HLT.
+    fn step(&mut self, count: u32) -> Steps {
+        let (mut done, mut end) = (Vec::new(), None);
+        for _ in 0..count {
+            if self.steps == 4 {
+                end = Some("halted");
+                break;
+            }
+            done.push(self.location());
+            self.steps = self.steps.wrapping_add(1);
+        }
+        Steps { done, end, next: self.location() }
+    }
+
+    fn location(&self) -> Location {
+        let (byte, text) = if self.steps == 3 { (0xf4, "hlt") } else { (0x90, "nop") };
+        Location {
+            cs: 8,
+            rip: self.steps.wrapping_add(0x1000),
+            bitness: 32,
+            bytes: [byte].into_iter().collect(),
+            text: text.into(),
+        }
+    }
+}

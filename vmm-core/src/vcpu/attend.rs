@@ -1,0 +1,140 @@
+//! A virtual CPU between two of its exits, for others: their work is done, and what they ask of the
+//! guest is answered.
+
+use super::{Activity, Vcpu};
+use crate::backend::Backend;
+use crate::vm::Stop;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use control::mailbox::{Answer, MAX_STEPS, Request};
+use control::state::{GuestStats, Steps};
+use devices::time::Clock;
+
+/// The work that the run loop does for others between two exits: consoles, screens, management. It
+/// reaches the guest by its mailbox.
+pub trait Housekeeping {
+    /// Called after each physical interrupt, when the guest spins, before the CPU sleeps, and while
+    /// the guest is paused. Must return soon.
+    fn attend(&mut self);
+    /// The guest has answered what waited in its mailbox.
+    fn take_answers(&mut self);
+    /// While guest time stands still: the time stamp counter at which to attend again if no
+    /// physical interrupt comes before.
+    fn due_tsc(&mut self) -> u64;
+}
+
+/// Nothing is to be done.
+pub(crate) struct Nothing;
+
+impl Housekeeping for Nothing {
+    fn attend(&mut self) {}
+
+    fn take_answers(&mut self) {}
+
+    fn due_tsc(&mut self) -> u64 {
+        u64::MAX
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the
+    /// guest meanwhile.
+    pub(super) fn attend(&mut self, housekeeping: &mut dyn Housekeeping) -> bool {
+        self.note_writes();
+        housekeeping.attend();
+        // A request is not answered in the middle of another.
+        let held = !self.stepping && {
+            self.answer_requests(housekeeping);
+            self.paused
+        };
+        if held {
+            self.hold(housekeeping);
+        }
+        held
+    }
+
+    /// Takes what only the processor knows of the guest's writes to where it is asked for.
+    pub(super) fn note_writes(&mut self) {
+        let space = &self.vm.space;
+        self.backend.take_written_pages(|gpa| space.note_write(gpa));
+    }
+
+    /// Answers what waits in the guest's mailbox, and what is asked because of an answer.
+    pub(super) fn answer_requests(&mut self, housekeeping: &mut dyn Housekeeping) {
+        while let Some((client, request)) = self.vm.mailbox.take_request() {
+            let answer = self.answer(request);
+            self.vm.mailbox.put_answer(client, answer);
+            housekeeping.take_answers();
+        }
+    }
+
+    #[cold]
+    fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Stats => Answer::Stats(self.stats()),
+            Request::Dump => Answer::Dump(self.dump().to_string()),
+            Request::PowerOff => {
+                self.vm.stop.request(Stop::PowerOff);
+                Answer::Done
+            }
+            Request::Reset => {
+                self.vm.stop.request(Stop::Reset);
+                Answer::Done
+            }
+            Request::Pause => {
+                self.pause();
+                Answer::Paused(self.location())
+            }
+            Request::Resume => {
+                self.resume();
+                Answer::Done
+            }
+            Request::CatchTables(on) => {
+                if self.catch_tables(on) {
+                    Answer::Done
+                } else {
+                    Answer::Impossible
+                }
+            }
+            Request::Registers => Answer::Registers(self.registers(), self.location()),
+            Request::SetRegister { .. } | Request::Step(_) if !self.paused => Answer::Runs,
+            Request::SetRegister { name, value } => {
+                if self.set_register(&name, value) {
+                    Answer::Done
+                } else {
+                    Answer::NoRegister(name)
+                }
+            }
+            Request::Step(count) => Answer::Steps(self.steps(count)),
+        }
+    }
+
+    fn stats(&self) -> GuestStats {
+        GuestStats {
+            state: match self.activity {
+                _ if self.paused => "paused",
+                Activity::Running => "running",
+                Activity::Halted => "halted",
+                Activity::Frozen => "frozen",
+                Activity::WaitForStartup => "waiting",
+            },
+            total_exits: self.counters.total(),
+            exits: self.counters.iter().collect(),
+            guest_time_ns: self.vm.clock.now().as_ns(),
+        }
+    }
+
+    /// Makes up to `count` steps.
+    fn steps(&mut self, count: u32) -> Steps {
+        let (mut done, mut next, mut end) = (Vec::new(), self.location(), None);
+        for _ in 0..count.min(MAX_STEPS) {
+            end = self.step().reason();
+            if end.is_some() {
+                break;
+            }
+            done.push(core::mem::replace(&mut next, self.location()));
+        }
+        // A step that came to no end may have moved it all the same.
+        Steps { done, end, next: self.location() }
+    }
+}
