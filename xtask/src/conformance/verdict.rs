@@ -168,13 +168,22 @@ fn skipped_without_reason(
         return None;
     }
     let Some(Outcome::Skipped(reason)) = environments[&environment].get(case) else { return None };
-    // Without the hypervisor that topic has nothing for most cases.
-    let counterpart = environment.counterpart(topic).filter(|_| topic != "cpuid");
+    // Without the hypervisor that topic has nothing for most cases. A topic that did not run to its
+    // end there says nothing of any case.
+    let has_cases = |counterpart: &Environment| {
+        topic != "cpuid" && environments.get(counterpart).is_none_or(|results| !failed(results))
+    };
+    let counterpart = environment.counterpart(topic).filter(has_cases);
     let Some(counterpart) = counterpart else {
         return (topic != FORMS_TOPIC).then(|| format!("skipped: {reason}"));
     };
     let is_skipped = matches!(environments.get(&counterpart)?.get(case), Some(Outcome::Skipped(_)));
     (!is_skipped).then(|| format!("skipped: {reason}; on {} it is not", counterpart.name()))
+}
+
+/// Whether the topic did not run to its end.
+fn failed(results: &Results) -> bool {
+    matches!(results.get(WHOLE_TOPIC), Some(Outcome::Failed(_)))
 }
 
 #[cfg(test)]
@@ -265,6 +274,19 @@ mod tests {
         runs.get_mut("t").unwrap().insert(Environment::SvmBochs, failed);
         assert_eq!(problems(&runs, &bugs("| t | * | svm-bochs | seen |\n")), Vec::<String>::new());
         assert_eq!(problems(&runs, &[]), ["t * on svm-bochs: does not run"]);
+    }
+
+    #[test]
+    fn a_topic_that_did_not_run_says_nothing_of_what_is_skipped() {
+        let mut runs = runs(&[("a", ["+", "~none", "~none", "+", "~none"])]);
+        let failed =
+            Results::from([(WHOLE_TOPIC.to_owned(), Outcome::Failed("does not run".into()))]);
+        runs.get_mut("t").unwrap().insert(Environment::Qemu, failed);
+        let row = bugs("| t | * | qemu | seen |\n");
+        assert_eq!(problems(&runs, &row), ["t a on svm-qemu: skipped: none"]);
+        let environments = runs.remove("t").unwrap();
+        runs.insert(FORMS_TOPIC.to_owned(), environments);
+        assert_eq!(problems(&runs, &bugs("| forms | * | qemu | seen |\n")), Vec::<String>::new());
     }
 
     #[test]
