@@ -8,6 +8,7 @@ mod cpus;
 mod endurance;
 mod grub;
 mod host_console;
+mod host_serial;
 mod hostile;
 mod input;
 mod installer;
