@@ -1,5 +1,6 @@
-//! The pages name files that exist.
+//! The pages name files that exist, and all that have `unsafe`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use xtask::paths;
@@ -53,4 +54,39 @@ fn pages_name_files_that_exist() {
             assert!(exists, "{}: there is no {name}", page.display());
         }
     }
+}
+
+/// Whether the code of a file has the word, outside of comments and strings.
+fn says_unsafe(tokens: proc_macro2::TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        proc_macro2::TokenTree::Group(group) => says_unsafe(group.stream()),
+        proc_macro2::TokenTree::Ident(word) => word == "unsafe",
+        _ => false,
+    })
+}
+
+#[test]
+fn the_architecture_page_names_every_file_that_has_unsafe() {
+    let root = paths::root();
+    let page = std::fs::read_to_string(root.join("docs/architecture.md")).expect("a page");
+    let (_, section) = page.split_once("\n## Where `unsafe` is\n").expect("a section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with('|'));
+    let named: BTreeSet<String> = rows.flat_map(names).map(str::to_owned).collect();
+    let mut found = Vec::new();
+    files(&root, &mut found);
+    let root = format!("{}/", root.display());
+    let has_unsafe = |name: &&str| {
+        let text = std::fs::read_to_string(format!("{root}{name}")).expect("a file");
+        says_unsafe(text.parse().expect("Rust"))
+    };
+    let with_unsafe: BTreeSet<String> = found
+        .iter()
+        .filter_map(|path| path.strip_prefix(&root))
+        .filter(|name| name.ends_with(".rs") && !name.starts_with("tests/guests/"))
+        .filter(has_unsafe)
+        .map(str::to_owned)
+        .collect();
+    let difference: Vec<_> = with_unsafe.symmetric_difference(&named).collect();
+    assert!(difference.is_empty(), "with `unsafe` or named, and not both: {difference:?}");
 }

@@ -1,43 +1,10 @@
 //! Access to memory that the guest may change at any moment.
 
-use core::arch::asm;
+#[cfg_attr(miri, path = "raw/interpreted.rs")]
+mod assembly;
+
+use assembly::{clear, copy, load_4, load_8, store_4, store_8};
 use core::sync::atomic::{AtomicU8, Ordering};
-
-/// Copies `count` bytes. Written in assembly so that the compiler assumes nothing about memory that
-/// the guest shares.
-///
-/// # Safety
-/// `source` is valid for reads and `destination` for writes of `count` bytes, and the two do not
-/// overlap.
-unsafe fn copy(source: *const u8, destination: *mut u8, count: usize) {
-    // SAFETY: as the caller promises; DF is clear by the calling convention.
-    unsafe {
-        asm!(
-            "rep movsq",
-            "mov ecx, {tail:e}",
-            "rep movsb",
-            tail = in(reg) count % 8,
-            inout("rcx") count / 8 => _,
-            inout("rsi") source => _,
-            inout("rdi") destination => _,
-            options(nostack, preserves_flags)
-        );
-    }
-}
-
-/// Loads eight bytes, aligned or not.
-///
-/// # Safety
-/// `source` is valid for reads of eight bytes.
-#[inline(always)]
-unsafe fn load(source: *const u8) -> u64 {
-    let value;
-    // SAFETY: as the caller promises.
-    unsafe {
-        asm!("mov {}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags, readonly));
-    }
-    value
-}
 
 /// A run of bytes at a fixed address: memory of a frame that has an owner for as long as the run is
 /// used.
@@ -70,16 +37,12 @@ impl Run {
         unsafe {
             match data.len() {
                 1 => data[0] = source.read_volatile(),
-                4 => {
-                    let value: u32;
-                    asm!("mov {:e}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags));
-                    data.copy_from_slice(&value.to_ne_bytes());
-                }
-                8 => data.copy_from_slice(&load(source).to_ne_bytes()),
+                4 => data.copy_from_slice(&load_4(source).to_ne_bytes()),
+                8 => data.copy_from_slice(&load_8(source).to_ne_bytes()),
                 // Instructions: two loads that overlap.
                 count @ 9..=16 => {
-                    data[..8].copy_from_slice(&load(source).to_ne_bytes());
-                    data[count - 8..].copy_from_slice(&load(source.add(count - 8)).to_ne_bytes());
+                    data[..8].copy_from_slice(&load_8(source).to_ne_bytes());
+                    data[count - 8..].copy_from_slice(&load_8(source.add(count - 8)).to_ne_bytes());
                 }
                 count => copy(source, data.as_mut_ptr(), count),
             }
@@ -97,13 +60,9 @@ impl Run {
         unsafe {
             match *data {
                 [byte] => destination.write_volatile(byte),
-                [a, b, c, d] => {
-                    let value = u32::from_ne_bytes([a, b, c, d]);
-                    asm!("mov [{}], {:e}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
-                }
+                [a, b, c, d] => store_4(destination, u32::from_ne_bytes([a, b, c, d])),
                 [a, b, c, d, e, f, g, h] => {
-                    let value = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-                    asm!("mov [{}], {}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
+                    store_8(destination, u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
                 }
                 _ => copy(data.as_ptr(), destination, data.len()),
             }
@@ -125,23 +84,73 @@ impl Run {
 
     /// Fills the run with zeroes.
     pub fn clear(&self) {
-        // SAFETY: the run is mapped (condition of `new`) and its length a multiple of 8 or its tail
-        // is cleared by bytes.
-        unsafe {
-            asm!(
-                "rep stosq",
-                "mov ecx, {tail:e}",
-                "rep stosb",
-                tail = in(reg) self.length % 8,
-                inout("rcx") self.length / 8 => _,
-                inout("rdi") self.address => _,
-                in("rax") 0,
-                options(nostack, preserves_flags)
-            );
-        }
+        // SAFETY: the run is mapped (condition of `new`).
+        unsafe { clear(self.address as *mut u8, self.length) }
     }
 
     const fn holds(&self, offset: usize, count: usize) -> bool {
         offset <= self.length && count <= self.length - offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: usize = 61;
+
+    /// A run of the host's heap, between bytes that stay as they are.
+    fn with_run(test: impl FnOnce(Run)) -> Vec<u8> {
+        let mut bytes = vec![0xaa_u8; LENGTH + 2];
+        let start = bytes.as_mut_ptr().wrapping_add(1);
+        // SAFETY: `bytes` outlives the run, and is not looked at meanwhile.
+        test(unsafe { Run::new(start.expose_provenance(), LENGTH) });
+        assert_eq!((bytes[0], bytes[LENGTH + 1]), (0xaa, 0xaa));
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read_in_every_size_at_every_place() {
+        with_run(|run| {
+            for size in 0..=LENGTH {
+                for offset in 0..=LENGTH - size {
+                    let data: Vec<u8> =
+                        (0..size).map(|at| (at * 7 + offset + size) as u8).collect();
+                    let mut found = vec![0; size];
+                    assert!(run.write(offset, &data));
+                    assert!(run.read(offset, &mut found));
+                    assert_eq!(found, data);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let bytes = with_run(|run| {
+            let mut data = [0x55; 9];
+            for (offset, size) in [(LENGTH, 1), (LENGTH - 3, 4), (usize::MAX, 8), (LENGTH + 1, 0)] {
+                assert!(!run.read(offset, &mut data[..size]));
+                assert!(!run.write(offset, &data[..size]));
+            }
+            assert_eq!(data, [0x55; 9]);
+            assert_eq!(run.compare_exchange(LENGTH, 0xaa, 1), None);
+        });
+        assert_eq!(bytes, [0xaa; LENGTH + 2]);
+    }
+
+    #[test]
+    fn a_run_is_cleared_to_its_end() {
+        let bytes = with_run(|run| run.clear());
+        assert_eq!(bytes[1..=LENGTH], [0; LENGTH]);
+    }
+
+    #[test]
+    fn a_byte_is_exchanged_if_it_is_as_expected() {
+        let bytes = with_run(|run| {
+            assert_eq!(run.compare_exchange(5, 0xaa, 1), Some(true));
+            assert_eq!(run.compare_exchange(5, 0xaa, 2), Some(false));
+        });
+        assert_eq!(bytes[6], 1);
     }
 }
