@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::guests::Guest;
-use crate::{arrows, build, paths, progress, retry, setup, times};
+use crate::{arrows, build, licences, paths, progress, retry, setup, times};
 
 /// Emulators that run at the same time.
 const PARALLEL_MACHINES: &str = "2";
@@ -33,6 +33,23 @@ const MODELS: [&str; 7] = [
     "--lib",
     "model::",
 ];
+
+/// Guests' memory, by address, and its log. Over tests of whole address
+/// spaces it takes too long.
+const MIRI_TESTS: [&str; 8] = [
+    "--package",
+    "vmm-core",
+    "--target-dir",
+    "target/miri",
+    "--lib",
+    "--",
+    "vm::memory::raw",
+    "vm::memory::page_log",
+];
+const MIRI_SECONDS: &str = "3600";
+
+/// The program that finds misspelt words, configured by `typos.toml`.
+const SPELLING: &str = "typos";
 
 /// Names the CPU model to the whole-system tests.
 pub const CPU_VARIABLE: &str = "BULKHEAD_TESTS_CPU";
@@ -62,9 +79,16 @@ impl TestArgs {
         let started = Instant::now();
         times::forget()?;
         setup::require(&[setup::BUILD, setup::QEMU, setup::GUESTS, setup::IMAGE, setup::TESTS])?;
+        ensure!(
+            !self.full || paths::program(SPELLING).is_some(),
+            "{SPELLING} is missing: cargo install typos-cli"
+        );
         if self.only.is_none() {
             lint()?;
             unit_tests()?;
+            if self.full {
+                miri()?;
+            }
         }
         build::image()?;
         for guest in Guest::value_variants() {
@@ -142,7 +166,18 @@ pub fn lint() -> Result<()> {
     document.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     document.env("RUSTDOCFLAGS", "-D warnings");
     progress::run_logged("Checking the documentation", "doc", &mut document)?;
-    arrows::check(false)
+    arrows::check(false)?;
+    licences::check()?;
+    spelling()
+}
+
+/// Checks words, where the program is installed: what it takes to build is more than it is worth on
+/// each fresh machine.
+fn spelling() -> Result<()> {
+    let Some(program) = paths::program(SPELLING) else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.current_dir(paths::root()).args(["--format", "brief"]);
+    progress::run_logged("Checking the spelling", "spelling", &mut command)
 }
 
 fn unit_tests() -> Result<()> {
@@ -152,6 +187,29 @@ fn unit_tests() -> Result<()> {
         progress::run_logged("Running the unit tests", "unit-tests", &mut test)?;
     }
     Ok(())
+}
+
+/// Runs under Miri the tests of what is `unsafe` and needs no processor of its own, where rustup can
+/// fetch it.
+fn miri() -> Result<()> {
+    let rustup = |arguments: &[&str]| {
+        let mut command = Command::new("timeout");
+        // Where the download is blocked it may hang rather than fail.
+        command.arg(MIRI_SECONDS).arg("rustup").args(arguments).current_dir(paths::root());
+        for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+            command.env_remove(name);
+        }
+        command
+    };
+    let mut fetch = rustup(&["toolchain", "install", "nightly", "--profile", "minimal"]);
+    fetch.args(["--component", "miri", "--component", "rust-src"]);
+    if progress::run_logged("Fetching Miri", "miri-fetch", &mut fetch).is_err() {
+        println!("Left out: Miri, which rustup cannot fetch here.");
+        return Ok(());
+    }
+    let mut test = rustup(&["run", "nightly", "cargo", "miri", "test"]);
+    test.args(MIRI_TESTS).env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-permissive-provenance");
+    progress::run_logged("Running the accesses to guest memory under Miri", "miri", &mut test)
 }
 
 fn cargo() -> Command {

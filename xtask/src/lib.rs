@@ -16,6 +16,7 @@ pub mod folder;
 pub mod fuzz;
 pub mod guests;
 pub mod image;
+pub mod licences;
 pub mod machine;
 pub mod paths;
 pub mod picture;
