@@ -93,18 +93,36 @@ impl Clock for TestClock {
 
 const DISARMED: u64 = u64::MAX;
 
+/// The wire to the CPU whose timer rings for a deadline. Called from any CPU, possibly that one
+/// itself, after the deadline is visible.
+pub trait TimerWire: Send + Sync + fmt::Debug {
+    /// The deadline of `slot` is an earlier one now: a timer that is set already may be late for
+    /// it.
+    fn brought_forward(&self, slot: usize);
+}
+
 /// The deadlines of one virtual machine's devices, written by the devices and read by the run loop.
 #[derive(Debug)]
 pub struct Deadlines {
     slots: Box<[AtomicU64]>,
     changed: AtomicBool,
+    wire: Option<Arc<dyn TimerWire>>,
 }
 
 impl Deadlines {
-    /// `count` disarmed slots.
+    /// `count` disarmed slots, which are looked at by those that read them.
     pub fn new(count: usize) -> Arc<Self> {
+        Self::build(count, None)
+    }
+
+    /// `count` disarmed slots; a deadline that is brought forward is told through `wire`.
+    pub fn with_wire(count: usize, wire: Arc<dyn TimerWire>) -> Arc<Self> {
+        Self::build(count, Some(wire))
+    }
+
+    fn build(count: usize, wire: Option<Arc<dyn TimerWire>>) -> Arc<Self> {
         let slots = (0..count).map(|_| AtomicU64::new(DISARMED)).collect();
-        Arc::new(Self { slots, changed: AtomicBool::new(false) })
+        Arc::new(Self { slots, changed: AtomicBool::new(false), wire })
     }
 
     /// The alarm of slot `slot`, which must be below the count given to [`Deadlines::new`].
@@ -174,8 +192,14 @@ impl Alarm {
     pub fn set(&self, deadline: Option<GuestTime>) {
         let Some(deadlines) = &self.deadlines else { return };
         let ns = deadline.map_or(DISARMED, GuestTime::as_ns);
-        if deadlines.slots[self.slot].swap(ns, Ordering::SeqCst) != ns {
+        let before_ns = deadlines.slots[self.slot].swap(ns, Ordering::SeqCst);
+        if before_ns != ns {
             deadlines.changed.store(true, Ordering::Release);
+        }
+        if ns < before_ns
+            && let Some(wire) = &deadlines.wire
+        {
+            wire.brought_forward(self.slot);
         }
     }
 
@@ -238,5 +262,26 @@ mod tests {
         assert_eq!(deadlines.take_expired(GuestTime::from_ns(30)), Some(0));
         assert_eq!(deadlines.take_expired(GuestTime::from_ns(30)), None);
         assert_eq!(deadlines.earliest(), None);
+    }
+
+    #[derive(Debug, Default)]
+    struct CountCalls(AtomicU64);
+
+    impl TimerWire for CountCalls {
+        fn brought_forward(&self, slot: usize) {
+            self.0.fetch_add(1 + slot as u64, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn only_a_deadline_that_is_brought_forward_is_told() {
+        let wire = Arc::new(CountCalls::default());
+        let alarm = Deadlines::with_wire(8, wire.clone()).alarm(7);
+        for (ns, calls) in
+            [(Some(20), 8), (Some(20), 8), (Some(30), 8), (None, 8), (Some(40), 16), (Some(1), 24)]
+        {
+            alarm.set(ns.map(GuestTime::from_ns));
+            assert_eq!(wire.0.load(Ordering::Relaxed), calls, "{ns:?}");
+        }
     }
 }

@@ -24,12 +24,14 @@ const FORMS: [&str; 6] = [
 ];
 
 /// The models of what is lock-free, with loom's atomics in place of the processor's.
-const MODELS: [&str; 7] = [
+const MODELS: [&str; 9] = [
     "--package",
     "control",
     "--package",
     "devices",
-    "--features=control/loom,devices/loom",
+    "--package",
+    "vmm-core",
+    "--features=control/loom,devices/loom,vmm-core/loom",
     "--lib",
     "model::",
 ];

@@ -1,7 +1,8 @@
-//! The machine underneath: its CPUs and frames, its time and its errors, and what is lent of its
-//! heap.
+//! The machine underneath: its CPUs and how they are reached, its frames, its time and its errors,
+//! and what is lent of its heap.
 
 pub mod clock;
+pub mod kick;
 pub mod machine_check;
 pub mod machine_check_watch;
 pub mod platform;

@@ -66,11 +66,13 @@ impl Timekeeper {
     /// Keeps the devices' timers of a queue from now on.
     pub fn keep(&self, queue: &Arc<TimerQueue>) {
         self.servers.lock().push(TimerServer::new(queue.clone(), Share::Devices));
+        queue.set_keeper(Some(self.cpu));
         self.notice(queue);
     }
 
     /// Keeps them no more. None of them is being served when this returns.
     pub fn release(&self, queue: &Arc<TimerQueue>) {
+        queue.set_keeper(None);
         self.servers.lock().retain(|server| !Arc::ptr_eq(server.queue(), queue));
     }
 
@@ -86,6 +88,7 @@ impl Timekeeper {
 mod tests {
     use super::*;
     use crate::host::clock::VmClock;
+    use crate::host::kick::VcpuKick;
     use crate::test_platform::TestPlatform;
     use control::host::Host;
     use devices::time::{Clock, GuestTime, Timed};
@@ -116,7 +119,8 @@ mod tests {
             let platform = TestPlatform::leak();
             platform.advance_ns(5 * MS);
             let clock = Arc::new(VmClock::new(platform));
-            let queue = TimerQueue::new(clock.clone(), 1);
+            let kick = Arc::new(VcpuKick::new(platform));
+            let queue = TimerQueue::new(clock.clone(), kick, 1);
             let device = Arc::new(Device::default());
             queue.connect(0, device.clone());
             let keeper = Timekeeper::new(platform, CPU);

@@ -1,11 +1,14 @@
 //! The timers of a guest: the deadlines of its devices, and whom to tell when they have come.
 
 use crate::host::clock::VmClock;
+use crate::host::kick::VcpuKick;
+use crate::host::platform::CpuInterrupt;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::ops::Range;
-use devices::time::{Alarm, Clock, Deadlines, Timed};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use devices::time::{Alarm, Clock, Deadlines, Timed, TimerWire};
 use spin::Once;
 
 /// The alarm that no device is told of: the virtual CPU wakes, and attends to the consoles.
@@ -20,10 +23,45 @@ const MAX_EXPIRIES: usize = 64;
 /// fast, together they cannot take all of its CPU, nor keep the host busy with nothing else.
 const MIN_RUN_US: u64 = 20;
 
+/// No CPU keeps the devices' timers but the virtual CPU's own.
+const NOT_KEPT: usize = usize::MAX;
+
+/// The way from an alarm to the CPU whose timer rings for it.
+#[derive(Debug)]
+struct Wire {
+    vcpu: Arc<VcpuKick>,
+    /// The CPU that keeps the devices' timers.
+    keeper: AtomicUsize,
+}
+
+impl Wire {
+    /// The CPU to interrupt for the alarm of `slot`, which was set on CPU `here`; `None` if one
+    /// sets its timer anyway. The virtual CPU's own does, or gives the keeper notice, before it
+    /// enters the guest and before it sleeps; the keeper does when it has served what was due.
+    fn cpu_to_tell(&self, slot: usize, here: usize) -> Option<usize> {
+        let vcpu = self.vcpu.cpu().filter(|&cpu| cpu != here)?;
+        match self.keeper.load(Ordering::SeqCst) {
+            NOT_KEPT => Some(vcpu),
+            _ if slot == HOUSEKEEPING_SLOT => Some(vcpu),
+            keeper => Some(keeper).filter(|&cpu| cpu != here),
+        }
+    }
+}
+
+impl TimerWire for Wire {
+    fn brought_forward(&self, slot: usize) {
+        let platform = self.vcpu.platform();
+        if let Some(cpu) = self.cpu_to_tell(slot, platform.cpu()) {
+            platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
+        }
+    }
+}
+
 /// The deadlines, and whom to tell. Any CPU may serve them, one at a time.
 pub struct TimerQueue {
     clock: Arc<VmClock>,
     deadlines: Arc<Deadlines>,
+    wire: Arc<Wire>,
     /// By slot; there is none for housekeeping.
     timed: Box<[Once<Arc<dyn Timed>>]>,
 }
@@ -40,11 +78,18 @@ pub enum Share {
 }
 
 impl TimerQueue {
-    /// A queue for housekeeping, a local APIC and `device_slots` devices.
-    pub fn new(clock: Arc<VmClock>, device_slots: usize) -> Arc<Self> {
+    /// A queue for housekeeping, a local APIC and `device_slots` devices, which is served where
+    /// the virtual CPU of `vcpu` is.
+    pub fn new(clock: Arc<VmClock>, vcpu: Arc<VcpuKick>, device_slots: usize) -> Arc<Self> {
         let slots = FIRST_DEVICE_SLOT + device_slots;
         let timed = (0..slots).map(|_| Once::new()).collect();
-        Arc::new(Self { clock, deadlines: Deadlines::new(slots), timed })
+        let wire = Arc::new(Wire { vcpu, keeper: AtomicUsize::new(NOT_KEPT) });
+        Arc::new(Self { clock, deadlines: Deadlines::with_wire(slots, wire.clone()), wire, timed })
+    }
+
+    /// CPU `cpu` serves the devices' timers from now on, or none but the virtual CPU's own.
+    pub(super) fn set_keeper(&self, cpu: Option<usize>) {
+        self.wire.keeper.store(cpu.unwrap_or(NOT_KEPT), Ordering::SeqCst);
     }
 
     /// The alarm that wakes the virtual CPU for housekeeping.
@@ -149,5 +194,54 @@ impl TimerServer {
             let min_run = self.queue.clock.tsc_hz() / 1_000_000 * MIN_RUN_US;
             self.not_before_tsc = now_tsc.saturating_add(min_run);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::platform::Platform;
+    use crate::test_platform::TestPlatform;
+    use alloc::vec::Vec;
+    use devices::time::GuestTime;
+
+    /// The CPUs of the virtual CPU, of the keeper, and a third one.
+    const VCPU: usize = 1;
+    const KEEPER: usize = 2;
+    const OTHER: usize = 3;
+    const NONE: [usize; 0] = [];
+
+    #[test]
+    fn an_alarm_tells_the_cpu_whose_timer_rings_for_it() {
+        let platform = TestPlatform::leak();
+        let kick = Arc::new(VcpuKick::new(platform));
+        let queue = TimerQueue::new(Arc::new(VmClock::new(platform)), kick.clone(), 1);
+        let (housekeeping, device) = (queue.housekeeping_alarm(), queue.device_alarm(0));
+        // The CPUs that are interrupted if `alarm` is set on CPU `cpu`.
+        let told = |alarm: &Alarm, cpu: usize| -> Vec<usize> {
+            platform.be_cpu(cpu);
+            alarm.set(None);
+            alarm.set(Some(GuestTime::from_ns(5)));
+            let count = |cpu| platform.take_interrupts(cpu, CpuInterrupt::Kick);
+            (0..4).filter(|&cpu| count(cpu) != 0).collect()
+        };
+        assert_eq!(told(&device, OTHER), NONE, "it looks when it begins to run");
+        platform.be_cpu(VCPU);
+        kick.arrive();
+        for alarm in [&housekeeping, &device, &queue.apic_alarm()] {
+            assert_eq!(told(alarm, VCPU), NONE);
+            assert_eq!(told(alarm, OTHER), [VCPU]);
+        }
+        queue.set_keeper(Some(KEEPER));
+        assert_eq!(told(&housekeeping, KEEPER), [VCPU], "what a device sent to the console");
+        assert_eq!(told(&device, KEEPER), NONE, "it looks when it has served");
+        assert_eq!(told(&device, OTHER), [KEEPER]);
+        assert_eq!(told(&device, VCPU), NONE, "notice is given before the entry");
+        queue.set_keeper(None);
+        kick.leave();
+        platform.be_cpu(OTHER);
+        kick.arrive();
+        assert_eq!(told(&device, VCPU), [OTHER], "it has moved");
+        assert_eq!(platform.cpu(), VCPU);
     }
 }

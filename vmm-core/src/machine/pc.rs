@@ -2,9 +2,10 @@
 
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
+use crate::host::kick::VcpuKick;
 use crate::host::platform::Platform;
 use crate::host::timers::TimerQueue;
-use crate::vcpu::{VcpuKick, VcpuWires};
+use crate::vcpu::VcpuWires;
 use crate::vm::bus::{MmioBus, PortBus};
 use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::vm::cpuid::CpuidTable;
@@ -157,7 +158,7 @@ impl Pc {
         let pic = Arc::new(Pic::new(IrqLine::new(inboxes[0].clone(), LintPin::Lint0 as u32)));
         let io_apic = IoApic::new(apic_bus.clone());
         let lines = IsaLines::new(pic.clone(), io_apic.clone());
-        let mut board = Board::new(clock.clone(), lines);
+        let mut board = Board::new(clock.clone(), kicks[0].clone(), lines);
 
         board.ports.attach(pic.clone());
         board.mmio.attach(io_apic.clone());
@@ -258,9 +259,9 @@ struct Board {
 }
 
 impl Board {
-    fn new(clock: Arc<VmClock>, lines: IsaLines) -> Self {
+    fn new(clock: Arc<VmClock>, vcpu: Arc<VcpuKick>, lines: IsaLines) -> Self {
         Self {
-            timers: TimerQueue::new(clock.clone(), ALARM_SLOTS),
+            timers: TimerQueue::new(clock.clone(), vcpu, ALARM_SLOTS),
             clock,
             lines,
             ports: PortBus::new(),

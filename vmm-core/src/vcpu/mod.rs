@@ -10,7 +10,6 @@ mod dispatch;
 mod emulated;
 mod events;
 mod inert_msrs;
-mod kick;
 mod machine_check;
 mod msr;
 mod mtrr;
@@ -25,6 +24,7 @@ mod timers;
 
 use crate::backend::exit::Exit;
 use crate::backend::{Backend, Unsupported, VcpuSetup, reset};
+use crate::host::kick::VcpuKick;
 use crate::host::platform::Platform;
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::TimerQueue;
@@ -46,7 +46,6 @@ use timers::Timers;
 
 pub use attend::Housekeeping;
 pub(crate) use attend::Nothing;
-pub use kick::VcpuKick;
 
 /// What a virtual CPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +227,7 @@ impl<B: Backend> Vcpu<B> {
         self.backend.load(&self.gprs);
         self.kick.arrive();
         self.timers.begin();
+        self.arm_host_timer();
         let stop = loop {
             if let Some(stop) = self.take_turns(housekeeping) {
                 break stop;
@@ -260,9 +260,6 @@ impl<B: Backend> Vcpu<B> {
         let exit = if self.left_exit.is_some() {
             self.take_left_exit()
         } else {
-            if self.timers.take_changed() {
-                self.arm_host_timer();
-            }
             self.deliver_events();
             if self.activity != Activity::Running {
                 self.sleep_attended(housekeeping);
@@ -275,6 +272,9 @@ impl<B: Backend> Vcpu<B> {
             }
             if self.error_care != ErrorCare::None {
                 self.care_for_error();
+            }
+            if self.timers.take_changed() {
+                self.arm_host_timer();
             }
             let exit = self.backend.enter(&mut self.gprs);
             self.after_exit();
@@ -329,14 +329,17 @@ impl<B: Backend> Vcpu<B> {
     #[inline(never)]
     fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping) {
         let held = self.attend(housekeeping);
-        if !held && self.vm.stop.requested().is_none() {
-            if self.stepping {
-                self.limit_nap();
-            }
-            self.sleep();
-            // The interrupt may be the last one for long.
-            self.attend(housekeeping);
+        // A kick since the last turn without an entry, by the consoles just now too: the next turn
+        // looks at what came.
+        if held || self.vm.stop.requested().is_some() || self.kick.take() {
+            return;
         }
+        if self.stepping {
+            self.limit_nap();
+        }
+        self.sleep();
+        // The interrupt may be the last one for long.
+        self.attend(housekeeping);
     }
 
     /// The hardware's part and the general registers, for tests.

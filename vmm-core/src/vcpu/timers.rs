@@ -39,8 +39,9 @@ impl Timers {
         self.server.queue().take_changed()
     }
 
-    /// The guest runs from now on.
-    pub(super) fn begin(&self) {
+    /// The guest runs on this CPU from now on, whose timer may be set to anything.
+    pub(super) fn begin(&mut self) {
+        self.armed_tsc = u64::MAX;
         if let Some(keeper) = self.keeper {
             keeper.keep(self.server.queue());
         }

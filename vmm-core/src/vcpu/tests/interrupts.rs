@@ -4,7 +4,9 @@ use super::{machine, next_event, write_msr, write_ports};
 use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::Machine;
-use crate::vcpu::Activity;
+use crate::vcpu::{Activity, Housekeeping};
+use control::host::Host;
+use devices::irq::LineTarget;
 use devices::local_apic::{Interface, Vectors};
 use devices::memory::GuestMemory;
 use emulator::event::Event;
@@ -48,6 +50,57 @@ fn a_processor_that_delivers_interrupts_gets_them_in_the_register_page() {
     assert_eq!(next_event(&mut machine), None);
     assert_eq!(machine.vcpu.registers_mut().0.noted_vectors, noted, "once");
     assert_eq!(machine.vcpu.registers_mut().0.window, None);
+}
+
+/// Raises an interrupt, as input for the guest does, when it is attended to for the first time.
+struct Raises(Option<Box<dyn Fn()>>);
+
+impl Housekeeping for Raises {
+    fn attend(&mut self) {
+        if let Some(raise) = self.0.take() {
+            raise();
+        }
+    }
+
+    fn take_answers(&mut self) {}
+
+    fn due_tsc(&mut self) -> u64 {
+        u64::MAX
+    }
+}
+
+#[test]
+fn a_halted_guest_does_not_sleep_over_an_interrupt_that_the_console_raises() {
+    for (by_apic, vector) in [(true, 0x41), (false, 0x0c)] {
+        let mut machine = machine();
+        machine.vcpu.apic.mmio_write(0xf0, 0x1ff);
+        machine.vcpu.apic.mmio_write(0x350, 0x700);
+        // The 8259 pair: edge-triggered, vectors from 8 on, nothing masked.
+        write_ports(&mut machine, &[(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0)]);
+        machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
+        machine.vcpu.activity = Activity::Halted;
+        let before = machine.platform.tsc();
+        let mut consoles = Raises(None);
+        // Kicks from before it was halted take a turn of their own.
+        for _ in 0..3 {
+            machine.vcpu.turn(&mut consoles);
+        }
+        assert!(machine.platform.tsc() > before, "nothing to do: it slept");
+        let before = machine.platform.tsc();
+        let (inbox, pic) = (machine.vcpu.apic.inbox().clone(), machine.vcpu.vm.pic.clone());
+        consoles.0 = Some(Box::new(move || {
+            if by_apic {
+                assert!(inbox.post_vector(0x41, false));
+            } else {
+                pic.set_line(4, true);
+            }
+        }));
+        machine.vcpu.turn(&mut consoles);
+        machine.vcpu.turn(&mut consoles);
+        assert_eq!(machine.platform.tsc(), before, "it slept");
+        assert_eq!(machine.vcpu.activity, Activity::Running);
+        assert_eq!(machine.vcpu.registers_mut().0.injected, [Event::Interrupt(vector)]);
+    }
 }
 
 #[test]
