@@ -59,8 +59,9 @@ pub const fn ns_to_ticks(ns: u64, hz: u64) -> u64 {
 /// The first nanosecond at which `ticks` whole cycles of a clock of `hz` have passed: the inverse
 /// of [`ns_to_ticks`], rounded up.
 pub const fn ticks_to_ns(ticks: u64, hz: u64) -> u64 {
-    let ns = (ticks as u128 * 1_000_000_000).div_ceil(hz as u128);
-    if ns > u64::MAX as u128 { u64::MAX } else { ns as u64 }
+    // Whole seconds apart here too; `hz` is as above.
+    let part = (ticks % hz).wrapping_mul(NS_PER_S).div_ceil(hz);
+    (ticks / hz).saturating_mul(NS_PER_S).saturating_add(part)
 }
 
 /// Where a device reads guest time.
@@ -148,8 +149,14 @@ impl Deadlines {
 
     /// The earliest deadline of some slots.
     pub fn earliest_of(&self, slots: Range<usize>) -> Option<GuestTime> {
-        let ns = self.slots.get(slots)?.iter().map(|slot| slot.load(Ordering::SeqCst)).min()?;
+        let ns = self.least(slots);
         (ns != DISARMED).then_some(GuestTime(ns))
+    }
+
+    /// The smallest word of some slots.
+    fn least(&self, slots: Range<usize>) -> u64 {
+        let slots = self.slots.get(slots).unwrap_or_default();
+        slots.iter().fold(DISARMED, |least, slot| least.min(slot.load(Ordering::SeqCst)))
     }
 
     /// Disarms and returns a slot whose deadline is not after `now`, the earliest first.
@@ -159,14 +166,12 @@ impl Deadlines {
 
     /// The same, of some slots.
     pub fn take_expired_of(&self, slots: Range<usize>, now: GuestTime) -> Option<usize> {
-        let (slot, ns) = slots
-            .clone()
-            .zip(self.slots.get(slots)?)
-            .map(|(index, slot)| (index, slot.load(Ordering::Relaxed)))
-            .min_by_key(|&(_, ns)| ns)?;
+        let ns = self.least(slots.clone());
         if ns == DISARMED || ns > now.0 {
             return None;
         }
+        let is_least = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == ns;
+        let slot = slots.start + self.slots.get(slots)?.iter().position(is_least)?;
         let taken =
             self.slots[slot].compare_exchange(ns, DISARMED, Ordering::AcqRel, Ordering::Relaxed);
         self.changed.store(true, Ordering::Release);
