@@ -13,8 +13,8 @@ use devices::time::Clock;
 /// The work that the run loop does for others between two exits: consoles, screens, management. It
 /// reaches the guest by its mailbox.
 pub trait Housekeeping {
-    /// Called after each physical interrupt, when the guest spins, before the CPU sleeps, and while
-    /// the guest is paused. Must return soon.
+    /// Called after a physical interrupt and when the guest spins, though not more than once a
+    /// millisecond while it runs, before the CPU sleeps, and while it is paused. Must return soon.
     fn attend(&mut self);
     /// The guest has answered what waited in its mailbox.
     fn take_answers(&mut self);

@@ -321,7 +321,9 @@ impl<B: Backend> Vcpu<B> {
         // The guest is not to be found in the middle of a step.
         if self.left_exit.is_none() {
             self.after_host_interrupt();
-            self.attend(housekeeping);
+            if self.paused || self.is_attendance_due() {
+                self.attend(housekeeping);
+            }
         }
     }
 

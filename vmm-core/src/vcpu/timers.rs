@@ -15,7 +15,12 @@ pub(super) struct Timers {
     keeper: Option<&'static Timekeeper>,
     /// What the host's timer is set to; `u64::MAX` if it is not.
     armed_tsc: u64,
+    /// A guest that runs is not held up for the consoles before.
+    attend_from_tsc: u64,
 }
+
+/// A guest that is interrupted more often than this is not held up for the consoles each time.
+const MIN_ATTENDANCE_US: u64 = 1_000;
 
 impl fmt::Debug for Timers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,7 +35,7 @@ impl Timers {
     /// The timers of `queue`; `keeper` keeps those of the devices, if there is one.
     pub(super) const fn new(queue: Arc<TimerQueue>, keeper: Option<&'static Timekeeper>) -> Self {
         let share = if keeper.is_some() { Share::Housekeeping } else { Share::All };
-        Self { server: TimerServer::new(queue, share), keeper, armed_tsc: u64::MAX }
+        Self { server: TimerServer::new(queue, share), keeper, armed_tsc: u64::MAX, attend_from_tsc: 0 }
     }
 
     /// True if a deadline changed since the last call.
@@ -86,6 +91,20 @@ impl<B: Backend> Vcpu<B> {
         self.set_host_timer(tsc);
     }
 
+    /// True if the consoles are to be attended to while the guest runs. If they were a moment ago,
+    /// the host's timer is set to the time from which they will be.
+    pub(super) fn is_attendance_due(&mut self) -> bool {
+        let now_tsc = B::tsc(self.platform);
+        let from_tsc = self.timers.attend_from_tsc;
+        if now_tsc < from_tsc {
+            self.set_host_timer(from_tsc);
+            return false;
+        }
+        let spacing_ticks = self.platform.tsc_hz() / 1_000_000 * MIN_ATTENDANCE_US;
+        self.timers.attend_from_tsc = now_tsc.saturating_add(spacing_ticks);
+        true
+    }
+
     /// A physical interrupt ended the guest's run or the sleep, or is about to: lets it be handled,
     /// and tells whose time has come.
     pub(super) fn after_host_interrupt(&mut self) {
@@ -95,6 +114,8 @@ impl<B: Backend> Vcpu<B> {
         self.timers.server.serve(self.platform.tsc());
         self.reopen_tick_gate();
         self.await_ends_of_ticks();
+        // What has just rung set its next deadline: the turn that follows need not look again.
+        self.timers.take_changed();
         self.arm_host_timer();
     }
 }

@@ -4,7 +4,10 @@ use super::{Attended, machine};
 use crate::backend::exit::Exit;
 use crate::vm::Stop;
 use crate::vm::memory::{Area, Backing};
+use control::host::Host;
 use emulator::task_switch::{Source, TaskSwitch};
+
+const MS: u64 = 1_000_000;
 
 /// No interrupt of the host's ends an entry that delivers an event by a task switch.
 #[test]
@@ -25,9 +28,26 @@ fn a_guest_that_spins_lets_the_host_work() {
         machine.vcpu.registers_mut().0.exit = exit;
         machine.vcpu.turn(&mut host);
         assert_eq!(host.0, attended, "{exit:?}");
+        machine.platform.advance_ns(MS);
     }
     let pauses = machine.vcpu.counters().iter().find(|&(name, _)| name == "pause");
     assert_eq!(pauses, Some(("pause", 1)));
+}
+
+/// A guest with a fast timer is not held up at each of its ticks. No key waits for longer than a
+/// millisecond, whatever the guest's timers do.
+#[test]
+fn the_host_works_once_a_millisecond_while_the_guest_runs() {
+    let mut machine = machine();
+    let mut host = Attended(0);
+    machine.vcpu.registers_mut().0.exit = Exit::ExternalInterrupt;
+    for (step_ns, attended) in [(0, 1), (MS / 2, 1), (MS / 2, 2), (1_000, 2)] {
+        machine.platform.advance_ns(step_ns);
+        machine.vcpu.turn(&mut host);
+        assert_eq!(host.0, attended);
+    }
+    // What was put off follows though the guest sets no timer.
+    assert!(machine.platform.timer_tsc() <= machine.platform.tsc() + MS);
 }
 
 #[test]
@@ -46,6 +66,7 @@ fn the_processors_list_of_written_pages_is_taken_when_it_is_full_and_before_othe
     space.set_areas(&[area]).unwrap();
     let mut last_look = space.look_for_video_writes(0, VIDEO_BYTES);
     for (exit, page) in [(Exit::WriteLogFull, 3), (Exit::ExternalInterrupt, 9)] {
+        machine.platform.advance_ns(MS);
         machine.vcpu.registers_mut().0.written_pages.push(FRAMEBUFFER + page * 4096);
         machine.exit(exit);
         let look = space.look_for_video_writes(0, VIDEO_BYTES);
