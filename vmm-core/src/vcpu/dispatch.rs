@@ -87,7 +87,7 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::TaskSwitch
             }
             Exit::InterruptWindow => {
-                self.open_interrupt_window();
+                self.pass_tick_gate();
                 ExitKind::InterruptWindow
             }
             Exit::NmiWindow => ExitKind::NmiWindow,

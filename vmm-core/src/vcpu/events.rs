@@ -15,6 +15,7 @@ impl<B: Backend> Vcpu<B> {
         let quiet = self.pending.is_none() && !self.is_apic_waiting();
         match (quiet, self.vm.pic.is_pending()) {
             (true, false) if self.window.is_none() => {}
+            (true, false) if self.pass_tick_gate_early() => self.deliver_pending(),
             (true, false) => self.set_window(self.tick_class()),
             (true, true) if self.is_extint_held() => {}
             _ => self.deliver_pending(),
@@ -194,12 +195,6 @@ impl<B: Backend> Vcpu<B> {
         let class = self.apic.highest_requested()? >> 4;
         let is_behind_tpr = class <= self.apic.tpr() >> 4;
         (is_behind_tpr || self.apic.highest_pending().is_some()).then_some(class)
-    }
-
-    /// The guest can take the interrupt that a window was asked for.
-    pub(super) fn open_interrupt_window(&mut self) {
-        self.set_window(None);
-        self.pass_tick_gate();
     }
 
     /// Asks for an exit when the guest can take an interrupt of `class`, or withdraws the wish.

@@ -14,6 +14,8 @@ pub(super) enum TickGate {
     /// It handles the tick. It has returned when it can be interrupted and its stack is not below
     /// this address.
     Handling(u64),
+    /// It has returned, and runs one instruction of what was interrupted.
+    Returned,
     /// Its handler lets itself be interrupted: the next interrupt of the host's timer decides.
     Nested,
 }
@@ -49,7 +51,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn stack_address(&self) -> u64 {
-        self.backend.segment(SegmentName::Ss).base.wrapping_add(self.gprs.get(Gpr::Rsp))
+        self.backend.segment_base(SegmentName::Ss).wrapping_add(self.gprs.get(Gpr::Rsp))
     }
 
     fn set_tick_gate(&mut self, gate: TickGate) {
@@ -62,26 +64,33 @@ impl<B: Backend> Vcpu<B> {
 
     /// The class of the interrupt window that is wanted for the next tick.
     pub(super) fn tick_class(&self) -> Option<u8> {
-        matches!(self.tick_gate, TickGate::Handling(_)).then_some(EXTINT_CLASS)
+        matches!(self.tick_gate, TickGate::Handling(_) | TickGate::Returned).then_some(EXTINT_CLASS)
     }
 
-    /// The guest can be interrupted now: the next tick comes if it has returned, behind one
-    /// instruction.
-    #[inline]
+    /// The guest can be interrupted now. If it has returned, it first runs an instruction.
     pub(super) fn pass_tick_gate(&mut self) {
-        if let TickGate::Handling(stack) = self.tick_gate {
-            self.end_handler(stack);
+        match self.tick_gate {
+            TickGate::Closed | TickGate::Nested => {}
+            TickGate::Handling(stack) if self.stack_address() >= stack => {
+                self.backend.set_interrupt_shadow();
+                self.tick_gate = TickGate::Returned;
+            }
+            TickGate::Handling(_) => self.tick_gate = TickGate::Nested,
+            TickGate::Returned => self.follow(),
         }
     }
 
+    /// An exit came before that of the window which was asked for: the next tick need not wait for
+    /// it if the guest has run its instruction.
     #[cold]
-    fn end_handler(&mut self, stack: u64) {
-        if self.stack_address() >= stack {
-            self.backend.set_interrupt_shadow();
+    pub(super) fn pass_tick_gate_early(&mut self) -> bool {
+        let has_run = self.tick_gate == TickGate::Returned
+            && !self.backend.interrupt_shadow()
+            && self.backend.rflags().interrupt();
+        if has_run {
             self.follow();
-        } else {
-            self.tick_gate = TickGate::Nested;
         }
+        has_run
     }
 
     /// The guest halts: what the tick interrupted has run on.

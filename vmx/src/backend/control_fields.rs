@@ -1,6 +1,6 @@
 //! The fields that control what exits, when and for how long.
 
-use super::Vmx;
+use super::{BeforeEntry, Vmx};
 use crate::control_bits::{PrimaryControls, SecondaryControls};
 use crate::events::{self, Window};
 use crate::field::Field;
@@ -97,6 +97,10 @@ impl Vmx {
         let Window { exiting, tpr_threshold } = events::window(self.wanted, priority_class);
         let nmi_waits = core::mem::take(&mut self.nmi_in_shadow);
         self.set_primary(PrimaryControls::INTERRUPT_WINDOW, exiting || nmi_waits);
+        if nmi_waits {
+            // For this entry only: the shared code knows of no window for an NMI.
+            self.before_entry |= BeforeEntry::WINDOW;
+        }
         if self.features.controls.has_tpr_shadow() {
             self.tpr_threshold = tpr_threshold;
             self.vmcs.write(Field::TprThreshold, tpr_threshold.into());

@@ -1,6 +1,6 @@
 //! What an exit asks for that concerns VT-x alone.
 
-use super::{BeforeEntry, TWO_TO_32, Vmx};
+use super::{TWO_TO_32, Vmx};
 use crate::control_bits::PrimaryControls;
 use crate::control_registers::SharedRegister;
 use crate::decode::{decode, task_switch};
@@ -72,8 +72,6 @@ impl Vmx {
                 self.restart_timer();
                 self.handle_acknowledged(basic);
             }
-            // It may have been asked for an NMI, of which the shared code's wish does not tell.
-            Exit::InterruptWindow => self.before_entry |= BeforeEntry::WINDOW,
             Exit::NmiWindow => self.set_primary(PrimaryControls::NMI_WINDOW, false),
             Exit::Unknown(_) => return self.own_exit(basic, gprs),
             _ => {}

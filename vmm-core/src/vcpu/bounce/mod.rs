@@ -218,7 +218,7 @@ impl<B: Backend> Vcpu<B> {
                     self.after_host_interrupt();
                     bouncer.was_interrupted = true;
                 }
-                Exit::InterruptWindow => self.open_interrupt_window(),
+                Exit::InterruptWindow => self.pass_tick_gate(),
                 Exit::WriteLogFull => self.note_writes(),
                 Exit::NmiWindow | Exit::HostNmi => {}
                 exit => return Ok(exit),

@@ -166,13 +166,17 @@ fn a_handler_is_not_interrupted_by_the_tick_that_is_owed() {
     assert_eq!(machine.vcpu.registers_mut().0.window, Some(EXTINT_CLASS));
 }
 
+fn is_requested(machine: &Machine, vector: u8) -> bool {
+    machine.vcpu.apic.page().get(0x20 + vector / 32) & 1 << (vector % 32) != 0
+}
+
 /// The processor takes `vector` out of the register page and ends it; false if it is not
 /// requested.
 fn processor_takes(machine: &Machine, vector: u8) -> bool {
     let (page, register, bit) = (machine.vcpu.apic.page(), 0x20 + vector / 32, 1 << (vector % 32));
-    let requested = page.get(register);
-    page.set(register, requested & !bit);
-    requested & bit != 0
+    let is_requested = is_requested(machine, vector);
+    page.set(register, page.get(register) & !bit);
+    is_requested
 }
 
 /// The same on a processor that delivers the local APIC's interrupts by itself, and tells of the
@@ -239,6 +243,9 @@ fn fast_ticks_follow_the_ends_of_others() {
             machine.vcpu.registers_mut().0.interrupt_shadow,
             "the processor waits for one instruction"
         );
+        assert!(!is_requested(&machine, PIT_VECTOR));
+        machine.vcpu.registers_mut().0.interrupt_shadow = false;
+        machine.exit(Exit::InterruptWindow);
         machine.vcpu.registers_mut().0.rflags.set_interrupt(false);
         machine.exit(Exit::HostNmi);
     }
