@@ -29,9 +29,11 @@ pub trait LineTarget: Send + Sync {
 
     /// The periodic timer at input `input` gives ticks: rising edges, after which the level is
     /// high. Most targets take several for one; [`TickPacer`](crate::ticks::TickPacer) is what
-    /// becomes of those of the system timer.
-    fn tick(&self, input: u32, _ticks: Ticks) {
+    /// becomes of those of the system timer. True if the guest is still behind with fast ticks from
+    /// before: the next ones may come later.
+    fn tick(&self, input: u32, _ticks: Ticks) -> bool {
         self.strobe(input);
+        false
     }
 
     /// The ticks that input `_input` still owes mean nothing any more: its source was set anew.
@@ -81,12 +83,10 @@ impl IrqLine {
         }
     }
 
-    /// Gives ticks of a periodic timer, and leaves the wire high.
-    pub fn tick(&self, ticks: Ticks) {
+    /// Gives ticks of a periodic timer, and leaves the wire high. As [`LineTarget::tick`].
+    pub fn tick(&self, ticks: Ticks) -> bool {
         self.high.store(true, Ordering::Relaxed);
-        if let Some(target) = &self.target {
-            target.tick(self.input, ticks);
-        }
+        self.target.as_ref().is_some_and(|target| target.tick(self.input, ticks))
     }
 
     /// Tells that ticks that were owed are no more.

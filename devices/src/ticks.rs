@@ -11,6 +11,9 @@ use crate::time::GuestTime;
 /// The least time between two interrupts of the host for one timer. A timer that is faster sends
 /// several ticks for each.
 pub const MIN_SPACING_NS: u64 = 100_000;
+/// The same while the guest is behind with the ticks of the one before: it has no time to lose to
+/// interrupts of the host's, and none of its own in which it would miss a tick.
+pub const MIN_SPACING_BEHIND_NS: u64 = 4 * MIN_SPACING_NS;
 /// Of a timer that is faster than this, several ticks are one.
 const MIN_PERIOD_NS: u64 = 10_000;
 /// The time whose ticks are owed at the most, so that a guest whose handler takes longer than a
@@ -74,6 +77,11 @@ impl TickPacer {
         };
     }
 
+    /// True if the guest has yet to be sent ticks of a timer too fast for the host's.
+    pub fn is_behind(&self) -> bool {
+        self.owed != 0 && self.spacing_ns() == 0
+    }
+
     /// Ticks are due. True if one is to be sent now. Those that are due while the guest does not
     /// take one that was sent are none, as at an interrupt controller, unless they are late:
     /// then the guest stood still.
@@ -108,8 +116,8 @@ impl TickPacer {
 
     /// True if `count` ticks come so late that the guest must have stood still.
     fn is_late(&self, count: u64, ticks: Ticks) -> bool {
-        let at_once =
-            if self.spacing_ns() == 0 { 2 * MIN_SPACING_NS / self.period_ns + 2 } else { 1 };
+        let distance_ns = if self.is_behind() { MIN_SPACING_BEHIND_NS } else { MIN_SPACING_NS };
+        let at_once = if self.spacing_ns() == 0 { 2 * distance_ns / self.period_ns + 2 } else { 1 };
         count > at_once || has_stood(ticks.late_ns)
     }
 
@@ -130,7 +138,7 @@ impl TickPacer {
     /// True if one is owed that follows as soon as the guest has run an instruction of what the
     /// last one interrupted.
     pub fn follows_at_once(&self) -> bool {
-        self.owed != 0 && self.sent.is_none() && self.spacing_ns() == 0
+        self.is_behind() && self.sent.is_none()
     }
 
     /// When to call [`TickPacer::send_next`] for one that follows after some time.

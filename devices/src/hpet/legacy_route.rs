@@ -160,7 +160,7 @@ impl LineTarget for LegacyRoute {
         self.irq8.set(if state.replaced { state.timer1 } else { state.rtc });
     }
 
-    fn tick(&self, input: u32, ticks: Ticks) {
+    fn tick(&self, input: u32, ticks: Ticks) -> bool {
         let mut state = self.state.lock();
         match input {
             Self::PIT => state.pit = true,
@@ -168,16 +168,19 @@ impl LineTarget for LegacyRoute {
             // Of IRQ 8 no ticks are owed.
             _ => {
                 drop(state);
-                return self.strobe(input);
+                self.strobe(input);
+                return false;
             }
         }
         if !state.leads_to_irq0(input) {
-            return;
+            return false;
         }
+        let is_behind = state.ticks.is_behind();
         if state.ticks.tick(self.clock.now(), ticks) {
             self.irq0.strobe();
         }
         self.note(&state);
+        is_behind
     }
 
     fn forgive(&self, input: u32) {

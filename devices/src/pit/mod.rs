@@ -17,7 +17,7 @@ use spin::Mutex;
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, Ticks};
-use crate::ticks::MIN_SPACING_NS;
+use crate::ticks::{MIN_SPACING_BEHIND_NS, MIN_SPACING_NS};
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
 pub use spec::PIT_HZ;
@@ -33,6 +33,8 @@ const REGION_PORT_61: u8 = 1;
 /// period of a few clocks cannot keep the host busy. Several edges come at once then; what counters
 /// read is exact.
 const MIN_EDGE_DISTANCE_TICKS: i64 = ns_to_ticks(MIN_SPACING_NS, PIT_HZ) as i64 + 1;
+/// The same while the guest is behind with those before.
+const MIN_EDGE_DISTANCE_BEHIND_TICKS: i64 = ns_to_ticks(MIN_SPACING_BEHIND_NS, PIT_HZ) as i64 + 1;
 
 /// The volatile state.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ struct State {
     port61: Port61,
     /// Rising edges of counter 0 up to this tick have been delivered.
     delivered_tick: i64,
+    /// The guest has yet to take some that were delivered before the last ones.
+    is_behind: bool,
 }
 
 impl State {
@@ -49,6 +53,7 @@ impl State {
             counters: [Counter::new(true), Counter::new(true), Counter::new(false)],
             port61: Port61::new(),
             delivered_tick: 0,
+            is_behind: false,
         }
     }
 }
@@ -91,7 +96,7 @@ impl Pit {
             return;
         };
         let Some(edge) = edge else { return };
-        self.irq0.tick(Ticks {
+        state.is_behind = self.irq0.tick(Ticks {
             count: counter0.edges_between(state.delivered_tick, edge) + 1,
             period_ns: ticks_to_ns(period as u64, PIT_HZ),
             late_ns: ticks_to_ns((tick - edge) as u64, PIT_HZ),
@@ -101,8 +106,9 @@ impl Pit {
 
     fn arm(&self, state: &State, tick: i64) {
         let [counter0, ..] = &state.counters;
-        let event =
-            counter0.next_event(tick, state.delivered_tick.saturating_add(MIN_EDGE_DISTANCE_TICKS));
+        let distance =
+            if state.is_behind { MIN_EDGE_DISTANCE_BEHIND_TICKS } else { MIN_EDGE_DISTANCE_TICKS };
+        let event = counter0.next_event(tick, state.delivered_tick.saturating_add(distance));
         self.alarm.set(event.map(|tick| GuestTime::from_ns(ticks_to_ns(tick as u64, PIT_HZ))));
     }
 

@@ -420,6 +420,39 @@ fn fast_ticks_come_by_the_alarms_and_between_them() {
     }
 }
 
+/// The host's timer leaves more time to a guest that has yet to take the ticks of its last ring.
+#[test]
+fn a_guest_that_is_behind_with_fast_ticks_is_interrupted_less() {
+    let timer = SystemTimer::new();
+    timer.start(2, 54);
+    let (_, rings) = timer.run(100_000);
+    assert!((700..760).contains(&rings), "{rings} rings");
+    let (mut rings, mut sent, mut taken) = (0, 0, 0_u32);
+    let mut free_at = timer.clock.now();
+    for _ in 0..20_000 {
+        timer.stand_still(5);
+        let now = timer.clock.now();
+        rings += u32::from(timer.deadlines.earliest().is_some_and(|ring| ring <= now));
+        sent += timer.serve();
+        if sent != 0 && now >= free_at {
+            // It takes 50 us for each.
+            free_at = now + 50_000;
+            taken += 1;
+            timer.route.irq0_taken();
+            timer.route.follow();
+            sent = timer.irq0.take_edges();
+        }
+    }
+    assert!((240..270).contains(&rings), "{rings} rings");
+    while sent != 0 {
+        taken += 1;
+        timer.route.irq0_taken();
+        timer.route.follow();
+        sent = timer.irq0.take_edges();
+    }
+    assert!(taken.abs_diff(100_000_000 / 45_257) <= 10, "{taken} in all");
+}
+
 #[test]
 fn a_guest_that_takes_no_fast_ticks_is_not_drowned_in_them_later() {
     let timer = SystemTimer::new();

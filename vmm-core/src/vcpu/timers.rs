@@ -35,7 +35,12 @@ impl Timers {
     /// The timers of `queue`; `keeper` keeps those of the devices, if there is one.
     pub(super) const fn new(queue: Arc<TimerQueue>, keeper: Option<&'static Timekeeper>) -> Self {
         let share = if keeper.is_some() { Share::Housekeeping } else { Share::All };
-        Self { server: TimerServer::new(queue, share), keeper, armed_tsc: u64::MAX, attend_from_tsc: 0 }
+        Self {
+            server: TimerServer::new(queue, share),
+            keeper,
+            armed_tsc: u64::MAX,
+            attend_from_tsc: 0,
+        }
     }
 
     /// True if a deadline changed since the last call.
