@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::{Backend, Guest, Machine, Result, Spec, on_both_backends, spec, start};
+use xtask::emulator::qemu;
 
 const READY: &str = "STEPS ready";
 const RIGHT: &str = "STEPS right";
@@ -26,6 +27,16 @@ const SEQUENCE: [&str; 7] = [
     "push mov out inc pop iret",
     "cmc inc sti",
 ];
+
+/// The same as one text. In QEMU 10 (`do_gen_rep`) the last repetition goes back to the instruction
+/// while the trap flag is set, so that there is one step more.
+fn sequence(backend: Backend) -> Result<String> {
+    let sequence = SEQUENCE.join(" ");
+    if backend == Backend::Svm && qemu::major_version()? == 10 {
+        return Ok(sequence.replace("rep rep rep", "rep rep rep rep"));
+    }
+    Ok(sequence)
+}
 
 /// The mnemonics of the instructions of `count` steps.
 fn steps(machine: &mut Machine, count: u32) -> Result<Vec<String>> {
@@ -68,7 +79,7 @@ fn a_paused_guest_is_stepped_through_and_does_not_notice(backend: Backend) -> Re
     let begin = seen.iter().position(|step| step == "cli").context("no CLI")?;
     let seen: Vec<&str> =
         seen[begin..].iter().map(String::as_str).filter(|&step| step != "clc").collect();
-    let (seen, sequence) = (seen.join(" "), SEQUENCE.join(" "));
+    let (seen, sequence) = (seen.join(" "), sequence(backend)?);
     ensure!(seen.starts_with(&sequence), "it did\n{seen}\nand not\n{sequence}");
     machine.call("guest.resume", json!({}))?;
     machine.expect_serial(RIGHT)?;
