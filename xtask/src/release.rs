@@ -1,6 +1,7 @@
 //! `cargo xtask check-release`: the README's two commands on a fresh system of another Debian
 //! release.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,7 +37,8 @@ pub struct ReleaseArgs {
     #[arg(long)]
     run_only: bool,
 
-    /// Leave the system there, in build/releases/RELEASE, and go on with it the next time
+    /// Leave the system there, in build/releases/RELEASE, and go on with it the next time, on what
+    /// is committed then
     #[arg(long)]
     keep: bool,
 }
@@ -52,9 +54,11 @@ impl ReleaseArgs {
         if !self.keep {
             remove(&root)?;
         }
-        if !root.join(CLONE).is_dir() {
+        let clone = root.join(CLONE);
+        if !clone.is_dir() {
             self.make(&root)?;
         }
+        clone_head(&clone)?;
         let commands: &[&str] = if self.run_only { &[RUN] } else { &[RUN, TEST] };
         let outcome = commands.iter().try_for_each(|command| in_system(&root, command));
         if !self.keep {
@@ -63,7 +67,7 @@ impl ReleaseArgs {
         outcome
     }
 
-    /// A minimal system with this repository's HEAD in it.
+    /// Makes a minimal system.
     fn make(&self, root: &Path) -> Result<()> {
         let mirror = debian::mirror()?;
         let mut debootstrap = Command::new("debootstrap");
@@ -86,11 +90,24 @@ impl ReleaseArgs {
             let here = Path::new("/").join(file);
             std::fs::copy(&here, root.join(file)).with_context(|| here.display().to_string())?;
         }
-        let mut clone = Command::new("git");
-        clone.args(["clone", "--quiet", "--no-hardlinks"]).arg(paths::root()).arg(root.join(CLONE));
-        ensure!(clone.status().context("git")?.success(), "cannot clone the repository");
         Ok(())
     }
+}
+
+/// Makes `clone` a clone of this repository's HEAD, or renews one that is there.
+fn clone_head(clone: &Path) -> Result<()> {
+    std::fs::create_dir_all(clone)?;
+    let repository = paths::root();
+    let commands: [&[&OsStr]; 3] = [
+        &["init".as_ref(), "--quiet".as_ref()],
+        &["fetch".as_ref(), "--quiet".as_ref(), repository.as_ref(), "HEAD".as_ref()],
+        &["checkout".as_ref(), "--quiet".as_ref(), "--force".as_ref(), "FETCH_HEAD".as_ref()],
+    ];
+    for arguments in commands {
+        let status = Command::new("git").arg("-C").arg(clone).args(arguments).status();
+        ensure!(status.context("git")?.success(), "cannot clone the repository");
+    }
+    Ok(())
 }
 
 /// Runs a command in the clone, in a system that sees its own processes only and whose mounts end
