@@ -62,7 +62,8 @@ pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
 
 /// The first program. It prints what the kernel complained about, if it is asked to: messages of
 /// level "warning" and worse, which the kernel's WARNs are, and complaints about firmware of any
-/// level. The first is one that it causes, `oom_adj is deprecated`: a report without it is none. The shell has a terminal of its own, for job control; when it ends, another begins.
+/// level. The first is one that it causes, `oom_adj is deprecated`: a report without it is none.
+/// The shell has a terminal of its own, for job control; when it ends, another begins.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
 /bin/busybox --install -s /bin
@@ -147,14 +148,24 @@ impl Linux {
         std::fs::copy(busybox, tree.join("bin/busybox"))?;
         write_program(&tree.join("init"), &INIT.replace("@MARKER@", super::LINUX_MARKER))?;
         assemble(TSC, &tree.join("bin/tsc"))?;
-        let mut load = String::from("#!/bin/sh\nset -e\n");
+        // Debian 12 has modules in lib, as they are; Debian 13 in usr/lib, compressed.
+        let folders = ["lib/modules", "usr/lib/modules"].map(|folder| kernel_files.join(folder));
+        let folder = folders.iter().find(|folder| folder.is_dir());
+        let folder = folder.with_context(|| format!("no modules for {}", self.kernel))?;
+        let mut load = String::from("#!/bin/sh\nset -e\ncd /modules\n");
         for module in self.modules {
-            let file_name = format!("{module}.ko");
+            let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
             // What the kernel has built in needs no loading.
-            if let Some(file) = find(&kernel_files.join("lib/modules"), &|name| name == file_name) {
-                std::fs::copy(file, tree.join("modules").join(&file_name))?;
-                load += &format!("insmod /modules/{file_name}\n");
+            let Some(file) = find(folder, &|name| name == plain || name == packed) else {
+                continue;
+            };
+            if file.extension().is_some_and(|extension| extension == "xz") {
+                std::fs::copy(file, tree.join("modules").join(&packed))?;
+                load += &format!("unxz {packed}\n");
+            } else {
+                std::fs::copy(file, tree.join("modules").join(&plain))?;
             }
+            load += &format!("insmod {plain}\n");
         }
         write_program(&tree.join("bin/load-modules"), &load)?;
         let initrd = paths::build("guests/initrd.gz");
