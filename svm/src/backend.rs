@@ -43,6 +43,7 @@ const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
 pub struct Svm {
     platform: &'static dyn Platform,
     vmcb: Frame,
+    /// Of the CPU that it is loaded on.
     host_state_hpa: u64,
     features: Features,
     asid: Tag,
@@ -91,7 +92,6 @@ impl Svm {
     fn set_up_controls(&mut self, nested_root_hpa: u64) {
         let iopm_base_hpa = self.platform.hpa_of(&raw const IO_PERMISSIONS as usize);
         let msrpm_base_hpa = self.platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
-        let asid = self.asid.number();
         let Features { pause_filter, pause_filter_threshold, .. } = self.features;
         let control = &mut self.vmcb_mut().control;
         control.intercept_cr = INTERCEPT_CR4_WRITE;
@@ -127,8 +127,6 @@ impl Svm {
         control.pause_filter_threshold = if pause_filter_threshold { PAUSE_GAP_TICKS } else { 0 };
         control.iopm_base_hpa = iopm_base_hpa;
         control.msrpm_base_hpa = msrpm_base_hpa;
-        control.asid = asid;
-        control.tlb_control = TlbControl::FlushAll;
         control.interrupt_control = InterruptControl::new().with_masking(true);
         control.nested_control = 1;
         control.nested_cr3 = nested_root_hpa;
@@ -198,9 +196,9 @@ impl Backend for Svm {
         let mut vcpu = Self {
             platform,
             vmcb,
-            host_state_hpa: cpu.host_state.hpa,
+            host_state_hpa: 0,
             features: cpu.features,
-            asid: cpu.asids.take(),
+            asid: Tag::default(),
             guest_mce: false,
             lme_withheld: false,
             nmi: NmiState::Open,
@@ -228,9 +226,23 @@ impl Backend for Svm {
         reset::init(self);
     }
 
-    fn load(&mut self, gprs: &Gprs) {
+    fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
         running::note(self.vmcb.address, gprs);
+        self.host_state_hpa = cpu.host_state.hpa;
+        self.asid = cpu.asids.take();
+        let asid = self.asid.number();
+        let control = &mut self.vmcb_mut().control;
+        control.asid = asid;
+        control.tlb_control = TlbControl::FlushAll;
     }
+
+    fn unload(&mut self) {
+        running::forget(self.vmcb.address);
+        self.asid = Tag::default();
+    }
+
+    /// VMLOAD and VMSAVE swap the others.
+    const LIVE_REGISTERS: &'static [SystemRegister] = &[SystemRegister::TscAux];
 
     #[inline(always)]
     fn tsc(_: &dyn Platform) -> u64 {
@@ -581,10 +593,30 @@ mod tests {
         let cpu = cpu(platform);
         let before = platform.allocated_bytes();
         for _ in 0..50 {
-            let vcpu = vcpu(&cpu, platform);
+            let mut vcpu = vcpu(&cpu, platform);
+            vcpu.load(&cpu, &Gprs::default());
             assert!(!vcpu.asid.is_shared());
         }
         assert_eq!(platform.allocated_bytes(), before);
+    }
+
+    #[test]
+    fn a_vcpu_runs_with_what_is_of_the_cpu_that_it_is_on_and_flushes_there() {
+        let platform = TestPlatform::leak();
+        let cpus = [cpu(platform), cpu(platform)];
+        // Another one has the second CPU's first ASID.
+        let mut other = vcpu(&cpus[1], platform);
+        other.load(&cpus[1], &Gprs::default());
+        let mut moving = vcpu(&cpus[0], platform);
+        for (cpu, asid) in [(&cpus[0], 1), (&cpus[1], 2), (&cpus[0], 1)] {
+            moving.load(cpu, &Gprs::default());
+            assert_eq!(moving.host_state_hpa, cpu.host_state.hpa);
+            let control = &mut moving.vmcb_mut().control;
+            assert_eq!((control.asid, control.tlb_control), (asid, TlbControl::FlushAll));
+            control.tlb_control = TlbControl::Keep;
+            moving.unload();
+        }
+        assert_eq!(cpus[1].asids.take().number(), 2, "it gave it back");
     }
 
     #[test]

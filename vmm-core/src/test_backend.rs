@@ -1,7 +1,7 @@
 //! A backend for tests: registers in plain fields, and exits that the test chooses.
 
 use crate::backend::exit::{DescriptorAccess, Exit};
-use crate::backend::extended_state::ExtendedState;
+use crate::backend::extended_state::{ExtendedState, SavedState};
 use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
 use crate::backend::{NestedPaging, WriteTracking};
 use crate::host::platform::Platform;
@@ -18,8 +18,22 @@ use emulator::event::Event;
 use emulator::registers::{
     Cr0, Cr4, Efer, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
+use spin::Mutex;
 
-const SYSTEM_REGISTERS: usize = SystemRegister::TscAux as usize + 1;
+/// A CPU, with the registers that stay live in it.
+#[derive(Clone, Debug, Default)]
+pub struct TestCpu(Arc<Mutex<Live>>);
+
+/// Registers that stay live in a CPU: whoever is on it finds them as the last one left them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Live {
+    breakpoint_addresses: [u64; 4],
+    xcr0: u64,
+    vectors: [[u8; 32]; 16],
+    x87_status: u16,
+    cr2: u64,
+    tsc_aux: u64,
+}
 
 /// An access of an instruction's in a step.
 #[derive(Clone, Debug)]
@@ -43,6 +57,8 @@ pub type StepEffect = fn(&mut TestBackend, &mut Gprs);
 #[derive(Clone)]
 #[allow(missing_docs)]
 pub struct TestBackend {
+    /// The CPU that it is loaded on.
+    cpu: Option<TestCpu>,
     /// The exit of the next entry.
     pub exit: Exit,
     /// Exits that come before it.
@@ -74,7 +90,7 @@ pub struct TestBackend {
     pub cr0: Cr0,
     pub cr4: Cr4,
     pub efer: Efer,
-    pub system: [u64; SYSTEM_REGISTERS],
+    pub system: [u64; SystemRegister::COUNT],
     /// What [`Backend::set_page_directory_pointers`] was given last.
     pub page_directory_pointers: [u64; 4],
     /// DR0 to DR3.
@@ -122,6 +138,7 @@ impl TestBackend {
         segments[SegmentName::Cs as usize] =
             Segment { attributes: attributes.with_kind(0xb), ..data };
         Self {
+            cpu: None,
             exit: Exit::Cpuid,
             exits_before: VecDeque::new(),
             descriptor_exits: false,
@@ -141,7 +158,7 @@ impl TestBackend {
             cr0: Cr0::new().with_protection(true),
             cr4: Cr4::new(),
             efer: Efer::new(),
-            system: [0; SYSTEM_REGISTERS],
+            system: [0; SystemRegister::COUNT],
             page_directory_pointers: [0; 4],
             breakpoint_addresses: [0; 4],
             segments,
@@ -169,6 +186,25 @@ impl TestBackend {
 }
 
 impl TestBackend {
+    /// Exchanges the live registers for those that the CPU holds.
+    fn swap_live(&mut self, cpu: &TestCpu) {
+        let mut live = cpu.0.lock();
+        let [cr2, tsc_aux] =
+            [SystemRegister::Cr2, SystemRegister::TscAux].map(|register| register as usize);
+        let mine = Live {
+            breakpoint_addresses: self.breakpoint_addresses,
+            xcr0: self.xcr0,
+            vectors: self.vectors,
+            x87_status: self.x87_status,
+            cr2: self.system[cr2],
+            tsc_aux: self.system[tsc_aux],
+        };
+        let found = core::mem::replace(&mut *live, mine);
+        self.breakpoint_addresses = found.breakpoint_addresses;
+        (self.xcr0, self.vectors, self.x87_status) = (found.xcr0, found.vectors, found.x87_status);
+        (self.system[cr2], self.system[tsc_aux]) = (found.cr2, found.tsc_aux);
+    }
+
     fn step(&mut self, gprs: &mut Gprs) -> Exit {
         let Some(space) = &self.space else { return self.step_exit };
         for access in &mut self.step_accesses {
@@ -187,20 +223,22 @@ impl TestBackend {
 impl Backend for TestBackend {
     const NAME: &'static str = "test";
     const STEPS_BY_TRAP: bool = true;
-    type Cpu = ();
+    type Cpu = TestCpu;
+    const LIVE_REGISTERS: &'static [SystemRegister] =
+        &[SystemRegister::Cr2, SystemRegister::TscAux];
 
     fn enable_cpu(
         _platform: &'static dyn Platform,
         _options: &CommandLine,
-    ) -> Result<(), Unsupported> {
-        Ok(())
+    ) -> Result<TestCpu, Unsupported> {
+        Ok(TestCpu::default())
     }
 
-    fn describe((): &()) -> String {
+    fn describe(_: &TestCpu) -> String {
         String::new()
     }
 
-    fn nested_paging((): &()) -> NestedPaging {
+    fn nested_paging(_: &TestCpu) -> NestedPaging {
         NestedPaging {
             format: ept::Format::Npt,
             largest_page: ept::PageSize::Size1G,
@@ -209,11 +247,22 @@ impl Backend for TestBackend {
     }
 
     fn new(
-        (): &(),
+        _: &TestCpu,
         _platform: &'static dyn Platform,
         setup: &VcpuSetup,
     ) -> Result<Self, Unsupported> {
         Ok(Self::flat(setup.apic_page.clone()))
+    }
+
+    fn load(&mut self, cpu: &TestCpu, _gprs: &Gprs) {
+        assert!(self.cpu.is_none(), "it is on a CPU already");
+        self.swap_live(cpu);
+        self.cpu = Some(cpu.clone());
+    }
+
+    fn unload(&mut self) {
+        let cpu = self.cpu.take().expect("it is on a CPU");
+        self.swap_live(&cpu);
     }
 
     fn init(&mut self, gprs: &mut Gprs) {
@@ -223,6 +272,7 @@ impl Backend for TestBackend {
         let mut system = self.system;
         system[..SystemRegister::Pat as usize].fill(0);
         *self = Self {
+            cpu: self.cpu.take(),
             system,
             xcr0: self.xcr0,
             vectors: self.vectors,
@@ -242,6 +292,7 @@ impl Backend for TestBackend {
     }
 
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
+        assert!(self.cpu.is_some(), "it is on no CPU");
         if let Some(exit) = self.exits_before.pop_front() {
             return exit;
         }
@@ -340,6 +391,10 @@ impl Backend for TestBackend {
         self.breakpoint_addresses[usize::from(number)]
     }
 
+    fn set_breakpoint_address(&mut self, number: u8, address: u64) {
+        self.breakpoint_addresses[usize::from(number)] = address;
+    }
+
     fn cpl(&self) -> u8 {
         self.cpl
     }
@@ -433,6 +488,19 @@ impl Backend for TestBackend {
 
     fn extended_state(&self) -> ExtendedState {
         unreachable!("its registers are not the CPU's")
+    }
+
+    fn save_extended_state(&self, to: &mut SavedState) {
+        let state = self.xcr0.to_le_bytes().into_iter().chain(self.x87_status.to_le_bytes());
+        let bytes = self.vectors.into_iter().flatten().chain(state);
+        to.set_bytes(bytes);
+    }
+
+    fn load_extended_state(&mut self, from: &SavedState) {
+        let mut bytes = from.bytes();
+        self.vectors.as_flattened_mut().fill_with(|| bytes.next().unwrap_or(0));
+        self.xcr0 = u64::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0)));
+        self.x87_status = u16::from_le_bytes(core::array::from_fn(|_| bytes.next().unwrap_or(0)));
     }
 
     fn xcr0(&self) -> u64 {

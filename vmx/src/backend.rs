@@ -25,6 +25,7 @@ use emulator::registers::{
     Cr0, Cr4, Efer, Exception, Fault, Gprs, Rflags, Segment, SegmentAttributes, SegmentName,
     TableRegister,
 };
+use system_registers::LIVE_REGISTERS;
 use vmm_core::backend::NestedPaging;
 use vmm_core::backend::address_tags::Tag;
 use vmm_core::backend::exit::Exit;
@@ -35,7 +36,7 @@ use vmm_core::host::platform::Platform;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
-/// CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU,
+/// While it is loaded, CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU,
 /// as the vector registers do: the hypervisor uses none of them.
 pub struct Vmx {
     vmcs: Vmcs,
@@ -78,7 +79,7 @@ bitflags! {
         const FLUSH_NESTED = 4;
         /// The guest's own translations must go.
         const FLUSH_GUEST = 8;
-        /// It is the first entry: the guest's state is checked.
+        /// It is the first entry on this CPU: the guest's state and the host's are checked.
         const CHECK = 16;
         /// This entry is a step, by the monitor trap flag.
         const STEP = 32;
@@ -209,7 +210,7 @@ impl Backend for Vmx {
             apic_access_hpa: setup.apic_access_hpa,
             features: cpu.features,
             physical_address_bits: cpu.physical_address_bits,
-            vpid: cpu.vpids.take(),
+            vpid: Tag::default(),
             platform,
             ept_pointer: ept_pointer.into(),
             page_log: has_page_log.then(|| PageLog::new(platform)).transpose()?,
@@ -220,18 +221,30 @@ impl Backend for Vmx {
             nmi_in_shadow: false,
             tpr_threshold: 0,
             has_debug_registers: true,
-            before_entry: BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK,
+            before_entry: BeforeEntry::empty(),
         };
         vcpu.set_up_controls();
         vcpu.restart_timer();
+        vcpu.vmcs.unload();
         Ok(vcpu)
     }
 
-    fn load(&mut self, gprs: &Gprs) {
+    fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
         running::note(gprs);
-        // If the processor does not take it, the next entry says so.
-        let _ = self.vmcs.load();
+        self.vmcs.load_on(&cpu.current);
+        self.vpid = cpu.vpids.take();
+        self.follow_cpu();
+        self.before_entry |=
+            BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK;
     }
+
+    fn unload(&mut self) {
+        running::forget();
+        self.vmcs.unload();
+        self.vpid = Tag::default();
+    }
+
+    const LIVE_REGISTERS: &'static [SystemRegister] = &LIVE_REGISTERS;
 
     #[inline(always)]
     fn tsc(_: &dyn Platform) -> u64 {
@@ -535,11 +548,5 @@ impl Backend for Vmx {
 
     fn dump(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         dump::dump(|field| self.vmcs.read_now(field), f)
-    }
-}
-
-impl Drop for Vmx {
-    fn drop(&mut self) {
-        running::forget();
     }
 }

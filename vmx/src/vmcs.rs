@@ -40,6 +40,7 @@ pub struct Failure {
 #[derive(Clone, Copy, Debug)]
 pub enum Instruction {
     Vmptrld,
+    Vmclear,
     /// Of a value to a field.
     Vmwrite(Field, u64),
     Invept,
@@ -52,6 +53,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.instruction {
             Instruction::Vmptrld => write!(f, "VMPTRLD")?,
+            Instruction::Vmclear => write!(f, "VMCLEAR")?,
             Instruction::Vmwrite(field, value) => write!(f, "VMWRITE of {value:#x} to {field:?}")?,
             Instruction::Invept => write!(f, "INVEPT")?,
             Instruction::Invvpid => write!(f, "INVVPID")?,
@@ -137,13 +139,40 @@ impl Vmcs {
         Ok(vmcs)
     }
 
+    /// Makes this VMCS the current one of this CPU, of which `current` tells. It is on no CPU, or on
+    /// this one already.
+    pub fn load_on(&mut self, current: &Current) {
+        self.current = current.clone();
+        // If the processor does not take it, the next entry says so.
+        let _ = self.load();
+    }
+
+    /// The CPU writes what it holds of this VMCS to memory, and has no current one: another CPU may
+    /// load it (25.11.1). It is to be launched again.
+    pub fn unload(&mut self) {
+        // SAFETY: VMX operation is on (condition of `new`).
+        if let Err(error) = unsafe { instructions::vmclear(self.hpa) } {
+            let failure = self.failure(Instruction::Vmclear, error);
+            self.failure.get_or_insert(failure);
+        }
+        self.launched = false;
+        if self.is_current() {
+            self.current.store(NONE, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed) == self.hpa
+    }
+
     /// Makes this VMCS the current one, if it is not.
     ///
     /// # Errors
     /// The processor does not take it, or it did not take a value before.
     #[inline]
     pub fn load(&self) -> Result<(), Failure> {
-        if self.current.load(Ordering::Relaxed) == self.hpa { Ok(()) } else { self.make_current() }
+        if self.is_current() { Ok(()) } else { self.make_current() }
     }
 
     #[cold]
@@ -264,7 +293,7 @@ impl Drop for Vmcs {
     fn drop(&mut self) {
         // SAFETY: VMX operation is on (condition of `new`), and the guest never runs again.
         let cleared = unsafe { instructions::vmclear(self.hpa) };
-        if self.current.load(Ordering::Relaxed) == self.hpa {
+        if self.is_current() {
             self.current.store(NONE, Ordering::Relaxed);
         }
         // A page that the processor may still write to is never given back.

@@ -20,11 +20,11 @@ struct State {
     given_back: Vec<u32>,
 }
 
-/// A tag, given back when it is dropped.
-#[derive(Debug)]
+/// A tag, given back when it is dropped. The default is none: that of a virtual CPU on no CPU.
+#[derive(Debug, Default)]
 pub struct Tag {
     number: u32,
-    /// Where it goes back to; `None` if it is the shared one.
+    /// Where it goes back to; `None` if it is the shared one, or none.
     pool: Option<Arc<TagPool>>,
 }
 

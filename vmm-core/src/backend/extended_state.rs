@@ -2,6 +2,10 @@
 //! because the hypervisor never uses them. Both backends reach them by this.
 #![allow(unsafe_code)]
 
+mod saved;
+
+pub use saved::SavedState;
+
 use core::arch::asm;
 use emulator::registers::Cr4;
 
@@ -205,6 +209,19 @@ pub fn breakpoint_address(number: u8) -> u64 {
         }
     }
     address
+}
+
+/// Sets one of DR0 to DR3.
+pub fn set_breakpoint_address(number: u8, address: u64) {
+    // SAFETY: as above; DR7, which the hypervisor runs with, enables no breakpoint.
+    unsafe {
+        match number {
+            0 => asm!("mov dr0, {}", in(reg) address, options(nomem, nostack, preserves_flags)),
+            1 => asm!("mov dr1, {}", in(reg) address, options(nomem, nostack, preserves_flags)),
+            2 => asm!("mov dr2, {}", in(reg) address, options(nomem, nostack, preserves_flags)),
+            _ => asm!("mov dr3, {}", in(reg) address, options(nomem, nostack, preserves_flags)),
+        }
+    }
 }
 
 const TSC_AUX: u32 = 0xc000_0103;

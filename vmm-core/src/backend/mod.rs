@@ -3,6 +3,7 @@
 pub mod address_tags;
 pub mod exit;
 pub mod extended_state;
+pub mod live_registers;
 mod nested_paging;
 pub mod reset;
 
@@ -19,7 +20,7 @@ use emulator::registers::{
     Cr0, Cr4, Efer, Gpr, Gprs, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
 };
 use exit::Exit;
-use extended_state::ExtendedState;
+use extended_state::{ExtendedState, SavedState};
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ pub enum SystemRegister {
     SysenterEsp,
     SysenterEip,
     TscAux,
+}
+
+impl SystemRegister {
+    /// How many there are.
+    pub const COUNT: usize = Self::TscAux as usize + 1;
 }
 
 /// Instructions that a processor may have although its virtualisation does not let guests have
@@ -114,7 +120,8 @@ pub trait Backend: Sized + Send {
         Withheld::default()
     }
 
-    /// A virtual CPU, whose registers are to be set by [`reset::power_on`] and [`Backend::init`].
+    /// A virtual CPU on no CPU yet. Its registers are to be set by [`reset::power_on`] and
+    /// [`Backend::init`] when it is loaded.
     ///
     /// # Errors
     /// [`Unsupported`] if memory is short or a needed control is missing.
@@ -124,10 +131,19 @@ pub trait Backend: Sized + Send {
         setup: &VcpuSetup,
     ) -> Result<Self, Unsupported>;
 
-    /// This CPU runs the virtual CPU from now on, and may have run another one. What it asks and
-    /// sets until it runs another is about this one; a new one is loaded. The `gprs` are those
-    /// of all entries, and stay where they are while it runs.
-    fn load(&mut self, _gprs: &Gprs) {}
+    /// This CPU, which is `cpu`, runs the virtual CPU from now on, and may have run another one.
+    /// All that is asked and set is about this one, until [`Backend::unload`]. The host's state
+    /// and the tag of the guest's translations are this CPU's from now on, and none of the
+    /// translations that it has cached is used. The `gprs` are those of all entries, and stay where
+    /// they are meanwhile.
+    fn load(&mut self, cpu: &Self::Cpu, gprs: &Gprs);
+
+    /// The virtual CPU leaves the CPU that it was loaded on, which keeps nothing of it: another one
+    /// may load it, or this one again. Until then nothing is asked or set.
+    fn unload(&mut self);
+
+    /// The registers that stay live in the CPU, beside the extended state and DR0 to DR3.
+    const LIVE_REGISTERS: &'static [SystemRegister];
 
     /// Puts the registers into the state after INIT, which keeps most model-specific ones, caches
     /// and the FPU.
@@ -219,6 +235,10 @@ pub trait Backend: Sized + Send {
     fn breakpoint_address(&self, number: u8) -> u64 {
         extended_state::breakpoint_address(number)
     }
+    /// Sets one of DR0 to DR3.
+    fn set_breakpoint_address(&mut self, number: u8, address: u64) {
+        extended_state::set_breakpoint_address(number, address);
+    }
     /// Current privilege level.
     fn cpl(&self) -> u8;
     /// A segment register with its hidden part.
@@ -304,6 +324,15 @@ pub trait Backend: Sized + Send {
     fn set_tsc_offset(&mut self, offset: u64);
     /// The guest's x87 and vector registers, and XCR0: live in the CPU.
     fn extended_state(&self) -> ExtendedState;
+    /// Copies the guest's x87 and vector registers, and XCR0, out of the CPU, which need not hold
+    /// them from now on.
+    fn save_extended_state(&self, to: &mut SavedState) {
+        self.extended_state().save(to);
+    }
+    /// Puts them into the CPU again.
+    fn load_extended_state(&mut self, from: &SavedState) {
+        self.extended_state().load(from);
+    }
     /// Gives the guest's x87 and vector registers their values after power-on. To be followed by
     /// [`Backend::set_xcr0`].
     fn clear_extended_state(&mut self) {

@@ -3,7 +3,7 @@
 use crate::backend::exit::Exit;
 use crate::backend::{Backend, Withheld};
 use crate::machine::pc::{Pc, PcParts};
-use crate::test_backend::TestBackend;
+use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Nothing, Vcpu};
 use crate::vm::cpuid::CpuidTable;
@@ -183,6 +183,7 @@ impl Machine {
 
     /// One of some make; `None` if memory is short.
     pub(crate) fn with(platform: &'static TestPlatform, hardware: Hardware) -> Option<Self> {
+        let cpu = TestCpu::default();
         let Hardware { ram_mib, video_memory_mib, cpuid, device, kept } = hardware;
         let config = config(ram_mib, video_memory_mib);
         let description = description(&config);
@@ -208,7 +209,7 @@ impl Machine {
             com1: output.clone(),
             debug: Some(Arc::new(OutputRing::new())),
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()),
-            paging: TestBackend::nested_paging(&()),
+            paging: TestBackend::nested_paging(&cpu),
         };
         let pc = Pc::new(parts).ok()?;
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());
@@ -220,9 +221,10 @@ impl Machine {
             alone.mmio.attach(device);
             vm = Arc::new(alone);
         }
-        let mut vcpu = Vcpu::<TestBackend>::new(0, platform, &(), vm, pc.first_vcpu, None).ok()?;
+        let mut vcpu = Vcpu::<TestBackend>::new(0, platform, &cpu, vm, pc.first_vcpu, None).ok()?;
         let space = vcpu.vm().space.clone();
         vcpu.registers_mut().0.space = Some(space);
+        vcpu.load(&cpu);
         Some(Self { platform, vcpu, com1, i8042, output })
     }
 

@@ -181,7 +181,7 @@ impl<'a> Domain<'a> {
         let entered_us = self.ns_since(self.platform.boot_tsc()) / 1000;
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
         drop(starting);
-        let stop = vcpu.run(attendant);
+        let stop = vcpu.run(cpu, attendant);
         attendant.consoles.detach();
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
         Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
@@ -321,7 +321,7 @@ fn drive(
 mod tests {
     use super::*;
     use crate::host::platform::Module;
-    use crate::test_backend::TestBackend;
+    use crate::test_backend::{TestBackend, TestCpu};
     use crate::test_platform::TestPlatform;
     use config::CommandLine;
 
@@ -333,12 +333,13 @@ mod tests {
         let mut attendant = Attendant::new(platform, &options);
         let domain = Domain::new(platform, &inputs, GuestConfig::new("g", 64, 1)).unwrap();
         platform.refuse_heap_after(0);
-        let error = domain.run::<TestBackend>(&(), None, &mut attendant).unwrap_err();
+        let error =
+            domain.run::<TestBackend>(&TestCpu::default(), None, &mut attendant).unwrap_err();
         assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
         assert!(platform.grant_heap());
         // There is no firmware here: this one fails behind the reservation, and gives it back.
-        domain.run::<TestBackend>(&(), None, &mut attendant).unwrap_err();
+        domain.run::<TestBackend>(&TestCpu::default(), None, &mut attendant).unwrap_err();
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
     }
 

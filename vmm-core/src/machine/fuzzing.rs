@@ -2,7 +2,7 @@
 
 use super::domain::Domain;
 use crate::host::platform::{BootInputs, Module};
-use crate::test_backend::TestBackend;
+use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -53,7 +53,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     let inputs = BootInputs { modules, bios: &BIOS, ..BootInputs::default() };
     let domain = Domain::new(platform, &inputs, config.clone())?;
     let ports = OpenPorts::new(&config.name);
-    let pc = domain.build::<TestBackend>(&(), &ports, Battery::new(0), None)?;
+    let pc = domain.build::<TestBackend>(&TestCpu::default(), &ports, Battery::new(0), None)?;
 
     assert_eq!(pc.vm.space.ram_layout().bytes(), config.memory_mib << 20);
     let regions = pc.vm.ports.regions();

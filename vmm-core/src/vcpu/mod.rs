@@ -23,6 +23,7 @@ mod ticks;
 mod timers;
 
 use crate::backend::exit::Exit;
+use crate::backend::live_registers::LiveRegisters;
 use crate::backend::{Backend, Unsupported, VcpuSetup, reset};
 use crate::host::kick::VcpuKick;
 use crate::host::platform::Platform;
@@ -79,6 +80,8 @@ pub struct Vcpu<B: Backend> {
     platform: &'static dyn Platform,
     vm: Arc<Vm>,
     backend: B,
+    /// Those that the CPU holds while this is on it.
+    live: LiveRegisters,
     gprs: Gprs,
     apic: LocalApic,
     kick: Arc<VcpuKick>,
@@ -120,7 +123,7 @@ pub struct Vcpu<B: Backend> {
 
 impl<B: Backend> Vcpu<B> {
     /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up
-    /// message. Another CPU keeps the timers if there is a `timekeeper` and this one takes
+    /// message. It is made on this CPU, which is `cpu`, and may run on any. Another CPU keeps the timers if there is a `timekeeper` and this one takes
     /// posted interrupts.
     ///
     /// # Errors
@@ -154,6 +157,7 @@ impl<B: Backend> Vcpu<B> {
             platform,
             vm,
             backend,
+            live: LiveRegisters::default(),
             gprs: Gprs::default(),
             apic,
             kick,
@@ -178,10 +182,13 @@ impl<B: Backend> Vcpu<B> {
             yield_tsc: None,
             counters: ExitCounters::new(),
         };
+        vcpu.backend.load(cpu, &vcpu.gprs);
         reset::power_on(&mut vcpu.backend);
         vcpu.init_registers();
         vcpu.place_apic();
         vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());
+        vcpu.live.save(&vcpu.backend);
+        vcpu.backend.unload();
         Ok(vcpu)
     }
 
@@ -222,20 +229,34 @@ impl<B: Backend> Vcpu<B> {
         self.activity
     }
 
-    /// Runs the guest on this CPU until it stops. Called and returns with interrupts off.
-    pub fn run(&mut self, housekeeping: &mut dyn Housekeeping) -> Stop {
-        self.backend.load(&self.gprs);
-        self.kick.arrive();
-        self.timers.begin();
-        self.arm_host_timer();
+    /// Runs the guest on this CPU, which is `cpu`, until it stops. Called and returns with
+    /// interrupts off. Between two calls it may move to another CPU.
+    pub fn run(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) -> Stop {
+        self.load(cpu);
         let stop = loop {
             if let Some(stop) = self.take_turns(housekeeping) {
                 break stop;
             }
         };
+        self.unload();
+        stop
+    }
+
+    /// It is on this CPU from now on: the one place where registers, wires and timers come to it.
+    pub(crate) fn load(&mut self, cpu: &B::Cpu) {
+        self.backend.load(cpu, &self.gprs);
+        self.live.load(&mut self.backend);
+        self.kick.arrive();
+        self.timers.begin();
+        self.arm_host_timer();
+    }
+
+    /// It is on no CPU from now on.
+    pub(crate) fn unload(&mut self) {
         self.timers.end();
         self.kick.leave();
-        stop
+        self.live.save(&self.backend);
+        self.backend.unload();
     }
 
     /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands

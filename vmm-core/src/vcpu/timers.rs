@@ -43,6 +43,12 @@ impl Timers {
         }
     }
 
+    /// The deadlines.
+    #[cfg(test)]
+    pub(super) const fn queue(&self) -> &Arc<TimerQueue> {
+        self.server.queue()
+    }
+
     /// True if a deadline changed since the last call.
     #[inline]
     pub(super) fn take_changed(&self) -> bool {

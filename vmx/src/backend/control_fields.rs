@@ -44,9 +44,6 @@ impl Vmx {
         for (field, value) in fields {
             self.vmcs.write(field, value);
         }
-        if controls.has_vpid() {
-            self.vmcs.write(Field::Vpid, self.vpid.number().into());
-        }
         if controls.has_tpr_shadow() {
             let page_hpa = self.platform.hpa_of(Arc::as_ptr(&self.apic_page) as usize);
             self.vmcs.write(Field::VirtualApicPage, page_hpa);
@@ -70,8 +67,15 @@ impl Vmx {
             self.vmcs.write(Field::XssExiting, 0);
         }
         self.apply_apic_interface(Interface::None);
-        // SAFETY: this is the CPU that will run the guest, and the hypervisor's tables and bases
-        // stay as they are.
+    }
+
+    /// Writes what is of the CPU that it has been loaded on.
+    pub(super) fn follow_cpu(&mut self) {
+        if self.features.controls.has_vpid() {
+            self.vmcs.write(Field::Vpid, self.vpid.number().into());
+        }
+        // SAFETY: this is the CPU that runs the guest until `unload`, and the hypervisor's tables
+        // and bases stay as they are.
         unsafe { host_state::write(&mut self.vmcs) };
     }
 

@@ -10,6 +10,18 @@ use vmm_core::backend::SystemRegister;
 use vmm_core::backend::extended_state;
 use x86::msr::{rdmsr, wrmsr};
 
+/// The registers that are live in the CPU.
+pub(super) const LIVE_REGISTERS: [SystemRegister; 8] = [
+    SystemRegister::Cr2,
+    SystemRegister::Dr6,
+    SystemRegister::Star,
+    SystemRegister::LStar,
+    SystemRegister::CStar,
+    SystemRegister::SfMask,
+    SystemRegister::KernelGsBase,
+    SystemRegister::TscAux,
+];
+
 /// The MSR that holds a register which the hypervisor does not use.
 const fn live_msr(register: SystemRegister) -> Option<u32> {
     match register {
@@ -19,6 +31,15 @@ const fn live_msr(register: SystemRegister) -> Option<u32> {
         SystemRegister::SfMask => Some(msr::SFMASK),
         SystemRegister::KernelGsBase => Some(msr::KERNEL_GS_BASE),
         _ => None,
+    }
+}
+
+/// True unless a WRMSR of the value to that register would fault: most are addresses.
+const fn is_taken(register: SystemRegister, value: u64) -> bool {
+    match register {
+        SystemRegister::Star => true,
+        SystemRegister::SfMask => value < TWO_TO_32,
+        _ => is_canonical(value, false),
     }
 }
 
@@ -77,10 +98,38 @@ impl Vmx {
                 };
             }
             (SystemRegister::TscAux, _) => extended_state::set_tsc_aux(value),
-            // SAFETY: the hypervisor does not use these registers; a value that is not canonical
-            // would fault here.
-            (_, Some(index)) if is_canonical(value, false) => unsafe { wrmsr(index, value) },
+            // SAFETY: the hypervisor does not use these registers, and the value is one that they
+            // take.
+            (_, Some(index)) if is_taken(register, value) => unsafe { wrmsr(index, value) },
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_have_to_be_canonical() {
+        const SELECTORS: u64 = 0x0023_0010_0000_0000;
+        assert!(is_taken(SystemRegister::Star, SELECTORS));
+        assert!(!is_taken(SystemRegister::LStar, SELECTORS));
+        assert!(is_taken(SystemRegister::KernelGsBase, 0xffff_8000_0000_0000));
+        assert!(is_taken(SystemRegister::SfMask, 0x4_7700));
+        assert!(!is_taken(SystemRegister::SfMask, SELECTORS));
+    }
+
+    #[test]
+    fn each_register_is_live_or_in_the_vmcs() {
+        for register in LIVE_REGISTERS {
+            assert!(field_of(register).is_none(), "{register:?}");
+        }
+        let others = [SystemRegister::Cr3, SystemRegister::Dr7, SystemRegister::Pat];
+        let sysenter =
+            [SystemRegister::SysenterCs, SystemRegister::SysenterEsp, SystemRegister::SysenterEip];
+        let in_vmcs = others.into_iter().chain(sysenter);
+        assert!(in_vmcs.clone().all(|register| field_of(register).is_some()));
+        assert_eq!(in_vmcs.count() + LIVE_REGISTERS.len(), SystemRegister::COUNT);
     }
 }

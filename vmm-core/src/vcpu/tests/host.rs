@@ -1,10 +1,17 @@
 //! The host's turns, written pages and second-level tables.
 
-use super::{Attended, machine};
+use super::{Attended, machine, next_event};
 use crate::backend::exit::Exit;
+use crate::backend::{Backend, SystemRegister};
+use crate::fuzzing::Machine;
+use crate::host::platform::{CpuInterrupt, Platform};
+use crate::test_backend::TestCpu;
 use crate::vm::Stop;
 use crate::vm::memory::{Area, Backing};
 use control::host::Host;
+use devices::time::GuestTime;
+use emulator::event::Event;
+use emulator::registers::Gpr;
 use emulator::task_switch::{Source, TaskSwitch};
 
 const MS: u64 = 1_000_000;
@@ -83,4 +90,55 @@ fn second_level_tables_that_the_processor_refuses_stop_the_guest() {
     let mut machine = machine();
     machine.exit(Exit::TableMisconfigured { gpa: 0x1000 });
     assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Crash));
+}
+
+#[test]
+fn a_vcpu_that_moves_takes_its_registers_its_timer_and_its_kicks_along() {
+    const HERE: usize = 0;
+    const THERE: usize = 2;
+    let (mut machine, mut other) = (machine(), machine());
+    let platform = machine.platform;
+    let registers = |machine: &mut Machine| {
+        let (backend, gprs) = machine.vcpu.registers_mut();
+        let (cr2, tsc_aux) = (SystemRegister::Cr2, SystemRegister::TscAux);
+        let system = [cr2, tsc_aux].map(|register| backend.system_register(register));
+        let x87 = (backend.x87_status, backend.xcr0);
+        (system, backend.vectors, x87, backend.breakpoint_addresses, gprs.0)
+    };
+    for (machine, seed) in [(&mut machine, 3), (&mut other, 200)] {
+        let (backend, gprs) = machine.vcpu.registers_mut();
+        backend.set_system_register(SystemRegister::Cr2, seed);
+        backend.set_system_register(SystemRegister::TscAux, seed + 1);
+        backend.vectors = core::array::from_fn(|index| [seed as u8 + index as u8; 32]);
+        (backend.x87_status, backend.xcr0) = (seed as u16, seed << 8);
+        backend.breakpoint_addresses = core::array::from_fn(|index| seed << index);
+        gprs.set(Gpr::Rbx, seed);
+    }
+    let (before, others) = (registers(&mut machine), registers(&mut other));
+    assert_ne!(before, others);
+    machine.vcpu.timers.queue().device_alarm(0).set(Some(GuestTime::from_ns(5_000_000)));
+    machine.exit(Exit::HostNmi);
+
+    // The other one comes to a new CPU, and leaves it; then this one comes there.
+    let there = TestCpu::default();
+    other.vcpu.unload();
+    other.vcpu.load(&there);
+    assert_eq!(registers(&mut other), others);
+    other.vcpu.unload();
+    machine.vcpu.unload();
+    machine.vcpu.apic.inbox().post_nmi();
+    assert_eq!(platform.take_interrupts(HERE, CpuInterrupt::Kick), 0, "it is nowhere");
+    platform.be_cpu(THERE);
+    platform.set_timer(u64::MAX);
+    machine.vcpu.load(&there);
+    assert_eq!(platform.timer_tsc(), 5_000_000, "the timer of the CPU that it is on");
+    assert_eq!(registers(&mut machine), before);
+    assert_eq!(next_event(&mut machine), Some(Event::Nmi), "what came while it was nowhere");
+    platform.be_cpu(HERE);
+    machine.vcpu.apic.inbox().post_init();
+    assert_eq!(platform.take_interrupts(THERE, CpuInterrupt::Kick), 1);
+    // The first CPU holds what it held when this one left; the other one takes its own along.
+    let here = TestCpu::default();
+    other.vcpu.load(&here);
+    assert_eq!(registers(&mut other), others);
 }
