@@ -1,21 +1,23 @@
-//! One interrupt input shared by several drivers: high while any of them is.
+//! One interrupt line shared by several drivers: high while any of them is.
 
 use crate::irq::{IrqLine, LineTarget};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt;
 use spin::Mutex;
 
-/// A wired OR of up to 64 sources.
-#[derive(Debug)]
+/// A wired OR of up to 64 sources, which leads to one input or more.
 pub struct SharedLine {
     /// A bit for each source that is high.
     high_sources: Mutex<u64>,
-    output: IrqLine,
+    /// With the number of the input.
+    targets: Box<[(Arc<dyn LineTarget>, u32)]>,
 }
 
 impl SharedLine {
-    /// A junction that drives `output`.
-    pub fn new(output: IrqLine) -> Arc<Self> {
-        Arc::new(Self { high_sources: Mutex::new(0), output })
+    /// A junction that drives an input of each target.
+    pub fn new(targets: impl Into<Box<[(Arc<dyn LineTarget>, u32)]>>) -> Arc<Self> {
+        Arc::new(Self { high_sources: Mutex::new(0), targets: targets.into() })
     }
 
     /// The wire of source `number`, below 64; each source has a number of its own.
@@ -29,8 +31,13 @@ impl LineTarget for SharedLine {
     fn set_line(&self, input: u32, high: bool) {
         let bit = 1u64.wrapping_shl(input);
         let mut sources = self.high_sources.lock();
+        let was_high = *sources != 0;
         *sources = if high { *sources | bit } else { *sources & !bit };
-        self.output.set(*sources != 0);
+        if was_high != (*sources != 0) {
+            for (target, input) in &self.targets {
+                target.set_line(*input, !was_high);
+            }
+        }
     }
 
     fn strobe(&self, input: u32) {
@@ -38,8 +45,16 @@ impl LineTarget for SharedLine {
         let mut sources = self.high_sources.lock();
         *sources |= bit;
         if *sources == bit {
-            self.output.strobe();
+            for (target, input) in &self.targets {
+                target.strobe(*input);
+            }
         }
+    }
+}
+
+impl fmt::Debug for SharedLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedLine({:#b})", *self.high_sources.lock())
     }
 }
 
@@ -50,15 +65,15 @@ mod tests {
 
     #[test]
     fn the_line_is_high_until_the_last_source_lets_go() {
-        let (probe, output) = LineProbe::wired();
-        let junction = SharedLine::new(output);
+        let probes = [0, 1].map(|_| Arc::new(LineProbe::default()));
+        let junction = SharedLine::new(probes.clone().map(|probe| (probe as _, 0)));
         let (sci, disk) = (junction.source(0), junction.source(63));
         sci.set(true);
         disk.set(true);
         sci.set(false);
-        assert!(probe.is_high());
+        assert!(probes.iter().all(|probe| probe.is_high()));
         disk.set(false);
-        assert!(!probe.is_high());
-        assert_eq!(probe.take_edges(), 1);
+        assert!(!probes.iter().any(|probe| probe.is_high()));
+        assert_eq!(probes.map(|probe| probe.take_edges()), [1, 1]);
     }
 }

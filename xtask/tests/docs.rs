@@ -1,4 +1,4 @@
-//! The pages name files that exist, and all that have `unsafe`.
+//! The pages name files and functions that exist, and all files that have `unsafe`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -89,4 +89,44 @@ fn the_architecture_page_names_every_file_that_has_unsafe() {
         .collect();
     let difference: Vec<_> = with_unsafe.symmetric_difference(&named).collect();
     assert!(difference.is_empty(), "with `unsafe` or named, and not both: {difference:?}");
+}
+
+/// The walks of docs/architecture.md, and how many rooms each may have.
+const WALKS: [(&str, usize); 4] = [
+    ("A port access", 5),
+    ("Device memory", 11),
+    ("From a line to its injection", 9),
+    ("`memory =`", 6),
+];
+
+/// The rooms of a walk: lines that begin with a number.
+fn rooms(section: &str) -> Vec<&str> {
+    let numbered = |line: &&str| line.starts_with(|first: char| first.is_ascii_digit());
+    section.lines().filter(numbered).collect()
+}
+
+#[test]
+fn walks_name_functions_that_their_files_have() {
+    let root = paths::root();
+    let page = std::fs::read_to_string(root.join("docs/architecture.md")).expect("the page");
+    for (walk, most) in WALKS {
+        let heading = format!("\n### {walk} ({most} rooms)\n");
+        let section = page.split(heading.as_str()).nth(1);
+        let section = section.unwrap_or_else(|| panic!("no walk {walk:?} of {most} rooms"));
+        let rooms = rooms(section.split("\n#").next().unwrap_or_default());
+        assert_eq!(rooms.len(), most, "{walk}: {rooms:#?}");
+        for room in rooms {
+            let mut words = room.split('`').skip(1).step_by(2);
+            let file = words.next().unwrap_or_default();
+            let text = std::fs::read_to_string(root.join(file))
+                .unwrap_or_else(|error| panic!("{walk}: {file}: {error}"));
+            let mut functions = words.filter(|word| !word.contains('/')).peekable();
+            assert!(functions.peek().is_some(), "{walk}: {file}: no function");
+            for function in functions {
+                let has =
+                    ["(", "<"].iter().any(|end| text.contains(&format!("fn {function}{end}")));
+                assert!(has, "{walk}: {file} has no function {function}");
+            }
+        }
+    }
 }

@@ -189,6 +189,10 @@ impl Machine {
         let description = description(&config);
         let [second_disk, disc] = kept.disks.unwrap_or_else(read_only_disks);
         let output = Arc::new(OutputRing::new());
+        let ram = match kept.ram {
+            Some(ram) => ram,
+            None => Arc::new(FrameMemory::new(platform, description.ram.bytes() as usize)?),
+        };
         let parts = PcParts {
             platform,
             config: &config,
@@ -196,7 +200,7 @@ impl Machine {
             files: kept.files.unwrap_or_else(|| fw_cfg_files(&description)),
             description,
             battery: Battery::new(0),
-            ram: kept.ram,
+            ram,
             rom: kept.rom,
             drives: [
                 Some(Drive::Disk(disk(256 << 10, false))),

@@ -233,6 +233,13 @@ impl<'a> Domain<'a> {
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
         description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
         description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
+        let ram = match ram {
+            Some(ram) => ram,
+            None => {
+                let ram = FrameMemory::new(self.platform, description.ram.bytes() as usize);
+                Arc::new(ram.ok_or_else(too_much)?)
+            }
+        };
         let mut paging = B::nested_paging(cpu);
         if self.platform.display().is_none() {
             // Nobody looks at the screen all the time: video memory is mapped in large pages.

@@ -92,7 +92,7 @@ pub struct PcParts<'a> {
     pub battery: Battery,
     /// RAM that outlasted a reset, if there was one before: of the length that the description
     /// says.
-    pub ram: Option<Arc<FrameMemory>>,
+    pub ram: Arc<FrameMemory>,
     /// ROM of a PC of the same firmware, if there was one before.
     pub rom: Option<Arc<FrameMemory>>,
     /// The four IDE drives.
@@ -157,7 +157,7 @@ impl Pc {
         });
         let pic = Arc::new(Pic::new(IrqLine::new(inboxes[0].clone(), LintPin::Lint0 as u32)));
         let io_apic = IoApic::new(apic_bus.clone());
-        let lines = IsaLines::new(pic.clone(), io_apic.clone());
+        let lines = IsaLines::new(&pic, &io_apic);
         let mut board = Board::new(clock.clone(), kicks[0].clone(), lines);
 
         board.ports.attach(pic.clone());
@@ -222,10 +222,6 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     let allocate =
         |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
     let ram_layout = parts.description.ram;
-    let ram = match &parts.ram {
-        Some(ram) => ram.clone(),
-        None => Arc::new(allocate(ram_layout.bytes() as usize)?),
-    };
     let rom = match &parts.rom {
         Some(rom) => rom.clone(),
         None => Arc::new(allocate(ROM_BYTES as usize)?),
@@ -236,7 +232,7 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
     }
-    let memory = SpaceMemory { ram, ram_layout, rom: rom.clone(), video };
+    let memory = SpaceMemory { ram: parts.ram.clone(), ram_layout, rom: rom.clone(), video };
     let vcpus = parts.config.vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
     let vga_memory = VgaMemory {

@@ -7,7 +7,10 @@ use crate::backend::{Backend, SystemRegister};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidState;
 use crate::vm::memory::{FaultCause, PAGE_BYTES};
+use devices::memory::GuestMemory;
 use emulator::MemoryAccess;
+use emulator::breakpoints;
+use emulator::instruction;
 use emulator::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use emulator::task_switch::{self, TaskSwitch};
 use raw_cpuid::CpuIdResult;
@@ -160,6 +163,49 @@ impl<B: Backend> Vcpu<B> {
         };
         self.trap_port(port, size_bytes);
         kind
+    }
+
+    /// #DB after an access to a port, if it has met a breakpoint.
+    #[inline]
+    pub(super) fn trap_port(&mut self, port: u16, size_bytes: u8) {
+        let control = self.backend.breakpoint_control();
+        if control & breakpoints::ENABLES != 0 {
+            self.trap_watched_port(control, port, size_bytes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trap_watched_port(&mut self, control: u64, port: u16, size_bytes: u8) {
+        let causes = self.read_breakpoints(control).on_port(port, size_bytes);
+        self.trap(causes);
+    }
+
+    /// Address of the instruction after the one at RIP.
+    #[inline]
+    pub(super) fn next_rip(&self) -> Result<u64, Fault> {
+        match self.backend.next_rip() {
+            Some(next_rip) => Ok(next_rip),
+            None => self.decode_next_rip(),
+        }
+    }
+
+    fn decode_next_rip(&self) -> Result<u64, Fault> {
+        // Nearly all instructions that exit are told by four bytes.
+        let (rip, linear) = (self.backend.rip(), self.linear_rip());
+        if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
+            let mut start = [0; 4];
+            let gpa = self.code_gpa(linear)?;
+            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
+            if let Some(length) = instruction::simple_length(&start).filter(|_| is_read) {
+                return Ok(rip.wrapping_add(length as u64));
+            }
+        }
+        let mut bytes = [0; 15];
+        let count = self.fetch(&mut bytes)?;
+        let length = instruction::instruction_length(&bytes[..count], self.backend.code_bits())
+            .ok_or(Fault::PROTECTION)?;
+        Ok(rip.wrapping_add(length as u64))
     }
 
     pub(super) fn task_switch(&mut self, task: TaskSwitch) {

@@ -58,28 +58,12 @@ impl<B: Backend> Vcpu<B> {
 
     /// #DB after an instruction, if there are causes: bits of DR6.
     #[inline]
-    fn trap(&mut self, causes: u64) {
+    pub(super) fn trap(&mut self, causes: u64) {
         if causes != 0 {
             let dr6 = self.backend.system_register(SystemRegister::Dr6);
             self.backend.set_system_register(SystemRegister::Dr6, dr6 | causes);
             self.raise(Fault { exception: Exception::Debug, error_code: None, address: None });
         }
-    }
-
-    /// #DB after an access to a port, if it has met a breakpoint.
-    #[inline]
-    pub(super) fn trap_port(&mut self, port: u16, size_bytes: u8) {
-        let control = self.backend.breakpoint_control();
-        if control & breakpoints::ENABLES != 0 {
-            self.trap_watched_port(control, port, size_bytes);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn trap_watched_port(&mut self, control: u64, port: u16, size_bytes: u8) {
-        let causes = self.read_breakpoints(control).on_port(port, size_bytes);
-        self.trap(causes);
     }
 
     fn enabled_breakpoints(&mut self) -> Option<Breakpoints> {
@@ -88,39 +72,12 @@ impl<B: Backend> Vcpu<B> {
     }
 
     #[cold]
-    fn read_breakpoints(&self, control: u64) -> Breakpoints {
+    pub(super) fn read_breakpoints(&self, control: u64) -> Breakpoints {
         Breakpoints {
             control,
             addresses: [0, 1, 2, 3].map(|number| self.backend.breakpoint_address(number)),
             debugging_extensions: self.backend.cr4().de(),
         }
-    }
-
-    /// Address of the instruction after the one at RIP.
-    #[inline]
-    pub(super) fn next_rip(&self) -> Result<u64, Fault> {
-        match self.backend.next_rip() {
-            Some(next_rip) => Ok(next_rip),
-            None => self.decode_next_rip(),
-        }
-    }
-
-    fn decode_next_rip(&self) -> Result<u64, Fault> {
-        // Nearly all instructions that exit are told by four bytes.
-        let (rip, linear) = (self.backend.rip(), self.linear_rip());
-        if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
-            let mut start = [0; 4];
-            let gpa = self.code_gpa(linear)?;
-            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
-            if let Some(length) = instruction::simple_length(&start).filter(|_| is_read) {
-                return Ok(rip.wrapping_add(length as u64));
-            }
-        }
-        let mut bytes = [0; 15];
-        let count = self.fetch(&mut bytes)?;
-        let length = instruction::instruction_length(&bytes[..count], self.backend.code_bits())
-            .ok_or(Fault::PROTECTION)?;
-        Ok(rip.wrapping_add(length as u64))
     }
 
     /// The bytes at RIP, as many as there are up to 15.
@@ -166,7 +123,7 @@ impl<B: Backend> Vcpu<B> {
 
     /// Where the code at a linear address is.
     #[inline]
-    fn code_gpa(&self, linear: u64) -> Result<u64, Fault> {
+    pub(super) fn code_gpa(&self, linear: u64) -> Result<u64, Fault> {
         if !self.backend.cr0().paging() {
             return Ok(linear);
         }

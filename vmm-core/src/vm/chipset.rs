@@ -17,30 +17,6 @@ const ISA_IRQS: usize = 16;
 const TIMER_IRQ: u32 = 0;
 const TIMER_IO_APIC_INPUT: u32 = 2;
 
-/// Each ISA interrupt goes to the 8259 pair and to the I/O APIC.
-struct IsaSplitter {
-    pic: Arc<Pic>,
-    io_apic: Arc<IoApic>,
-}
-
-impl IsaSplitter {
-    const fn io_apic_input(input: u32) -> u32 {
-        if input == TIMER_IRQ { TIMER_IO_APIC_INPUT } else { input }
-    }
-}
-
-impl LineTarget for IsaSplitter {
-    fn set_line(&self, input: u32, high: bool) {
-        self.pic.set_line(input, high);
-        self.io_apic.set_line(Self::io_apic_input(input), high);
-    }
-
-    fn strobe(&self, input: u32) {
-        self.pic.strobe(input);
-        self.io_apic.strobe(Self::io_apic_input(input));
-    }
-}
-
 /// Who drives an ISA interrupt.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
@@ -67,10 +43,11 @@ pub struct IsaLines([Arc<SharedLine>; ISA_IRQS]);
 
 impl IsaLines {
     /// Lines that lead to both interrupt controllers.
-    pub fn new(pic: Arc<Pic>, io_apic: Arc<IoApic>) -> Self {
-        let splitter = Arc::new(IsaSplitter { pic, io_apic });
+    pub fn new(pic: &Arc<Pic>, io_apic: &Arc<IoApic>) -> Self {
         Self(core::array::from_fn(|irq| {
-            SharedLine::new(IrqLine::new(splitter.clone(), irq as u32))
+            let irq = irq as u32;
+            let input = if irq == TIMER_IRQ { TIMER_IO_APIC_INPUT } else { irq };
+            SharedLine::new([(pic.clone() as Arc<dyn LineTarget>, irq), (io_apic.clone(), input)])
         }))
     }
 
