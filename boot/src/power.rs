@@ -62,8 +62,8 @@ pub fn power_off() {
 /// Resets the machine, by whatever works.
 pub fn reset() -> ! {
     let controls = CONTROLS.get().copied().unwrap_or_default();
-    // SAFETY: the reset register as ACPI gives it, mapped by `set_controls`, then the PC's own ones:
-    // CF9h, the keyboard controller's pulse.
+    // SAFETY: the reset register as ACPI gives it, mapped by `set_controls`, then the PC's own
+    // ones: CF9h, the keyboard controller's pulse.
     unsafe {
         match controls.reset {
             Some((Register::Port(port), value)) => outb(port, value),

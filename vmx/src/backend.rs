@@ -36,8 +36,8 @@ use vmm_core::host::platform::Platform;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
-/// While it is loaded, CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in the physical CPU,
-/// as the vector registers do: the hypervisor uses none of them.
+/// While it is loaded, CR2, DR0 to DR3, DR6, the registers of SYSCALL and KernelGSbase stay live in
+/// the physical CPU, as the vector registers do: the hypervisor uses none of them.
 pub struct Vmx {
     vmcs: Vmcs,
     /// The local APIC's registers: the processor's virtual-APIC page (25.6.8).

@@ -139,8 +139,8 @@ impl Vmcs {
         Ok(vmcs)
     }
 
-    /// Makes this VMCS the current one of this CPU, of which `current` tells. It is on no CPU, or on
-    /// this one already.
+    /// Makes this VMCS the current one of this CPU, of which `current` tells. It is on no CPU, or
+    /// on this one already.
     pub fn load_on(&mut self, current: &Current) {
         self.current = current.clone();
         // If the processor does not take it, the next entry says so.

@@ -191,8 +191,8 @@ fn unit_tests() -> Result<()> {
     Ok(())
 }
 
-/// Runs under Miri the tests of what is `unsafe` and needs no processor of its own, where rustup can
-/// fetch it.
+/// Runs under Miri the tests of what is `unsafe` and needs no processor of its own, where rustup
+/// can fetch it.
 fn miri() -> Result<()> {
     let rustup = |arguments: &[&str]| {
         let mut command = Command::new("timeout");

@@ -123,8 +123,8 @@ pub struct Vcpu<B: Backend> {
 
 impl<B: Backend> Vcpu<B> {
     /// Virtual CPU `index` of `vm`, after reset: the first one runs, the others wait for a start-up
-    /// message. It is made on this CPU, which is `cpu`, and may run on any. Another CPU keeps the timers if there is a `timekeeper` and this one takes
-    /// posted interrupts.
+    /// message. It is made on this CPU, which is `cpu`, and may run on any. Another CPU keeps the
+    /// timers if there is a `timekeeper` and this one takes posted interrupts.
     ///
     /// # Errors
     /// [`Unsupported`] if the backend cannot make one.

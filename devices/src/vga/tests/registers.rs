@@ -139,8 +139,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the guest writes: no panic, the window stays within the legacy window and its memory, and the
-    /// mapping never changes without being announced.
+    /// Whatever the guest writes: no panic, the window stays within the legacy window and its
+    /// memory, and the mapping never changes without being announced.
     #[test]
     fn random_accesses(steps in prop::collection::vec(step(), 1..120)) {
         let card = Card::with_vram(1 << 20);

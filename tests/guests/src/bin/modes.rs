@@ -26,8 +26,8 @@ conformance::assembly! {
     fn opcode_16() {
         ".code16" "mov eax, 1" ".byte 0x40" "ret" ".code64"
     }
-    // A far call to 16-bit protected-mode code, where the operand size is that of the code segment: MOV AX, imm16 and two NOPs
-    // are MOV EAX, imm32 in 32-bit code.
+    // A far call to 16-bit protected-mode code, where the operand size is that of the code segment:
+    // MOV AX, imm16 and two NOPs are MOV EAX, imm32 in 32-bit code.
     fn protected_16() {
         ".code32" "push ebx" ".byte 0x9a" ".long 2f" ".short 0x20" "pop ebx" "ret"
         ".code16" "2: .byte 0xb8, 0x34, 0x12, 0x90, 0x90" ".byte 0x66, 0xcb" ".code64"
@@ -59,7 +59,8 @@ conformance::assembly! {
     fn read_at_esi() {
         ".code16" "mov eax, dword ptr [esi]" "ret" ".code64"
     }
-    // A data segment of 4 GiB, loaded in protected mode, keeps its limit in real mode, also when its selector is loaded anew.
+    // A data segment of 4 GiB, loaded in protected mode, keeps its limit in real mode, also when
+    // its selector is loaded anew.
     #[unsafe(link_section = ".low.text")]
     fn unreal_mode() {
         ".code16" "mov eax, cr0" "or al, 1" "mov cr0, eax" "jmp 2f" "2: mov bx, 0x10" "mov ds, bx"

@@ -70,8 +70,8 @@ pub enum Maker {
     },
     /// AMD, and Hygon.
     Amd {
-        /// An error that is not corrected stays where it is until software sees to it (SUCCOR, CPUID
-        /// 8000_0007h EBX bit 1).
+        /// An error that is not corrected stays where it is until software sees to it (SUCCOR,
+        /// CPUID 8000_0007h EBX bit 1).
         contains: bool,
     },
 }

@@ -261,8 +261,8 @@ fn any_maker() -> impl Strategy<Value = Maker> {
 }
 
 proptest! {
-    /// Registers that do not exist are not touched, whatever those that do hold; nothing that is fatal goes on;
-    /// after the log no bank is full, and another #MC may come.
+    /// Registers that do not exist are not touched, whatever those that do hold; nothing that is
+    /// fatal goes on; after the log no bank is full, and another #MC may come.
     #[test]
     fn random_banks(
         capabilities: u64,
