@@ -106,10 +106,12 @@ impl ConformanceArgs {
             })
             .filter(|(guest, environment)| environment.has(&guest.topic));
         let (queue, runs) = (Mutex::new(pairs), Mutex::new(Ok(Runs::new())));
+        // A call of its own: the queue is not to be locked while a pair of them is run.
+        let next = || lock(&queue).next();
         std::thread::scope(|scope| {
             for _ in 0..self.machines.max(1) {
                 scope.spawn(|| {
-                    while let Some((guest, environment)) = lock(&queue).next() {
+                    while let Some((guest, environment)) = next() {
                         let started = Instant::now();
                         let outcome = self.attempt(guest, environment, bugs);
                         let name = format!("conformance of {}", guest.topic);
