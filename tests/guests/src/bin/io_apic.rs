@@ -6,6 +6,7 @@
 
 use conformance::apic::{self, MASKED, io, register::*};
 use conformance::arrivals;
+use conformance::clock;
 use conformance::cpu::{inb, outb};
 use conformance::interrupts::{Frame, NMI, catch, handle};
 use conformance::report::{check, equal};
@@ -181,6 +182,8 @@ fn sources() {
     register(0x0a, 0x26);
     register(0x0b, 0x42);
     equal("clock-at-input-8", arrivals::wait().vectors(), &[VECTOR]);
+    // Ten periods, in which the line stays high.
+    clock::wait(clock::HZ / 100);
     equal("clock-waits-for-register-c", arrivals::let_in().vectors(), &[]);
     acknowledge();
     equal("clock-repeats", arrivals::wait().vectors(), &[VECTOR]);
