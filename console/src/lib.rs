@@ -104,7 +104,7 @@ struct Command {
     _budget: Budget,
 }
 
-/// What the alarm is set to: host time, and the guest time that it was computed to be.
+/// The deadline of the alarm: host time, and the guest time that it was computed to be.
 #[derive(Clone, Copy, Debug)]
 struct Armed {
     host_ns: u64,

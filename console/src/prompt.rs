@@ -100,7 +100,7 @@ pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
     }
 }
 
-/// What comes of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub enum Outcome {
     /// This is to be shown.

@@ -110,7 +110,7 @@ struct Question {
     budgets: Vec<Budget>,
 }
 
-/// What comes of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 enum Outcome {
     /// Its answer is known.

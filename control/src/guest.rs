@@ -32,7 +32,7 @@ pub struct GuestPorts {
     pub name: String,
     /// COM1, which transmits to `output`.
     pub uart: Arc<Uart>,
-    /// What COM1 transmits.
+    /// The output of COM1.
     pub output: Arc<OutputRing>,
     /// The screen.
     pub vga: Arc<Vga>,

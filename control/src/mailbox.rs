@@ -26,7 +26,7 @@ pub enum Client {
 
 const CLIENTS: [Client; 2] = [Client::Prompt, Client::Management];
 
-/// What is asked of a guest.
+/// A request to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// How often it exited, and what it is doing.
@@ -82,7 +82,7 @@ pub enum Answer {
     Steps(Steps),
 }
 
-/// What a client's place holds.
+/// The state of a client's place.
 #[derive(Debug, Default)]
 enum Place {
     #[default]

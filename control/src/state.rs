@@ -9,10 +9,10 @@ use core::fmt;
 /// Bytes of the longest instruction.
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
 
-/// What a guest did so far.
+/// A guest's statistics so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestStats {
-    /// What it is doing, in one word.
+    /// Its activity, in one word.
     pub state: &'static str,
     /// All exits.
     pub total_exits: u64,

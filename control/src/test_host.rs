@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use spin::{Mutex, Once};
 
-/// What the hypervisor's heap holds, as this machine says.
+/// The bytes in use of the hypervisor's heap, as this machine says.
 pub const TEST_HEAP_BYTES: u64 = 1 << 20;
 
 /// The machine.

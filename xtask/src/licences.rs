@@ -1,4 +1,4 @@
-//! What is linked into the image and the harness may be: licences that go with this project's, and
+//! The licences of the crates in image and harness: those that go with this project's, and
 //! packages of crates.io only. Cargo's own record says so, offline.
 
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with a package of others.
+/// The objection to a package of others.
 fn fault(package: &Value) -> Option<String> {
     let source = package["source"].as_str()?;
     let name = format!("{} {}", package["name"], package["version"]);

@@ -14,7 +14,7 @@ use crate::paths;
 /// The longest that a whole run may take in CI.
 const LIMIT_IN_CI: Duration = Duration::from_secs(40 * 60);
 
-/// What took less is printed as a sum.
+/// Steps that took less are printed as a sum.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// Adds to the record. What cannot be written is missing from the summary, and nothing fails for

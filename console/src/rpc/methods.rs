@@ -25,7 +25,7 @@ const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
 /// Copies of the log while it becomes an answer; a byte becomes six characters at the most.
 const LOG_COPIES: u64 = 16;
 
-/// What the methods act upon.
+/// The parties that the methods act upon.
 pub struct Services<'a> {
     /// The machine.
     pub host: &'static dyn Host,

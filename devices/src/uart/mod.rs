@@ -309,7 +309,7 @@ impl Uart {
                 return;
             }
             state.line.pop();
-            // What the guest has read ends its interrupt before the next one begins, however late
+            // A character that was read ends its interrupt before the next one begins, however late
             // it is: the controller must see an edge.
             self.drive_interrupt(state);
             state.accept(next);

@@ -173,7 +173,8 @@ mod model {
     use alloc::sync::Arc;
     use devices::atomic::AtomicBool;
 
-    /// What the two share: a message, the wire, and for each CPU whether an interrupt is pending.
+    /// State that the two share: a message, the wire, and for each CPU whether an interrupt is
+    /// pending.
     struct Bench {
         message: AtomicBool,
         place: Place,

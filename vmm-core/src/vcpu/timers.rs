@@ -125,7 +125,7 @@ impl<B: Backend> Vcpu<B> {
         self.timers.server.serve(self.platform.tsc());
         self.reopen_tick_gate();
         self.await_ends_of_ticks();
-        // What has just rung set its next deadline: the turn that follows need not look again.
+        // Timers that have just rung set their next deadline: the turn that follows need not look.
         self.timers.take_changed();
         self.arm_host_timer();
     }

@@ -120,7 +120,7 @@ fn reserved() {
     }
 }
 
-/// What comes of a command.
+/// The outcome of a command.
 fn after(command: u64) -> arrivals::Arrivals {
     wrmsr(ICR, command);
     arrivals::let_in()

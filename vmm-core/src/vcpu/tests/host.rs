@@ -53,7 +53,7 @@ fn the_host_works_once_a_millisecond_while_the_guest_runs() {
         machine.vcpu.turn(&mut host);
         assert_eq!(host.0, attended);
     }
-    // What was put off follows though the guest sets no timer.
+    // Work that was put off follows though the guest sets no timer.
     assert!(machine.platform.timer_tsc() <= machine.platform.tsc() + MS);
 }
 

@@ -21,7 +21,7 @@ fn machine() -> Machine {
     Machine::new(TestPlatform::leak())
 }
 
-/// What the guest gets at its next entry.
+/// The event that the guest gets at its next entry.
 fn next_event(machine: &mut Machine) -> Option<Event> {
     machine.vcpu.registers_mut().0.injected.clear();
     machine.exit(Exit::HostNmi);
