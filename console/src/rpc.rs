@@ -26,7 +26,8 @@ pub use methods::Services;
 const MAX_DEPTH: usize = 16;
 /// Bytes taken from the port at once.
 const RECEIVE_AT_ONCE: usize = 4096;
-/// Short answers that wait while a long one goes out; those of a client that sends more are lost.
+/// Short answers that wait while a long one goes out; of more the oldest are lost, which are
+/// refusals but for a client that begins again and again.
 const MAX_URGENT: usize = 16;
 /// Longest text of a request's `id`: it is repeated in the answer.
 const MAX_ID_BYTES: usize = 128;
@@ -268,9 +269,10 @@ impl RpcPort {
     }
 
     fn answer_urgently(&mut self, answer: Answer) {
-        if self.urgent.len() < MAX_URGENT {
-            self.urgent.push_back(answer);
+        if self.urgent.len() >= MAX_URGENT {
+            self.urgent.pop_front();
         }
+        self.urgent.push_back(answer);
     }
 
     /// The answer to the next request that wants one, unless the guest owes it.

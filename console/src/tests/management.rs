@@ -457,6 +457,18 @@ fn the_queue_of_a_client_is_bounded() {
 }
 
 #[test]
+fn a_client_that_begins_is_answered_whatever_was_refused_before() {
+    let mut bench = bench();
+    for number in 0..50 {
+        request(&bench, json!(format!("many/{number}")), "guest.stats", json!({}));
+    }
+    request(&bench, json!("new/0"), "session.begin", json!({}));
+    let answered = ids(&all_sent(&mut bench));
+    assert!(answered.contains(&json!("new/0")), "{answered:?}");
+    assert!(answered.len() < 50, "of the refusals not all wait");
+}
+
+#[test]
 fn a_port_for_management_is_no_console() {
     let mut bench = Bench::new("console=com1,com2 rpc=com2");
     bench.guest_prints("hello");
