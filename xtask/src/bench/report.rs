@@ -117,7 +117,8 @@ pub fn table(measured: &Measured) -> String {
     for (name, exits) in by_count {
         _ = writeln!(text, "| {name} | {} |", count(*exits));
     }
-    text += "\nAn exit's round trip as the guest sees it, in instructions, with the loop around it: the quickest of 16 rounds of 250.\n\n";
+    text += "\nAn exit's round trip as the guest sees it, in instructions, with the loop around \
+        it: the quickest of 16 rounds of 250.\n\n";
     text += match measured.backend {
         Backend::Svm => "| exit | no hypervisor | Bulkhead | at most |\n|---|---|---|---|\n",
         Backend::Vmx => {
@@ -159,11 +160,12 @@ fn figure(number: Option<f64>) -> String {
 
 const INTRODUCTION: &str = "# Performance
 
-Written by `make bench` (`cargo xtask bench`), a section for each backend: `make bench BACKEND=vmx` measures anew what is below
-\"VT-x in Bochs\" and leaves the rest. The guest is the ISO `linux-amd64-quiet` (Debian's cloud kernel with BusyBox), one vCPU,
-512 MiB: without a hypervisor in the emulator's own i440FX machine, and under Bulkhead. The guest's time-stamp counter counts the
-instructions that were executed by the guest and by everything beneath it; it starts at zero with the virtual machine, BIOS
-included.
+Written by `make bench` (`cargo xtask bench`), a section for each backend:
+`make bench BACKEND=vmx` measures anew what is below \"VT-x in Bochs\" and leaves the rest. The
+guest is the ISO `linux-amd64-quiet` (Debian's cloud kernel with BusyBox), one vCPU, 512 MiB:
+without a hypervisor in the emulator's own i440FX machine, and under Bulkhead. The guest's
+time-stamp counter counts the instructions that were executed by the guest and by everything
+beneath it; it starts at zero with the virtual machine, BIOS included.
 ";
 
 /// A backend's heading, and how its figures were measured.
@@ -171,23 +173,27 @@ const fn method(backend: Backend) -> (&'static str, &'static str) {
     match backend {
         Backend::Svm => (
             "AMD-V in QEMU",
-            "Instructions are counted by `-icount shift=0,sleep=off`, repeatably. CPU time is QEMU's own, from its start to the guest's
-userspace, so it includes the hypervisor's start. Exits are those of the timed boots: how often Linux polls the PIT while it
-calibrates its clocks depends on how long a read takes, and under `-icount` an exit takes a few hundred nanoseconds of the guest's
-time, so that it polls some 17,000 times.",
+            "Instructions are counted by `-icount shift=0,sleep=off`, repeatably. CPU time is QEMU's
+own, from its start to the guest's userspace, so it includes the hypervisor's start. Exits are those
+of the timed boots: how often Linux polls the PIT while it calibrates its clocks depends on how long
+a read takes, and under `-icount` an exit takes a few hundred nanoseconds of the guest's time, so
+that it polls some 17,000 times.",
         ),
         Backend::Vmx => (
             "VT-x in Bochs",
-            "Bochs's clock is its count of instructions (`clock: sync=none`): one moves the time-stamp counter on by one tick, each repetition
-of a string instruction too, and 50 million are a second. A CPU that sleeps in HLT moves it on as well, without executing anything,
-as does one that waits in a loop for a time to come. Each boot is therefore done twice, the second time with 100 million to the
-second. What waits for a time then takes twice the ticks and all else the same, so that twice the first count less the second is
-what was executed without waiting. Without a hypervisor the BIOS is Bochs's own; under Bulkhead it is SeaBIOS. There are no CPU
-times, because most of Bochs's is GRUB reading the modules; the milliseconds are Bochs's own. At this speed the boot lasts half a
-minute of the guest's time, in which its timers and the host's ring more often than on AMD-V above. An exit may take what it takes
-on AMD-V in the same emulator (Bochs has next-RIP save, QEMU does not), and 12 for each field of the VMCS that it needs, read or
-written (docs/vmx.md): the VMREAD or VMWRITE with its operands, the look whether the value is known, its note, and a share in what
-else only VT-x needs.",
+            "Bochs's clock is its count of instructions (`clock: sync=none`): one moves the
+time-stamp counter on by one tick, each repetition of a string instruction too, and 50 million are a
+second. A CPU that sleeps in HLT moves it on as well, without executing anything, as does one that
+waits in a loop for a time to come. Each boot is therefore done twice, the second time with 100
+million to the second. What waits for a time then takes twice the ticks and all else the same, so
+that twice the first count less the second is what was executed without waiting. Without a
+hypervisor the BIOS is Bochs's own; under Bulkhead it is SeaBIOS. There are no CPU times, because
+most of Bochs's is GRUB reading the modules; the milliseconds are Bochs's own. At this speed the
+boot lasts half a minute of the guest's time, in which its timers and the host's ring more often
+than on AMD-V above. An exit may take what it takes on AMD-V in the same emulator (Bochs has
+next-RIP save, QEMU does not), and 12 for each field of the VMCS that it needs, read or written
+(docs/vmx.md): the VMREAD or VMWRITE with its operands, the look whether the value is known, its
+note, and a share in what else only VT-x needs.",
         ),
     }
 }

@@ -10,14 +10,17 @@ use super::verdict::Runs;
 
 const HEAD: &str = "# Conformance
 
-Written by `cargo xtask conformance`. Small guests of our own, one a topic (`tests/guests/src/bin`), test from inside what the virtual CPU and PC promise.
-Each runs without a hypervisor in QEMU (`-cpu max`) and Bochs (Haswell), under Bulkhead on AMD-V in QEMU and Bochs (Ryzen), and under Bulkhead on VT-x in Bochs
-(Haswell); what concerns them once more with the local APIC in hardware (Skylake-X), and with a second CPU that posts the timers' interrupts.
-`device_code` stays in QEMU: Bochs stops in it with some builds. Every case must hold as the manuals say, and every fact that a
-guest reports must be the same on all machines, but for the emulators' own bugs that are listed below. [testing.md](testing.md) says how to add a topic.
+Written by `cargo xtask conformance`. Small guests of our own, one a topic (`tests/guests/src/bin`),
+test from inside what the virtual CPU and PC promise. Each runs without a hypervisor in QEMU
+(`-cpu max`) and Bochs (Haswell), under Bulkhead on AMD-V in QEMU and Bochs (Ryzen), and under
+Bulkhead on VT-x in Bochs (Haswell); what concerns them once more with the local APIC in hardware
+(Skylake-X), and with a second CPU that posts the timers' interrupts. `device_code` stays in QEMU:
+Bochs stops in it with some builds. Every case must hold as the manuals say, and every fact that a
+guest reports must be the same on all machines, but for the emulators' own bugs that are listed
+below. [testing.md](testing.md) says how to add a topic.
 
-A cell has the cases that hold and facts that agree; behind it, cases that do not because of a listed bug, and those that the processor or the
-machine has nothing for.
+A cell has the cases that hold and facts that agree; behind it, cases that do not because of a
+listed bug, and those that the processor or the machine has nothing for.
 ";
 
 /// The page.

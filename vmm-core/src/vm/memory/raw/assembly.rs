@@ -55,7 +55,12 @@ pub unsafe fn load_4(source: *const u8) -> u32 {
     let value;
     // SAFETY: as the caller promises.
     unsafe {
-        asm!("mov {:e}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags, readonly));
+        asm!(
+            "mov {:e}, [{}]",
+            lateout(reg) value,
+            in(reg) source,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     value
 }
@@ -69,7 +74,12 @@ pub unsafe fn load_8(source: *const u8) -> u64 {
     let value;
     // SAFETY: as the caller promises.
     unsafe {
-        asm!("mov {}, [{}]", lateout(reg) value, in(reg) source, options(nostack, preserves_flags, readonly));
+        asm!(
+            "mov {}, [{}]",
+            lateout(reg) value,
+            in(reg) source,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     value
 }
@@ -82,7 +92,12 @@ pub unsafe fn load_8(source: *const u8) -> u64 {
 pub unsafe fn store_4(destination: *mut u8, value: u32) {
     // SAFETY: as the caller promises.
     unsafe {
-        asm!("mov [{}], {:e}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
+        asm!(
+            "mov [{}], {:e}",
+            in(reg) destination,
+            in(reg) value,
+            options(nostack, preserves_flags)
+        );
     }
 }
 
@@ -94,6 +109,11 @@ pub unsafe fn store_4(destination: *mut u8, value: u32) {
 pub unsafe fn store_8(destination: *mut u8, value: u64) {
     // SAFETY: as the caller promises.
     unsafe {
-        asm!("mov [{}], {}", in(reg) destination, in(reg) value, options(nostack, preserves_flags));
+        asm!(
+            "mov [{}], {}",
+            in(reg) destination,
+            in(reg) value,
+            options(nostack, preserves_flags)
+        );
     }
 }
