@@ -5,12 +5,15 @@ use crate::cpu::{self, lapic, start_up, tsc};
 use crate::drivers::serial::{COM1, COM2};
 use crate::drivers::{display, i8042};
 use crate::memory::image;
+#[cfg(feature = "owner-map")]
+use crate::memory::owners;
 use crate::memory::{heap, host};
 use crate::power;
 use crate::report::{log, panic};
 use alloc::vec::Vec;
 use control::host::{Display, Host, InputEvent, SerialPort};
 use vmm_core::host::machine_check::Registers;
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 
 /// The bare machine.
@@ -97,12 +100,17 @@ impl Platform for Machine {
         image::boot_tsc()
     }
 
-    fn allocate_frame(&self, size: FrameSize) -> Option<Frame> {
-        host::allocate(size)
+    fn allocate_frame(&self, size: FrameSize, owner: Owner) -> Option<Frame> {
+        host::allocate(size, owner)
     }
 
     fn free_frame(&self, frame: Frame) {
         host::free(frame);
+    }
+
+    #[cfg(feature = "owner-map")]
+    fn owners(&self) -> &vmm_core::host::owner_map::OwnerMap {
+        owners::map()
     }
 
     fn hpa_of(&self, address: usize) -> u64 {

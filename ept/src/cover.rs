@@ -50,10 +50,10 @@ impl NestedTables {
         // From the lowest table up: the entry that is written last points to what is complete.
         let mut new = self.format.leaf(hpa, false, attributes);
         for (&table, level) in lower.iter().zip(1..) {
-            memory.write(table, index(gpa, level), new);
+            self.write(memory, table, index(gpa, level), level, new);
             new = self.format.table(table);
         }
-        memory.write(table_hpa, index(gpa, level), new);
+        self.write(memory, table_hpa, index(gpa, level), level, new);
         let flush = Flush { needed: self.format.is_present(old), retired: Vec::new() };
         Ok((Cover { gpa, table_hpa, level, old }, flush))
     }
@@ -69,14 +69,14 @@ impl NestedTables {
     ) -> Flush {
         let Cover { gpa, table_hpa, level, old } = cover;
         let mut entry = memory.read(table_hpa, index(gpa, level));
-        memory.write(table_hpa, index(gpa, level), old);
+        self.write(memory, table_hpa, index(gpa, level), level, old);
         for level in (1..level).rev() {
             let table = self.format.address(entry);
             entry = memory.read(table, index(gpa, level));
             // The others are zero already, unless a large page was split.
             let slot = index(gpa, level);
             let slots = if self.format.is_present(old) { 0..ENTRIES } else { slot..slot + 1 };
-            slots.for_each(|slot| memory.write(table, slot, 0));
+            slots.for_each(|slot| self.write(memory, table, slot, level, 0));
             spare.push(table);
         }
         Flush { needed: true, retired: Vec::new() }

@@ -22,5 +22,5 @@ mod tests;
 pub use cover::Cover;
 pub use entry::{Attributes, Caching, Format, Permissions};
 pub use flush::Flush;
-pub use table_memory::TableMemory;
+pub use table_memory::{PointsTo, TableMemory};
 pub use tables::{Mapping, NestedTables, OutOfMemory, PageSize};

@@ -2,7 +2,7 @@
 
 use crate::entry::{Attributes, Caching, Format, Permissions};
 use crate::flush::Flush;
-use crate::table_memory::TableMemory;
+use crate::table_memory::{PointsTo, TableMemory};
 use alloc::vec::Vec;
 
 /// No memory for a table. What was mapped before the failure stays mapped.
@@ -218,7 +218,7 @@ impl NestedTables {
                 self.split(memory, entry, level, lower);
                 flush.needed = true;
             }
-            memory.write(table, slot, self.format.table(lower));
+            self.write(memory, table, slot, level, self.format.table(lower));
             table = lower;
         }
         let new = target.map_or(0, |target| {
@@ -242,6 +242,31 @@ impl NestedTables {
             .unwrap_or(1)
     }
 
+    /// Writes an entry of a table of `level`.
+    pub(crate) fn write(
+        &self,
+        memory: &mut impl TableMemory,
+        table: u64,
+        slot: usize,
+        level: u32,
+        entry: u64,
+    ) {
+        memory.note(table, slot, self.points_to(entry, level));
+        memory.write(table, slot, entry);
+    }
+
+    fn points_to(&self, entry: u64, level: u32) -> PointsTo {
+        let hpa = self.format.address(entry);
+        if !self.format.is_present(entry) {
+            PointsTo::Nothing
+        } else if level > 1 && !self.format.is_large(entry) {
+            PointsTo::Table { hpa }
+        } else {
+            let write = self.format.permissions(entry).write;
+            PointsTo::Page { hpa, bytes: level_bytes(level), write }
+        }
+    }
+
     /// Fills `lower` so that it maps what the large-page `entry` of `level` maps.
     pub(crate) fn split(&self, memory: &mut impl TableMemory, entry: u64, level: u32, lower: u64) {
         let bytes = level_bytes(level - 1);
@@ -252,7 +277,8 @@ impl NestedTables {
         };
         for slot in 0..ENTRIES {
             let hpa = self.format.address(entry) + slot as u64 * bytes;
-            memory.write(lower, slot, self.format.leaf(hpa, level > 2, attributes));
+            let leaf = self.format.leaf(hpa, level > 2, attributes);
+            self.write(memory, lower, slot, level - 1, leaf);
         }
     }
 
@@ -266,7 +292,7 @@ impl NestedTables {
         flush: &mut Flush,
     ) {
         let old = memory.read(table, slot);
-        memory.write(table, slot, new);
+        self.write(memory, table, slot, level, new);
         if !self.format.is_present(old) {
             return;
         }

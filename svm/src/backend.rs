@@ -30,6 +30,7 @@ use vmm_core::backend::extended_state::{self, ExtendedState};
 use vmm_core::backend::reset;
 use vmm_core::backend::{Backend, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::backend::{NestedPaging, WriteTracking};
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 /// Among the intercepts of control registers.
@@ -189,7 +190,7 @@ impl Backend for Svm {
         setup: &VcpuSetup,
     ) -> Result<Self, Unsupported> {
         let vmcb = platform
-            .allocate_frame(FrameSize::Small)
+            .allocate_frame(FrameSize::Small, Owner::Hypervisor)
             .ok_or(Unsupported("too little memory for a VMCB"))?;
         // SAFETY: the frame is a page of our own that nobody refers to yet.
         unsafe { core::ptr::write_bytes(vmcb.address as *mut u8, 0, size_of::<Vmcb>()) };
@@ -552,7 +553,7 @@ mod tests {
     }
 
     pub(super) fn cpu(platform: &'static TestPlatform) -> Cpu {
-        let frame = || platform.allocate_frame(FrameSize::Small).unwrap();
+        let frame = || platform.allocate_frame(FrameSize::Small, Owner::Hypervisor).unwrap();
         // SAFETY: no test touches extended state.
         let extended_state = unsafe { ExtendedState::of_no_cpu() };
         let features = Features {

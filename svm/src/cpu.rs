@@ -7,6 +7,7 @@ use raw_cpuid::CpuId;
 use vmm_core::backend::Unsupported;
 use vmm_core::backend::address_tags::TagPool;
 use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr4, cr4};
 use x86::msr::{IA32_EFER, rdmsr, wrmsr};
@@ -71,8 +72,10 @@ impl Cpu {
             return Err(Unsupported("this CPU's AMD-V has no nested paging, which Bulkhead needs"));
         }
         let short = Unsupported("too little memory to turn AMD-V on");
-        let host_save_area = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
-        let host_state = platform.allocate_frame(FrameSize::Small).ok_or(short)?;
+        let host_save_area =
+            platform.allocate_frame(FrameSize::Small, Owner::Hypervisor).ok_or(short)?;
+        let host_state =
+            platform.allocate_frame(FrameSize::Small, Owner::Hypervisor).ok_or(short)?;
         let xsave = cpuid.get_feature_info().is_some_and(|leaf| leaf.has_xsave());
         let features = Features {
             next_rip: svm.has_nrip(),

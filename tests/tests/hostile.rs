@@ -1,12 +1,13 @@
 //! A guest that attacks the hypervisor from inside: it stays alive, loses no memory, and runs the
-//! next guest.
+//! next guest. The image is the one that watches whose each frame of memory is, and stops at the
+//! first that has two owners.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::{Backend, Guest, LINUX_MARKER, Machine, Result, Spec, start_for};
-use xtask::paths;
+use xtask::{build, paths};
 
 /// What the guest writes when it waits for a seed.
 const READY: &str = "HOSTILE ready\n";
@@ -105,6 +106,7 @@ fn attack(
     std::fs::write(&file, config(healthy))?;
     let spec = Spec {
         backend,
+        image: build::checked_image()?,
         iso: Some(Guest::Hostile.iso()?),
         disks: vec![healthy.iso()?],
         config: Some(file),

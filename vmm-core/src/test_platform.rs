@@ -2,6 +2,8 @@
 //! test scripts.
 
 use crate::host::machine_check::Registers;
+use crate::host::owner::Owner;
+use crate::host::owner_map::OwnerMap;
 use crate::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -18,6 +20,7 @@ pub struct TestPlatform {
     host: TestHost,
     timer_tsc: AtomicU64,
     allocated: AtomicU64,
+    owners: OwnerMap,
     breakpoints_cleared: AtomicU64,
     cpu: AtomicUsize,
     interrupts: Mutex<Vec<(usize, CpuInterrupt)>>,
@@ -89,6 +92,13 @@ impl TestPlatform {
     /// From now on only so many frames are handed out.
     pub fn limit_frames(&self, count: Option<u64>) {
         *self.frames_left.lock() = count;
+    }
+
+    fn owned(&self, frame: Frame, owner: Owner) -> Frame {
+        if let Err(violation) = self.owners.hand_out(frame.hpa, frame.size.bytes(), owner) {
+            panic!("{violation}");
+        }
+        frame
     }
 
     /// Bytes that are handed out now.
@@ -181,23 +191,26 @@ impl Platform for TestPlatform {
     }
 
     #[allow(unsafe_code)]
-    fn allocate_frame(&self, size: FrameSize) -> Option<Frame> {
+    fn allocate_frame(&self, size: FrameSize, owner: Owner) -> Option<Frame> {
         if let Some(left) = &mut *self.frames_left.lock() {
             *left = left.checked_sub(1)?;
         }
         self.allocated.fetch_add(size.bytes(), Ordering::Relaxed);
         if let Some(frame) = self.spare.get(size as usize).and_then(|spare| spare.lock().pop()) {
-            return Some(frame);
+            return Some(self.owned(frame, owner));
         }
         // SAFETY: the layout is not empty.
         let pointer = unsafe { std::alloc::alloc(layout(size)) };
         assert!(!pointer.is_null(), "the development host is out of memory");
-        Some(Frame { address: pointer as usize, hpa: pointer as u64, size })
+        Some(self.owned(Frame { address: pointer as usize, hpa: pointer as u64, size }, owner))
     }
 
     #[allow(unsafe_code)]
     fn free_frame(&self, frame: Frame) {
         const MAX_SPARE: [usize; 2] = [256, 32];
+        if let Err(violation) = self.owners.take_back(frame.hpa, frame.size.bytes()) {
+            panic!("{violation}");
+        }
         self.allocated.fetch_sub(frame.size.bytes(), Ordering::Relaxed);
         if let Some((kept, most)) = self.spare.iter().zip(MAX_SPARE).nth(frame.size as usize) {
             let mut kept = kept.lock();
@@ -207,6 +220,10 @@ impl Platform for TestPlatform {
         }
         // SAFETY: `allocate_frame` made it with this layout, and the owner gives it back.
         unsafe { std::alloc::dealloc(frame.address as *mut u8, layout(frame.size)) };
+    }
+
+    fn owners(&self) -> &OwnerMap {
+        &self.owners
     }
 
     fn hpa_of(&self, address: usize) -> u64 {

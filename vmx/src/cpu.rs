@@ -18,6 +18,7 @@ use vmm_core::backend::Unsupported;
 use vmm_core::backend::address_tags::TagPool;
 use vmm_core::backend::extended_state::ExtendedState;
 use vmm_core::backend::{NestedPaging, WriteTracking};
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::{rdmsr, wrmsr};
@@ -64,7 +65,7 @@ impl Cpu {
         let controls = Controls::new(&capabilities)?;
         let controls = if options.apicv { controls } else { controls.with_emulated_apic() };
         let region = platform
-            .allocate_frame(FrameSize::Small)
+            .allocate_frame(FrameSize::Small, Owner::Hypervisor)
             .ok_or(Unsupported("too little memory to turn VT-x on"))?;
         set_control_registers(&capabilities);
         // SAFETY: FEATURE_CONTROL allows it (`unlock`), the control registers are as they must be,

@@ -2,6 +2,7 @@
 //! logging (SDM volume 3, 29.3.6).
 
 use vmm_core::backend::Unsupported;
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 const ENTRIES: u16 = 512;
@@ -22,7 +23,7 @@ impl PageLog {
     /// # Errors
     /// [`Unsupported`] if memory is short.
     pub fn new(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
-        let frame = platform.allocate_frame(FrameSize::Small);
+        let frame = platform.allocate_frame(FrameSize::Small, Owner::Hypervisor);
         Ok(Self {
             platform,
             frame: frame.ok_or(Unsupported("too little memory for a log of pages"))?,

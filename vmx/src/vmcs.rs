@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmm_core::backend::Unsupported;
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
 /// Whoever can be asked for the value of a field: a VMCS, or a table in tests.
@@ -112,7 +113,7 @@ impl Vmcs {
         revision: u32,
     ) -> Result<Self, Unsupported> {
         let region = platform
-            .allocate_frame(FrameSize::Small)
+            .allocate_frame(FrameSize::Small, Owner::Hypervisor)
             .ok_or(Unsupported("too little memory for a VMCS"))?;
         let hpa = region.hpa;
         // SAFETY: the frame is a page of our own that nobody refers to yet; VMCLEAR then makes it a

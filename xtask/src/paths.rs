@@ -47,7 +47,12 @@ pub fn image() -> PathBuf {
     build("bulkhead")
 }
 
-/// The same image with its line tables, for `symbolize` and debuggers.
+/// The image that watches the owners of memory while it runs, for tests.
+pub fn checked_image() -> PathBuf {
+    build("bulkhead.checked")
+}
+
+/// The image of [`image`] with its line tables, for `symbolize` and debuggers.
 pub fn debug_image() -> PathBuf {
     build("bulkhead.debug")
 }

@@ -2,12 +2,13 @@
 
 use super::frames::{Chunk, FrameMap};
 use super::paging::{Mapping, PAGE_ATTRIBUTES, PageTables};
-use super::{LARGE_BYTES, LOW_MEMORY_END, PAGE_BYTES, align_down, align_up, heap};
+use super::{LARGE_BYTES, LOW_MEMORY_END, PAGE_BYTES, align_down, align_up, heap, owners};
 use crate::memory::image;
 use core::ops::Range;
 use core::{ptr, slice};
 use handover::{Area, AreaKind, Handover};
 use spin::{Mutex, Once};
+use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize};
 use x86::controlregs::{self, Cr4};
 
@@ -167,28 +168,33 @@ fn with_frames<R>(change: impl FnOnce(&mut FrameMap<'static>) -> R) -> Option<R>
 
 /// A run of memory of `bytes`, a power of two of at least 2 MiB, not zeroed.
 pub fn take_run(bytes: u64) -> Option<u64> {
-    with_frames(|frames| frames.take_run((bytes / LARGE_BYTES) as usize))?
+    let start = with_frames(|frames| frames.take_run((bytes / LARGE_BYTES) as usize))??;
+    owners::keep(start..start + bytes);
+    Some(start)
 }
 
 /// A zeroed frame for a page table.
 fn take_table_frame() -> Option<u64> {
     let address = with_frames(FrameMap::take_small)??;
+    owners::keep(address..address + PAGE_BYTES);
     zero(address, PAGE_BYTES);
     Some(address)
 }
 
 /// Hands out a frame, with whatever it holds.
-pub fn allocate(size: FrameSize) -> Option<Frame> {
+pub fn allocate(size: FrameSize, owner: Owner) -> Option<Frame> {
     let hpa = with_frames(|frames| match size {
         FrameSize::Small => frames.take_small(),
         FrameSize::Large => frames.take_large(),
         FrameSize::Huge => frames.take_huge(),
     })??;
+    owners::hand_out(hpa, size, owner);
     Some(Frame { address: hpa as usize, hpa, size })
 }
 
 /// Takes a frame back.
 pub fn free(frame: Frame) {
+    owners::take_back(&frame);
     let clean = with_frames(|frames| frames.give_back(frame.hpa, frame.size.bytes()));
     if clean == Some(false) {
         log::error!("memory given back twice: {:#x}, {:?}", frame.hpa, frame.size);

@@ -10,6 +10,8 @@ pub mod heap;
 pub mod host;
 #[cfg(target_os = "none")]
 pub mod image;
+#[cfg(target_os = "none")]
+pub mod owners;
 pub mod paging;
 
 /// A small page.

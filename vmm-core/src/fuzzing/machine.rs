@@ -2,6 +2,7 @@
 
 use crate::backend::exit::Exit;
 use crate::backend::{Backend, Withheld};
+use crate::host::owner::{GuestId, Owner};
 use crate::machine::pc::{Pc, PcParts};
 use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
@@ -67,6 +68,8 @@ impl Default for Hardware {
 /// Parts that outlast a PC.
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
+    /// Whose the RAM is.
+    guest: Option<GuestId>,
     /// All zeroes.
     ram: Option<Arc<FrameMemory>>,
     rom: Option<Arc<FrameMemory>>,
@@ -93,14 +96,15 @@ impl Workshop {
     }
 
     fn open() -> Self {
-        let platform = TestPlatform::leak();
-        let ram =
-            FrameMemory::new(platform, (RAM_MIB << 20) as usize).expect("memory for a small PC");
+        let (platform, guest) = (TestPlatform::leak(), GuestId::next());
+        let ram = FrameMemory::new(platform, Owner::Guest(guest), (RAM_MIB << 20) as usize)
+            .expect("memory for a small PC");
         let ram = Arc::new(ram.logged());
         let files = fw_cfg_files(&description(&config(RAM_MIB, VIDEO_MEMORY_MIB)));
-        let rom = FrameMemory::new(platform, ROM_BYTES as usize).map(Arc::new);
+        let rom = FrameMemory::new(platform, Owner::Shared, ROM_BYTES as usize).map(Arc::new);
         let disks = Some(read_only_disks());
-        let kept = Kept { ram: Some(ram.clone()), rom, files: Some(files), disks };
+        let kept =
+            Kept { guest: Some(guest), ram: Some(ram.clone()), rom, files: Some(files), disks };
         Self { platform, ram, kept }
     }
 
@@ -189,12 +193,17 @@ impl Machine {
         let description = description(&config);
         let [second_disk, disc] = kept.disks.unwrap_or_else(read_only_disks);
         let output = Arc::new(OutputRing::new());
+        let guest = kept.guest.unwrap_or_else(GuestId::next);
         let ram = match kept.ram {
             Some(ram) => ram,
-            None => Arc::new(FrameMemory::new(platform, description.ram.bytes() as usize)?),
+            None => {
+                let bytes = description.ram.bytes() as usize;
+                Arc::new(FrameMemory::new(platform, Owner::Guest(guest), bytes)?)
+            }
         };
         let parts = PcParts {
             platform,
+            guest,
             config: &config,
             mailbox: Arc::new(Mailbox::new(&config.name)),
             files: kept.files.unwrap_or_else(|| fw_cfg_files(&description)),

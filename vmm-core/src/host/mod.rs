@@ -5,6 +5,9 @@ pub mod clock;
 pub mod kick;
 pub mod machine_check;
 pub mod machine_check_watch;
+pub mod owner;
+#[cfg(any(test, feature = "owner-map"))]
+pub mod owner_map;
 pub mod platform;
 pub mod timekeeper;
 pub mod timers;

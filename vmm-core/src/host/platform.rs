@@ -2,6 +2,9 @@
 //! implement it on the development host.
 
 use crate::host::machine_check::Registers;
+use crate::host::owner::Owner;
+#[cfg(any(test, feature = "owner-map"))]
+use crate::host::owner_map::OwnerMap;
 use alloc::vec::Vec;
 use config::modules::{self, ModuleKind};
 use control::host::Host;
@@ -65,9 +68,12 @@ pub trait Platform: Host {
 
     /// Hands out memory; `None` if there is none left of this size. It holds whatever it held
     /// before: who hands it on to a guest clears it first.
-    fn allocate_frame(&self, size: FrameSize) -> Option<Frame>;
+    fn allocate_frame(&self, size: FrameSize, owner: Owner) -> Option<Frame>;
     /// Takes memory back.
     fn free_frame(&self, frame: Frame);
+    /// Whose the frames are that were handed out.
+    #[cfg(any(test, feature = "owner-map"))]
+    fn owners(&self) -> &OwnerMap;
     /// Host-physical address of something in the hypervisor's image or heap.
     fn hpa_of(&self, address: usize) -> u64;
 

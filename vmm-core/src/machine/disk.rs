@@ -1,5 +1,6 @@
 //! Disks that come with the hypervisor, as boot modules.
 
+use crate::host::owner::Owner;
 use crate::host::platform::Platform;
 use crate::vm::memory::FrameMemory;
 use alloc::sync::Weak;
@@ -52,7 +53,7 @@ pub struct MemoryDisk {
 impl MemoryDisk {
     /// A disk that holds `image`; `None` if memory is short.
     pub fn new(platform: &'static dyn Platform, image: &[u8]) -> Option<Self> {
-        let memory = FrameMemory::new(platform, image.len())?;
+        let memory = FrameMemory::new(platform, Owner::Hypervisor, image.len())?;
         memory.write(0, image);
         Some(Self { memory, size_bytes: image.len() })
     }

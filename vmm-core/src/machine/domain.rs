@@ -5,6 +5,7 @@ use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
+use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{BootInputs, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::vcpu::Vcpu;
@@ -38,6 +39,7 @@ pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
 /// its RAM too.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
+    guest: GuestId,
     inputs: &'a BootInputs,
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
@@ -87,7 +89,7 @@ impl<'a> Domain<'a> {
                 Some(drive(platform, inputs, &config.name, disk)?);
         }
         let mailbox = Arc::new(Mailbox::new(&config.name));
-        Ok(Self { platform, inputs, config, mailbox, drives })
+        Ok(Self { platform, guest: GuestId::next(), inputs, config, mailbox, drives })
     }
 
     /// Runs the guest on this CPU until it is destroyed. The caller keeps interrupts off.
@@ -236,7 +238,8 @@ impl<'a> Domain<'a> {
         let ram = match ram {
             Some(ram) => ram,
             None => {
-                let ram = FrameMemory::new(self.platform, description.ram.bytes() as usize);
+                let owner = Owner::Guest(self.guest);
+                let ram = FrameMemory::new(self.platform, owner, description.ram.bytes() as usize);
                 Arc::new(ram.ok_or_else(too_much)?)
             }
         };
@@ -247,6 +250,7 @@ impl<'a> Domain<'a> {
         }
         let parts = PcParts {
             platform: self.platform,
+            guest: self.guest,
             config: &self.config,
             mailbox: self.mailbox.clone(),
             files: fw_cfg_files(&description),

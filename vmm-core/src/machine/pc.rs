@@ -3,6 +3,7 @@
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
 use crate::host::kick::VcpuKick;
+use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::Platform;
 use crate::host::timers::TimerQueue;
 use crate::vcpu::VcpuWires;
@@ -80,6 +81,8 @@ const ALARM_SLOTS: usize = AlarmSlot::Com as usize + COM_PORTS.len();
 pub struct PcParts<'a> {
     /// The machine underneath.
     pub platform: &'static dyn Platform,
+    /// The guest's number.
+    pub guest: GuestId,
     /// The guest's configuration.
     pub config: &'a GuestConfig,
     /// The guest's mailbox.
@@ -219,8 +222,10 @@ impl Pc {
 
 /// The memories of a PC, firmware in its place.
 fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
-    let allocate =
-        |bytes: usize| FrameMemory::new(parts.platform, bytes).ok_or(SpaceError::OutOfMemory);
+    let owner = Owner::Guest(parts.guest);
+    let allocate = |bytes: usize| {
+        FrameMemory::new(parts.platform, owner, bytes).ok_or(SpaceError::OutOfMemory)
+    };
     let ram_layout = parts.description.ram;
     let rom = match &parts.rom {
         Some(rom) => rom.clone(),
@@ -232,7 +237,13 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
     }
-    let memory = SpaceMemory { ram: parts.ram.clone(), ram_layout, rom: rom.clone(), video };
+    let memory = SpaceMemory {
+        guest: parts.guest,
+        ram: parts.ram.clone(),
+        ram_layout,
+        rom: rom.clone(),
+        video,
+    };
     let vcpus = parts.config.vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
     let vga_memory = VgaMemory {

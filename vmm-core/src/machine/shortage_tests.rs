@@ -2,6 +2,7 @@
 
 use super::start;
 use crate::fuzzing::{Hardware, Machine};
+use crate::host::owner::Owner;
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::TestBackend;
 use crate::test_platform::TestPlatform;
@@ -75,8 +76,8 @@ fn a_disk_larger_than_what_is_free() {
 fn the_platform_is_asked_before_anything_is_allocated() {
     let platform = TestPlatform::leak();
     platform.limit_free_bytes(4 * MIB);
-    assert!(FrameMemory::new(platform, 1 << 60).is_none());
-    assert!(FrameMemory::new(platform, 4 << 20).is_some());
+    assert!(FrameMemory::new(platform, Owner::Hypervisor, 1 << 60).is_none());
+    assert!(FrameMemory::new(platform, Owner::Hypervisor, 4 << 20).is_some());
     assert_eq!(platform.allocated_bytes(), 0);
 }
 

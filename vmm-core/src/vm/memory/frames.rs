@@ -2,6 +2,7 @@
 
 use super::page_log::PageLog;
 use super::raw::Run;
+use crate::host::owner::Owner;
 use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -48,7 +49,7 @@ pub struct Extent {
 impl FrameMemory {
     /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it
     /// is asked before anything of that size is allocated.
-    pub fn new(platform: &'static dyn Platform, length_bytes: usize) -> Option<Self> {
+    pub fn new(platform: &'static dyn Platform, owner: Owner, length_bytes: usize) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
         if count as u64 > platform.free_bytes() / LARGE as u64 {
             return None;
@@ -65,8 +66,8 @@ impl FrameMemory {
         while pieces.len() < count {
             memory.frames.try_reserve(1).ok()?;
             let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
-            let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge)).flatten();
-            let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large))?;
+            let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge, owner)).flatten();
+            let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large, owner))?;
             for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
                 // SAFETY: the frame is ours alone until `drop`, which ends every use of the run,
                 // and every CPU maps it at this address.

@@ -1,8 +1,11 @@
 //! The second-level page tables of one guest, in frames of the platform.
 
 use super::raw::Run;
+use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::collections::BTreeMap;
+#[cfg(any(test, feature = "owner-map"))]
+use ept::PointsTo;
 use ept::TableMemory;
 
 const TABLE_BYTES: usize = FrameSize::Small.bytes() as usize;
@@ -10,13 +13,36 @@ const TABLE_BYTES: usize = FrameSize::Small.bytes() as usize;
 /// The frames that hold a guest's tables, by host-physical address.
 pub struct TableFrames {
     platform: &'static dyn Platform,
+    guest: GuestId,
     frames: BTreeMap<u64, (Frame, Run)>,
 }
 
 impl TableFrames {
     /// No tables yet.
-    pub const fn new(platform: &'static dyn Platform) -> Self {
-        Self { platform, frames: BTreeMap::new() }
+    pub const fn new(platform: &'static dyn Platform, guest: GuestId) -> Self {
+        Self { platform, guest, frames: BTreeMap::new() }
+    }
+
+    /// A zeroed page for the guest, which is no table: its host-physical address. It goes back with
+    /// the last of the tables.
+    pub(super) fn allocate_page(&mut self) -> Option<u64> {
+        self.allocate_for(Owner::Guest(self.guest))
+    }
+
+    /// The same for the hypervisor, to be shown to nobody.
+    pub(super) fn allocate_note(&mut self) -> Option<u64> {
+        self.allocate_for(Owner::Hypervisor)
+    }
+
+    fn allocate_for(&mut self, owner: Owner) -> Option<u64> {
+        let frame = self.platform.allocate_frame(FrameSize::Small, owner)?;
+        // SAFETY: the frame is ours alone until `free` removes it together with its run.
+        #[allow(unsafe_code)]
+        let run = unsafe { Run::new(frame.address, TABLE_BYTES) };
+        run.clear();
+        let hpa = frame.hpa;
+        self.frames.insert(hpa, (frame, run));
+        Some(hpa)
     }
 
     /// The memory of a frame that [`TableMemory::allocate`] gave. It is not to be used after it was
@@ -28,18 +54,13 @@ impl TableFrames {
 
 impl TableMemory for TableFrames {
     fn allocate(&mut self) -> Option<u64> {
-        let frame = self.platform.allocate_frame(FrameSize::Small)?;
-        // SAFETY: the frame is ours alone until `free` removes it together with its run.
-        #[allow(unsafe_code)]
-        let run = unsafe { Run::new(frame.address, TABLE_BYTES) };
-        run.clear();
-        let hpa = frame.hpa;
-        self.frames.insert(hpa, (frame, run));
-        Some(hpa)
+        self.allocate_for(Owner::Tables(self.guest))
     }
 
     fn free(&mut self, table_hpa: u64) {
         if let Some((frame, _)) = self.frames.remove(&table_hpa) {
+            #[cfg(any(test, feature = "owner-map"))]
+            self.platform.owners().retire(table_hpa);
             self.platform.free_frame(frame);
         }
     }
@@ -57,10 +78,20 @@ impl TableMemory for TableFrames {
             run.write(index * 8, &entry.to_le_bytes());
         }
     }
+
+    #[cfg(any(test, feature = "owner-map"))]
+    fn note(&mut self, table_hpa: u64, index: usize, to: PointsTo) {
+        if let Err(violation) = self.platform.owners().set_entry(table_hpa, index, to) {
+            panic!("{violation}");
+        }
+    }
 }
 
 impl Drop for TableFrames {
     fn drop(&mut self) {
+        // Tables point to each other.
+        #[cfg(any(test, feature = "owner-map"))]
+        self.frames.keys().for_each(|&hpa| self.platform.owners().retire(hpa));
         while let Some((_, (frame, _))) = self.frames.pop_first() {
             self.platform.free_frame(frame);
         }

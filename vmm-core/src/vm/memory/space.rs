@@ -10,13 +10,14 @@ pub use bounce::{BouncePages, Side};
 use super::frames::FrameMemory;
 use super::nested::TableFrames;
 use crate::backend::{NestedPaging, WriteTracking};
+use crate::host::owner::GuestId;
 use crate::host::platform::Platform;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use devices::ram_layout::RamLayout;
-use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions, TableMemory};
+use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions};
 use spin::{Mutex, RwLock};
 
 /// The page size of everything here.
@@ -141,6 +142,8 @@ impl From<OutOfMemory> for SpaceError {
 
 /// The memories that a space shows.
 pub struct SpaceMemory {
+    /// Whose they are.
+    pub guest: GuestId,
     /// Guest RAM.
     pub ram: Arc<FrameMemory>,
     /// Where it lies; what is over stays unseen.
@@ -169,6 +172,8 @@ struct Nested {
 
 /// A guest's physical address space.
 pub struct GuestSpace {
+    /// Goes first: it points to the memories.
+    nested: Mutex<Nested>,
     ram: Arc<FrameMemory>,
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
@@ -177,7 +182,6 @@ pub struct GuestSpace {
     low_pages: Box<[AtomicU32]>,
     areas: RwLock<Vec<Area>>,
     a20: AtomicBool,
-    nested: Mutex<Nested>,
     root_hpa: u64,
     /// A page that belongs to the tables, and is no table.
     apic_access_hpa: u64,
@@ -200,11 +204,11 @@ impl GuestSpace {
         memory: SpaceMemory,
         vcpu_count: usize,
     ) -> Result<Self, SpaceError> {
-        let SpaceMemory { ram, ram_layout, rom, video } = memory;
-        let mut frames = TableFrames::new(platform);
+        let SpaceMemory { guest, ram, ram_layout, rom, video } = memory;
+        let mut frames = TableFrames::new(platform, guest);
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
-        let apic_access_hpa = frames.allocate().ok_or(OutOfMemory)?;
+        let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
         let space = Self {
             ram,
             rom,

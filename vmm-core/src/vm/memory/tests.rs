@@ -2,24 +2,53 @@
 
 use super::*;
 use crate::backend::NestedPaging;
+use crate::host::owner::{GuestId, Owner};
 use crate::test_platform::TestPlatform;
+use crate::vm::memory::nested::TableFrames;
 use alloc::sync::Arc;
 use devices::memory::{GuestMemory, NotRam};
 use devices::ram_layout::RamLayout;
+use ept::{Attributes, NestedTables, Permissions};
 
 const MIB: u64 = 1 << 20;
 const PAGING: NestedPaging =
     NestedPaging { format: ept::Format::Npt, largest_page: ept::PageSize::Size2M, tracking: None };
 
 fn parts(platform: &'static TestPlatform, ram_mib: u64) -> SpaceMemory {
-    let memory = |mib: u64| FrameMemory::new(platform, (mib << 20) as usize).unwrap();
+    let guest = GuestId::next();
+    let memory =
+        |mib: u64| FrameMemory::new(platform, Owner::Guest(guest), (mib << 20) as usize).unwrap();
     let ram_layout = RamLayout::new(ram_mib << 20);
     SpaceMemory {
+        guest,
         ram: Arc::new(memory(ram_mib)),
         ram_layout,
         rom: Arc::new(memory(2)),
         video: Arc::new(memory(2)),
     }
+}
+
+#[test]
+#[should_panic(expected = "the owner map: Foreign")]
+fn a_page_of_another_guest_is_found_when_it_is_mapped() {
+    let platform = TestPlatform::leak();
+    let others = parts(platform, 4);
+    let wrong = SpaceMemory { ram: others.ram, ..parts(platform, 4) };
+    let _ = GuestSpace::new(platform, PAGING, wrong, 1);
+}
+
+#[test]
+#[should_panic(expected = "the owner map: StillMapped")]
+fn memory_that_goes_back_while_it_is_mapped_is_found() {
+    let platform = TestPlatform::leak();
+    let guest = GuestId::next();
+    let mut frames = TableFrames::new(platform, guest);
+    let mut tables = NestedTables::new(PAGING.format, PAGING.largest_page, &mut frames).unwrap();
+    let memory = FrameMemory::new(platform, Owner::Guest(guest), 2 << 20).unwrap();
+    let hpa = memory.extent(0).unwrap().hpa;
+    let all = Attributes::memory(Permissions::ALL);
+    let _ = tables.map(&mut frames, 0, 2 * MIB, hpa, all).unwrap();
+    drop(memory);
 }
 
 fn space() -> GuestSpace {

@@ -71,7 +71,7 @@ impl GuestSpace {
             shown: Vec::with_capacity(BouncePages::COUNT),
         };
         for _ in 0..BouncePages::COUNT {
-            let [hpa, note] = [frames.allocate(), frames.allocate()];
+            let [hpa, note] = [frames.allocate_page(), frames.allocate_note()];
             let (hpa, note) = hpa.zip(note).ok_or(OutOfMemory)?;
             let (page, note) = frames.run(hpa).zip(frames.run(note)).ok_or(OutOfMemory)?;
             pages.frames.push(Bounce { hpa, page, note });

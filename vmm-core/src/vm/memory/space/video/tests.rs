@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::backend::NestedPaging;
+use crate::host::owner::{GuestId, Owner};
 use crate::test_platform::TestPlatform;
 use crate::vm::memory::SpaceMemory;
 use devices::memory::GuestMemory;
@@ -15,10 +16,11 @@ const VIDEO_BYTES: usize = 4 << 20;
 const DIRTY: u64 = 1 << 6;
 
 fn space(tracking: Option<WriteTracking>) -> GuestSpace {
-    let platform = TestPlatform::leak();
-    let memory = |bytes: usize| FrameMemory::new(platform, bytes).unwrap();
+    let (platform, guest) = (TestPlatform::leak(), GuestId::next());
+    let memory = |bytes: usize| FrameMemory::new(platform, Owner::Guest(guest), bytes).unwrap();
     let video = Arc::new(memory(VIDEO_BYTES).logged());
     let parts = SpaceMemory {
+        guest,
         ram: Arc::new(memory(4 << 20)),
         ram_layout: RamLayout::new(4 << 20),
         rom: Arc::new(memory(2 << 20)),
