@@ -23,7 +23,7 @@ pub fn find_root() -> Option<u64> {
     host_acpi::find_root(&Identity)
 }
 
-/// Reads the tables. Whatever is missing is left at a PC's defaults.
+/// Reads the tables. A table that is missing leaves a PC's defaults.
 pub fn read(root: Option<u64>) -> Tables {
     host_acpi::read(&Identity, root)
 }

@@ -1,5 +1,6 @@
 # An option ROM for the guest's BIOS: it reads CDs by one request to the hypervisor (devices::boot_disk) where the BIOS
-# would move every sector through ports. Whatever the hypervisor does not do goes to the BIOS as before.
+# would move every sector through ports. Requests that the hypervisor does not serve go to the BIOS
+# as before.
 #
 # The BIOS runs the ROM's start code while option ROM memory can still be written.
 

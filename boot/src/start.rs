@@ -73,7 +73,7 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
         interrupts::set_device(vector, handler);
     }
     ioapic::init(&tables, &ROUTES);
-    // What came before raised lines that were not connected yet.
+    // Bytes that came before raised lines that were not connected yet.
     serial::COM1.interrupt();
     serial::COM2.interrupt();
 

@@ -174,7 +174,7 @@ impl GuestConfig {
             Reader { file, config, max_vcpus: None, warnings: Vec::new(), left_out_warnings: 0 };
         let read = reader.read(&settings);
         let result = match GuestType::of(&settings) {
-            // Whatever else is wrong, it cannot run.
+            // A guest of this type cannot run, so that other errors do not matter.
             GuestType::Other(setting, message) => Err(reader.error(setting, message)),
             GuestType::Hvm => read,
             GuestType::Unsaid => {

@@ -1,7 +1,7 @@
 //! The bytes of a configuration file as text.
 //!
 //! xl reads files byte by byte and gives bytes above 7Fh no meaning, so that any 8-bit encoding
-//! will do. What is not UTF-8 is taken as ISO 8859-1 here, in which every byte is a character.
+//! will do. Text that is not UTF-8 is taken as ISO 8859-1 here, in which every byte is a character.
 
 use alloc::borrow::Cow;
 use alloc::format;

@@ -68,8 +68,8 @@ impl Answer {
         self.text.is_empty() && self.picture.is_none()
     }
 
-    /// Sends as much as the port takes; true if something is left. What the answer held goes back
-    /// with its last byte.
+    /// Sends as much as the port takes; true if something is left. The answer's heap goes back with
+    /// its last byte.
     pub fn send(&mut self, host: &dyn Host, port: SerialPort) -> bool {
         if self.text.is_empty() {
             self.continue_picture();

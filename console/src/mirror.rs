@@ -19,7 +19,7 @@ const BLANK_CELL: u16 = 0x0720;
 /// Shows one guest's screen on one display, and writes only what has changed.
 #[derive(Debug)]
 pub struct Mirror {
-    /// What was last asked for, and what is in force since.
+    /// The mode that was last asked for, and the one in force since.
     mode: Option<(DisplayMode, DisplayMode)>,
     /// The display has not yet refused to show text.
     shows_text: bool,
@@ -135,7 +135,7 @@ const fn empty_screen() -> TextScreen {
     TextScreen { columns: 0, rows: 0, cells: Vec::new(), cursor: None }
 }
 
-/// What a display in text mode shows.
+/// The state of a display in text mode.
 #[derive(Debug, Default)]
 struct TextShown {
     cells: Vec<u16>,

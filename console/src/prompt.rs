@@ -30,7 +30,7 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// What asks for a command.
+    /// The prompt's text, which asks for a command.
     pub const TEXT: &str = "bulkhead> ";
 
     /// Takes a byte and adds to `echo` what the terminal shall show; returns the command that it

@@ -365,8 +365,8 @@ impl Request {
     }
 }
 
-/// Begins one line's request: its `id`, `None` for a notification, and what comes of it. What a
-/// method reserves of the heap beside the request's own part is added to `budgets`.
+/// Begins one line's request: its `id`, `None` for a notification, and what comes of it. A method's
+/// reservation of the heap beside the request's own part is added to `budgets`.
 fn handle(
     line: &[u8],
     services: &mut Services<'_>,

@@ -101,7 +101,7 @@ impl Terminal {
         self.take_terminal_back();
     }
 
-    /// Nobody is there but the prompt.
+    /// The prompt alone is on this terminal.
     pub fn use_prompt(&mut self) {
         if !self.attached && self.focus == Focus::Guest {
             self.set_focus(Focus::Prompt);

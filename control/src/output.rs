@@ -1,4 +1,5 @@
-//! What guests transmit, on its way out: the bytes of COM1, and the lines of the debug console.
+//! Output of guests on its way to the machine's ports: the bytes of COM1, and the lines of the
+//! debug console.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -26,7 +27,7 @@ pub struct OutputRing {
     reader: Once<Reader>,
 }
 
-/// Who is woken when the first byte comes in.
+/// The reader to wake when the first byte comes in.
 struct Reader {
     clock: Arc<dyn Clock>,
     alarm: Alarm,

@@ -7,7 +7,7 @@
 use alloc::sync::Weak;
 use alloc::vec::Vec;
 
-/// What to do.
+/// An operation on the medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockOp {
     /// Fill the buffer from the medium.
@@ -23,7 +23,7 @@ pub enum BlockOp {
 pub struct BlockRequest {
     /// The client's own mark, returned unchanged.
     pub tag: u64,
-    /// What to do.
+    /// The operation.
     pub op: BlockOp,
     /// Where on the medium, in bytes.
     pub offset_bytes: u64,
@@ -45,7 +45,7 @@ pub enum BlockError {
 /// A completed request: the request (with its buffer), and how it went.
 pub type BlockCompletion = (BlockRequest, Result<(), BlockError>);
 
-/// What became of a submitted request.
+/// The result of a submitted request.
 #[derive(Debug)]
 pub enum Submitted {
     /// It is complete.

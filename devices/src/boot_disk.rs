@@ -27,7 +27,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// ignores it.
 const TAG: u64 = u64::MAX;
 
-/// What is written to the port.
+/// The value that the ROM writes to the port.
 #[bitfield(u32)]
 pub struct Request {
     /// Guest-physical address of the packet.

@@ -44,7 +44,7 @@ pub struct DebugConsole {
 }
 
 impl DebugConsole {
-    /// What a read of either port gives.
+    /// The value that a read of either port gives.
     pub const PRESENT: u8 = 0xe9;
 
     /// A console that writes to `sink`.

@@ -15,7 +15,7 @@ pub struct Ticks {
     pub late_ns: u64,
 }
 
-/// What a wire leads to: an interrupt controller's inputs, a splitter, or a test.
+/// The end of a wire: an interrupt controller's inputs, a splitter, or a test.
 pub trait LineTarget: Send + Sync {
     /// The level of input `input` has become `high`. Called on changes only, from any CPU, possibly
     /// while the driving device holds its own lock.

@@ -229,7 +229,7 @@ pub trait Timed: Send + Sync {
 }
 
 /// Periods that passed while nobody could deliver them (the host was busy) come as one, and the
-/// next one keeps its phase. What becomes of those between is up to
+/// next one keeps its phase. Those between are up to
 /// [`TickPacer`](crate::ticks::TickPacer).
 ///
 /// `next` is the tick number that was due, `elapsed` the number of whole ticks that have passed by

@@ -4,7 +4,7 @@
 use crate::registers::{Cr0, Cr4, Efer, SegmentAttributes};
 use raw_cpuid::CpuIdResult;
 
-/// What decides, beside a value's own bits, whether MOV to CR0 or CR4 takes it.
+/// The state that decides, beside a value's own bits, whether MOV to CR0 or CR4 takes it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mode {
     /// CR0 before it.

@@ -11,7 +11,7 @@ pub enum Format {
     Npt,
 }
 
-/// What a guest may do with a page that is mapped; reading is always allowed.
+/// The rights of a guest to a page that is mapped; reading is always allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// Write to it.
@@ -39,7 +39,7 @@ pub enum Caching {
 /// How a range is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// What the guest may do.
+    /// The guest's rights.
     pub permissions: Permissions,
     /// How it is cached.
     pub caching: Caching,

@@ -5,7 +5,7 @@ use crate::flush::Flush;
 use crate::table_memory::{PointsTo, TableMemory};
 use alloc::vec::Vec;
 
-/// No memory for a table. What was mapped before the failure stays mapped.
+/// No memory for a table. Pages that were mapped before the failure stay mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
@@ -43,14 +43,14 @@ impl PageSize {
     }
 }
 
-/// What a guest-physical address is mapped to.
+/// The target of a guest-physical address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// Host-physical address of the byte that was asked for.
     pub hpa: u64,
     /// Size of the page that maps it.
     pub size: PageSize,
-    /// What the guest may do.
+    /// The guest's rights.
     pub permissions: Permissions,
     /// How it is cached.
     pub caching: Caching,
@@ -76,7 +76,7 @@ pub(crate) const fn index(gpa: u64, level: u32) -> usize {
     (gpa >> (12 + 9 * (level - 1))) as usize % ENTRIES
 }
 
-/// What to write into the leaves of a range; `None` unmaps.
+/// The entries to write into the leaves of a range; `None` unmaps.
 #[derive(Clone, Copy)]
 struct Target {
     /// Host address minus guest address.
@@ -134,7 +134,7 @@ impl NestedTables {
         self.set(memory, gpa, length_bytes, None)
     }
 
-    /// What `gpa` is mapped to.
+    /// The target of `gpa`.
     pub fn lookup(&self, memory: &impl TableMemory, gpa: u64) -> Option<Mapping> {
         let mut table = self.root_hpa;
         for level in (1..=TOP_LEVEL).rev() {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use devices::ram_layout::RamLayout;
 
-/// What an entry of the map describes.
+/// The kind of an entry of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 enum Kind {

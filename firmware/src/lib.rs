@@ -26,7 +26,7 @@ use devices::fw_cfg::{File, MachineFacts};
 use devices::ram_layout::RamLayout;
 use seabios::{ImageError, Placement};
 
-/// What the firmware and, through its tables, the guest's system are told about the machine.
+/// The description of the machine for the firmware and, through its tables, for the guest's system.
 #[derive(Clone, Debug)]
 pub struct MachineDescription {
     /// The RAM, a multiple of 4 KiB.
@@ -55,7 +55,7 @@ pub struct MachineDescription {
 }
 
 impl MachineDescription {
-    /// What fw_cfg's well-known items say.
+    /// The machine's facts for fw_cfg's well-known items.
     pub fn facts(&self) -> MachineFacts {
         let max_apic_id = self.apic_ids.iter().copied().max().unwrap_or(0);
         MachineFacts {

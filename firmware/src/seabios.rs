@@ -9,7 +9,7 @@ use core::fmt;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What the BIOS sees of itself below 1 MiB.
+/// The part of the BIOS that shows below 1 MiB.
 pub const LOW_WINDOW_BYTES: usize = 128 * KIB;
 /// Where that begins.
 pub const LOW_WINDOW_GPA: u64 = 0xe_0000;
@@ -23,7 +23,7 @@ const MAX_IMAGE_BYTES: usize = 8 * MIB;
 pub struct Placement<'a> {
     /// Guest-physical address of the first byte.
     pub gpa: u64,
-    /// What lies there.
+    /// The bytes there.
     pub data: &'a [u8],
 }
 

@@ -285,7 +285,7 @@ impl Structures {
     }
 }
 
-/// What makes the sum of `bytes` zero.
+/// The byte that makes the sum of `bytes` zero.
 fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_sub(byte))
 }

@@ -86,7 +86,7 @@ impl<'a> Handover<'a> {
     /// passed in EAX and EBX.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A text that names the fault.
     pub fn read(
         magic: u32,
         address: u32,

@@ -87,8 +87,8 @@ impl Default for Tables {
     }
 }
 
-/// Reads the tables, of which the root pointer is at physical address `root`. Whatever is missing
-/// is left at a PC's defaults.
+/// Reads the tables, of which the root pointer is at physical address `root`. A table that is
+/// missing leaves a PC's defaults.
 pub fn read(memory: &dyn PhysicalMemory, root: Option<u64>) -> Tables {
     let mut tables = Tables::default();
     let Some(root) = root else {

@@ -59,7 +59,7 @@ pub struct Svm {
     /// The task priority holds that interrupt back.
     window_is_held: bool,
     apic_page: Arc<RegisterPage>,
-    /// What the entry at hand does for a step.
+    /// The step that the next entry is, if it is one.
     step: Option<Step>,
 }
 

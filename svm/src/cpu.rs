@@ -17,7 +17,7 @@ const VM_CR_SVM_DISABLED: u64 = 1 << 4;
 const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
 const EFER_SVME: u64 = 1 << 12;
 
-/// What this processor offers beyond the base (CPUID 8000_000Ah).
+/// The features of this processor beyond the base (CPUID 8000_000Ah).
 #[derive(Clone, Copy, Debug)]
 pub struct Features {
     /// The processor saves the address of the next instruction at exits.

@@ -58,7 +58,7 @@ pub fn unless_stalled(name: &str, test: impl FnMut() -> Result<()>) -> Result<()
     retry::when_stalled(name, test)
 }
 
-/// What the shells of the Linux guests print when they are ready for a command.
+/// The text that the shells of the Linux guests print when they are ready for a command.
 pub const LINUX_PROMPT: &str = "guest# ";
 
 /// Whether to check the tests themselves, in plain QEMU.

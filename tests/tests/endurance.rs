@@ -1,4 +1,4 @@
-//! What takes minutes: clocks and reboots.
+//! Tests that take minutes: clocks and reboots.
 
 use std::time::{Duration, Instant};
 

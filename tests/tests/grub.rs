@@ -16,7 +16,7 @@ fn make(form: Form) -> Result<PathBuf, String> {
         .map_err(|error| format!("{error:#}"))
 }
 
-/// What the tests share, each made once.
+/// The images that the tests share, each made once.
 fn image(medium: Medium) -> Result<PathBuf> {
     static ISO: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     static NETBOOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();

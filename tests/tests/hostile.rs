@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tests::{Backend, Guest, LINUX_MARKER, Machine, Result, Spec, start_for};
 use xtask::{build, paths};
 
-/// What the guest writes when it waits for a seed.
+/// The guest's line when it waits for a seed.
 const READY: &str = "HOSTILE ready\n";
-/// What it writes when it has done all that the seed says.
+/// The guest's line when it has done all that the seed says.
 const SURVIVED: &str = "HOSTILE survived";
 /// Starts the next boot device instead.
 const BOOT_NEXT: u32 = u32::MAX;
@@ -26,8 +26,8 @@ const ROUNDS: u32 = 16;
 /// Each attack in each mode with and without garbage in the page tables, eight times.
 const MANY_ROUNDS: u32 = 1024;
 
-/// Whatever the guest does, it starts again. It can write to a disk of its own, and has a healthy
-/// guest in its second drive.
+/// The guest is started again whatever ends it. It can write to a disk of its own, and has a
+/// healthy guest in its second drive.
 fn config(healthy: Guest) -> String {
     let (hostile, healthy) = (Guest::Hostile.name(), healthy.name());
     format!(

@@ -10,7 +10,7 @@ const TICKS: u64 = 4000;
 #[test]
 fn posted_ticks_cause_no_exits() -> Result<()> {
     unless_stalled("posted_ticks_cause_no_exits", || {
-        // What remains is the longest run that a guest is given, and the consoles.
+        // Left are the longest run that a guest is given, and the consoles.
         let exits = exits_of_ticks(2)?;
         ensure!(exits < TICKS / 4, "{exits} exits");
         Ok(())

@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::json;
 use tests::{Backend, Guest, Result, Spec, on_both_backends, spec, start};
 
-/// What the guest says before it does it.
+/// The guest's line before it does it.
 const LAST_WORDS: &str = "TRIPLE FAULT next";
 
 on_both_backends! {
@@ -12,7 +12,7 @@ on_both_backends! {
     a_state_that_the_processor_refuses_is_dumped_and_ends_the_guest,
 }
 
-/// What a dump of the backend's state has, in this order: from its first line to its last.
+/// The lines that a dump of the backend's state has, in this order: from its first to its last.
 fn dump(backend: Backend) -> &'static [&'static str] {
     match backend {
         Backend::Svm => &["intercepts cr", "nested cr3", "cr0 0x", "es ", "idtr "],

@@ -80,9 +80,9 @@ pub struct TestBackend {
     step_begun: bool,
     /// An event that was injected, and is not delivered if an access is refused.
     entering: Option<Event>,
-    /// What was injected, oldest first.
+    /// The events that were injected, oldest first.
     pub injected: Vec<Event>,
-    /// What [`Backend::take_interrupted_event`] gives next.
+    /// The event that [`Backend::take_interrupted_event`] gives next.
     pub interrupted: Option<Event>,
     pub rip: u64,
     pub next_rip: Option<u64>,
@@ -91,7 +91,7 @@ pub struct TestBackend {
     pub cr4: Cr4,
     pub efer: Efer,
     pub system: [u64; SystemRegister::COUNT],
-    /// What [`Backend::set_page_directory_pointers`] was given last.
+    /// The pointers that [`Backend::set_page_directory_pointers`] was given last.
     pub page_directory_pointers: [u64; 4],
     /// DR0 to DR3.
     pub breakpoint_addresses: [u64; 4],
@@ -105,7 +105,7 @@ pub struct TestBackend {
     pub apic_interface: Option<Interface>,
     /// Calls of [`Backend::note_vectors`].
     pub noted_vectors: u64,
-    /// What [`Backend::await_ends`] was last given.
+    /// The vectors that [`Backend::await_ends`] was last given.
     pub awaited_ends: [Option<u8>; 2],
     pub nmi_blocked: bool,
     pub pending_debug: bool,
@@ -121,7 +121,7 @@ pub struct TestBackend {
     pub x87_status: u16,
     /// Entries whose cached translations were flushed.
     pub flushes: u64,
-    /// What the processor logged as written.
+    /// The pages that the processor logged as written.
     pub written_pages: Vec<u64>,
 }
 

@@ -44,12 +44,12 @@ impl TestPlatform {
         Box::leak(Box::default())
     }
 
-    /// What the timer was last set to.
+    /// The moment that the timer was last set to.
     pub fn timer_tsc(&self) -> u64 {
         self.timer_tsc.load(Ordering::Relaxed)
     }
 
-    /// Whatever is called now is called on CPU `cpu`.
+    /// Calls from now on are calls on CPU `cpu`.
     pub fn be_cpu(&self, cpu: usize) {
         self.cpu.store(cpu, Ordering::Relaxed);
     }
@@ -64,7 +64,7 @@ impl TestPlatform {
         core::mem::take(&mut self.handled_vectors.lock())
     }
 
-    /// What happens while interrupts are handled the next time; true if there is work among them.
+    /// An event while interrupts are handled the next time; true if there is work among them.
     pub fn in_next_window(&self, happens: impl FnOnce() -> bool + Send + 'static) {
         *self.in_window.lock() = Some(Box::new(happens));
     }

@@ -51,7 +51,7 @@ pub struct Vmx {
     platform: &'static dyn Platform,
     ept_pointer: u64,
     page_log: Option<PageLog>,
-    /// What was last written to the host-RSP field.
+    /// The last value written to the host-RSP field.
     host_rsp: u64,
     interrupted: Option<Event>,
     /// Vectors whose end is to be told, beside the level-triggered ones.
@@ -60,7 +60,7 @@ pub struct Vmx {
     wanted: Option<u8>,
     /// An NMI waits for the end of STI's shadow.
     nmi_in_shadow: bool,
-    /// What the TPR-threshold field holds.
+    /// The value of the TPR-threshold field.
     tpr_threshold: u8,
     /// The guest has touched its debug registers: DR7 has to be looked at.
     has_debug_registers: bool,
@@ -68,7 +68,7 @@ pub struct Vmx {
 }
 
 bitflags! {
-    /// What is to be done before the next entry: nothing, most of the time.
+    /// The work before the next entry: nothing, most of the time.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct BeforeEntry: u8 {
         /// Another interrupt waits, or none.
@@ -88,7 +88,7 @@ bitflags! {
     }
 }
 
-/// What a guest was in the middle of.
+/// The fields with a guest's unfinished work, which a reset clears.
 const PENDING_STATE: [Field; 8] = [
     Field::GuestPdpte0,
     Field::GuestPdpte1,

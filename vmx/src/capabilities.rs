@@ -1,4 +1,4 @@
-//! What VMX can do on this processor: the capability MSRs (SDM volume 3, appendix A).
+//! The abilities of VMX on this processor: the capability MSRs (SDM volume 3, appendix A).
 
 use crate::control_bits::{PrimaryControls, SecondaryControls};
 use crate::spec::{EptVpidCapabilities, VmxBasic, VmxMisc, msr};

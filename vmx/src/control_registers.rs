@@ -3,9 +3,9 @@
 //! The guest changes most bits without an exit; the processor itself follows paging on and off,
 //! long mode, and the page-directory pointers of PAE. A bit that the host keeps has its guest value
 //! in the read shadow. When the guest changes such a bit, the shadow gets the new value, and the
-//! instruction runs again: now it needs no exit, and the processor carries it out. What it will
-//! refuse is refused before ([`emulator::control_registers::Mode`]), since the shadow would have
-//! changed already; but for reserved bits of page-directory pointers, which nobody reads here.
+//! instruction runs again: now it needs no exit, and the processor carries it out. A value that it
+//! will refuse is refused before ([`emulator::control_registers::Mode`]), since the shadow would
+//! have changed already; but for reserved bits of page-directory pointers, which are not read here.
 
 use crate::capabilities::Capabilities;
 use emulator::registers::{Cr0, Cr4};
@@ -64,12 +64,12 @@ impl SharedRegister {
         Self { mask: !own, host_bits, pretended: machine_check }
     }
 
-    /// What the guest sees of the register and its shadow.
+    /// The guest's view of the register and its shadow.
     pub const fn guest_view(self, register: u64, shadow: u64) -> u64 {
         register & !self.mask | shadow & self.mask
     }
 
-    /// What the register holds while the guest sees `view`.
+    /// The register's value while the guest sees `view`.
     pub const fn register(self, view: u64) -> u64 {
         view & !self.mask | self.host_bits
     }

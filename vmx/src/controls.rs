@@ -10,7 +10,7 @@ use crate::control_bits::{
 use devices::local_apic::Interface;
 use vmm_core::backend::{Unsupported, Withheld};
 
-/// What is asked of one control.
+/// How one control is to be set.
 #[derive(Clone, Copy, Debug)]
 enum Wish {
     /// It must be on; otherwise the text says what is missing.
@@ -162,7 +162,7 @@ where
 }
 
 impl Controls {
-    /// What this processor's capabilities make of the wishes.
+    /// The controls that this processor's capabilities make of the wishes.
     ///
     /// # Errors
     /// [`Unsupported`] names what is missing.
@@ -219,7 +219,7 @@ impl Controls {
         self
     }
 
-    /// What is logged is that a dirty flag is set.
+    /// The processor logs a page when it sets its dirty flag.
     fn without_useless_log(mut self, ept: crate::spec::EptVpidCapabilities) -> Self {
         if !ept.accessed_dirty() {
             self.secondary.remove(SecondaryControls::PAGE_LOG);

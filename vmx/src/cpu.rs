@@ -23,7 +23,7 @@ use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr::{rdmsr, wrmsr};
 
-/// What virtual CPUs need to know of their physical one.
+/// The features of a physical CPU that its virtual ones need.
 #[derive(Clone, Copy, Debug)]
 pub struct Features {
     pub capabilities: Capabilities,
@@ -113,7 +113,7 @@ impl Cpu {
         )
     }
 
-    /// What EPT can do here.
+    /// The features of EPT here.
     pub(crate) fn nested_paging(&self) -> NestedPaging {
         let ept = self.features.capabilities.ept_vpid;
         let largest_page = match (ept.pages_1g(), ept.pages_2m()) {
@@ -142,7 +142,7 @@ fn unlock() -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// What FEATURE_CONTROL must become, if it must change.
+/// The value that FEATURE_CONTROL must get, if it must change.
 fn opened(control: FeatureControl) -> Result<Option<FeatureControl>, Unsupported> {
     match (control.locked(), control.vmx_outside_smx()) {
         (true, true) => Ok(None),

@@ -55,7 +55,7 @@ pub fn decode(basic: u16, fields: &impl Fields) -> Exit {
         reason::LDTR_TR => descriptor(fields, [DescriptorRegister::Ldtr, DescriptorRegister::Tr]),
         reason::MONITOR_TRAP => Exit::Stepped,
         reason::TRIPLE_FAULT => Exit::TripleFault,
-        // What the guest's CPUID denies.
+        // Instructions that the guest's CPUID denies.
         reason::GETSEC
         | reason::VMCLEAR..=reason::VMXON
         | reason::MWAIT

@@ -149,12 +149,12 @@ fields! {
     HostRip = 0x6c16,
 }
 
-/// What a field is for: bits 10 and 11 of its encoding.
+/// The area of a field: bits 10 and 11 of its encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
-    /// What the hypervisor asks for.
+    /// Settings of the hypervisor's.
     Control,
-    /// What an exit reports.
+    /// Information about an exit.
     ExitInformation,
     /// The guest's registers.
     Guest,
@@ -166,13 +166,13 @@ impl Field {
     /// How many fields there are.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// What VMREAD and VMWRITE call it.
+    /// The number by which VMREAD and VMWRITE know the field.
     #[inline(always)]
     pub const fn encoding(self) -> u32 {
         Self::ENCODINGS[self as usize]
     }
 
-    /// What it is for.
+    /// The field's area.
     pub const fn area(self) -> Area {
         match self.encoding() >> 10 & 3 {
             0 => Area::Control,

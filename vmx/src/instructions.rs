@@ -94,9 +94,8 @@ pub unsafe fn vmread_existing(encoding: u32) -> u64 {
 /// Writes a field of the current VMCS; false if the processor refuses.
 ///
 /// # Safety
-/// VMX operation is on. What is written to host-state fields is what the CPU runs with after the
-/// next exit, and what is written to address fields is memory that the processor or the guest will
-/// access.
+/// VMX operation is on. The CPU runs with the host-state fields' values after the next exit, and
+/// the processor or the guest will access the memory that address fields name.
 #[inline(always)]
 pub unsafe fn vmwrite(encoding: u32, value: u64) -> bool {
     // SAFETY: the caller's conditions.

@@ -35,7 +35,7 @@ impl PageLog {
         self.frame.hpa
     }
 
-    /// What was logged until the index field came to be `index`.
+    /// The addresses logged until the index field came to be `index`.
     pub fn logged(&self, index: u16) -> impl Iterator<Item = u64> {
         let first = index.wrapping_add(1).min(ENTRIES);
         (first..ENTRIES).map(|entry| {

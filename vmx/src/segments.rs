@@ -54,7 +54,7 @@ pub const fn fields(name: SegmentName) -> SegmentFields {
     }
 }
 
-/// The shared form of access rights. What is unusable here is not present there.
+/// The shared form of access rights. A segment that is unusable here is not present there.
 pub fn attributes(rights: AccessRights) -> SegmentAttributes {
     // Both have a descriptor's bits in a descriptor's order: only the gap between bits 7 and 12 is
     // closed.

@@ -374,7 +374,7 @@ pub struct TaskSwitchQualification {
     __: u32,
 }
 
-/// What switches tasks; 3 is a task gate in the IDT.
+/// The causes of a task switch; 3 is a task gate in the IDT.
 pub mod task_source {
     #![allow(missing_docs)]
     pub const CALL: u8 = 0;
@@ -458,7 +458,7 @@ pub struct AccessRights {
     __: u16,
 }
 
-/// What the instruction-error field says (31.4).
+/// The meaning of the instruction-error field (31.4).
 pub fn instruction_error(number: u64) -> &'static str {
     match number {
         0 => "none",

@@ -11,7 +11,7 @@ use vmm_core::backend::Unsupported;
 use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 
-/// Whoever can be asked for the value of a field: a VMCS, or a table in tests.
+/// A source of field values: a VMCS, or a table in tests.
 pub trait Fields {
     /// The field's value.
     fn get(&self, field: Field) -> u64;
@@ -37,7 +37,7 @@ pub struct Failure {
     why: &'static str,
 }
 
-/// What failed.
+/// The operation that failed.
 #[derive(Clone, Copy, Debug)]
 pub enum Instruction {
     Vmptrld,

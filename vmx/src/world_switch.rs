@@ -3,7 +3,7 @@
 use core::arch::naked_asm;
 use emulator::registers::Gprs;
 
-/// What [`run_guest`] returns after an exit.
+/// The value that [`run_guest`] returns after an exit.
 pub const EXITED: u64 = 0;
 /// There was no current VMCS (CF).
 pub const FAILED_INVALID: u64 = 1;

@@ -26,7 +26,7 @@ pub struct FuzzArgs {
 }
 
 impl FuzzArgs {
-    /// Runs the targets. What they have learnt is kept in `build/fuzz/corpus`.
+    /// Runs the targets. Inputs that they have found are kept in `build/fuzz/corpus`.
     ///
     /// # Errors
     /// If one finds an input that makes it panic, which is then in `build/fuzz/found`, or if it

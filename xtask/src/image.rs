@@ -21,7 +21,7 @@ pub enum Loader {
     Text,
 }
 
-/// What is made.
+/// The kind of medium that is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `build/bulkhead.iso`: a CD-ROM, and with its partition tables a disk too.
@@ -30,12 +30,12 @@ pub enum Form {
     Netboot,
 }
 
-/// What PXE loads first, in the folder of [`Form::Netboot`], on BIOS machines.
+/// The file that PXE loads first, in the folder of [`Form::Netboot`], on BIOS machines.
 pub const NETBOOT_BIOS: &str = "boot/grub/i386-pc/core.0";
 /// The same on UEFI machines.
 pub const NETBOOT_UEFI: &str = "boot/grub/x86_64-efi/core.efi";
 
-/// What goes into an image.
+/// The content of an image.
 #[derive(Debug)]
 pub struct Contents<'a> {
     /// The hypervisor's image.

@@ -129,7 +129,7 @@ impl Machine {
             control,
             monitor,
             deadline: Instant::now() + timeout,
-            // Whoever boots an image of their own chooses what the management port is.
+            // The maker of an image from outside chooses its management port.
             watchdog: (emulator.may_stall() && spec.host_image.is_none())
                 .then(|| Watchdog::new(Instant::now())),
             consumed: 0,
@@ -276,7 +276,7 @@ impl Machine {
         Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
     }
 
-    /// What is left of the machine's time: zero when it is up.
+    /// The rest of the machine's time: zero when it is up.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }

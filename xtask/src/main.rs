@@ -64,7 +64,7 @@ enum Task {
     },
     /// Prints a log with names for the addresses of its backtraces
     Symbolize {
-        /// What the hypervisor printed; - is standard input
+        /// The hypervisor's output; - is standard input
         log: PathBuf,
     },
     /// Makes the ISO of a guest from Debian packages and prints its path; without a name, all of

@@ -14,7 +14,7 @@ use crate::{debian, paths, progress};
 /// To make a system of another release.
 const NEEDS: &[Need] =
     &[Need::Program("debootstrap", "debootstrap"), Need::Program("unshare", "util-linux")];
-/// What a clone's user has besides the release's minimum.
+/// The packages that a clone's user has besides the release's minimum.
 const INSTALLED_BEFORE: &str = "--include=ca-certificates,make";
 /// Where the clone is, below the new system's root.
 const CLONE: &str = "root/bulkhead";

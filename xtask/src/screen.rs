@@ -1,6 +1,6 @@
 //! A guest's screen as text.
 
-/// What a text screen shows.
+/// The content of a text screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextScreen {
     /// The rows, without trailing blanks.

@@ -49,14 +49,14 @@ pub const IMAGE: &[Need] = &[
     File("/usr/lib/grub/x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin"),
 ];
 
-/// What only some tests need.
+/// The needs of some tests only.
 pub const TESTS: &[Need] =
     &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
 
 /// To fuzz: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[Program("c++", "g++")];
 
-/// What everything but fuzzing needs.
+/// The needs of everything but fuzzing.
 const ALL: &[&[Need]] = &[BUILD, QEMU, GUESTS, IMAGE, TESTS];
 
 impl Need {

@@ -17,8 +17,8 @@ const LIMIT_IN_CI: Duration = Duration::from_secs(40 * 60);
 /// Steps that took less are printed as a sum.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// Adds to the record. What cannot be written is missing from the summary, and nothing fails for
-/// it.
+/// Adds to the record. A time that cannot be written is missing from the summary, and nothing fails
+/// for it.
 pub fn record(name: &str, taken: Duration) {
     let line = json!({"name": name, "milliseconds": taken.as_millis() as u64});
     let file = OpenOptions::new().create(true).append(true).open(file());

@@ -62,7 +62,7 @@ impl Toolchain {
             Self::Prebuilt => Command::new("cargo"),
             Self::FromSource(bin) => Command::new(bin.join("cargo")),
         };
-        // What an outer cargo or rustup proxy set would pin the outer toolchain.
+        // Variables that an outer cargo or rustup proxy set would pin the outer toolchain.
         for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO_MANIFEST_DIR"] {
             command.env_remove(name);
         }

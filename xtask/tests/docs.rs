@@ -1,4 +1,5 @@
-//! The pages name files and functions that exist, and all files that have `unsafe`.
+//! The pages name files and functions that exist, and all files that have `unsafe`; comments and
+//! pages name the things that they speak of.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -129,4 +130,32 @@ fn walks_name_functions_that_their_files_have() {
             }
         }
     }
+}
+
+/// Words that name no thing. Capitals begin a sentence.
+const NAMELESS: [&str; 6] = ["What", "Who", "Whoever", "Whatever", "Nobody", "Somebody"];
+
+/// How comments begin in files with this ending; a page is prose all through.
+const COMMENTS: [(&str, &str); 6] =
+    [("md", ""), ("rs", "//"), ("s", "#"), ("toml", "#"), ("sh", "#"), ("asm", ";")];
+
+#[test]
+fn sentences_begin_with_the_thing_that_they_speak_of() {
+    let root = paths::root();
+    let mut found = Vec::new();
+    files(&root, &mut found);
+    let mut nameless = Vec::new();
+    for name in &found {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let Some((_, mark)) = COMMENTS.iter().find(|(of, _)| *of == ending) else { continue };
+        let text = std::fs::read_to_string(name).expect("a file");
+        for (number, line) in text.lines().enumerate() {
+            let prose = line.trim_start().strip_prefix(mark).unwrap_or_default();
+            let mut words = prose.split(|letter: char| !letter.is_ascii_alphanumeric());
+            if words.any(|word| NAMELESS.contains(&word)) {
+                nameless.push(format!("{name}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(nameless.is_empty(), "name the thing instead:\n{}", nameless.join("\n"));
 }

@@ -31,7 +31,7 @@ struct TaskState {
     io_map: u16,
 }
 
-/// What LGDT and LIDT take.
+/// The operand of LGDT and LIDT.
 #[repr(C, packed(2))]
 struct TablePointer {
     limit: u16,

@@ -80,7 +80,7 @@ fn write(register: Register, value: u32) {
 /// Turns this CPU's local APIC on, with its timer stopped.
 ///
 /// # Errors
-/// What is wrong with the machine.
+/// A text that names the fault.
 pub fn init() -> Result<(), &'static str> {
     let features = raw_cpuid::CpuId::new().get_feature_info();
     let features = features.ok_or("this CPU has no CPUID leaf 1")?;

@@ -1,4 +1,4 @@
-//! What each physical CPU has for itself, found through its GS base.
+//! Data of each physical CPU's own, found through its GS base.
 
 use super::descriptors::Descriptors;
 use super::stacks::Stacks;

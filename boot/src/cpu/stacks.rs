@@ -11,10 +11,10 @@ pub struct Stacks(pub [Range<u64>; 4]);
 
 /// Sizes of a CPU's stacks, guard pages included, but for the boot CPU's, which are in the image.
 const SIZES: [u64; 4] = [128 << 10, 32 << 10, 32 << 10, 32 << 10];
-/// What they take together.
+/// The stacks of one CPU together.
 const BLOCK_BYTES: u64 = 256 << 10;
 
-/// What is left of the memory that was taken last.
+/// The unused rest of the memory that was taken last.
 static ROOM: Mutex<Range<u64>> = Mutex::new(0..0);
 
 impl Stacks {

@@ -9,7 +9,7 @@ use core::slice;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 
-// What the start-up page is filled with, and where that code looks.
+// The code that fills the start-up page, and the words that it reads there.
 // SAFETY: `entry/start_up.s` defines these, the last two as aligned words that it and this file
 // access atomically.
 unsafe extern "C" {
@@ -32,7 +32,7 @@ const USED: u8 = 2;
 /// It stops.
 const REFUSED: u8 = 3;
 
-/// What each CPU does.
+/// The work of each CPU.
 type Main = &'static (dyn Fn() + Sync);
 
 static MAIN: Once<Main> = Once::new();

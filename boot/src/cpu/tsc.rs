@@ -141,7 +141,7 @@ pub fn calibrate(pm_timer: Option<u16>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What CPUID 15h says, where it says it wholly.
+/// The frequency that CPUID 15h states, if it states all of it.
 fn stated_hz() -> Option<u64> {
     raw_cpuid::CpuId::new().get_tsc_info()?.tsc_frequency()
 }

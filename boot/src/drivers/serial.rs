@@ -84,7 +84,7 @@ impl<const N: usize> Port<N> {
             }
         }
         if sent < bytes.len() {
-            // Somebody has more to send: an interrupt is to wake this CPU when there is room.
+            // More is left to send: an interrupt is to wake this CPU when there is room.
             self.set_interrupts(IER::DATA_READY | IER::THR_EMPTY);
         }
         sent

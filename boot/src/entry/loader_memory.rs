@@ -24,7 +24,7 @@ impl LoaderMemory for Identity {
 /// RAM, and nothing overwrites the loader's information.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A text that names the fault.
 pub unsafe fn read(magic: u32, address: u32) -> Result<Handover<'static>, &'static str> {
     Handover::read(magic, address, &Identity)
 }

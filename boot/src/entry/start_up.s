@@ -40,7 +40,7 @@ start_up64:
     mov gs, eax
     mov rax, [start_up_tables]
     mov cr3, rax
-    # Who takes it is that CPU; one that comes too late finds nothing.
+    # The CPU that takes the word starts with it; one that comes too late finds nothing.
     xor edi, edi
     xchg rdi, [start_up_cpu]
     test rdi, rdi

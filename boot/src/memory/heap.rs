@@ -58,8 +58,8 @@ pub fn give_back(bytes: u64) {
 
 struct State {
     blocks: Heap<ORDERS>,
-    /// Bytes that are set aside. What the holders have allocated of them counts as in use too, to
-    /// be on the safe side.
+    /// Bytes that are set aside. Those that their holders have allocated count as in use too, to be
+    /// on the safe side.
     lent: u64,
 }
 

@@ -15,11 +15,11 @@ use x86::controlregs::{self, Cr4};
 static FRAMES: Once<Mutex<FrameMap<'static>>> = Once::new();
 static TABLES: Once<Mutex<PageTables>> = Once::new();
 
-/// What the entry code's page tables map.
+/// The end of what the entry code's page tables map.
 const BOOT_MAP_END: u64 = 4 << 30;
 /// The lower half of the addresses, which the final page tables can map.
 const MAP_END: u64 = 1 << 47;
-/// What the heap has at first.
+/// The size of the heap at first.
 const FIRST_HEAP_BYTES: u64 = 16 << 20;
 /// Less cannot hold a guest.
 const LEAST_BYTES: u64 = 64 << 20;
@@ -29,7 +29,7 @@ const VGA_MEMORY: Range<u64> = 0xa_0000..0xc_0000;
 /// Sets up the frame map, the final page tables and the heap. Runs once, on the boot CPU.
 ///
 /// # Errors
-/// What is missing, and what to do.
+/// A text that names what is missing, and what to do.
 pub fn init(handover: &Handover) -> Result<(), &'static str> {
     const TOO_LITTLE: &str =
         "too little memory: at least 64 MiB and what the guest needs must be free";
@@ -222,9 +222,9 @@ fn zero(address: u64, bytes: u64) {
     }
 }
 
-/// Maps memory of a device, or firmware tables outside RAM, at its physical address. What is mapped
-/// already stays as it is. Addresses that are too large for the tables are refused. Before [`init`]
-/// has succeeded there is what the entry code mapped, and no more.
+/// Maps memory of a device, or firmware tables outside RAM, at its physical address. Pages that are
+/// mapped already stay as they are. Addresses that are too large for the tables are refused. Before
+/// [`init`] has succeeded there is what the entry code mapped, and no more.
 pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging::OutOfFrames> {
     let range = align_down(start, PAGE_BYTES)..align_up(start.saturating_add(bytes), PAGE_BYTES);
     match TABLES.get() {

@@ -77,8 +77,8 @@ impl PageTables {
         self.root
     }
 
-    /// Maps the pages that `range` touches, with the largest pages that fit. What is mapped already
-    /// stays as it is.
+    /// Maps the pages that `range` touches, with the largest pages that fit. Pages that are mapped
+    /// already stay as they are.
     pub fn map(
         &mut self,
         range: Range<u64>,
@@ -124,8 +124,8 @@ impl PageTables {
         Ok(PAGE_BYTES)
     }
 
-    /// Takes the small page at `address` out, and splits the larger ones that it is a part of. What
-    /// the CPU has cached of them must be flushed.
+    /// Takes the small page at `address` out, and splits the larger ones that it is a part of.
+    /// Translations that the CPU has cached must be flushed.
     pub fn unmap_page(&mut self, address: u64, take_frame: TakeFrame) -> Result<(), OutOfFrames> {
         let mut table = self.root;
         for level in (1..4u32).rev() {

@@ -172,7 +172,7 @@ pub fn text() -> Vec<u8> {
 /// Writes straight to the ports and to the screen, waiting for them: for the last words.
 pub struct LastWords {
     screen: Option<LastScreen>,
-    /// What the screen does not show yet.
+    /// The line that the screen does not show yet.
     line: ArrayVec<u8, COLUMNS>,
 }
 

@@ -24,8 +24,8 @@ impl LogRing {
         self.drained != self.written
     }
 
-    /// Copies the oldest bytes that the console has not seen; returns how many. What was
-    /// overwritten is skipped.
+    /// Copies the oldest bytes that the console has not seen; returns how many. Bytes that were
+    /// overwritten are skipped.
     pub fn peek(&mut self, out: &mut [u8]) -> usize {
         self.drained = self.drained.max(self.oldest());
         let length = out.len().min((self.written - self.drained) as usize);

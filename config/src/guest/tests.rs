@@ -225,7 +225,7 @@ fn warnings_are_bounded() {
 }
 
 proptest! {
-    /// Whatever the values, parsing ends in a sane guest or in an error that names its line.
+    /// For any values, parsing ends in a sane guest or in an error that names its line.
     #[test]
     fn random_values_give_a_sane_guest_or_an_error(
         settings in prop::collection::vec(

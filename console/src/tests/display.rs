@@ -6,7 +6,7 @@ use spin::Mutex;
 
 const TEXT: DisplayMode = DisplayMode::Text { columns: 80, rows: 25 };
 
-/// What was done to a display.
+/// The calls that a display received, and its mode.
 #[derive(Default)]
 struct Screen {
     mode: Option<DisplayMode>,

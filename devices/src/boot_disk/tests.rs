@@ -39,7 +39,7 @@ impl Bench {
         Self { device: BootDisk::new(discs, memory.clone()), memory }
     }
 
-    /// What the boot ROM does; true if the read was done.
+    /// Does as the boot ROM does; true if the read was done.
     fn ask(&self, drive: u8, packet: &Packet) -> bool {
         GuestMemory::write(&*self.memory, PACKET_GPA.into(), packet.as_bytes()).unwrap();
         let request = Request::new().with_drive(drive).with_packet_gpa(PACKET_GPA);

@@ -27,7 +27,7 @@ const DMA: u8 = 1;
 const MAX_PADDING_BYTES: u32 = 1 << 20;
 const CHUNK_BYTES: usize = 4096;
 
-/// What the well-known items say.
+/// The machine's facts that the well-known items carry.
 #[derive(Clone, Debug)]
 pub struct MachineFacts {
     /// RAM in bytes.
@@ -88,7 +88,7 @@ impl FwCfg {
         }
     }
 
-    /// What is left of the selected item.
+    /// The unread rest of the selected item.
     fn rest(&self, state: &State) -> &[u8] {
         self.item(state.selector).get(state.offset..).unwrap_or_default()
     }

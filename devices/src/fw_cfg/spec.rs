@@ -11,7 +11,7 @@ pub const DATA_PORT: u16 = 0x511;
 /// The DMA address register: 64 bits in two halves, big-endian, the high half first.
 pub const DMA_PORT: u16 = 0x514;
 
-/// What the DMA address register reads: "QEMU CFG".
+/// The value that the DMA address register reads: "QEMU CFG".
 pub const DMA_SIGNATURE: [u8; 8] = *b"QEMU CFG";
 
 /// The numbers of the well-known items.
@@ -91,7 +91,7 @@ pub const DMA_COMMAND_BYTES: usize = 16;
 /// A DMA command: all fields big-endian in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DmaCommand {
-    /// What to do; the device answers here.
+    /// The command; the device answers here.
     pub control: DmaControl,
     /// How many bytes.
     pub length_bytes: u32,

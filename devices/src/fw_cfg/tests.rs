@@ -147,7 +147,7 @@ fn dma_answers_errors() {
 }
 
 proptest! {
-    /// Whatever is done, the device neither panics nor stores outside the DMA target.
+    /// No access makes the device panic or store outside the DMA target.
     #[test]
     fn random_accesses_store_nothing_elsewhere(
         accesses in prop::collection::vec((0u8..2, 0u64..10, prop::sample::select(&[1u8, 2, 4][..]), any::<u32>(), any::<bool>()), 1..60),

@@ -23,7 +23,7 @@ use spec::{
 pub use spec::{CAPABILITIES_VALUE, FIRST_ROUTE, HPET_BASE, HPET_BYTES, ROUTE_COUNT, TICK_NS};
 use timer::Timer;
 
-/// What the HPET drives.
+/// The wires that the HPET drives.
 #[derive(Debug)]
 pub struct HpetLines {
     /// Timer 0 in legacy replacement mode.

@@ -171,8 +171,8 @@ impl Keyboard {
         self.scan_codes.clear();
     }
 
-    /// Takes a byte from the controller. What is left of the answer to the byte before is not sent
-    /// any more.
+    /// Takes a byte from the controller. The unsent rest of the answer to the byte before is
+    /// dropped.
     pub fn receive(&mut self, byte: u8) {
         self.replies.clear();
         // Bytes of commands end a command that waits for its parameter.

@@ -53,7 +53,7 @@ struct Output {
     source: Source,
 }
 
-/// What a write makes the controller do outside, once its lock is free.
+/// An effect of a write outside the controller, for when its lock is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     None,
@@ -71,7 +71,7 @@ struct State {
     output: Option<Output>,
     /// When that came there.
     filled_at: GuestTime,
-    /// What the data port gives while the output buffer is empty.
+    /// The value of the data port while the output buffer is empty.
     last_output: u8,
     replies: Ring<Output, 16>,
     /// A scan code that a reply of the keyboard went before.

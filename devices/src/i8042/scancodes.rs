@@ -92,7 +92,7 @@ pub fn set_3_code(key: Key) -> Option<u8> {
 pub const BREAK_PREFIX: u8 = 0xf0;
 const EXTENDED: u8 = 0xe0;
 
-/// What a keyboard sends for one press or release.
+/// The bytes that a keyboard sends for one press or release.
 pub type Sequence = ArrayVec<u8, 8>;
 
 /// The bytes for a press or release in set 1.

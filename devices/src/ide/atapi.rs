@@ -52,7 +52,7 @@ pub(super) struct CdState {
     pub sectors: u32,
     /// Why the last command failed.
     pub sense: Sense,
-    /// What the next command that can be refused is to be refused with.
+    /// The sense with which the next command that can be refused is refused.
     pub attention: Option<Sense>,
     pub tray_open: bool,
     pub tray_locked: bool,

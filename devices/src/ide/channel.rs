@@ -45,7 +45,7 @@ pub(super) struct Extent {
     pub left_bytes: u64,
 }
 
-/// What the running command does.
+/// The running command's phase.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Job {
     #[default]
@@ -62,7 +62,7 @@ pub(super) enum Job {
     Flush,
 }
 
-/// What a channel remembers.
+/// The state of a channel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub units: [Unit; 2],
@@ -253,7 +253,7 @@ impl Channel {
         self.raise();
     }
 
-    /// Forgets the running command. What the back end still does for it is ignored.
+    /// Forgets the running command. A completion that the back end still sends for it is ignored.
     pub(super) fn cancel(&mut self) {
         self.state.job = Job::Idle;
         self.state.wants_dma = false;

@@ -37,7 +37,7 @@ const LEAD_OUT: u8 = 0xaa;
 /// ADR and control of a data track.
 const DATA_TRACK: u8 = 0x14;
 
-/// What a command that succeeds returns.
+/// The result of a command that succeeds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// No data.

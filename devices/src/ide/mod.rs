@@ -41,7 +41,7 @@ const BUS_MASTER: u8 = BUS_MASTER_BAR;
 /// The bus master's ports of one channel.
 const BUS_MASTER_CHANNEL_PORTS: u64 = 8;
 
-/// What is attached at one position.
+/// The device at one position.
 #[derive(Clone)]
 pub enum Drive {
     /// A hard disk.

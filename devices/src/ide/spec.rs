@@ -75,7 +75,7 @@ pub struct Error {
     __: bool,
 }
 
-/// What the error register holds after diagnostics that found nothing.
+/// The value of the error register after diagnostics that found nothing.
 pub const DIAGNOSTICS_PASSED: u8 = 1;
 
 /// Device/head register (section 7.7).

@@ -29,7 +29,7 @@ pub(super) struct Geometry {
     pub sectors: u8,
 }
 
-/// What the registers show after a reset (section 9.12).
+/// The signature that the registers show after a reset (section 9.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Disk,

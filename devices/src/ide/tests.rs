@@ -477,7 +477,8 @@ const PORTS: [u16; 34] = [
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a guest writes, a software reset brings the devices back, and a sector reads true.
+    /// After any writes of a guest, a software reset brings the devices back, and a sector reads
+    /// true.
     #[test]
     fn no_sequence_of_accesses_breaks_the_devices(
         accesses in prop::collection::vec((0..PORTS.len(), 0u8..3, any::<u32>(), 0u8..3), 0..400),

@@ -1,4 +1,4 @@
-//! What one device is and remembers.
+//! One device: its kind and its state.
 
 use super::atapi::CdState;
 use super::spec::{DIAGNOSTICS_PASSED, DeviceHead, Status};

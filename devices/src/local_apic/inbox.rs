@@ -21,7 +21,7 @@ pub trait Kick: Send + Sync {
     }
 }
 
-/// What a local APIC tells others about itself: whom it is, and what it accepts.
+/// The address that a local APIC publishes for messages: its IDs, and whether it accepts any.
 #[bitfield(u64)]
 #[derive(PartialEq, Eq)]
 pub struct Routing {
@@ -119,7 +119,7 @@ impl ApicInbox {
         core::ptr::from_ref(&self.posted) as usize
     }
 
-    /// What a processor does at a notification (SDM volume 3, 30.6).
+    /// The processor's work at a notification (SDM volume 3, 30.6).
     #[cfg(test)]
     pub(super) fn process_posted(&self, page: &super::RegisterPage) {
         use super::Vectors::Requested;
@@ -130,7 +130,7 @@ impl ApicInbox {
         }
     }
 
-    /// What the owner has published.
+    /// The routing that the owner has published.
     pub fn routing(&self) -> Routing {
         Routing::from_bits(self.routing.load(Ordering::Relaxed))
     }
@@ -205,7 +205,7 @@ impl ApicInbox {
     /// level-triggered ones.
     #[inline]
     pub(super) fn take_vectors(&self, mut each: impl FnMut(u8, u32, u32)) {
-        // What is posted from here on sets its summary bit again.
+        // A vector that is posted from here on sets its summary bit again.
         if !self.take(VECTORS | LEVEL_VECTORS) {
             return;
         }

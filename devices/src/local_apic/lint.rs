@@ -1,9 +1,9 @@
 //! The local interrupt pins (SDM volume 3, 11.5.1): LINT0, which the 8259 pair's INTR leads to, and
 //! LINT1, which is NMI.
 //!
-//! A pin is driven from any CPU. What its entry of the local vector table makes of it, its owner
-//! has published: each is one atomic word, so that a pin that rises costs its driver a load, and
-//! the owner's exits nothing.
+//! A pin is driven from any CPU. The effect of its entry of the local vector table is published by
+//! its owner: each is one atomic word, so that a pin that rises costs its driver a load, and the
+//! owner's exits nothing.
 
 use super::inbox::ApicInbox;
 use super::spec::{DeliveryMode, FIRST_LEGAL_VECTOR, Lvt};

@@ -1,8 +1,8 @@
 //! The local APIC of a vCPU, in xAPIC and x2APIC mode.
 //!
 //! The vCPU owns its [`LocalApic`] and calls it without locks. All others (devices, other vCPUs)
-//! reach it only through its [`ApicInbox`], which [`ApicBus`] finds by destination. What waits in
-//! the inbox is moved to the interrupt request register when the vCPU looks.
+//! reach it only through its [`ApicInbox`], which [`ApicBus`] finds by destination. Vectors in the
+//! inbox move to the interrupt request register when the vCPU looks.
 //!
 //! Registers that the guest can read are in the [`RegisterPage`], their only copy. A processor that
 //! delivers interrupts by itself works on the page while the guest runs; then

@@ -130,7 +130,7 @@ impl Shorthand {
     }
 }
 
-/// What the timer does at the end of its count (SDM 11.5.4).
+/// The timer's action at the end of its count (SDM 11.5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum TimerMode {
@@ -315,7 +315,7 @@ pub struct MsiAddress {
 }
 
 impl MsiAddress {
-    /// What [`MsiAddress::prefix`] must be.
+    /// The value that [`MsiAddress::prefix`] must have.
     pub const PREFIX: u16 = 0xfee;
 }
 

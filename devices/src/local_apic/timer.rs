@@ -60,7 +60,7 @@ impl Timer {
         self.initial_count
     }
 
-    /// What the guest wrote to IA32_TSC_DEADLINE, 0 once that moment has come.
+    /// The guest's last write to IA32_TSC_DEADLINE, 0 once that moment has come.
     pub const fn raw_deadline(&self) -> u64 {
         self.raw_deadline
     }

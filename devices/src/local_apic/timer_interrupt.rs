@@ -126,7 +126,7 @@ impl TimerInterrupt {
         self.state.lock().timer.current_count(now)
     }
 
-    /// What the guest wrote to IA32_TSC_DEADLINE, 0 once that moment has come.
+    /// The guest's last write to IA32_TSC_DEADLINE, 0 once that moment has come.
     pub(super) fn raw_deadline(&self, now: GuestTime) -> u64 {
         let mut state = self.state.lock();
         if state.timer.raw_deadline() != 0 {

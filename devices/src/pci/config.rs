@@ -56,7 +56,7 @@ pub struct CommandStatus {
     pub errors: u8,
 }
 
-/// What the command register lets a guest write.
+/// The bits of the command register that a guest can write.
 const COMMAND_WRITABLE: CommandStatus = CommandStatus::new()
     .with_io(true)
     .with_memory(true)

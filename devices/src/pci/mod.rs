@@ -41,7 +41,7 @@ impl Bdf {
     }
 }
 
-/// What an address range of a function leads to.
+/// The destination of an address range of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// I/O ports, answered by the function's [`crate::bus::PioDevice`] side.
@@ -58,7 +58,7 @@ pub enum Space {
 /// A range that a function decodes now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PciRegion {
-    /// What it leads to.
+    /// The destination of its accesses.
     pub space: Space,
     /// Where it is now. The number is the function's own, passed back in
     /// [`crate::bus::Access::region`]; for a base address register it is the register's index
@@ -66,7 +66,7 @@ pub struct PciRegion {
     pub region: Region,
 }
 
-/// What a configuration write has changed, beyond the function itself.
+/// The effects of a configuration write beyond the function itself.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigEffect {

@@ -296,7 +296,7 @@ impl Piix4Pm {
         *register = value;
         if offset as usize == SMBUS_CONTROL && value & SMBUS_START != 0 {
             *register &= !SMBUS_START;
-            // Nobody answers on this bus.
+            // No device answers on this bus.
             state.smbus[SMBUS_STATUS] |= u8::from(SmbusStatus::new().with_device_error(true));
         }
     }

@@ -32,7 +32,7 @@ struct State {
     secondary: Chip,
 }
 
-/// What an interrupt acknowledge cycle gives.
+/// The answer to an interrupt acknowledge cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The vector.

@@ -95,7 +95,7 @@ pub struct Ocw3 {
     _reserved: bool,
 }
 
-/// What a read of the command port returns after OCW3.P: 8259A datasheet, "Poll command".
+/// The byte that a read of the command port returns after OCW3.P: 8259A datasheet, "Poll command".
 #[bitfield(u8)]
 pub struct PollWord {
     /// W2-W0: the highest level that requests service.

@@ -248,7 +248,7 @@ impl Counter {
         !matches!(self.run, Run::Counting { start, .. } if tick < start)
     }
 
-    /// What the counting element holds.
+    /// The value of the counting element.
     fn value(&self, tick: i64) -> u16 {
         let Some((elapsed, count)) = self.progress(tick) else { return 0 };
         let value = match self.mode {

@@ -1,4 +1,4 @@
-//! What the battery keeps alive while the machine around it is reset or built anew.
+//! The clock's state that the battery keeps while the machine around it is reset or built anew.
 
 use super::clockwork::Clockwork;
 use super::spec::BANK_BYTES;

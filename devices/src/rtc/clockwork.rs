@@ -265,7 +265,7 @@ impl Clockwork {
         self.origin_s = unix_s - self.seconds_since_origin(to_ns(now));
     }
 
-    /// What the guest has written, within the calendar's limits.
+    /// The date that the guest has written, within the calendar's limits.
     fn date_in_registers(&self) -> DateTime {
         let number = |index: u8| decode(self.registers.time[usize::from(index)], self.b);
         DateTime {

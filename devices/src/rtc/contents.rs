@@ -1,4 +1,4 @@
-//! What firmware finds in the CMOS bytes at each start: the layout that SeaBIOS reads.
+//! The CMOS bytes that firmware finds at each start: the layout that SeaBIOS reads.
 
 use super::spec::BANK_BYTES;
 use crate::ram_layout::RamLayout;

@@ -57,7 +57,7 @@ impl Rtc {
         Self { clock, alarm, irq8, state: Mutex::new(state) }
     }
 
-    /// What outlives this machine, as a reset leaves it.
+    /// The state that outlives this machine, as a reset leaves it.
     pub fn battery(&self) -> Battery {
         let now = self.clock.now();
         let mut battery = self.state.lock().kept.clone();

@@ -2,10 +2,10 @@
 //!
 //! Transmitted bytes go to a [`ByteSink`] at once, whatever the baud rate; while the sink has
 //! no room, the transmitter stays busy. A guest that polls is never kept waiting, while the
-//! interrupt that the transmitter is empty comes a character's time after the character. What is
-//! received comes through [`Uart::receive`], and arrives at the line's pace: one character's time
-//! apart, and no more of them than raise the interrupt, until the guest reads. The sender waits, so
-//! that nothing is lost. The far end holds CTS, DSR and DCD asserted.
+//! interrupt that the transmitter is empty comes a character's time after the character. Received
+//! bytes come through [`Uart::receive`], and arrive at the line's pace: one character's time apart,
+//! and no more of them than raise the interrupt, until the guest reads. The sender waits, so that
+//! nothing is lost. The far end holds CTS, DSR and DCD asserted.
 
 pub mod spec;
 
@@ -49,7 +49,7 @@ struct State {
     /// When the next character of `line` arrives, if the receiver takes it.
     arrives_at: Option<GuestTime>,
     receiver: Ring<Received, FIFO_DEPTH>,
-    /// What the receiver gives when it is read while empty: the last character.
+    /// The byte that the receiver gives when it is read while empty: the last character.
     last_received: u8,
     /// Error bits that the line status register shows, until it is read.
     line_errors: u8,

@@ -104,7 +104,8 @@ impl ReadPipeline {
         }
     }
 
-    /// What the CPU reads when the four plane bytes are `group` and `plane` is the read plane.
+    /// The byte that the CPU reads when the four plane bytes are `group` and `plane` is the read
+    /// plane.
     fn apply(&self, group: u32, plane: usize) -> u8 {
         if !self.compare {
             return group.to_le_bytes()[plane & 3];

@@ -21,7 +21,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// What input status 1 shows at guest time `now_ns`.
+    /// The value of input status 1 at guest time `now_ns`.
     ///
     /// A real retrace pulse lasts two lines (64 us), which a guest that polls through exits could
     /// miss for many frames; here it lasts until the first line is shown again. Code that waits

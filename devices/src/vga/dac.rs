@@ -11,7 +11,7 @@ pub struct Dac {
     write_index: u8,
     /// Which component the next access of 3c9h reaches.
     component: u8,
-    /// What 3c7h reads: 3 after a read index was set, 0 after a write index was set.
+    /// The value that 3c7h reads: 3 after a read index was set, 0 after a write index was set.
     state: u8,
     /// Components written so far; they take effect together.
     pending: [u8; 3],

@@ -42,7 +42,7 @@ pub struct Dispi {
     y_offset: u16,
 }
 
-/// What a register write asks of the rest of the card.
+/// The change that a register write makes in the rest of the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DispiChange {
     /// Nothing else changes.

@@ -36,7 +36,7 @@ pub struct Painter {
     /// The last look for writes to video memory: rows whose hash is known were read after it.
     last_look: u64,
     fonts: Fonts,
-    /// What is shown in the row at work: bytes of video memory, or characters.
+    /// The content of the row at work: bytes of video memory, or characters.
     source: Vec<u8>,
     cells: Vec<u16>,
     dots: Vec<u32>,

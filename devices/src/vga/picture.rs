@@ -1,11 +1,11 @@
-//! What the registers say is on the screen: a description that outlives the device's lock.
+//! The screen's content according to the registers: a description that outlives the device's lock.
 
 use super::dispi::Dispi;
 use super::planes::PLANE_BYTES;
 use super::spec::*;
 use super::state::State;
 
-/// What a frame shows.
+/// The kind of a frame's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     /// Nothing: the screen is switched off, or no mode was set yet.
@@ -28,7 +28,7 @@ pub struct FrameInfo {
     pub width: u32,
     /// Rows of dots.
     pub height: u32,
-    /// What they show.
+    /// Blank, text or graphics.
     pub kind: FrameKind,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct State {
     pub font_generation: u32,
 }
 
-/// What a port write changed beyond the register itself.
+/// The effect of a port write beyond the register itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Nothing.
@@ -43,7 +43,7 @@ pub(super) enum Effect {
     MemoryAndTiming,
 }
 
-/// What reads of input status 0 give: a colour monitor is connected, no interrupt.
+/// The value of input status 0: a colour monitor is connected, no interrupt.
 const INPUT_STATUS_0: u8 = 0x10;
 
 impl State {

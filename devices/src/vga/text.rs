@@ -7,7 +7,7 @@ use core::fmt;
 use super::Vga;
 use super::picture::{Cursor, Format, FrameKind, Picture};
 
-/// What a text mode shows.
+/// The characters of a text mode's screen, and its cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextScreen {
     /// Characters in a row.

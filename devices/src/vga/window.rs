@@ -29,7 +29,7 @@ pub enum Window {
     Linear {
         /// The first guest-physical address that is mapped.
         gpa: u64,
-        /// What is mapped there.
+        /// The memory that is mapped there.
         memory: WindowMemory,
         /// Where in that memory.
         offset_bytes: usize,

@@ -10,11 +10,11 @@ use crate::registers::{Rflags, SegmentAttributes};
 const MAX_STEPS: usize = 8;
 /// CF, PF, AF, ZF, SF, TF, IF, DF, OF, RF and AC.
 const RFLAGS_WRITABLE: u64 = 0x5_0fd5;
-/// What hints may point to.
+/// The addresses that hints may point to.
 const DEVICE_MASK: u64 = 0x7fff;
 
-/// Whatever comes of an instruction: RIP moves only when it is done, and one that is not supported
-/// changes nothing.
+/// For any instruction: RIP moves only when it is done, and one that is not supported changes
+/// nothing.
 pub fn emulator(data: &[u8]) {
     let mut input = Input::new(data);
     let _ = run(&mut input);

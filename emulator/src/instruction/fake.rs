@@ -42,9 +42,9 @@ pub struct FakeCpu {
     pub cr4: Cr4,
     pub efer: Efer,
     pub vectors: [[u8; 32]; 16],
-    /// What INS finds: each element counts one up.
+    /// The value that INS reads: each element counts one up.
     pub port_value: u32,
-    /// What OUTS wrote, with how many elements each call had.
+    /// The elements that OUTS wrote, those of each call together.
     pub port_writes: Vec<(u16, Vec<u8>)>,
     pub port_reads: Vec<(u16, usize)>,
     /// Ports take one element at a time, and a step may take so many parts.

@@ -58,7 +58,7 @@ use string_form::StringInstruction;
 /// The bytes of an instruction, at most as many as one can have.
 pub type InstructionBytes = ArrayVec<u8, 15>;
 
-/// What the emulator needs of a virtual CPU.
+/// The virtual CPU as the emulator sees it.
 pub trait EmulatedCpu {
     /// Guest-physical memory.
     type Memory: GuestMemory + ?Sized;
@@ -181,7 +181,7 @@ pub trait EmulatedCpu {
     }
 }
 
-/// What became of the instruction.
+/// The outcome of an instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is complete.
@@ -243,8 +243,8 @@ enum Flow {
     Repeat,
 }
 
-/// The CPU's modes when the instruction began. What only some instructions need is asked for when
-/// they do.
+/// The CPU's modes when the instruction began. State that only some instructions need is asked for
+/// when they do.
 struct Mode {
     /// Default operand size of the code: 16, 32 or 64.
     bitness: u32,
@@ -333,8 +333,8 @@ impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
 
     /// Writes flags and RIP back.
     fn retire(self, completed: Completed) -> Outcome {
-        // What interrupts or traps between two rounds of a repeated instruction saves RF (SDM
-        // volume 3, 17.3.1.1).
+        // An interrupt or trap between two rounds of a repeated instruction saves RF (SDM volume 3,
+        // 17.3.1.1).
         let rflags = completed.rflags.with_resume(matches!(completed.flow, Flow::Repeat));
         if rflags != self.mode.rflags {
             self.cpu.set_rflags(rflags);

@@ -18,7 +18,7 @@ pub const MAX_NAMED: usize = 64;
 const XSAVE_HEADER: u64 = 512;
 const XSAVE_HEADER_BYTES: u64 = 64;
 
-/// What of a piece of memory an instruction writes.
+/// The part of a piece of memory that an instruction writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
     /// Nothing.
@@ -39,7 +39,7 @@ pub struct Named {
     pub size_bytes: u16,
     /// The instruction reads it.
     pub reads: bool,
-    /// What it writes of it.
+    /// The part that it writes.
     pub writes: Writes,
 }
 

@@ -71,7 +71,7 @@ pub(super) struct Move {
     pub(super) length_bytes: usize,
 }
 
-/// What a move's opcode says.
+/// The kind of a move, by its opcode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Load,

@@ -13,7 +13,7 @@ use super::{EmulatedCpu, Flow, MemoryUnit, Step, Stop};
 use crate::paging::AccessKind;
 use crate::registers::Gpr;
 
-/// What a repeated instruction moves before it lets interrupts in.
+/// The bytes that a repeated instruction moves before it lets interrupts in.
 const BATCH_BYTES: u64 = 4096;
 
 /// Elements that a repeated instruction moves one by one before it lets interrupts in.

@@ -15,7 +15,7 @@ pub(super) enum StringOperation {
     Outs,
 }
 
-/// What a repeat prefix asks for.
+/// A repeat prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Repeat {
     /// None.

@@ -33,7 +33,7 @@ pub struct PagingState {
     pub physical_address_bits: u8,
 }
 
-/// What an access does.
+/// The operation of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessKind {
     /// A data read.
@@ -44,7 +44,7 @@ pub enum AccessKind {
     Execute,
 }
 
-/// Who accesses.
+/// The privilege with which an access is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
     /// An instruction at CPL 0 to 2.
@@ -65,9 +65,9 @@ impl Privilege {
 /// An access to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// What it does.
+    /// The operation.
     pub kind: AccessKind,
-    /// Who does it.
+    /// The privilege of the accessing code.
     pub privilege: Privilege,
 }
 
@@ -157,7 +157,7 @@ const RESERVED: Stop = Stop::Fault(ErrorCode::new().with_present(true).with_rese
 const PROTECTION_KEY: Stop =
     Stop::Fault(ErrorCode::new().with_present(true).with_protection_key(true));
 
-/// What all entries of a walk together allow.
+/// The rights that all entries of a walk together allow.
 #[derive(Clone, Copy)]
 struct Rights {
     /// Bits that all entries have: writable, user.

@@ -89,7 +89,7 @@ impl Descriptor {
         SegmentAttributes::from_bits(self.access() as u16 | (self.flags() as u16) << 8)
     }
 
-    /// What it says of a task, if it is a TSS.
+    /// The task's state in it, if it is a TSS.
     pub const fn tss_type(self) -> Option<Tss> {
         let is_tss = !self.attributes().code_or_data() && matches!(self.kind(), 1 | 3 | 9 | 11);
         if is_tss { Some(Tss { busy: self.kind() & BUSY != 0 }) } else { None }

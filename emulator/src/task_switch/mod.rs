@@ -21,7 +21,7 @@ use state::{Format, TaskState};
 
 pub use transfer::{Transfer, of_event, of_transfer};
 
-/// What switches tasks.
+/// The cause of a task switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// CALL of a TSS or a task gate.
@@ -39,7 +39,7 @@ pub enum Source {
 pub struct TaskSwitch {
     /// Selector of the new task's TSS.
     pub selector: u16,
-    /// What switches.
+    /// The cause.
     pub source: Source,
     /// Where the old task goes on when it is switched to again.
     pub resume_rip: u64,
@@ -125,7 +125,7 @@ fn perform(cpu: &mut impl TaskCpu, task: TaskSwitch) -> Result<(), Fault> {
     let old_format = Format::of_type(old_tr.attributes.kind());
     let format = Format::of_type(new_tss.kind());
     let mut memory = Linear::new(cpu);
-    // Whatever can fault in the old task does so before anything changes.
+    // All that can fault in the old task does so before anything changes.
     memory.probe(old_tr.base, old_format.length_bytes(), AccessKind::Write)?;
     memory.probe(new_tss.base().into(), format.length_bytes(), AccessKind::Write)?;
     let mut bytes = [0; state::MAX_BYTES];

@@ -14,7 +14,7 @@ pub enum Format {
     Bits32,
 }
 
-/// What a TSS holds of a task.
+/// The state of a task that a TSS holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskState {
     /// Absent from 16-bit TSSs, and not saved.

@@ -139,7 +139,7 @@ fn isa_bridge(machine: &MachineDescription) -> Terms {
         ("RTC_", "PNP0B00", &[&ports(0x70, 2), &IsaIrq(8)]),
         ("KBD_", "PNP0303", &[&ports(0x60, 1), &ports(0x64, 1), &IsaIrq(1)]),
         ("MOU_", "PNP0F13", &[&IsaIrq(12)]),
-        // What the chipset itself answers: APM, port 92h, the power-management blocks.
+        // The ports that the chipset itself answers: APM, port 92h, the power-management blocks.
         (
             "MBRD",
             "PNP0C02",

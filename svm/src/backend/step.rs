@@ -10,7 +10,7 @@ use vmm_core::backend::exit::INTERCEPTED_EXCEPTIONS;
 
 /// RFLAGS.TF, in SFMASK and in R11 too.
 const TRAP_FLAG: u64 = 1 << 8;
-/// What a #DB that is the guest's own has at least one of.
+/// The causes of which a #DB of the guest's own has at least one.
 const CAUSES: u64 =
     Dr6::new().with_breakpoints(0xf).with_general_detect(true).with_task_switch(true).into_bits();
 const SINGLE_STEP: u64 = Dr6::new().with_single_step(true).into_bits();
@@ -19,7 +19,7 @@ const ALL_EXCEPTIONS: u32 = !(1 << 2);
 const DEBUG_EXCEPTION: u64 = exit_code::EXCEPTION_FIRST + Exception::Debug as u64;
 const PAGE_FAULT: u64 = exit_code::EXCEPTION_FIRST + Exception::PageFault as u64;
 
-/// What an instruction has to do with TF.
+/// How an instruction uses TF, which a step sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Nothing.
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// What an entry does for a step, and what it has to take back.
+/// An entry that is a step, with the changes to take back after it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     /// An event is delivered.
@@ -127,9 +127,9 @@ impl Svm {
         }
     }
 
-    /// INT n is injected. What it returns to is the next instruction's address: a processor takes
-    /// it from the field of its own if it has one (APM volume 2, 15.20), QEMU and Bochs from
-    /// RIP. A fault meanwhile exits, since it returns to INT n.
+    /// INT n is injected. It returns to the next instruction's address: a processor takes that from
+    /// the field of its own if it has one (APM volume 2, 15.20), QEMU and Bochs from RIP. A fault
+    /// meanwhile exits, since it returns to INT n.
     fn inject_software(&mut self, vector: u8, length_bytes: u64) -> Step {
         let rip = self.rip();
         let next_rip = rip.wrapping_add(length_bytes);

@@ -31,7 +31,7 @@ pub fn count() -> u8 {
     ARRIVALS.get().count
 }
 
-/// What arrived since the last call.
+/// The vectors that arrived since the last call.
 #[inline(never)]
 pub fn take() -> Arrivals {
     let arrivals = ARRIVALS.get();

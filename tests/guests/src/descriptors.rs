@@ -44,7 +44,7 @@ static GDT: Global<[u64; ENTRIES]> = Global::new({
     table
 });
 
-/// What LGDT and LIDT load.
+/// The operand of LGDT and LIDT.
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 pub struct TablePointer {

@@ -41,7 +41,7 @@ pub struct Drive {
     pub control: u16,
     /// The channel's interrupt.
     pub irq: u8,
-    /// What selects it in the device register.
+    /// The bits that select it in the device register.
     pub select: u8,
 }
 

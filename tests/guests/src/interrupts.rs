@@ -99,7 +99,7 @@ impl fmt::Display for Event {
 /// An event as it was delivered.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// What it was.
+    /// The event.
     pub event: Event,
     /// The address that it would have returned to.
     pub rip: u64,
@@ -211,7 +211,7 @@ static IDT: Global<[Gate; 256]> = Global::new([Gate::ABSENT; 256]);
 type Handler = fn(&mut Frame);
 static HANDLERS: Global<[Option<Handler>; 256]> = Global::new([None; 256]);
 
-/// What [`catch`] caught last.
+/// The event that [`catch`] caught last.
 static CAUGHT: Global<Option<Fault>> = Global::new(None);
 
 /// The stack pointer of the innermost [`catch`]; zero without one.

@@ -53,7 +53,7 @@ pub struct Registers {
 /// An event that ended a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    /// What it was; in real mode without an error code.
+    /// The event; in real mode without an error code.
     pub event: Event,
     /// The address that it would have returned to.
     pub eip: u32,
@@ -80,7 +80,7 @@ impl fmt::Display for Fault {
 
 const FRAME_WORDS: usize = 10;
 
-/// What the assembly shares; its offsets stand there.
+/// The words that the assembly shares; their offsets stand there.
 #[repr(C)]
 struct State {
     entry: u32,

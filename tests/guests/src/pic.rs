@@ -48,7 +48,7 @@ pub fn requested() -> u16 {
     read_both(READ_REQUESTS)
 }
 
-/// What is in service in both.
+/// The interrupts in service in both.
 pub fn in_service() -> u16 {
     read_both(READ_IN_SERVICE)
 }

@@ -6,7 +6,7 @@ use crate::descriptors::{USER_CODE64, USER_DATA};
 use crate::global::Global;
 use crate::interrupts::{Event, Fault, catch, gate, set_gate};
 
-/// What a program should end with: `int 0x82`, which ring 3 may use.
+/// The event that a program should end with: `int 0x82`, which ring 3 may use.
 pub const END: Event = Event::plain(0x82);
 
 const INTERRUPT_GATE_RING3: u8 = 0xee;

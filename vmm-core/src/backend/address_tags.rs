@@ -35,8 +35,8 @@ impl TagPool {
         Arc::new(Self { last, state: Mutex::new(State { next: 1, given_back: Vec::new() }) })
     }
 
-    /// A tag for a virtual CPU: one of its own while there are any. What the CPU cached for a
-    /// former owner is still there: the new one flushes it before it runs.
+    /// A tag for a virtual CPU: one of its own while there are any. Translations that the CPU
+    /// cached for a former owner are still there: the new one flushes them before it runs.
     pub fn take(self: &Arc<Self>) -> Tag {
         let mut state = self.state.lock();
         let number = match state.given_back.pop() {
@@ -52,7 +52,7 @@ impl TagPool {
 }
 
 impl Tag {
-    /// What goes into the VMCB or VMCS.
+    /// The value for the VMCB or VMCS.
     pub const fn number(&self) -> u32 {
         self.number
     }

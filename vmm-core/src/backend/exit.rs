@@ -46,7 +46,8 @@ pub enum DescriptorRegister {
     Tr,
 }
 
-/// What an instruction does with one of them: LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR and STR.
+/// The direction in which an instruction moves one of them: LGDT, SGDT, LIDT, SIDT, LLDT, SLDT, LTR
+/// and STR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorAccess {
     /// Which one.

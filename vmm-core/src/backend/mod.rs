@@ -67,7 +67,7 @@ pub struct Withheld {
     pub xsaves: bool,
 }
 
-/// What a virtual CPU is made with.
+/// The parts that a virtual CPU is made with.
 #[derive(Clone)]
 pub struct VcpuSetup {
     /// Host-physical address of the top table of the second-level page tables.
@@ -90,7 +90,7 @@ pub struct VcpuSetup {
 pub trait Backend: Sized + Send {
     /// For messages: "AMD-V" or "VT-x".
     const NAME: &'static str;
-    /// What a physical CPU needs to run guests.
+    /// The state of a physical CPU that runs guests.
     type Cpu: Send;
 
     /// Checks this CPU and turns virtualisation on for it, until the machine is turned off, but for
@@ -115,7 +115,7 @@ pub trait Backend: Sized + Send {
         false
     }
 
-    /// What CPUID must not promise to a guest on this CPU.
+    /// The features that CPUID must not promise to a guest on this CPU.
     fn withheld(_cpu: &Self::Cpu) -> Withheld {
         Withheld::default()
     }

@@ -24,8 +24,8 @@ struct Bench {
     discs: [Vec<u8>; 2],
 }
 
-/// Whatever is written to the port: sectors arrive where the packet says if the disc has them, and
-/// are told to have arrived; all other memory stays as it was.
+/// For any value written to the port: sectors arrive where the packet says if the disc has them,
+/// and are told to have arrived; all other memory stays as it was.
 pub fn boot_disk(data: &[u8]) {
     let discs = DISC_BYTES
         .map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());

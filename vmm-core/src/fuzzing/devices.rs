@@ -268,7 +268,7 @@ impl Machine {
         Some(())
     }
 
-    /// What a processor with the local APIC's registers leaves to do after a write.
+    /// The work that a processor with the local APIC's registers leaves to do after a write.
     fn apic_write(&mut self, input: &mut Input<'_>) -> Option<()> {
         let (choice, value) = (input.u8()?, input.u32()?);
         let (backend, number) = (self.vcpu.registers_mut().0, choice & 0x3f);
@@ -313,7 +313,7 @@ impl Machine {
         Some(())
     }
 
-    /// What somebody does at the console.
+    /// A person's input at the console.
     fn person(&mut self, input: &mut Input<'_>) -> Option<()> {
         let (choice, value) = (input.u8()?, input.u8()?);
         match choice & 3 {

@@ -189,7 +189,7 @@ impl<'a> Domain<'a> {
         Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
     }
 
-    /// What a new battery's clock shows.
+    /// The time of a new battery's clock.
     fn unix_time_s(&self) -> u64 {
         let uptime_s = self.ns_since(self.platform.boot_tsc()) / 1_000_000_000;
         (self.platform.boot_time_unix_s() + uptime_s)
@@ -245,7 +245,7 @@ impl<'a> Domain<'a> {
         };
         let mut paging = B::nested_paging(cpu);
         if self.platform.display().is_none() {
-            // Nobody looks at the screen all the time: video memory is mapped in large pages.
+            // The screen is not looked at all the time: video memory is mapped in large pages.
             paging.tracking = None;
         }
         let parts = PcParts {

@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Once;
 
-/// What the other CPUs have in common.
+/// The state that the other CPUs share.
 struct Others<B> {
     platform: &'static dyn Platform,
     options: CommandLine,
@@ -77,7 +77,7 @@ impl<B: Backend> Others<B> {
         if let Some(timekeeper) = self.timekeeper.get().filter(|_| is_timekeeper) {
             timekeeper.run();
         }
-        // Whatever keeps virtualisation on stays alive.
+        // The CPU stays in the loop, with virtualisation on.
         let mut watch = MachineCheckWatch::default();
         loop {
             self.platform.set_timer(watch.attend_by_tsc(self.platform));

@@ -62,7 +62,7 @@ const RTC_IRQ: usize = 8;
 const SCI_IRQ: usize = 9;
 const COPROCESSOR_IRQ: usize = 13;
 
-/// Who has which alarm of a device in the first virtual CPU's queue.
+/// The slots of the devices' alarms in the first virtual CPU's queue.
 #[derive(Clone, Copy)]
 enum AlarmSlot {
     Pit,
@@ -77,7 +77,7 @@ enum AlarmSlot {
 
 const ALARM_SLOTS: usize = AlarmSlot::Com as usize + COM_PORTS.len();
 
-/// What a PC is built from.
+/// The parts that a PC is built from.
 pub struct PcParts<'a> {
     /// The machine underneath.
     pub platform: &'static dyn Platform,
@@ -87,11 +87,11 @@ pub struct PcParts<'a> {
     pub config: &'a GuestConfig,
     /// The guest's mailbox.
     pub mailbox: Arc<Mailbox>,
-    /// What the firmware is told.
+    /// The description that the firmware gets.
     pub description: MachineDescription,
     /// The files of fw_cfg: [`firmware::fw_cfg_files`] of the description.
     pub files: Vec<File>,
-    /// What the real-time clock goes on with.
+    /// The state that the real-time clock goes on with.
     pub battery: Battery,
     /// RAM that outlasted a reset, if there was one before: of the length that the description
     /// says.
@@ -108,7 +108,7 @@ pub struct PcParts<'a> {
     pub com1: Arc<dyn ByteSink>,
     /// Where the firmware's debug messages go, if somebody wants them.
     pub debug: Option<Arc<dyn ByteSink>>,
-    /// What CPUID answers.
+    /// The answers of CPUID.
     pub cpuid: CpuidTable,
     /// The CPU's second-level paging.
     pub paging: NestedPaging,
@@ -116,7 +116,7 @@ pub struct PcParts<'a> {
 
 /// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
 pub struct Pc {
-    /// What its virtual CPUs share.
+    /// The state that its virtual CPUs share.
     pub vm: Arc<Vm>,
     /// The first virtual CPU's wires, devices connected.
     pub first_vcpu: VcpuWires,

@@ -2,7 +2,7 @@
 
 macro_rules! counters {
     ($($name:ident $text:literal,)*) => {
-        /// What an exit is counted as.
+        /// The kinds by which exits are counted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum ExitKind { $($name,)* }

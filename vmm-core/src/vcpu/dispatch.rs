@@ -1,4 +1,4 @@
-//! What is done about each exit.
+//! The answer to each exit.
 
 use super::counters::ExitKind;
 use super::{Activity, Vcpu};
@@ -15,7 +15,7 @@ use emulator::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use emulator::task_switch::{self, TaskSwitch};
 use raw_cpuid::CpuIdResult;
 
-/// What an unknown hypercall returns: -ENOSYS, as under Xen and KVM.
+/// The result of an unknown hypercall: -ENOSYS, as under Xen and KVM.
 const HYPERCALL_UNKNOWN: u64 = -38i64 as u64;
 const XCR0_X87: u64 = 1;
 const XCR0_SSE: u64 = 2;

@@ -1,4 +1,4 @@
-//! What the guest is interrupted by, in the order of its priority.
+//! The guest's interruptions, in the order of their priority.
 
 use super::{Activity, Vcpu};
 use crate::backend::Backend;
@@ -64,7 +64,7 @@ impl<B: Backend> Vcpu<B> {
         if self.apic.has_nmi() && !self.backend.set_nmi_window() && !self.stepping {
             self.step_to_nmi();
         }
-        // Whatever entered the guest ended its HLT.
+        // Any event that entered the guest ended its HLT.
         if !free {
             self.activity = Activity::Running;
         }
@@ -124,8 +124,8 @@ impl<B: Backend> Vcpu<B> {
         let pending = self.apic.highest_pending();
         self.backend.note_vectors();
         // The notification of what was posted by another CPU is pending here: in the guest it would
-        // find nothing left. What else is handled with it, or was posted since, must end
-        // the guest's run as if it were still pending.
+        // find nothing left. Work that is handled with it, or a vector posted since, must end the
+        // guest's run as if it were still pending.
         if self.platform.handle_interrupts() || self.apic.has_arrivals() {
             self.platform.interrupt_self();
         }
@@ -243,7 +243,7 @@ impl<B: Backend> Vcpu<B> {
     }
 }
 
-/// What two exceptions in a row come to.
+/// The outcome of two exceptions in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Combined {
     /// The second, as if it were alone.

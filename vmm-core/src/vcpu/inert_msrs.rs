@@ -7,7 +7,7 @@
 
 use crate::vm::cpuid::{Processor, Vendor};
 
-/// What becomes of a WRMSR.
+/// The effect of a WRMSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
     /// It has no effect.
@@ -29,9 +29,9 @@ pub struct InertMsr {
     vendor: Vendor,
     /// Families that have it, the first and the last.
     families: (u32, u32),
-    /// What is read before a write that is kept; `None` if it is write-only.
+    /// The value that is read before a write that is kept; `None` if it is write-only.
     pub value: Option<u64>,
-    /// What becomes of a write.
+    /// The effect of a write.
     pub write: Write,
 }
 

@@ -48,7 +48,7 @@ use timers::Timers;
 pub use attend::Housekeeping;
 pub(crate) use attend::Nothing;
 
-/// What a virtual CPU is doing.
+/// The activity of a virtual CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// Running instructions.
@@ -87,13 +87,13 @@ pub struct Vcpu<B: Backend> {
     kick: Arc<VcpuKick>,
     timers: Timers,
     activity: Activity,
-    /// Somebody holds it before its next instruction.
+    /// The guest is held before its next instruction.
     paused: bool,
     /// It makes a step now: one turn.
     stepping: bool,
     /// Accesses to registers of descriptors pause it.
     catch: Catch,
-    /// What the last entry's exit was counted as.
+    /// The kind of the last entry's exit.
     last_exit: Option<ExitKind>,
     /// To be delivered at the next entry, before anything else.
     pending: Option<Event>,
@@ -224,7 +224,7 @@ impl<B: Backend> Vcpu<B> {
         &self.counters
     }
 
-    /// What it is doing.
+    /// The vCPU's activity.
     pub const fn activity(&self) -> Activity {
         self.activity
     }
@@ -371,7 +371,8 @@ impl<B: Backend> Vcpu<B> {
         (&mut self.backend, &mut self.gprs)
     }
 
-    /// What the CPU changed without an exit, brought back where the shared code keeps it.
+    /// Brings the state that the CPU changed without an exit back to where the shared code keeps
+    /// it.
     #[inline]
     fn after_exit(&mut self) {
         if let Some(event) = self.backend.take_interrupted_event() {

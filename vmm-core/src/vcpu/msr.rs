@@ -51,7 +51,7 @@ const CPUID_FFXSR: u32 = 1 << 25;
 pub struct Msrs {
     mtrrs: Mtrrs,
     mcg_status: u64,
-    /// What was written to registers that keep it and have no other effect, by number.
+    /// The values of registers that keep what is written and have no other effect, by number.
     kept: ArrayVec<(u32, u64), 8>,
     /// Registers that the guest touched in vain, each logged once.
     complained: ArrayVec<u32, 32>,
@@ -137,7 +137,7 @@ impl<B: Backend> Vcpu<B> {
         let (new, old) = (Efer::from(value), self.backend.efer());
         let reserved = value & !EFER_DEFINED.into_bits() != 0;
         let lacks_ffxsr = new.ffxsr() && self.cpuid(0x8000_0001, 0).edx & CPUID_FFXSR == 0;
-        // Whatever passes here must pass the processor's own check at the next entry.
+        // A value that passes here must pass the processor's own check at the next entry.
         let absent = reserved || new.svme() || new.lmsle() || new.tce() || lacks_ffxsr;
         let toggles_long_mode = new.long_mode_enable() != old.long_mode_enable();
         if absent || toggles_long_mode && self.backend.cr0().paging() {
@@ -159,7 +159,7 @@ impl<B: Backend> Vcpu<B> {
         self.vm.cpuid.processor().vendor == vendor
     }
 
-    /// What Intel's processors tell of themselves beyond CPUID.
+    /// The MSRs by which Intel's processors describe themselves beyond CPUID.
     fn read_platform_msr(&self, index: u32) -> u64 {
         // In units of 100 MHz.
         let ratio = self.vm.clock.tsc_hz() / 100_000_000;

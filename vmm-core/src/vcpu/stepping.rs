@@ -66,7 +66,7 @@ impl<B: Backend> Vcpu<B> {
         }
         self.start_time();
         let end = self.step_uncaught();
-        // What came meanwhile, and what the backend itself may have asked for.
+        // Interrupts that came meanwhile, and one that the backend itself may have asked for.
         self.after_host_interrupt();
         self.vm.clock.stop();
         end

@@ -11,9 +11,9 @@ use core::fmt;
 /// The timers, as the virtual CPU sees them.
 pub(super) struct Timers {
     server: TimerServer,
-    /// Who keeps those of the devices.
+    /// The keeper of the devices' timers, if it is another CPU.
     keeper: Option<&'static Timekeeper>,
-    /// What the host's timer is set to; `u64::MAX` if it is not.
+    /// The moment that the host's timer is set to; `u64::MAX` if it is not.
     armed_tsc: u64,
     /// A guest that runs is not held up for the consoles before.
     attend_from_tsc: u64,

@@ -17,7 +17,7 @@ const ISA_IRQS: usize = 16;
 const TIMER_IRQ: u32 = 0;
 const TIMER_IO_APIC_INPUT: u32 = 2;
 
-/// Who drives an ISA interrupt.
+/// The driver of an ISA interrupt.
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum IsaSource {

@@ -19,7 +19,7 @@ const VGA_WINDOW_PAGES: core::ops::Range<u16> = 0xa0..0xc0;
 /// Below the last 128 KiB of the first mebibyte there is no ROM on the bus.
 const FIRST_ROM_PAGE: u16 = 0xe0;
 
-/// What shows where, below 1 MiB and in the PCI hole.
+/// The RAM, ROM and devices that show below 1 MiB and in the PCI hole.
 pub struct Layout {
     space: Arc<GuestSpace>,
     vga: Arc<Vga>,

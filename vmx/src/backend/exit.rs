@@ -1,4 +1,4 @@
-//! What an exit asks for that concerns VT-x alone.
+//! Exits that concern VT-x alone.
 
 use super::{TWO_TO_32, Vmx};
 use crate::control_bits::PrimaryControls;

@@ -27,7 +27,7 @@ const EFER_KNOWN: u64 = 0xd01;
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What should be, with the manual's section.
+    /// The rule, with the manual's section.
     pub rule: &'static str,
     /// The fields that the rule reads, and their values.
     pub fields: Vec<(Field, u64)>,

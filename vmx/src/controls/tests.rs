@@ -150,7 +150,7 @@ fn every_word_is_what_the_processor_allows() {
     }
 }
 
-/// What each model offers beyond what all have.
+/// The options that each model offers beyond those of all.
 #[test]
 fn options_are_used_where_they_are_there() {
     use SecondaryControls as S;

@@ -56,7 +56,7 @@ struct TimedBoot {
     exits: Exits,
 }
 
-/// What an exit costs: instructions for one, by the instruction that exits.
+/// The cost of exits: instructions for one, by the instruction that exits.
 type ExitCosts = Vec<(String, f64)>;
 
 /// Everything measured.

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{ExitCosts, Exits, Measured};
 use crate::emulator::Backend;
 
-/// What to reach for an exit on AMD-V, in instructions: beginnings of names.
+/// The targets for exits on AMD-V, in instructions: beginnings of names.
 const EXIT_TARGETS: [(&str, f64); 9] = [
     ("cpuid", 400.0),
     ("rdmsr", 400.0),
@@ -148,7 +148,7 @@ pub fn table(measured: &Measured) -> String {
     text
 }
 
-/// What a table says about a name.
+/// A table's entry for a name.
 fn beginning_of(name: &str, table: &[(&str, f64)]) -> Option<f64> {
     table.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|&(_, value)| value)
 }
@@ -185,7 +185,7 @@ that it polls some 17,000 times.",
 time-stamp counter on by one tick, each repetition of a string instruction too, and 50 million are a
 second. A CPU that sleeps in HLT moves it on as well, without executing anything, as does one that
 waits in a loop for a time to come. Each boot is therefore done twice, the second time with 100
-million to the second. What waits for a time then takes twice the ticks and all else the same, so
+million to the second. A wait for a moment then takes twice the ticks and all else the same, so
 that twice the first count less the second is what was executed without waiting. Without a
 hypervisor the BIOS is Bochs's own; under Bulkhead it is SeaBIOS. There are no CPU times, because
 most of Bochs's is GRUB reading the modules; the milliseconds are Bochs's own. At this speed the
@@ -215,7 +215,7 @@ pub fn page(old: &str, backend: Backend, table: &str) -> String {
     page
 }
 
-/// What is below a heading of a page.
+/// The text below a heading of a page.
 fn section(page: &str, heading: &str) -> Option<String> {
     let (_, rest) = page.split_once(&format!("\n## {heading}\n"))?;
     Some(rest.split("\n## ").next()?.to_owned())

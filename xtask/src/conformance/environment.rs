@@ -51,7 +51,7 @@ const POSTED_TOPICS: [&str; 9] =
 /// an instruction for ever, and its time stands still. All 49 cases pass where it does not.
 const DEVICE_CODE_TOPIC: &str = "device_code";
 
-/// What the guests need.
+/// The guests' memory.
 pub const MEMORY_MIB: u32 = 64;
 
 impl Environment {

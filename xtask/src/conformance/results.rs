@@ -1,10 +1,10 @@
-//! What a guest wrote about its cases. The lines' format stands in `tests/guests/src/report.rs`.
+//! A guest's lines about its cases. The lines' format stands in `tests/guests/src/report.rs`.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// What became of a case.
+/// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It holds.

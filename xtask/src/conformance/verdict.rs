@@ -99,7 +99,7 @@ pub fn problems(runs: &Runs, bugs: &[Bug]) -> Vec<String> {
     problems
 }
 
-/// What each place has that it should not have.
+/// Each place's deviations that it should not have.
 fn deviations(runs: &Runs, listed: &BTreeSet<&Place>) -> BTreeMap<Place, String> {
     let mut deviations = BTreeMap::new();
     for (topic, environments) in runs {

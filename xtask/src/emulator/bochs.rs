@@ -18,7 +18,7 @@ use crate::rpc::MANAGEMENT_SOCKET;
 const INTEL_CPU: &str = "corei7_haswell_4770";
 const AMD_CPU: &str = "ryzen";
 
-/// The most memory that Bochs takes from the host. What a machine has beyond that goes to a file
+/// The most memory that Bochs takes from the host. A machine's memory beyond that goes to a file
 /// when it is used.
 const MAX_HOST_MEMORY_MIB: u64 = 1536;
 

@@ -17,7 +17,7 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub struct Installation {
     /// The program and the arguments before its own.
     pub program: Vec<OsString>,
-    /// What it must find in its environment.
+    /// The environment variables that it needs.
     pub environment: Vec<(&'static str, PathBuf)>,
     /// The machine's BIOS.
     pub bios: PathBuf,

@@ -68,7 +68,7 @@ pub enum Medium {
 pub struct Spec {
     /// Which hardware virtualisation the hypervisor uses.
     pub backend: Backend,
-    /// What runs the machine; `None` is the backend's usual one.
+    /// The emulator that runs the machine; `None` is the backend's usual one.
     pub emulator: Option<EmulatorKind>,
     /// The guest runs on the emulator itself, without the hypervisor.
     pub direct: bool,
@@ -145,7 +145,7 @@ impl Default for Spec {
 const OVERHEAD_MIB: u64 = 192;
 
 impl Spec {
-    /// What runs the machine.
+    /// The emulator that runs the machine.
     pub fn emulator_kind(&self) -> EmulatorKind {
         let usual = if self.kvm { EmulatorKind::Qemu } else { self.backend.usual_emulator() };
         self.emulator.unwrap_or(usual)
@@ -172,7 +172,7 @@ impl Spec {
         words.join(" ")
     }
 
-    /// What the guest takes: as its configuration says, if it has one.
+    /// The guest's memory: as its configuration says, if it has one.
     fn guest_memory_mib(&self) -> u64 {
         let text = self
             .config
@@ -185,7 +185,7 @@ impl Spec {
         text.lines().find_map(setting).unwrap_or(u64::from(self.memory_mib))
     }
 
-    /// What the machine needs for the hypervisor, its modules and the guest.
+    /// The machine's memory for the hypervisor, its modules and the guest.
     fn machine_memory_mib(&self) -> Result<u64> {
         let mut mib = self.guest_memory_mib() + OVERHEAD_MIB;
         for file in self.host_image.iter().chain(self.modules()) {
@@ -228,7 +228,7 @@ fn mortal(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Who is at the machine's serial port and monitor.
+/// The other end of the machine's serial port and monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
     /// The harness, by the sockets `com1.sock`, `com2.sock` and `monitor.sock` in the machine's

@@ -69,7 +69,7 @@ pub fn parse(manifest: &str) -> Vec<Entry> {
     manifest.lines().filter_map(row).collect()
 }
 
-/// The stages that a cell describes. What is in quotes or backticks is text, `*graphics*` a
+/// The stages that a cell describes. Words in quotes or backticks are text, `*graphics*` is a
 /// graphics mode; the words "then" and "after KEY" begin the next stage. All else is for people.
 fn stages(cell: &str) -> Vec<Stage> {
     let mut stages = Vec::new();

@@ -155,7 +155,7 @@ impl Linux {
         let mut load = String::from("#!/bin/sh\nset -e\ncd /modules\n");
         for module in self.modules {
             let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
-            // What the kernel has built in needs no loading.
+            // A module that the kernel has built in needs no loading.
             let Some(file) = find(folder, &|name| name == plain || name == packed) else {
                 continue;
             };

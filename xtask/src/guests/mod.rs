@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use crate::debian::Source;
 use crate::{paths, setup};
 
-/// What the Linux guests print when their userspace runs.
+/// The line that the Linux guests print when their userspace runs.
 pub const LINUX_MARKER: &str = "BULKHEAD-GUEST userspace";
 
 /// A guest.

@@ -64,7 +64,7 @@ struct State {
     dispi: Option<Dispi>,
     /// Where pixels go.
     surface: Option<Surface>,
-    /// What going back to text mode takes.
+    /// The registers and memory that going back to text mode takes.
     saved: Option<SavedText>,
 }
 
@@ -93,7 +93,7 @@ impl State {
             self.mode = surface.mode();
             self.surface = Some(surface);
         }
-        // What is smaller than the screen is shown in its middle.
+        // A picture smaller than the screen is shown in its middle.
         if let Some(surface) = &mut self.surface {
             surface.center(width, height);
         }

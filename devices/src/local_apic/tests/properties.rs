@@ -1,4 +1,4 @@
-//! What holds whatever a guest does.
+//! Properties that hold for all that a guest can do.
 
 use super::*;
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ proptest! {
     fn a_write_that_the_processor_carried_out_comes_to_the_same(
         writes in prop::collection::vec((any::<prop::sample::Index>(), any::<u32>()), 1..50), x2apic: bool
     ) {
-        // What SDM 30.4.3.1 and 30.5 let the processor write.
+        // The registers that SDM 30.4.3.1 and 30.5 let the processor write.
         const MEMORY: &[u8] = &[
             0x02, 0x08, 0x0b, 0x0d, 0x0e, 0x0f, 0x28, 0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, 0x3e,
         ];

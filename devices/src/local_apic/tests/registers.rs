@@ -65,7 +65,7 @@ fn kernels_that_write_by_xchg_see_no_errors() {
     apic.acknowledge(0xef);
     assert_eq!(exchange(apic, register::EOI, 0), 0);
     assert_eq!(apic.highest_pending(), None);
-    // What else can only be read, or only be written.
+    // The other registers that can only be read, or only be written.
     for number in [
         register::VERSION,
         register::APR,

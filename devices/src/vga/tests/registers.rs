@@ -139,7 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the guest writes: no panic, the window stays within the legacy window and its
+    /// For any writes of the guest: no panic, the window stays within the legacy window and its
     /// memory, and the mapping never changes without being announced.
     #[test]
     fn random_accesses(steps in prop::collection::vec(step(), 1..120)) {

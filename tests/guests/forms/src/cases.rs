@@ -31,9 +31,9 @@ pub struct Case {
     pub has_second: bool,
     /// Whether it writes memory, perhaps after reading it: the error code of a page fault says so.
     pub writes: bool,
-    /// What RBP holds.
+    /// The value of RBP.
     pub base_pointer: BasePointer,
-    /// What memory holds.
+    /// The content of memory.
     pub memory: Memory,
     /// How many bytes from the operand on memory is filled and compared.
     pub extent: usize,
@@ -42,7 +42,7 @@ pub struct Case {
     pub split: usize,
 }
 
-/// What RBP holds.
+/// The value of RBP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BasePointer {
     /// A number.
@@ -69,9 +69,9 @@ pub struct Group {
 pub struct Table {
     /// By name.
     pub groups: BTreeMap<String, Group>,
-    /// What is left out: by reason.
+    /// The forms that are left out, by reason.
     pub left_out: BTreeMap<&'static str, BTreeSet<String>>,
-    /// What is neither covered nor left out: must be empty.
+    /// The forms that are neither covered nor left out: must be empty.
     pub forgotten: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ fn exists(info: &OpCodeInfo, mode: Mode) -> bool {
 /// Whether memory is an operand: one that is named, or the stack.
 fn has_memory(code: Code, mode: Mode) -> bool {
     let is_named = code.op_code().op_kinds().iter().any(|&kind| operands::is_memory(kind));
-    // What cannot be built has operands that only Knights Corner knows.
+    // The instructions that cannot be built have operands that only Knights Corner knows.
     is_named
         || match operands::instruction(code, mode) {
             Ok(instruction) => {
@@ -153,7 +153,7 @@ fn group(code: Code) -> Result<(String, Vec<Bit>), String> {
     }
 }
 
-/// What XCR0 has to have.
+/// The state components that XCR0 has to have.
 fn components(info: &OpCodeInfo) -> u32 {
     match info.encoding() {
         EncodingKind::EVEX => 0xe7,
@@ -206,7 +206,7 @@ fn variants(code: Code, mode: Mode) -> Result<Vec<Instruction>, String> {
     {
         variants.push(changed(&|instruction| instruction.set_op_mask(Register::K1)));
     }
-    // What is masked in memory is never zeroed.
+    // A masked store to memory never zeroes.
     if info.can_use_zeroing_masking() && plain.op0_kind() != OpKind::Memory && mode == Mode::Bits64
     {
         variants.push(changed(&|instruction| {

@@ -1,10 +1,10 @@
-//! What memory has to hold for an instruction to make sense.
+//! The content of memory that an instruction needs to make sense.
 
 use iced_x86::{Code, Instruction, Mnemonic, Register};
 
 use crate::layout::{CODE, CODE16, CODE32, CODE64, DATA, DATA16, LDT, Mode, TARGET, TASK, WINDOW};
 
-/// What the guest writes before the instruction, beside the pattern that all memory has.
+/// The values that the guest writes before the instruction, beside the pattern that all memory has.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Memory {
     /// Nothing.
@@ -26,7 +26,7 @@ pub enum Memory {
     CompactedState,
 }
 
-/// What RAX and RDX:RAX hold at the instruction; the guest has the same.
+/// The value of RAX and RDX:RAX at the instruction; the guest has the same.
 pub const RAX: u64 = 0x0807_0605_0403_02e7;
 /// See [`RAX`].
 pub const RDX: u64 = 0x0803;

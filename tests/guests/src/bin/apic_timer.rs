@@ -95,7 +95,7 @@ fn periodic() {
     check("periodic-stopped", !is_requested());
 }
 
-/// What the timer counts in 100,000 ticks of the power management timer.
+/// The timer's count in 100,000 ticks of the power management timer.
 fn rate() -> u64 {
     let start = read(CURRENT_COUNT);
     let mut watch = Stopwatch::start();

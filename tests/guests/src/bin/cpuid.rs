@@ -34,7 +34,7 @@ const AVX512: Feature = (7, EBX, 16);
 const PKU: Feature = (7, ECX, 3);
 const LA57: Feature = (7, ECX, 16);
 
-/// What all of the processors have that the guests run on: leaf, register, bits.
+/// Features of all processors that the guests run on: leaf, register, bits.
 const EVERYWHERE: [(u32, usize, u32); 6] = [
     // SSE3, PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C,
     // RDRAND.
@@ -52,7 +52,7 @@ const EVERYWHERE: [(u32, usize, u32); 6] = [
     (0xd, EAX, 7),
 ];
 
-/// What a guest has not, by docs/cpuid.md: leaf, register, bits.
+/// Features that a guest has not, by docs/cpuid.md: leaf, register, bits.
 const ABSENT: [(u32, usize, u32); 12] = [
     // DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, DCA.
     (1, ECX, 0x0004_cdfc),
@@ -223,7 +223,7 @@ fn extended_state() {
     set_cr4(cr4() & !CR4_OSXSAVE);
 }
 
-/// What is promised is there.
+/// Features that are promised are there.
 fn promises() {
     // Without SMEP and SMAP: the guest's pages are ring 3's.
     let cr4_bits = [

@@ -390,7 +390,7 @@ fn port_breakpoints() {
         );
     });
     equal("port-breakpoint-on-each-outs", strings, (3, B0));
-    // What INS writes is data.
+    // Bytes that INS writes are data.
     set_dr0(DATA.address() as u64 + 1);
     let strings = armed(breakpoint(0, WRITE, 1), || unsafe {
         asm!(

@@ -27,7 +27,7 @@ const CARRY: u64 = 0x001;
 const CARRY_AND_OVERFLOW: u64 = 0x801;
 const ZERO: u64 = 0x040;
 
-/// What an instruction leaves.
+/// The result of an instruction.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct State {
     rax: u64,

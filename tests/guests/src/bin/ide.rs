@@ -18,7 +18,7 @@ const SECTOR: usize = 2048;
 /// The volume descriptor of an ISO 9660 file system.
 const VOLUME_DESCRIPTOR: u32 = 16;
 
-/// What a packet device shows in the cylinder registers.
+/// The signature that a packet device shows in the cylinder registers.
 const SIGNATURE: [u8; 2] = [0x14, 0xeb];
 
 const IDENTIFY_PACKET: u8 = 0xa1;
@@ -31,7 +31,7 @@ const TEST_UNIT_READY: [u8; 12] = [0; 12];
 const TABLE: u32 = 0x20_0000;
 const BUFFER: u32 = 0x21_0000;
 
-/// What only packet devices have.
+/// The registers and commands of packet devices alone.
 trait PacketDevice: Sized {
     fn interrupt_reason(self) -> u8;
     fn byte_count(self) -> u16;

@@ -376,7 +376,8 @@ fn non_maskable_from_shadows() {
     handle(2, None);
 }
 
-/// What comes, in its order, when the instruction in a shadow sends an NMI and an interrupt waits.
+/// The arrivals, in their order, when the instruction in a shadow sends an NMI and an interrupt
+/// waits.
 fn order_from_shadow(shadow_of_sti: bool) -> u32 {
     ORDER.set(0);
     // For the reason that [`pending`] has.

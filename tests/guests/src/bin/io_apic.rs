@@ -58,7 +58,7 @@ fn registers() {
     equal("entries-are-their-own", io::read(io::entry(22)) & 0xff, 0);
 }
 
-/// What comes of an edge on COM1's input with this entry.
+/// The arrivals after an edge on COM1's input with this entry.
 fn after_edge(low: u32, destination: u8) -> arrivals::Arrivals {
     io::route(COM1_INPUT, low, destination);
     Com1::lower_irq();

@@ -17,7 +17,7 @@ conformance::topic!(run);
 /// otherwise unused memory.
 const ADDRESS: u64 = 0x6000_0012_3000;
 const TABLES: u64 = 0x0100_0000;
-/// What it is mapped to; the second megabyte of it for pages of 2 MiB.
+/// The memory that it is mapped to; the second megabyte of it for pages of 2 MiB.
 const FRAME: u64 = 0x0120_0000;
 const PAGE_BYTES: u64 = 4096;
 
@@ -236,7 +236,7 @@ fn large_pages() {
     equal("page-of-1-gib", catch(|| peek::<u64>(ADDRESS)).ok(), Some(PATTERN));
 }
 
-/// What stays cached, and what must not.
+/// Translations that stay cached, and those that must not.
 fn global_and_stale() {
     map(P | W | U);
     case("read-before-a-change", read(), None);

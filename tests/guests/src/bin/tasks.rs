@@ -39,7 +39,7 @@ static OTHER: Global<TaskState32> = Global::new(TaskState32::new());
 static OTHER_16: Global<TaskState16> = Global::new(TaskState16::new());
 static THIRD_STATE: Global<TaskState32> = Global::new(TaskState32::new());
 static LOCAL_TABLE: Global<[u64; 2]> = Global::new([0; 2]);
-/// What the local table's segment begins with.
+/// The first value of the local table's segment.
 static LOCAL_VALUE: Global<u32> = Global::new(0x10ca_10ca);
 
 /// A task state segment of 16 bits (Intel SDM volume 3, section 8.6).
@@ -80,7 +80,7 @@ conformance::assembly! {
     fn call_task() { ".code32" "push ebx" "push 0" "call fword ptr [esp]" "add esp, 8" "mov edx, cr0" "ret" ".code64" }
     fn interrupt() { ".code32" "int 0x90" "ret" ".code64" }
     fn return_to_task() { ".code32" "pushfd" "or dword ptr [esp], 0x4000" "popfd" "iretd" ".code64" }
-    // What the other task does: back by IRET; a trap; back by a jump to the selector in EDX.
+    // The other task's code: back by IRET; a trap; back by a jump to the selector in EDX.
     fn returns() { ".code32" "2: inc eax" "mov esi, 0x5151" "iretd" "jmp 2b" ".code64" }
     fn traps() { ".code32" "ud2" ".code64" }
     fn reads() { ".code32" "mov eax, [esi]" "ud2" ".code64" }

@@ -70,7 +70,7 @@ conformance::assembly! {
     fn switches() { ".code16" "int 0x91" "mov ax, ds" "int 0x90" ".code64" }
     #[unsafe(link_section = ".low.text")]
     fn addresses() { ".code16" "mov ax, 0x1234" "mov es, ax" "mov al, es:[0x10]" "int 0x90" ".code64" }
-    // What the other task does, and the jump to it.
+    // The other task's code, and the jump to it.
     fn returns() { ".code32" "iretd" ".code64" }
     fn traps() { ".code32" "ud2" ".code64" }
     fn jump() { ".code32" "push ebx" "push 0" "jmp fword ptr [esp]" ".code64" }

@@ -68,7 +68,7 @@ fn id() -> u64 {
     rdmsr(ID)
 }
 
-/// What the logical ID is derived to be: the cluster, and one bit in it.
+/// The value that the logical ID is derived to be: the cluster, and one bit in it.
 fn logical_id() -> u64 {
     id() >> 4 << 16 | 1 << (id() & 0xf)
 }

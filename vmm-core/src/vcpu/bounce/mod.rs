@@ -38,7 +38,7 @@ struct Use {
     is_code: bool,
 }
 
-/// What a virtual CPU needs for such steps.
+/// The state of a virtual CPU's steps on bounce pages.
 pub(super) struct Bouncer {
     pages: BouncePages,
     /// Those that are shown, by their numbers.

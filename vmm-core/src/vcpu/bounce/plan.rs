@@ -154,7 +154,7 @@ impl<B: Backend> Vcpu<B> {
             let (mut linear, mut left) = (piece.linear, u64::from(piece.size_bytes));
             while left > 0 {
                 let size = left.min(PAGE_BYTES - linear % PAGE_BYTES);
-                // What is not mapped is for the processor to complain about.
+                // An address that is not mapped is for the processor to complain about.
                 if let Ok(translation) = paging.translate(&tables, linear, access) {
                     let (gpa, size_bytes) = (translation.gpa, size as u16);
                     plan.add(Part { gpa, size_bytes, source, writes: piece.writes });

@@ -166,8 +166,8 @@ fn an_interrupt_that_waits_for_a_window_is_delivered_at_any_exit_after_sti() {
     assert_eq!(machine.vcpu.registers_mut().0.window, None);
 }
 
-/// The notification of a posted interrupt is handled before the entry. What else is handled with
-/// it, or posted meanwhile, has to be attended to.
+/// The notification of a posted interrupt is handled before the entry. Work that is handled with
+/// it, or a vector posted meanwhile, has to be attended to.
 #[test]
 fn what_comes_with_a_notification_ends_the_guests_run() {
     let mut machine = machine();

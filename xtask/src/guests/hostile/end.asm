@@ -1,4 +1,4 @@
-; What follows the last step, and how the guest speaks.
+; The code after the last step, and the guest's output.
 
 ; All steps are done: the machine is reset, in one way or another.
 .over:

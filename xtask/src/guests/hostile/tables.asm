@@ -1,4 +1,4 @@
-; What the attacks choose from.
+; The values that the attacks choose from.
 
 ; Address ranges: base, mask of the offset.
 device_memory:

@@ -80,7 +80,7 @@ enum Immediate {
     Full,
 }
 
-/// What ModRM's register field holds.
+/// The meaning of ModRM's register field.
 #[derive(Clone, Copy, PartialEq)]
 enum Field {
     /// A general register.

@@ -8,7 +8,7 @@ const CODE_BYTES: usize = 4096;
 /// Where in the page of code the instruction under test starts; what loads the registers ends here.
 const INSTRUCTION_OFFSET: usize = 1024;
 
-/// What goes into an instruction, and what comes out.
+/// An instruction's input, and its output.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) gprs: [u64; 16],

@@ -408,7 +408,7 @@ fn misfits(disk: Disk) {
     until(|| disk.bus_master.status() & BusMaster::ACTIVE == 0);
     equal("short-table-has-no-interrupt", disk.bus_master.status(), 0);
     disk.bus_master.stop();
-    // What the device does then is its own affair.
+    // The device's behaviour after that is its own affair.
     disk.drive.reset();
     disk.drive.wait();
     disk.command(SET_MULTIPLE, 0, MULTIPLE);

@@ -1,5 +1,5 @@
-//! Code on devices: on the VGA's planes, in ROM, in holes. What is fetched there does what it does
-//! in RAM, which is where this guest learns it from: in 64-bit code, in 32-bit code and in real
+//! Code on devices: on the VGA's planes, in ROM, in holes. Instructions fetched there do what they
+//! do in RAM, which is where this guest learns it from: in 64-bit code, in 32-bit code and in real
 //! mode, inside a page, across two, from RAM into the device and out of it.
 
 #![no_std]
