@@ -1,19 +1,16 @@
-//! Steps that take a while: a spinner on a terminal, a plain line elsewhere, and the output in a
-//! log file.
+//! Steps that take a while: a line at the beginning and one at the end, and the output in a log
+//! file.
 
 use std::fs::File;
-use std::io::IsTerminal;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{paths, times};
 
 /// A step being shown to the user.
 pub struct Step {
-    bar: ProgressBar,
     text: String,
     started: Instant,
 }
@@ -21,27 +18,15 @@ pub struct Step {
 impl Step {
     /// Shows `text` as being under way.
     pub fn begin(text: &str) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner().with_message(text.to_owned());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        } else {
-            eprintln!("{text} ...");
-            ProgressBar::hidden()
-        };
-        Self { bar, text: text.to_owned(), started: Instant::now() }
+        eprintln!("{text} ...");
+        Self { text: text.to_owned(), started: Instant::now() }
     }
 
     /// Shows the step as done.
     pub fn done(self) {
-        self.bar.finish_and_clear();
-        times::record(&self.text, self.started.elapsed());
-        if std::io::stderr().is_terminal() {
-            eprintln!("✓ {} ({:.0} s)", self.text, self.started.elapsed().as_secs_f32());
-        }
+        let taken = self.started.elapsed();
+        times::record(&self.text, taken);
+        eprintln!("✓ {} ({:.0} s)", self.text, taken.as_secs_f32());
     }
 }
 
