@@ -60,6 +60,7 @@ impl Services<'_> {
                 return self.ask(Request::CatchTables(flag(params, "tables", None)?));
             }
             "guest.step" => return self.guest_step(params, budgets),
+            "guest.dump" => return self.ask(Request::Dump),
             "guest.registers" => return self.ask(Request::Registers),
             "guest.set_register" => return self.guest_set_register(params),
             "guest.poweroff" => return self.ask(Request::PowerOff),
@@ -90,7 +91,7 @@ impl Services<'_> {
                 return Err(Failure::params(format!("no register {name} can be set")));
             }
             Answer::Stats(stats) => self.stats(&stats),
-            Answer::Dump(text) => text.into(),
+            Answer::Dump(text) => json!({"text": text}),
             Answer::Paused(next) => location(&next),
             Answer::Registers(registers, _) => {
                 let hex = |(name, value): (&str, u64)| (name.into(), format!("{value:#x}").into());

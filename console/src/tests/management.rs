@@ -502,6 +502,7 @@ fn a_guest_that_is_paused_makes_steps() {
     let steps = call(&mut bench, "guest.step", json!({"count": 5}));
     assert_eq!((steps["steps"].as_array().unwrap().len(), &steps["end"]), (3, &json!("halted")));
     assert_eq!(call(&mut bench, "guest.step", json!({"count": 1001}))["code"], -32602);
+    assert_eq!(call(&mut bench, "guest.dump", json!({})), json!({"text": "rip 00001234\n"}));
     assert_eq!(call(&mut bench, "guest.registers", json!({}))["rip"], "0x1004");
     let set = |name: &str, value: &str| json!({"name": name, "value": value});
     assert_eq!(call(&mut bench, "guest.set_register", set("rip", "0x1001")), json!({}));
