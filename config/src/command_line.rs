@@ -78,6 +78,14 @@ impl SerialSettings {
 }
 
 /// The command line's options.
+///
+/// ```
+/// use config::command_line::{CommandLine, ComPort};
+///
+/// let (options, warnings) = CommandLine::parse("rpc=com2 guest_memory=512M fast");
+/// assert_eq!((options.rpc, options.guest_memory_mib), (Some(ComPort::Com2), Some(512)));
+/// assert_eq!(warnings, ["command line: \"fast\": unknown option, ignored"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// Where the console is; empty for nowhere.

@@ -41,6 +41,13 @@ use core::fmt::{self, Write};
 const MAX_SHOWN: usize = 400;
 
 /// Something to tell the user about a configuration file: where, about what, and what.
+///
+/// ```
+/// let (guest, _) = config::GuestConfig::parse("guest.cfg", b"name = 'a'\nmemory = 'much'\n");
+/// let error = guest.expect_err("a diagnostic");
+/// assert_eq!((error.line, error.key.as_str()), (2, "memory"));
+/// assert!(error.to_string().starts_with("guest.cfg:2:"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The file's name, as the boot module is called.

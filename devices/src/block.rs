@@ -61,6 +61,15 @@ pub trait BlockClient: Send + Sync {
 }
 
 /// A disk, a CD image: something that stores bytes.
+///
+/// ```
+/// use devices::block::{BlockBackend, BlockOp, BlockRequest, HeapDisk, Submitted};
+///
+/// let disk = HeapDisk::new(b"eight by".to_vec(), true);
+/// let read = BlockRequest { tag: 7, op: BlockOp::Read, offset_bytes: 6, buffer: vec![0; 2] };
+/// let Submitted::Done((read, result)) = disk.submit(read) else { panic!("it waits") };
+/// assert_eq!((read.tag, read.buffer.as_slice(), result), (7, b"by".as_slice(), Ok(())));
+/// ```
 pub trait BlockBackend: Send + Sync {
     /// Size of the medium in bytes.
     fn size_bytes(&self) -> u64;

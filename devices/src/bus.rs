@@ -51,6 +51,33 @@ impl Region {
 }
 
 /// A device that answers I/O ports.
+///
+/// ```
+/// use devices::bus::{Access, PioDevice, Region};
+/// use std::sync::atomic::{AtomicU8, Ordering};
+///
+/// /// A port that keeps what is written.
+/// #[derive(Default)]
+/// struct Scratch(AtomicU8);
+///
+/// impl PioDevice for Scratch {
+///     fn ports(&self) -> Vec<Region> {
+///         vec![Region::new(0, 0x2f0, 1)]
+///     }
+///
+///     fn pio_read(&self, _access: Access) -> Option<u32> {
+///         Some(self.0.load(Ordering::Relaxed).into())
+///     }
+///
+///     fn pio_write(&self, _access: Access, value: u32) {
+///         self.0.store(value as u8, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let device = Scratch::default();
+/// device.pio_write(Access::new(0, 1), 0xaa);
+/// assert_eq!(device.pio_read(Access::new(0, 1)), Some(0xaa));
+/// ```
 pub trait PioDevice: Send + Sync {
     /// The ports that the device answers at power-on (those that do not move, or where they start).
     fn ports(&self) -> Vec<Region>;

@@ -41,6 +41,16 @@ pub trait LineTarget: Send + Sync {
 }
 
 /// A wire that a device drives. It remembers its level, so that the target sees changes only.
+///
+/// ```
+/// use devices::irq::LineProbe;
+///
+/// let (probe, wire) = LineProbe::wired();
+/// wire.set(true);
+/// wire.set(true);
+/// assert!(probe.is_high());
+/// assert_eq!(probe.take_edges(), 1);
+/// ```
 pub struct IrqLine {
     target: Option<Arc<dyn LineTarget>>,
     input: u32,

@@ -5,6 +5,21 @@
 //! its data ([`block`], [`console`]). It declares the ports and memory that it answers ([`bus`]).
 //! It never reads the host's clock, sleeps, prints or panics, whatever the guest does to it.
 //!
+//! ```
+//! use devices::bus::{Access, PioDevice};
+//! use devices::port92::Port92;
+//! use devices::system_control::{SystemControl, SystemProbe};
+//! # use std::sync::Arc;
+//!
+//! let system = Arc::new(SystemProbe::default());
+//! let port = Port92::new(system.clone());
+//! assert_eq!(port.ports()[0].base, 0x92);
+//! // A guest opens the A20 gate.
+//! port.pio_write(Access::new(0, 1), 2);
+//! assert!(system.a20());
+//! assert_eq!(port.pio_read(Access::new(0, 1)), Some(2));
+//! ```
+//!
 //! Lock order: a device's own lock, then the interrupt controllers that its lines lead to, then
 //! nothing: the local APICs are reached through atomics. A device never calls another device while
 //! holding its lock, except through these wires.

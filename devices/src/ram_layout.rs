@@ -15,6 +15,14 @@ const SPLIT_LOW_RAM: u64 = 0xc000_0000;
 const PCI_HOLE_END: u64 = 0xfec0_0000;
 
 /// Where a guest's RAM lies.
+///
+/// ```
+/// use devices::ram_layout::RamLayout;
+///
+/// let layout = RamLayout::new(4 << 30);
+/// let ranges: Vec<_> = layout.ranges().collect();
+/// assert_eq!(ranges, [0..0xc000_0000, 0x1_0000_0000..0x1_4000_0000]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RamLayout {
     low_bytes: u64,

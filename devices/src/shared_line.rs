@@ -7,6 +7,22 @@ use core::fmt;
 use spin::Mutex;
 
 /// A wired OR of up to 64 sources, which leads to one input or more.
+///
+/// ```
+/// use devices::irq::{LineProbe, LineTarget};
+/// use devices::shared_line::SharedLine;
+/// # use std::sync::Arc;
+///
+/// let controller = Arc::new(LineProbe::default());
+/// let line = SharedLine::new([(controller.clone() as Arc<dyn LineTarget>, 11)]);
+/// let (disk, network) = (line.source(0), line.source(1));
+/// disk.set(true);
+/// network.set(true);
+/// disk.set(false);
+/// assert!(controller.is_high());
+/// network.set(false);
+/// assert!(!controller.is_high());
+/// ```
 pub struct SharedLine {
     /// A bit for each source that is high.
     high_sources: Mutex<u64>,

@@ -103,6 +103,19 @@ pub trait TimerWire: Send + Sync + fmt::Debug {
 }
 
 /// The deadlines of one virtual machine's devices, written by the devices and read by the run loop.
+///
+/// ```
+/// use devices::time::{Deadlines, GuestTime};
+///
+/// let deadlines = Deadlines::new(2);
+/// let alarm = deadlines.alarm(1);
+/// alarm.set(Some(GuestTime::from_ns(500)));
+/// assert_eq!(deadlines.earliest(), Some(GuestTime::from_ns(500)));
+/// assert_eq!(deadlines.take_expired(GuestTime::from_ns(499)), None);
+/// // The run loop calls the device of slot 1 now.
+/// assert_eq!(deadlines.take_expired(GuestTime::from_ns(600)), Some(1));
+/// assert_eq!(alarm.deadline(), None);
+/// ```
 #[derive(Debug)]
 pub struct Deadlines {
     slots: Box<[AtomicU64]>,

@@ -27,6 +27,28 @@ use devices::ram_layout::RamLayout;
 use seabios::{ImageError, Placement};
 
 /// The description of the machine for the firmware and, through its tables, for the guest's system.
+///
+/// ```
+/// use devices::ram_layout::RamLayout;
+/// use firmware::MachineDescription;
+///
+/// let machine = MachineDescription {
+///     ram: RamLayout::new(64 << 20),
+///     apic_ids: vec![0],
+///     cpu_mhz: 0,
+///     com_ports: [true, false, false, false],
+///     hpet: true,
+///     uuid: [0; 16],
+///     boot_order: Vec::new(),
+///     boot_menu: false,
+///     boot_fail_wait_ms: None,
+///     vga_bios: None,
+///     boot_rom: None,
+/// };
+/// let files = firmware::fw_cfg_files(&machine);
+/// let (_, map) = files.iter().find(|(name, _)| name == "etc/e820").expect("a memory map");
+/// assert_eq!(map[8..16], (64u64 << 20).to_le_bytes());
+/// ```
 #[derive(Clone, Debug)]
 pub struct MachineDescription {
     /// The RAM, a multiple of 4 KiB.

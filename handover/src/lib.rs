@@ -2,6 +2,26 @@
 //!
 //! It is read where the loader left it, each time that it is asked for: nothing is copied, so that
 //! it may have any number of modules and memory ranges before there is a heap.
+//!
+//! ```
+//! use handover::{AreaKind, Handover, LoaderMemory};
+//!
+//! /// Information of multiboot 2 at address 0.
+//! struct Memory(Vec<u8>);
+//!
+//! impl LoaderMemory for Memory {
+//!     fn bytes(&self, address: u32, length_bytes: usize) -> Option<&[u8]> {
+//!         self.0.get(address as usize..)?.get(..length_bytes)
+//!     }
+//! }
+//!
+//! // Its length; a tag for a map of one range, with the length of its records; the last tag.
+//! let words = [56u32, 0, 6, 40, 24, 0, 0x10_0000, 0, 0x700_0000, 0, 1, 0, 0, 8];
+//! let memory = Memory(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+//! let handover = Handover::read(0x36d7_6289, 0, &memory).expect("information");
+//! let area = handover.areas().next().expect("an area");
+//! assert_eq!((area.kind, area.range), (AreaKind::Ram, 0x10_0000..0x710_0000));
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -3,6 +3,23 @@
 //!
 //! Tables are firmware's, and firmware has faults: a table that is broken is left out, and what it
 //! would have said stays at a PC's defaults.
+//!
+//! ```
+//! use host_acpi::PhysicalMemory;
+//!
+//! /// A machine without tables.
+//! struct Nothing;
+//!
+//! impl PhysicalMemory for Nothing {
+//!     fn bytes(&self, _address: u64, _length_bytes: usize) -> Option<&[u8]> {
+//!         None
+//!     }
+//! }
+//!
+//! let tables = host_acpi::read(&Nothing, host_acpi::find_root(&Nothing));
+//! assert!(tables.io_apics.is_empty());
+//! assert_eq!(tables.isa_interrupts[4].gsi, 4);
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -42,6 +42,24 @@ pub struct Acknowledged {
 }
 
 /// The pair of 8259A.
+///
+/// ```
+/// use devices::bus::{Access, PioDevice};
+/// use devices::irq::{LineProbe, LineTarget};
+/// use devices::pic::Pic;
+///
+/// let (intr, output) = LineProbe::wired();
+/// let pic = Pic::new(output);
+/// // A BIOS's four initialization command words: vectors from 8 on; no input is masked.
+/// pic.pio_write(Access::new(0, 1), 0x11);
+/// for word in [8, 4, 1, 0] {
+///     pic.pio_write(Access::new(1, 1), word);
+/// }
+/// pic.set_line(1, true);
+/// assert!(intr.is_high());
+/// assert_eq!(pic.acknowledge().vector, 9);
+/// assert!(!intr.is_high());
+/// ```
 #[derive(Debug)]
 pub struct Pic {
     /// INTR. Driven under the lock only, so that its changes keep their order.

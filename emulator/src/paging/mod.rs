@@ -15,6 +15,31 @@ use devices::memory::GuestMemory;
 use spec::{Entry, ErrorCode};
 
 /// The registers that decide how a linear address is translated.
+///
+/// ```
+/// use devices::memory::{GuestMemory, TestMemory};
+/// use emulator::paging::{Access, AccessKind, PagingState, Privilege};
+/// use emulator::registers::{Cr0, Cr4, Efer};
+///
+/// let memory = TestMemory::new(4096);
+/// // The first entry of the page directory: a page of 4 MiB at 4 MiB, for supervisors.
+/// memory.write(0, &0x40_0083u32.to_le_bytes()).expect("memory");
+/// let paging = PagingState {
+///     cr0: Cr0::new().with_protection(true).with_paging(true),
+///     cr3: 0,
+///     cr4: Cr4::new().with_pse(true),
+///     efer: Efer::new(),
+///     alignment_check: false,
+///     pkru: 0,
+///     physical_address_bits: 36,
+/// };
+/// let mut access = Access { kind: AccessKind::Read, privilege: Privilege::Supervisor };
+/// let translation = paging.translate(&*memory, 0x123, access).expect("a page");
+/// assert_eq!((translation.gpa, translation.page_bytes), (0x40_0123, 4 << 20));
+/// access.privilege = Privilege::User;
+/// let fault = paging.translate(&*memory, 0x123, access).expect_err("a fault");
+/// assert_eq!((fault.error_code, fault.address), (Some(5), Some(0x123)));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PagingState {
     /// CR0.

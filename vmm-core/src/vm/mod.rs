@@ -40,6 +40,16 @@ pub enum Stop {
 }
 
 /// The switch that stops a guest's virtual CPUs.
+///
+/// ```
+/// use vmm_core::vm::{Stop, StopSwitch};
+///
+/// let switch = StopSwitch::default();
+/// assert_eq!(switch.requested(), None);
+/// switch.request(Stop::PowerOff);
+/// switch.request(Stop::Reset);
+/// assert_eq!(switch.requested(), Some(Stop::PowerOff));
+/// ```
 #[derive(Debug, Default)]
 pub struct StopSwitch(AtomicU8);
 

@@ -26,6 +26,19 @@ impl Entry {
 }
 
 /// The ports. Devices are attached while the machine is built; after that their regions may move.
+///
+/// ```
+/// use devices::debug_port::PostCode;
+/// # use std::sync::Arc;
+/// use vmm_core::vm::bus::PortBus;
+///
+/// let mut ports = PortBus::new();
+/// ports.attach(Arc::new(PostCode::new()));
+/// ports.write(0x80, 1, 0xaa);
+/// assert_eq!(ports.read(0x80, 1), 0xaa);
+/// // No device is at this port.
+/// assert_eq!(ports.read(0x300, 4), u32::MAX);
+/// ```
 pub struct PortBus {
     /// For each port the index of the entry that answers.
     owners: Box<[AtomicU8]>,
