@@ -23,7 +23,8 @@ pub fn used_bytes() -> u64 {
 }
 
 /// Sets `bytes` aside; false if that leaves less than what is lent already and the hypervisor's own
-/// part. The heap grows for it if frames are left.
+/// part. The heap grows for it if frames are left. Bytes are counted, not blocks: a single large
+/// allocation out of them may still have to take frames ([`GlobalAlloc::alloc`]).
 pub fn reserve(bytes: u64) -> bool {
     let wanted = bytes.saturating_mul(BLOCK_FACTOR);
     let missing = {
