@@ -380,8 +380,23 @@ mod tests {
         assert_eq!(parse("escapes=pass").escapes, Escapes::Pass);
         assert_eq!(parse("escapes=pass escapes=filter").escapes, Escapes::Filter);
         assert!(!parse("noreboot=no").no_reboot);
+        assert_eq!(parse("rpc=com1 rpc=none").rpc, None);
+        assert!(!parse("poweroff=never poweroff=auto").stay_on);
         assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
         assert!(!parse("apicv=off").apicv && parse("apicv=off apicv").apicv);
+    }
+
+    #[test]
+    fn each_parity_has_its_letter() {
+        for (letter, parity) in [
+            ("n", Parity::None),
+            ("o", Parity::Odd),
+            ("e", Parity::Even),
+            ("m", Parity::Mark),
+            ("s", Parity::Space),
+        ] {
+            assert_eq!(parse(&format!("com1=9600,8{letter}1")).com1.parity, parity, "{letter}");
+        }
     }
 
     #[test]

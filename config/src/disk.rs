@@ -360,6 +360,7 @@ mod tests {
             ("6", parsed(6, false, false)),
             ("768", parsed(0, true, false)),
             ("5632", parsed(2, true, false)),
+            ("5696", parsed(3, true, false)),
             ("833", parsed(1, true, true)),
             ("2064", parsed(1, false, false)),
             ("51728", parsed(1, false, false)),

@@ -214,6 +214,12 @@ fn warnings_are_bounded() {
         warnings[MAX_WARNINGS],
         alloc::format!("g.cfg: {} more warnings are left out", 1000 - MAX_WARNINGS)
     );
+    // One of another kind has no more room.
+    let full: Vec<&str> = text.lines().take(MAX_WARNINGS).chain(["viridian=1"]).collect();
+    let (_, warnings) =
+        parse(&alloc::format!("type='hvm'; name='g'; memory=2\n{}", full.join("\n")));
+    assert_eq!(warnings.len(), MAX_WARNINGS + 1);
+    assert_eq!(warnings[MAX_WARNINGS], "g.cfg: 1 more warnings are left out");
     let (result, _) = GuestConfig::parse("g.cfg", &alloc::vec![b'a'; 70_000]);
     assert_eq!(
         result.unwrap_err().to_string(),
