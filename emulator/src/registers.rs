@@ -433,3 +433,21 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_those_of_the_manual() {
+        // SDM volume 3, table 7-1: 2 is NMI, 9 and 15 are reserved, as are those above 19 here.
+        for vector in 0..=u8::MAX {
+            let exists = matches!(vector, 0 | 1 | 3..=8 | 10..=14 | 16..=19);
+            let expected = exists.then_some(vector);
+            assert_eq!(Exception::from_vector(vector).map(|found| found as u8), expected);
+        }
+        let with_code =
+            |vector: &u8| Exception::from_vector(*vector).is_some_and(|e| e.has_error_code());
+        assert_eq!((0..32).filter(with_code).collect::<Vec<u8>>(), [8, 10, 11, 12, 13, 14, 17]);
+    }
+}

@@ -488,16 +488,39 @@ mod tests {
         let mut cpu = FakeCpu::protected();
         cpu.gprs.set(Gpr::Rcx, 0);
         for code in [
-            &[0xff, 0x2f][..],
-            &[0xc4, 0x07],
-            &[0x8e, 0x07],
-            &[0x0f, 0x00, 0x17],
+            // Far CALL and JMP, direct and by memory; RETF, IRET.
+            &[0x9a, 0, 0, 0, 0, 8, 0][..],
+            &[0xea, 0, 0, 0, 0, 8, 0],
+            &[0xff, 0x1f],
+            &[0xff, 0x2f],
+            &[0xcb],
             &[0xcf],
+            // LES, LDS, LSS, LFS, LGS, MOV to ES, POP DS.
+            &[0xc4, 0x07],
+            &[0xc5, 0x07],
+            &[0x0f, 0xb2, 0x07],
+            &[0x0f, 0xb4, 0x07],
+            &[0x0f, 0xb5, 0x07],
+            &[0x8e, 0x07],
+            &[0x1f],
+            // LLDT, LTR, VERR, VERW, LAR, LSL.
+            &[0x0f, 0x00, 0x17],
+            &[0x0f, 0x00, 0x1f],
+            &[0x0f, 0x00, 0x27],
+            &[0x0f, 0x00, 0x2f],
+            &[0x0f, 0x02, 0x07],
+            &[0x0f, 0x03, 0x07],
+            // INT, INT3, UD2.
             &[0xcd, 0x80],
+            &[0xcc],
+            &[0x0f, 0x0b],
         ] {
             assert!(!name(&cpu, code).is_all, "{code:x?}");
         }
         assert!(name(&cpu, &[0xc3]).is_all, "RET");
+        assert!(name(&cpu, &[0xff, 0x17]).is_all, "a near CALL by memory");
+        assert!(name(&cpu, &[0x8c, 0x07]).is_all, "MOV from ES");
+        assert!(name(&cpu, &[0x06]).is_all, "PUSH ES");
         assert!(!name(&cpu, &[0x0f]).is_all, "half an instruction");
         assert!(
             name(&cpu, &[0x8e, 0x17]).holds_off_traps && !name(&cpu, &[0x8e, 0x07]).holds_off_traps

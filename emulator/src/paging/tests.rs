@@ -314,3 +314,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_page_attribute_table_has_the_memory_types_of_the_manual() {
+    for kind in 0..=u8::MAX {
+        // UC, WC, WT, WP, WB and UC- (SDM volume 3, 12.12.2), at the first and the last place.
+        let is_legal = matches!(kind, 0 | 1 | 4 | 5 | 6 | 7);
+        for shift in [0, 56] {
+            let table = 0x0007_0406_0007_0400 | u64::from(kind) << shift;
+            assert_eq!(is_legal_pat(table), is_legal, "{kind:#x} at bit {shift}");
+        }
+    }
+}

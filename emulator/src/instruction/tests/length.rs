@@ -26,6 +26,22 @@ fn the_fast_path_agrees_with_the_decoder() {
     }
 }
 
+/// What exits often must not take the decoder.
+#[test]
+fn the_usual_exits_take_the_fast_path() {
+    for code in [
+        &[0xf4][..],         // HLT
+        &[0xec],             // IN AL, DX
+        &[0xe6, 0x80],       // OUT 80h, AL
+        &[0x0f, 0xa2],       // CPUID
+        &[0x0f, 0x32],       // RDMSR
+        &[0x0f, 0x01, 0xd9], // VMMCALL
+        &[0x0f, 0x22, 0xc0], // MOV CR0, EAX
+    ] {
+        assert_eq!(simple_length(code), Some(code.len()), "{code:x?}");
+    }
+}
+
 #[test]
 fn prefixes_count_and_broken_instructions_have_no_length() {
     assert_eq!(instruction_length(&[0xf3, 0x66, 0x6d], 32), Some(3));

@@ -149,3 +149,19 @@ fn the_index_of_xlat_is_a_byte_without_a_sign() {
     cpu.complete(&[0xd7]);
     assert_eq!(cpu.accesses, [READ(0xe7, 1)]);
 }
+
+#[test]
+fn hints_touch_no_device() {
+    // CLFLUSH, CLFLUSHOPT and CLWB of [RBX], NOP [RBX].
+    for code in [
+        &[0x0f, 0xae, 0x3b][..],
+        &[0x66, 0x0f, 0xae, 0x3b],
+        &[0x66, 0x0f, 0xae, 0x33],
+        &[0x0f, 0x1f, 0x03],
+    ] {
+        let mut cpu = at_device();
+        let start = cpu.rip;
+        cpu.complete(code);
+        assert_eq!((cpu.rip - start, &cpu.accesses[..]), (code.len() as u64, &[][..]), "{code:x?}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The emulator against a CPU made of plain memory, and against the real one.
 
+mod alu;
 mod decoders;
 mod fault;
 mod length;
