@@ -156,3 +156,44 @@ pub trait MmioDevice: Send + Sync {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use spin::Mutex;
+
+    /// Registers that hold the offset they stand at, but for those from 8 on, which do not exist.
+    #[derive(Default)]
+    struct Registers {
+        written: Mutex<Vec<(Access, u64)>>,
+    }
+
+    impl MmioDevice for Registers {
+        fn ranges(&self) -> Vec<Region> {
+            Vec::new()
+        }
+
+        fn mmio_read(&self, access: Access) -> Option<u64> {
+            (access.offset < 8).then_some(0xab00 + access.offset)
+        }
+
+        fn mmio_write(&self, access: Access, value: u64) {
+            self.written.lock().push((access, value));
+        }
+    }
+
+    #[test]
+    fn a_run_is_one_access_for_each_element() {
+        let device = Registers::default();
+        let access = Access { region: 3, ..Access::new(4, 2) };
+        let mut data = [0; 7];
+        device.mmio_read_run(access, &mut data);
+        // What is short of an element stays as it is.
+        assert_eq!(data, [0x04, 0xab, 0x06, 0xab, 0xff, 0xff, 0]);
+        device.mmio_write_run(access, &[1, 2, 3, 4, 5, 6, 7]);
+        let at = |offset| Access { offset, ..access };
+        let expected = vec![(at(4), 0x0201), (at(6), 0x0403), (at(8), 0x0605)];
+        assert_eq!(*device.written.lock(), expected);
+    }
+}

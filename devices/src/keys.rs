@@ -225,6 +225,37 @@ mod tests {
         assert_eq!(Key::from_name("f"), Some(Key::plain(0x21)));
         assert_eq!(Key::from_name("down"), Some(Key::DOWN));
         assert_eq!(Key::from_name("f13"), None);
+        // By the codes of set 1, those after E0h from 100h on.
+        for (name, code) in [
+            ("esc", 0x01),
+            ("backspace", 0x0e),
+            ("tab", 0x0f),
+            ("enter", 0x1c),
+            ("ctrl", 0x1d),
+            ("shift", 0x2a),
+            ("alt", 0x38),
+            ("space", 0x39),
+            ("home", 0x147),
+            ("up", 0x148),
+            ("pageup", 0x149),
+            ("left", 0x14b),
+            ("right", 0x14d),
+            ("end", 0x14f),
+            ("down", 0x150),
+            ("pagedown", 0x151),
+            ("insert", 0x152),
+            ("delete", 0x153),
+            ("printscreen", 0x137),
+            ("pause", 0x145),
+            ("f10", 0x44),
+            ("f11", 0x57),
+            ("a", 0x1e),
+            ("/", 0x35),
+        ] {
+            let found =
+                Key::from_name(name).map(|key| u16::from(key.extended) << 8 | u16::from(key.code));
+            assert_eq!(found, Some(code), "{name}");
+        }
         assert_eq!(Key::from_name("nonsense"), None);
     }
 

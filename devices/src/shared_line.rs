@@ -92,4 +92,20 @@ mod tests {
         assert!(!probes.iter().any(|probe| probe.is_high()));
         assert_eq!(probes.map(|probe| probe.take_edges()), [1, 1]);
     }
+
+    #[test]
+    fn an_edge_is_seen_if_no_other_source_holds_the_line() {
+        let probe = Arc::new(LineProbe::default());
+        let junction = SharedLine::new([(probe.clone() as _, 0)]);
+        let (timer, other) = (junction.source(1), junction.source(2));
+        timer.strobe();
+        assert!(probe.is_high());
+        timer.strobe();
+        assert_eq!(probe.take_edges(), 2);
+        other.set(true);
+        timer.strobe();
+        assert_eq!(probe.take_edges(), 0);
+        other.set(false);
+        assert!(probe.is_high(), "the timer leaves it high");
+    }
 }

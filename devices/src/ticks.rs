@@ -205,6 +205,18 @@ mod tests {
         }
     }
 
+    /// The host's timer rings each 100 us for a timer of 10 us, and may be late by as much again:
+    /// 22 ticks at once are none for a guest that has not taken the one before, and 23 are owed.
+    #[test]
+    fn more_ticks_at_once_than_the_hosts_timer_gives_are_late() {
+        for (count, is_owed) in [(22, false), (23, true)] {
+            let mut pacer = TickPacer::new();
+            assert!(pacer.tick(at(0), ticks(1, 10_000, 0)));
+            assert!(!pacer.tick(at(220_000), ticks(count, 10_000, 0)));
+            assert_eq!(pacer.is_behind(), is_owed, "{count} ticks");
+        }
+    }
+
     /// A guest that looks at its count each 3 ms sees each number, though the host stands still now
     /// and then. Only if it does so twice between two looks, or until just after a tick is due,
     /// two can come between.
