@@ -483,6 +483,22 @@ fn movement_beyond_a_packet_is_split_and_beyond_the_queue_added_up() {
     assert_eq!(bytes.chunks(3).map(|packet| u32::from(packet[1])).sum::<u32>(), 200);
 }
 
+/// The table of IBM's PS/2 mouse: small movements become smaller, large ones twice as large.
+#[test]
+fn scaling_2_to_1() {
+    let bench = Bench::with_mouse(&[]);
+    bench.mouse(0xe7);
+    assert_eq!(bench.drain(), [0xfa]);
+    for (counts, scaled) in
+        [(1, 1), (2, 1), (3, 3), (4, 6), (5, 9), (6, 12), (100, 200), (127, 254), (128, 255)]
+    {
+        bench.i8042.mouse_move(counts, 0, 0, Buttons::new());
+        assert_eq!(bench.drain(), [0x08, scaled, 0], "{counts}");
+        bench.i8042.mouse_move(-counts, 0, 0, Buttons::new());
+        assert_eq!(bench.drain(), [0x18, scaled.wrapping_neg(), 0], "-{counts}");
+    }
+}
+
 #[test]
 fn remote_and_wrap_modes() {
     let bench = Bench::with_mouse(&[200, 100, 80]);

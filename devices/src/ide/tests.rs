@@ -217,6 +217,9 @@ fn linux_identifies_a_disk_and_reads_and_writes_by_dma() {
     let page = words(&pc.insw(0x1f0, 512));
     assert_eq!(u64::from(page[60]) | u64::from(page[61]) << 16, DISK_SECTORS as u64);
     assert_eq!(page[83] & 0xc000, 0x4000);
+    // Supported and enabled (ATA/ATAPI-6, IDENTIFY DEVICE): NOP, write cache; 48-bit addresses, both flushes.
+    assert_eq!((page[82], page[83] & 0x3fff), (0x4020, 0x3400));
+    assert_eq!((page[85], page[86]), (0x4020, 0x3400));
     assert_eq!(pc.inb(0x1f7), 0x50);
     pc.command(0x1f0, [0x03, 0x45, 0, 0, 0, 0xa0], 0xef);
     assert_eq!(pc.inb(0x1f7), 0x50);
@@ -363,6 +366,10 @@ fn installers_ask_the_drive_about_its_disc() {
     assert_eq!(event, [0, 6, 4, 0x10, 0, 2, 0, 0]);
     assert_eq!(pc.packet(&[0x51, 0, 0, 0, 0, 0, 0, 0, 34], 34).map(|disc| disc.len()), Ok(34));
     assert_eq!(pc.packet(&[0x52, 1, 0, 0, 0, 1, 0, 0, 36], 36).map(|track| track[27]), Ok(200));
+    // By an address it is the track that has it.
+    let track_at = |sector| pc.packet(&[0x52, 0, 0, 0, 0, sector, 0, 0, 36], 36);
+    assert_eq!(track_at(199).map(|track| track[2]), Ok(1));
+    assert_eq!(track_at(200), Err(0x50));
     let raw = pc.packet(&[0xbe, 0, 0, 0, 0, 20, 0, 0, 40, 0xf8], 2352).expect("raw sectors");
     assert_eq!(raw.len(), 40 * 2352);
     for (index, sector) in raw.chunks(2352).enumerate() {
@@ -374,6 +381,23 @@ fn installers_ask_the_drive_about_its_disc() {
     pc.command(0x170, [0, 0, 0, 0, 0, 0xa0], 0xa0);
     pc.outsw(0x170, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!((pc.inb(0x177) & 1, pc.inb(0x171)), (1, 4));
+}
+
+/// A block that is not the last has an even length (ATA/ATAPI-4, PACKET), and here whole sectors.
+#[test]
+fn blocks_of_a_packet_command_end_with_a_sector() {
+    let pc = Pc::new();
+    pc.settle_cdrom();
+    let thousands: [u16; 9] = [1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 192];
+    for (limit, expected) in [(5000_u16, &[4096, 4096][..]), (1001, &thousands), (8192, &[8192])] {
+        let [low, high] = limit.to_le_bytes();
+        pc.command(0x170, [0, 0, 0, low, high, 0xa0], 0xa0);
+        pc.outsw(0x170, &[0x28, 0, 0, 0, 0, 3, 0, 0, 4, 0, 0, 0]);
+        for count in expected {
+            assert_eq!(u16::from_le_bytes([pc.inb(0x174), pc.inb(0x175)]), *count, "of {limit}");
+            pc.insw(0x170, (*count).into());
+        }
+    }
 }
 
 #[test]
