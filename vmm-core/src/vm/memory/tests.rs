@@ -118,6 +118,7 @@ fn a_change_is_owed_until_the_vcpu_has_flushed() {
 /// A guest that changes its address space all the time, while another of its CPUs never ran or
 /// sleeps.
 #[test]
+#[cfg_attr(miri, ignore = "builds tables hundreds of times, which takes Miri minutes")]
 fn nothing_waits_for_a_vcpu_that_is_not_in_the_guest() {
     let platform = TestPlatform::leak();
     let space = GuestSpace::new(platform, PAGING, parts(platform, 4), 2).unwrap();
