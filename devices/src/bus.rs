@@ -189,7 +189,7 @@ mod tests {
         let access = Access { region: 3, ..Access::new(4, 2) };
         let mut data = [0; 7];
         device.mmio_read_run(access, &mut data);
-        // What is short of an element stays as it is.
+        // The byte that is short of an element stays as it is.
         assert_eq!(data, [0x04, 0xab, 0x06, 0xab, 0xff, 0xff, 0]);
         device.mmio_write_run(access, &[1, 2, 3, 4, 5, 6, 7]);
         let at = |offset| Access { offset, ..access };

@@ -26,7 +26,7 @@ fn the_fast_path_agrees_with_the_decoder() {
     }
 }
 
-/// What exits often must not take the decoder.
+/// Instructions that exit often must not take the decoder.
 #[test]
 fn the_usual_exits_take_the_fast_path() {
     for code in [
