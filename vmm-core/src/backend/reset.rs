@@ -93,6 +93,15 @@ mod tests {
     use crate::test_platform::TestPlatform;
 
     #[test]
+    fn every_register_has_a_value_after_power_on() {
+        let mut found = [0; SystemRegister::COUNT];
+        for (register, _) in MODEL_SPECIFIC_REGISTERS.into_iter().chain(SYSTEM_REGISTERS) {
+            found[register as usize] += 1;
+        }
+        assert_eq!(found, [1; SystemRegister::COUNT]);
+    }
+
+    #[test]
     fn init_leaves_caching_and_model_specific_registers_alone() {
         let mut machine = Machine::new(TestPlatform::leak());
         let (backend, _) = machine.vcpu.registers_mut();
