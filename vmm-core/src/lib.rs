@@ -13,6 +13,7 @@ pub mod backend;
 pub mod fuzzing;
 pub mod host;
 pub mod machine;
+pub mod scheduler;
 #[cfg(any(test, feature = "test-platform"))]
 pub mod test_backend;
 #[cfg(any(test, feature = "test-platform"))]
