@@ -6,7 +6,7 @@
 //!     target/image/examples/scheduler_decisions CPUS UNITS DECISIONS
 //! ```
 //!
-//! What is collected, by the number of decisions, is the mean. Units of four weights compute.
+//! The count that is collected, by the number of decisions, is the mean. Units of four weights compute.
 
 use vmm_core::scheduler::{Affinity, Decision, DomainParams, Scheduler};
 

@@ -26,7 +26,7 @@ pub struct DomainParams {
     /// 1 to 65535, each unit's own: one of twice the weight has twice the time of another that
     /// wants as much. A number out of range is brought into it.
     pub weight: u32,
-    /// What all units together may use, in percent of one CPU. 0: no limit.
+    /// The time that all units together may use, in percent of one CPU. 0: no limit.
     pub cap_percent: u32,
 }
 

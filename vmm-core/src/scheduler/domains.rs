@@ -21,8 +21,8 @@ impl Scheduler {
         Some(DomainId(domain))
     }
 
-    /// A new unit of a domain, which sleeps until it is woken, or none if there are 65,535. What
-    /// deciding about it will need is set aside here.
+    /// A new unit of a domain, which sleeps until it is woken, or none if there are 65,535. All
+    /// that decisions about it will need is set aside here.
     pub fn add_unit(&mut self, domain: DomainId, affinity: Affinity) -> Option<UnitId> {
         let new = Unit::new(domain, affinity);
         let unit = match self.free_units.pop() {

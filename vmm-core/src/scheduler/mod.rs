@@ -63,12 +63,12 @@ pub struct UnitId(u16);
 #[derive(Debug)]
 struct Cpu {
     queue: Queue,
-    /// What is added to times of its queue to compare them with another's.
+    /// The number that is added to times of its queue to compare them with another's.
     offset: u64,
     running: Option<UnitId>,
     /// Until when the running unit's time is charged.
     charged_ns: u64,
-    /// Nobody is made to leave before.
+    /// No unit is made to leave before.
     limit_ns: u64,
     /// The running unit has said that it spins.
     yields: bool,
@@ -189,7 +189,7 @@ impl Scheduler {
         self.place(unit, now_ns);
     }
 
-    /// What a unit does.
+    /// A unit's state.
     #[must_use]
     pub fn state(&self, unit: UnitId) -> UnitState {
         self.units[unit.index()].state()

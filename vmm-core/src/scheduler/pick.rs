@@ -9,7 +9,7 @@ const TOLERANCE_NS: u64 = 50_000;
 /// The shortest time until credit alone has a CPU decide again.
 const MIN_SLICE_NS: u64 = 50_000;
 
-/// What a CPU has to do.
+/// A CPU's orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The unit to run, or none: the CPU is idle.
@@ -22,7 +22,7 @@ pub struct Decision {
 }
 
 impl Scheduler {
-    /// What `cpu` does from now on. The unit that it ran until now is charged for its time, and
+    /// Decides for `cpu` from now on. The unit that it ran until now is charged for its time, and
     /// waits if it has more to do.
     pub fn pick(&mut self, cpu: usize, now_ns: u64) -> Decision {
         let this = &self.cpus[cpu];
@@ -187,7 +187,7 @@ impl Scheduler {
         }
     }
 
-    /// What is seldom due: the last switch, which the caller did not report, and caps.
+    /// Sees to matters that are seldom due: the last switch, which the caller did not report, and caps.
     #[cold]
     fn attend(&mut self, cpu: usize, now_ns: u64) {
         self.switched(cpu, now_ns);

@@ -74,7 +74,7 @@ pub(super) struct Unit {
     pub held: bool,
     /// Its domain has a cap.
     pub capped: bool,
-    /// What it may still run of its domain's budget.
+    /// The time that it may still run of its domain's budget.
     pub grant_ns: i64,
     pub runtime_ns: u64,
     pub affinity: Affinity,

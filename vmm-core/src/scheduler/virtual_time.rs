@@ -57,7 +57,7 @@ impl Rate {
         Self { weight, factor: (1 << 32) / u64::from(weight) }
     }
 
-    /// What a run costs in virtual time.
+    /// The cost of a run in virtual time.
     pub fn burnt(self, run_ns: u64) -> i64 {
         ((run_ns.min(MAX_RUN_NS) * self.factor) >> 20).cast_signed()
     }

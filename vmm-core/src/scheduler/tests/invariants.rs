@@ -1,4 +1,4 @@
-//! What holds between any two calls.
+//! Statements that hold between any two calls.
 
 use crate::scheduler::unit::Place;
 use crate::scheduler::{Scheduler, UnitId};

@@ -15,7 +15,7 @@ const KICK_NS: u64 = US;
 /// From a decision until the unit that left has been unloaded.
 const UNLOAD_NS: u64 = 500;
 
-/// What a unit does all day.
+/// A unit's work all day.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     Compute,
@@ -128,7 +128,7 @@ impl Machine {
         self.now_ns = end_ns;
     }
 
-    /// What a caller does after each call: it interrupts CPUs.
+    /// Does a caller's part after each call: it interrupts CPUs.
     pub fn after_call(&mut self) {
         for cpu in self.scheduler.take_kicks().iter() {
             self.post(KICK_NS, Event::Interrupt(cpu));

@@ -1,4 +1,4 @@
-//! Whatever the caller does, what must hold holds.
+//! Random calls, in any order: the invariants hold.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -61,7 +61,7 @@ struct Caller {
     now_ns: u64,
     domains: Vec<DomainId>,
     units: Vec<(DomainId, UnitId)>,
-    /// What each CPU runs, and what it has not reported as unloaded.
+    /// The unit that each CPU runs, and the one that it has not reported as unloaded.
     running: [Option<UnitId>; CPUS],
     held: [Option<UnitId>; CPUS],
 }

@@ -3,7 +3,7 @@
 use super::machine::{MS, Machine, SECOND, US, Work};
 use crate::scheduler::{Affinity, CpuSet, DomainParams, UnitId};
 
-/// What each unit is due of a second if all compute and may run anywhere: by weight, but no more
+/// The time that each unit is due of a second if all compute and may run anywhere: by weight, but no more
 /// than one CPU; what that leaves is the others'.
 fn due_ns(cpus: usize, weights: &[u32]) -> Vec<u64> {
     let mut due = vec![0; weights.len()];
