@@ -284,7 +284,7 @@ impl Reader<'_> {
             "xen_platform_pci" | "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
             "bios" => self.config.bios == Bios::SeaBios,
-            "maxmem" | "maxvcpus" | "cpu_weight" | "cap" => false,
+            "maxmem" | "maxvcpus" => false,
             _ => true,
         };
         if !effective {

@@ -228,7 +228,7 @@ impl Backend for Svm {
     }
 
     fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
-        running::note(self.vmcb.address, gprs);
+        running::note(self.platform.cpu(), self.vmcb.address, gprs);
         self.host_state_hpa = cpu.host_state.hpa;
         self.asid = cpu.asids.take();
         let asid = self.asid.number();
@@ -238,7 +238,7 @@ impl Backend for Svm {
     }
 
     fn unload(&mut self) {
-        running::forget(self.vmcb.address);
+        running::forget(self.platform.cpu());
         self.asid = Tag::default();
     }
 
@@ -533,7 +533,6 @@ impl Backend for Svm {
 impl Drop for Svm {
     fn drop(&mut self) {
         let Frame { address, hpa, size } = self.vmcb;
-        running::forget(address);
         self.platform.free_frame(Frame { address, hpa, size });
     }
 }

@@ -230,7 +230,7 @@ impl Backend for Vmx {
     }
 
     fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
-        running::note(gprs);
+        running::note(self.platform.cpu(), gprs);
         self.vmcs.load_on(&cpu.current);
         self.vpid = cpu.vpids.take();
         self.follow_cpu();
@@ -239,10 +239,14 @@ impl Backend for Vmx {
     }
 
     fn unload(&mut self) {
-        running::forget();
+        running::forget(self.platform.cpu());
         self.vmcs.unload();
         self.vpid = Tag::default();
     }
+
+    // On a machine with two CPUs Linux with two returns to a wrong address early in its start:
+    // docs/vmx.md.
+    const HAS_SEVERAL_VCPUS: bool = false;
 
     const LIVE_REGISTERS: &'static [SystemRegister] = &LIVE_REGISTERS;
 

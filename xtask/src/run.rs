@@ -54,6 +54,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     memory: u32,
 
+    /// The guest's virtual CPUs; an xl.cfg given with --config overrides it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: u32,
+
     /// Open no window
     #[arg(long)]
     headless: bool,
@@ -207,6 +211,7 @@ impl RunArgs {
             cpu: self.cpu.clone(),
             smp: self.smp,
             memory_mib: self.memory,
+            vcpus: self.vcpus,
             cmdline: self.cmdline.clone(),
             count_instructions: self.icount,
             lenient_msrs: false,

@@ -205,7 +205,7 @@ fn crash(report: impl FnOnce(&mut LastWords) -> fmt::Result) -> ! {
     // Nothing to do about a formatter that fails.
     let _ = report(&mut words);
     if let Some(Some(dump)) = CRASH_DUMP.try_lock().map(|dump| *dump) {
-        let _ = dump(&mut words);
+        let _ = dump(cpu as usize, &mut words);
     }
     let end = if REBOOT.load(Ordering::Relaxed) {
         "the machine reboots in 5 seconds"

@@ -234,7 +234,9 @@ impl Machine {
             alone.mmio.attach(device);
             vm = Arc::new(alone);
         }
-        let mut vcpu = Vcpu::<TestBackend>::new(0, platform, &cpu, vm, pc.first_vcpu, None).ok()?;
+        let mut vcpu =
+            Vcpu::<TestBackend>::new(0, platform, &cpu, vm, pc.vcpus.into_iter().next()?, None)
+                .ok()?;
         let space = vcpu.vm().space.clone();
         vcpu.registers_mut().0.space = Some(space);
         vcpu.load(&cpu);

@@ -8,6 +8,8 @@ use devices::time::{Clock, GuestTime};
 pub struct VmClock {
     platform: &'static dyn Platform,
     start_tsc: AtomicU64,
+    /// Ticks of the host's time stamp counter for which it was stopped, all together.
+    stood_ticks: AtomicU64,
     /// Where it stands, in the host's time stamp counter; `u64::MAX` while it goes.
     stopped_tsc: AtomicU64,
     tsc_hz: u64,
@@ -25,6 +27,7 @@ impl VmClock {
         Self {
             platform,
             start_tsc: AtomicU64::new(platform.tsc()),
+            stood_ticks: AtomicU64::new(0),
             stopped_tsc: AtomicU64::new(u64::MAX),
             tsc_hz,
             ns_per_tick_q32,
@@ -42,14 +45,20 @@ impl VmClock {
         self.stopped_tsc.fetch_min(self.platform.tsc(), Ordering::Relaxed);
     }
 
-    /// The clock goes on where it stands, if it was stopped; returns for how many ticks of the
-    /// host's time stamp counter that was.
-    pub fn start(&self) -> u64 {
+    /// The clock goes on where it stands, if it was stopped. No virtual CPU runs but the one that
+    /// calls this.
+    pub fn start(&self) {
         let now_tsc = self.platform.tsc();
         let stood_ticks = now_tsc.saturating_sub(self.stopped_tsc.load(Ordering::Relaxed));
         self.start_tsc.fetch_add(stood_ticks, Ordering::Relaxed);
+        self.stood_ticks.fetch_add(stood_ticks, Ordering::Relaxed);
         self.stopped_tsc.store(u64::MAX, Ordering::Relaxed);
-        stood_ticks
+    }
+
+    /// Ticks of the host's time stamp counter for which it was stopped, all together: the time
+    /// stamp counters of the guest are to lack them.
+    pub fn stood_ticks(&self) -> u64 {
+        self.stood_ticks.load(Ordering::Relaxed)
     }
 
     /// The clock stands still.
@@ -92,13 +101,15 @@ mod tests {
         let platform = TestPlatform::leak();
         platform.advance_ns(10);
         let clock = VmClock::new(platform);
-        assert_eq!(clock.start(), 0, "it was not stopped");
+        clock.start();
+        assert_eq!(clock.stood_ticks(), 0, "it was not stopped");
         platform.advance_ns(100);
         clock.stop();
         platform.advance_ns(1000);
         clock.stop();
         assert_eq!(clock.now(), GuestTime::from_ns(100));
-        assert_eq!(clock.start(), 1000);
+        clock.start();
+        assert_eq!(clock.stood_ticks(), 1000);
         platform.advance_ns(5);
         assert_eq!(clock.now(), GuestTime::from_ns(105));
         assert_eq!(clock.tsc_at(GuestTime::from_ns(105)), 1115);

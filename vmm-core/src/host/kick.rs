@@ -1,22 +1,39 @@
 //! How others reach a virtual CPU that runs, or sleeps, on a physical one.
 
 use crate::host::platform::{CpuInterrupt, Platform};
+use alloc::boxed::Box;
 use core::fmt;
 use devices::atomic::{AtomicUsize, Ordering};
 use devices::irq::LineTarget;
 use devices::local_apic::Kick;
+use spin::Once;
+
+/// Lets a virtual CPU that waits on no CPU run again: the scheduler's part of a kick. Called on any
+/// CPU, perhaps with a device's lock held.
+pub trait Wake: Send + Sync {
+    /// It is to run.
+    fn wake(&self);
+}
 
 /// The wire to a virtual CPU. A kick is never lost: it interrupts the CPU that runs the virtual
-/// one, and it stays for the virtual CPU's next look before it sleeps, wherever that is.
+/// one, wakes one that waits for it, and stays for the virtual CPU's next look before it sleeps or
+/// waits, wherever that is.
 pub struct VcpuKick {
     platform: &'static dyn Platform,
     place: Place,
+    wake: Once<Box<dyn Wake>>,
 }
 
 impl VcpuKick {
     /// A wire to a virtual CPU that does not run yet.
     pub fn new(platform: &'static dyn Platform) -> Self {
-        Self { platform, place: Place::new() }
+        Self { platform, place: Place::new(), wake: Once::new() }
+    }
+
+    /// Names what wakes the virtual CPU while it waits ([`VcpuKick::wait`]). Only the first call
+    /// counts.
+    pub fn connect(&self, wake: impl Wake + 'static) {
+        self.wake.call_once(|| Box::new(wake));
     }
 
     /// The virtual CPU is on the CPU that calls this from now on. It looks at all that waits before
@@ -36,22 +53,38 @@ impl VcpuKick {
         self.place.take()
     }
 
+    /// The virtual CPU has nothing to run, and leaves its CPU until it is kicked. False if it was
+    /// kicked since the last [`VcpuKick::take`], which this is too: it has to look once more.
+    pub fn wait(&self) -> bool {
+        self.place.wait()
+    }
+
+    /// Interrupts the CPU that runs the virtual one, if another does: it looks at what was changed
+    /// before it enters the guest again. One that does not run will look anyway.
+    pub fn interrupt_running(&self) {
+        if let Some(cpu) = self.cpu().filter(|&cpu| cpu != self.platform.cpu()) {
+            self.platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
+        }
+    }
+
     /// The machine.
     pub(super) const fn platform(&self) -> &'static dyn Platform {
         self.platform
     }
 
     /// The CPU that it is on.
-    pub(super) fn cpu(&self) -> Option<usize> {
+    pub fn cpu(&self) -> Option<usize> {
         self.place.cpu()
     }
 
     #[inline]
     fn interrupt(&self, interrupt: CpuInterrupt) {
-        if let Some(cpu) = self.place.kick()
-            && cpu != self.platform.cpu()
-        {
-            self.platform.interrupt_cpu(cpu, interrupt);
+        match self.place.kick() {
+            Where::On(cpu) if cpu != self.platform.cpu() => {
+                self.platform.interrupt_cpu(cpu, interrupt);
+            }
+            Where::Waits => self.wake.get().map_or((), |wake| wake.wake()),
+            Where::On(_) | Where::Nowhere => {}
         }
     }
 }
@@ -81,13 +114,25 @@ impl fmt::Debug for VcpuKick {
     }
 }
 
-/// The CPU that a virtual CPU is on, and whether it was kicked: one word, so that a kick and an
-/// arrival come one after the other.
+/// Where a virtual CPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Where {
+    /// On this CPU.
+    On(usize),
+    /// On none, until it is kicked.
+    Waits,
+    /// On none.
+    Nowhere,
+}
+
+/// Where a virtual CPU is, and whether it was kicked: one word, so that a kick and an arrival come
+/// one after the other.
 struct Place(AtomicUsize);
 
 impl Place {
     const KICKED: usize = 1;
-    const CPU_SHIFT: u32 = 1;
+    const WAITS: usize = 2;
+    const CPU_SHIFT: u32 = 2;
 
     /// On no CPU.
     fn new() -> Self {
@@ -95,8 +140,12 @@ impl Place {
     }
 
     /// The number of the CPU has one added, so that none is 0.
-    const fn cpu_of(word: usize) -> Option<usize> {
-        (word >> Self::CPU_SHIFT).checked_sub(1)
+    const fn of(word: usize) -> Where {
+        match (word >> Self::CPU_SHIFT).checked_sub(1) {
+            Some(cpu) => Where::On(cpu),
+            None if word & Self::WAITS != 0 => Where::Waits,
+            None => Where::Nowhere,
+        }
     }
 
     fn arrive(&self, cpu: usize) {
@@ -108,9 +157,23 @@ impl Place {
         self.0.fetch_and(Self::KICKED, Ordering::SeqCst);
     }
 
-    /// Returns the CPU to interrupt.
-    fn kick(&self) -> Option<usize> {
-        Self::cpu_of(self.0.fetch_or(Self::KICKED, Ordering::SeqCst))
+    fn wait(&self) -> bool {
+        let waits = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
+            (word & Self::KICKED == 0).then_some(Self::WAITS)
+        });
+        if waits.is_err() {
+            self.take();
+        }
+        waits.is_ok()
+    }
+
+    /// Of several kicks the first alone finds that it waits.
+    fn kick(&self) -> Where {
+        let before = self.0.fetch_or(Self::KICKED, Ordering::SeqCst);
+        match Self::of(before) {
+            Where::Waits if before & Self::KICKED != 0 => Where::Nowhere,
+            place => place,
+        }
     }
 
     fn take(&self) -> bool {
@@ -118,7 +181,10 @@ impl Place {
     }
 
     fn cpu(&self) -> Option<usize> {
-        Self::cpu_of(self.0.load(Ordering::SeqCst))
+        match Self::of(self.0.load(Ordering::SeqCst)) {
+            Where::On(cpu) => Some(cpu),
+            Where::Waits | Where::Nowhere => None,
+        }
     }
 }
 
@@ -126,6 +192,7 @@ impl Place {
 mod tests {
     use super::*;
     use crate::test_platform::TestPlatform;
+    use alloc::sync::Arc;
 
     #[test]
     fn only_others_interrupt_the_cpu_that_runs_it() {
@@ -147,6 +214,34 @@ mod tests {
             (0..4).map(|cpu| platform.take_interrupts(cpu, CpuInterrupt::Kick)).sum::<u64>(),
             0
         );
+    }
+
+    #[test]
+    fn one_that_waits_is_woken_once_and_one_that_was_kicked_does_not_wait() {
+        struct Count(Arc<AtomicUsize>);
+        impl Wake for Count {
+            fn wake(&self) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let platform = TestPlatform::leak();
+        let (kick, wakes) = (VcpuKick::new(platform), Arc::new(AtomicUsize::new(0)));
+        kick.connect(Count(wakes.clone()));
+        platform.be_cpu(1);
+        kick.arrive();
+        kick.kick();
+        assert!(!kick.wait(), "it was kicked on its own CPU");
+        assert!(kick.wait());
+        kick.interrupt_running();
+        assert_eq!((kick.cpu(), wakes.load(Ordering::Relaxed)), (None, 0));
+        kick.kick();
+        kick.notify();
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        kick.arrive();
+        platform.be_cpu(0);
+        kick.interrupt_running();
+        assert_eq!(platform.take_interrupts(1, CpuInterrupt::Kick), 1);
+        assert!(kick.take(), "the kick that woke it");
     }
 
     #[test]
@@ -179,6 +274,7 @@ mod model {
         message: AtomicBool,
         place: Place,
         interrupts: [AtomicBool; 2],
+        wakes: AtomicUsize,
     }
 
     impl Bench {
@@ -187,13 +283,16 @@ mod model {
                 message: AtomicBool::new(false),
                 place: Place::new(),
                 interrupts: [AtomicBool::new(false), AtomicBool::new(false)],
+                wakes: AtomicUsize::new(0),
             })
         }
 
         fn post(&self) {
             self.message.swap(true, Ordering::SeqCst);
-            if let Some(cpu) = self.place.kick() {
-                self.interrupts[cpu].swap(true, Ordering::SeqCst);
+            match self.place.kick() {
+                Where::On(cpu) => _ = self.interrupts[cpu].swap(true, Ordering::SeqCst),
+                Where::Waits => _ = self.wakes.fetch_add(1, Ordering::SeqCst),
+                Where::Nowhere => {}
             }
         }
 
@@ -224,5 +323,28 @@ mod model {
                 assert!(seen || is_interrupted, "a message waits, and nothing ends the wait");
             });
         }
+    }
+
+    #[test]
+    fn a_message_is_seen_or_wakes_a_virtual_cpu_that_waits_once() {
+        loom::model(|| {
+            let bench = Bench::new();
+            let posters = [bench.clone(), bench.clone()];
+            let posters = posters.map(|poster| loom::thread::spawn(move || poster.post()));
+            bench.place.arrive(0);
+            let mut seen = false;
+            loop {
+                seen |= bench.look();
+                if bench.place.wait() {
+                    break;
+                }
+            }
+            posters.into_iter().for_each(|poster| poster.join().unwrap());
+            let wakes = bench.wakes.swap(0, Ordering::SeqCst);
+            assert!(wakes <= 1, "it is woken twice");
+            let is_left = bench.look();
+            assert!(!is_left || wakes == 1, "a message waits, and nothing wakes the virtual CPU");
+            assert!(seen || is_left);
+        });
     }
 }

@@ -53,8 +53,11 @@ pub enum CpuInterrupt {
     Notification,
 }
 
-/// Prints the state of the vCPU that runs on this CPU, for the panic message.
-pub type CrashDump = fn(&mut dyn fmt::Write) -> fmt::Result;
+/// The CPUs of which some facts are kept in arrays. Those beyond run guests like the others.
+pub const MAX_CPUS: usize = 256;
+
+/// Prints the state of the vCPU that runs on this CPU, whose number it gets, for the panic message.
+pub type CrashDump = fn(usize, &mut dyn fmt::Write) -> fmt::Result;
 
 /// The machine underneath, beside what its consoles need.
 ///

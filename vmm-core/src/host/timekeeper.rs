@@ -1,9 +1,9 @@
-//! A CPU that keeps the timers of guests which run on others.
+//! The timers that a CPU keeps beside those of the virtual CPU that it runs: of virtual CPUs that
+//! are on no CPU, and of one that runs on another CPU.
 //!
 //! Where a processor takes posted interrupts, a tick then reaches a guest that runs without an
 //! exit: the timekeeper posts it, and nothing rings on the guest's own CPU.
 
-use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{CpuInterrupt, Platform};
 use crate::host::timers::{Share, TimerQueue, TimerServer};
 use alloc::sync::Arc;
@@ -31,23 +31,9 @@ impl Timekeeper {
         self.cpu
     }
 
-    /// Its CPU's work, for ever. Called with interrupts off.
-    pub fn run(&self) -> ! {
-        let mut watch = MachineCheckWatch::default();
-        loop {
-            self.turn(&mut watch);
-        }
-    }
-
-    /// Serves the queues that are due, and sleeps until the next one is, or notice is given.
-    fn turn(&self, watch: &mut MachineCheckWatch) {
-        let look_tsc = watch.attend_by_tsc(self.platform);
-        self.platform.set_timer(self.serve().min(look_tsc));
-        self.platform.idle();
-    }
-
-    /// Serves the queues that are due; returns when the next one is.
-    fn serve(&self) -> u64 {
+    /// For its CPU: serves the queues that are due; returns when the next one is, to be called
+    /// again then, and after each interrupt.
+    pub fn serve(&self) -> u64 {
         // A CPU that sets a deadline which is not seen below finds this, and gives notice.
         self.armed_tsc.store(u64::MAX, Ordering::SeqCst);
         let mut servers = self.servers.lock();
@@ -63,11 +49,14 @@ impl Timekeeper {
         due_tsc
     }
 
-    /// Keeps the devices' timers of a queue from now on.
-    pub fn keep(&self, queue: &Arc<TimerQueue>) {
-        self.servers.lock().push(TimerServer::new(queue.clone(), Share::Devices));
+    /// Keeps a share of the timers of a queue from now on: all of them while its virtual CPU is on
+    /// no CPU, those of the devices while it is on another.
+    pub fn keep(&self, queue: &Arc<TimerQueue>, share: Share) {
+        self.servers.lock().push(TimerServer::new(queue.clone(), share));
         queue.set_keeper(Some(self.cpu));
-        self.notice(queue);
+        if self.platform.cpu() != self.cpu {
+            self.notice(queue);
+        }
     }
 
     /// Keeps them no more. None of them is being served when this returns.
@@ -90,7 +79,6 @@ mod tests {
     use crate::host::clock::VmClock;
     use crate::host::kick::VcpuKick;
     use crate::test_platform::TestPlatform;
-    use control::host::Host;
     use devices::time::{Clock, GuestTime, Timed};
 
     const CPU: usize = 3;
@@ -124,7 +112,7 @@ mod tests {
             let device = Arc::new(Device::default());
             queue.connect(0, device.clone());
             let keeper = Timekeeper::new(platform, CPU);
-            keeper.keep(&queue);
+            keeper.keep(&queue, Share::Devices);
             Self { platform, clock, queue, device, keeper }
         }
 
@@ -141,13 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn it_sleeps_until_the_earliest_deadline_and_tells_the_device() {
+    fn a_device_is_told_when_its_deadline_has_come_and_not_before() {
         let bench = Bench::new();
         assert!(bench.set_alarm(3 * MS));
-        bench.keeper.turn(&mut MachineCheckWatch::default());
-        assert_eq!((bench.expiries(), bench.platform.tsc()), (0, 8 * MS), "the timer rang");
-        bench.keeper.turn(&mut MachineCheckWatch::default());
+        assert_eq!((bench.keeper.serve(), bench.expiries()), (8 * MS, 0));
+        bench.platform.advance_ns(3 * MS);
+        bench.keeper.serve();
         assert_eq!(bench.expiries(), 1);
+    }
+
+    #[test]
+    fn of_a_virtual_cpu_on_no_cpu_it_keeps_housekeeping_too() {
+        let bench = Bench::new();
+        bench.keeper.release(&bench.queue);
+        bench.keeper.keep(&bench.queue, Share::All);
+        bench.queue.housekeeping_alarm().set(Some(GuestTime::from_ns(2 * MS)));
+        assert_eq!(bench.keeper.serve(), 7 * MS);
     }
 
     #[test]

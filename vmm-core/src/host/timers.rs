@@ -37,13 +37,16 @@ struct Wire {
 impl Wire {
     /// The CPU to interrupt for the alarm of `slot`, which was set on CPU `here`; `None` if one
     /// sets its timer anyway. The virtual CPU's own does, or gives the keeper notice, before it
-    /// enters the guest and before it sleeps; the keeper does when it has served what was due.
+    /// enters the guest and before it sleeps; the keeper does when it has served what was due,
+    /// but not while it runs another virtual CPU.
     fn cpu_to_tell(&self, slot: usize, here: usize) -> Option<usize> {
-        let vcpu = self.vcpu.cpu().filter(|&cpu| cpu != here)?;
-        match self.keeper.load(Ordering::SeqCst) {
-            NOT_KEPT => Some(vcpu),
-            _ if slot == HOUSEKEEPING_SLOT => Some(vcpu),
-            keeper => Some(keeper).filter(|&cpu| cpu != here),
+        match (self.keeper.load(Ordering::SeqCst), self.vcpu.cpu()) {
+            (NOT_KEPT, None) => None,
+            (_, Some(vcpu)) if vcpu == here => None,
+            (NOT_KEPT, Some(vcpu)) => Some(vcpu),
+            (_, Some(vcpu)) if slot == HOUSEKEEPING_SLOT => Some(vcpu),
+            (keeper, Some(_)) => Some(keeper).filter(|&cpu| cpu != here),
+            (keeper, None) => Some(keeper),
         }
     }
 }
@@ -51,8 +54,10 @@ impl Wire {
 impl TimerWire for Wire {
     fn brought_forward(&self, slot: usize) {
         let platform = self.vcpu.platform();
-        if let Some(cpu) = self.cpu_to_tell(slot, platform.cpu()) {
-            platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
+        match self.cpu_to_tell(slot, platform.cpu()) {
+            Some(cpu) if cpu == platform.cpu() => platform.interrupt_self(),
+            Some(cpu) => platform.interrupt_cpu(cpu, CpuInterrupt::Kick),
+            None => {}
         }
     }
 }
@@ -237,8 +242,11 @@ mod tests {
         assert_eq!(told(&device, KEEPER), NONE, "it looks when it has served");
         assert_eq!(told(&device, OTHER), [KEEPER]);
         assert_eq!(told(&device, VCPU), NONE, "notice is given before the entry");
-        queue.set_keeper(None);
         kick.leave();
+        assert_eq!(told(&device, OTHER), [KEEPER], "it keeps them while the vCPU is nowhere");
+        assert_eq!(told(&device, KEEPER), NONE);
+        assert_eq!(platform.take_self_interrupts(), 1, "it may run another vCPU");
+        queue.set_keeper(None);
         platform.be_cpu(OTHER);
         kick.arrive();
         assert_eq!(told(&device, VCPU), [OTHER], "it has moved");

@@ -1,14 +1,15 @@
 //! A domain: a guest from its configuration to its end, through all its restarts.
 
 use super::attendant::Attendant;
+use super::cpus::Cpus;
 use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use super::restart::await_next_life;
 use crate::backend::Backend;
 use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{BootInputs, Platform};
-use crate::host::timekeeper::Timekeeper;
-use crate::vcpu::Vcpu;
+use crate::scheduler::DomainParams;
+use crate::vcpu::{Vcpu, VcpuWires};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::memory::FrameMemory;
@@ -99,11 +100,11 @@ impl<'a> Domain<'a> {
     pub fn run<B: Backend>(
         &self,
         cpu: &B::Cpu,
-        timekeeper: Option<&'static Timekeeper>,
+        cpus: &'static Cpus<B>,
         attendant: &mut Attendant,
     ) -> Result<(), String> {
         attendant.consoles.introduce(self.mailbox.clone());
-        let ended = self.live::<B>(cpu, timekeeper, attendant);
+        let ended = self.live::<B>(cpu, cpus, attendant);
         self.mailbox.close();
         ended
     }
@@ -112,13 +113,13 @@ impl<'a> Domain<'a> {
     fn live<B: Backend>(
         &self,
         cpu: &B::Cpu,
-        timekeeper: Option<&'static Timekeeper>,
+        cpus: &'static Cpus<B>,
         attendant: &mut Attendant,
     ) -> Result<(), String> {
         let mut legacy = None;
         loop {
             let started_tsc = self.platform.tsc();
-            let life = self.run_once::<B>(cpu, timekeeper, attendant, legacy.take())?;
+            let life = self.run_once::<B>(cpu, cpus, attendant, legacy.take())?;
             let (what, action) = match life.stop {
                 Stop::PowerOff => ("powered off", self.config.on_poweroff),
                 Stop::Reset => ("reset", self.config.on_reboot),
@@ -151,7 +152,7 @@ impl<'a> Domain<'a> {
     fn run_once<B: Backend>(
         &self,
         cpu: &B::Cpu,
-        timekeeper: Option<&'static Timekeeper>,
+        cpus: &'static Cpus<B>,
         attendant: &mut Attendant,
         legacy: Option<Legacy>,
     ) -> Result<Life, String> {
@@ -168,7 +169,8 @@ impl<'a> Domain<'a> {
         };
         let pc = self.build::<B>(cpu, &ports, battery, ram)?;
         let (rtc, ram) = (pc.rtc.clone(), pc.vm.space.ram().clone());
-        self.mailbox.connect(pc.first_vcpu.kick.clone());
+        let first = pc.vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
+        self.mailbox.connect(first.kick.clone());
         attendant.consoles.attach(GuestPorts {
             name: name.clone(),
             uart: pc.com1.clone(),
@@ -176,14 +178,24 @@ impl<'a> Domain<'a> {
             i8042: pc.i8042.clone(),
             output: ports.output.clone(),
             clock: pc.vm.clock.clone(),
-            alarm: pc.first_vcpu.timers.housekeeping_alarm(),
+            alarm: first.timers.housekeeping_alarm(),
         });
-        let mut vcpu = Vcpu::<B>::new(0, self.platform, cpu, pc.vm, pc.first_vcpu, timekeeper)
-            .map_err(|reason| format!("{name}: {}", reason.0))?;
+        let timekeeper = cpus.timekeeper(pc.vcpus.len());
+        let make = |(index, wires): (usize, VcpuWires)| {
+            let vm = pc.vm.clone();
+            let vcpu = Vcpu::<B>::new(index, self.platform, cpu, vm, wires.clone(), timekeeper);
+            Ok((vcpu.map_err(|reason| format!("{name}: {}", reason.0))?, wires))
+        };
+        let vcpus = pc.vcpus.into_iter().enumerate().map(make).collect::<Result<_, String>>()?;
         let entered_us = self.ns_since(self.platform.boot_tsc()) / 1000;
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
         drop(starting);
-        let stop = vcpu.run(cpu, attendant);
+        let params = DomainParams {
+            weight: self.config.cpu_weight,
+            cap_percent: self.config.cpu_cap_percent,
+        };
+        let stop = cpus.run_guest(cpu, attendant, &pc.vm, params, vcpus);
+        let stop = stop.ok_or_else(|| format!("{name}: the scheduler has no room for it"))?;
         attendant.consoles.detach();
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
         Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
@@ -334,23 +346,24 @@ mod tests {
     use crate::host::platform::Module;
     use crate::test_backend::{TestBackend, TestCpu};
     use crate::test_platform::TestPlatform;
+    use alloc::boxed::Box;
     use config::CommandLine;
 
     #[test]
     fn a_guest_that_the_heap_has_no_room_for_is_one_line_and_leaves_nothing() {
         let platform = TestPlatform::leak();
+        let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(platform, &[])));
         let inputs = BootInputs::default();
         let (options, _) = CommandLine::parse("console=com1");
         let mut attendant = Attendant::new(platform, &options);
         let domain = Domain::new(platform, &inputs, GuestConfig::new("g", 64, 1)).unwrap();
         platform.refuse_heap_after(0);
-        let error =
-            domain.run::<TestBackend>(&TestCpu::default(), None, &mut attendant).unwrap_err();
+        let error = domain.run(&TestCpu::default(), cpus, &mut attendant).unwrap_err();
         assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
         assert!(platform.grant_heap());
         // There is no firmware here: this one fails behind the reservation, and gives it back.
-        domain.run::<TestBackend>(&TestCpu::default(), None, &mut attendant).unwrap_err();
+        domain.run(&TestCpu::default(), cpus, &mut attendant).unwrap_err();
         assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
     }
 

@@ -2,11 +2,13 @@
 
 mod attendant;
 mod choice;
+mod cpus;
+#[cfg(test)]
+mod cpus_tests;
 mod disk;
 mod domain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod host_cpus;
 pub(crate) mod pc;
 #[cfg(test)]
 mod ram_tests;

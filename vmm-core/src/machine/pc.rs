@@ -12,6 +12,7 @@ use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::layout::{Layout, ROM_BASE, ROM_BYTES};
 use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
+use crate::vm::processors::Processors;
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -118,8 +119,8 @@ pub struct PcParts<'a> {
 pub struct Pc {
     /// The state that its virtual CPUs share.
     pub vm: Arc<Vm>,
-    /// The first virtual CPU's wires, devices connected.
-    pub first_vcpu: VcpuWires,
+    /// The virtual CPUs' wires, by their numbers. The first one's timers are the devices' too.
+    pub vcpus: Vec<VcpuWires>,
     /// COM1.
     pub com1: Arc<Uart>,
     /// The screen.
@@ -147,10 +148,12 @@ impl Pc {
     pub fn new(parts: PcParts<'_>) -> Result<Self, SpaceError> {
         let config = parts.config;
         let clock = Arc::new(VmClock::new(parts.platform));
-        let stop = Arc::new(StopSwitch::default());
-        let (space, vga_memory) = memory(&parts)?;
         let kicks: Vec<_> =
             (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
+        let processors = Processors::new(&kicks);
+        let stop = Arc::new(StopSwitch::new(processors.clone()));
+        let (space, vga_memory) = memory(&parts)?;
+        space.connect(&processors);
         let inboxes: Vec<_> = kicks.iter().map(|kick| ApicInbox::new(kick.clone())).collect();
         let apic_bus = ApicBus::new(inboxes.clone());
         let chipset = Arc::new(Chipset {
@@ -203,6 +206,7 @@ impl Pc {
             system_timer: SystemTimer { route, io_apic },
             cpuid: parts.cpuid,
             stop,
+            processors,
             coprocessor,
             chipset,
             layout,
@@ -210,13 +214,14 @@ impl Pc {
             moving: board.moving,
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
-        let first_vcpu = VcpuWires {
-            inbox: inboxes[0].clone(),
-            bus: apic_bus,
-            kick: kicks[0].clone(),
-            timers: board.timers,
-        };
-        Ok(Self { vm, first_vcpu, com1, vga, i8042, rtc })
+        let vcpus = inboxes.into_iter().zip(kicks).enumerate().map(|(number, (inbox, kick))| {
+            let timers = match number {
+                0 => board.timers.clone(),
+                _ => TimerQueue::new(vm.clock.clone(), kick.clone(), 0),
+            };
+            VcpuWires { inbox, bus: apic_bus.clone(), kick, timers }
+        });
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc })
     }
 }
 

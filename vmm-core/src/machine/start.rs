@@ -2,36 +2,50 @@
 
 use super::attendant::Attendant;
 use super::choice::guest_config;
+use super::cpus::Cpus;
 use super::domain::Domain;
-use super::host_cpus;
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use config::{CommandLine, GuestConfig};
 
-/// Runs the guests that the boot loader's modules describe, on the boot CPU, which calls this,
-/// until none is left. The others are started.
+/// Runs the guests that the boot loader's modules describe, until none is left. The boot CPU calls
+/// this; the others are started.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
-pub fn start<B: Backend + 'static>(
+pub fn start<B: Backend>(
     platform: &'static dyn Platform,
     options: &CommandLine,
     inputs: &BootInputs,
 ) -> Result<(), String> {
     let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
     log::info!("{}: {}", B::NAME, B::describe(&cpu));
-    let timekeeper = host_cpus::start::<B>(platform, options);
-    let config = with_one_vcpu(guest_config(platform.free_bytes(), options, inputs)?);
+    let cpus = Cpus::<B>::start(platform, options);
+    let config = with_vcpus::<B>(guest_config(platform.free_bytes(), options, inputs)?);
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut attendant = Attendant::new(platform, options);
-    Domain::new(platform, inputs, config)?.run::<B>(&cpu, timekeeper, &mut attendant)?;
+    Domain::new(platform, inputs, config)?.run::<B>(&cpu, cpus, &mut attendant)?;
     attendant.consoles.flush();
     if options.stay_on {
         keep_prompt(platform, &mut attendant);
     }
     Ok(())
+}
+
+/// The guest with as many virtual CPUs as the backend can run.
+fn with_vcpus<B: Backend>(config: GuestConfig) -> GuestConfig {
+    if B::HAS_SEVERAL_VCPUS || config.vcpus == 1 {
+        return config;
+    }
+    log::warn!(
+        "{}: vcpus: {} asked for, one can run yet with {}",
+        config.name,
+        config.vcpus,
+        B::NAME
+    );
+    GuestConfig { vcpus: 1, ..config }
 }
 
 /// No guest is left, and the machine stays on: the hypervisor's prompt goes on answering.
@@ -40,11 +54,4 @@ fn keep_prompt(platform: &'static dyn Platform, attendant: &mut Attendant) -> ! 
         platform.set_timer(attendant.attend_alone());
         platform.idle();
     }
-}
-
-fn with_one_vcpu(config: GuestConfig) -> GuestConfig {
-    if config.vcpus > 1 {
-        log::warn!("{}: vcpus: {} asked for, one can run yet", config.name, config.vcpus);
-    }
-    GuestConfig { vcpus: 1, ..config }
 }

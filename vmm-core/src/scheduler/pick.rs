@@ -187,7 +187,8 @@ impl Scheduler {
         }
     }
 
-    /// Sees to matters that are seldom due: the last switch, which the caller did not report, and caps.
+    /// Sees to matters that are seldom due: the last switch, if the caller did not report it, and
+    /// caps.
     #[cold]
     fn attend(&mut self, cpu: usize, now_ns: u64) {
         self.switched(cpu, now_ns);

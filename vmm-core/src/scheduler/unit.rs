@@ -144,7 +144,8 @@ impl Unit {
 }
 
 impl UnitId {
-    pub(super) fn index(self) -> usize {
+    /// As an index: small, and the number of another unit when this one is gone.
+    pub fn index(self) -> usize {
         self.0.into()
     }
 }

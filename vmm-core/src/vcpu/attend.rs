@@ -21,6 +21,37 @@ pub trait Housekeeping {
     /// While guest time stands still: the time stamp counter at which to attend again if no
     /// physical interrupt comes before.
     fn due_tsc(&mut self) -> u64;
+
+    /// While guest time goes on and no virtual CPU is on the CPU: the same, as far as no alarm among
+    /// a guest's timers rings for it.
+    fn due_tsc_beside_guests(&mut self) -> u64 {
+        u64::MAX
+    }
+
+    /// The CPU's other work, after an interrupt: what is due of it is done, and the answer says
+    /// whether the virtual CPU may stay.
+    fn share_cpu(&mut self) -> CpuShare {
+        CpuShare::ALL
+    }
+
+    /// True if a virtual CPU with nothing to run leaves the CPU to others rather than sleep on it.
+    fn has_others(&self) -> bool {
+        false
+    }
+}
+
+/// A virtual CPU's share of the CPU that it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuShare {
+    /// Another one is to run there.
+    pub is_over: bool,
+    /// The time stamp counter at which to ask again.
+    pub due_tsc: u64,
+}
+
+impl CpuShare {
+    /// The CPU has nothing else to do.
+    pub const ALL: Self = Self { is_over: false, due_tsc: u64::MAX };
 }
 
 /// Nothing is to be done.
@@ -38,12 +69,12 @@ impl Housekeeping for Nothing {
 
 impl<B: Backend> Vcpu<B> {
     /// Lets others do what is due, who are to know what the guest wrote; true if they have held the
-    /// guest meanwhile.
+    /// guest meanwhile. The first virtual CPU answers for the guest.
     pub(super) fn attend(&mut self, housekeeping: &mut dyn Housekeeping) -> bool {
         self.note_writes();
         housekeeping.attend();
         // A request is not answered in the middle of another.
-        let held = !self.stepping && {
+        let held = self.index == 0 && !self.is_stepping() && {
             self.answer_requests(housekeeping);
             self.paused
         };

@@ -70,7 +70,7 @@ impl<B: Backend> Vcpu<B> {
             }
             _ => ErrorCare::Watch,
         };
-        if self.backend.can_step() && !self.stepping {
+        if self.backend.can_step() && !self.is_stepping() {
             self.backend.begin_step(&mut self.gprs, &bytes[..count]);
         }
     }

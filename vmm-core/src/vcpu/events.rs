@@ -61,7 +61,7 @@ impl<B: Backend> Vcpu<B> {
         }
         self.deliver_interrupt(free);
         // A step that somebody makes is one for the NMI too.
-        if self.apic.has_nmi() && !self.backend.set_nmi_window() && !self.stepping {
+        if self.apic.has_nmi() && !self.backend.set_nmi_window() && !self.is_stepping() {
             self.step_to_nmi();
         }
         // Any event that entered the guest ended its HLT.

@@ -45,8 +45,8 @@ use stepping::Catch;
 use ticks::TickGate;
 use timers::Timers;
 
-pub use attend::Housekeeping;
 pub(crate) use attend::Nothing;
+pub use attend::{CpuShare, Housekeeping};
 
 /// The activity of a virtual CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,30 @@ pub enum Activity {
     Frozen,
     /// After INIT, waiting for a start-up message.
     WaitForStartup,
+}
+
+/// Why a virtual CPU has left the CPU that it was on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnd {
+    /// The guest stops.
+    Stopped(Stop),
+    /// It has nothing to run until it is kicked.
+    Waits,
+    /// It could go on, but another is to run.
+    Preempted,
+}
+
+/// How long the run loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Until the guest stops.
+    Stop,
+    /// For one turn: a step.
+    Step,
+    /// For no other turn: it has nothing to run, or has to stay out of the guest.
+    Waits,
+    /// For no other turn: its share of the CPU is over.
+    Preempted,
 }
 
 /// The wires of a virtual CPU.
@@ -89,8 +113,9 @@ pub struct Vcpu<B: Backend> {
     activity: Activity,
     /// The guest is held before its next instruction.
     paused: bool,
-    /// It makes a step now: one turn.
-    stepping: bool,
+    until: Until,
+    /// That of the guest's clock which its time stamp counter lacks.
+    stood_ticks: u64,
     /// Accesses to registers of descriptors pause it.
     catch: Catch,
     /// The kind of the last entry's exit.
@@ -164,7 +189,8 @@ impl<B: Backend> Vcpu<B> {
             timers: Timers::new(timers, timekeeper),
             activity,
             paused: false,
-            stepping: false,
+            until: Until::Stop,
+            stood_ticks: 0,
             catch: Catch::Nothing,
             last_exit: None,
             pending: None,
@@ -186,6 +212,7 @@ impl<B: Backend> Vcpu<B> {
         reset::power_on(&mut vcpu.backend);
         vcpu.init_registers();
         vcpu.place_apic();
+        vcpu.stood_ticks = vcpu.vm.clock.stood_ticks();
         vcpu.backend.set_tsc_offset(vcpu.vm.clock.start_tsc().wrapping_neg());
         vcpu.live.save(&vcpu.backend);
         vcpu.backend.unload();
@@ -229,17 +256,23 @@ impl<B: Backend> Vcpu<B> {
         self.activity
     }
 
-    /// Runs the guest on this CPU, which is `cpu`, until it stops. Called and returns with
-    /// interrupts off. Between two calls it may move to another CPU.
-    pub fn run(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) -> Stop {
+    /// Runs the guest on this CPU, which is `cpu`, until it stops, has nothing to run, or another
+    /// virtual CPU is to run here. Called and returns with interrupts off. Between two calls it may
+    /// move to another CPU.
+    pub fn run(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) -> RunEnd {
+        self.vm.space.end_sleep(self.index);
         self.load(cpu);
-        let stop = loop {
-            if let Some(stop) = self.take_turns(housekeeping) {
-                break stop;
-            }
+        self.follow_clock();
+        self.note_share(housekeeping);
+        let end = match self.until {
+            Until::Stop => self.take_turns(housekeeping),
+            _ => self.last_turn_end(),
         };
+        self.until = Until::Stop;
+        self.note_writes();
         self.unload();
-        stop
+        self.vm.space.begin_sleep(self.index);
+        if end == RunEnd::Waits && !self.kick.wait() { RunEnd::Preempted } else { end }
     }
 
     /// It is on this CPU from now on: the one place where registers, wires and timers come to it.
@@ -259,19 +292,32 @@ impl<B: Backend> Vcpu<B> {
         self.backend.unload();
     }
 
-    /// Runs the guest until it stops, or for one turn in a step. All there is of the loop stands
-    /// here once, so that it is compiled in one piece.
-    fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping) -> Option<Stop> {
+    /// Runs the guest until it stops or [`Vcpu::until`] says that it is enough. All there is of the
+    /// loop stands here once, so that it is compiled in one piece.
+    fn take_turns(&mut self, housekeeping: &mut dyn Housekeeping) -> RunEnd {
         loop {
-            let stop = self.vm.stop.requested();
-            if stop.is_some() {
-                return stop;
+            if let Some(stop) = self.vm.stop.requested() {
+                return RunEnd::Stopped(stop);
             }
             self.turn(housekeeping);
-            if self.stepping && self.left_exit.is_none() {
-                return None;
+            // It may take a second turn to answer the exit by which a step ended.
+            if self.until != Until::Stop && self.left_exit.is_none() {
+                return self.last_turn_end();
             }
         }
+    }
+
+    #[cold]
+    const fn last_turn_end(&self) -> RunEnd {
+        match self.until {
+            Until::Waits => RunEnd::Waits,
+            Until::Stop | Until::Step | Until::Preempted => RunEnd::Preempted,
+        }
+    }
+
+    /// It makes a step now.
+    const fn is_stepping(&self) -> bool {
+        matches!(self.until, Until::Step)
     }
 
     /// One entry and its exit, or one sleep; or the answer to an exit that the turn before has
@@ -288,7 +334,7 @@ impl<B: Backend> Vcpu<B> {
             }
             self.vm.refresh_layout();
             self.follow_space();
-            if self.stepping {
+            if self.is_stepping() {
                 self.begin_step();
             }
             if self.error_care != ErrorCare::None {
@@ -345,6 +391,21 @@ impl<B: Backend> Vcpu<B> {
             if self.paused || self.is_attendance_due() {
                 self.attend(housekeeping);
             }
+            self.note_share(housekeeping);
+        }
+    }
+
+    /// Asks for its share of the CPU, and ends the run if that is over.
+    fn note_share(&mut self, housekeeping: &mut dyn Housekeeping) {
+        if self.is_stepping() {
+            return;
+        }
+        let share = housekeeping.share_cpu();
+        self.set_others_due(share.due_tsc);
+        if self.vm.processors.are_held() {
+            self.until = Until::Waits;
+        } else if share.is_over {
+            self.until = Until::Preempted;
         }
     }
 
@@ -357,8 +418,11 @@ impl<B: Backend> Vcpu<B> {
         if held || self.vm.stop.requested().is_some() || self.kick.take() {
             return;
         }
-        if self.stepping {
+        if self.is_stepping() {
             self.limit_nap();
+        } else if housekeeping.has_others() {
+            self.until = Until::Waits;
+            return;
         }
         self.sleep();
         // The interrupt may be the last one for long.

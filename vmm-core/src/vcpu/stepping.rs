@@ -6,7 +6,7 @@ mod tests;
 use super::counters::ExitKind;
 use super::debug::{self, StepEnd};
 use super::state_dump::GPR_NAMES;
-use super::{Housekeeping, Nothing, Vcpu};
+use super::{Housekeeping, Nothing, RunEnd, Until, Vcpu};
 use crate::backend::exit::DescriptorAccess;
 use crate::backend::{Backend, SystemRegister};
 use control::state::{Location, Registers};
@@ -17,6 +17,9 @@ use emulator::registers::SegmentName;
 const MAX_TURNS: u32 = 64;
 /// A virtual CPU that is halted sleeps no longer than this at once.
 const MAX_NAP_MS: u64 = 10;
+/// The longest that one virtual CPU waits for the others to leave the guest: they do between two
+/// instructions, or parts of one that is repeated.
+const MAX_LEAVE_MS: u64 = 50;
 
 const SEGMENTS: [(&str, SegmentName); 6] = [
     ("cs", SegmentName::Cs),
@@ -42,7 +45,19 @@ impl<B: Backend> Vcpu<B> {
     /// Holds the guest before its next instruction. Its time stands still too.
     pub(super) fn pause(&mut self) {
         self.paused = true;
+        self.hold_others();
         self.vm.clock.stop();
+    }
+
+    /// Waits until the guest's other virtual CPUs are on no CPU, where they stay while they are
+    /// held. Each leaves at its next exit, which the interrupt that was sent is.
+    fn hold_others(&self) {
+        let patience_ticks = self.platform.tsc_hz() / 1000 * MAX_LEAVE_MS;
+        let end_tsc = self.platform.tsc().saturating_add(patience_ticks);
+        self.vm.processors.hold();
+        while !self.vm.processors.is_alone(self.index) && self.platform.tsc() < end_tsc {
+            core::hint::spin_loop();
+        }
     }
 
     /// Lets it go on.
@@ -53,6 +68,7 @@ impl<B: Backend> Vcpu<B> {
         }
         self.paused = false;
         self.start_time();
+        self.vm.processors.release();
     }
 
     /// Runs one instruction of a guest that is paused, or delivers one event to it. An instruction
@@ -161,14 +177,25 @@ impl<B: Backend> Vcpu<B> {
         }
         // Guest time that stands still would hold up whoever waits for the guest's end.
         self.start_time();
+        self.vm.processors.release();
     }
 
     /// Guest time goes on where it stood.
     fn start_time(&mut self) {
-        let stood_ticks = self.vm.clock.start();
-        let offset = self.backend.tsc_offset();
-        self.backend.set_tsc_offset(offset.wrapping_sub(stood_ticks));
+        self.vm.clock.start();
+        self.follow_clock();
         self.after_host_interrupt();
+    }
+
+    /// The guest's time stamp counter stood still as long as guest time did.
+    pub(super) fn follow_clock(&mut self) {
+        let stood_ticks = self.vm.clock.stood_ticks();
+        let more_ticks = stood_ticks.wrapping_sub(self.stood_ticks);
+        if more_ticks != 0 {
+            let offset = self.backend.tsc_offset();
+            self.backend.set_tsc_offset(offset.wrapping_sub(more_ticks));
+            self.stood_ticks = stood_ticks;
+        }
     }
 
     /// The guest is about to access a register of descriptors, and is held.
@@ -203,14 +230,14 @@ impl<B: Backend> Vcpu<B> {
                 return StepEnd::Done;
             }
             let rip = self.backend.rip();
-            (self.stepping, self.last_exit) = (true, None);
+            (self.until, self.last_exit) = (Until::Step, None);
             let stop = self.take_turns(&mut Nothing);
-            self.stepping = false;
+            self.until = Until::Stop;
             end = match (stop, self.last_exit) {
-                (Some(_), _) => return StepEnd::Refused,
-                (None, Some(kind)) if self.is_done(rip, kind) => return StepEnd::Done,
-                (None, Some(_)) => StepEnd::Stuck,
-                (None, None) => StepEnd::Halted,
+                (RunEnd::Stopped(_), _) => return StepEnd::Refused,
+                (_, Some(kind)) if self.is_done(rip, kind) => return StepEnd::Done,
+                (_, Some(_)) => StepEnd::Stuck,
+                (_, None) => StepEnd::Halted,
             };
             self.after_host_interrupt();
         }

@@ -15,6 +15,8 @@ pub(super) struct Timers {
     keeper: Option<&'static Timekeeper>,
     /// The moment that the host's timer is set to; `u64::MAX` if it is not.
     armed_tsc: u64,
+    /// When the CPU has other work to do.
+    others_due_tsc: u64,
     /// A guest that runs is not held up for the consoles before.
     attend_from_tsc: u64,
 }
@@ -39,6 +41,7 @@ impl Timers {
             server: TimerServer::new(queue, share),
             keeper,
             armed_tsc: u64::MAX,
+            others_due_tsc: u64::MAX,
             attend_from_tsc: 0,
         }
     }
@@ -58,8 +61,9 @@ impl Timers {
     /// The guest runs on this CPU from now on, whose timer may be set to anything.
     pub(super) fn begin(&mut self) {
         self.armed_tsc = u64::MAX;
+        self.others_due_tsc = u64::MAX;
         if let Some(keeper) = self.keeper {
-            keeper.keep(self.server.queue());
+            keeper.keep(self.server.queue(), Share::Devices);
         }
     }
 
@@ -78,7 +82,13 @@ impl<B: Backend> Vcpu<B> {
         if let Some(keeper) = self.timers.keeper {
             keeper.notice(self.timers.server.queue());
         }
-        self.set_host_timer(self.timers.server.due_tsc());
+        self.set_host_timer(self.timers.server.due_tsc().min(self.timers.others_due_tsc));
+    }
+
+    /// The CPU has other work to do at `tsc`, and none before.
+    pub(super) fn set_others_due(&mut self, tsc: u64) {
+        self.timers.others_due_tsc = tsc;
+        self.set_host_timer(tsc);
     }
 
     fn set_host_timer(&mut self, deadline_tsc: u64) {

@@ -275,8 +275,9 @@ impl CpuidTable {
                 result.edx &=
                     if self.withheld.rdtscp { !leaf_8000_0001::EDX_RDTSCP } else { u32::MAX };
             }
-            // Only that the TSC is invariant.
-            0x8000_0007 => result = CpuIdResult { edx: result.edx & 1 << 8, ..NOTHING },
+            // Only that the TSC is invariant, whether the processor says so or not: guest time is
+            // the machine's TSC, and CPUs whose TSCs differ are not used.
+            0x8000_0007 => result = CpuIdResult { edx: 1 << 8, ..NOTHING },
             // Address widths, linear ones without LA57; CLZERO, always-saved FP error pointers,
             // WBNOINVD.
             0x8000_0008 => {

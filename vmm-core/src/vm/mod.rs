@@ -6,6 +6,7 @@ pub mod cpuid;
 pub mod layout;
 pub mod memory;
 mod physical;
+pub mod processors;
 
 use crate::host::clock::VmClock;
 use alloc::string::String;
@@ -21,6 +22,7 @@ use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
 use layout::Layout;
 use memory::{GuestSpace, SpaceError};
+use processors::Processors;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 
@@ -51,18 +53,29 @@ pub enum Stop {
 /// assert_eq!(switch.requested(), Some(Stop::PowerOff));
 /// ```
 #[derive(Debug, Default)]
-pub struct StopSwitch(AtomicU8);
+pub struct StopSwitch {
+    reason: AtomicU8,
+    processors: Arc<Processors>,
+}
 
 impl StopSwitch {
+    /// The switch of these virtual CPUs.
+    pub const fn new(processors: Arc<Processors>) -> Self {
+        Self { reason: AtomicU8::new(0), processors }
+    }
+
     /// Asks all virtual CPUs to stop before their next entry. The first reason counts.
     pub fn request(&self, stop: Stop) {
-        let _ = self.0.compare_exchange(0, stop as u8, Ordering::AcqRel, Ordering::Relaxed);
+        let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+        if self.reason.compare_exchange(0, stop as u8, order, failed).is_ok() {
+            self.processors.kick_all();
+        }
     }
 
     /// The reason to stop, if there is one.
     #[inline]
     pub fn requested(&self) -> Option<Stop> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.reason.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Stop::PowerOff),
             2 => Some(Stop::Reset),
@@ -94,6 +107,8 @@ pub struct Vm {
     pub cpuid: CpuidTable,
     /// Stops the virtual CPUs.
     pub stop: Arc<StopSwitch>,
+    /// The virtual CPUs, as far as they concern each other.
+    pub processors: Arc<Processors>,
     /// The wires that tell of x87 errors.
     pub coprocessor: Arc<Coprocessor>,
     /// The reset logic, and the A20 gate.

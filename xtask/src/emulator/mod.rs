@@ -97,6 +97,8 @@ pub struct Spec {
     pub smp: u32,
     /// The guest's memory, MiB.
     pub memory_mib: u32,
+    /// The guest's virtual CPUs.
+    pub vcpus: u32,
     /// More of the hypervisor's command line.
     pub cmdline: String,
     /// The emulated CPU's clock counts instructions, so that runs repeat exactly. In Bochs it
@@ -130,6 +132,7 @@ impl Default for Spec {
             cpu: None,
             smp: 1,
             memory_mib: 512,
+            vcpus: 1,
             cmdline: String::new(),
             count_instructions: false,
             lenient_msrs: false,
@@ -164,7 +167,7 @@ impl Spec {
             words.push("apicv=off".to_owned());
         }
         if self.config.is_none() {
-            words.push(format!("guest_memory={}", self.memory_mib));
+            words.push(format!("guest_memory={} guest_vcpus={}", self.memory_mib, self.vcpus));
         }
         if !self.cmdline.is_empty() {
             words.push(self.cmdline.clone());

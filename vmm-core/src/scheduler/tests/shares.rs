@@ -3,8 +3,8 @@
 use super::machine::{MS, Machine, SECOND, US, Work};
 use crate::scheduler::{Affinity, CpuSet, DomainParams, UnitId};
 
-/// The time that each unit is due of a second if all compute and may run anywhere: by weight, but no more
-/// than one CPU; what that leaves is the others'.
+/// The time that each unit is due of a second if all compute and may run anywhere: by weight, but
+/// no more than one CPU; what that leaves is the others'.
 fn due_ns(cpus: usize, weights: &[u32]) -> Vec<u64> {
     let mut due = vec![0; weights.len()];
     let mut order: Vec<usize> = (0..weights.len()).collect();

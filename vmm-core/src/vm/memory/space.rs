@@ -12,13 +12,15 @@ use super::nested::TableFrames;
 use crate::backend::{NestedPaging, WriteTracking};
 use crate::host::owner::GuestId;
 use crate::host::platform::Platform;
+use crate::vm::memory::page_log::PageLog;
+use crate::vm::processors::Processors;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use devices::ram_layout::RamLayout;
 use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions};
-use spin::{Mutex, RwLock};
+use spin::{Mutex, Once, RwLock};
 
 /// The page size of everything here.
 pub const PAGE_BYTES: u64 = 4096;
@@ -162,6 +164,16 @@ const fn low_offset(page: u16, gpa: u64) -> usize {
     page as usize * PAGE_BYTES as usize + (gpa % PAGE_BYTES) as usize
 }
 
+/// Virtual CPUs that share a space.
+struct Sharers {
+    /// They are interrupted for a change. One alone makes its changes itself, or is interrupted for
+    /// what makes them.
+    processors: Arc<Processors>,
+    /// The pages of video memory that the last look has made clean: until it has flushed, another
+    /// virtual CPU writes to them unnoticed.
+    unsettled: PageLog,
+}
+
 struct Nested {
     tables: NestedTables,
     frames: TableFrames,
@@ -187,6 +199,8 @@ pub struct GuestSpace {
     apic_access_hpa: u64,
     /// Goes up with every change that the CPUs must be told of.
     generation: AtomicU64,
+    /// The virtual CPUs, if there are several.
+    sharers: Once<Sharers>,
     /// The generation that each virtual CPU has flushed for, and [`IDLE`] while it is not in the
     /// guest.
     flushed: Box<[AtomicU64]>,
@@ -222,11 +236,22 @@ impl GuestSpace {
             root_hpa,
             apic_access_hpa,
             generation: AtomicU64::new(0),
+            sharers: Once::new(),
             flushed: (0..vcpu_count).map(|_| AtomicU64::new(IDLE)).collect(),
         };
         let conventional: Vec<_> = (0..0xa0).map(|page| (page, Self::ram_page(page))).collect();
         space.set_low_pages(&conventional)?;
         Ok(space)
+    }
+
+    /// Names the virtual CPUs that share the space. Only the first call counts.
+    pub fn connect(&self, processors: &Arc<Processors>) {
+        if processors.are_several() {
+            self.sharers.call_once(|| Sharers {
+                processors: processors.clone(),
+                unsettled: PageLog::new(self.video.length_bytes()),
+            });
+        }
     }
 
     /// Page `page` below 1 MiB showing the RAM that belongs there.
@@ -513,6 +538,9 @@ impl GuestSpace {
         if flush.is_needed() {
             let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
             nested.owed.push((generation, flush));
+            if let Some(sharers) = self.sharers.get() {
+                sharers.processors.interrupt_running();
+            }
         }
     }
 

@@ -24,25 +24,35 @@ impl GuestSpace {
     }
 
     /// Looks which pages of a range of video memory were written since the last look, and returns
-    /// the number of this look in video memory's log; 0 if nothing is logged. No virtual CPU
-    /// may be in the guest: until it is flushed it writes on unnoticed.
+    /// the number of this look in video memory's log; 0 if nothing is logged. The virtual CPU that
+    /// makes the look is not in the guest. Until the others are flushed they write on unnoticed:
+    /// with several, the next look takes the same pages for written once more.
     pub fn look_for_video_writes(&self, offset: usize, length_bytes: usize) -> u64 {
         let Some((tracking, log)) = self.tracking.zip(self.video.log()) else { return 0 };
         let wanted = log.pages(offset, length_bytes);
         let mut nested = self.nested.lock();
+        let unsettled = self.sharers.get().map(|sharers| &sharers.unsettled);
+        if let Some(unsettled) = unsettled {
+            take_over(unsettled, wanted.clone(), log);
+        }
+        let mut cleaned = |page: usize| {
+            for log in [Some(log), unsettled].into_iter().flatten() {
+                log.mark(page * PAGE, PAGE);
+            }
+        };
         let mut flush = Flush::default();
         for view in self.video_views() {
             let end = wanted.end.min(view.pages.end);
             let mut pages = wanted.start.max(view.pages.start)..end;
             match tracking {
                 WriteTracking::Flags => {
-                    flush = flush.and(take_dirty(&mut nested, &view, pages, log))
+                    flush = flush.and(take_dirty(&mut nested, &view, pages, &mut cleaned));
                 }
                 // The log says which pages; they must become clean to be logged again.
                 WriteTracking::Log => {
                     while let Some(run) = log.marked(pages) {
                         pages = run.end..end;
-                        flush = flush.and(take_dirty(&mut nested, &view, run, log));
+                        flush = flush.and(take_dirty(&mut nested, &view, run, &mut cleaned));
                     }
                 }
             }
@@ -110,12 +120,27 @@ impl GuestSpace {
     }
 }
 
-/// Marks those of a view's `pages` that the guest wrote, and makes them clean.
-fn take_dirty(nested: &mut Nested, view: &View, pages: Range<usize>, log: &PageLog) -> Flush {
+/// Moves the marks of `pages` from one log to the other.
+fn take_over(from: &PageLog, pages: Range<usize>, to: &PageLog) {
+    let mut rest = pages.clone();
+    while let Some(run) = from.marked(rest.clone()) {
+        rest.start = run.end;
+        to.mark(run.start * PAGE, run.len() * PAGE);
+    }
+    from.look(pages);
+}
+
+/// Makes those of a view's `pages` clean that the guest wrote, and names them.
+fn take_dirty(
+    nested: &mut Nested,
+    view: &View,
+    pages: Range<usize>,
+    cleaned: &mut impl FnMut(usize),
+) -> Flush {
     let Nested { tables, frames, .. } = nested;
     let start_gpa = view.gpa + ((pages.start - view.pages.start) * PAGE) as u64;
     tables.take_dirty(frames, start_gpa, (pages.len() * PAGE) as u64, |gpa| {
-        log.mark((gpa - view.gpa) as usize + view.pages.start * PAGE, PAGE);
+        cleaned((gpa - view.gpa) as usize / PAGE + view.pages.start);
     })
 }
 

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::backend::NestedPaging;
+use crate::host::kick::VcpuKick;
 use crate::host::owner::{GuestId, Owner};
+use crate::host::platform::CpuInterrupt;
 use crate::test_platform::TestPlatform;
 use crate::vm::memory::SpaceMemory;
+use crate::vm::processors::Processors;
 use devices::memory::GuestMemory;
 use devices::ram_layout::RamLayout;
 use ept::{Format, PageSize, TableMemory};
@@ -201,4 +204,28 @@ fn without_tracking_everything_may_have_been_written_and_pages_are_large() {
     drop(nested);
     assert_eq!(space.look_for_video_writes(0, VIDEO_BYTES), 0);
     assert!(space.video_written_since(0, 1, 0) && !space.needs_flush(0));
+}
+
+#[test]
+fn with_several_virtual_cpus_a_page_that_was_made_clean_counts_for_written_once_more() {
+    let space = space(Some(WriteTracking::Flags));
+    let platform = TestPlatform::leak();
+    let kicks = [(); 2].map(|()| Arc::new(VcpuKick::new(platform)));
+    platform.be_cpu(1);
+    kicks[1].arrive();
+    platform.be_cpu(0);
+    kicks[0].arrive();
+    space.connect(&Processors::new(&kicks));
+    let looks = |count: usize| -> Vec<bool> {
+        let look = || {
+            let look = space.look_for_video_writes(0, VIDEO_BYTES);
+            space.video_written_since(5 * PAGE, PAGE, look - 1)
+        };
+        (0..count).map(|_| look()).collect()
+    };
+    looks(2);
+    platform.take_interrupts(1, CpuInterrupt::Kick);
+    write_as_guest(&space, FRAMEBUFFER + 5 * PAGE_BYTES);
+    assert_eq!(looks(3), [true, true, false]);
+    assert_eq!(platform.take_interrupts(1, CpuInterrupt::Kick), 1, "it is to flush");
 }

@@ -1,0 +1,390 @@
+//! The machine's CPUs: each has a loop of its own that runs the virtual CPUs which the scheduler
+//! gives it, keeps the timers of those that last ran there, and sleeps when there is nothing else.
+
+use crate::backend::Backend;
+use crate::host::kick::Wake;
+use crate::host::machine_check_watch::MachineCheckWatch;
+use crate::host::platform::{CpuInterrupt, Platform};
+use crate::host::timekeeper::Timekeeper;
+use crate::host::timers::{Share, TimerQueue};
+use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
+use crate::vcpu::{CpuShare, Housekeeping, RunEnd, Vcpu, VcpuWires};
+use crate::vm::{Stop, Vm};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use config::CommandLine;
+use control::host::host_ns;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use devices::time::ns_to_ticks;
+use spin::{Mutex, Once, RwLock};
+
+/// The CPU that loads the image, and attends to the consoles.
+pub const BOOT_CPU: usize = 0;
+
+/// The machine's CPUs.
+pub struct Cpus<B: Backend> {
+    platform: &'static dyn Platform,
+    scheduler: Mutex<Scheduler>,
+    /// The virtual CPUs, by their numbers in the scheduler.
+    tasks: RwLock<Vec<Option<Arc<Task<B>>>>>,
+    /// There is one virtual CPU, without a cap: it has the boot CPU for ever, and sleeps there.
+    is_one_alone: AtomicBool,
+    /// By CPU.
+    seats: Box<[Seat]>,
+    /// The first other CPU, if processors take posted interrupts: a guest with one virtual CPU has
+    /// its timers kept there.
+    keeps_by_post: Option<usize>,
+}
+
+/// One CPU, as the others see it.
+struct Seat {
+    keeper: Timekeeper,
+    /// It has to ask the scheduler again.
+    asks_again: AtomicBool,
+}
+
+/// A virtual CPU that the scheduler knows.
+struct Task<B: Backend> {
+    unit: UnitId,
+    /// Locked by the CPU that runs it.
+    vcpu: Mutex<Option<Vcpu<B>>>,
+    timers: Arc<TimerQueue>,
+    /// The CPU that keeps its timers; [`NOWHERE`] if none does.
+    kept_by: AtomicUsize,
+}
+
+const NOWHERE: usize = usize::MAX;
+
+/// Makes a virtual CPU run that waits.
+struct Waker<B: Backend> {
+    cpus: &'static Cpus<B>,
+    unit: UnitId,
+}
+
+impl<B: Backend> Wake for Waker<B> {
+    fn wake(&self) {
+        self.cpus.wake(self.unit);
+    }
+}
+
+/// The other CPUs while they start.
+struct Starting<B: Backend> {
+    platform: &'static dyn Platform,
+    options: CommandLine,
+    /// By CPU from the first other one: whether virtualisation is on, and posted interrupts are
+    /// taken.
+    ready: Mutex<Vec<(usize, Option<bool>)>>,
+    cpus: Once<&'static Cpus<B>>,
+}
+
+impl<B: Backend> Cpus<B> {
+    /// Starts the other CPUs, with virtualisation on.
+    pub fn start(platform: &'static dyn Platform, options: &CommandLine) -> &'static Self {
+        let starting: &'static Starting<B> = Box::leak(Box::new(Starting {
+            platform,
+            options: options.clone(),
+            ready: Mutex::new(Vec::new()),
+            cpus: Once::new(),
+        }));
+        let count = platform.start_cpus(Box::leak(Box::new(|| starting.run())));
+        while starting.ready.lock().len() < count {
+            core::hint::spin_loop();
+        }
+        let mut ready = core::mem::take(&mut *starting.ready.lock());
+        ready.sort_unstable();
+        let cpus: &'static Self = Box::leak(Box::new(Self::new(platform, &ready)));
+        starting.cpus.call_once(|| cpus);
+        let enabled = ready.iter().filter(|(_, enabled)| enabled.is_some()).count();
+        match cpus.keeps_by_post {
+            Some(cpu) => log::info!("{enabled} more CPUs with {}; CPU {cpu} can post", B::NAME),
+            None if enabled > 0 => log::info!("{enabled} more CPUs with {}", B::NAME),
+            None => {}
+        }
+        cpus
+    }
+
+    /// The boot CPU and `others` by number: whether virtualisation is on, and posted interrupts are
+    /// taken.
+    pub fn new(platform: &'static dyn Platform, others: &[(usize, Option<bool>)]) -> Self {
+        let count = others.len() + 1;
+        let mut scheduler = Scheduler::new(count);
+        for &(cpu, enabled) in others {
+            if enabled.is_none() {
+                scheduler.cpu_offline(cpu, host_ns(platform));
+            }
+        }
+        let seat = |cpu| Seat {
+            keeper: Timekeeper::new(platform, cpu),
+            asks_again: AtomicBool::new(false),
+        };
+        let posts = others.iter().find(|&&(_, enabled)| enabled == Some(true));
+        Self {
+            platform,
+            scheduler: Mutex::new(scheduler),
+            tasks: RwLock::new(Vec::new()),
+            is_one_alone: AtomicBool::new(false),
+            seats: (0..count).map(seat).collect(),
+            keeps_by_post: posts.map(|&(cpu, _)| cpu),
+        }
+    }
+
+    /// The CPU that keeps the timers of a guest with so many virtual CPUs, if another than the
+    /// guest's own is to.
+    pub fn timekeeper(&'static self, vcpus: usize) -> Option<&'static Timekeeper> {
+        let cpu = self.keeps_by_post.filter(|_| vcpus == 1)?;
+        Some(&self.seats[cpu].keeper)
+    }
+
+    /// Runs a guest on all CPUs until it stops, and takes its virtual CPUs apart. The boot CPU,
+    /// which is `cpu`, calls this: it runs the first virtual CPU, to which the consoles are joined.
+    /// `None` if there are too many guests.
+    pub fn run_guest(
+        &'static self,
+        cpu: &B::Cpu,
+        housekeeping: &mut dyn Housekeeping,
+        vm: &Vm,
+        params: DomainParams,
+        vcpus: Vec<(Vcpu<B>, VcpuWires)>,
+    ) -> Option<Stop> {
+        self.is_one_alone.store(vcpus.len() == 1 && params.cap_percent == 0, Ordering::Relaxed);
+        let domain = self.scheduler.lock().add_domain(params)?;
+        let add = |(number, (vcpu, wires))| self.add(domain, number, vcpu, wires);
+        let tasks: Vec<_> = (0..).zip(vcpus).map_while(add).collect();
+        tasks.iter().for_each(|task| self.wake(task.unit));
+        let mut decision = self.decide(BOOT_CPU);
+        let stop = loop {
+            decision = self.turn(BOOT_CPU, cpu, housekeeping, decision);
+            if let Some(stop) = vm.stop.requested() {
+                break stop;
+            }
+        };
+        self.schedule(|scheduler, _| scheduler.remove_domain(domain));
+        for task in tasks {
+            self.tasks.write()[task.unit.index()] = None;
+            // The switch that stopped the guest has made it leave the CPU that it was on.
+            drop(task.vcpu.lock().take());
+            self.take_timers(&task);
+        }
+        // The boot CPU was to run one of them next, perhaps.
+        self.decide(BOOT_CPU);
+        self.switched(BOOT_CPU);
+        Some(stop)
+    }
+
+    fn add(
+        &'static self,
+        domain: DomainId,
+        number: usize,
+        vcpu: Vcpu<B>,
+        wires: VcpuWires,
+    ) -> Option<Arc<Task<B>>> {
+        let hard = match number {
+            0 => CpuSet::one(BOOT_CPU),
+            _ => CpuSet::ALL,
+        };
+        let affinity = Affinity { hard, soft: CpuSet::ALL };
+        let unit = self.scheduler.lock().add_unit(domain, affinity)?;
+        let VcpuWires { kick, timers, .. } = wires;
+        kick.connect(Waker { cpus: self, unit });
+        let task = Arc::new(Task {
+            unit,
+            vcpu: Mutex::new(Some(vcpu)),
+            timers,
+            kept_by: AtomicUsize::new(NOWHERE),
+        });
+        let mut tasks = self.tasks.write();
+        if tasks.len() <= unit.index() {
+            tasks.resize_with(unit.index() + 1, || None);
+        }
+        tasks[unit.index()] = Some(task.clone());
+        Some(task)
+    }
+
+    /// A virtual CPU has something to run.
+    fn wake(&self, unit: UnitId) {
+        self.schedule(|scheduler, now_ns| scheduler.wake(unit, now_ns));
+    }
+
+    /// The next work of CPU `number`, which calls this.
+    fn decide(&self, number: usize) -> Decision {
+        self.seats[number].asks_again.store(false, Ordering::SeqCst);
+        self.schedule(|scheduler, now_ns| scheduler.pick(number, now_ns))
+    }
+
+    /// Nothing of the virtual CPU that it ran is in CPU `number`, which calls this, any more.
+    fn switched(&self, number: usize) {
+        self.schedule(|scheduler, now_ns| scheduler.switched(number, now_ns));
+    }
+
+    /// Does something with the scheduler, and makes CPUs look that have to decide again.
+    fn schedule<R>(&self, act: impl FnOnce(&mut Scheduler, u64) -> R) -> R {
+        let mut scheduler = self.scheduler.lock();
+        let result = act(&mut scheduler, host_ns(self.platform));
+        let kicks = scheduler.take_kicks();
+        drop(scheduler);
+        for cpu in kicks.iter() {
+            self.seats[cpu].asks_again.store(true, Ordering::SeqCst);
+            if cpu == self.platform.cpu() {
+                self.platform.interrupt_self();
+            } else {
+                self.platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
+            }
+        }
+        result
+    }
+
+    /// CPU `number`, which calls this, does as it was decided: it runs a virtual CPU, or sleeps
+    /// until an interrupt. Returns the next decision.
+    fn turn(
+        &'static self,
+        number: usize,
+        cpu: &B::Cpu,
+        housekeeping: &mut dyn Housekeeping,
+        decision: Decision,
+    ) -> Decision {
+        let seat = &self.seats[number];
+        housekeeping.attend();
+        let kept_tsc = seat.keeper.serve();
+        let Some(unit) = decision.unit else {
+            let due_tsc = kept_tsc.min(self.tsc_at(decision.until_ns));
+            self.platform.set_timer(due_tsc.min(housekeeping.due_tsc_beside_guests()));
+            self.platform.idle();
+            return self.decide(number);
+        };
+        let until_ns = self.until_ns(decision);
+        let mut work = CpuWork { cpus: self, number, unit, until_ns, next: None, housekeeping };
+        let end = self.run(unit, cpu, &mut work);
+        let next = work.next.unwrap_or_else(|| {
+            if end != RunEnd::Preempted {
+                self.schedule(|scheduler, _| scheduler.block(unit));
+            }
+            self.decide(number)
+        });
+        if next.left.is_some() {
+            self.switched(number);
+        }
+        next
+    }
+
+    /// Runs a virtual CPU on this CPU.
+    fn run(&'static self, unit: UnitId, cpu: &B::Cpu, work: &mut CpuWork<'_, B>) -> RunEnd {
+        // One that is gone has nothing to run.
+        let task = self.tasks.read().get(unit.index()).cloned().flatten();
+        let Some(task) = task else { return RunEnd::Waits };
+        let mut vcpu = task.vcpu.lock();
+        let Some(vcpu) = vcpu.as_mut() else { return RunEnd::Waits };
+        self.take_timers(&task);
+        let number = work.number;
+        let end = vcpu.run(cpu, work);
+        self.seats[number].keeper.keep(&task.timers, Share::All);
+        task.kept_by.store(number, Ordering::SeqCst);
+        end
+    }
+
+    /// When a CPU decides again.
+    fn until_ns(&self, decision: Decision) -> u64 {
+        if self.is_one_alone.load(Ordering::Relaxed) { u64::MAX } else { decision.until_ns }
+    }
+
+    /// Its timers are no longer kept by the CPU that it was on last.
+    fn take_timers(&self, task: &Task<B>) {
+        if let Some(seat) = self.seats.get(task.kept_by.swap(NOWHERE, Ordering::SeqCst)) {
+            seat.keeper.release(&task.timers);
+        }
+    }
+
+    fn tsc_at(&self, host_ns: u64) -> u64 {
+        ns_to_ticks(host_ns, self.platform.tsc_hz())
+    }
+}
+
+impl<B: Backend> Starting<B> {
+    /// One CPU's life.
+    fn run(&self) {
+        let number = self.platform.cpu();
+        let enabled = B::enable_cpu(self.platform, &self.options);
+        if let Err(missing) = &enabled {
+            log::error!("CPU {number}: {}: it is not used", missing.0);
+        }
+        let posts = enabled.as_ref().ok().map(B::takes_posted_interrupts);
+        self.ready.lock().push((number, posts));
+        let mut watch = Watch { platform: self.platform, watch: MachineCheckWatch::default() };
+        if let Ok(cpu) = &enabled {
+            let cpus = self.cpus.wait();
+            let mut decision = cpus.decide(number);
+            loop {
+                decision = cpus.turn(number, cpu, &mut watch, decision);
+            }
+        }
+        loop {
+            self.platform.set_timer(watch.due_tsc());
+            self.platform.idle();
+        }
+    }
+}
+
+/// The housekeeping of a CPU without consoles: its machine-check banks.
+struct Watch {
+    platform: &'static dyn Platform,
+    watch: MachineCheckWatch,
+}
+
+impl Housekeeping for Watch {
+    fn attend(&mut self) {
+        self.watch.attend_by_tsc(self.platform);
+    }
+
+    fn take_answers(&mut self) {}
+
+    fn due_tsc(&mut self) -> u64 {
+        self.watch.attend_by_tsc(self.platform)
+    }
+
+    fn due_tsc_beside_guests(&mut self) -> u64 {
+        self.due_tsc()
+    }
+}
+
+/// The work of a CPU beside the virtual CPU that it runs.
+struct CpuWork<'a, B: Backend> {
+    cpus: &'static Cpus<B>,
+    number: usize,
+    unit: UnitId,
+    /// The scheduler is asked again then.
+    until_ns: u64,
+    /// The one that is to run instead.
+    next: Option<Decision>,
+    housekeeping: &'a mut dyn Housekeeping,
+}
+
+impl<B: Backend> Housekeeping for CpuWork<'_, B> {
+    fn attend(&mut self) {
+        self.housekeeping.attend();
+    }
+
+    fn take_answers(&mut self) {
+        self.housekeeping.take_answers();
+    }
+
+    fn due_tsc(&mut self) -> u64 {
+        self.housekeeping.due_tsc()
+    }
+
+    fn share_cpu(&mut self) -> CpuShare {
+        let seat = &self.cpus.seats[self.number];
+        let kept_tsc = seat.keeper.serve();
+        let is_asked = seat.asks_again.load(Ordering::SeqCst);
+        if is_asked || host_ns(self.cpus.platform) >= self.until_ns {
+            let decision = self.cpus.decide(self.number);
+            self.until_ns = self.cpus.until_ns(decision);
+            self.next = Some(decision).filter(|decision| decision.unit != Some(self.unit));
+        }
+        let is_over = self.next.is_some();
+        CpuShare { is_over, due_tsc: kept_tsc.min(self.cpus.tsc_at(self.until_ns)) }
+    }
+
+    fn has_others(&self) -> bool {
+        !self.cpus.is_one_alone.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,239 @@
+//! Guests with several virtual CPUs on machines with one CPU: each test is the loop of that one.
+
+use super::cpus::Cpus;
+use super::domain::Domain;
+use crate::backend::exit::Exit;
+use crate::host::kick::VcpuKick;
+use crate::host::platform::BootInputs;
+use crate::scheduler::DomainParams;
+use crate::test_backend::{TestBackend, TestCpu};
+use crate::test_platform::TestPlatform;
+use crate::vcpu::{Housekeeping, Vcpu, VcpuWires};
+use crate::vm::{Stop, Vm};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use config::GuestConfig;
+use control::guest::OpenPorts;
+use control::host::Host;
+use control::mailbox::{Answer, Client, Mailbox, Request};
+use devices::local_apic::Kick;
+use devices::rtc::Battery;
+
+const MS: u64 = 1_000_000;
+
+/// A BIOS with the jump at its reset vector.
+static BIOS: [u8; 128 << 10] = {
+    let mut image = [0; 128 << 10];
+    image[(128 << 10) - 16] = 0xea;
+    image
+};
+
+/// A guest whose virtual CPUs do nothing but exit.
+struct Guest {
+    platform: &'static TestPlatform,
+    vm: Arc<Vm>,
+    mailbox: Arc<Mailbox>,
+    vcpus: Vec<(Vcpu<TestBackend>, VcpuWires)>,
+}
+
+impl Guest {
+    fn new(exits: &[Exit]) -> Self {
+        let platform = TestPlatform::leak();
+        let inputs = BootInputs { bios: &BIOS, ..BootInputs::default() };
+        let config = GuestConfig::new("g", 8, exits.len() as u32);
+        let domain = Domain::new(platform, &inputs, config).unwrap();
+        let (cpu, ports) = (TestCpu::default(), OpenPorts::new("g"));
+        let pc = domain.build::<TestBackend>(&cpu, &ports, Battery::new(0), None).unwrap();
+        let vcpus = pc.vcpus.into_iter().zip(exits).enumerate().map(|(index, (wires, &exit))| {
+            let vm = pc.vm.clone();
+            let vcpu = Vcpu::<TestBackend>::new(index, platform, &cpu, vm, wires.clone(), None);
+            let mut vcpu = vcpu.unwrap();
+            vcpu.registers_mut().0.exit = exit;
+            (vcpu, wires)
+        });
+        let vcpus: Vec<_> = vcpus.collect();
+        let mailbox = pc.vm.mailbox.clone();
+        mailbox.connect(vcpus[0].1.kick.clone());
+        Self { platform, vm: pc.vm, mailbox, vcpus }
+    }
+
+    fn kicks(&self) -> Vec<Arc<VcpuKick>> {
+        self.vcpus.iter().map(|(_, wires)| wires.kick.clone()).collect()
+    }
+
+    /// The others start, as after INIT and a start-up message.
+    fn start_others(&self) {
+        for (_, wires) in &self.vcpus[1..] {
+            wires.inbox.post_init();
+            wires.inbox.post_sipi(8);
+        }
+    }
+
+    /// Runs it; `attend` is called once a millisecond and at each change, and gets the number of the
+    /// virtual CPU that is on the CPU then.
+    fn run(self, attend: impl FnMut(&Vm, Option<usize>)) -> Option<Stop> {
+        self.run_with(DomainParams::default(), attend)
+    }
+
+    fn run_with(
+        self,
+        params: DomainParams,
+        attend: impl FnMut(&Vm, Option<usize>),
+    ) -> Option<Stop> {
+        let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(self.platform, &[])));
+        let kicks = self.kicks();
+        let mut work = Work { platform: self.platform, vm: self.vm.clone(), kicks, attend };
+        cpus.run_guest(&TestCpu::default(), &mut work, &self.vm, params, self.vcpus)
+    }
+}
+
+struct Work<F> {
+    platform: &'static TestPlatform,
+    vm: Arc<Vm>,
+    kicks: Vec<Arc<VcpuKick>>,
+    attend: F,
+}
+
+impl<F: FnMut(&Vm, Option<usize>)> Housekeeping for Work<F> {
+    fn attend(&mut self) {
+        let running = self.kicks.iter().position(|kick| kick.cpu().is_some());
+        // A change to another takes no time.
+        self.platform.advance_ns(if running.is_some() { MS } else { 0 });
+        (self.attend)(&self.vm, running);
+    }
+
+    fn take_answers(&mut self) {}
+
+    fn due_tsc(&mut self) -> u64 {
+        u64::MAX
+    }
+}
+
+#[test]
+fn virtual_cpus_that_compute_share_a_cpu() {
+    const TURNS: usize = 3000;
+    let guest = Guest::new(&[Exit::Pause; 3]);
+    guest.start_others();
+    let (mut turns, mut ran) = (0, [0; 3]);
+    let stop = guest.run(|vm, running| {
+        running.into_iter().for_each(|number| ran[number] += 1);
+        turns += 1;
+        if turns == TURNS {
+            vm.stop.request(Stop::Reset);
+        }
+    });
+    assert_eq!(stop, Some(Stop::Reset));
+    let all: usize = ran.iter().sum();
+    for turns in ran {
+        assert!((all * 32 / 100..all * 35 / 100).contains(&turns), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_capped_guest_gets_no_more_than_its_share_and_the_cpu_sleeps_else() {
+    const CAP_PERCENT: u64 = 40;
+    for vcpus in [1, 2] {
+        let guest = Guest::new(&vec![Exit::Pause; vcpus]);
+        guest.start_others();
+        let (platform, mut ran_ms) = (guest.platform, 0);
+        let params = DomainParams { cap_percent: CAP_PERCENT as u32, ..DomainParams::default() };
+        let stop = guest.run_with(params, |vm, running| {
+            ran_ms += u64::from(running.is_some());
+            if platform.tsc() > 2000 * MS {
+                vm.stop.request(Stop::PowerOff);
+            }
+        });
+        assert_eq!(stop, Some(Stop::PowerOff));
+        let percent = ran_ms * MS * 100 / platform.tsc();
+        assert!((CAP_PERCENT - 3..=CAP_PERCENT + 3).contains(&percent), "{vcpus}: {percent} %");
+    }
+}
+
+#[test]
+fn one_that_was_not_started_does_not_run() {
+    let (mut turns, mut others) = (0, 0);
+    Guest::new(&[Exit::Pause, Exit::Pause]).run(|vm, running| {
+        others += usize::from(running == Some(1));
+        turns += 1;
+        if turns == 500 {
+            vm.stop.request(Stop::PowerOff);
+        }
+    });
+    assert!(others <= 1, "{others}: it has looked once, and waits");
+}
+
+#[test]
+fn halted_ones_leave_the_cpu_and_answer_when_they_are_asked() {
+    let guest = Guest::new(&[Exit::Halt, Exit::Halt]);
+    let (mailbox, platform) = (guest.mailbox.clone(), guest.platform);
+    let before = platform.allocated_bytes();
+    let (mut turns, mut answers) = (0, Vec::new());
+    let stop = guest.run(|_, running| {
+        turns += 1;
+        if turns % 20 == 0 {
+            assert_eq!(running, None, "it halts");
+            let request = if turns < 100 { Request::Stats } else { Request::PowerOff };
+            assert!(mailbox.post(Client::Management, request));
+        }
+        answers.extend(mailbox.take_answer(Client::Management));
+    });
+    assert_eq!(stop, Some(Stop::PowerOff));
+    assert!(answers.len() >= 4, "{answers:?}");
+    for answer in &answers[..4] {
+        assert!(matches!(answer, Answer::Stats(stats) if stats.state == "halted"), "{answer:?}");
+    }
+    assert!(platform.allocated_bytes() < before, "what it had goes back");
+}
+
+#[test]
+fn while_a_guest_is_paused_none_of_its_virtual_cpus_runs_and_its_time_stands_still() {
+    let guest = Guest::new(&[Exit::Pause, Exit::Pause]);
+    guest.start_others();
+    let mailbox = guest.mailbox.clone();
+    let ask = |request| assert!(mailbox.post(Client::Prompt, request));
+    let (mut turns, mut others, mut clock_ns) = (0, [0; 3], [0; 2]);
+    let stop = guest.run(|vm, running| {
+        use devices::time::Clock;
+        turns += 1;
+        let part = turns / 200;
+        others[part.min(2)] += usize::from(running == Some(1));
+        match turns {
+            199 => ask(Request::Pause),
+            // The first one has come to its turn, and is held.
+            220 => (others[1], clock_ns[0]) = (0, vm.clock.now().as_ns()),
+            399 => {
+                clock_ns[1] = vm.clock.now().as_ns();
+                mailbox.take_answer(Client::Prompt).expect("the answer to the pause");
+                ask(Request::Resume);
+            }
+            600 => vm.stop.request(Stop::PowerOff),
+            _ => {}
+        }
+    });
+    assert_eq!(stop, Some(Stop::PowerOff));
+    assert_eq!((others[1], clock_ns[0]), (0, clock_ns[1]), "{others:?}");
+    assert!(others[0] > 40 && others[2] > 40, "{others:?}");
+}
+
+#[test]
+fn a_kick_wakes_one_that_waits() {
+    let guest = Guest::new(&[Exit::Halt, Exit::Halt]);
+    let kicks = guest.kicks();
+    let inbox = guest.vcpus[1].1.inbox.clone();
+    guest.start_others();
+    let (mut turns, mut woken) = (0, 0);
+    guest.run(|vm, running| {
+        turns += 1;
+        woken += usize::from(running == Some(1));
+        match turns {
+            50 => woken = 0,
+            60 => inbox.post_nmi(),
+            80 => kicks[1].kick(),
+            100 => vm.stop.request(Stop::PowerOff),
+            _ => {}
+        }
+    });
+    assert!(woken >= 2, "{woken}");
+}
