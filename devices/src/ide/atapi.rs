@@ -12,6 +12,7 @@ use super::unit::{TransferMode, UnitKind};
 use crate::block::BlockError;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
+use core::num::NonZeroU32;
 
 /// Why a packet command failed: sense key, additional sense code and qualifier (MMC-5, annex F).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,13 +68,17 @@ impl CdState {
         Self { sectors, attention: Some(Sense::POWER_ON), ..Self::default() }
     }
 
-    /// Sectors that can be read now.
-    pub fn readable_sectors(&self) -> Result<u32, Sense> {
-        match (self.tray_open, self.sectors) {
-            (true, _) => Err(Sense::TRAY_OPEN),
-            (false, 0) => Err(Sense::NO_MEDIUM),
-            (false, sectors) => Ok(sectors),
+    /// Sectors that can be read now: a medium without any is none.
+    pub fn readable_sectors(&self) -> Result<NonZeroU32, Sense> {
+        if self.tray_open {
+            return Err(Sense::TRAY_OPEN);
         }
+        NonZeroU32::new(self.sectors).ok_or(Sense::NO_MEDIUM)
+    }
+
+    /// The last of them.
+    pub fn last_sector(&self) -> Result<u32, Sense> {
+        Ok(self.readable_sectors()?.get() - 1)
     }
 }
 

@@ -151,15 +151,15 @@ fn inquiry(packet: &Packet<'_>) -> Outcome {
 }
 
 fn read_capacity(cd: &CdState) -> Outcome {
-    let sectors = cd.readable_sectors()?;
+    let last = cd.last_sector()?;
     let mut bytes = vec![0; 8];
-    put_dword(&mut bytes, 0, sectors - 1);
+    put_dword(&mut bytes, 0, last);
     put_dword(&mut bytes, 4, CD_SECTOR_BYTES);
     data(bytes, 8)
 }
 
 fn sectors(cd: &CdState, first: u32, count: u32, raw: bool) -> Outcome {
-    let sectors = cd.readable_sectors()?;
+    let sectors = cd.readable_sectors()?.get();
     if first.checked_add(count).is_none_or(|end| end > sectors) {
         return Err(Sense::OUT_OF_RANGE);
     }
@@ -259,7 +259,7 @@ fn mode_sense(cd: &CdState, packet: &Packet<'_>, header_bytes: usize, allocated:
 }
 
 fn read_toc(cd: &CdState, packet: &Packet<'_>) -> Outcome {
-    let sectors = cd.readable_sectors()?;
+    let sectors = cd.readable_sectors()?.get();
     let is_msf = packet.byte(1) & 2 != 0;
     let start = packet.byte(6);
     let address = |lba: u32| {
@@ -307,7 +307,7 @@ fn raw_toc(sectors: u32) -> [u8; 44] {
 fn get_configuration(cd: &CdState, packet: &Packet<'_>) -> Outcome {
     const ONE_FEATURE: u8 = 2;
     let current = match cd.readable_sectors() {
-        Ok(sectors) if sectors > CD_MAX_SECTORS => PROFILE_DVD_ROM,
+        Ok(sectors) if sectors.get() > CD_MAX_SECTORS => PROFILE_DVD_ROM,
         Ok(_) => PROFILE_CD_ROM,
         Err(_) => 0,
     };
@@ -371,7 +371,7 @@ fn read_disc_information(cd: &CdState, packet: &Packet<'_>) -> Outcome {
 }
 
 fn read_track_information(cd: &CdState, packet: &Packet<'_>) -> Outcome {
-    let sectors = cd.readable_sectors()?;
+    let sectors = cd.readable_sectors()?.get();
     let (address_type, address) = (packet.byte(1) & 3, packet.dword(2));
     let exists = match address_type {
         0 => address < sectors,
@@ -390,8 +390,8 @@ fn read_track_information(cd: &CdState, packet: &Packet<'_>) -> Outcome {
 }
 
 fn read_dvd_structure(cd: &CdState, packet: &Packet<'_>) -> Outcome {
-    let sectors = cd.readable_sectors()?;
-    if sectors <= CD_MAX_SECTORS {
+    let last = cd.last_sector()?;
+    if last < CD_MAX_SECTORS {
         return Err(Sense::INCOMPATIBLE_MEDIUM);
     }
     let (layer, format) = (packet.byte(6), packet.byte(7));
@@ -401,7 +401,7 @@ fn read_dvd_structure(cd: &CdState, packet: &Packet<'_>) -> Outcome {
             let mut bytes = vec![0; 4 + 2048];
             bytes[4..8].copy_from_slice(&[0x01, 0x0f, 0x01, 0x00]);
             put_dword(&mut bytes, 8, 0x3_0000);
-            put_dword(&mut bytes, 12, (sectors - 1).saturating_add(0x3_0000));
+            put_dword(&mut bytes, 12, last.saturating_add(0x3_0000));
             bytes
         }
         // Copyright: none.
@@ -413,4 +413,41 @@ fn read_dvd_structure(cd: &CdState, packet: &Packet<'_>) -> Outcome {
     let length = bytes.len() as u16 - 2;
     put_word(&mut bytes, 0, length);
     data(bytes, packet.word(8).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drive(sectors: u32) -> CdState {
+        CdState { attention: None, ..CdState::power_on(sectors) }
+    }
+
+    #[test]
+    fn the_last_sector_is_known_of_every_medium_that_has_one() {
+        const DVD_SECTORS: u32 = CD_MAX_SECTORS + 1;
+        let capacity = |sectors| match read_capacity(&drive(sectors)) {
+            Ok(Answer::Data(bytes)) => Ok(bytes[..4].to_vec()),
+            Ok(_) => Err(None),
+            Err(sense) => Err(Some(sense)),
+        };
+        assert_eq!(capacity(0), Err(Some(Sense::NO_MEDIUM)));
+        for sectors in [1, CD_MAX_SECTORS, u32::MAX] {
+            assert_eq!(capacity(sectors), Ok((sectors - 1).to_be_bytes().to_vec()));
+        }
+        for (sectors, last) in [
+            (0, None),
+            (1, None),
+            (DVD_SECTORS, Some(DVD_SECTORS + 0x2_ffff)),
+            (u32::MAX, Some(u32::MAX)),
+        ] {
+            let mut packet = [0; PACKET_BYTES];
+            (packet[8], packet[9]) = (0x10, 0);
+            let found = match read_dvd_structure(&drive(sectors), &Packet(&packet)) {
+                Ok(Answer::Data(bytes)) => Some(bytes[12..16].to_vec()),
+                _ => None,
+            };
+            assert_eq!(found, last.map(|last| last.to_be_bytes().to_vec()), "{sectors}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
+use core::ops::Range;
 use spec::Smram;
 use spin::Mutex;
 
@@ -56,12 +57,18 @@ pub struct PamState {
 /// How many segments have their own [`PamState`].
 pub const PAM_SEGMENTS: usize = 13;
 
-/// First address and length in bytes of segment `segment`: 0 is F0000h to FFFFFh, 1 to 12 are the
+/// The addresses of segment `segment`: 0 is F0000h to FFFFFh, 1 to 12 are the
 /// 16 KiB pieces from C0000h up.
-pub const fn pam_range(segment: usize) -> (u64, u64) {
-    match segment {
-        0 => (0xf_0000, 0x1_0000),
-        _ => (0xc_0000 + (segment as u64 - 1) * 0x4000, 0x4000),
+pub const fn pam_range(segment: usize) -> Range<u64> {
+    const LOWEST: u64 = 0xc_0000;
+    const TOP: Range<u64> = 0xf_0000..0x10_0000;
+    const SEGMENT_BYTES: u64 = 0x4000;
+    match segment.checked_sub(1) {
+        None => TOP,
+        Some(below) => {
+            let start = LOWEST.saturating_add((below as u64).saturating_mul(SEGMENT_BYTES));
+            start..start.saturating_add(SEGMENT_BYTES)
+        }
     }
 }
 
@@ -182,8 +189,8 @@ mod tests {
         assert_eq!(pam[0], PamState { read_ram: true, write_ram: false });
         assert_eq!(pam[3], PamState { read_ram: false, write_ram: true });
         assert_eq!(pam[4], PamState { read_ram: true, write_ram: false });
-        assert_eq!(pam_range(3), (0xc_8000, 0x4000));
-        assert_eq!(pam_range(12), (0xe_c000, 0x4000));
+        assert_eq!(pam_range(3), 0xc_8000..0xc_c000);
+        assert_eq!(pam_range(12), 0xe_c000..0xf_0000);
     }
 
     #[test]

@@ -75,9 +75,9 @@ impl Layout {
     pub fn apply_pam(&self) -> Result<(), SpaceError> {
         let mut pages = Vec::new();
         for (segment, state) in self.host_bridge.pam().into_iter().enumerate() {
-            let (base, length) = pam_range(segment);
-            let (first, last) = (base / PAGE_BYTES, (base + length) / PAGE_BYTES);
-            pages.extend((first as u16..last as u16).map(|page| (page, pam_page(state, page))));
+            let range = pam_range(segment);
+            let (first, end) = (range.start / PAGE_BYTES, range.end / PAGE_BYTES);
+            pages.extend((first as u16..end as u16).map(|page| (page, pam_page(state, page))));
         }
         self.space.set_low_pages(&pages)
     }

@@ -515,7 +515,7 @@ impl GuestSpace {
     }
 
     /// The area above 1 MiB, or the RAM, around `gpa`.
-    fn area_of(&self, gpa: u64) -> Option<Area> {
+    pub(super) fn area_of(&self, gpa: u64) -> Option<Area> {
         let ram = |gpa, length_bytes, offset| Area {
             gpa,
             length_bytes,
@@ -526,10 +526,11 @@ impl GuestSpace {
         if gpa >= FOUR_GIB {
             return Some(ram(FOUR_GIB, self.ram_layout.high_bytes(), self.ram_layout.low_end()));
         }
-        if gpa >= MIB && gpa < self.ram_layout.low_end() {
-            let start = if self.a20() { MIB } else { 2 * MIB };
-            return Some(ram(start, self.ram_layout.low_end() - start, start))
-                .filter(|area| gpa >= area.gpa);
+        // With A20 closed the second mebibyte shows the first one.
+        let start = if self.a20() { MIB } else { 2 * MIB };
+        let low_end = self.ram_layout.low_end();
+        if gpa >= start && gpa < low_end {
+            return Some(ram(start, low_end - start, start));
         }
         self.find_area(gpa)
     }

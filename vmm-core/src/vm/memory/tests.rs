@@ -104,6 +104,24 @@ fn a_closed_a20_gate_folds_the_second_mebibyte() {
     assert_eq!(byte(&space, MIB + 0x500), Ok(9));
 }
 
+/// No guest is given so little; the space holds by itself.
+#[test]
+fn ram_may_end_where_a_closed_a20_gate_folds() {
+    let platform = TestPlatform::leak();
+    let ram_layout = RamLayout::new(MIB + MIB / 2);
+    let memory = SpaceMemory { ram_layout, ..parts(platform, 2) };
+    let space = GuestSpace::new(platform, PAGING, memory, 1).unwrap();
+    for a20 in [false, true] {
+        space.set_a20(a20).unwrap();
+        for gpa in [0x500, MIB + 0x500] {
+            assert_eq!(space.resolve_fault(gpa, true), Ok(FaultCause::Memory), "{gpa:#x}, {a20}");
+        }
+        assert_ne!(space.resolve_fault(2 * MIB, true), Ok(FaultCause::Memory));
+        let second = space.area_of(MIB + 0x500).map(|area| (area.gpa, area.length_bytes));
+        assert_eq!(second, a20.then_some((MIB, MIB / 2)));
+    }
+}
+
 #[test]
 fn a_change_is_owed_until_the_vcpu_has_flushed() {
     let space = space();
