@@ -1,5 +1,6 @@
 //! From the exit fields of a VMCS to an [`Exit`].
 
+use crate::events;
 use crate::field::Field;
 use crate::spec::{
     ApicAccessQualification, DescriptorInstruction, EptQualification, Interruption,
@@ -145,9 +146,24 @@ pub fn task_switch(fields: &impl Fields, event: Option<Event>) -> TaskSwitch {
     TaskSwitch { selector: info.selector(), source, resume_rip, event }
 }
 
+/// An entry that failed for `basic`: a machine check came during it (27.9), of which nothing is left
+/// but the host's state, so that what was to be injected still is. `None` if the processor refuses
+/// the guest's state.
+#[cold]
+pub fn failed_entry(basic: u16, fields: &impl Fields) -> Option<(Exit, Option<Event>)> {
+    if basic != reason::MACHINE_CHECK_AT_ENTRY {
+        return None;
+    }
+    let field = Interruption::from(fields.get(Field::EntryInterruption) as u32);
+    let event = events::interrupted(field, fields.get(Field::EntryErrorCode) as u32);
+    Some((Exit::Exception(Exception::MachineCheck), event))
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::spec::ExitReason;
+    use emulator::registers::Fault;
 
     /// A VMCS in a table.
     #[derive(Clone)]
@@ -167,6 +183,27 @@ pub mod tests {
     impl Fields for Table {
         fn get(&self, field: Field) -> u64 {
             self.0[field as usize]
+        }
+    }
+
+    #[test]
+    fn a_machine_check_at_an_entry_leaves_the_event_to_be_injected_again() {
+        // SDM volume 3, table 26-1: bit 31 for a failed entry; appendix C: 41.
+        let reason = ExitReason::from(0x8000_0029);
+        assert!(reason.entry_failure());
+        let page_fault =
+            Fault { exception: Exception::PageFault, error_code: Some(2), address: None };
+        let events = [Event::Interrupt(0x30), Event::Nmi, Event::Fault(page_fault)].map(Some);
+        for event in events.into_iter().chain([None]) {
+            let (field, error_code) = event.map_or_else(Default::default, events::injection);
+            let table = Table::new()
+                .with(Field::EntryInterruption, u32::from(field).into())
+                .with(Field::EntryErrorCode, error_code.into());
+            let found = failed_entry(reason.basic(), &table);
+            assert_eq!(found, Some((Exit::Exception(Exception::MachineCheck), event)));
+        }
+        for refused in [33, 34] {
+            assert_eq!(failed_entry(refused, &Table::new()), None);
         }
     }
 

@@ -40,6 +40,7 @@ mod tests {
     use crate::test_platform::TestPlatform;
     use crate::vm::Stop;
     use crate::vm::memory::Backing;
+    use emulator::event::Event;
     use emulator::registers::Exception;
 
     /// The end, if it is one, of a guest whose run is ended by a #MC.
@@ -62,6 +63,19 @@ mod tests {
         let mut machine = Machine::new(platform);
         let registers = Fake::new(RECOVERS, RESTART | 4).with(1, 1 << 63 | 0x135, 0, 0);
         assert_eq!(stop_by(platform, &mut machine, registers), None);
+    }
+
+    /// As VT-x reports one at an entry, the event with it.
+    #[test]
+    fn an_event_that_a_corrected_error_kept_from_the_guest_comes_with_the_next_entry() {
+        let platform = TestPlatform::leak();
+        let mut machine = Machine::new(platform);
+        machine.vcpu.registers_mut().0.interrupted = Some(Event::Interrupt(0x30));
+        let registers = Fake::new(RECOVERS, RESTART | 4).with(1, 1 << 63 | 0x135, 0, 0);
+        assert_eq!(stop_by(platform, &mut machine, registers), None);
+        machine.exit(Exit::HostNmi);
+        let injected = &machine.vcpu.registers_mut().0.injected;
+        assert_eq!(injected.last(), Some(&Event::Interrupt(0x30)));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use super::{BeforeEntry, Vmx};
 use crate::control_bits::PrimaryControls;
+use crate::decode::failed_entry;
 use crate::field::Field;
 use crate::instructions::{self, Scope, VmFail};
-use crate::spec::{ExitReason, Interruption, reason};
+use crate::spec::{ExitReason, reason};
 use crate::vmcs::{Failure, Instruction};
-use crate::{checks, events, world_switch};
+use crate::{checks, world_switch};
 use core::fmt;
 use emulator::registers::{Exception, Gpr, Gprs};
 use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
@@ -47,10 +48,7 @@ impl Vmx {
         let exit_reason = ExitReason::from(self.vmcs.read(Field::ExitReason) as u32);
         let basic = exit_reason.basic();
         if exit_reason.entry_failure() {
-            if basic == reason::MACHINE_CHECK_AT_ENTRY {
-                return self.machine_check_at_entry();
-            }
-            return self.refused(&reason::name(basic));
+            return self.failed(basic);
         }
         self.vmcs.note_launched();
         gprs.set(Gpr::Rsp, self.vmcs.read(Field::GuestRsp));
@@ -128,15 +126,15 @@ impl Vmx {
         self.refused(&failure)
     }
 
-    /// A machine check came during the entry (27.9), of which nothing is left but the host's state:
-    /// what was to be injected still is.
+    /// The entry began, and failed.
     #[cold]
-    fn machine_check_at_entry(&mut self) -> Exit {
-        let field = Interruption::from(self.vmcs.read(Field::EntryInterruption) as u32);
-        let error_code = self.vmcs.read(Field::EntryErrorCode) as u32;
-        self.interrupted = events::interrupted(field, error_code);
+    fn failed(&mut self, basic: u16) -> Exit {
+        let Some((exit, event)) = failed_entry(basic, &self.vmcs) else {
+            return self.refused(&reason::name(basic));
+        };
+        self.interrupted = event;
         self.vmcs.write(Field::EntryInterruption, 0);
-        Exit::Exception(Exception::MachineCheck)
+        exit
     }
 
     /// The processor did not enter the guest.

@@ -124,3 +124,26 @@ fn steps_by_the_branch_are_not_offered() {
     assert_eq!(next_event(&mut machine), None);
     assert_eq!(machine.vcpu.read_msr(0x1d9), Ok(0));
 }
+
+/// SDM volume 3, 16.5: bit 10 of MCG_CAP tells of CMCI, which has an entry of the local vector
+/// table and a register a bank; CPUID tells of machine checks alone.
+#[test]
+fn corrected_errors_interrupt_nobody_and_no_register_says_so() {
+    const MCG_CAP: u32 = 0x179;
+    const MCG_CTL: u32 = 0x17b;
+    const MC0_CTL2: u32 = 0x280;
+    const X2APIC_VERSION: u32 = 0x803;
+    const X2APIC_CMCI: u32 = 0x82f;
+    let mut machine = machine();
+    assert_eq!(machine.vcpu.read_msr(MCG_CAP), Ok(0), "no banks, no MCG_CTL, no CMCI");
+    let base = machine.vcpu.read_msr(APIC_BASE).unwrap();
+    write_msr(&mut machine, APIC_BASE, base | 1 << 10);
+    assert_eq!(next_event(&mut machine), None, "x2APIC mode");
+    let version = machine.vcpu.read_msr(X2APIC_VERSION).unwrap();
+    assert_eq!(version >> 16 & 0xff, 5, "six entries, of which CMCI would be the seventh");
+    for index in [MCG_CTL, MC0_CTL2, X2APIC_CMCI] {
+        assert_eq!(machine.vcpu.read_msr(index), Err(Fault::PROTECTION), "{index:#x}");
+        write_msr(&mut machine, index, 0);
+        assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)), "{index:#x}");
+    }
+}
