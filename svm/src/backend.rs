@@ -109,6 +109,7 @@ impl Svm {
             .with_invlpga(true)
             .with_ioio(true)
             .with_msr(true)
+            .with_task_switch(true)
             .with_ferr_freeze(true)
             .with_shutdown(true);
         control.intercept_2 = Intercept2::new()
@@ -634,6 +635,13 @@ mod tests {
                 && control.intercept_1.invd()
                 && control.intercept_2.wbinvd()
         );
+    }
+
+    /// What a processor has done of one before it is refused an access cannot be told.
+    #[test]
+    fn task_switches_exit_before_they_begin() {
+        let platform = TestPlatform::leak();
+        assert!(vcpu(&cpu(platform), platform).vmcb().control.intercept_1.task_switch());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From the VMCB's exit fields to an [`Exit`].
 
-use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, exit_code};
+use crate::spec::{ControlArea, IoInfo, NestedFaultInfo, TaskSwitchInfo, exit_code};
 use emulator::MemoryAccess;
 use emulator::registers::Exception;
+use emulator::task_switch::Source;
 use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
@@ -48,6 +49,7 @@ pub fn decode(control: &ControlArea) -> Exit {
         code @ exit_code::IDTR_READ..=exit_code::TR_WRITE => {
             Exit::Descriptor(descriptor_access(code))
         }
+        exit_code::TASK_SWITCH => task_switch(control),
         exit_code::STEPPED => Exit::Stepped,
         exit_code::SHUTDOWN => Exit::TripleFault,
         // It waits where it would raise #MF, were CR0.NE set.
@@ -68,6 +70,19 @@ fn descriptor_access(code: u64) -> DescriptorAccess {
         _ => DescriptorRegister::Tr,
     };
     DescriptorAccess { register, load: code >= exit_code::IDTR_WRITE }
+}
+
+/// A task switch that an event causes says so by nothing but the event.
+#[cold]
+fn task_switch(control: &ControlArea) -> Exit {
+    let info = TaskSwitchInfo::from(control.exit_info_2);
+    let source = match (info.iret(), info.jump()) {
+        (true, _) => Source::Iret,
+        (_, true) => Source::Jump,
+        _ if control.exit_interrupt_info.valid() => Source::Gate,
+        _ => Source::Call,
+    };
+    Exit::TaskSwitchAhead { selector: control.exit_info_1 as u16, source }
 }
 
 fn port_access(control: &ControlArea) -> PortAccess {
@@ -93,6 +108,7 @@ fn exception(control: &ControlArea) -> Option<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{EVENT_INTERRUPT, EventField};
     use DescriptorRegister::{Gdtr, Idtr, Ldtr, Tr};
 
     #[test]
@@ -101,6 +117,23 @@ mod tests {
         let mut control: ControlArea = unsafe { core::mem::zeroed() };
         control.exit_code = exit_code::FERR_FREEZE;
         assert_eq!(decode(&control), Exit::Exception(Exception::X87));
+    }
+
+    #[test]
+    fn what_switches_tasks_is_told_by_the_second_word_or_an_event() {
+        let event = EventField::new().with_valid(true).with_kind(EVENT_INTERRUPT);
+        for (info, event, source) in [
+            (1 << 36, EventField::new(), Source::Iret),
+            (1 << 38, EventField::new(), Source::Jump),
+            (0, EventField::new(), Source::Call),
+            (1 << 44 | 0x18, event, Source::Gate),
+        ] {
+            // SAFETY: the control area is plain data, of which zeroes are a value.
+            let mut control: ControlArea = unsafe { core::mem::zeroed() };
+            (control.exit_code, control.exit_info_1) = (exit_code::TASK_SWITCH, 0x28);
+            (control.exit_info_2, control.exit_interrupt_info) = (info, event);
+            assert_eq!(decode(&control), Exit::TaskSwitchAhead { selector: 0x28, source });
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use emulator::MemoryAccess;
 use emulator::event::Event;
 use emulator::fuzzing::Input;
 use emulator::registers::{Exception, Fault};
+use emulator::task_switch::Source;
 use vmm_core::backend::exit::{
     DescriptorAccess, DescriptorRegister, Direction, Exit, INTERCEPTED_EXCEPTIONS, PortAccess,
 };
@@ -34,7 +35,7 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
     let mut vmcb: Vmcb = unsafe { core::mem::zeroed() };
     let control = &mut vmcb.control;
     let noise = input.u64()?;
-    let expected = match input.u8()? % 7 {
+    let expected = match input.u8()? % 8 {
         0 => {
             // 15.10.2: direction, string, repeat, sizes of operand and address, effective segment;
             // the port.
@@ -98,6 +99,22 @@ fn exit(input: &mut Input<'_>) -> Option<()> {
             }
         }
         5 => {
+            // 15.14.1: IRET, far JMP; the selector. An event says what else it is.
+            const DEFINED: u64 = 1 << 38 | 1 << 36;
+            let (selector, choice) = (input.u16()?, input.u8()?);
+            control.exit_code = 0x7d;
+            control.exit_info_1 = noise & !0xffff | u64::from(selector);
+            let (bits, has_event, source) = [
+                (0, false, Source::Call),
+                (1 << 36, false, Source::Iret),
+                (1 << 38, false, Source::Jump),
+                (0, true, Source::Gate),
+            ][usize::from(choice % 4)];
+            control.exit_info_2 = noise & !DEFINED | bits;
+            control.exit_interrupt_info = EventField::new().with_valid(has_event);
+            Exit::TaskSwitchAhead { selector, source }
+        }
+        6 => {
             // Appendix C: the code says all of it.
             let (code, exit) = input.pick(&BARE)?;
             control.exit_code = code;
@@ -169,7 +186,7 @@ fn is_reported(code: u64) -> bool {
     // Between the ends: VMSAVE, STGI, CLGI, and both kinds of MWAIT. 1 << 32 and the short form of
     // -1 are not the manual's.
     is_bare
-        || matches!(code, 0x40..=0x5f | 0x66..=0x6d | 0x7b | 0x7c | 0x83..=0x85 | 0x8b | 0x8c)
+        || matches!(code, 0x40..=0x5f | 0x66..=0x6d | 0x7b..=0x7d | 0x83..=0x85 | 0x8b | 0x8c)
         || matches!(code, 0x400 | 0x1_0000_0000 | 0xffff_ffff)
 }
 

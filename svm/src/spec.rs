@@ -307,6 +307,27 @@ pub struct NestedFaultInfo {
     __: u32,
 }
 
+/// EXITINFO2 of a task switch (15.14.1). EXITINFO1 is the selector of the new task's TSS.
+#[bitfield(u64)]
+pub struct TaskSwitchInfo {
+    pub error_code: u32,
+    #[bits(4)]
+    __: u8,
+    pub iret: bool,
+    __: bool,
+    /// A far JMP.
+    pub jump: bool,
+    #[bits(5)]
+    __: u8,
+    pub has_error_code: bool,
+    #[bits(3)]
+    __: u8,
+    /// RFLAGS.RF as the old task is to be saved with it.
+    pub resume: bool,
+    #[bits(15)]
+    __: u16,
+}
+
 /// Exit codes (appendix C).
 pub mod exit_code {
     #![allow(missing_docs, dead_code, reason = "the ends of ranges stand for what is between")]
@@ -338,6 +359,7 @@ pub mod exit_code {
     pub const INVLPGA: u64 = 0x7a;
     pub const IOIO: u64 = 0x7b;
     pub const MSR: u64 = 0x7c;
+    pub const TASK_SWITCH: u64 = 0x7d;
     pub const FERR_FREEZE: u64 = 0x7e;
     pub const SHUTDOWN: u64 = 0x7f;
     pub const VMRUN: u64 = 0x80;

@@ -3,7 +3,7 @@
 use core::fmt;
 use emulator::MemoryAccess;
 use emulator::registers::Exception;
-use emulator::task_switch::TaskSwitch;
+use emulator::task_switch::{Source, TaskSwitch};
 
 /// Exceptions that exit, a bit each. #DB and #AC, because their delivery can raise them again: a
 /// guest with a breakpoint on its own stack, or with a misaligned one, would keep the CPU in an
@@ -128,6 +128,14 @@ pub enum Exit {
     Descriptor(DescriptorAccess),
     /// A hardware task switch that the processor left to the hypervisor.
     TaskSwitch(TaskSwitch),
+    /// The same from a processor that leaves the address where the old task goes on to be found
+    /// out, and reports the event that switches as an interrupted one.
+    TaskSwitchAhead {
+        /// Of the new task's TSS.
+        selector: u16,
+        /// What switches.
+        source: Source,
+    },
     /// The guest can now take an interrupt.
     InterruptWindow,
     /// The guest has left its NMI handler.

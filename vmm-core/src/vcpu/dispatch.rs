@@ -89,6 +89,10 @@ impl<B: Backend> Vcpu<B> {
                 self.task_switch(task);
                 ExitKind::TaskSwitch
             }
+            Exit::TaskSwitchAhead { selector, source } => {
+                self.task_switch_ahead(selector, source);
+                ExitKind::TaskSwitch
+            }
             Exit::InterruptWindow => {
                 self.pass_tick_gate();
                 ExitKind::InterruptWindow

@@ -107,7 +107,36 @@ impl<B: Backend> Vcpu<B> {
     pub(super) fn step_over_task_switch_by(&mut self, code: &[u8]) -> bool {
         let task = if B::STEPS_BY_TRAP { self.coming_task_switch(code) } else { None };
         let Some(task) = task else { return false };
-        if let Some(Event::Fault(fault)) = self.pending.take()
+        self.pending = None;
+        self.carry_out(task);
+        true
+    }
+
+    /// Carries out a task switch that an instruction at RIP causes, or an event that was to be
+    /// delivered, INT n, INT3 and INTO among them.
+    #[cold]
+    pub(super) fn task_switch_ahead(&mut self, selector: u16, source: Source) {
+        let event = self
+            .pending
+            .take()
+            .filter(|&event| source == Source::Gate && self.leads_to_task(event, selector));
+        let is_interrupted = event.is_some();
+        let resume = if is_interrupted { Ok(self.backend.rip()) } else { self.next_rip() };
+        match resume {
+            Ok(resume_rip) => self.carry_out(TaskSwitch { selector, source, resume_rip, event }),
+            Err(fault) => self.raise(fault),
+        }
+    }
+
+    /// Whether the gate of `event` leads to the task of `selector`. Bochs 3.0 reports the event before
+    /// if INT n is delivered.
+    fn leads_to_task(&self, event: Event, selector: u16) -> bool {
+        let (idtr, rip) = (self.backend.idtr(), self.backend.rip());
+        task_switch::of_event(self, idtr, event, rip).is_some_and(|task| task.selector == selector)
+    }
+
+    fn carry_out(&mut self, task: TaskSwitch) {
+        if let Some(Event::Fault(fault)) = task.event
             && saves_resume_flag(fault.exception)
         {
             let rflags = self.backend.rflags();
@@ -117,7 +146,6 @@ impl<B: Backend> Vcpu<B> {
             self.backend.unblock_nmis();
         }
         self.task_switch(task);
-        true
     }
 
     fn coming_task_switch(&mut self, code: &[u8]) -> Option<TaskSwitch> {

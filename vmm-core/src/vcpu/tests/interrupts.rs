@@ -1,18 +1,14 @@
 //! Interrupts, NMIs and the local APIC.
 
 use super::{machine, next_event, write_msr, write_ports};
-use crate::backend::Backend;
 use crate::backend::exit::Exit;
 use crate::fuzzing::Machine;
 use crate::vcpu::{Activity, Housekeeping};
 use control::host::Host;
 use devices::irq::LineTarget;
 use devices::local_apic::{Interface, Vectors};
-use devices::memory::GuestMemory;
 use emulator::event::Event;
-use emulator::registers::{
-    Exception, Fault, Rflags, Segment, SegmentAttributes, SegmentName, TableRegister,
-};
+use emulator::registers::{Exception, Fault};
 
 #[test]
 fn the_task_priority_is_one_however_it_is_written() {
@@ -256,44 +252,4 @@ fn an_nmi_that_waits_asks_for_its_window() {
         backend.interrupt_shadow = false;
         assert_eq!(next_event(&mut machine), Some(Event::Nmi));
     }
-}
-
-/// The IRET is carried out here, where the processor does not see it.
-#[test]
-fn an_nmi_follows_the_iret_that_leaves_the_task_of_another() {
-    const GDT: u64 = 0x1000;
-    const OLD_TSS: u64 = 0x2000;
-    const NEW_TSS: u64 = 0x3000;
-    let mut machine = machine();
-    let vm = machine.vcpu.vm().clone();
-    // Code and data, then both busy tasks.
-    let descriptors = [
-        0x00cf_9b00_0000_ffff_u64,
-        0x00cf_9300_0000_ffff,
-        0x0000_8b00_2000_0067,
-        0x0000_8b00_3000_0067,
-    ];
-    for (gpa, descriptor) in (GDT + 8..).step_by(8).zip(descriptors) {
-        vm.space.write(gpa, &descriptor.to_le_bytes()).unwrap();
-    }
-    // EIP, EFLAGS, then ES to DS; the old task's link.
-    for (offset, value) in
-        [(0x20, 0x9000), (0x24, 2), (0x48, 16), (0x4c, 8), (0x50, 16), (0x54, 16)]
-    {
-        vm.space.write(NEW_TSS + offset, &u32::to_le_bytes(value)).unwrap();
-    }
-    vm.space.write(OLD_TSS, &[0x20, 0]).unwrap();
-    machine.put_instruction(&[0xcf]);
-    let (backend, _) = machine.vcpu.registers_mut();
-    (backend.nmi_blocked, backend.needs_steps_for_nmis) = (true, true);
-    backend.rflags = Rflags::new().with_nested_task(true);
-    backend.set_gdtr(TableRegister { base: GDT, limit: 0x27 });
-    let attributes = SegmentAttributes::from(0x8b);
-    let tr = Segment { selector: 0x18, base: OLD_TSS, limit: 0x67, attributes };
-    backend.set_segment(SegmentName::Tr, tr);
-    machine.vcpu.apic.inbox().post_nmi();
-    assert_eq!(next_event(&mut machine), None);
-    assert_eq!(machine.vcpu.registers_mut().0.rip, 0x9000);
-    assert_eq!(machine.platform.take_self_interrupts(), 1, "before its first instruction");
-    assert_eq!(next_event(&mut machine), Some(Event::Nmi));
 }

@@ -5,6 +5,7 @@ mod host;
 mod interrupts;
 mod registers;
 mod resets;
+mod tasks;
 mod ticks;
 
 use crate::backend::exit::Exit;
