@@ -637,7 +637,7 @@ mod tests {
         );
     }
 
-    /// What a processor has done of one before it is refused an access cannot be told.
+    /// How far a processor is in one when it is refused an access cannot be told.
     #[test]
     fn task_switches_exit_before_they_begin() {
         let platform = TestPlatform::leak();

@@ -133,7 +133,7 @@ pub enum Exit {
     TaskSwitchAhead {
         /// Of the new task's TSS.
         selector: u16,
-        /// What switches.
+        /// The transfer of control that switches.
         source: Source,
     },
     /// The guest can now take an interrupt.
