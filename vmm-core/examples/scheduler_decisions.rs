@@ -6,7 +6,8 @@
 //!     target/image/examples/scheduler_decisions CPUS UNITS DECISIONS
 //! ```
 //!
-//! The count that is collected, by the number of decisions, is the mean. Units of four weights compute.
+//! The count that is collected, by the number of decisions, is the mean. Units of four weights
+//! compute.
 
 use vmm_core::scheduler::{Affinity, Decision, DomainParams, Scheduler};
 

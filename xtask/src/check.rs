@@ -36,8 +36,8 @@ const MODELS: [&str; 9] = [
     "model::",
 ];
 
-/// The tests that run under Miri: guests' memory by address, its log, second-level tables in frames; blocks
-/// of zeroes as VMCBs.
+/// The tests that run under Miri: guests' memory by address, its log, second-level tables in
+/// frames; blocks of zeroes as VMCBs.
 const MIRI_TESTS: [&[&str]; 2] = [
     &[
         "--package",

@@ -217,7 +217,8 @@ fn linux_identifies_a_disk_and_reads_and_writes_by_dma() {
     let page = words(&pc.insw(0x1f0, 512));
     assert_eq!(u64::from(page[60]) | u64::from(page[61]) << 16, DISK_SECTORS as u64);
     assert_eq!(page[83] & 0xc000, 0x4000);
-    // Supported and enabled (ATA/ATAPI-6, IDENTIFY DEVICE): NOP, write cache; 48-bit addresses, both flushes.
+    // Supported and enabled (ATA/ATAPI-6, IDENTIFY DEVICE): NOP, write cache; 48-bit addresses,
+    // both flushes.
     assert_eq!((page[82], page[83] & 0x3fff), (0x4020, 0x3400));
     assert_eq!((page[85], page[86]), (0x4020, 0x3400));
     assert_eq!(pc.inb(0x1f7), 0x50);

@@ -53,7 +53,7 @@ pub enum CpuInterrupt {
     Notification,
 }
 
-/// The CPUs of which some facts are kept in arrays. Those beyond run guests like the others.
+/// CPUs that run guests: those with a higher number sleep.
 pub const MAX_CPUS: usize = 256;
 
 /// Prints the state of the vCPU that runs on this CPU, whose number it gets, for the panic message.

@@ -4,7 +4,7 @@
 use crate::backend::Backend;
 use crate::host::kick::Wake;
 use crate::host::machine_check_watch::MachineCheckWatch;
-use crate::host::platform::{CpuInterrupt, Platform};
+use crate::host::platform::{CpuInterrupt, MAX_CPUS, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::{Share, TimerQueue};
 use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
@@ -107,7 +107,7 @@ impl<B: Backend> Cpus<B> {
     /// The boot CPU and `others` by number: whether virtualisation is on, and posted interrupts are
     /// taken.
     pub fn new(platform: &'static dyn Platform, others: &[(usize, Option<bool>)]) -> Self {
-        let count = others.len() + 1;
+        let count = (others.len() + 1).min(MAX_CPUS);
         let mut scheduler = Scheduler::new(count);
         for &(cpu, enabled) in others {
             if enabled.is_none() {
@@ -304,13 +304,19 @@ impl<B: Backend> Starting<B> {
     fn run(&self) {
         let number = self.platform.cpu();
         let enabled = B::enable_cpu(self.platform, &self.options);
-        if let Err(missing) = &enabled {
-            log::error!("CPU {number}: {}: it is not used", missing.0);
+        match &enabled {
+            Err(missing) => log::error!("CPU {number}: {}: it is not used", missing.0),
+            Ok(_) if number >= MAX_CPUS => {
+                log::warn!(
+                    "CPU {number}: guests run on {MAX_CPUS} CPUs at the most: it is not used"
+                );
+            }
+            Ok(_) => {}
         }
-        let posts = enabled.as_ref().ok().map(B::takes_posted_interrupts);
-        self.ready.lock().push((number, posts));
+        let cpu = enabled.as_ref().ok().filter(|_| number < MAX_CPUS);
+        self.ready.lock().push((number, cpu.map(B::takes_posted_interrupts)));
         let mut watch = Watch { platform: self.platform, watch: MachineCheckWatch::default() };
-        if let Ok(cpu) = &enabled {
+        if let Some(cpu) = cpu {
             let cpus = self.cpus.wait();
             let mut decision = cpus.decide(number);
             loop {

@@ -1,10 +1,8 @@
 //! Sets of physical CPUs.
 
+use crate::host::platform::MAX_CPUS;
 use core::fmt;
 use core::ops::{BitAnd, BitOr};
-
-/// The most CPUs that a set names: 0 to 255.
-pub const MAX_CPUS: usize = 256;
 
 const WORDS: usize = MAX_CPUS / 64;
 

@@ -28,7 +28,7 @@ mod virtual_time;
 
 use alloc::vec::Vec;
 
-pub use cpu_set::{CpuSet, MAX_CPUS};
+pub use cpu_set::CpuSet;
 use domain::Domain;
 pub use domain::{CAP_PERIOD_NS, DomainParams};
 pub use pick::Decision;
@@ -126,7 +126,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler of CPUs 0 to `cpus - 1`, at most [`MAX_CPUS`], all online. Until its first
+    /// A scheduler of CPUs 0 to `cpus - 1`, at most [`MAX_CPUS`](crate::host::platform::MAX_CPUS), all online. Until its first
     /// [`Self::pick`] a CPU counts as busy.
     #[must_use]
     pub fn new(cpus: usize) -> Self {

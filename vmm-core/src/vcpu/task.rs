@@ -128,8 +128,8 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Whether the gate of `event` leads to the task of `selector`. Bochs 3.0 reports the event before
-    /// if INT n is delivered.
+    /// Whether the gate of `event` leads to the task of `selector`. Bochs 3.0 reports the event
+    /// before if INT n is delivered.
     fn leads_to_task(&self, event: Event, selector: u16) -> bool {
         let (idtr, rip) = (self.backend.idtr(), self.backend.rip());
         task_switch::of_event(self, idtr, event, rip).is_some_and(|task| task.selector == selector)
