@@ -244,8 +244,7 @@ impl Backend for Vmx {
         self.vpid = Tag::default();
     }
 
-    // On a machine with two CPUs Linux with two returns to a wrong address early in its start:
-    // docs/vmx.md.
+    // On a Bochs machine with several CPUs Linux does not come far enough to try it: docs/vmx.md.
     const HAS_SEVERAL_VCPUS: bool = false;
 
     const LIVE_REGISTERS: &'static [SystemRegister] = &LIVE_REGISTERS;
