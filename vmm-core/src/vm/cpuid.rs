@@ -58,6 +58,8 @@ mod leaf_7 {
 /// Extended features, leaf 8000_0001h.
 mod leaf_8000_0001 {
     pub const EDX_RDTSCP: u32 = 1 << 27;
+    /// The logical processors of leaf 1 are cores.
+    pub const ECX_CMP_LEGACY: u32 = 1 << 1;
     /// CmpLegacy, SVM, ExtApic, OSVW, IBS, SKINIT, WDT, LWP, TopologyExt, PerfCtr, MONITORX and the
     /// performance counters around them.
     pub const ECX_ABSENT: u32 = 1 << 1
@@ -253,8 +255,12 @@ impl CpuidTable {
                 result.edx &= !leaf_1::EDX_ABSENT;
                 result.edx |= if vcpu_count > 1 { 1 << 28 } else { 0 };
             }
-            // Cache descriptions stay; each CPU has its caches to itself.
-            4 => result.eax &= 0x3ff,
+            // Cache descriptions stay; each CPU has its caches to itself, and is a core.
+            4 => {
+                let is_cache = result.eax & 0x1f != 0;
+                let ids = (1 << core_id_bits(vcpu_count).min(6)) - 1;
+                result.eax = result.eax & 0x3ff | if is_cache { ids << 26 } else { 0 };
+            }
             7 if subleaf == 0 => {
                 result.eax = result.eax.min(1);
                 result.ebx &= !leaf_7::EBX_ABSENT;
@@ -272,6 +278,9 @@ impl CpuidTable {
             0x8000_0000 => result.eax = self.max_extended,
             0x8000_0001 => {
                 result.ecx &= !leaf_8000_0001::ECX_ABSENT;
+                if self.counts_cores(vcpu_count) {
+                    result.ecx |= leaf_8000_0001::ECX_CMP_LEGACY;
+                }
                 result.edx &=
                     if self.withheld.rdtscp { !leaf_8000_0001::EDX_RDTSCP } else { u32::MAX };
             }
@@ -279,19 +288,27 @@ impl CpuidTable {
             // the machine's TSC, and CPUs whose TSCs differ are not used.
             0x8000_0007 => result = CpuIdResult { edx: 1 << 8, ..NOTHING },
             // Address widths, linear ones without LA57; CLZERO, always-saved FP error pointers,
-            // WBNOINVD.
+            // WBNOINVD; on AMD's processors the cores, too.
             0x8000_0008 => {
                 let linear = (result.eax >> 8 & 0xff).min(LINEAR_ADDRESS_BITS);
+                let cores = core_id_bits(vcpu_count) << 12 | (vcpu_count - 1).min(255);
                 result = CpuIdResult {
                     eax: linear << 8 | result.eax & 0xff,
                     ebx: result.ebx & 0x205,
-                    ..NOTHING
+                    ecx: if self.counts_cores(vcpu_count) { cores } else { 0 },
+                    edx: 0,
                 };
             }
             2 | 0x8000_0002..=0x8000_0006 | 0x8000_0019 | 0x8000_001a => {}
             _ => result = NOTHING,
         }
         result
+    }
+
+    /// True if the leaves of AMD's processors have to say that the logical processors of leaf 1 are
+    /// cores, and not threads of one (APM volume 3, section E.5).
+    fn counts_cores(&self, vcpu_count: u32) -> bool {
+        self.processor.vendor == Vendor::Amd && vcpu_count > 1
     }
 
     /// Leaf 0Dh: only the components of [`XCR0_KNOWN`], and no supervisor state.
@@ -412,6 +429,11 @@ const fn with_apic(edx: u32, enabled: bool) -> u32 {
     if enabled { edx } else { edx & !leaf_1::EDX_APIC }
 }
 
+/// The low bits of an APIC ID that number the cores of the one package.
+const fn core_id_bits(vcpu_count: u32) -> u32 {
+    vcpu_count.next_power_of_two().trailing_zeros()
+}
+
 /// Leaf 0Bh without the level's number and the APIC ID: every virtual CPU is a core of its own in
 /// one package.
 fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
@@ -419,10 +441,7 @@ fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
     const CORE: u32 = 2;
     match subleaf {
         0 => CpuIdResult { eax: 0, ebx: 1, ecx: SMT << 8, edx: 0 },
-        1 => {
-            let bits = vcpu_count.next_power_of_two().trailing_zeros();
-            CpuIdResult { eax: bits, ebx: vcpu_count, ecx: CORE << 8, edx: 0 }
-        }
+        1 => CpuIdResult { eax: core_id_bits(vcpu_count), ebx: vcpu_count, ecx: CORE << 8, edx: 0 },
         _ => NOTHING,
     }
 }
@@ -478,6 +497,45 @@ mod tests {
         assert_eq!(table.get(0xb, 1, || state).ebx, 2);
         let levels = [0, 1, 2, 0x107].map(|level| table.get(0xb, level, || STATE).ecx);
         assert_eq!(levels, [0x100, 0x201, 2, 7]);
+    }
+
+    #[test]
+    fn all_leaves_tell_of_the_same_cores() {
+        fn of(vendor: &[u8; 12], leaf: u32) -> CpuIdResult {
+            let word = |at: usize| {
+                u32::from_le_bytes([vendor[at], vendor[at + 1], vendor[at + 2], vendor[at + 3]])
+            };
+            match leaf {
+                0 => CpuIdResult { eax: 0xd, ebx: word(0), ecx: word(8), edx: word(4) },
+                0x8000_0000 => CpuIdResult { eax: 0x8000_0008, ..NOTHING },
+                _ => everything(leaf, 0),
+            }
+        }
+        let amd: CpuidSource = |leaf, _| of(b"AuthenticAMD", leaf);
+        // Subleaf 3 of leaf 4 is behind the last cache.
+        let intel: CpuidSource = |leaf, subleaf| match (leaf, subleaf) {
+            (4, 3) => NOTHING,
+            _ => of(b"GenuineIntel", leaf),
+        };
+        for (vcpus, bits) in [(1, 0), (2, 1), (3, 2), (4, 2), (128, 7)] {
+            for (source, is_amd) in [(amd, true), (intel, false)] {
+                let table = CpuidTable::new(source, vcpus, Withheld::default());
+                let features = table.get(1, 0, || STATE);
+                assert_eq!(features.ebx >> 16 & 0xff, vcpus);
+                assert_eq!(features.edx >> 28 & 1 != 0, vcpus > 1, "HTT");
+                let cores = table.get(0xb, 1, || STATE);
+                assert_eq!((cores.eax, cores.ebx), (bits, vcpus));
+                let caches = table.get(4, 0, || STATE).eax;
+                assert_eq!(caches >> 14, ((1 << bits.min(6)) - 1) << 12, "cores, and no sharing");
+                let amds = (is_amd && vcpus > 1).then_some((1, bits << 12 | (vcpus - 1)));
+                let shown = (
+                    table.get(0x8000_0001, 0, || STATE).ecx >> 1 & 1,
+                    table.get(0x8000_0008, 0, || STATE).ecx,
+                );
+                assert_eq!(shown, amds.unwrap_or_default());
+            }
+            assert_eq!(CpuidTable::new(intel, vcpus, Withheld::default()).find(4, 3), NOTHING);
+        }
     }
 
     #[test]
