@@ -1,6 +1,6 @@
-//! The local APIC in xAPIC mode, and the I/O APIC.
+//! The local APIC, and the I/O APIC.
 
-use crate::cpu::{peek, poke, rdmsr};
+use crate::cpu::{peek, poke, rdmsr, wrmsr};
 
 /// Model-specific register `IA32_APIC_BASE`.
 pub const APIC_BASE: u32 = 0x1b;
@@ -42,14 +42,49 @@ pub fn base() -> u64 {
     rdmsr(APIC_BASE) & !0xfff
 }
 
-/// Reads a register.
-pub fn read(register: u16) -> u32 {
-    peek(base() + u64::from(register))
+/// `IA32_APIC_BASE`: x2APIC mode.
+pub const X2APIC: u64 = 1 << 10;
+
+/// Whether the processor that asks is the bootstrap processor.
+pub fn is_bootstrap_processor() -> bool {
+    const BOOTSTRAP: u64 = 1 << 8;
+    rdmsr(APIC_BASE) & BOOTSTRAP != 0
 }
 
-/// Writes a register.
+/// The model-specific register of x2APIC mode that stands for `register`.
+pub const fn x2apic_msr(register: u16) -> u32 {
+    0x800 + (register as u32 >> 4)
+}
+
+/// Reads a register, in either mode.
+pub fn read(register: u16) -> u32 {
+    match rdmsr(APIC_BASE) {
+        base if base & X2APIC != 0 => rdmsr(x2apic_msr(register)) as u32,
+        base => peek((base & !0xfff) + u64::from(register)),
+    }
+}
+
+/// Writes a register, in either mode.
 pub fn write(register: u16, value: u32) {
-    poke(base() + u64::from(register), value);
+    match rdmsr(APIC_BASE) {
+        base if base & X2APIC != 0 => wrmsr(x2apic_msr(register), value.into()),
+        base => poke((base & !0xfff) + u64::from(register), value),
+    }
+}
+
+/// Sends an interprocessor interrupt, in either mode: the low half of the interrupt command
+/// register, and the destination.
+pub fn send(destination: u32, command: u32) {
+    const PENDING: u32 = 1 << 12;
+    if rdmsr(APIC_BASE) & X2APIC != 0 {
+        let command = u64::from(destination) << 32 | u64::from(command);
+        return wrmsr(x2apic_msr(register::ICR_LOW), command);
+    }
+    write(register::ICR_HIGH, destination << 24);
+    write(register::ICR_LOW, command);
+    while read(register::ICR_LOW) & PENDING != 0 {
+        core::hint::spin_loop();
+    }
 }
 
 /// Software-enabled, with all vectors let through and spurious ones as vector FFh.

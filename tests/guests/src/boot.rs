@@ -8,11 +8,11 @@ const PAGE_SIZE: usize = 4096;
 const STACK_SIZE: usize = 32 << 10;
 
 #[repr(C, align(4096))]
-struct Aligned<T>(T);
+pub(crate) struct Aligned<T>(T);
 
 /// One table of the top level, one of the next, four with 2 MiB pages: 4 GiB mapped to themselves,
 /// for ring 3 too.
-static PAGE_TABLES: Global<Aligned<[[u64; PAGE_SIZE / 8]; 6]>> =
+pub(crate) static PAGE_TABLES: Global<Aligned<[[u64; PAGE_SIZE / 8]; 6]>> =
     Global::new(Aligned([[0; PAGE_SIZE / 8]; 6]));
 static STACK: Global<Aligned<[u8; STACK_SIZE]>> = Global::new(Aligned([0; STACK_SIZE]));
 

@@ -7,7 +7,8 @@ use core::cell::UnsafeCell;
 #[repr(transparent)]
 pub struct Global<T>(UnsafeCell<T>);
 
-// SAFETY: a guest has one CPU, and no reference into the variable is given out.
+// SAFETY: no reference into the variable is given out. Variables that several CPUs change are
+// atomics instead, or addresses that they access by instructions of the topic's choice.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Global<T> {

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 
 use crate::descriptors::{self, CODE64, DOUBLE_FAULT_IST, TablePointer};
 use crate::global::Global;
-use crate::{cpu, report};
+use crate::{apic, cpu, report};
 
 /// The vector of an event, and its error code if it has one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -303,7 +303,8 @@ extern "C" fn interrupt(frame: &mut Frame) {
         ss: frame.ss as u16,
         cr2: cpu::cr2(),
     };
-    if CATCH_RSP.get() == 0 {
+    // Only the first processor catches events.
+    if CATCH_RSP.get() == 0 || !apic::is_bootstrap_processor() {
         report::fail("unexpected-event", fault);
         report::end();
     }

@@ -2,13 +2,14 @@
 //! system from a CD-ROM, tests from inside what the virtual CPU and PC promise about its topic, and
 //! writes the results to COM1 ([`report`]).
 //!
-//! A guest runs in 64-bit mode at ring 0 with interrupts off, on one CPU, with the first 4 GiB
-//! mapped to themselves. Nothing else runs on its machine. That is why functions here are not
+//! A guest runs in 64-bit mode at ring 0 with interrupts off, on one CPU unless it starts others
+//! ([`smp`]), with the first 4 GiB mapped to themselves. Nothing else runs on its machine. That is why functions here are not
 //! marked `unsafe` although most could break the program: a topic exists to do such things, and a
 //! mark on every line would mark nothing.
 
 #![no_std]
 
+pub mod acpi;
 pub mod apic;
 pub mod arrivals;
 mod boot;
@@ -26,6 +27,7 @@ pub mod pit;
 pub mod planes;
 pub mod report;
 pub mod serial;
+pub mod smp;
 pub mod user;
 
 pub use boot::page_tables;

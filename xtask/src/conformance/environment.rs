@@ -46,6 +46,17 @@ const APICV_TOPICS: [&str; 9] = [
 const POSTED_TOPICS: [&str; 9] =
     ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
+/// The topics about several processors, and how many their guests have.
+const SMP_TOPICS: [(&str, u32); 2] = [("smp_ipi", 4), ("smp_start", 4)];
+
+/// The processors of a machine whose guest has several, under Bulkhead: fewer, so that they are
+/// shared.
+const SHARED_CPUS: u32 = 2;
+
+fn vcpus(topic: &str) -> u32 {
+    SMP_TOPICS.iter().find(|(name, _)| *name == topic).map_or(1, |&(_, vcpus)| vcpus)
+}
+
 /// The topic of code on devices, which runs on bounce pages. Bochs 3.0 stops there now and then, by
 /// the hypervisor's build: its instruction cache (`BX_CPU_C::getICacheEntry`) gives a trace without
 /// an instruction for ever, and its time stands still. All 49 cases pass where it does not.
@@ -66,7 +77,8 @@ impl Environment {
             Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
             Self::BochsAvx512 => topic == FORMS_TOPIC,
-            Self::Bochs | Self::SvmBochs | Self::VmxBochs => topic != DEVICE_CODE_TOPIC,
+            Self::VmxBochs => topic != DEVICE_CODE_TOPIC && vcpus(topic) == 1,
+            Self::Bochs | Self::SvmBochs => topic != DEVICE_CODE_TOPIC,
             Self::Qemu | Self::SvmQemu => true,
         }
     }
@@ -106,6 +118,12 @@ impl Environment {
             Self::BochsAvx512 => (Some(APICV_CPU), ""),
             _ => (None, ""),
         };
+        let vcpus = vcpus(&guest.topic);
+        let smp = match self {
+            Self::VmxBochsPosted => 2,
+            _ if direct => vcpus,
+            _ => vcpus.min(SHARED_CPUS),
+        };
         Spec {
             emulator: Some(emulator),
             backend,
@@ -116,7 +134,8 @@ impl Environment {
             memory_mib: MEMORY_MIB,
             cpu: cpu.map(str::to_owned),
             cmdline: cmdline.to_owned(),
-            smp: if self == Self::VmxBochsPosted { 2 } else { 1 },
+            smp,
+            vcpus,
             ..Spec::default()
         }
     }
