@@ -50,6 +50,10 @@ fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<
     for caller in ["at run (", "at take_commands (", "at run_guests ("] {
         ensure!(report.contains(caller), "not {caller:?} in\n{report}");
     }
+    // This processor has SMEP and SMAP.
+    const SMEP_AND_SMAP: u64 = 0b11 << 20;
+    let cr4 = report.split_once(" cr4 ").and_then(|(_, text)| text.get(..8)).unwrap_or_default();
+    ensure!(u64::from_str_radix(cr4, 16)? & SMEP_AND_SMAP == SMEP_AND_SMAP, "cr4 {cr4}");
     let lines: Vec<&str> = report.lines().collect();
     for pair in lines.windows(2).filter(|pair| pair[0].starts_with('#')) {
         ensure!(pair[1].contains(" at "), "no name for {}", pair[0]);

@@ -15,15 +15,24 @@ use core::sync::atomic::Ordering;
 use x86::controlregs::{self, Cr0, Cr4};
 
 /// Sets CR0 and CR4 as the hypervisor needs them: write protection, machine checks as exceptions,
-/// and the FPU's instructions allowed, as the guest's state is saved and restored by them.
+/// the FPU's instructions allowed, as the guest's state is saved and restored by them, and neither
+/// code nor data in user pages (SMEP, SMAP): there are none, whatever corrupts a page table entry.
 pub fn init_control_registers() {
-    let features = raw_cpuid::CpuId::new().get_feature_info();
+    let cpuid = raw_cpuid::CpuId::new();
+    let features = cpuid.get_feature_info();
     let mut cr4 = Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE;
     if features.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_mce) {
         cr4 |= Cr4::CR4_ENABLE_MACHINE_CHECK;
     }
     if features.as_ref().is_some_and(raw_cpuid::FeatureInfo::has_xsave) {
         cr4 |= Cr4::CR4_ENABLE_OS_XSAVE;
+    }
+    let extended = cpuid.get_extended_feature_info();
+    if extended.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_smep) {
+        cr4 |= Cr4::CR4_ENABLE_SMEP;
+    }
+    if extended.as_ref().is_some_and(raw_cpuid::ExtendedFeatures::has_smap) {
+        cr4 |= Cr4::CR4_ENABLE_SMAP;
     }
     let cr0 = Cr0::CR0_PROTECTED_MODE
         | Cr0::CR0_MONITOR_COPROCESSOR

@@ -72,3 +72,24 @@ fn a_page_is_taken_out_of_a_large_one() {
     assert!(bench.tables.is_mapped(0..0x5000) && bench.tables.is_mapped(0x6000..2 * MIB));
     assert!(!bench.tables.is_mapped(0x5000..0x5001));
 }
+
+/// SMEP and SMAP keep the hypervisor out of user pages: it has none, whatever is mapped or split.
+#[test]
+fn no_page_is_a_users() {
+    const USER: u64 = 1 << 2;
+    fn has_user_pages(table: u64, level: u32) -> bool {
+        (0..ENTRIES as u64).any(|index| {
+            let entry = *entry(table, index << (12 + 9 * level), level);
+            let leads_on = entry != 0 && level > 0 && entry & Mapping::LARGE.bits() == 0;
+            entry & USER != 0 || leads_on && has_user_pages(entry & ADDRESS_MASK, level - 1)
+        })
+    }
+    let mut bench = Bench::new();
+    let kinds = [Mapping::CODE, Mapping::CONSTANTS, Mapping::DEVICE, Mapping::FRAMEBUFFER];
+    for (kind, start) in kinds.into_iter().zip((0..).step_by(MIB as usize)) {
+        bench.map(start..start + 0x3000, kind);
+    }
+    bench.map(0..64 * MIB, Mapping::RAM);
+    bench.tables.unmap_page(40 * MIB, &mut leak_frame).unwrap();
+    assert!(!has_user_pages(bench.tables.root(), 3));
+}
