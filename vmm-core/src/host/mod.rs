@@ -9,5 +9,6 @@ pub mod owner;
 #[cfg(any(test, feature = "owner-map"))]
 pub mod owner_map;
 pub mod platform;
+pub mod processor;
 pub mod timekeeper;
 pub mod timers;

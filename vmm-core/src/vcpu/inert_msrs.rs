@@ -5,7 +5,7 @@
 //! processor that its CPUID shows: Intel SDM volume 4, chapter 2; AMD's BIOS and Kernel Developer's
 //! Guides and Processor Programming References, by family.
 
-use crate::vm::cpuid::{Processor, Vendor};
+use crate::host::processor::{Processor, Vendor};
 
 /// The effect of a WRMSR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::Vcpu;
 use super::inert_msrs::{self, Write};
 use super::mtrr::Mtrrs;
 use crate::backend::{Backend, SystemRegister};
-use crate::vm::cpuid::Vendor;
+use crate::host::processor::Vendor;
 use arrayvec::ArrayVec;
 use emulator::paging::is_legal_pat;
 use emulator::registers::{Efer, Fault};
