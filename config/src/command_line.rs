@@ -4,6 +4,10 @@
 //! The machine must come up whatever is written there, so nothing is an error: what is not
 //! understood is named in a warning, and the default holds.
 
+mod spec_ctrl;
+
+pub use spec_ctrl::SpecCtrl;
+
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -106,6 +110,8 @@ pub struct CommandLine {
     pub boot_rom: bool,
     /// True if local APICs are in hardware where the processor can do it.
     pub apicv: bool,
+    /// The defences against speculative execution.
+    pub spec_ctrl: SpecCtrl,
     /// The port of the management interface.
     pub rpc: Option<ComPort>,
     /// The modules that are guest configurations, by name; if empty, they are found by their
@@ -132,6 +138,7 @@ impl Default for CommandLine {
             stay_on: false,
             boot_rom: true,
             apicv: true,
+            spec_ctrl: SpecCtrl::default(),
             rpc: None,
             guest_configs: Vec::new(),
             iso: None,
@@ -175,6 +182,7 @@ impl CommandLine {
             "poweroff" => self.stay_on = parse_poweroff(required()?)?,
             "bootrom" => self.boot_rom = parse_flag(value)?,
             "apicv" => self.apicv = parse_flag(value)?,
+            "spec-ctrl" => self.spec_ctrl.add(required()?)?,
             "rpc" => self.rpc = parse_rpc(required()?)?,
             "guest_cfg" => self.guest_configs.push(required()?.to_owned()),
             "iso" => self.iso = Some(required()?.to_owned()),
@@ -384,6 +392,8 @@ mod tests {
         assert!(!parse("poweroff=never poweroff=auto").stay_on);
         assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
         assert!(!parse("apicv=off").apicv && parse("apicv=off apicv").apicv);
+        let choices = parse("spec-ctrl=no-rsb spec-ctrl=ssbd").spec_ctrl;
+        assert_eq!((choices.rsb, choices.ssbd), (Some(false), Some(true)));
     }
 
     #[test]
@@ -419,6 +429,8 @@ mod tests {
             ("rpc=vga", "vga is none of com1, com2, none"),
             ("guest_memory=99999999G", "99999999G is not a size from 2 to 16777216 MiB"),
             ("guest_memory=1", "1 is not a size from 2 to 16777216 MiB"),
+            ("spec-ctrl", "spec-ctrl needs a value"),
+            ("spec-ctrl=pv=no", "pv=no is not a defence that can be chosen"),
             ("guest_vcpus=65", "65 is not a number from 1 to 64"),
         ] {
             let (options, warnings) = CommandLine::parse(word);

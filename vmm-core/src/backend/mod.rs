@@ -6,6 +6,7 @@ pub mod extended_state;
 pub mod live_registers;
 mod nested_paging;
 pub mod reset;
+pub mod speculation;
 
 pub use nested_paging::{NestedPaging, WriteTracking};
 
