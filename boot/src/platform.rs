@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use control::host::{Display, Host, InputEvent, SerialPort};
 use vmm_core::host::machine_check::Registers;
 use vmm_core::host::owner::Owner;
-use vmm_core::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
+use vmm_core::host::platform::{BOOT_CPU, CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 
 /// The bare machine.
 pub struct Machine {
@@ -80,6 +80,14 @@ impl Host for Machine {
 
     fn log_bytes(&self) -> u64 {
         log::TEXT_BYTES as u64
+    }
+
+    fn call_attendant(&self) {
+        if self.cpu() == BOOT_CPU {
+            self.interrupt_self();
+        } else {
+            self.interrupt_cpu(BOOT_CPU, CpuInterrupt::Kick);
+        }
     }
 
     fn power_off(&self) {

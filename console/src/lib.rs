@@ -4,7 +4,7 @@
 //! [`Consoles`] lives as long as the hypervisor. It knows a guest by its [`Mailbox`], where it asks
 //! and picks up answers, and by the devices of its present life ([`GuestPorts`]); it needs neither
 //! a virtual CPU nor a processor's backend. It never waits: it is called when something may have
-//! happened, and has an alarm among the guest's devices to be called in time.
+//! happened, and has an alarm to be called in time.
 //!
 //! ```
 //! use config::CommandLine;
@@ -59,11 +59,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::{ComPort, ConsoleDevice};
+use control::alarm::ConsoleAlarm;
 use control::budget::Budget;
 use control::guest::GuestPorts;
 use control::host::{Display, Host, SerialPort, host_ns};
 use control::mailbox::{Client, Mailbox};
-use devices::time::{GuestTime, ns_to_ticks};
+use devices::time::ns_to_ticks;
 use devices::vga::{FrameKind, Vga};
 use keyboard::Keyboard;
 use mirror::Mirror;
@@ -93,7 +94,7 @@ pub struct Consoles {
     /// Lines of the log wait for the ports.
     log_waits: bool,
     next_refresh_ns: u64,
-    armed: Armed,
+    alarm: Arc<ConsoleAlarm>,
 }
 
 /// A command that the guest was asked for.
@@ -103,15 +104,6 @@ struct Command {
     /// The heap that it takes.
     _budget: Budget,
 }
-
-/// The deadline of the alarm: host time, and the guest time that it was computed to be.
-#[derive(Clone, Copy, Debug)]
-struct Armed {
-    host_ns: u64,
-    guest_time: GuestTime,
-}
-
-const NOT_ARMED: Armed = Armed { host_ns: u64::MAX, guest_time: GuestTime::ZERO };
 
 const fn serial_port(port: ComPort) -> SerialPort {
     match port {
@@ -147,7 +139,7 @@ impl Consoles {
             command: None,
             log_waits: false,
             next_refresh_ns: 0,
-            armed: NOT_ARMED,
+            alarm: Arc::new(ConsoleAlarm::new(host)),
         }
     }
 
@@ -159,12 +151,11 @@ impl Consoles {
 
     /// Joins the devices of the guest's new life to the consoles.
     pub fn attach(&mut self, ports: GuestPorts) {
-        ports.output.connect(&ports.clock, &ports.alarm);
+        ports.output.connect(&self.alarm);
         self.terminal.attach(&ports.name);
         self.keyboard.clear();
         self.mirror.invalidate();
         self.next_refresh_ns = 0;
-        self.armed = NOT_ARMED;
         self.ports = Some(ports);
     }
 
@@ -174,7 +165,6 @@ impl Consoles {
         if let Some(ports) = self.ports.take() {
             self.terminal.take_last_output(&ports.output);
             self.terminal.send(self.host);
-            ports.alarm.set(None);
         }
         self.terminal.detach();
         self.keyboard.clear();
@@ -202,31 +192,23 @@ impl Consoles {
         self.terminal.send(self.host);
     }
 
-    /// Sets the alarm among the guest's devices to when [`Consoles::attend`] has something to do,
-    /// or to `other_ns` of host time if that is earlier.
+    /// Sets the alarm to when [`Consoles::attend`] has something to do, or to `other_ns` of host
+    /// time if that is earlier.
     pub fn set_alarm(&mut self, other_ns: Option<u64>) {
-        // A little late, so that it has come when the alarm rings.
-        const SLACK_NS: u64 = 1_000;
-        let Some(ports) = &self.ports else { return };
         let now_ns = host_ns(self.host);
-        let deadline_ns = self.deadline_ns(now_ns, other_ns);
-        if let Some(host_ns) = deadline_ns
-            && host_ns != self.armed.host_ns
-        {
-            let guest_time = ports.clock.now() + host_ns.saturating_sub(now_ns) + SLACK_NS;
-            self.armed = Armed { host_ns, guest_time };
-        }
-        let deadline = deadline_ns.map(|_| self.armed.guest_time);
-        let retry = ports.clock.now() + RETRY_NS + SLACK_NS;
-        ports.output.set_alarm(&ports.alarm, deadline, retry);
+        let due_ns = self.deadline_ns(now_ns, other_ns).unwrap_or(u64::MAX);
+        let rings = self.ports.iter().map(|ports| &*ports.output);
+        self.alarm.set(due_ns, rings, now_ns + RETRY_NS);
     }
 
-    /// While guest time stands still, or there is no guest: the time stamp counter at which to call
-    /// again if no physical interrupt comes before, or `other_ns` of host time if that is earlier.
-    pub fn due_tsc(&mut self, other_ns: Option<u64>) -> u64 {
-        self.armed = NOT_ARMED;
-        let deadline_ns = self.deadline_ns(host_ns(self.host), other_ns);
-        deadline_ns.map_or(u64::MAX, |ns| ns_to_ticks(ns, self.host.tsc_hz()))
+    /// The time stamp counter at which to call again if no physical interrupt comes before.
+    pub fn due_tsc(&self) -> u64 {
+        // A little late, so that it has come when the alarm rings.
+        const SLACK_NS: u64 = 1_000;
+        match self.alarm.due_ns() {
+            u64::MAX => u64::MAX,
+            due_ns => ns_to_ticks(due_ns.saturating_add(SLACK_NS), self.host.tsc_hz()),
+        }
     }
 
     /// Sends what still waits for the ports: for the last words before the machine is turned off.

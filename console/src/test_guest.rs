@@ -13,7 +13,7 @@ use devices::i8042::I8042;
 use devices::irq::IrqLine;
 use devices::memory::TestMemory;
 use devices::system_control::SystemProbe;
-use devices::time::{Alarm, Deadlines, TestClock};
+use devices::time::{Alarm, TestClock};
 use devices::uart::Uart;
 use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, Vga, VgaMemory};
 
@@ -40,7 +40,6 @@ impl TestGuest {
     /// With so many bytes of video memory.
     pub fn with_video_memory(vram_bytes: usize) -> Self {
         let clock = TestClock::new();
-        let alarm = Deadlines::new(1).alarm(0);
         let output = Arc::new(OutputRing::new());
         let uart =
             Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
@@ -63,8 +62,6 @@ impl TestGuest {
             output,
             vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
             i8042: Arc::new(i8042),
-            clock: clock.clone(),
-            alarm,
         };
         Self { clock, ports, mailbox: Arc::new(Mailbox::new("linux")), odd_even, vram }
     }

@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use devices::console::ByteSink;
 use devices::i8042::I8042;
-use devices::time::{Alarm, Clock};
 use devices::uart::Uart;
 use devices::vga::Vga;
 
@@ -38,8 +37,4 @@ pub struct GuestPorts {
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
     pub i8042: Arc<I8042>,
-    /// Guest time.
-    pub clock: Arc<dyn Clock>,
-    /// An alarm of the guest's timer queue. When it rings, the consoles have something to do.
-    pub alarm: Alarm,
 }

@@ -103,6 +103,9 @@ pub trait Host: Send + Sync {
     /// The most that such a copy has.
     fn log_bytes(&self) -> u64;
 
+    /// The consoles' alarm was brought forward: the CPU that attends to them looks at it.
+    fn call_attendant(&self);
+
     /// Turns the machine off. Returns only if it cannot.
     fn power_off(&self);
     /// Resets the machine.

@@ -37,6 +37,7 @@
 
 extern crate alloc;
 
+pub mod alarm;
 pub mod budget;
 pub mod guest;
 pub mod host;

@@ -1,6 +1,7 @@
 //! Output of guests on its way to the machine's ports: the bytes of COM1, and the lines of the
 //! debug console.
 
+use crate::alarm::ConsoleAlarm;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -8,7 +9,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use devices::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use devices::console::ByteSink;
-use devices::time::{Alarm, Clock, GuestTime};
 use log::Level;
 use spin::Once;
 
@@ -24,13 +24,8 @@ pub struct OutputRing {
     /// Bytes ever written and ever read, modulo 2^64.
     written: AtomicUsize,
     read: AtomicUsize,
-    reader: Once<Reader>,
-}
-
-/// The reader to wake when the first byte comes in.
-struct Reader {
-    clock: Arc<dyn Clock>,
-    alarm: Alarm,
+    /// Brought forward when the first byte comes in.
+    alarm: Once<Arc<ConsoleAlarm>>,
 }
 
 impl Default for OutputRing {
@@ -39,7 +34,7 @@ impl Default for OutputRing {
             bytes: (0..OUTPUT_BYTES).map(|_| AtomicU8::new(0)).collect(),
             written: AtomicUsize::new(0),
             read: AtomicUsize::new(0),
-            reader: Once::new(),
+            alarm: Once::new(),
         }
     }
 }
@@ -50,9 +45,10 @@ impl OutputRing {
         Self::default()
     }
 
-    /// From now on `alarm` is set when the first byte comes in. Only the first call counts.
-    pub fn connect(&self, clock: &Arc<dyn Clock>, alarm: &Alarm) {
-        self.reader.call_once(|| Reader { clock: clock.clone(), alarm: alarm.clone() });
+    /// From now on `alarm` is brought forward when the first byte comes in. Only the first call
+    /// counts.
+    pub fn connect(&self, alarm: &Arc<ConsoleAlarm>) {
+        self.alarm.call_once(|| alarm.clone());
     }
 
     /// True if nothing waits.
@@ -72,27 +68,8 @@ impl OutputRing {
         count
     }
 
-    /// Sets `alarm` to the reader's `deadline`, but not later than `retry` if bytes wait then: the
-    /// guest may have transmitted one on another CPU since the reader looked. For the one
-    /// reader.
-    pub fn set_alarm(&self, alarm: &Alarm, deadline: Option<GuestTime>, retry: GuestTime) {
-        alarm.set(deadline);
-        fence(Ordering::SeqCst);
-        if deadline.is_none_or(|deadline| deadline > retry) && !self.is_empty() {
-            alarm.set(Some(retry));
-        }
-    }
-
     fn slot(&self, number: usize) -> &AtomicU8 {
         &self.bytes[number % OUTPUT_BYTES]
-    }
-
-    fn wake_reader(&self) {
-        let Some(Reader { clock, alarm }) = self.reader.get() else { return };
-        let at = clock.now() + GATHER_NS;
-        if alarm.deadline().is_none_or(|deadline| at < deadline) {
-            alarm.set(Some(at));
-        }
     }
 }
 
@@ -109,7 +86,9 @@ impl ByteSink for OutputRing {
         // here.
         fence(Ordering::SeqCst);
         if self.read.load(Ordering::Relaxed) == written {
-            self.wake_reader();
+            if let Some(alarm) = self.alarm.get() {
+                alarm.bring_forward(GATHER_NS);
+            }
         }
         true
     }
@@ -163,7 +142,7 @@ impl ByteSink for DebugLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use devices::time::{Deadlines, GuestTime, TestClock};
+    use crate::test_host::TestHost;
 
     #[test]
     fn a_full_ring_refuses_and_keeps_the_order() {
@@ -184,20 +163,21 @@ mod tests {
 
     #[test]
     fn the_first_byte_wakes_the_console_and_no_earlier_alarm_is_lost() {
-        let (clock, deadlines) = (TestClock::new(), Deadlines::new(1));
-        let alarm = deadlines.alarm(0);
+        let host = TestHost::leak();
+        let alarm = Arc::new(ConsoleAlarm::new(host));
         let ring = OutputRing::new();
-        let wire: Arc<dyn Clock> = clock.clone();
-        ring.connect(&wire, &alarm);
+        ring.connect(&alarm);
         ring.put(b'a');
-        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(GATHER_NS)));
-        clock.advance_ns(10);
+        assert_eq!((alarm.due_ns(), host.take_calls()), (GATHER_NS, 1));
+        host.advance_ns(10);
         ring.put(b'b');
-        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(GATHER_NS)));
+        assert_eq!((alarm.due_ns(), host.take_calls()), (GATHER_NS, 0));
         ring.take(&mut [0; 2]);
-        alarm.set(Some(GuestTime::from_ns(20)));
+        alarm.set(20, [&ring], 15);
         ring.put(b'c');
-        assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(20)));
+        assert_eq!((alarm.due_ns(), host.take_calls()), (20, 0));
+        alarm.set(u64::MAX, [&ring], 15);
+        assert_eq!(alarm.due_ns(), 15, "a byte waits");
     }
 }
 
@@ -205,24 +185,23 @@ mod tests {
 #[cfg(all(test, feature = "loom"))]
 mod model {
     use super::*;
-    use devices::time::{Deadlines, TestClock};
+    use crate::test_host::TestHost;
 
     #[test]
     fn a_byte_is_taken_or_an_alarm_is_set() {
+        let host = TestHost::leak();
         loom::model(|| {
-            let deadlines = Deadlines::new(1);
-            let alarm = deadlines.alarm(0);
+            let alarm = Arc::new(ConsoleAlarm::new(host));
             let ring = Arc::new(OutputRing::new());
-            let clock: Arc<dyn Clock> = TestClock::new();
-            ring.connect(&clock, &alarm);
+            ring.connect(&alarm);
             assert!(ring.put(b'a'));
             let guest = ring.clone();
             let writer = loom::thread::spawn(move || assert!(guest.put(b'b')));
             let taken = ring.take(&mut [0; 4]);
-            ring.set_alarm(&alarm, None, GuestTime::from_ns(1));
+            alarm.set(u64::MAX, [&*ring], 1);
             writer.join().unwrap();
             assert!(
-                taken == 2 || alarm.deadline().is_some(),
+                taken == 2 || alarm.due_ns() != u64::MAX,
                 "a byte waits, and nobody comes for it"
             );
         });

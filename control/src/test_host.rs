@@ -22,6 +22,7 @@ pub struct TestHost {
     display: Once<Box<dyn Display>>,
     log: Mutex<Vec<u8>>,
     reserved_heap: AtomicU64,
+    calls: AtomicU64,
     /// Reservations of heap that are granted before all others are refused; `None` if none is.
     heap_grants: Mutex<Option<u64>>,
 }
@@ -97,6 +98,11 @@ impl TestHost {
         self.heap_grants.lock().take() == Some(0)
     }
 
+    /// How often the CPU of the consoles was called since the last time.
+    pub fn take_calls(&self) -> u64 {
+        self.calls.swap(0, Ordering::Relaxed)
+    }
+
     /// Bytes of the heap that are set aside now.
     pub fn reserved_heap_bytes(&self) -> u64 {
         self.reserved_heap.load(Ordering::Relaxed)
@@ -163,6 +169,10 @@ impl Host for TestHost {
 
     fn log_bytes(&self) -> u64 {
         self.log.lock().len() as u64
+    }
+
+    fn call_attendant(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     fn power_off(&self) {}

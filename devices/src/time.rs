@@ -4,7 +4,7 @@ use crate::atomic::{AtomicBool, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
-use core::ops::{Add, Range, Sub};
+use core::ops::{Add, Sub};
 
 /// A moment of guest time: nanoseconds since the virtual machine was created, not counting the time
 /// in which it was not allowed to run. Never goes back.
@@ -97,9 +97,8 @@ const DISARMED: u64 = u64::MAX;
 /// The wire to the CPU whose timer rings for a deadline. Called from any CPU, possibly that one
 /// itself, after the deadline is visible.
 pub trait TimerWire: Send + Sync + fmt::Debug {
-    /// The deadline of `slot` is an earlier one now: a timer that is set already may be late for
-    /// it.
-    fn brought_forward(&self, slot: usize);
+    /// A deadline is an earlier one now: a timer that is set already may be late for it.
+    fn brought_forward(&self);
 }
 
 /// The deadlines of one virtual machine's devices, written by the devices and read by the run loop.
@@ -150,41 +149,25 @@ impl Deadlines {
         self.changed.load(Ordering::Relaxed) && self.changed.swap(false, Ordering::Acquire)
     }
 
-    /// The number of slots.
-    pub fn count(&self) -> usize {
-        self.slots.len()
-    }
-
     /// The earliest deadline.
     pub fn earliest(&self) -> Option<GuestTime> {
-        self.earliest_of(0..self.count())
-    }
-
-    /// The earliest deadline of some slots.
-    pub fn earliest_of(&self, slots: Range<usize>) -> Option<GuestTime> {
-        let ns = self.least(slots);
+        let ns = self.least();
         (ns != DISARMED).then_some(GuestTime(ns))
     }
 
-    /// The smallest word of some slots.
-    fn least(&self, slots: Range<usize>) -> u64 {
-        let slots = self.slots.get(slots).unwrap_or_default();
-        slots.iter().fold(DISARMED, |least, slot| least.min(slot.load(Ordering::SeqCst)))
+    /// The smallest word of the slots.
+    fn least(&self) -> u64 {
+        self.slots.iter().fold(DISARMED, |least, slot| least.min(slot.load(Ordering::SeqCst)))
     }
 
     /// Disarms and returns a slot whose deadline is not after `now`, the earliest first.
     pub fn take_expired(&self, now: GuestTime) -> Option<usize> {
-        self.take_expired_of(0..self.count(), now)
-    }
-
-    /// The same, of some slots.
-    pub fn take_expired_of(&self, slots: Range<usize>, now: GuestTime) -> Option<usize> {
-        let ns = self.least(slots.clone());
+        let ns = self.least();
         if ns == DISARMED || ns > now.0 {
             return None;
         }
         let is_least = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == ns;
-        let slot = slots.start + self.slots.get(slots)?.iter().position(is_least)?;
+        let slot = self.slots.iter().position(is_least)?;
         let taken =
             self.slots[slot].compare_exchange(ns, DISARMED, Ordering::AcqRel, Ordering::Relaxed);
         self.changed.store(true, Ordering::Release);
@@ -217,7 +200,7 @@ impl Alarm {
         if ns < before_ns
             && let Some(wire) = &deadlines.wire
         {
-            wire.brought_forward(self.slot);
+            wire.brought_forward();
         }
     }
 
@@ -286,8 +269,8 @@ mod tests {
     struct CountCalls(AtomicU64);
 
     impl TimerWire for CountCalls {
-        fn brought_forward(&self, slot: usize) {
-            self.0.fetch_add(1 + slot as u64, Ordering::Relaxed);
+        fn brought_forward(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -296,7 +279,7 @@ mod tests {
         let wire = Arc::new(CountCalls::default());
         let alarm = Deadlines::with_wire(8, wire.clone()).alarm(7);
         for (ns, calls) in
-            [(Some(20), 8), (Some(20), 8), (Some(30), 8), (None, 8), (Some(40), 16), (Some(1), 24)]
+            [(Some(20), 1), (Some(20), 1), (Some(30), 1), (None, 1), (Some(40), 2), (Some(1), 3)]
         {
             alarm.set(ns.map(GuestTime::from_ns));
             assert_eq!(wire.0.load(Ordering::Relaxed), calls, "{ns:?}");

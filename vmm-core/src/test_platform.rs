@@ -172,6 +172,10 @@ impl Host for TestPlatform {
         self.host.log_bytes()
     }
 
+    fn call_attendant(&self) {
+        self.host.call_attendant();
+    }
+
     fn power_off(&self) {
         self.host.power_off();
     }

@@ -53,6 +53,9 @@ pub enum CpuInterrupt {
     Notification,
 }
 
+/// The CPU that loads the image, and attends to the consoles.
+pub const BOOT_CPU: usize = 0;
+
 /// CPUs that run guests: those with a higher number sleep.
 pub const MAX_CPUS: usize = 256;
 

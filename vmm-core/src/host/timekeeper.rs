@@ -5,7 +5,7 @@
 //! exit: the timekeeper posts it, and nothing rings on the guest's own CPU.
 
 use crate::host::platform::{CpuInterrupt, Platform};
-use crate::host::timers::{Share, TimerQueue, TimerServer};
+use crate::host::timers::{TimerQueue, TimerServer};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -49,10 +49,9 @@ impl Timekeeper {
         due_tsc
     }
 
-    /// Keeps a share of the timers of a queue from now on: all of them while its virtual CPU is on
-    /// no CPU, those of the devices while it is on another.
-    pub fn keep(&self, queue: &Arc<TimerQueue>, share: Share) {
-        self.servers.lock().push(TimerServer::new(queue.clone(), share));
+    /// Keeps the timers of a queue from now on.
+    pub fn keep(&self, queue: &Arc<TimerQueue>) {
+        self.servers.lock().push(TimerServer::new(queue.clone()));
         queue.set_keeper(Some(self.cpu));
         if self.platform.cpu() != self.cpu {
             self.notice(queue);
@@ -67,7 +66,12 @@ impl Timekeeper {
 
     /// Deadlines of a queue that it keeps have changed, or its guest's time goes on.
     pub fn notice(&self, queue: &TimerQueue) {
-        if queue.due_tsc(Share::Devices) < self.armed_tsc.load(Ordering::SeqCst) {
+        if queue.due_tsc() >= self.armed_tsc.load(Ordering::SeqCst) {
+            return;
+        }
+        if self.cpu == self.platform.cpu() {
+            self.platform.interrupt_self();
+        } else {
             self.platform.interrupt_cpu(self.cpu, CpuInterrupt::Kick);
         }
     }
@@ -112,7 +116,7 @@ mod tests {
             let device = Arc::new(Device::default());
             queue.connect(0, device.clone());
             let keeper = Timekeeper::new(platform, CPU);
-            keeper.keep(&queue, Share::Devices);
+            keeper.keep(&queue);
             Self { platform, clock, queue, device, keeper }
         }
 
@@ -139,23 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn of_a_virtual_cpu_on_no_cpu_it_keeps_housekeeping_too() {
-        let bench = Bench::new();
-        bench.keeper.release(&bench.queue);
-        bench.keeper.keep(&bench.queue, Share::All);
-        bench.queue.housekeeping_alarm().set(Some(GuestTime::from_ns(2 * MS)));
-        assert_eq!(bench.keeper.serve(), 7 * MS);
-    }
-
-    #[test]
     fn only_what_is_earlier_than_its_timer_interrupts_it() {
         let bench = Bench::new();
         bench.set_alarm(3 * MS);
         assert_eq!(bench.keeper.serve(), 8 * MS);
         assert!(!bench.set_alarm(4 * MS), "it looks again before that anyway");
         assert!(bench.set_alarm(2 * MS));
-        bench.queue.housekeeping_alarm().set(Some(GuestTime::from_ns(1)));
-        assert_eq!(bench.keeper.serve(), 7 * MS, "housekeeping is not its business");
+        assert_eq!(bench.keeper.serve(), 7 * MS);
     }
 
     #[test]

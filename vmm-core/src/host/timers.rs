@@ -6,15 +6,12 @@ use crate::host::platform::CpuInterrupt;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
-use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use devices::time::{Alarm, Clock, Deadlines, Timed, TimerWire};
 use spin::Once;
 
-/// The alarm that no device is told of: the virtual CPU wakes, and attends to the consoles.
-const HOUSEKEEPING_SLOT: usize = 0;
-const APIC_SLOT: usize = 1;
-const FIRST_DEVICE_SLOT: usize = 2;
+const APIC_SLOT: usize = 0;
+const FIRST_DEVICE_SLOT: usize = 1;
 
 /// Alarms that are served at once at the most: a device that keeps asking for the past cannot keep
 /// the CPU.
@@ -35,16 +32,14 @@ struct Wire {
 }
 
 impl Wire {
-    /// The CPU to interrupt for the alarm of `slot`, which was set on CPU `here`; `None` if one
-    /// sets its timer anyway. The virtual CPU's own does, or gives the keeper notice, before it
+    /// The CPU to interrupt for an alarm that was set on CPU `here`; `None` if one sets its timer anyway. The virtual CPU's own does, or gives the keeper notice, before it
     /// enters the guest and before it sleeps; the keeper does when it has served what was due,
     /// but not while it runs another virtual CPU.
-    fn cpu_to_tell(&self, slot: usize, here: usize) -> Option<usize> {
+    fn cpu_to_tell(&self, here: usize) -> Option<usize> {
         match (self.keeper.load(Ordering::SeqCst), self.vcpu.cpu()) {
             (NOT_KEPT, None) => None,
             (_, Some(vcpu)) if vcpu == here => None,
             (NOT_KEPT, Some(vcpu)) => Some(vcpu),
-            (_, Some(vcpu)) if slot == HOUSEKEEPING_SLOT => Some(vcpu),
             (keeper, Some(_)) => Some(keeper).filter(|&cpu| cpu != here),
             (keeper, None) => Some(keeper),
         }
@@ -52,9 +47,9 @@ impl Wire {
 }
 
 impl TimerWire for Wire {
-    fn brought_forward(&self, slot: usize) {
+    fn brought_forward(&self) {
         let platform = self.vcpu.platform();
-        match self.cpu_to_tell(slot, platform.cpu()) {
+        match self.cpu_to_tell(platform.cpu()) {
             Some(cpu) if cpu == platform.cpu() => platform.interrupt_self(),
             Some(cpu) => platform.interrupt_cpu(cpu, CpuInterrupt::Kick),
             None => {}
@@ -67,23 +62,12 @@ pub struct TimerQueue {
     clock: Arc<VmClock>,
     deadlines: Arc<Deadlines>,
     wire: Arc<Wire>,
-    /// By slot; there is none for housekeeping.
+    /// By slot.
     timed: Box<[Once<Arc<dyn Timed>>]>,
 }
 
-/// Some of the timers of a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// Those that must wake the virtual CPU's own CPU.
-    Housekeeping,
-    /// Those of the devices, local APIC included.
-    Devices,
-    /// All of them.
-    All,
-}
-
 impl TimerQueue {
-    /// A queue for housekeeping, a local APIC and `device_slots` devices, which is served where
+    /// A queue for a local APIC and `device_slots` devices, which is served where
     /// the virtual CPU of `vcpu` is.
     pub fn new(clock: Arc<VmClock>, vcpu: Arc<VcpuKick>, device_slots: usize) -> Arc<Self> {
         let slots = FIRST_DEVICE_SLOT + device_slots;
@@ -95,11 +79,6 @@ impl TimerQueue {
     /// CPU `cpu` serves the devices' timers from now on, or none but the virtual CPU's own.
     pub(super) fn set_keeper(&self, cpu: Option<usize>) {
         self.wire.keeper.store(cpu.unwrap_or(NOT_KEPT), Ordering::SeqCst);
-    }
-
-    /// The alarm that wakes the virtual CPU for housekeeping.
-    pub fn housekeeping_alarm(&self) -> Alarm {
-        self.deadlines.alarm(HOUSEKEEPING_SLOT)
     }
 
     /// The local APIC's alarm.
@@ -130,28 +109,20 @@ impl TimerQueue {
         self.deadlines.take_changed()
     }
 
-    fn slots(&self, share: Share) -> Range<usize> {
-        match share {
-            Share::Housekeeping => HOUSEKEEPING_SLOT..APIC_SLOT,
-            Share::Devices => APIC_SLOT..self.deadlines.count(),
-            Share::All => 0..self.deadlines.count(),
-        }
-    }
-
     /// The earliest deadline, in the host's time stamp counter; `u64::MAX` if there is none, or
     /// guest time stands still.
-    pub fn due_tsc(&self, share: Share) -> u64 {
-        match self.deadlines.earliest_of(self.slots(share)) {
+    pub fn due_tsc(&self) -> u64 {
+        match self.deadlines.earliest() {
             Some(earliest) if !self.clock.is_stopped() => self.clock.tsc_at(earliest),
             _ => u64::MAX,
         }
     }
 
     /// Tells those whose time has come; false if there were none.
-    fn serve(&self, share: Share) -> bool {
+    fn serve(&self) -> bool {
         let now = self.clock.now();
         for served in 0..MAX_EXPIRIES {
-            let Some(slot) = self.deadlines.take_expired_of(self.slots(share), now) else {
+            let Some(slot) = self.deadlines.take_expired(now) else {
                 return served > 0;
             };
             if let Some(device) = self.timed.get(slot).and_then(Once::get) {
@@ -172,15 +143,14 @@ impl fmt::Debug for TimerQueue {
 #[derive(Debug)]
 pub struct TimerServer {
     queue: Arc<TimerQueue>,
-    share: Share,
     /// It serves again at this moment at the earliest.
     not_before_tsc: u64,
 }
 
 impl TimerServer {
-    /// A server of `share`.
-    pub const fn new(queue: Arc<TimerQueue>, share: Share) -> Self {
-        Self { queue, share, not_before_tsc: 0 }
+    /// A server of all of them.
+    pub const fn new(queue: Arc<TimerQueue>) -> Self {
+        Self { queue, not_before_tsc: 0 }
     }
 
     /// The queue.
@@ -190,12 +160,12 @@ impl TimerServer {
 
     /// When to serve next, in the host's time stamp counter; `u64::MAX` for never.
     pub fn due_tsc(&self) -> u64 {
-        self.queue.due_tsc(self.share).max(self.not_before_tsc)
+        self.queue.due_tsc().max(self.not_before_tsc)
     }
 
     /// Tells those whose time has come at `now_tsc`.
     pub fn serve(&mut self, now_tsc: u64) {
-        if self.queue.serve(self.share) {
+        if self.queue.serve() {
             let min_run = self.queue.clock.tsc_hz() / 1_000_000 * MIN_RUN_US;
             self.not_before_tsc = now_tsc.saturating_add(min_run);
         }
@@ -221,7 +191,7 @@ mod tests {
         let platform = TestPlatform::leak();
         let kick = Arc::new(VcpuKick::new(platform));
         let queue = TimerQueue::new(Arc::new(VmClock::new(platform)), kick.clone(), 1);
-        let (housekeeping, device) = (queue.housekeeping_alarm(), queue.device_alarm(0));
+        let device = queue.device_alarm(0);
         // The CPUs that are interrupted if `alarm` is set on CPU `cpu`.
         let told = |alarm: &Alarm, cpu: usize| -> Vec<usize> {
             platform.be_cpu(cpu);
@@ -233,12 +203,11 @@ mod tests {
         assert_eq!(told(&device, OTHER), NONE, "it looks when it begins to run");
         platform.be_cpu(VCPU);
         kick.arrive();
-        for alarm in [&housekeeping, &device, &queue.apic_alarm()] {
+        for alarm in [&device, &queue.apic_alarm()] {
             assert_eq!(told(alarm, VCPU), NONE);
             assert_eq!(told(alarm, OTHER), [VCPU]);
         }
         queue.set_keeper(Some(KEEPER));
-        assert_eq!(told(&housekeeping, KEEPER), [VCPU], "what a device sent to the console");
         assert_eq!(told(&device, KEEPER), NONE, "it looks when it has served");
         assert_eq!(told(&device, OTHER), [KEEPER]);
         assert_eq!(told(&device, VCPU), NONE, "notice is given before the entry");

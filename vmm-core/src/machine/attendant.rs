@@ -50,6 +50,6 @@ impl Housekeeping for Attendant {
     }
 
     fn due_tsc(&mut self) -> u64 {
-        self.consoles.due_tsc(self.next_look_ns)
+        self.consoles.due_tsc()
     }
 }

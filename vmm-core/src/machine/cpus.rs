@@ -4,9 +4,9 @@
 use crate::backend::Backend;
 use crate::host::kick::Wake;
 use crate::host::machine_check_watch::MachineCheckWatch;
-use crate::host::platform::{CpuInterrupt, MAX_CPUS, Platform};
+use crate::host::platform::{BOOT_CPU, CpuInterrupt, MAX_CPUS, Platform};
 use crate::host::timekeeper::Timekeeper;
-use crate::host::timers::{Share, TimerQueue};
+use crate::host::timers::TimerQueue;
 use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
 use crate::vcpu::{CpuShare, Housekeeping, RunEnd, Vcpu, VcpuWires};
 use crate::vm::{Stop, Vm};
@@ -18,9 +18,6 @@ use control::host::host_ns;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use devices::time::ns_to_ticks;
 use spin::{Mutex, Once, RwLock};
-
-/// The CPU that loads the image, and attends to the consoles.
-pub const BOOT_CPU: usize = 0;
 
 /// The machine's CPUs.
 pub struct Cpus<B: Backend> {
@@ -248,7 +245,7 @@ impl<B: Backend> Cpus<B> {
         let kept_tsc = seat.keeper.serve();
         let Some(unit) = decision.unit else {
             let due_tsc = kept_tsc.min(self.tsc_at(decision.until_ns));
-            self.platform.set_timer(due_tsc.min(housekeeping.due_tsc_beside_guests()));
+            self.platform.set_timer(due_tsc.min(housekeeping.due_tsc()));
             self.platform.idle();
             return self.decide(number);
         };
@@ -277,7 +274,7 @@ impl<B: Backend> Cpus<B> {
         self.take_timers(&task);
         let number = work.number;
         let end = vcpu.run(cpu, work);
-        self.seats[number].keeper.keep(&task.timers, Share::All);
+        self.seats[number].keeper.keep(&task.timers);
         task.kept_by.store(number, Ordering::SeqCst);
         end
     }
@@ -345,10 +342,6 @@ impl Housekeeping for Watch {
 
     fn due_tsc(&mut self) -> u64 {
         self.watch.attend_by_tsc(self.platform)
-    }
-
-    fn due_tsc_beside_guests(&mut self) -> u64 {
-        self.due_tsc()
     }
 }
 

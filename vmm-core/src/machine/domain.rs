@@ -177,8 +177,6 @@ impl<'a> Domain<'a> {
             vga: pc.vga.clone(),
             i8042: pc.i8042.clone(),
             output: ports.output.clone(),
-            clock: pc.vm.clock.clone(),
-            alarm: first.timers.housekeeping_alarm(),
         });
         let timekeeper = cpus.timekeeper(pc.vcpus.len());
         let make = |(index, wires): (usize, VcpuWires)| {

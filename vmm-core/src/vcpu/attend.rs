@@ -14,19 +14,12 @@ use devices::time::Clock;
 /// reaches the guest by its mailbox.
 pub trait Housekeeping {
     /// Called after a physical interrupt and when the guest spins, though not more than once a
-    /// millisecond while it runs, before the CPU sleeps, and while it is paused. Must return soon.
+    /// millisecond while it runs, and before the CPU sleeps. Must return soon.
     fn attend(&mut self);
     /// The guest has answered what waited in its mailbox.
     fn take_answers(&mut self);
-    /// While guest time stands still: the time stamp counter at which to attend again if no
-    /// physical interrupt comes before.
+    /// The time stamp counter at which to attend again if no physical interrupt comes before.
     fn due_tsc(&mut self) -> u64;
-
-    /// While guest time goes on and no virtual CPU is on the CPU: the same, as far as no alarm among
-    /// a guest's timers rings for it.
-    fn due_tsc_beside_guests(&mut self) -> u64 {
-        u64::MAX
-    }
 
     /// The CPU's other work, after an interrupt: what is due of it is done, and the answer says
     /// whether the virtual CPU may stay.
@@ -68,20 +61,16 @@ impl Housekeeping for Nothing {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Lets others do what is due, who are to know what the guest wrote; true if they have held the
-    /// guest meanwhile. The first virtual CPU answers for the guest.
-    pub(super) fn attend(&mut self, housekeeping: &mut dyn Housekeeping) -> bool {
+    /// Lets others do what is due, who are to know what the guest wrote. The first virtual CPU
+    /// answers for the guest.
+    pub(super) fn attend(&mut self, housekeeping: &mut dyn Housekeeping) {
         self.note_writes();
         housekeeping.attend();
         // A request is not answered in the middle of another.
-        let held = self.index == 0 && !self.is_stepping() && {
+        if self.index == 0 && !self.is_stepping() {
             self.answer_requests(housekeeping);
-            self.paused
-        };
-        if held {
-            self.hold(housekeeping);
         }
-        held
+        self.note_share(housekeeping);
     }
 
     /// Takes what only the processor knows of the guest's writes to where it is asked for.

@@ -263,7 +263,11 @@ impl<B: Backend> Vcpu<B> {
         self.vm.space.end_sleep(self.index);
         self.load(cpu);
         self.follow_clock();
-        self.note_share(housekeeping);
+        if self.paused {
+            self.attend(housekeeping);
+        } else {
+            self.note_share(housekeeping);
+        }
         let end = match self.until {
             Until::Stop => self.take_turns(housekeeping),
             _ => self.last_turn_end(),
@@ -313,6 +317,11 @@ impl<B: Backend> Vcpu<B> {
             Until::Waits => RunEnd::Waits,
             Until::Stop | Until::Step | Until::Preempted => RunEnd::Preempted,
         }
+    }
+
+    /// It leaves the CPU.
+    const fn gives_up(&self) -> bool {
+        matches!(self.until, Until::Waits | Until::Preempted)
     }
 
     /// It makes a step now.
@@ -390,19 +399,20 @@ impl<B: Backend> Vcpu<B> {
             self.after_host_interrupt();
             if self.paused || self.is_attendance_due() {
                 self.attend(housekeeping);
+            } else {
+                self.note_share(housekeeping);
             }
-            self.note_share(housekeeping);
         }
     }
 
-    /// Asks for its share of the CPU, and ends the run if that is over.
+    /// Asks for its share of the CPU, and ends the run if that is over, or the guest is paused.
     fn note_share(&mut self, housekeeping: &mut dyn Housekeeping) {
         if self.is_stepping() {
             return;
         }
         let share = housekeeping.share_cpu();
-        self.set_others_due(share.due_tsc);
-        if self.vm.processors.are_held() {
+        self.set_others_due(share.due_tsc, housekeeping.due_tsc());
+        if self.paused || self.vm.processors.are_held() {
             self.until = Until::Waits;
         } else if share.is_over {
             self.until = Until::Preempted;
@@ -412,10 +422,10 @@ impl<B: Backend> Vcpu<B> {
     /// A turn without an entry.
     #[inline(never)]
     fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping) {
-        let held = self.attend(housekeeping);
+        self.attend(housekeeping);
         // A kick since the last turn without an entry, by the consoles just now too: the next turn
         // looks at what came.
-        if held || self.vm.stop.requested().is_some() || self.kick.take() {
+        if self.gives_up() || self.vm.stop.requested().is_some() || self.kick.take() {
             return;
         }
         if self.is_stepping() {

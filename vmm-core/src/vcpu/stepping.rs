@@ -6,7 +6,7 @@ mod tests;
 use super::counters::ExitKind;
 use super::debug::{self, StepEnd};
 use super::state_dump::GPR_NAMES;
-use super::{Housekeeping, Nothing, RunEnd, Until, Vcpu};
+use super::{Nothing, RunEnd, Until, Vcpu};
 use crate::backend::exit::DescriptorAccess;
 use crate::backend::{Backend, SystemRegister};
 use control::state::{Location, Registers};
@@ -42,7 +42,8 @@ pub(super) enum Catch {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Holds the guest before its next instruction. Its time stands still too.
+    /// Holds the guest before its next instruction: this virtual CPU leaves its CPU, and comes back
+    /// to answer what is asked of the guest. Its time stands still too.
     pub(super) fn pause(&mut self) {
         self.paused = true;
         self.hold_others();
@@ -163,23 +164,6 @@ impl<B: Backend> Vcpu<B> {
 }
 
 impl<B: Backend> Vcpu<B> {
-    /// Keeps a guest that is paused from running, until it is resumed or has to stop.
-    #[cold]
-    pub(super) fn hold(&mut self, housekeeping: &mut dyn Housekeeping) {
-        while self.paused && self.vm.stop.requested().is_none() {
-            self.note_writes();
-            housekeeping.attend();
-            self.answer_requests(housekeeping);
-            if self.paused {
-                self.platform.set_timer(housekeeping.due_tsc());
-                self.platform.idle();
-            }
-        }
-        // Guest time that stands still would hold up whoever waits for the guest's end.
-        self.start_time();
-        self.vm.processors.release();
-    }
-
     /// Guest time goes on where it stood.
     fn start_time(&mut self) {
         self.vm.clock.start();

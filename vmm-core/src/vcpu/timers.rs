@@ -4,14 +4,16 @@
 use super::Vcpu;
 use crate::backend::Backend;
 use crate::host::timekeeper::Timekeeper;
-use crate::host::timers::{Share, TimerQueue, TimerServer};
+use crate::host::timers::{TimerQueue, TimerServer};
 use alloc::sync::Arc;
 use core::fmt;
 
 /// The timers, as the virtual CPU sees them.
 pub(super) struct Timers {
-    server: TimerServer,
-    /// The keeper of the devices' timers, if it is another CPU.
+    queue: Arc<TimerQueue>,
+    /// Its own service to them, unless a keeper does it.
+    server: Option<TimerServer>,
+    /// The keeper of the timers, if it is another CPU.
     keeper: Option<&'static Timekeeper>,
     /// The moment that the host's timer is set to; `u64::MAX` if it is not.
     armed_tsc: u64,
@@ -27,18 +29,18 @@ const MIN_ATTENDANCE_US: u64 = 1_000;
 impl fmt::Debug for Timers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timers")
-            .field("server", &self.server)
+            .field("queue", &self.queue)
             .field("armed_tsc", &self.armed_tsc)
             .finish_non_exhaustive()
     }
 }
 
 impl Timers {
-    /// The timers of `queue`; `keeper` keeps those of the devices, if there is one.
-    pub(super) const fn new(queue: Arc<TimerQueue>, keeper: Option<&'static Timekeeper>) -> Self {
-        let share = if keeper.is_some() { Share::Housekeeping } else { Share::All };
+    /// The timers of `queue`; `keeper` keeps them, if there is one.
+    pub(super) fn new(queue: Arc<TimerQueue>, keeper: Option<&'static Timekeeper>) -> Self {
         Self {
-            server: TimerServer::new(queue, share),
+            server: keeper.is_none().then(|| TimerServer::new(queue.clone())),
+            queue,
             keeper,
             armed_tsc: u64::MAX,
             others_due_tsc: u64::MAX,
@@ -49,13 +51,13 @@ impl Timers {
     /// The deadlines.
     #[cfg(test)]
     pub(super) const fn queue(&self) -> &Arc<TimerQueue> {
-        self.server.queue()
+        &self.queue
     }
 
     /// True if a deadline changed since the last call.
     #[inline]
     pub(super) fn take_changed(&self) -> bool {
-        self.server.queue().take_changed()
+        self.queue.take_changed()
     }
 
     /// The guest runs on this CPU from now on, whose timer may be set to anything.
@@ -63,14 +65,14 @@ impl Timers {
         self.armed_tsc = u64::MAX;
         self.others_due_tsc = u64::MAX;
         if let Some(keeper) = self.keeper {
-            keeper.keep(self.server.queue(), Share::Devices);
+            keeper.keep(&self.queue);
         }
     }
 
     /// The guest runs no more: none of its timers rings after this.
     pub(super) fn end(&self) {
         if let Some(keeper) = self.keeper {
-            keeper.release(self.server.queue());
+            keeper.release(&self.queue);
         }
     }
 }
@@ -80,15 +82,16 @@ impl<B: Backend> Vcpu<B> {
     /// stays: its interrupt is early by a little.
     pub(super) fn arm_host_timer(&mut self) {
         if let Some(keeper) = self.timers.keeper {
-            keeper.notice(self.timers.server.queue());
+            keeper.notice(&self.timers.queue);
         }
-        self.set_host_timer(self.timers.server.due_tsc().min(self.timers.others_due_tsc));
+        let due_tsc = self.timers.server.as_ref().map_or(u64::MAX, TimerServer::due_tsc);
+        self.set_host_timer(due_tsc.min(self.timers.others_due_tsc));
     }
 
-    /// The CPU has other work to do at `tsc`, and none before.
-    pub(super) fn set_others_due(&mut self, tsc: u64) {
-        self.timers.others_due_tsc = tsc;
-        self.set_host_timer(tsc);
+    /// The CPU has other work to do at `tsc`, and the consoles at `attend_tsc`, and none before.
+    pub(super) fn set_others_due(&mut self, tsc: u64, attend_tsc: u64) {
+        self.timers.others_due_tsc = tsc.min(attend_tsc.max(self.timers.attend_from_tsc));
+        self.set_host_timer(self.timers.others_due_tsc);
     }
 
     fn set_host_timer(&mut self, deadline_tsc: u64) {
@@ -132,7 +135,9 @@ impl<B: Backend> Vcpu<B> {
         self.platform.handle_interrupts();
         // It may have been the timer's, even if it came a little early: either way it is set anew.
         self.timers.armed_tsc = u64::MAX;
-        self.timers.server.serve(self.platform.tsc());
+        if let Some(server) = &mut self.timers.server {
+            server.serve(self.platform.tsc());
+        }
         self.reopen_tick_gate();
         self.await_ends_of_ticks();
         // Timers that have just rung set their next deadline: the turn that follows need not look.

@@ -3,7 +3,9 @@
 use super::*;
 use crate::backend::exit::{DescriptorAccess, DescriptorRegister, Direction, Exit, PortAccess};
 use crate::fuzzing::Machine;
+use crate::test_backend::TestCpu;
 use crate::test_platform::TestPlatform;
+use crate::vcpu::{CpuShare, Housekeeping};
 use crate::vm::Stop;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -137,9 +139,9 @@ fn guest_time_stands_still_between_steps() {
     assert_eq!(machine.vcpu.registers_mut().0.tsc_offset, offset.wrapping_sub(12_000_000));
 }
 
-/// Pauses the guest, and resumes it in its third turn after that.
+/// Pauses the guest, and resumes it when it is attended to for the third time after that; then its
+/// share of the CPU is over.
 struct Visitor {
-    platform: &'static TestPlatform,
     mailbox: Arc<Mailbox>,
     turns: u32,
 }
@@ -160,21 +162,30 @@ impl Housekeeping for Visitor {
     }
 
     fn due_tsc(&mut self) -> u64 {
-        self.platform.tsc() + 1_000
+        u64::MAX
+    }
+
+    fn share_cpu(&mut self) -> CpuShare {
+        CpuShare { is_over: self.turns == 4, ..CpuShare::ALL }
     }
 }
 
 #[test]
-fn a_guest_is_held_until_it_is_resumed() {
+fn a_paused_guest_stays_out_of_the_cpu_until_it_is_resumed() {
     let mut machine = Machine::new(TestPlatform::leak());
     machine.vcpu.registers_mut().0.exit = Exit::ExternalInterrupt;
     let mailbox = machine.vcpu.vm().mailbox.clone();
-    let mut visitor = Visitor { platform: machine.platform, mailbox, turns: 0 };
-    machine.vcpu.turn(&mut visitor);
-    assert_eq!(visitor.turns, 4);
-    assert!(!machine.vcpu.paused);
-    assert_eq!(machine.platform.tsc(), 2_000);
-    assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 0);
+    let mut visitor = Visitor { mailbox, turns: 0 };
+    machine.vcpu.unload();
+    for (turns, end) in
+        [(1, RunEnd::Waits), (2, RunEnd::Waits), (3, RunEnd::Waits), (4, RunEnd::Preempted)]
+    {
+        assert_eq!(machine.vcpu.run(&TestCpu::default(), &mut visitor), end);
+        assert_eq!((visitor.turns, machine.vcpu.paused), (turns, turns < 4));
+        machine.platform.advance_ns(1_000);
+    }
+    // It goes since the last turn.
+    assert_eq!(machine.vcpu.vm().clock.now().as_ns(), 1_000);
 }
 
 /// Lets a guest that is held go on at once, and notes where it stood.
