@@ -85,10 +85,10 @@ impl ByteSink for OutputRing {
         // Either the reader sees this byte when it looks once more, or what it did before is seen
         // here.
         fence(Ordering::SeqCst);
-        if self.read.load(Ordering::Relaxed) == written {
-            if let Some(alarm) = self.alarm.get() {
-                alarm.bring_forward(GATHER_NS);
-            }
+        if self.read.load(Ordering::Relaxed) == written
+            && let Some(alarm) = self.alarm.get()
+        {
+            alarm.bring_forward(GATHER_NS);
         }
         true
     }
