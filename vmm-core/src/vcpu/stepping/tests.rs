@@ -10,7 +10,6 @@ use crate::vm::Stop;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use control::host::Host;
 use control::mailbox::{Answer, Client, Mailbox, Request};
 use devices::memory::GuestMemory;
 use devices::time::Clock;
