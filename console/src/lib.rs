@@ -197,8 +197,8 @@ impl Consoles {
     pub fn set_alarm(&mut self, other_ns: Option<u64>) {
         let now_ns = host_ns(self.host);
         let due_ns = self.deadline_ns(now_ns, other_ns).unwrap_or(u64::MAX);
-        let rings = self.ports.iter().map(|ports| &*ports.output);
-        self.alarm.set(due_ns, rings, now_ns + RETRY_NS);
+        let output_waits = || self.ports.iter().any(|ports| !ports.output.is_empty());
+        self.alarm.set(due_ns, now_ns + RETRY_NS, output_waits);
     }
 
     /// The time stamp counter at which to call again if no physical interrupt comes before.

@@ -1,7 +1,6 @@
 //! The consoles' alarm: when they have something to do.
 
-use crate::host::Host;
-use crate::output::OutputRing;
+use crate::host::{Host, host_ns};
 use core::fmt;
 use devices::atomic::{AtomicU64, Ordering, fence};
 
@@ -23,24 +22,19 @@ impl ConsoleAlarm {
         self.due_ns.load(Ordering::SeqCst)
     }
 
-    /// Sets it to `due_ns`, but not later than `retry_ns` if bytes wait in one of `rings` then: a
-    /// guest on another CPU may have transmitted them since the consoles looked. For the consoles.
-    pub fn set<'a>(
-        &self,
-        due_ns: u64,
-        rings: impl IntoIterator<Item = &'a OutputRing>,
-        retry_ns: u64,
-    ) {
+    /// Sets it to `due_ns`, but not later than `retry_ns` if `output_waits` then: a guest on another
+    /// CPU may have transmitted since the consoles looked. For the consoles.
+    pub fn set(&self, due_ns: u64, retry_ns: u64, output_waits: impl FnOnce() -> bool) {
         self.due_ns.store(due_ns, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if due_ns > retry_ns && rings.into_iter().any(|ring| !ring.is_empty()) {
+        if due_ns > retry_ns && output_waits() {
             self.due_ns.fetch_min(retry_ns, Ordering::SeqCst);
         }
     }
 
     /// The consoles are to look in `delay_ns` at the latest.
     pub fn bring_forward(&self, delay_ns: u64) {
-        let due_ns = crate::host::host_ns(self.host).saturating_add(delay_ns);
+        let due_ns = host_ns(self.host).saturating_add(delay_ns);
         if self.due_ns.fetch_min(due_ns, Ordering::SeqCst) > due_ns {
             self.host.call_attendant();
         }

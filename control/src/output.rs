@@ -173,10 +173,10 @@ mod tests {
         ring.put(b'b');
         assert_eq!((alarm.due_ns(), host.take_calls()), (GATHER_NS, 0));
         ring.take(&mut [0; 2]);
-        alarm.set(20, [&ring], 15);
+        alarm.set(20, 15, || !ring.is_empty());
         ring.put(b'c');
         assert_eq!((alarm.due_ns(), host.take_calls()), (20, 0));
-        alarm.set(u64::MAX, [&ring], 15);
+        alarm.set(u64::MAX, 15, || !ring.is_empty());
         assert_eq!(alarm.due_ns(), 15, "a byte waits");
     }
 }
@@ -198,7 +198,7 @@ mod model {
             let guest = ring.clone();
             let writer = loom::thread::spawn(move || assert!(guest.put(b'b')));
             let taken = ring.take(&mut [0; 4]);
-            alarm.set(u64::MAX, [&*ring], 1);
+            alarm.set(u64::MAX, 1, || !ring.is_empty());
             writer.join().unwrap();
             assert!(
                 taken == 2 || alarm.due_ns() != u64::MAX,
