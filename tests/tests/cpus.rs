@@ -1,7 +1,9 @@
 //! Machines with several CPUs, and guests with several virtual CPUs.
 
 use anyhow::ensure;
-use tests::{Guest, LINUX_PROMPT, Machine, Result, Spec, linux, shell, spec};
+use tests::{
+    Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, shell, spec, unless_stalled,
+};
 
 /// The guest's CPUs as it counts them, and whether each of them works and can be turned off and on.
 fn check_cpus(machine: &mut Machine, vcpus: u32) -> Result<()> {
@@ -32,6 +34,19 @@ fn a_guest_with_more_virtual_cpus_than_there_are_cpus_runs_and_restarts() -> Res
     ensure!(shell(&mut machine, "nproc")? == VCPUS.to_string());
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_serial("powered off: Destroy")
+}
+
+#[test]
+fn a_guest_has_a_virtual_cpu_on_each_of_two_cpus_with_vtx() -> Result<()> {
+    unless_stalled("a_guest_has_a_virtual_cpu_on_each_of_two_cpus_with_vtx", || {
+        let spec = spec(Guest::LinuxAmd64Quiet)?;
+        let (direct, emulator) = (false, None);
+        let spec = Spec { backend: Backend::Vmx, emulator, direct, smp: 2, vcpus: 2, ..spec };
+        let mut machine = linux(&spec)?;
+        check_cpus(&mut machine, 2)?;
+        machine.serial().write(b"poweroff -f\n")?;
+        machine.expect_serial("powered off: Destroy")
+    })
 }
 
 #[test]

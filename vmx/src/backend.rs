@@ -244,9 +244,6 @@ impl Backend for Vmx {
         self.vpid = Tag::default();
     }
 
-    // On a Bochs machine with several CPUs Linux does not come far enough to try it: docs/vmx.md.
-    const HAS_SEVERAL_VCPUS: bool = false;
-
     const LIVE_REGISTERS: &'static [SystemRegister] = &LIVE_REGISTERS;
 
     #[inline(always)]

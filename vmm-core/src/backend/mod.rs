@@ -89,9 +89,6 @@ pub struct VcpuSetup {
 /// The guest's registers that are not here are in [`Gprs`], which the shared code owns (RSP and RAX
 /// included).
 pub trait Backend: Sized + Send + 'static {
-    /// Guests may have several virtual CPUs.
-    const HAS_SEVERAL_VCPUS: bool = true;
-
     /// For messages: "AMD-V" or "VT-x".
     const NAME: &'static str;
     /// The state of a physical CPU that runs guests.

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use config::{CommandLine, GuestConfig};
+use config::CommandLine;
 
 /// Runs the guests that the boot loader's modules describe, until none is left. The boot CPU calls
 /// this; the others are started.
@@ -23,7 +23,7 @@ pub fn start<B: Backend>(
     let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
     log::info!("{}: {}", B::NAME, B::describe(&cpu));
     let cpus = Cpus::<B>::start(platform, options);
-    let config = with_vcpus::<B>(guest_config(platform.free_bytes(), options, inputs)?);
+    let config = guest_config(platform.free_bytes(), options, inputs)?;
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut attendant = Attendant::new(platform, options);
     Domain::new(platform, inputs, config)?.run::<B>(&cpu, cpus, &mut attendant)?;
@@ -32,20 +32,6 @@ pub fn start<B: Backend>(
         keep_prompt(platform, &mut attendant);
     }
     Ok(())
-}
-
-/// The guest with as many virtual CPUs as the backend can run.
-fn with_vcpus<B: Backend>(config: GuestConfig) -> GuestConfig {
-    if B::HAS_SEVERAL_VCPUS || config.vcpus == 1 {
-        return config;
-    }
-    log::warn!(
-        "{}: vcpus: {} asked for, one can run yet with {}",
-        config.name,
-        config.vcpus,
-        B::NAME
-    );
-    GuestConfig { vcpus: 1, ..config }
 }
 
 /// No guest is left, and the machine stays on: the hypervisor's prompt goes on answering.

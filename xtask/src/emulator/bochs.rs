@@ -18,6 +18,9 @@ use crate::rpc::MANAGEMENT_SOCKET;
 const INTEL_CPU: &str = "corei7_haswell_4770";
 const AMD_CPU: &str = "ryzen";
 
+/// The file of the debugger's commands.
+const DEBUGGER_COMMANDS: &str = "debugger";
+
 /// The most memory that Bochs takes from the host. A machine's memory beyond that goes to a file
 /// when it is used.
 const MAX_HOST_MEMORY_MIB: u64 = 1536;
@@ -208,9 +211,16 @@ fn start(
 ) -> Result<Command> {
     std::fs::write(folder.join("bochsrc"), lines.join("\n") + "\n")?;
     let mut command = mortal(&bochs.program[0]);
+    command.args(&bochs.program[1..]).args(["-q", "-unlock", "-f", "bochsrc"]);
+    if spec.smp > 1 {
+        // With several CPUs the usual loop does not commit RIP when an exception has been delivered
+        // (findings/bochs-several-cpus-stale-rip.sh), and a VM exit for an interrupt that comes
+        // then reports that of the instruction before. The debugger's loop does, in four times the
+        // time.
+        std::fs::write(folder.join(DEBUGGER_COMMANDS), "continue\n")?;
+        command.args(["-debugger", "-rc", DEBUGGER_COMMANDS]);
+    }
     command
-        .args(&bochs.program[1..])
-        .args(["-q", "-unlock", "-f", "bochsrc"])
         .args(&spec.arguments)
         .envs(bochs.environment.iter().cloned())
         .current_dir(folder)
