@@ -97,6 +97,14 @@ impl<C: EmulatedCpu> Execution<'_, '_, C> {
         Ok(Flow::Next)
     }
 
+    /// The same while no other processor writes to devices.
+    pub(super) fn execute_locked(&mut self) -> Step<Flow> {
+        self.memory.cpu.lock_bus();
+        let flow = self.execute();
+        self.memory.cpu.release_bus();
+        flow
+    }
+
     /// MOV between general registers, immediates, memory, and from segment registers.
     fn mov(&mut self) -> Step<()> {
         // Found first: there is nothing to be read for a segment register, whose loading is not

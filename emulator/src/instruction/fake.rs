@@ -31,6 +31,8 @@ pub struct FakeCpu {
     pub ram: Arc<TestMemory>,
     pub device: Vec<u8>,
     pub accesses: Vec<Access>,
+    /// Each time the bus was locked (`true`) or released, with the number of accesses before.
+    pub bus: Vec<(bool, usize)>,
     pub gprs: Gprs,
     pub rip: u64,
     pub saved_bytes: Option<InstructionBytes>,
@@ -67,6 +69,7 @@ impl FakeCpu {
             ram: TestMemory::new(RAM_BYTES),
             device: vec![0; MMIO_BYTES],
             accesses: Vec::new(),
+            bus: Vec::new(),
             gprs: Gprs::default(),
             rip: 0x8000,
             saved_bytes: None,
@@ -236,6 +239,14 @@ impl EmulatedCpu for FakeCpu {
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
         assert!(bytes.len() == 16 || bytes.len() == 32);
         self.vectors[usize::from(index)][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn lock_bus(&mut self) {
+        self.bus.push((true, self.accesses.len()));
+    }
+
+    fn release_bus(&mut self) {
+        self.bus.push((false, self.accesses.len()));
     }
 
     fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64 {

@@ -51,7 +51,7 @@ use crate::registers::{
 use arrayvec::ArrayVec;
 use devices::memory::GuestMemory;
 use fetch::Code;
-use iced_x86::Instruction;
+use iced_x86::{Instruction, Mnemonic};
 use quick::Move;
 use string_form::StringInstruction;
 
@@ -141,6 +141,12 @@ pub trait EmulatedCpu {
     }
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
+
+    /// An instruction with LOCK, or XCHG, begins its accesses: until [`EmulatedCpu::release_bus`] no
+    /// other processor may write to a device (SDM volume 3, 9.1.2).
+    fn lock_bus(&mut self) {}
+    /// It has made them, or ends in a fault.
+    fn release_bus(&mut self) {}
 
     /// Reads `size_bytes` (1, 2, 4 or 8; within a page, aligned or not) of RAM or from a device.
     fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64;
@@ -327,7 +333,10 @@ impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
         let instruction = code.decode(self)?;
         let rflags = self.mode.rflags;
         let mut execution = Execution { memory: self, instruction: &instruction, rflags };
-        let flow = execution.execute()?;
+        let flow = match locks_bus(&instruction) {
+            false => execution.execute()?,
+            true => execution.execute_locked()?,
+        };
         Ok(Completed { flow, length_bytes: instruction.len(), rflags: execution.rflags })
     }
 
@@ -352,6 +361,11 @@ impl<'a, C: EmulatedCpu> MemoryUnit<'a, C> {
         self.cpu.complete_instruction(if self.mode.is_64() { rip } else { rip & 0xffff_ffff });
         Outcome::Done { trap }
     }
+}
+
+/// XCHG locks the bus without the prefix too (SDM volume 2, XCHG).
+fn locks_bus(instruction: &Instruction) -> bool {
+    instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg
 }
 
 /// An instruction of any form, decoded.

@@ -7,7 +7,7 @@ use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::Platform;
 use crate::host::timers::TimerQueue;
 use crate::vcpu::VcpuWires;
-use crate::vm::bus::{MmioBus, PortBus};
+use crate::vm::bus::{BusLock, MmioBus, PortBus};
 use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::layout::{Layout, ROM_BASE, ROM_BYTES};
@@ -202,6 +202,7 @@ impl Pc {
             space,
             ports: board.ports,
             mmio: board.mmio,
+            bus_lock: BusLock::default(),
             pic,
             system_timer: SystemTimer { route, io_apic },
             cpuid: parts.cpuid,

@@ -223,3 +223,30 @@ fn a_card_has_the_memory_that_the_configuration_says() {
         assert_eq!(shown(&mut program, last), Some((Backing::Video, end - 0x1000, true)));
     }
 }
+
+#[test]
+fn what_one_shows_no_other_changes_meanwhile() {
+    const PLACES: [u32; 2] = [0xe000_0000, 0xd000_0000];
+    let mut program = Program(Machine::new(TestPlatform::leak()));
+    program.port(0xcf8, 4, Direction::Out, 0x8000_1004);
+    program.port(0xcfc, 2, Direction::Out, 2);
+    program.port(0xcf8, 4, Direction::Out, 0x8000_1010);
+    program.port(0xcfc, 4, Direction::Out, PLACES[0]);
+    let vm = program.0.vcpu.vm();
+    let shown = || PLACES.map(|place| vm.space.resolve_fault(place.into(), true));
+    let (memory, device) = (Ok(FaultCause::Memory), Ok(FaultCause::Device));
+    let order = vm.layout.begin();
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| vm.ports.write(0xcfc, 4, PLACES[1]));
+        while vm.ports.read(0xcfc, 4) & !0xf != PLACES[1] {
+            std::thread::yield_now();
+        }
+        for _ in 0..2000 {
+            assert_eq!(shown(), [memory, device]);
+            std::thread::yield_now();
+        }
+        assert!(!mover.is_finished());
+        drop(order);
+    });
+    assert_eq!(shown(), [device, memory]);
+}

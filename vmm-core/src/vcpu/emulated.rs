@@ -4,6 +4,7 @@ use super::Vcpu;
 use super::counters::ExitKind;
 use crate::backend::{Backend, SystemRegister};
 use crate::vm::Vm;
+use crate::vm::bus::BusUse;
 use crate::vm::memory::PAGE_BYTES;
 use devices::memory::GuestMemory;
 use emulator::MemoryAccess;
@@ -153,6 +154,24 @@ impl<B: Backend> Vcpu<B> {
     }
 }
 
+impl<B: Backend> Vcpu<B> {
+    #[inline]
+    fn write_device(&mut self, gpa: u64, size_bytes: u8, value: u64) {
+        match self.bus {
+            BusUse::Shared => self.write_shared_device(gpa, size_bytes, value),
+            BusUse::Alone | BusUse::Locked => self.vm.mmio.write(gpa, size_bytes, value),
+        }
+    }
+
+    /// A sibling may be between the read and the write of a locked instruction.
+    #[inline(never)]
+    fn write_shared_device(&mut self, gpa: u64, size_bytes: u8, value: u64) {
+        self.lock_bus();
+        self.vm.mmio.write(gpa, size_bytes, value);
+        self.release_bus();
+    }
+}
+
 impl<B: Backend> EmulatedCpu for Vcpu<B> {
     type Memory = Vm;
 
@@ -258,6 +277,20 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         self.backend.set_vector_register(index, bytes);
     }
 
+    fn lock_bus(&mut self) {
+        if self.bus == BusUse::Shared {
+            self.vm.bus_lock.acquire();
+            self.bus = BusUse::Locked;
+        }
+    }
+
+    fn release_bus(&mut self) {
+        if self.bus == BusUse::Locked {
+            self.bus = BusUse::Shared;
+            self.vm.bus_lock.release();
+        }
+    }
+
     #[inline]
     fn read_gpa(&mut self, gpa: u64, size_bytes: u8) -> u64 {
         if self.device_page == Some(gpa / PAGE_BYTES) {
@@ -277,7 +310,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
     #[inline]
     fn write_gpa(&mut self, gpa: u64, size_bytes: u8, value: u64) {
         if self.device_page == Some(gpa / PAGE_BYTES) {
-            return self.vm.mmio.write(gpa, size_bytes, value);
+            return self.write_device(gpa, size_bytes, value);
         }
         if let Some(offset) = self.is_apic(gpa) {
             self.apic.mmio_write(offset, value as u32);
@@ -286,7 +319,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         }
         let bytes = value.to_le_bytes();
         if self.vm.space.write(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {
-            self.vm.mmio.write(gpa, size_bytes, value);
+            self.write_device(gpa, size_bytes, value);
         }
     }
 
@@ -310,7 +343,10 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
                 self.write_gpa(at, element_bytes, u64::from_le_bytes(bytes));
             }
         } else if self.vm.space.write(gpa, data).is_err() {
+            // Only string instructions come here, which are none with LOCK.
+            self.lock_bus();
             self.vm.mmio.write_run(gpa, element_bytes, data);
+            self.release_bus();
         }
     }
 

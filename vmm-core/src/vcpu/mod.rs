@@ -29,6 +29,7 @@ use crate::host::kick::VcpuKick;
 use crate::host::platform::Platform;
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::TimerQueue;
+use crate::vm::bus::BusUse;
 use crate::vm::{Stop, Vm};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -127,6 +128,8 @@ pub struct Vcpu<B: Backend> {
     tick_gate: TickGate,
     /// The page whose access is being emulated, if a device (not the local APIC) answers there.
     device_page: Option<u64>,
+    /// Its writes to devices, beside its siblings'.
+    bus: BusUse,
     /// Breakpoints that the emulated instruction has met: bits of DR6.
     met_breakpoints: u64,
     /// The means to let the processor carry out an instruction on device memory; taken out while
@@ -176,6 +179,7 @@ impl<B: Backend> Vcpu<B> {
         let bounce_pages = vm.space.reserve_bounce_pages();
         let bounce_pages =
             bounce_pages.map_err(|_| Unsupported("too little memory for bounce pages"))?;
+        let several = vm.processors.are_several();
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
             index,
@@ -197,6 +201,7 @@ impl<B: Backend> Vcpu<B> {
             window: None,
             tick_gate: TickGate::Closed,
             device_page: None,
+            bus: if several { BusUse::Shared } else { BusUse::Alone },
             met_breakpoints: 0,
             bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
             left_exit: None,

@@ -25,6 +25,14 @@ pub struct Layout {
     vga: Arc<Vga>,
     host_bridge: Arc<I440fx>,
     seen_generation: AtomicU32,
+    changes: spin::Mutex<()>,
+}
+
+/// The right to change what is shown: nobody else reads registers and applies them meanwhile, so
+/// that what was read first is not applied last.
+pub struct LayoutOrder<'a> {
+    layout: &'a Layout,
+    _changes: spin::MutexGuard<'a, ()>,
 }
 
 impl Layout {
@@ -37,35 +45,46 @@ impl Layout {
         vga: Arc<Vga>,
         host_bridge: Arc<I440fx>,
     ) -> Result<Self, SpaceError> {
-        let layout = Self { space, vga, host_bridge, seen_generation: AtomicU32::new(0) };
-        layout.apply_pam()?;
-        layout.apply_window()?;
-        layout.apply_areas(&[])?;
+        let (seen_generation, changes) = (AtomicU32::new(0), spin::Mutex::new(()));
+        let layout = Self { space, vga, host_bridge, seen_generation, changes };
+        let order = layout.begin();
+        order.apply_pam()?;
+        order.apply_window()?;
+        order.apply_areas(&[])?;
+        drop(order);
         Ok(layout)
     }
 
-    /// True if the VGA's window changed since the last call of [`Layout::apply_window`].
+    /// Waits until no other virtual CPU changes what is shown.
+    pub fn begin(&self) -> LayoutOrder<'_> {
+        LayoutOrder { layout: self, _changes: self.changes.lock() }
+    }
+
+    /// True if the VGA's window changed since the last call of [`LayoutOrder::apply_window`].
     #[inline]
     pub fn window_changed(&self) -> bool {
         self.vga.mapping_generation() != self.seen_generation.load(Ordering::Relaxed)
     }
+}
 
+impl LayoutOrder<'_> {
     /// Shows what the VGA's legacy window shows now.
     ///
     /// # Errors
     /// As [`Layout::new`].
     pub fn apply_window(&self) -> Result<(), SpaceError> {
-        self.seen_generation.store(self.vga.mapping_generation(), Ordering::Relaxed);
-        let smram_open = self.host_bridge.smram_open();
-        let window = self.vga.window();
+        let layout = self.layout;
+        layout.seen_generation.store(layout.vga.mapping_generation(), Ordering::Relaxed);
+        let smram_open = layout.host_bridge.smram_open();
+        let window = layout.vga.window();
         // Characters are behind what the linear framebuffer shows.
-        let odd_even = self.vga.vram().length_bytes() as u64;
+        let odd_even = layout.vga.vram().length_bytes() as u64;
         let page_of = |page| match smram_open {
             true => GuestSpace::ram_page(page),
             false => window_page(window, odd_even, page),
         };
         let pages: Vec<_> = VGA_WINDOW_PAGES.map(|page| (page, page_of(page))).collect();
-        self.space.set_low_pages(&pages)
+        layout.space.set_low_pages(&pages)
     }
 
     /// Shows RAM or ROM as the host bridge's attributes say.
@@ -74,12 +93,12 @@ impl Layout {
     /// As [`Layout::new`].
     pub fn apply_pam(&self) -> Result<(), SpaceError> {
         let mut pages = Vec::new();
-        for (segment, state) in self.host_bridge.pam().into_iter().enumerate() {
+        for (segment, state) in self.layout.host_bridge.pam().into_iter().enumerate() {
             let range = pam_range(segment);
             let (first, end) = (range.start / PAGE_BYTES, range.end / PAGE_BYTES);
             pages.extend((first as u16..end as u16).map(|page| (page, pam_page(state, page))));
         }
-        self.space.set_low_pages(&pages)
+        self.layout.space.set_low_pages(&pages)
     }
 
     /// Shows the ROM and the memories of PCI functions where they are now.
@@ -95,7 +114,7 @@ impl Layout {
             writable: false,
         };
         let areas = regions.iter().filter_map(area_of);
-        self.space.set_areas(&core::iter::once(rom).chain(areas).collect::<Vec<_>>())
+        self.layout.space.set_areas(&core::iter::once(rom).chain(areas).collect::<Vec<_>>())
     }
 }
 

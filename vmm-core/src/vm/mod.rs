@@ -12,7 +12,7 @@ use crate::host::clock::VmClock;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use bus::{MmioBus, PortBus};
+use bus::{BusLock, MmioBus, PortBus};
 use chipset::{Chipset, SystemTimer};
 use control::mailbox::Mailbox;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -20,7 +20,7 @@ use cpuid::CpuidTable;
 use devices::coprocessor::Coprocessor;
 use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
-use layout::Layout;
+use layout::{Layout, LayoutOrder};
 use memory::{GuestSpace, SpaceError};
 use processors::Processors;
 
@@ -99,6 +99,8 @@ pub struct Vm {
     pub ports: PortBus,
     /// Device memory.
     pub mmio: MmioBus,
+    /// For locked instructions on device memory.
+    pub bus_lock: BusLock,
     /// The 8259 pair, whose interrupts the first virtual CPU takes.
     pub pic: Arc<Pic>,
     /// The system timer's interrupt, which hears of being taken.
@@ -136,7 +138,7 @@ pub struct MovingRegion {
 
 impl Vm {
     /// Puts the regions of PCI functions where they are now.
-    fn move_regions(&self) -> Result<(), SpaceError> {
+    fn move_regions(&self, order: &LayoutOrder<'_>) -> Result<(), SpaceError> {
         let regions = self.pci.regions();
         for moving in &self.moving {
             let now = regions.iter().find(|(function, region)| {
@@ -151,14 +153,14 @@ impl Vm {
             }
         }
         let memories: Vec<_> = regions.into_iter().map(|(_, region)| region).collect();
-        self.layout.apply_areas(&memories)
+        order.apply_areas(&memories)
     }
 
     /// Brings the address space up to date with the VGA's window, before a virtual CPU runs on.
     #[inline]
     pub fn refresh_layout(&self) {
         if self.layout.window_changed() {
-            self.stop_if_short(self.layout.apply_window());
+            self.stop_if_short(self.layout.begin().apply_window());
         }
     }
 
@@ -176,10 +178,11 @@ impl Vm {
 
 impl MapObserver for Vm {
     fn map_changed(&self, function: Bdf) {
+        let order = self.layout.begin();
         let result = if function == HOST_BRIDGE {
-            self.layout.apply_pam().and_then(|()| self.layout.apply_window())
+            order.apply_pam().and_then(|()| order.apply_window())
         } else {
-            self.move_regions()
+            self.move_regions(&order)
         };
         self.stop_if_short(result);
     }

@@ -43,6 +43,33 @@ fn a_read_modify_write_of_a_read_only_page_faults_before_it_reads() {
 }
 
 #[test]
+fn the_bus_is_locked_for_all_of_an_instruction_with_lock_and_no_longer() {
+    let mut cpu = cpu();
+    cpu.map(ABSENT - 0x1000, MMIO_GPA | 7);
+    cpu.set(Gpr::Rbx, ABSENT - 0x800);
+    // INC, INC and XADD with LOCK, XCHG, MOV.
+    let instructions: [(&[u8], bool); 5] = [
+        (&[0xff, 0x03], false),
+        (&[0xf0, 0xff, 0x03], true),
+        (&[0xf0, 0x0f, 0xc1, 0x0b], true),
+        (&[0x87, 0x0b], true),
+        (&[0x89, 0x0b], false),
+    ];
+    for (instruction, locks) in instructions {
+        cpu.accesses.clear();
+        cpu.bus.clear();
+        assert_eq!(cpu.run(instruction), Outcome::Done { trap: false });
+        let expected: &[_] = if locks { &[(true, 0), (false, 2)] } else { &[] };
+        assert_eq!(cpu.bus, expected, "{instruction:02x?}");
+    }
+    cpu.set(Gpr::Rbx, ABSENT);
+    cpu.bus.clear();
+    assert_eq!(cpu.run(&[0xf0, 0xff, 0x03]), Outcome::Fault(Fault::page(2, ABSENT)));
+    let count = cpu.accesses.len();
+    assert_eq!(cpu.bus, [(true, count), (false, count)]);
+}
+
+#[test]
 fn the_second_page_of_a_crossing_access_faults_at_its_start() {
     let mut cpu = cpu();
     cpu.map(ABSENT - 0x1000, MMIO_GPA | 7);
