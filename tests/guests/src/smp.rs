@@ -238,6 +238,20 @@ pub fn wait_for(variable: &AtomicU32, value: u32) {
     }
 }
 
+/// Processors that have come to [`meet`] since [`ready`].
+static MET: AtomicU32 = AtomicU32::new(0);
+
+/// The next [`meet`] is another one than the last.
+pub fn ready() {
+    MET.store(0, Ordering::SeqCst);
+}
+
+/// Waits until `count` processors are here, so that they go on at about the same time.
+pub fn meet(count: usize) {
+    MET.fetch_add(1, Ordering::SeqCst);
+    wait_for(&MET, count as u32);
+}
+
 /// A handler that notes the vector and acknowledges nothing.
 pub fn note(frame: &mut Frame) {
     let arrivals = &PROCESSORS[index()].arrivals;

@@ -47,7 +47,7 @@ const POSTED_TOPICS: [&str; 9] =
     ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
 /// The topics about several processors, and how many their guests have.
-const SMP_TOPICS: [(&str, u32); 2] = [("smp_ipi", 4), ("smp_start", 4)];
+const SMP_TOPICS: [(&str, u32); 3] = [("smp_ipi", 4), ("smp_memory", 4), ("smp_start", 4)];
 
 /// The processors of a machine whose guest has several, under Bulkhead: fewer, so that they are
 /// shared.
