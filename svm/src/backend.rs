@@ -8,10 +8,11 @@ use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::events;
 use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
+use crate::running;
 use crate::spec::{
     EventField, Intercept1, Intercept2, InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
 };
-use crate::{running, world_switch};
+use crate::world_switch::Switch;
 use alloc::string::String;
 use alloc::sync::Arc;
 use config::CommandLine;
@@ -28,10 +29,12 @@ use vmm_core::backend::address_tags::Tag;
 use vmm_core::backend::exit::{Exit, INTERCEPTED_EXCEPTIONS};
 use vmm_core::backend::extended_state::{self, ExtendedState};
 use vmm_core::backend::reset;
+use vmm_core::backend::speculation::{Barrier, Defences};
 use vmm_core::backend::{Backend, PAUSE_GAP_TICKS, SystemRegister, Unsupported, VcpuSetup};
 use vmm_core::backend::{NestedPaging, WriteTracking};
-use vmm_core::host::owner::Owner;
+use vmm_core::host::owner::{GuestId, Owner};
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
+use x86::msr::wrmsr;
 
 /// Among the intercepts of control registers.
 const INTERCEPT_CR8_WRITE: u32 = 1 << (16 + 8);
@@ -43,10 +46,12 @@ const LONGEST_SPIN_PAUSES: u16 = u16::MAX;
 /// A virtual CPU: its VMCB and what the hardware does not keep there.
 pub struct Svm {
     platform: &'static dyn Platform,
+    guest: GuestId,
     vmcb: Frame,
-    /// Of the CPU that it is loaded on.
-    host_state_hpa: u64,
+    /// With the CPU that it is loaded on.
+    switch: Switch,
     features: Features,
+    defences: Defences,
     asid: Tag,
     /// CR4.MCE as the guest sees it: it runs with the host's, as a machine check is always the
     /// hypervisor's, and without it ends in a shutdown.
@@ -134,6 +139,15 @@ impl Svm {
         control.nested_cr3 = nested_root_hpa;
     }
 
+    /// IA32_SPEC_CTRL of the guest. A processor that does not keep it apart has it written at entries
+    /// and exits.
+    fn set_spec_ctrl(&mut self, value: u64) {
+        self.vmcb_mut().save.spec_ctrl = value;
+        let switches = !self.features.virtual_spec_ctrl && self.defences.switches_control(value);
+        let values = (self.defences.guest_control(value), self.defences.host_control);
+        self.switch.set_control(switches.then_some(values));
+    }
+
     /// The interrupt that waits is held back by the task priority now, or no longer.
     #[cold]
     fn adapt_window(&mut self, priority_class: u8) {
@@ -166,9 +180,9 @@ impl Backend for Svm {
 
     fn enable_cpu(
         platform: &'static dyn Platform,
-        _options: &CommandLine,
+        options: &CommandLine,
     ) -> Result<Cpu, Unsupported> {
-        Cpu::enable(platform)
+        Cpu::enable(platform, options)
     }
 
     fn describe(cpu: &Cpu) -> String {
@@ -185,6 +199,10 @@ impl Backend for Svm {
         }
     }
 
+    fn defences(cpu: &Cpu) -> Defences {
+        cpu.defences
+    }
+
     fn new(
         cpu: &Cpu,
         platform: &'static dyn Platform,
@@ -195,11 +213,14 @@ impl Backend for Svm {
             .ok_or(Unsupported("too little memory for a VMCB"))?;
         // SAFETY: the frame is a page of our own that nobody refers to yet.
         unsafe { core::ptr::write_bytes(vmcb.address as *mut u8, 0, size_of::<Vmcb>()) };
+        let switch = Switch::new(vmcb.hpa, cpu.host_state.hpa, &cpu.defences);
         let mut vcpu = Self {
             platform,
+            guest: setup.guest,
             vmcb,
-            host_state_hpa: 0,
+            switch,
             features: cpu.features,
+            defences: cpu.defences,
             asid: Tag::default(),
             guest_mce: false,
             lme_withheld: false,
@@ -230,7 +251,10 @@ impl Backend for Svm {
 
     fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
         running::note(self.platform.cpu(), self.vmcb.address, gprs);
-        self.host_state_hpa = cpu.host_state.hpa;
+        if cpu.last_guest.turn_to(self.guest) && cpu.defences.guest_barrier {
+            self.issue_barrier(Barrier::BranchPredictors);
+        }
+        self.switch.host_hpa = cpu.host_state.hpa;
         self.asid = cpu.asids.take();
         let asid = self.asid.number();
         let control = &mut self.vmcb_mut().control;
@@ -255,7 +279,6 @@ impl Backend for Svm {
     // A step on bounce pages enters too, and must not lengthen all others.
     #[inline(always)]
     fn enter(&mut self, gprs: &mut Gprs) -> Exit {
-        let (vmcb_hpa, host_state_hpa) = (self.vmcb.hpa, self.host_state_hpa);
         let flush_always = self.asid.is_shared();
         let priority_class = self.apic_page.tpr() >> 4;
         if self.window.is_some() {
@@ -272,7 +295,7 @@ impl Backend for Svm {
         // was set up in `new` and `reset`, its nested tables hold the guest's own memory
         // only (condition on the shared code); interrupts are off (condition of
         // `Backend::enter`).
-        unsafe { world_switch::run_guest(vmcb_hpa, gprs, host_state_hpa) };
+        unsafe { self.switch.run(gprs) };
         if self.step.is_some() {
             self.end_step(gprs);
         }
@@ -392,6 +415,7 @@ impl Backend for Svm {
             SystemRegister::SysenterEsp => save.sysenter_esp,
             SystemRegister::SysenterEip => save.sysenter_eip,
             SystemRegister::TscAux => extended_state::tsc_aux(),
+            SystemRegister::SpecCtrl => save.spec_ctrl,
         }
     }
 
@@ -412,6 +436,7 @@ impl Backend for Svm {
             SystemRegister::SysenterEsp => &mut save.sysenter_esp,
             SystemRegister::SysenterEip => &mut save.sysenter_eip,
             SystemRegister::TscAux => return extended_state::set_tsc_aux(value),
+            SystemRegister::SpecCtrl => return self.set_spec_ctrl(value),
         };
         *field = value;
     }
@@ -520,6 +545,12 @@ impl Backend for Svm {
         self.features.extended_state
     }
 
+    fn issue_barrier(&mut self, barrier: Barrier) {
+        // SAFETY: the CPU has the register (`Defences::new`), and forgets what it has predicted or
+        // cached.
+        unsafe { wrmsr(barrier.msr(), Barrier::COMMAND) };
+    }
+
     fn flush_nested(&mut self) {
         let by_asid = self.features.flush_by_asid;
         self.vmcb_mut().control.tlb_control =
@@ -544,6 +575,7 @@ mod tests {
     use devices::local_apic::{ApicInbox, Kick};
     use emulator::registers::Exception;
     use vmm_core::backend::address_tags::TagPool;
+    use vmm_core::backend::speculation::LastGuest;
     use vmm_core::test_platform::TestPlatform;
 
     struct NoKick;
@@ -563,12 +595,15 @@ mod tests {
             machine_checks: true,
             pause_filter: false,
             pause_filter_threshold: false,
+            virtual_spec_ctrl: false,
             extended_state,
         };
         Cpu {
             features,
             host_state: frame(),
             _host_save_area: frame(),
+            defences: Defences::default(),
+            last_guest: LastGuest::default(),
             asid_count: 16,
             asids: TagPool::new(16),
         }
@@ -579,6 +614,7 @@ mod tests {
             cpu,
             platform,
             &VcpuSetup {
+                guest: GuestId::next(),
                 nested_root_hpa: 0x1000,
                 apic_page: RegisterPage::new(),
                 apic_inbox: ApicInbox::new(Arc::new(NoKick)),
@@ -611,13 +647,33 @@ mod tests {
         let mut moving = vcpu(&cpus[0], platform);
         for (cpu, asid) in [(&cpus[0], 1), (&cpus[1], 2), (&cpus[0], 1)] {
             moving.load(cpu, &Gprs::default());
-            assert_eq!(moving.host_state_hpa, cpu.host_state.hpa);
+            assert_eq!(moving.switch.host_hpa, cpu.host_state.hpa);
             let control = &mut moving.vmcb_mut().control;
             assert_eq!((control.asid, control.tlb_control), (asid, TlbControl::FlushAll));
             control.tlb_control = TlbControl::Keep;
             moving.unload();
         }
         assert_eq!(cpus[1].asids.take().number(), 2, "it gave it back");
+    }
+
+    /// A CPU that does not keep a guest's IA32_SPEC_CTRL apart has it written where it differs.
+    #[test]
+    fn a_guests_control_of_speculation_is_switched_where_the_processor_does_not() {
+        let platform = TestPlatform::leak();
+        let mut cpu = cpu(platform);
+        cpu.defences = Defences { has_control: true, host_control: 1, ..Defences::default() };
+        for (by_processor, written) in [(false, Some((4, 1))), (true, None)] {
+            cpu.features.virtual_spec_ctrl = by_processor;
+            let mut vcpu = vcpu(&cpu, platform);
+            vcpu.set_system_register(SystemRegister::SpecCtrl, 1);
+            assert_eq!(vcpu.switch.control(), None, "the host's own");
+            vcpu.set_system_register(SystemRegister::SpecCtrl, 4);
+            assert_eq!(vcpu.switch.control(), written);
+            assert_eq!(vcpu.vmcb().save.spec_ctrl, 4);
+            assert_eq!(vcpu.system_register(SystemRegister::SpecCtrl), 4);
+            vcpu.load(&cpu, &Gprs::default());
+            assert_eq!(vcpu.switch.control(), written, "on another CPU too");
+        }
     }
 
     #[test]

@@ -3,10 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use config::CommandLine;
 use raw_cpuid::CpuId;
+use raw_cpuid::native_cpuid::cpuid_count;
 use vmm_core::backend::Unsupported;
 use vmm_core::backend::address_tags::TagPool;
 use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::backend::speculation::{Defences, LastGuest, MSR_SPEC_CTRL, Means};
 use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
 use x86::controlregs::{Cr4, cr4};
@@ -16,6 +19,12 @@ const MSR_VM_CR: u32 = 0xc001_0114;
 const VM_CR_SVM_DISABLED: u64 = 1 << 4;
 const MSR_VM_HSAVE_PA: u32 = 0xc001_0117;
 const EFER_SVME: u64 = 1 << 12;
+/// Automatic IBRS (3.1.7).
+const EFER_AIBRSE: u64 = 1 << 21;
+const MSR_DE_CFG: u32 = 0xc001_1029;
+const DE_CFG_LFENCE_SERIALIZES: u64 = 1 << 1;
+const MSR_BP_CFG: u32 = 0xc001_102e;
+const BP_CFG_BP_SPEC_REDUCE: u64 = 1 << 4;
 
 /// The features of this processor beyond the base (CPUID 8000_000Ah).
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +41,8 @@ pub struct Features {
     pub pause_filter: bool,
     /// PAUSEs that are far apart are not counted together.
     pub pause_filter_threshold: bool,
+    /// IA32_SPEC_CTRL of a guest is in its VMCB; the host's bits hold for it too (15.34).
+    pub virtual_spec_ctrl: bool,
     /// The guest's FPU and vector registers.
     pub extended_state: ExtendedState,
 }
@@ -43,13 +54,19 @@ pub struct Cpu {
     pub(crate) host_state: Frame,
     /// Kept for as long as the processor may write to it.
     pub(crate) _host_save_area: Frame,
+    pub(crate) defences: Defences,
+    /// The guest that it ran last.
+    pub(crate) last_guest: LastGuest,
     pub(crate) asid_count: u32,
     pub(crate) asids: Arc<TagPool>,
 }
 
 impl Cpu {
     /// Checks the processor, and turns AMD-V on.
-    pub(crate) fn enable(platform: &'static dyn Platform) -> Result<Self, Unsupported> {
+    pub(crate) fn enable(
+        platform: &'static dyn Platform,
+        options: &CommandLine,
+    ) -> Result<Self, Unsupported> {
         let cpuid = CpuId::new();
         let has_svm = cpuid
             .get_extended_processor_and_feature_identifiers()
@@ -85,6 +102,7 @@ impl Cpu {
             flush_by_asid: svm.has_flush_by_asid(),
             pause_filter: svm.has_pause_filter(),
             pause_filter_threshold: svm.has_pause_filter_threshold(),
+            virtual_spec_ctrl: svm.has_spec_ctrl(),
             // SAFETY: every CPU with SVM has SSE; the image is compiled without FPU code, and
             // leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
@@ -96,11 +114,16 @@ impl Cpu {
             wrmsr(MSR_VM_HSAVE_PA, host_save_area.hpa);
             crate::world_switch::save_host(host_state.hpa);
         }
+        // AMD's processors have no IA32_ARCH_CAPABILITIES.
+        let defences = Defences::new(&Means::new(cpuid_count, || 0), &options.spec_ctrl);
+        enforce(&defences);
         platform.set_crash_dump(crate::running::dump_running);
         Ok(Self {
             features,
             host_state,
             _host_save_area: host_save_area,
+            defences,
+            last_guest: LastGuest::default(),
             asid_count: svm.supported_asids(),
             asids: TagPool::new(svm.supported_asids()),
         })
@@ -118,5 +141,27 @@ impl Cpu {
         let mut text = format!("nested paging, {} ASIDs", self.asid_count);
         optional.into_iter().filter(|(there, _)| *there).for_each(|(_, name)| text.push_str(name));
         text
+    }
+}
+
+/// Puts those defences into force that stay.
+fn enforce(defences: &Defences) {
+    let set_bits = |msr, bits| {
+        // SAFETY: the CPU has the register (`Defences::new`); the bits make it predict less, or wait
+        // more, and nothing else.
+        unsafe { wrmsr(msr, rdmsr(msr) | bits) };
+    };
+    if defences.automatic_ibrs {
+        set_bits(IA32_EFER, EFER_AIBRSE);
+    }
+    if defences.serializing_lfence {
+        set_bits(MSR_DE_CFG, DE_CFG_LFENCE_SERIALIZES);
+    }
+    if defences.reduced_speculation {
+        set_bits(MSR_BP_CFG, BP_CFG_BP_SPEC_REDUCE);
+    }
+    if defences.has_control {
+        // SAFETY: as above.
+        unsafe { wrmsr(MSR_SPEC_CTRL, defences.host_control) };
     }
 }

@@ -117,7 +117,9 @@ pub struct SaveArea {
     pub cr2: u64,
     reserved_248: [u8; 0x268 - 0x248],
     pub pat: u64,
-    reserved_270: [u8; 0xc00 - 0x270],
+    reserved_270: [u8; 0x2e0 - 0x270],
+    pub spec_ctrl: u64,
+    reserved_2e8: [u8; 0xc00 - 0x2e8],
 }
 
 /// The virtual machine control block.
@@ -132,6 +134,7 @@ const _: () = assert!(core::mem::offset_of!(ControlArea, event_injection) == 0xa
 const _: () = assert!(core::mem::offset_of!(ControlArea, fetched_bytes) == 0xd1);
 const _: () = assert!(core::mem::offset_of!(SaveArea, rip) == 0x178);
 const _: () = assert!(core::mem::offset_of!(SaveArea, pat) == 0x268);
+const _: () = assert!(core::mem::offset_of!(SaveArea, spec_ctrl) == 0x2e0);
 
 /// Intercepts at offset 00ch.
 #[bitfield(u32)]

@@ -2,6 +2,7 @@
 
 use crate::backend::exit::{DescriptorAccess, Exit};
 use crate::backend::extended_state::{ExtendedState, SavedState};
+use crate::backend::speculation::Barrier;
 use crate::backend::{Backend, SystemRegister, Unsupported, VcpuSetup};
 use crate::backend::{NestedPaging, WriteTracking};
 use crate::host::platform::Platform;
@@ -121,6 +122,8 @@ pub struct TestBackend {
     pub x87_status: u16,
     /// Entries whose cached translations were flushed.
     pub flushes: u64,
+    /// The last barrier that the guest issued.
+    pub barrier: Option<Barrier>,
     /// The pages that the processor logged as written.
     pub written_pages: Vec<u64>,
 }
@@ -180,6 +183,7 @@ impl TestBackend {
             vectors: [[0; 32]; 16],
             x87_status: 0,
             flushes: 0,
+            barrier: None,
             written_pages: Vec::new(),
         }
     }
@@ -544,6 +548,10 @@ impl Backend for TestBackend {
 
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
         self.vectors[usize::from(index)][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn issue_barrier(&mut self, barrier: Barrier) {
+        self.barrier = Some(barrier);
     }
 
     fn flush_nested(&mut self) {

@@ -10,10 +10,13 @@ use crate::control_bits::{EntryControls, PrimaryControls, SecondaryControls};
 use crate::cpu::{Cpu, Features};
 use crate::events;
 use crate::field::Field;
+use crate::msr_lists::MsrLists;
 use crate::page_log::PageLog;
 use crate::spec::{EptPointer, Interruptibility, PendingDebug};
 use crate::vmcs::Vmcs;
+use crate::world_switch::Switch;
 use crate::{dump, running, segments};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use bitflags::bitflags;
@@ -31,8 +34,11 @@ use vmm_core::backend::address_tags::Tag;
 use vmm_core::backend::exit::Exit;
 use vmm_core::backend::extended_state::ExtendedState;
 use vmm_core::backend::reset;
+use vmm_core::backend::speculation::{Barrier, Defences};
 use vmm_core::backend::{Backend, SystemRegister, Unsupported, VcpuSetup, Withheld};
+use vmm_core::host::owner::GuestId;
 use vmm_core::host::platform::Platform;
+use x86::msr::wrmsr;
 
 /// A virtual CPU: its VMCS and what the hardware does not keep there.
 ///
@@ -51,8 +57,12 @@ pub struct Vmx {
     platform: &'static dyn Platform,
     ept_pointer: u64,
     page_log: Option<PageLog>,
-    /// The last value written to the host-RSP field.
-    host_rsp: u64,
+    switch: Switch,
+    guest: GuestId,
+    defences: Defences,
+    /// IA32_SPEC_CTRL as the guest wrote it.
+    spec_ctrl: u64,
+    msr_lists: Box<MsrLists>,
     interrupted: Option<Event>,
     /// Vectors whose end is to be told, beside the level-triggered ones.
     awaited_ends: [Option<u8>; 2],
@@ -189,6 +199,10 @@ impl Backend for Vmx {
         cpu.features.controls.withheld()
     }
 
+    fn defences(cpu: &Cpu) -> Defences {
+        cpu.defences
+    }
+
     fn new(
         cpu: &Cpu,
         platform: &'static dyn Platform,
@@ -214,7 +228,11 @@ impl Backend for Vmx {
             platform,
             ept_pointer: ept_pointer.into(),
             page_log: has_page_log.then(|| PageLog::new(platform)).transpose()?,
-            host_rsp: 0,
+            switch: Switch::new(&cpu.defences),
+            guest: setup.guest,
+            defences: cpu.defences,
+            spec_ctrl: 0,
+            msr_lists: MsrLists::new(),
             interrupted: None,
             awaited_ends: [None; 2],
             wanted: None,
@@ -233,6 +251,9 @@ impl Backend for Vmx {
         running::note(self.platform.cpu(), gprs);
         self.vmcs.load_on(&cpu.current);
         self.vpid = cpu.vpids.take();
+        if cpu.last_guest.turn_to(self.guest) && cpu.defences.guest_barrier {
+            self.issue_barrier(Barrier::BranchPredictors);
+        }
         self.follow_cpu();
         self.before_entry |=
             BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK;
@@ -531,6 +552,12 @@ impl Backend for Vmx {
 
     fn extended_state(&self) -> ExtendedState {
         self.features.extended_state
+    }
+
+    fn issue_barrier(&mut self, barrier: Barrier) {
+        // SAFETY: the CPU has the register (`Defences::new`), and forgets what it has predicted or
+        // cached.
+        unsafe { wrmsr(barrier.msr(), Barrier::COMMAND) };
     }
 
     fn flush_nested(&mut self) {

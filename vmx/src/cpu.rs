@@ -14,9 +14,13 @@ use config::CommandLine;
 use core::sync::atomic::AtomicU64;
 use emulator::registers;
 use raw_cpuid::CpuId;
+use raw_cpuid::native_cpuid::cpuid_count;
 use vmm_core::backend::Unsupported;
 use vmm_core::backend::address_tags::TagPool;
 use vmm_core::backend::extended_state::ExtendedState;
+use vmm_core::backend::speculation::{
+    Defences, LastGuest, MSR_ARCH_CAPABILITIES, MSR_SPEC_CTRL, Means,
+};
 use vmm_core::backend::{NestedPaging, WriteTracking};
 use vmm_core::host::owner::Owner;
 use vmm_core::host::platform::{Frame, FrameSize, Platform};
@@ -40,6 +44,9 @@ const VPID_COUNT: u32 = 1 << 16;
 /// A physical CPU in VMX operation.
 pub struct Cpu {
     pub(crate) features: Features,
+    pub(crate) defences: Defences,
+    /// The guest that it ran last.
+    pub(crate) last_guest: LastGuest,
     pub(crate) current: Current,
     pub(crate) physical_address_bits: u8,
     /// Kept for as long as the processor may write to it.
@@ -88,10 +95,19 @@ impl Cpu {
             // leaves CR4 as it is.
             extended_state: unsafe { ExtendedState::new(xsave) },
         };
+        // SAFETY: called if CPUID says that the register is there.
+        let means = Means::new(cpuid_count, || unsafe { rdmsr(MSR_ARCH_CAPABILITIES) });
+        let defences = Defences::new(&means, &options.spec_ctrl);
+        if defences.has_control {
+            // SAFETY: the CPU has the register (`Defences::new`), and predicts less.
+            unsafe { wrmsr(MSR_SPEC_CTRL, defences.host_control) };
+        }
         platform.set_crash_dump(crate::running::dump_running);
         log::debug!("VMX capabilities: {capabilities:x?}");
         Ok(Self {
             features,
+            defences,
+            last_guest: LastGuest::default(),
             current: Arc::new(AtomicU64::new(NONE)),
             physical_address_bits: cpuid
                 .get_processor_capacity_feature_info()

@@ -38,6 +38,8 @@ fields! {
     HostGsSelector = 0x0c0a,
     HostTrSelector = 0x0c0c,
     MsrBitmap = 0x2004,
+    ExitMsrLoadAddress = 0x2008,
+    EntryMsrLoadAddress = 0x200a,
     PageLogAddress = 0x200e,
     TscOffset = 0x2010,
     VirtualApicPage = 0x2012,

@@ -7,7 +7,6 @@
 use crate::field::Field;
 use crate::spec::msr;
 use crate::vmcs::Vmcs;
-use crate::world_switch;
 use core::arch::asm;
 use x86::controlregs::{cr0, cr3, cr4};
 use x86::dtables::{DescriptorTablePointer, sgdt, sidt};
@@ -16,12 +15,12 @@ use x86::msr::rdmsr;
 /// Selectors in the host-state area must not have these bits: table indicator and privilege level.
 const SELECTOR_MASK: u16 = !7;
 
-/// Writes this CPU's state into the host-state area, all but RSP.
+/// Writes this CPU's state into the host-state area, all but RSP; exits go on at `exit_rip`.
 ///
 /// # Safety
 /// Runs on the CPU that is to run the guest, with the GDT, IDT, TSS, page tables and bases that the
 /// hypervisor keeps.
-pub unsafe fn write(vmcs: &mut Vmcs) {
+pub unsafe fn write(vmcs: &mut Vmcs, exit_rip: u64) {
     let mut gdt: DescriptorTablePointer<u64> = DescriptorTablePointer::default();
     let mut idt: DescriptorTablePointer<u64> = DescriptorTablePointer::default();
     let (cs, ss, ds, es, fs, gs, tr): (u16, u16, u16, u16, u16, u16, u16);
@@ -66,7 +65,7 @@ pub unsafe fn write(vmcs: &mut Vmcs) {
     for field in [Field::HostSysenterCs, Field::HostSysenterEsp, Field::HostSysenterEip] {
         vmcs.write(field, 0);
     }
-    vmcs.write(Field::HostRip, world_switch::exit_entry as *const () as u64);
+    vmcs.write(Field::HostRip, exit_rip);
 }
 
 /// The base of the TSS that `selector` names.

@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod host_state;
 mod instructions;
 mod msr_bitmap;
+mod msr_lists;
 mod page_log;
 mod running;
 mod segments;

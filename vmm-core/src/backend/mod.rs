@@ -10,6 +10,7 @@ pub mod speculation;
 
 pub use nested_paging::{NestedPaging, WriteTracking};
 
+use crate::host::owner::GuestId;
 use crate::host::platform::Platform;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -22,6 +23,7 @@ use emulator::registers::{
 };
 use exit::Exit;
 use extended_state::{ExtendedState, SavedState};
+use speculation::{Barrier, Defences};
 
 /// The hardware cannot do what is required; the text says what is missing and what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,11 +51,13 @@ pub enum SystemRegister {
     SysenterEsp,
     SysenterEip,
     TscAux,
+    /// IA32_SPEC_CTRL as the guest wrote it.
+    SpecCtrl,
 }
 
 impl SystemRegister {
     /// How many there are.
-    pub const COUNT: usize = Self::TscAux as usize + 1;
+    pub const COUNT: usize = Self::SpecCtrl as usize + 1;
 }
 
 /// Instructions that a processor may have although its virtualisation does not let guests have
@@ -71,6 +75,8 @@ pub struct Withheld {
 /// The parts that a virtual CPU is made with.
 #[derive(Clone)]
 pub struct VcpuSetup {
+    /// The guest that it belongs to.
+    pub guest: GuestId,
     /// Host-physical address of the top table of the second-level page tables.
     pub nested_root_hpa: u64,
     /// The registers of the local APIC. The guest runs with the task priority that they have, and
@@ -121,6 +127,12 @@ pub trait Backend: Sized + Send + 'static {
         Withheld::default()
     }
 
+    /// The defences of this CPU against speculative execution, which [`Backend::enable_cpu`] has put
+    /// into force.
+    fn defences(_cpu: &Self::Cpu) -> Defences {
+        Defences::default()
+    }
+
     /// A virtual CPU on no CPU yet. Its registers are to be set by [`reset::power_on`] and
     /// [`Backend::init`] when it is loaded.
     ///
@@ -135,7 +147,8 @@ pub trait Backend: Sized + Send + 'static {
     /// This CPU, which is `cpu`, runs the virtual CPU from now on, and may have run another one.
     /// All that is asked and set is about this one, until [`Backend::unload`]. The host's state
     /// and the tag of the guest's translations are this CPU's from now on, and none of the
-    /// translations that it has cached is used. The `gprs` are those of all entries, and stay where
+    /// translations that it has cached is used. A CPU that comes from another guest forgets its
+    /// branch predictions ([`Defences::guest_barrier`]). The `gprs` are those of all entries, and stay where
     /// they are meanwhile.
     fn load(&mut self, cpu: &Self::Cpu, gprs: &Gprs);
 
@@ -372,6 +385,9 @@ pub trait Backend: Sized + Send + 'static {
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]) {
         self.extended_state().set_vector_register(index, bytes);
     }
+
+    /// The guest issues a barrier on the CPU that it runs on.
+    fn issue_barrier(&mut self, _barrier: Barrier) {}
 
     /// The second-level page tables changed: entries that the CPU has cached must go before the
     /// next entry.

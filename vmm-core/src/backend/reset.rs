@@ -26,7 +26,7 @@ const SYSTEM_REGISTERS: [(SystemRegister, u64); 4] = [
 ];
 
 /// Those that INIT leaves alone.
-const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 10] = [
+const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 11] = [
     (SystemRegister::Pat, 0x0007_0406_0007_0406),
     (SystemRegister::Star, 0),
     (SystemRegister::LStar, 0),
@@ -37,6 +37,7 @@ const MODEL_SPECIFIC_REGISTERS: [(SystemRegister, u64); 10] = [
     (SystemRegister::SysenterEsp, 0),
     (SystemRegister::SysenterEip, 0),
     (SystemRegister::TscAux, 0),
+    (SystemRegister::SpecCtrl, 0),
 ];
 const XCR0: u64 = 1;
 

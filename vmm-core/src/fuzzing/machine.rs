@@ -1,6 +1,7 @@
 //! A whole PC on the test backend.
 
 use crate::backend::exit::Exit;
+use crate::backend::speculation::{Defences, Means};
 use crate::backend::{Backend, Withheld};
 use crate::host::owner::{GuestId, Owner};
 use crate::machine::pc::{Pc, PcParts};
@@ -14,6 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use config::GuestConfig;
+use config::command_line::SpecCtrl;
 use config::guest::Serial;
 use control::mailbox::Mailbox;
 use control::output::OutputRing;
@@ -201,6 +203,7 @@ impl Machine {
                 Arc::new(FrameMemory::new(platform, Owner::Guest(guest), bytes)?)
             }
         };
+        let defences = Defences::new(&Means::new(cpuid, || u64::MAX), &SpecCtrl::default());
         let parts = PcParts {
             platform,
             guest,
@@ -221,7 +224,7 @@ impl Machine {
             vga_bios: &[],
             com1: output.clone(),
             debug: Some(Arc::new(OutputRing::new())),
-            cpuid: CpuidTable::new(cpuid, 1, Withheld::default()),
+            cpuid: CpuidTable::new(cpuid, 1, Withheld::default()).with_speculation(defences.guest),
             paging: TestBackend::nested_paging(&cpu),
         };
         let pc = Pc::new(parts).ok()?;

@@ -278,7 +278,8 @@ impl<'a> Domain<'a> {
                 raw_cpuid::native_cpuid::cpuid_count,
                 self.config.vcpus,
                 B::withheld(cpu),
-            ),
+            )
+            .with_speculation(B::defences(cpu).guest),
             paging,
         };
         Pc::new(parts).map_err(|_| too_much())

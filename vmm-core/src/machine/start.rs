@@ -22,6 +22,7 @@ pub fn start<B: Backend>(
 ) -> Result<(), String> {
     let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
     log::info!("{}: {}", B::NAME, B::describe(&cpu));
+    log::info!("speculation: {}", B::defences(&cpu));
     let cpus = Cpus::<B>::start(platform, options);
     let config = guest_config(platform.free_bytes(), options, inputs)?;
     log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);

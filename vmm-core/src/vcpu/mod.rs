@@ -14,6 +14,7 @@ mod machine_check;
 mod msr;
 mod mtrr;
 mod shutdown;
+mod speculation;
 mod state_dump;
 mod stepping;
 mod task;
@@ -169,6 +170,7 @@ impl<B: Backend> Vcpu<B> {
             LocalApic::new(index as u32, inbox.clone(), bus, vm.clock.clone(), timers.apic_alarm());
         timers.connect_apic(apic.timer().clone());
         let setup = VcpuSetup {
+            guest: vm.space.guest(),
             nested_root_hpa: vm.space.nested_root_hpa(),
             apic_page: apic.page().clone(),
             apic_inbox: inbox,

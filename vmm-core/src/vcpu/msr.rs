@@ -6,6 +6,9 @@
 use super::Vcpu;
 use super::inert_msrs::{self, Write};
 use super::mtrr::Mtrrs;
+use crate::backend::speculation::{
+    MSR_ARCH_CAPABILITIES, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL,
+};
 use crate::backend::{Backend, SystemRegister};
 use crate::host::processor::Vendor;
 use arrayvec::ArrayVec;
@@ -91,6 +94,9 @@ impl<B: Backend> Vcpu<B> {
                 layout => layout.high_end(),
             },
             P5_MC_ADDR | P5_MC_TYPE | MCG_CAP => 0,
+            MSR_SPEC_CTRL | MSR_PRED_CMD | MSR_FLUSH_CMD | MSR_ARCH_CAPABILITIES => {
+                return self.read_speculation_msr(index);
+            }
             // Steps by the branch and branch records are not offered: exits of stepped instructions
             // would not know of them.
             DEBUG_CTL | LAST_BRANCH_FIRST..=LAST_BRANCH_LAST => 0,
@@ -125,6 +131,9 @@ impl<B: Backend> Vcpu<B> {
             XSS if self.vm.cpuid.has_xsaves() && value == 0 => {}
             MCG_STATUS => self.msrs.mcg_status = value & 7,
             P5_MC_ADDR | P5_MC_TYPE | DEBUG_CTL => {}
+            MSR_SPEC_CTRL | MSR_PRED_CMD | MSR_FLUSH_CMD | MSR_ARCH_CAPABILITIES => {
+                return self.write_speculation_msr(index, value);
+            }
             _ if Mtrrs::has(index) => {
                 self.msrs.mtrrs.write(index, value, self.vm.cpuid.physical_address_bits())?;
             }
@@ -193,7 +202,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     #[cold]
-    fn unknown_msr(&mut self, index: u32, what: &str) -> Fault {
+    pub(super) fn unknown_msr(&mut self, index: u32, what: &str) -> Fault {
         if !self.msrs.complained.contains(&index) && self.msrs.complained.try_push(index).is_ok() {
             log::info!(
                 "{}: vCPU {}: {what} of absent MSR {index:#x}: #GP",

@@ -2,6 +2,7 @@
 //! words.
 
 use crate::backend::Withheld;
+use crate::backend::speculation::GuestSpeculation;
 use crate::host::processor::{CpuidSource, Processor, Vendor};
 use alloc::vec::Vec;
 use emulator::control_registers;
@@ -134,6 +135,7 @@ pub struct CpuidTable {
     physical_address_bits: u8,
     xcr0: u64,
     withheld: Withheld,
+    speculation: GuestSpeculation,
     processor: Processor,
     vcpu_count: u32,
     cr4: Cr4,
@@ -159,6 +161,7 @@ impl CpuidTable {
             physical_address_bits: (source(0x8000_0008, 0).eax as u8).clamp(36, 52),
             xcr0,
             withheld,
+            speculation: GuestSpeculation::default(),
             processor: Processor::new(source(0, 0), source(1, 0).eax),
             vcpu_count,
             cr4: Cr4::new(),
@@ -179,6 +182,26 @@ impl CpuidTable {
             _ => table.get_static(leaf, 0),
         });
         table
+    }
+
+    /// The same table with a guest's own means against speculative execution.
+    #[must_use]
+    pub fn with_speculation(mut self, speculation: GuestSpeculation) -> Self {
+        const ADDRESS_WIDTHS: usize = 8;
+        let features =
+            self.subleaves.iter_mut().find(|entry| (entry.leaf, entry.subleaf) == (7, 0));
+        if let Some(features) = features {
+            features.result.edx |= speculation.leaf_7_edx;
+        }
+        if let Some(leaf) = self.extended.get_mut(ADDRESS_WIDTHS) {
+            leaf.ebx |= speculation.leaf_8_ebx;
+        }
+        Self { speculation, ..self }
+    }
+
+    /// The guest's own means against speculative execution.
+    pub const fn speculation(&self) -> &GuestSpeculation {
+        &self.speculation
     }
 
     /// XCR0 bits that the guest may set.
@@ -517,6 +540,24 @@ mod tests {
         assert!(
             bits(&CpuidTable::new(everything, 1, Withheld::default())).iter().all(|&bit| bit != 0)
         );
+    }
+
+    #[test]
+    fn means_against_speculation_are_shown_where_they_are_offered() {
+        let bits = |table: &CpuidTable| {
+            [table.get(7, 0, || STATE).edx, table.get(0x8000_0008, 0, || STATE).ebx]
+        };
+        let without = CpuidTable::new(everything, 1, Withheld::default());
+        assert_eq!(bits(&without), [leaf_7::EDX_KEPT, 0x205]);
+        let offer = GuestSpeculation {
+            leaf_7_edx: 0xbc00_0400,
+            leaf_8_ebx: 1 << 12,
+            ..GuestSpeculation::default()
+        };
+        let with = without.with_speculation(offer);
+        assert_eq!(bits(&with), [leaf_7::EDX_KEPT | 0xbc00_0400, 0x1205]);
+        assert_eq!(with.speculation(), &offer);
+        assert_eq!(with.get(7, 1, || STATE).edx, 0);
     }
 
     /// AVX at 576 with 256 bytes, and, aligned, AVX-512 masks at 1088 with 64 bytes.

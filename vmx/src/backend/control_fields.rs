@@ -32,8 +32,6 @@ impl Vmx {
             (Field::PageFaultMatch, 0),
             (Field::Cr3TargetCount, 0),
             (Field::ExitMsrStoreCount, 0),
-            (Field::ExitMsrLoadCount, 0),
-            (Field::EntryMsrLoadCount, 0),
             (Field::EptPointer, self.ept_pointer),
             (Field::LinkPointer, NO_LINK),
             (Field::TscOffset, 0),
@@ -44,6 +42,10 @@ impl Vmx {
         for (field, value) in fields {
             self.vmcs.write(field, value);
         }
+        let [entry_list, exit_list] = self.msr_lists.addresses();
+        self.vmcs.write(Field::EntryMsrLoadAddress, self.platform.hpa_of(entry_list));
+        self.vmcs.write(Field::ExitMsrLoadAddress, self.platform.hpa_of(exit_list));
+        self.apply_spec_ctrl();
         if controls.has_tpr_shadow() {
             let page_hpa = self.platform.hpa_of(Arc::as_ptr(&self.apic_page) as usize);
             self.vmcs.write(Field::VirtualApicPage, page_hpa);
@@ -69,6 +71,13 @@ impl Vmx {
         self.apply_apic_interface(Interface::None);
     }
 
+    /// The processor switches the guest's IA32_SPEC_CTRL.
+    pub(super) fn apply_spec_ctrl(&mut self) {
+        let [entries, exits] = self.msr_lists.fill(&self.defences, self.spec_ctrl);
+        self.vmcs.write(Field::EntryMsrLoadCount, entries as u64);
+        self.vmcs.write(Field::ExitMsrLoadCount, exits as u64);
+    }
+
     /// Writes what is of the CPU that it has been loaded on.
     pub(super) fn follow_cpu(&mut self) {
         if self.features.controls.has_vpid() {
@@ -76,7 +85,7 @@ impl Vmx {
         }
         // SAFETY: this is the CPU that runs the guest until `unload`, and the hypervisor's tables
         // and bases stay as they are.
-        unsafe { host_state::write(&mut self.vmcs) };
+        unsafe { host_state::write(&mut self.vmcs, self.switch.exit_rip()) };
     }
 
     pub(super) fn set_primary(&mut self, control: PrimaryControls, on: bool) {

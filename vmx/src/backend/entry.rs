@@ -36,9 +36,9 @@ impl Vmx {
         };
         // SAFETY: this VMCS is current (`before_entry`), its host state was written by `host_state`
         // on this CPU, and its EPT holds the guest's own memory only (condition on the
-        // shared code). `host_rsp` is written by this call only. Interrupts are off
+        // shared code). Host RSP is written by this call only. Interrupts are off
         // (condition of `Backend::enter`).
-        let outcome = unsafe { world_switch::run_guest(gprs, launched, &raw mut self.host_rsp) };
+        let outcome = unsafe { self.switch.run(gprs, launched) };
         self.vmcs.forget();
         match outcome {
             world_switch::EXITED => {}

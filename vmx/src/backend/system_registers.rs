@@ -66,6 +66,7 @@ impl Vmx {
             // SAFETY: as above.
             (SystemRegister::Dr6, _) => unsafe { x86::debugregs::dr6().bits() as u64 },
             (SystemRegister::TscAux, _) => extended_state::tsc_aux(),
+            (SystemRegister::SpecCtrl, _) => self.spec_ctrl,
             // SAFETY: the register exists on every processor with long mode.
             (_, Some(index)) => unsafe { rdmsr(index) },
             (_, None) => 0,
@@ -98,6 +99,10 @@ impl Vmx {
                 };
             }
             (SystemRegister::TscAux, _) => extended_state::set_tsc_aux(value),
+            (SystemRegister::SpecCtrl, _) => {
+                self.spec_ctrl = value;
+                self.apply_spec_ctrl();
+            }
             // SAFETY: the hypervisor does not use these registers, and the value is one that they
             // take.
             (_, Some(index)) if is_taken(register, value) => unsafe { wrmsr(index, value) },
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn each_register_is_live_or_in_the_vmcs() {
+    fn each_register_is_live_or_in_the_vmcs_or_in_a_list_of_msrs() {
         for register in LIVE_REGISTERS {
             assert!(field_of(register).is_none(), "{register:?}");
         }
@@ -130,6 +135,7 @@ mod tests {
             [SystemRegister::SysenterCs, SystemRegister::SysenterEsp, SystemRegister::SysenterEip];
         let in_vmcs = others.into_iter().chain(sysenter);
         assert!(in_vmcs.clone().all(|register| field_of(register).is_some()));
-        assert_eq!(in_vmcs.count() + LIVE_REGISTERS.len(), SystemRegister::COUNT);
+        assert!(field_of(SystemRegister::SpecCtrl).is_none());
+        assert_eq!(in_vmcs.count() + LIVE_REGISTERS.len() + 1, SystemRegister::COUNT);
     }
 }

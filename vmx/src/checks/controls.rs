@@ -167,6 +167,23 @@ fn addresses(checker: &mut Checker<'_, impl Fields>) {
         let holds = is_page(checker, Field::MsrBitmap);
         checker.rule(holds, "27.2.1.1: the MSR bitmap is a page", &[Field::MsrBitmap]);
     }
+    for (count, list, rule) in [
+        (
+            Field::ExitMsrLoadCount,
+            Field::ExitMsrLoadAddress,
+            "27.2.1.2: the MSRs to load at exits are at a multiple of 16",
+        ),
+        (
+            Field::EntryMsrLoadCount,
+            Field::EntryMsrLoadAddress,
+            "27.2.1.3: the MSRs to load at entries are at a multiple of 16",
+        ),
+    ] {
+        let address = checker.get(list);
+        let holds =
+            checker.get(count) == 0 || address.is_multiple_of(16) && checker.is_physical(address);
+        checker.rule(holds, rule, &[count, list]);
+    }
     if checker.primary().contains(PrimaryControls::TPR_SHADOW) {
         let holds = is_page(checker, Field::VirtualApicPage);
         checker.rule(holds, "27.2.1.1: the virtual-APIC page is a page", &[Field::VirtualApicPage]);

@@ -2,7 +2,7 @@
 //! processor only says that some rule does not hold.
 //!
 //! Left out are the rules of features that are never switched on: posted interrupts, VMCS
-//! shadowing, MSR lists, SMM, enclaves, CET, PKS and FRED.
+//! shadowing, stores of MSRs, SMM, enclaves, CET, PKS and FRED.
 
 mod controls;
 mod guest;

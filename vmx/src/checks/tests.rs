@@ -166,6 +166,14 @@ fn each_rule_is_found() {
         (real().with(Field::EptPointer, 0x10_2006), "four levels"),
         (real().with(Field::EptPointer, 0x10_211e), "reserved"),
         (real().with(Field::MsrBitmap, 0x10_0008), "MSR bitmap"),
+        (
+            real().with(Field::EntryMsrLoadCount, 1).with(Field::EntryMsrLoadAddress, 0x10_0008),
+            "load at entries",
+        ),
+        (
+            real().with(Field::ExitMsrLoadCount, 2).with(Field::ExitMsrLoadAddress, 0x10_0004),
+            "load at exits",
+        ),
         (real().with(Field::VirtualApicPage, 1 << 45), "virtual-APIC"),
         (
             real().with(Field::SecondaryControls, 1 << 17 | 1 << 1).with(Field::PageLogAddress, 8),

@@ -7,25 +7,46 @@ mod guest;
 mod means;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub use guest::GuestSpeculation;
 pub use means::Means;
+pub use work::Work;
 
+use crate::host::owner::GuestId;
+use core::cell::Cell;
 use core::fmt;
 
 /// IA32_SPEC_CTRL (Intel SDM volume 4, table 2-2; APM volume 2, 3.2.9).
 pub const MSR_SPEC_CTRL: u32 = 0x48;
-/// IA32_PRED_CMD: [`PRED_CMD_IBPB`] is a barrier for indirect branch predictors.
+/// IA32_PRED_CMD.
 pub const MSR_PRED_CMD: u32 = 0x49;
 /// IA32_ARCH_CAPABILITIES.
 pub const MSR_ARCH_CAPABILITIES: u32 = 0x10a;
-/// IA32_FLUSH_CMD: [`FLUSH_CMD_L1D`] empties the first-level data cache.
+/// IA32_FLUSH_CMD.
 pub const MSR_FLUSH_CMD: u32 = 0x10b;
 
-/// The one command of IA32_PRED_CMD that is used.
-pub const PRED_CMD_IBPB: u64 = 1;
-/// The one command of IA32_FLUSH_CMD.
-pub const FLUSH_CMD_L1D: u64 = 1;
+/// A command that a write-only register takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// Indirect branches that run after it do not follow what ran before (IBPB).
+    BranchPredictors,
+    /// The first-level data cache is emptied.
+    L1Data,
+}
+
+impl Barrier {
+    /// The value to write, the only one that guests may.
+    pub const COMMAND: u64 = 1;
+
+    /// The register.
+    pub const fn msr(self) -> u32 {
+        match self {
+            Self::BranchPredictors => MSR_PRED_CMD,
+            Self::L1Data => MSR_FLUSH_CMD,
+        }
+    }
+}
 
 /// Bits of IA32_SPEC_CTRL.
 pub mod spec_ctrl {
@@ -108,6 +129,17 @@ impl Defences {
             || self.verw
             || self.l1d_flush
             || !matches!(self.return_stack, ReturnStack::Kept)
+    }
+}
+
+/// The guest that a CPU ran last.
+#[derive(Debug, Default)]
+pub struct LastGuest(Cell<Option<GuestId>>);
+
+impl LastGuest {
+    /// The CPU runs this guest from now on; true if it has run another one, or none.
+    pub fn turn_to(&self, guest: GuestId) -> bool {
+        self.0.replace(Some(guest)) != Some(guest)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The decision for processors of both vendors, by the CPUID and IA32_ARCH_CAPABILITIES that they
 //! have.
 
-use super::{Defences, GuestSpeculation, Means, ReturnStack, spec_ctrl};
+use super::{Defences, GuestSpeculation, LastGuest, Means, ReturnStack, spec_ctrl};
+use crate::host::owner::GuestId;
 use crate::host::processor::CpuidSource;
 use config::CommandLine;
 use config::command_line::SpecCtrl;
@@ -240,4 +241,11 @@ fn a_processor_with_few_leaves_is_no_trouble() {
     let means = Means::new(nothing, || unreachable!());
     let defences = Defences::new(&means, &SpecCtrl::default());
     assert_eq!(defences.guest, GuestSpeculation::default());
+}
+
+#[test]
+fn a_cpu_knows_when_it_goes_to_another_guest() {
+    let (last, [one, other]) = (LastGuest::default(), [GuestId::next(), GuestId::next()]);
+    let turns = [one, one, other, one, one, other].map(|guest| last.turn_to(guest));
+    assert_eq!(turns, [true, false, true, true, false, true]);
 }

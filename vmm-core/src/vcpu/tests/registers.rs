@@ -2,9 +2,14 @@
 
 use super::{APIC_BASE, machine, next_event, write_msr};
 use crate::backend::exit::Exit;
-use crate::fuzzing::Machine;
+use crate::backend::speculation::{
+    Barrier, MSR_ARCH_CAPABILITIES, MSR_FLUSH_CMD, MSR_PRED_CMD, MSR_SPEC_CTRL,
+};
+use crate::fuzzing::{Hardware, Machine};
+use crate::test_platform::TestPlatform;
 use emulator::event::Event;
 use emulator::registers::{Fault, Gpr};
+use raw_cpuid::CpuIdResult;
 
 const EFER: u32 = 0xc000_0080;
 
@@ -145,5 +150,45 @@ fn corrected_errors_interrupt_nobody_and_no_register_says_so() {
         assert_eq!(machine.vcpu.read_msr(index), Err(Fault::PROTECTION), "{index:#x}");
         write_msr(&mut machine, index, 0);
         assert_eq!(next_event(&mut machine), Some(Event::Fault(Fault::PROTECTION)), "{index:#x}");
+    }
+}
+
+/// The guest of these tests has the means of a processor with all of Intel's.
+#[test]
+fn registers_against_speculation_take_the_bits_that_cpuid_shows() {
+    let mut machine = machine();
+    assert_eq!(machine.vcpu.read_msr(MSR_SPEC_CTRL), Ok(0));
+    for (value, outcome) in
+        [(7, Ok(())), (0x80, Err(Fault::PROTECTION)), (1 << 10, Err(Fault::PROTECTION))]
+    {
+        assert_eq!(machine.vcpu.write_msr(MSR_SPEC_CTRL, value), outcome, "{value:#x}");
+        assert_eq!(machine.vcpu.read_msr(MSR_SPEC_CTRL), Ok(7));
+    }
+    let capabilities = machine.vcpu.read_msr(MSR_ARCH_CAPABILITIES).unwrap();
+    assert_eq!(capabilities & 0xfff, 0x17f, "without TSX_CTRL, and what asks for registers");
+    assert_eq!(machine.vcpu.write_msr(MSR_ARCH_CAPABILITIES, capabilities), Err(Fault::PROTECTION));
+    for (msr, barrier) in
+        [(MSR_PRED_CMD, Barrier::BranchPredictors), (MSR_FLUSH_CMD, Barrier::L1Data)]
+    {
+        assert_eq!(machine.vcpu.read_msr(msr), Err(Fault::PROTECTION), "write-only");
+        assert_eq!(machine.vcpu.write_msr(msr, 2), Err(Fault::PROTECTION));
+        assert_eq!(machine.vcpu.write_msr(msr, 0), Ok(()));
+        assert_ne!(machine.vcpu.registers_mut().0.barrier, Some(barrier));
+        assert_eq!(machine.vcpu.write_msr(msr, 1), Ok(()));
+        assert_eq!(machine.vcpu.registers_mut().0.barrier, Some(barrier));
+    }
+}
+
+#[test]
+fn a_guest_without_means_against_speculation_has_no_registers_for_them() {
+    let nothing = |leaf, _| match leaf {
+        0 => CpuIdResult { eax: 0xd, ebx: 0, ecx: 0, edx: 0 },
+        _ => CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 },
+    };
+    let hardware = Hardware { cpuid: nothing, ..Hardware::default() };
+    let mut machine = Machine::with(TestPlatform::leak(), hardware).unwrap();
+    for msr in [MSR_SPEC_CTRL, MSR_PRED_CMD, MSR_FLUSH_CMD, MSR_ARCH_CAPABILITIES] {
+        assert_eq!(machine.vcpu.read_msr(msr), Err(Fault::PROTECTION), "{msr:#x}");
+        assert_eq!(machine.vcpu.write_msr(msr, 0), Err(Fault::PROTECTION), "{msr:#x}");
     }
 }

@@ -184,6 +184,7 @@ struct Nested {
 
 /// A guest's physical address space.
 pub struct GuestSpace {
+    guest: GuestId,
     /// Goes first: it points to the memories.
     nested: Mutex<Nested>,
     ram: Arc<FrameMemory>,
@@ -224,6 +225,7 @@ impl GuestSpace {
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
         let space = Self {
+            guest,
             ram,
             rom,
             tracking: paging.tracking,
@@ -257,6 +259,11 @@ impl GuestSpace {
     /// Page `page` below 1 MiB showing the RAM that belongs there.
     pub const fn ram_page(page: u16) -> LowPage {
         LowPage::Memory { backing: Backing::Ram, page, writable: true }
+    }
+
+    /// The guest whose it is.
+    pub const fn guest(&self) -> GuestId {
+        self.guest
     }
 
     /// Guest RAM.
