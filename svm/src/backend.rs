@@ -7,7 +7,7 @@ mod step;
 use crate::cpu::{Cpu, Features};
 use crate::decode::decode;
 use crate::events;
-use crate::permission_maps::{IO_PERMISSIONS, MSR_PERMISSIONS};
+use crate::permission_maps::PermissionMaps;
 use crate::running;
 use crate::spec::{
     EventField, Intercept1, Intercept2, InterruptControl, TlbControl, Vmcb, VmcbSegment, exit_code,
@@ -96,8 +96,9 @@ impl Svm {
     }
 
     fn set_up_controls(&mut self, nested_root_hpa: u64) {
-        let iopm_base_hpa = self.platform.hpa_of(&raw const IO_PERMISSIONS as usize);
-        let msrpm_base_hpa = self.platform.hpa_of(&raw const MSR_PERMISSIONS as usize);
+        let maps = PermissionMaps::get();
+        let iopm_base_hpa = self.platform.hpa_of(maps.ports.as_ptr() as usize);
+        let msrpm_base_hpa = self.platform.hpa_of(maps.msrs.as_ptr() as usize);
         let Features { pause_filter, pause_filter_threshold, .. } = self.features;
         let control = &mut self.vmcb_mut().control;
         control.intercept_cr = INTERCEPT_CR4_WRITE;

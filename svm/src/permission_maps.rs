@@ -1,32 +1,39 @@
 //! Which ports and MSRs exit (15.10.1, 15.11). They are the same for every guest.
 
+use alloc::boxed::Box;
 use emulator::registers::DIRECT_MSRS;
+use spin::Once;
 
-/// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap: every port
-/// exits.
-#[repr(C, align(4096))]
-pub struct IoPermissionMap([u8; 3 * 4096]);
-
+/// One bit a port, 64 KiB of them and one more byte that is read for accesses that wrap.
+const PORT_BYTES: usize = 3 * 4096;
 /// Two bits an MSR (read, write) in three ranges of 8192 MSRs.
+const MSR_BYTES: usize = 2 * 4096;
+
+/// Both maps, as the processor reads them. They are made when they are first needed: in the image
+/// they would be five pages.
 #[repr(C, align(4096))]
-pub struct MsrPermissionMap([u8; 2 * 4096]);
+pub struct PermissionMaps {
+    /// Every port exits.
+    pub ports: [u8; PORT_BYTES],
+    /// Every MSR exits but those of [`DIRECT_MSRS`].
+    pub msrs: [u8; MSR_BYTES],
+}
 
-/// Every port exits.
-pub static IO_PERMISSIONS: IoPermissionMap = IoPermissionMap([0xff; 3 * 4096]);
-
-/// Every MSR exits but those of [`DIRECT_MSRS`].
-pub static MSR_PERMISSIONS: MsrPermissionMap = MsrPermissionMap(msr_permissions());
-
-const fn msr_permissions() -> [u8; 2 * 4096] {
-    let mut map = [0xff; 2 * 4096];
-    let mut i = 0;
-    while i < DIRECT_MSRS.len() {
-        let msr = DIRECT_MSRS[i];
-        let index = if msr < 0x2000 { msr as usize } else { (msr - 0xc000_0000) as usize + 0x2000 };
-        map[index / 4] &= !(0b11 << (2 * (index % 4)));
-        i += 1;
+impl PermissionMaps {
+    /// The maps of all guests.
+    pub fn get() -> &'static Self {
+        static MAPS: Once<Box<PermissionMaps>> = Once::new();
+        MAPS.call_once(Self::new)
     }
-    map
+
+    fn new() -> Box<Self> {
+        let mut maps = Box::new(Self { ports: [0xff; PORT_BYTES], msrs: [0xff; MSR_BYTES] });
+        for msr in DIRECT_MSRS {
+            let index = if msr < 0x2000 { msr } else { msr - 0xc000_0000 + 0x2000 } as usize;
+            maps.msrs[index / 4] &= !(0b11 << (2 * (index % 4)));
+        }
+        maps
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +41,7 @@ mod tests {
     use super::*;
 
     fn intercepts(msr_index: usize) -> (bool, bool) {
-        let bits = MSR_PERMISSIONS.0[msr_index / 4] >> (2 * (msr_index % 4));
+        let bits = PermissionMaps::get().msrs[msr_index / 4] >> (2 * (msr_index % 4));
         (bits & 1 != 0, bits & 2 != 0)
     }
 

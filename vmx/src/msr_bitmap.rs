@@ -1,22 +1,41 @@
 //! Which MSRs exit (SDM volume 3, 25.6.9). It depends on the local APIC's interface only.
 
+use alloc::boxed::Box;
 use devices::local_apic::spec::{X2APIC_FIRST_MSR, register};
 use emulator::registers::DIRECT_MSRS;
+use spin::Once;
 
 /// One bit an MSR: reads of 0 to 1FFFh, reads of C0000000h to C0001FFFh, writes of both.
 #[repr(C, align(4096))]
 pub struct MsrBitmap([u8; 4096]);
 
-/// Every MSR exits but those of [`DIRECT_MSRS`].
-pub static MSR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[], &[]));
+/// The bitmaps of all guests, made when they are first needed: in the image they would be three
+/// pages.
+#[repr(C)]
+pub struct MsrBitmaps {
+    /// Every MSR exits but those of [`DIRECT_MSRS`].
+    pub usual: MsrBitmap,
+    /// In x2APIC mode the processor also answers accesses to the task priority.
+    pub x2apic_tpr: MsrBitmap,
+    /// In x2APIC mode, with the registers in hardware and interrupts delivered by it, all reads but
+    /// those of the current count and of the 64-bit ICR, and the writes whose effect the processor
+    /// knows.
+    pub x2apic: MsrBitmap,
+}
 
-/// In x2APIC mode the processor also answers accesses to the task priority.
-pub static X2APIC_TPR_BITMAP: MsrBitmap = MsrBitmap(bitmap(&[TPR], &[TPR]));
-
-/// In x2APIC mode, with the registers in hardware and interrupts delivered by it, all reads but
-/// those of the current count and of the 64-bit ICR, and the writes whose effect the processor
-/// knows.
-pub static X2APIC_BITMAP: MsrBitmap = MsrBitmap(bitmap(&X2APIC_READ, &[TPR, EOI, SELF_IPI]));
+impl MsrBitmaps {
+    /// The bitmaps.
+    pub fn get() -> &'static Self {
+        static BITMAPS: Once<Box<MsrBitmaps>> = Once::new();
+        BITMAPS.call_once(|| {
+            Box::new(Self {
+                usual: bitmap(&[], &[]),
+                x2apic_tpr: bitmap(&[TPR], &[TPR]),
+                x2apic: bitmap(&X2APIC_READ, &[TPR, EOI, SELF_IPI]),
+            })
+        })
+    }
+}
 
 const TPR: u32 = X2APIC_FIRST_MSR + register::TPR as u32;
 const EOI: u32 = X2APIC_FIRST_MSR + register::EOI as u32;
@@ -55,21 +74,20 @@ const HIGH: u32 = 0xc000_0000;
 /// Where the writes' bits begin.
 const WRITES: usize = 2048;
 
-const fn bitmap(read: &[u32], written: &[u32]) -> [u8; 4096] {
-    let map = pass([0xff; 4096], 0, &DIRECT_MSRS);
-    let map = pass(map, WRITES, &DIRECT_MSRS);
-    pass(pass(map, 0, read), WRITES, written)
-}
-
-const fn pass(mut map: [u8; 4096], base: usize, msrs: &[u32]) -> [u8; 4096] {
-    let mut i = 0;
-    while i < msrs.len() {
-        let msr = msrs[i];
-        let index = if msr < HIGH { msr as usize } else { (msr - HIGH) as usize + 0x2000 };
-        map[base + index / 8] &= !(1 << (index % 8));
-        i += 1;
+fn bitmap(read: &[u32], written: &[u32]) -> MsrBitmap {
+    let mut map = [0xff; 4096];
+    let mut pass = |base, msrs: &[u32]| {
+        for &msr in msrs {
+            let index = if msr < HIGH { msr } else { msr - HIGH + 0x2000 } as usize;
+            map[base + index / 8] &= !(1 << (index % 8));
+        }
+    };
+    for base in [0, WRITES] {
+        pass(base, &DIRECT_MSRS);
     }
-    map
+    pass(0, read);
+    pass(WRITES, written);
+    MsrBitmap(map)
 }
 
 #[cfg(test)]
@@ -82,7 +100,7 @@ mod tests {
     }
 
     fn exits(index: usize) -> (bool, bool) {
-        exits_in(&MSR_BITMAP, index)
+        exits_in(&MsrBitmaps::get().usual, index)
     }
 
     #[test]
@@ -96,9 +114,9 @@ mod tests {
 
     #[test]
     fn x2apic_registers_exit_unless_the_processor_knows_them() {
-        assert_eq!(exits_in(&X2APIC_TPR_BITMAP, 0x808), (false, false));
-        assert_eq!(exits_in(&X2APIC_TPR_BITMAP, 0x80b), (true, true));
-        let exits = |index| exits_in(&X2APIC_BITMAP, index);
+        assert_eq!(exits_in(&MsrBitmaps::get().x2apic_tpr, 0x808), (false, false));
+        assert_eq!(exits_in(&MsrBitmaps::get().x2apic_tpr, 0x80b), (true, true));
+        let exits = |index| exits_in(&MsrBitmaps::get().x2apic, index);
         assert_eq!(exits(0x174), (false, false), "SYSENTER_CS");
         assert_eq!(
             (exits(0x802), exits(0x808), exits(0x820)),

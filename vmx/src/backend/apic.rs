@@ -3,7 +3,7 @@
 use super::{BeforeEntry, Vmx};
 use crate::control_bits::SecondaryControls;
 use crate::field::Field;
-use crate::msr_bitmap::{MSR_BITMAP, X2APIC_BITMAP, X2APIC_TPR_BITMAP};
+use crate::msr_bitmap::MsrBitmaps;
 use crate::spec::InterruptStatus;
 use devices::local_apic::{Interface, Vectors};
 
@@ -16,11 +16,12 @@ impl Vmx {
         let controls = self.features.controls;
         let used = controls.apic_interface(interface);
         let by_msrs = used.contains(SecondaryControls::X2APIC);
+        let bitmaps = MsrBitmaps::get();
         let bitmap =
             match (by_msrs, controls.has_apic_registers() && controls.has_virtual_interrupts()) {
-                (false, _) => &MSR_BITMAP,
-                (true, false) => &X2APIC_TPR_BITMAP,
-                (true, true) => &X2APIC_BITMAP,
+                (false, _) => &bitmaps.usual,
+                (true, false) => &bitmaps.x2apic_tpr,
+                (true, true) => &bitmaps.x2apic,
             };
         let in_memory = used.contains(SecondaryControls::APIC_ACCESSES);
         if in_memory {
