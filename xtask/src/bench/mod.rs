@@ -59,6 +59,23 @@ struct TimedBoot {
 /// The cost of exits: instructions for one, by the instruction that exits.
 type ExitCosts = Vec<(String, f64)>;
 
+/// The exit by which the cost of defences is measured: the shortest that all machines have.
+const DEFENDED_EXIT: &str = "cpuid";
+
+/// Everything is measured without defences against speculative execution.
+const WITHOUT_DEFENCES: &str = "spec-ctrl=no";
+
+/// The world switch that has defences, with none but that it clears registers.
+const CLEARED: &str = "spec-ctrl=no-ibrs,no-ibpb,no-ibpb-entry,no-rsb,no-verw,no-l1d-flush";
+
+/// Defences that are instructions of the hypervisor's, and how one alone is switched on. All others
+/// are done by the processor: by registers that stay set, and on VT-x by its lists of MSRs.
+const DEFENCES: [(&str, &str); 2] =
+    [("return stack filled", "spec-ctrl=no,rsb"), ("VERW", "spec-ctrl=no,verw")];
+
+/// The model of Bochs's that has all of Intel's defences.
+const DEFENDED_INTEL_CPU: &str = "sapphire_rapids";
+
 /// Everything measured.
 struct Measured {
     backend: Backend,
@@ -71,6 +88,8 @@ struct Measured {
     bulkhead_exits: ExitCosts,
     /// Of VT-x: the same on AMD-V in the same emulator.
     amd_exits: ExitCosts,
+    /// The instructions that defences add to an exit.
+    defences: ExitCosts,
 }
 
 impl BenchArgs {
@@ -86,6 +105,7 @@ impl BenchArgs {
             backend,
             iso: Some(iso.clone()),
             direct,
+            cmdline: WITHOUT_DEFENCES.to_owned(),
             lenient_msrs: true,
             ..Spec::default()
         };
@@ -115,6 +135,9 @@ impl BenchArgs {
         let amd_exits =
             if backend == Backend::Vmx { exit_costs(&on_amd)? } else { ExitCosts::new() };
         step.done();
+        let step = Step::begin("Measuring the cost of defences");
+        let defences = defences(&exits_spec(false))?;
+        step.done();
         let image_bytes = std::fs::metadata(image)?.len();
         let measured = Measured {
             backend,
@@ -125,6 +148,7 @@ impl BenchArgs {
             direct_exits,
             bulkhead_exits,
             amd_exits,
+            defences,
         };
         let table = report::table(&measured);
         println!("{table}");
@@ -199,6 +223,33 @@ fn exit_costs(spec: &Spec) -> Result<ExitCosts> {
     let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
     machine.expect_serial("exits done")?;
     Ok(machine.serial().text().lines().filter_map(exit_cost).collect())
+}
+
+/// The instructions that each defence adds to an exit.
+fn defences(spec: &Spec) -> Result<ExitCosts> {
+    let cpu = match spec.backend {
+        Backend::Svm => None,
+        Backend::Vmx => Some(DEFENDED_INTEL_CPU.to_owned()),
+    };
+    let cost = |cmdline: &str| {
+        let defended = Spec { cpu: cpu.clone(), cmdline: cmdline.to_owned(), ..spec.clone() };
+        let costs = exit_costs(&defended)?;
+        let cost = costs.iter().find(|(name, _)| name == DEFENDED_EXIT).map(|(_, cost)| *cost);
+        cost.with_context(|| format!("no cost of {DEFENDED_EXIT}"))
+    };
+    let (without, cleared) = (cost(WITHOUT_DEFENCES)?, cost(CLEARED)?);
+    let mut added = vec![(
+        "registers cleared, and what else the defended world switch takes".to_owned(),
+        cleared - without,
+    )];
+    for (name, cmdline) in DEFENCES {
+        let more = cost(cmdline)? - cleared;
+        // The processor lacks it.
+        if more > 0.0 {
+            added.push((name.to_owned(), more));
+        }
+    }
+    Ok(added)
 }
 
 /// From a line `exit NAME COUNT TSC`.

@@ -145,6 +145,13 @@ pub fn table(measured: &Measured) -> String {
             }
         };
     }
+    text += "\nAll that is without defences against speculative execution (`spec-ctrl=no`). An exit, \
+        CPUID's for one, takes so much more with each of them that is instructions of the \
+        hypervisor's, and that this emulator's processor has; what the processor does by itself \
+        takes time that no emulator shows (docs/security.md).\n\n| defence | instructions |\n|---|---|\n";
+    for (name, added) in &measured.defences {
+        _ = writeln!(text, "| {name} | {added:.0} |");
+    }
     text
 }
 
@@ -265,10 +272,12 @@ mod tests {
             direct_exits: costs(3.0),
             bulkhead_exits: costs(421.0),
             amd_exits: costs(342.0),
+            defences: vec![("VERW".to_owned(), 1.0)],
         };
         let table = super::table(&measured);
         assert!(table.contains("| in 21h (PIC) | 3 | 342 | 8 | 421 | 438 |\n"), "{table}");
         assert!(table.contains("| nothing | 3 | 3 |  | 3 |  |\n"), "{table}");
+        assert!(table.ends_with("| VERW | 1 |\n"), "{table}");
     }
 
     #[test]
