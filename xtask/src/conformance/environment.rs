@@ -46,6 +46,10 @@ const APICV_TOPICS: [&str; 9] = [
 const POSTED_TOPICS: [&str; 9] =
     ["apic_timer", "clocks", "hpet", "io_apic", "local_apic", "pic", "pit", "rtc", "tsc_deadline"];
 
+/// The topic of defences against speculative execution, and the processor of Bochs's that has them.
+const SPECULATION_TOPIC: &str = "speculation";
+const SPECULATION_CPU: &str = "sapphire_rapids";
+
 /// The topics about several processors, and how many their guests have.
 const SMP_TOPICS: [(&str, u32); 3] = [("smp_ipi", 4), ("smp_memory", 4), ("smp_start", 4)];
 
@@ -78,7 +82,9 @@ impl Environment {
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
             Self::BochsAvx512 => topic == FORMS_TOPIC,
             Self::VmxBochs => topic != DEVICE_CODE_TOPIC && vcpus(topic) == 1,
-            Self::Bochs | Self::SvmBochs => topic != DEVICE_CODE_TOPIC,
+            Self::Bochs => topic != DEVICE_CODE_TOPIC,
+            // No AMD processor of Bochs's has any.
+            Self::SvmBochs => ![DEVICE_CODE_TOPIC, SPECULATION_TOPIC].contains(&topic),
             Self::Qemu | Self::SvmQemu => true,
         }
     }
@@ -116,6 +122,9 @@ impl Environment {
         let (cpu, cmdline) = match self {
             Self::VmxBochsApicv | Self::VmxBochsPosted => (Some(APICV_CPU), "apicv=on"),
             Self::BochsAvx512 => (Some(APICV_CPU), ""),
+            Self::Bochs | Self::VmxBochs if guest.topic == SPECULATION_TOPIC => {
+                (Some(SPECULATION_CPU), "")
+            }
             _ => (None, ""),
         };
         let vcpus = vcpus(&guest.topic);

@@ -62,8 +62,9 @@ const ABSENT: [(u32, usize, u32); 12] = [
     (7, EBX, 0x0200_d816),
     // WAITPKG, CET, TME, LA57, key locker, bus-lock detection, ENQCMD, SGX_LC, PKS.
     (7, ECX, 0xe181_20a0),
-    // All but AVX512_4VNNIW, AVX512_4FMAPS, FSRM, VP2INTERSECT, SERIALIZE, AVX512_FP16.
-    (7, EDX, !0x0080_411c),
+    // All but AVX512_4VNNIW, AVX512_4FMAPS, FSRM, VP2INTERSECT, SERIALIZE, AVX512_FP16, and the
+    // means against speculation: MD_CLEAR, IBRS, STIBP, L1D_FLUSH, ARCH_CAPABILITIES, SSBD.
+    (7, EDX, !0xbc80_451c),
     // AMX and what is unknown; supervisor state.
     (0xd, EAX, !0x2e7),
     (0xd, EDX, u32::MAX),
@@ -72,8 +73,8 @@ const ABSENT: [(u32, usize, u32); 12] = [
     (0x8000_0001, ECX, 0x3dc0_b60e),
     (0x8000_0007, EDX, !0x100),
     (0x8000_0008, EAX, 0xffff_0000),
-    // All but CLZERO, RstrFpErrPtrs, WBNOINVD.
-    (0x8000_0008, EBX, !0x205),
+    // All but CLZERO, RstrFpErrPtrs, WBNOINVD, and the means against speculation.
+    (0x8000_0008, EBX, !0x750f_d205),
     (0x8000_0008, ECX, u32::MAX),
 ];
 
