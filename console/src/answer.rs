@@ -2,7 +2,7 @@
 //! the port takes it.
 
 use super::png::PngStream;
-use super::terminal::send_some;
+use super::port::send_some;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;

@@ -6,13 +6,15 @@ mod tests;
 
 use super::Consoles;
 use super::escapes::EscapeFilter;
-use super::test_guest::{Control, TestGuest};
+use super::test_guest::{Control, FACTS, TestGuest};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::Escapes;
 use control::host::SerialPort;
+use control::mailbox::Mailbox;
 use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
@@ -88,10 +90,11 @@ impl Bench {
             host.limit_serial(port, None);
             host.take_sent(port);
         }
-        let mut consoles = Consoles::new(host, &CommandLine::parse(command_line).0);
+        let (options, _) = CommandLine::parse(command_line);
+        let mut consoles = Consoles::new(host, &options, Arc::new(Mailbox::of_machine()));
         let guest = TestGuest::new();
-        consoles.introduce(guest.mailbox.clone());
-        consoles.attach(guest.ports.clone());
+        consoles.introduce(guest.mailbox.clone(), FACTS);
+        consoles.attach(1, guest.ports.clone());
         Self { host, consoles, guest, control: Control::default() }
     }
 
@@ -99,6 +102,12 @@ impl Bench {
         self.host.advance_ns(STEP_NS);
         self.guest.clock.advance_ns(STEP_NS);
         self.control.attend(&mut self.consoles, &self.guest.mailbox);
+    }
+
+    /// A command that was typed.
+    fn receive(&mut self) -> Option<String> {
+        let Consoles { terminal, guests, .. } = &mut self.consoles;
+        terminal.receive(self.host, guests)
     }
 
     /// Until nothing is left to be done, which is soon.
@@ -186,7 +195,7 @@ pub fn prompt(data: &[u8]) {
             }
             _ => bench.host.type_at(SerialPort::Com1, b"\r"),
         }
-        while let Some(command) = bench.consoles.terminal.receive(bench.host) {
+        while let Some(command) = bench.receive() {
             // These end the machine.
             if !["crash", "reboot", "poweroff"].contains(&command.trim()) {
                 bench.consoles.begin_command(command);
@@ -195,9 +204,9 @@ pub fn prompt(data: &[u8]) {
         }
         bench.attend();
     }
-    bench.consoles.detach();
+    bench.consoles.detach(1);
+    bench.guest.mailbox.close();
     for _ in 0..100 {
-        bench.consoles.use_prompt();
         bench.consoles.attend();
     }
     let sent = bench.host.take_sent(SerialPort::Com1);

@@ -1,10 +1,8 @@
-//! Keys and mouse movements for the guest: those of the machine's own keyboard and mouse, and those
-//! that a program types.
+//! Keys for a guest: those of the machine's own keyboard, and those that a program types.
 
 use alloc::collections::VecDeque;
-use control::host::{Host, InputEvent};
-use devices::i8042::{Buttons, I8042};
-use devices::keys::{Key, Set1Decoder, key_presses};
+use devices::i8042::I8042;
+use devices::keys::{Key, key_presses};
 
 /// Between two keys that a program types: what a BIOS and a slow program keep up with.
 const TYPING_GAP_NS: u64 = 10_000_000;
@@ -15,8 +13,6 @@ const MAX_TYPED: usize = 16 << 10;
 /// Keys of a person that wait while the guest does not read; later ones are lost, as with a real
 /// keyboard.
 const MAX_HELD: usize = 64;
-/// Events taken from the machine at once.
-const EVENTS_AT_ONCE: usize = 64;
 
 /// There is no room for more typed keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +21,6 @@ pub struct QueueFull;
 /// Keys on their way to the guest.
 #[derive(Debug, Default)]
 pub struct Keyboard {
-    decoder: Set1Decoder,
     held: VecDeque<(Key, bool)>,
     typed: VecDeque<(Key, bool)>,
     next_key_ns: u64,
@@ -59,43 +54,20 @@ impl Keyboard {
         Ok(())
     }
 
-    /// Takes what was done at the machine's keyboard and mouse, and passes on what is due at
-    /// `now_ns`. True if a person did something.
-    pub fn attend(&mut self, host: &dyn Host, guest: Option<&I8042>, now_ns: u64) -> bool {
-        let mut touched = false;
-        for _ in 0..EVENTS_AT_ONCE {
-            let Some(event) = host.take_input() else { break };
-            touched = true;
-            match event {
-                InputEvent::KeyboardByte(byte) => {
-                    let key = self.decoder.feed(byte);
-                    // A release goes in even then: the guest's keyboard would repeat its key for
-                    // ever.
-                    let room = |pressed: bool| {
-                        self.held.len() < if pressed { MAX_HELD } else { 2 * MAX_HELD }
-                    };
-                    self.held.extend(key.filter(|&(_, pressed)| room(pressed)));
-                }
-                InputEvent::Mouse { dx, dy, dz, buttons } => {
-                    if let Some(guest) = guest {
-                        guest.mouse_move(
-                            dx.into(),
-                            -i32::from(dy),
-                            dz.into(),
-                            Buttons::from_bits(buttons & 0x1f),
-                        );
-                    }
-                }
-            }
+    /// Queues what a person did with a key of the machine's own keyboard.
+    pub fn hold(&mut self, key: Key, pressed: bool) {
+        // A release goes in even then: the guest's keyboard would repeat its key for ever.
+        if self.held.len() < if pressed { MAX_HELD } else { 2 * MAX_HELD } {
+            self.held.push_back((key, pressed));
         }
-        if self.held.is_empty() && self.typed.is_empty() {
-            return touched;
-        }
+    }
+
+    /// Passes on what is due at `now_ns`.
+    pub fn attend(&mut self, guest: Option<&I8042>, now_ns: u64) {
         match guest {
             Some(guest) => self.pass_on(guest, now_ns),
             None => self.held.clear(),
         }
-        touched
     }
 
     fn pass_on(&mut self, guest: &I8042, now_ns: u64) {

@@ -1,23 +1,25 @@
 //! The consoles: guests' COM1, screen, keyboard and mouse joined to the machine's, the hypervisor's
 //! prompt, and the management port.
 //!
-//! [`Consoles`] lives as long as the hypervisor. It knows a guest by its [`Mailbox`], where it asks
-//! and picks up answers, and by the devices of its present life ([`GuestPorts`]); it needs neither
-//! a virtual CPU nor a processor's backend. It never waits: it is called when something may have
+//! [`Consoles`] lives as long as the hypervisor. It knows each guest by its [`Mailbox`], where it
+//! asks and picks up answers, and by the devices of its present life ([`GuestPorts`]); it needs
+//! neither a virtual CPU nor a processor's backend. It never waits: it is called when something may have
 //! happened, and has an alarm to be called in time.
 //!
 //! ```
 //! use config::CommandLine;
 //! use console::Consoles;
+//! use control::guest::GuestFacts;
 //! use control::host::SerialPort;
 //! use control::mailbox::{Answer, Mailbox, Request};
 //! # use control::test_host::TestHost;
 //! # use std::sync::Arc;
 //!
 //! # let machine = TestHost::leak();
-//! let mut consoles = Consoles::new(machine, &CommandLine::parse("rpc=com2").0);
-//! let guest = Arc::new(Mailbox::new("small"));
-//! consoles.introduce(guest.clone());
+//! let (options, _) = CommandLine::parse("rpc=com2");
+//! let mut consoles = Consoles::new(machine, &options, Arc::new(Mailbox::of_machine()));
+//! let guest = Arc::new(Mailbox::new(1, "small"));
+//! consoles.introduce(guest.clone(), GuestFacts { memory_mib: 128, vcpus: 1 });
 //! let call = br#"{"jsonrpc": "2.0", "id": 1, "method": "guest.reset"}"#;
 //! machine.type_at(SerialPort::Com2, call);
 //! machine.type_at(SerialPort::Com2, b"\n");
@@ -42,11 +44,15 @@ mod deflate;
 mod escapes;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod guests;
 mod keyboard;
 mod mirror;
 mod png;
+mod port;
 mod prompt;
 mod rpc;
+mod seat;
+mod serial;
 mod terminal;
 #[cfg(any(test, feature = "fuzzing"))]
 mod test_guest;
@@ -61,14 +67,14 @@ use config::CommandLine;
 use config::command_line::{ComPort, ConsoleDevice};
 use control::alarm::ConsoleAlarm;
 use control::budget::Budget;
-use control::guest::GuestPorts;
-use control::host::{Display, Host, SerialPort, host_ns};
+use control::guest::{GuestFacts, GuestPorts};
+use control::host::{Host, SerialPort, host_ns};
 use control::mailbox::{Client, Mailbox};
 use devices::time::ns_to_ticks;
 use devices::vga::{FrameKind, Vga};
-use keyboard::Keyboard;
-use mirror::Mirror;
+use guests::Guests;
 use rpc::{RpcPort, Services};
+use seat::Seat;
 use terminal::Terminal;
 
 /// Until the next try when something did not go at once: a port was busy, a queue was full.
@@ -80,27 +86,22 @@ const LOG_RETRY_NS: u64 = 4_000_000;
 /// The consoles.
 pub struct Consoles {
     host: &'static dyn Host,
-    display: Option<&'static dyn Display>,
+    machine: Arc<Mailbox>,
+    guests: Guests,
     terminal: Terminal,
-    keyboard: Keyboard,
-    mirror: Mirror,
+    seat: Seat,
     rpc: Option<RpcPort>,
-    /// The guest, until its mailbox is closed.
-    guest: Option<Arc<Mailbox>>,
-    /// Its devices, while it has any.
-    ports: Option<GuestPorts>,
-    /// A command of the prompt that the guest owes an answer to.
+    /// A command of the prompt that a guest or the machine owes an answer to.
     command: Option<Command>,
     /// Lines of the log wait for the ports.
     log_waits: bool,
-    next_refresh_ns: u64,
     alarm: Arc<ConsoleAlarm>,
 }
 
-/// A command that the guest was asked for.
+/// A command that was passed on.
 struct Command {
     text: String,
-    guest: Arc<Mailbox>,
+    asked: Arc<Mailbox>,
     /// The heap that it takes.
     _budget: Budget,
 }
@@ -114,8 +115,9 @@ const fn serial_port(port: ComPort) -> SerialPort {
 
 impl Consoles {
     /// The consoles that the command line asks for; a port that is the management port is nothing
-    /// else. The machine's display is the guest's in any case.
-    pub fn new(host: &'static dyn Host, options: &CommandLine) -> Self {
+    /// else. The machine's display is a guest's in any case. Requests that concern no guest that
+    /// exists go to `machine`.
+    pub fn new(host: &'static dyn Host, options: &CommandLine, machine: Arc<Mailbox>) -> Self {
         let rpc = options.rpc.map(serial_port);
         let mut ports = Vec::new();
         for device in &options.console {
@@ -129,61 +131,52 @@ impl Consoles {
         }
         Self {
             host,
-            display: host.display(),
+            machine,
+            guests: Guests::default(),
             terminal: Terminal::new(&ports, options.escapes),
-            keyboard: Keyboard::default(),
-            mirror: Mirror::new(),
+            seat: Seat::new(host),
             rpc: rpc.map(RpcPort::new),
-            guest: None,
-            ports: None,
             command: None,
             log_waits: false,
-            next_refresh_ns: 0,
             alarm: Arc::new(ConsoleAlarm::new(host)),
         }
     }
 
-    /// A guest begins: it can be asked from now on, until its mailbox is closed. It takes the place
-    /// of the guest before.
-    pub fn introduce(&mut self, guest: Arc<Mailbox>) {
-        self.guest = Some(guest);
+    /// A guest begins: it can be asked from now on, until its mailbox is closed.
+    pub fn introduce(&mut self, guest: Arc<Mailbox>, facts: GuestFacts) {
+        self.guests.introduce(guest, facts, self.host);
     }
 
-    /// Joins the devices of the guest's new life to the consoles.
-    pub fn attach(&mut self, ports: GuestPorts) {
+    /// Joins the devices of a guest's new life to the consoles.
+    pub fn attach(&mut self, number: u32, ports: GuestPorts) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
         ports.output.connect(&self.alarm);
-        self.terminal.attach(&ports.name);
-        self.keyboard.clear();
-        self.mirror.invalidate();
-        self.next_refresh_ns = 0;
-        self.ports = Some(ports);
+        guest.keyboard.clear();
+        guest.ports = Some(ports);
+        self.terminal.attach(number, &mut self.guests);
+        self.seat.attach(number);
     }
 
-    /// Parts with the guest's devices, once what it transmitted is shown as far as the ports take
-    /// it.
-    pub fn detach(&mut self) {
-        if let Some(ports) = self.ports.take() {
-            self.terminal.take_last_output(&ports.output);
-            self.terminal.send(self.host);
-        }
-        self.terminal.detach();
-        self.keyboard.clear();
-    }
-
-    /// No guest is left: the input goes to the prompt.
-    pub fn use_prompt(&mut self) {
-        self.terminal.use_prompt();
+    /// Parts with a guest's devices, once what it transmitted is shown as far as the ports take
+    /// it, or kept.
+    pub fn detach(&mut self, number: u32) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        self.terminal.detach(guest);
+        guest.ports = None;
+        guest.keyboard.clear();
+        self.terminal.send(self.host);
     }
 
     /// Does what is due. To be called after each physical interrupt, and before the CPU sleeps;
-    /// short if there is nothing to do. It may leave requests in the guest's mailbox.
+    /// short if there is nothing to do. It may leave requests in the guests' mailboxes.
     pub fn attend(&mut self) {
         let now_ns = host_ns(self.host);
+        self.forget_guests();
         self.work(now_ns);
-        self.refresh_display(now_ns);
+        self.seat.refresh(self.host, &self.guests, now_ns);
     }
 
-    /// Goes on with what the guest has answered: prints and sends it.
+    /// Goes on with what was answered: prints and sends it.
     pub fn take_answers(&mut self) {
         self.take_commands();
         if let Some((rpc, mut services)) = self.management() {
@@ -197,7 +190,7 @@ impl Consoles {
     pub fn set_alarm(&mut self, other_ns: Option<u64>) {
         let now_ns = host_ns(self.host);
         let due_ns = self.deadline_ns(now_ns, other_ns).unwrap_or(u64::MAX);
-        let output_waits = || self.ports.iter().any(|ports| !ports.output.is_empty());
+        let output_waits = || self.terminal.has_guest_output(&self.guests);
         self.alarm.set(due_ns, now_ns + RETRY_NS, output_waits);
     }
 
@@ -228,26 +221,31 @@ impl Consoles {
 
     fn work(&mut self, now_ns: u64) {
         self.log_waits = self.host.drain_log();
-        let i8042 = self.ports.as_ref().map(|ports| &*ports.i8042);
-        if self.keyboard.attend(self.host, i8042, now_ns) {
-            self.mirror.hurry();
-            self.next_refresh_ns = self.next_refresh_ns.min(now_ns + self.mirror.period_ns());
+        self.seat.take_input(self.host, &mut self.guests, now_ns);
+        for guest in self.guests.iter_mut() {
+            guest.keyboard.attend(guest.ports.as_ref().map(|ports| &*ports.i8042), now_ns);
         }
         self.take_commands();
         if let Some((rpc, mut services)) = self.management() {
             rpc.attend(&mut services);
         }
-        if let Some(ports) = &self.ports {
-            self.terminal.exchange(&ports.uart, &ports.output);
-        }
+        self.terminal.exchange(&mut self.guests);
         self.terminal.send(self.host);
     }
 
-    /// Carries out the commands that have been given at the prompt, until the guest owes an answer.
+    /// Drops guests that are gone for good.
+    fn forget_guests(&mut self) {
+        while let Some(number) = self.guests.drop_closed() {
+            self.terminal.forget(number, &mut self.guests);
+            self.seat.forget(number, &self.guests);
+        }
+    }
+
+    /// Carries out the commands that have been given at the prompt, until an answer is owed.
     fn take_commands(&mut self) {
         self.finish_command();
         while self.command.is_none()
-            && let Some(text) = self.terminal.receive(self.host)
+            && let Some(text) = self.terminal.receive(self.host, &mut self.guests)
         {
             self.begin_command(text);
             self.finish_command();
@@ -255,28 +253,28 @@ impl Consoles {
     }
 
     fn begin_command(&mut self, text: String) {
-        let heap_bytes = prompt::heap_bytes(&text, self.ports.as_ref());
+        let heap_bytes = prompt::heap_bytes(&text, &self.guests);
         let budget = match Budget::reserve(self.host, heap_bytes) {
             Ok(budget) => budget,
             Err(out_of_heap) => return self.print(&format!("{text}: {out_of_heap}\n")),
         };
-        match prompt::run(&text, self.host, self.ports.as_ref()) {
+        match prompt::run(&text, self.host, &self.guests) {
             prompt::Outcome::Text(answer) => self.print(&answer),
-            prompt::Outcome::Ask(request) => match &self.guest {
-                Some(guest) if guest.post(Client::Prompt, request) => {
-                    let guest = guest.clone();
-                    self.command = Some(Command { text, guest, _budget: budget });
+            prompt::Outcome::Ask(number, request) => {
+                let asked = self.guests.get(number).map_or(&self.machine, |guest| &guest.mailbox);
+                if asked.post(Client::Prompt, request) {
+                    let asked = asked.clone();
+                    self.command = Some(Command { text, asked, _budget: budget });
                 }
-                _ => self.print(prompt::NO_GUEST),
-            },
+            }
         }
     }
 
-    /// Prints the guest's answer, once it is there.
+    /// Prints the answer, once it is there.
     fn finish_command(&mut self) {
         let Some(command) = &self.command else { return };
-        let Some(answer) = command.guest.take_answer(Client::Prompt) else { return };
-        let text = prompt::show(&command.text, command.guest.name(), answer, self.host);
+        let Some(answer) = command.asked.take_answer(Client::Prompt) else { return };
+        let text = prompt::show(&command.text, command.asked.name(), answer, self.host);
         self.print(&text);
         self.command = None;
     }
@@ -287,39 +285,24 @@ impl Consoles {
     }
 
     fn management(&mut self) -> Option<(&mut RpcPort, Services<'_>)> {
-        let services = Services {
-            host: self.host,
-            ports: self.ports.as_ref(),
-            guest: self.guest.as_ref(),
-            keyboard: &mut self.keyboard,
-            terminal: &mut self.terminal,
-        };
+        let services =
+            Services { host: self.host, machine: &self.machine, guests: &mut self.guests };
         Some((self.rpc.as_mut()?, services))
-    }
-
-    fn refresh_display(&mut self, now_ns: u64) {
-        if let (Some(display), Some(guest)) = (self.display, &self.ports)
-            && now_ns >= self.next_refresh_ns
-        {
-            self.mirror.refresh(&guest.vga, display, || host_ns(self.host));
-            self.next_refresh_ns = now_ns + self.mirror.period_ns();
-        }
     }
 
     /// Host time at which there is something to do even if nothing happens.
     fn deadline_ns(&self, now_ns: u64, other_ns: Option<u64>) -> Option<u64> {
-        let output_waits = self.ports.as_ref().is_some_and(|guest| !guest.output.is_empty());
-        let busy = output_waits
+        let busy = self.terminal.has_guest_output(&self.guests)
             || self.command.is_some()
             || self.terminal.is_behind()
-            || self.terminal.has_guest_input()
+            || self.guests.iter().any(|guest| guest.serial.has_input())
             || self.rpc.as_ref().is_some_and(RpcPort::is_busy);
-        let refreshes = self.display.is_some() && self.ports.is_some();
+        let typing = self.guests.iter().filter_map(|guest| guest.keyboard.deadline_ns(now_ns));
         let deadlines = [
             busy.then_some(now_ns + RETRY_NS),
             self.log_waits.then_some(now_ns + LOG_RETRY_NS),
-            refreshes.then_some(self.next_refresh_ns),
-            self.keyboard.deadline_ns(now_ns),
+            self.seat.deadline_ns(&self.guests),
+            typing.min(),
             other_ns,
         ];
         deadlines.into_iter().flatten().min()

@@ -1,10 +1,10 @@
 //! The hypervisor's prompt: a line editor and its commands.
 
+use super::guests::{Guests, Unclear};
 use super::{parse_value, text_heap_bytes};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use control::guest::GuestPorts;
 use control::host::Host;
 use control::mailbox::{Answer, MAX_STEPS, Request};
 use control::state::{GuestStats, Steps};
@@ -84,17 +84,15 @@ poweroff  turns the machine off
 Ctrl-A three times moves the input to the guest and back.
 ";
 
-/// There is none to ask.
-pub const NO_GUEST: &str = "no guest\n";
-
 /// A command's name, and what follows it.
 fn parts(command: &str) -> (&str, &str) {
     command.trim().split_once(' ').unwrap_or((command.trim(), ""))
 }
 
 /// The most heap that `command` and what it shows take.
-pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
-    match (parts(command), ports) {
+pub fn heap_bytes(command: &str, guests: &Guests) -> u64 {
+    let guest = guests.find(None).ok().and_then(|number| guests.get(number)?.ports.as_ref());
+    match (parts(command), guest) {
         (("screen", _), Some(ports)) => HEAP_BYTES + text_heap_bytes(&ports.vga),
         _ => HEAP_BYTES,
     }
@@ -105,8 +103,8 @@ pub fn heap_bytes(command: &str, ports: Option<&GuestPorts>) -> u64 {
 pub enum Outcome {
     /// This is to be shown.
     Text(String),
-    /// The guest is to be asked; [`show`] makes text of its answer.
-    Ask(Request),
+    /// The guest with this number is to be asked; [`show`] makes text of its answer.
+    Ask(u32, Request),
 }
 
 impl<T: Into<String>> From<T> for Outcome {
@@ -116,54 +114,63 @@ impl<T: Into<String>> From<T> for Outcome {
 }
 
 /// Does what `command` says, as far as that needs no guest.
-pub fn run(command: &str, host: &dyn Host, ports: Option<&GuestPorts>) -> Outcome {
+pub fn run(command: &str, host: &dyn Host, guests: &Guests) -> Outcome {
     let (name, argument) = parts(command);
-    match name {
-        "" => "".into(),
-        "help" | "?" => HELP.into(),
-        "list" | "stats" | "dump" | "screen" if ports.is_none() => NO_GUEST.into(),
-        "list" | "stats" => Outcome::Ask(Request::Stats),
-        "dump" => Outcome::Ask(Request::Dump),
-        "registers" => Outcome::Ask(Request::Registers),
-        "pause" => Outcome::Ask(Request::Pause),
-        "step" => step(argument.trim()),
-        "set" => set(argument.trim()),
-        "resume" => Outcome::Ask(Request::Resume),
-        "catch" => catch(argument.trim()),
-        "screen" => match ports.and_then(|ports| ports.vga.text_screen()) {
-            Some(screen) => screen.to_string().into(),
-            None => "the guest's screen shows graphics\n".into(),
-        },
-        // Also between two lives of a guest, when it has no devices.
-        "reset" => Outcome::Ask(Request::Reset),
-        "destroy" => Outcome::Ask(Request::PowerOff),
-        "log" => String::from_utf8_lossy(&host.log_text()).into(),
+    let request = match name {
+        "" => return "".into(),
+        "help" | "?" => return HELP.into(),
+        "log" => return String::from_utf8_lossy(&host.log_text()).into(),
         "crash" => panic!("asked for at the prompt"),
         "reboot" => host.reboot(),
         "poweroff" => {
             host.power_off();
-            "this machine cannot be turned off\n".into()
+            return "this machine cannot be turned off\n".into();
         }
-        unknown => format!("{unknown}: unknown command, try help\n").into(),
+        "screen" => Ok(None),
+        "list" | "stats" => Ok(Some(Request::Stats)),
+        "dump" => Ok(Some(Request::Dump)),
+        "registers" => Ok(Some(Request::Registers)),
+        "pause" => Ok(Some(Request::Pause)),
+        "step" => step(argument.trim()).map(Some),
+        "set" => set(argument.trim()).map(Some),
+        "resume" => Ok(Some(Request::Resume)),
+        "catch" => catch(argument.trim()).map(Some),
+        // Also between two lives of a guest, when it has no devices.
+        "reset" => Ok(Some(Request::Reset)),
+        "destroy" => Ok(Some(Request::PowerOff)),
+        unknown => return format!("{unknown}: unknown command, try help\n").into(),
+    };
+    let number = match guests.find(None) {
+        Ok(number) => number,
+        Err(unclear) => return format!("{unclear}\n").into(),
+    };
+    match request {
+        Err(wrong) => wrong.into(),
+        Ok(Some(request)) => Outcome::Ask(number, request),
+        Ok(None) => match guests.get(number).and_then(|guest| guest.ports.as_ref()) {
+            None => format!("{}\n", Unclear::NoGuest).into(),
+            Some(ports) => match ports.vga.text_screen() {
+                Some(screen) => screen.to_string().into(),
+                None => "the guest's screen shows graphics\n".into(),
+            },
+        },
     }
 }
 
-fn catch(what: &str) -> Outcome {
+fn catch(what: &str) -> Result<Request, String> {
     match what {
-        "tables" => Outcome::Ask(Request::CatchTables(true)),
-        "off" => Outcome::Ask(Request::CatchTables(false)),
-        _ => "catch takes tables or off\n".into(),
+        "tables" => Ok(Request::CatchTables(true)),
+        "off" => Ok(Request::CatchTables(false)),
+        _ => Err("catch takes tables or off\n".into()),
     }
 }
 
-fn set(arguments: &str) -> Outcome {
+fn set(arguments: &str) -> Result<Request, String> {
     let parsed = arguments
         .split_once(' ')
         .and_then(|(name, value)| Some((name, parse_value(value.trim())?)));
-    match parsed {
-        None => "set takes a register and a hexadecimal value\n".into(),
-        Some((name, value)) => Outcome::Ask(Request::SetRegister { name: name.into(), value }),
-    }
+    let (name, value) = parsed.ok_or("set takes a register and a hexadecimal value\n")?;
+    Ok(Request::SetRegister { name: name.into(), value })
 }
 
 /// The number of steps that `step` is asked for.
@@ -172,11 +179,9 @@ fn step_count(argument: &str) -> Option<u32> {
     count.ok().filter(|count| (1..=MAX_STEPS).contains(count))
 }
 
-fn step(argument: &str) -> Outcome {
-    match step_count(argument) {
-        Some(count) => Outcome::Ask(Request::Step(count)),
-        None => format!("step takes a number from 1 to {MAX_STEPS}\n").into(),
-    }
+fn step(argument: &str) -> Result<Request, String> {
+    let count = step_count(argument);
+    Ok(Request::Step(count.ok_or_else(|| format!("step takes a number from 1 to {MAX_STEPS}\n"))?))
 }
 
 /// The text that the answer of the guest called `guest` to `command` becomes.
@@ -184,7 +189,7 @@ pub fn show(command: &str, guest: &str, answer: Answer, host: &dyn Host) -> Stri
     let (name, argument) = parts(command);
     match answer {
         Answer::Done => String::new(),
-        Answer::NoGuest => NO_GUEST.into(),
+        Answer::NoGuest => format!("{}\n", Unclear::NoGuest),
         Answer::Runs => "the guest runs: pause it first\n".into(),
         Answer::Impossible => "this processor cannot\n".into(),
         Answer::NoRegister(register) => format!("no register {register} can be set\n"),
@@ -194,6 +199,8 @@ pub fn show(command: &str, guest: &str, answer: Answer, host: &dyn Host) -> Stri
         Answer::Paused(location) => format!("{location}\n"),
         Answer::Registers(registers, location) => format!("{registers}{location}\n"),
         Answer::Steps(steps) => all_steps(&steps, step_count(argument.trim()).unwrap_or(1)),
+        Answer::Created { number } => format!("guest {number}\n"),
+        Answer::Failed(reason) => format!("{reason}\n"),
     }
 }
 

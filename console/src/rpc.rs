@@ -7,6 +7,7 @@ mod methods;
 mod requests;
 
 use super::answer::{Answer, Reply};
+use super::guests::Unclear;
 use super::keyboard::QueueFull;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -66,6 +67,12 @@ impl Failure {
 impl From<OutOfHeap> for Failure {
     fn from(out_of_heap: OutOfHeap) -> Self {
         Self::new(Self::SERVER_ERROR, out_of_heap.to_string())
+    }
+}
+
+impl From<Unclear> for Failure {
+    fn from(unclear: Unclear) -> Self {
+        Self::new(Self::SERVER_ERROR, unclear.to_string())
     }
 }
 

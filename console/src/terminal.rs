@@ -1,17 +1,17 @@
-//! The console's serial ports, shared by the guest's COM1 and the hypervisor's prompt.
+//! The console's serial ports, shared by the guests' COM1 and the hypervisor's prompt.
 
-use super::escapes::EscapeFilter;
+use super::guests::{Guest, Guests};
+use super::port::send_some;
 use super::prompt::Prompt;
+use super::serial::CHUNK_BYTES;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use config::command_line::Escapes;
 use control::host::{Host, SerialPort};
-use control::output::OutputRing;
 use control::printable::Printable;
 use core::fmt::Write;
-use devices::uart::Uart;
 
 /// Pressed so many times, it moves the input.
 const SWITCH_COUNT: u8 = 3;
@@ -27,16 +27,14 @@ const MAX_BEHIND: usize = 2048;
 /// The last words of guests that wait at most. A guest that restarts for ever says more than a port
 /// can take; what is too much is lost.
 const MAX_LAST_WORDS: usize = 64 << 10;
-/// Bytes for the guest that wait at most; what is typed beyond is lost.
-const MAX_GUEST_INPUT: usize = 64 << 10;
 
 /// Where the input goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Focus {
     /// The hypervisor's prompt.
     Prompt,
-    /// The guest's COM1.
-    Guest,
+    /// COM1 of the guest with this number.
+    Guest(u32),
 }
 
 /// A port, and what it has not yet taken.
@@ -56,12 +54,9 @@ pub struct Terminal {
     /// Switch keys that are not yet passed on.
     switch_keys: u8,
     prompt: Prompt,
-    /// The last guest that was there, and whether it still is.
-    guest_name: Option<String>,
-    attached: bool,
-    guest_input: VecDeque<u8>,
+    /// The guest whose output is shown: the one that had the input last.
+    shown: Option<u32>,
     escapes: Escapes,
-    filter: EscapeFilter,
     /// The last byte shown ended a line.
     at_line_start: bool,
 }
@@ -75,46 +70,41 @@ impl Terminal {
             prompt_chosen: false,
             switch_keys: 0,
             prompt: Prompt::default(),
-            guest_name: None,
-            attached: false,
-            guest_input: VecDeque::new(),
+            shown: None,
             escapes,
-            filter: EscapeFilter::default(),
             at_line_start: true,
         }
     }
 
-    /// A guest is there: the input goes to it, unless a person chose the prompt.
-    pub fn attach(&mut self, name: &str) {
-        let has_input = self.focus == Focus::Guest && self.guest_name.as_deref() == Some(name);
-        self.guest_name = Some(name.into());
-        self.attached = true;
-        if !self.prompt_chosen && !has_input {
-            self.set_focus(Focus::Guest);
+    /// A guest has devices: the input goes to it, unless another guest has it or a person chose the
+    /// prompt.
+    pub fn attach(&mut self, number: u32, guests: &mut Guests) {
+        match self.focus {
+            Focus::Prompt if !self.prompt_chosen => self.set_focus(Focus::Guest(number), guests),
+            Focus::Prompt if self.shown.is_none() => self.shown = Some(number),
+            _ => {}
         }
     }
 
-    /// The guest is gone. It may come back: the input stays where it is.
-    pub fn detach(&mut self) {
-        self.attached = false;
-        self.guest_input.clear();
-        self.take_terminal_back();
-    }
-
-    /// The prompt alone is on this terminal.
-    pub fn use_prompt(&mut self) {
-        if !self.attached && self.focus == Focus::Guest {
-            self.set_focus(Focus::Prompt);
+    /// A guest is about to lose its devices. It may come back: the input stays where it is.
+    pub fn detach(&mut self, guest: &mut Guest) {
+        guest.serial.clear_input();
+        if self.shows(guest) {
+            self.take_last_output(guest);
+            self.take_terminal_back(guest);
+        } else if let Some(ports) = &guest.ports {
+            guest.serial.keep_output(&ports.output);
         }
     }
 
-    /// Bytes for the guest's COM1; false if there is no room for them all.
-    pub fn write_to_guest(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.guest_input.len() + bytes.len() <= MAX_GUEST_INPUT;
-        if fits {
-            self.guest_input.extend(bytes);
+    /// A guest is gone: the input, if it had it, goes to the prompt.
+    pub fn forget(&mut self, number: u32, guests: &mut Guests) {
+        if self.shown == Some(number) {
+            self.shown = None;
         }
-        fits
+        if self.focus == Focus::Guest(number) {
+            self.set_focus(Focus::Prompt, guests);
+        }
     }
 
     /// Shows text of the hypervisor, on lines of its own.
@@ -145,22 +135,22 @@ impl Terminal {
         }
     }
 
-    /// Shows what the guest transmitted.
-    fn show_of_guest(&mut self, bytes: &[u8]) {
+    /// Shows what a guest transmitted.
+    fn show_of_guest(&mut self, guest: &mut Guest, bytes: &[u8]) {
         let escapes = match (self.escapes, self.focus) {
             // The guest is not to draw over what is typed at the prompt.
             (Escapes::Filter, Focus::Prompt) => Escapes::Mark,
             (escapes, _) => escapes,
         };
         let mut shown = Vec::with_capacity(bytes.len());
-        self.filter.take(bytes, escapes, &mut shown);
+        guest.serial.filter(bytes, escapes, &mut shown);
         self.show(&shown);
     }
 
-    /// Undoes what the guest did to the terminal.
-    fn take_terminal_back(&mut self) {
+    /// Undoes what a guest did to the terminal.
+    fn take_terminal_back(&mut self, guest: &mut Guest) {
         let mut sequences = Vec::new();
-        self.filter.restore(&mut sequences);
+        guest.serial.restore(&mut sequences);
         for line in &mut self.lines {
             line.behind.extend(&sequences);
         }
@@ -173,22 +163,34 @@ impl Terminal {
         }
     }
 
-    fn set_focus(&mut self, focus: Focus) {
+    fn set_focus(&mut self, focus: Focus, guests: &mut Guests) {
+        if let Some(guest) = self.shown.and_then(|number| guests.get_mut(number)) {
+            self.take_terminal_back(guest);
+        }
         self.focus = focus;
-        self.take_terminal_back();
-        let name = match (&self.guest_name, focus) {
-            (Some(name), Focus::Guest) => name.as_str(),
-            _ => "Bulkhead",
-        };
-        let message =
-            format!("*** Serial input to {name} (type 'CTRL-a' three times to switch input)\n");
+        let mut lost = 0;
+        let mut message = String::from("*** Serial input to ");
+        match focus {
+            Focus::Guest(number) => {
+                self.shown = Some(number);
+                if let Some(guest) = guests.get_mut(number) {
+                    message += guest.name();
+                    lost = guest.serial.take_lost();
+                }
+            }
+            Focus::Prompt => message += "Bulkhead",
+        }
+        message += " (type 'CTRL-a' three times to switch input)\n";
+        if lost != 0 {
+            message += &format!("*** The oldest {lost} bytes of its output are lost\n");
+        }
         self.print(&message);
         self.show_prompt();
     }
 
     /// Takes what was typed, until a command has been given at the prompt. While the ports are
     /// behind with answers no command is taken: they would fill the heap.
-    pub fn receive(&mut self, host: &dyn Host) -> Option<String> {
+    pub fn receive(&mut self, host: &dyn Host, guests: &mut Guests) -> Option<String> {
         for index in 0..self.lines.len() {
             let port = self.lines[index].port;
             for _ in 0..RECEIVE_AT_ONCE {
@@ -196,7 +198,7 @@ impl Terminal {
                     return None;
                 }
                 let Some(byte) = host.serial_read(port) else { break };
-                if let Some(command) = self.typed(byte) {
+                if let Some(command) = self.typed(byte, guests) {
                     return Some(command);
                 }
             }
@@ -204,35 +206,38 @@ impl Terminal {
         None
     }
 
-    fn typed(&mut self, byte: u8) -> Option<String> {
+    fn typed(&mut self, byte: u8, guests: &mut Guests) -> Option<String> {
         if byte == SWITCH_KEY {
             self.switch_keys += 1;
             if self.switch_keys == SWITCH_COUNT {
                 self.switch_keys = 0;
-                self.switch();
+                self.switch(guests);
             }
             return None;
         }
         for _ in 0..core::mem::take(&mut self.switch_keys) {
-            self.pass_on(SWITCH_KEY);
+            self.pass_on(SWITCH_KEY, guests);
         }
-        self.pass_on(byte)
+        self.pass_on(byte, guests)
     }
 
-    fn switch(&mut self) {
-        let focus = match self.focus {
-            Focus::Prompt if self.attached => Focus::Guest,
-            _ => Focus::Prompt,
+    /// Moves the input round: the prompt, the guests by their numbers, the prompt.
+    fn switch(&mut self, guests: &mut Guests) {
+        let number = match self.focus {
+            Focus::Prompt => 0,
+            Focus::Guest(number) => number,
         };
+        let focus = guests.after(number).map_or(Focus::Prompt, Focus::Guest);
         self.prompt_chosen = focus == Focus::Prompt;
-        self.set_focus(focus);
+        self.set_focus(focus, guests);
     }
 
-    fn pass_on(&mut self, byte: u8) -> Option<String> {
+    fn pass_on(&mut self, byte: u8, guests: &mut Guests) -> Option<String> {
         match self.focus {
-            Focus::Guest => {
-                if self.attached {
-                    self.write_to_guest(&[byte]);
+            Focus::Guest(number) => {
+                let guest = guests.get_mut(number).filter(|guest| guest.ports.is_some());
+                if let Some(guest) = guest {
+                    guest.serial.write(&[byte]);
                 }
                 None
             }
@@ -245,30 +250,40 @@ impl Terminal {
         }
     }
 
-    /// Moves bytes both ways between the guest's COM1 and the console, as far as both take them.
-    pub fn exchange(&mut self, uart: &Uart, output: &OutputRing) {
-        while let Some(&byte) = self.guest_input.front()
-            && uart.receive(byte)
-        {
-            self.guest_input.pop_front();
+    /// Moves bytes both ways between the guests' COM1 and the console, as far as both take them. The
+    /// output of guests that are not shown is kept.
+    pub fn exchange(&mut self, guests: &mut Guests) {
+        for guest in guests.iter_mut() {
+            if let Some(ports) = &guest.ports {
+                guest.serial.pass_input(&ports.uart);
+            }
+            if !self.shows(guest) {
+                if let Some(ports) = &guest.ports {
+                    guest.serial.keep_output(&ports.output);
+                }
+            } else if self.most_behind() <= MAX_BEHIND {
+                self.show_output(guest);
+            }
         }
-        if output.is_empty() || self.most_behind() > MAX_BEHIND {
-            return;
-        }
-        let mut chunk = [0; SEND_AT_ONCE];
-        let count = output.take(&mut chunk);
-        self.show_of_guest(&chunk[..count]);
+    }
+
+    /// True if the guest's output is shown. Without a port nothing needs to be kept for later.
+    fn shows(&self, guest: &Guest) -> bool {
+        self.lines.is_empty() || self.shown == Some(guest.number())
+    }
+
+    /// Shows the next of a guest's output; false if there is none.
+    fn show_output(&mut self, guest: &mut Guest) -> bool {
+        let mut chunk = [0; CHUNK_BYTES];
+        let ring = guest.ports.as_ref().map(|ports| &*ports.output);
+        let count = guest.serial.take_output(ring, &mut chunk);
+        self.show_of_guest(guest, &chunk[..count]);
+        count != 0
     }
 
     /// Takes what the guest still had to say, whether the ports are behind or not, up to a limit.
-    pub fn take_last_output(&mut self, output: &OutputRing) {
-        let mut chunk = [0; SEND_AT_ONCE];
-        while self.most_behind() < MAX_LAST_WORDS {
-            match output.take(&mut chunk) {
-                0 => return,
-                count => self.show_of_guest(&chunk[..count]),
-            }
-        }
+    fn take_last_output(&mut self, guest: &mut Guest) {
+        while self.most_behind() < MAX_LAST_WORDS && self.show_output(guest) {}
     }
 
     fn most_behind(&self) -> usize {
@@ -287,27 +302,13 @@ impl Terminal {
         self.lines.iter().any(|line| !line.behind.is_empty())
     }
 
-    /// True if the guest has not yet taken everything.
-    pub fn has_guest_input(&self) -> bool {
-        !self.guest_input.is_empty()
-    }
-}
-
-/// Sends at most `limit` bytes of `queue` to `port`, as far as it takes them.
-pub fn send_some(host: &dyn Host, port: SerialPort, queue: &mut VecDeque<u8>, limit: usize) {
-    let mut left = limit;
-    loop {
-        let (first, _) = queue.as_slices();
-        let part = &first[..first.len().min(left)];
-        if part.is_empty() {
-            return;
-        }
-        let wanted = part.len();
-        let sent = host.serial_write(port, part).min(wanted);
-        queue.drain(..sent);
-        left -= sent;
-        if sent < wanted {
-            return;
-        }
+    /// True if a guest has output that can be shown or kept.
+    pub fn has_guest_output(&self, guests: &Guests) -> bool {
+        let waits = |guest: &Guest| {
+            let ring = guest.ports.as_ref().map(|ports| &*ports.output);
+            let is_kept = self.shows(guest) && guest.serial.has_kept();
+            is_kept || ring.is_some_and(|ring| !ring.is_empty())
+        };
+        guests.iter().any(waits)
     }
 }

@@ -5,7 +5,7 @@ use crate::Consoles;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use control::guest::GuestPorts;
+use control::guest::{GuestFacts, GuestPorts};
 use control::mailbox::{Answer, Mailbox, Request};
 use control::output::OutputRing;
 use control::state::{GuestStats, Location, Registers, Steps};
@@ -21,7 +21,7 @@ use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, Vga, VgaMemory};
 pub struct TestGuest {
     /// Guest time.
     pub clock: Arc<TestClock>,
-    /// A guest called `linux`.
+    /// Its devices.
     pub ports: GuestPorts,
     /// Its mailbox.
     pub mailbox: Arc<Mailbox>,
@@ -32,13 +32,13 @@ pub struct TestGuest {
 }
 
 impl TestGuest {
-    /// With 4 MiB of video memory.
+    /// Number 1, called `linux`, with 4 MiB of video memory.
     pub fn new() -> Self {
-        Self::with_video_memory(4 << 20)
+        Self::called(1, "linux", 4 << 20)
     }
 
     /// With so many bytes of video memory.
-    pub fn with_video_memory(vram_bytes: usize) -> Self {
+    pub fn called(number: u32, name: &str, vram_bytes: usize) -> Self {
         let clock = TestClock::new();
         let output = Arc::new(OutputRing::new());
         let uart =
@@ -57,15 +57,17 @@ impl TestGuest {
             Alarm::detached(),
         );
         let ports = GuestPorts {
-            name: "linux".into(),
             uart: Arc::new(uart),
             output,
             vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
             i8042: Arc::new(i8042),
         };
-        Self { clock, ports, mailbox: Arc::new(Mailbox::new("linux")), odd_even, vram }
+        Self { clock, ports, mailbox: Arc::new(Mailbox::new(number, name)), odd_even, vram }
     }
 }
+
+/// The size of all guests here.
+pub const FACTS: GuestFacts = GuestFacts { memory_mib: 128, vcpus: 2 };
 
 impl Default for TestGuest {
     fn default() -> Self {
@@ -96,13 +98,18 @@ impl Control {
     /// A turn of the consoles, and of the guest's vCPU as far as it is asked.
     pub fn attend(&mut self, consoles: &mut Consoles, mailbox: &Mailbox) {
         consoles.attend();
+        self.answer_all(consoles, mailbox);
+        consoles.set_alarm(None);
+    }
+
+    /// The guest's vCPU answers what waits.
+    pub fn answer_all(&mut self, consoles: &mut Consoles, mailbox: &Mailbox) {
         while !self.is_away
             && let Some((client, request)) = mailbox.take_request()
         {
             mailbox.put_answer(client, self.answer(request));
             consoles.take_answers();
         }
-        consoles.set_alarm(None);
     }
 
     fn answer(&mut self, request: Request) -> Answer {
@@ -146,6 +153,7 @@ impl Control {
             }
             Request::SetRegister { name, .. } => Answer::NoRegister(name),
             Request::Step(count) => Answer::Steps(self.step(count)),
+            Request::Create { .. } => Answer::Impossible,
         }
     }
 

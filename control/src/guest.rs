@@ -1,7 +1,6 @@
 //! A guest's devices, as far as they are joined to consoles.
 
 use crate::output::{DebugLines, OutputRing};
-use alloc::string::String;
 use alloc::sync::Arc;
 use devices::console::ByteSink;
 use devices::i8042::I8042;
@@ -24,11 +23,18 @@ impl OpenPorts {
     }
 }
 
+/// A guest's size, which stays the same through all its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestFacts {
+    /// Its RAM.
+    pub memory_mib: u64,
+    /// Its virtual CPUs.
+    pub vcpus: u32,
+}
+
 /// The devices of one life of a guest that its consoles use.
 #[derive(Clone)]
 pub struct GuestPorts {
-    /// The guest's name.
-    pub name: String,
     /// COM1, which transmits to `output`.
     pub uart: Arc<Uart>,
     /// The output of COM1.

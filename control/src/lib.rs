@@ -14,7 +14,7 @@
 //! # use control::test_host::TestHost;
 //! # let host: &'static dyn control::host::Host = TestHost::leak();
 //!
-//! let mailbox = Mailbox::new("small");
+//! let mailbox = Mailbox::new(1, "small");
 //! // A console asks, if the heap has room for the answer, ...
 //! let budget = Budget::reserve(host, 512 << 10).expect("half a MiB");
 //! assert!(mailbox.post(Client::Prompt, Request::Reset));

@@ -1,5 +1,5 @@
 //! A mailbox a guest: consoles leave requests in it, and the guest's vCPU answers them between two
-//! of its exits.
+//! of its exits. The machine has one too, for requests that concern no guest that exists.
 //!
 //! Neither side waits for the other, and they may be on different CPUs. Each [`Client`] has a place
 //! of its own for one request or its answer, under a lock that is held while one of them is moved
@@ -55,6 +55,13 @@ pub enum Request {
     },
     /// To run so many instructions while it is paused, [`MAX_STEPS`] at the most.
     Step(u32),
+    /// To make a guest. For the machine's mailbox; a guest's vCPU cannot.
+    Create {
+        /// The boot module that has its configuration, by name.
+        module: String,
+        /// Lines of `key=value` that follow those of the configuration, as `xl create` takes them.
+        settings: String,
+    },
 }
 
 /// The guest's answer.
@@ -66,7 +73,7 @@ pub enum Answer {
     NoGuest,
     /// The guest would have to be paused, and runs.
     Runs,
-    /// The processor cannot.
+    /// The processor cannot, or the one that was asked.
     Impossible,
     /// No register of this name can be set.
     NoRegister(String),
@@ -80,6 +87,13 @@ pub enum Answer {
     Registers(Registers, Location),
     /// To [`Request::Step`].
     Steps(Steps),
+    /// To [`Request::Create`]: the guest's number.
+    Created {
+        /// As in [`Mailbox::number`].
+        number: u32,
+    },
+    /// It could not be done: why, in one line.
+    Failed(String),
 }
 
 /// The state of a client's place.
@@ -95,17 +109,28 @@ enum Place {
     Closed,
 }
 
-/// A guest's mailbox.
+/// A guest's mailbox, or the machine's.
 pub struct Mailbox {
+    number: u32,
     name: String,
     places: [Mutex<Place>; CLIENTS.len()],
     kick: Mutex<Option<Arc<dyn Kick>>>,
 }
 
 impl Mailbox {
-    /// The mailbox of the guest called `name`.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.into(), places: Default::default(), kick: Mutex::new(None) }
+    /// The mailbox of the guest with this number and name.
+    pub fn new(number: u32, name: &str) -> Self {
+        Self { number, name: name.into(), places: Default::default(), kick: Mutex::new(None) }
+    }
+
+    /// The mailbox of the machine: number 0.
+    pub fn of_machine() -> Self {
+        Self::new(0, "Bulkhead")
+    }
+
+    /// The guest's number, xl's domain id: from 1 on, and not given again.
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// The guest's name.
@@ -183,11 +208,18 @@ impl Mailbox {
     pub fn close(&self) {
         self.places.iter().for_each(|place| *place.lock() = Place::Closed);
     }
+
+    /// True if the guest is gone for good.
+    pub fn is_closed(&self) -> bool {
+        // The places are closed one after the other.
+        self.places.iter().all(|place| matches!(*place.lock(), Place::Closed))
+    }
 }
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mailbox")
+            .field("number", &self.number)
             .field("name", &self.name)
             .field("places", &self.places)
             .finish_non_exhaustive()
@@ -212,7 +244,7 @@ mod tests {
 
     #[test]
     fn each_client_gets_the_answer_to_its_own_request() {
-        let mailbox = Mailbox::new("g");
+        let mailbox = Mailbox::new(1, "g");
         let kicks = Arc::new(Kicks::default());
         mailbox.connect(kicks.clone());
         assert!(mailbox.post(Client::Management, Request::Step(3)));
@@ -238,11 +270,13 @@ mod tests {
 
     #[test]
     fn a_guest_that_is_gone_leaves_no_request_without_an_answer() {
-        let mailbox = Mailbox::new("g");
+        let mailbox = Mailbox::new(1, "g");
         assert!(mailbox.post(Client::Prompt, Request::Stats));
         assert!(mailbox.post(Client::Management, Request::Stats));
         let (taken, _) = mailbox.take_request().unwrap();
+        assert!(!mailbox.is_closed());
         mailbox.close();
+        assert!(mailbox.is_closed());
         mailbox.put_answer(taken, Answer::Done);
         assert_eq!(mailbox.take_request(), None);
         for client in CLIENTS {
@@ -256,7 +290,7 @@ mod tests {
     #[test]
     fn no_answer_is_lost_or_mixed_up_between_cpus() {
         const REQUESTS: u32 = 2000;
-        let mailbox = Mailbox::new("g");
+        let mailbox = Mailbox::new(1, "g");
         std::thread::scope(|threads| {
             let ask = |client| {
                 let base = client as u32 * REQUESTS;

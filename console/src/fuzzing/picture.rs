@@ -25,7 +25,7 @@ const USUAL_DOTS: u32 = 1 << 14;
 /// changes the mode meanwhile. No piece is larger than what is reserved for it.
 pub fn png(data: &[u8]) {
     let mut input = Input::new(data);
-    let guest = TestGuest::with_video_memory(VIDEO_MEMORY_BYTES);
+    let guest = TestGuest::called(1, "linux", VIDEO_MEMORY_BYTES);
     let vga = &guest.ports.vga;
     let _ = set_mode(vga, &mut input);
     let _ = fill(&guest, &mut input);

@@ -2,9 +2,9 @@
 
 use super::{Failure, Outcome};
 use crate::answer::Reply;
-use crate::keyboard::{Keyboard, QueueFull};
+use crate::guests::{Guest, Guests, Unclear};
+use crate::keyboard::QueueFull;
 use crate::png::PngStream;
-use crate::terminal::Terminal;
 use crate::{parse_value, text_heap_bytes};
 use alloc::boxed::Box;
 use alloc::format;
@@ -29,14 +29,10 @@ const LOG_COPIES: u64 = 16;
 pub struct Services<'a> {
     /// The machine.
     pub host: &'static dyn Host,
-    /// The guest's devices.
-    pub ports: Option<&'a GuestPorts>,
-    /// The guest.
-    pub guest: Option<&'a Arc<Mailbox>>,
-    /// Types.
-    pub keyboard: &'a mut Keyboard,
-    /// Writes to COM1.
-    pub terminal: &'a mut Terminal,
+    /// Its mailbox.
+    pub machine: &'a Arc<Mailbox>,
+    /// The guests.
+    pub guests: &'a mut Guests,
 }
 
 impl Services<'_> {
@@ -47,36 +43,73 @@ impl Services<'_> {
         budgets: &mut Vec<Budget>,
     ) -> Result<Outcome, Failure> {
         let result = match method {
-            "screen.png" => return self.screen_png(budgets).map(Reply::Picture).map(Outcome::from),
-            "screen.text" => self.screen_text(budgets),
-            "input.type" => self.input_type(params),
-            "input.key" => self.input_key(params),
-            "input.mouse" => self.input_mouse(params),
-            "serial.write" => self.serial_write(params),
-            "guest.stats" => return self.ask(Request::Stats),
-            "guest.pause" => return self.ask(Request::Pause),
-            "guest.resume" => return self.ask(Request::Resume),
-            "guest.catch" => {
-                return self.ask(Request::CatchTables(flag(params, "tables", None)?));
-            }
-            "guest.step" => return self.guest_step(params, budgets),
-            "guest.dump" => return self.ask(Request::Dump),
-            "guest.registers" => return self.ask(Request::Registers),
-            "guest.set_register" => return self.guest_set_register(params),
-            "guest.poweroff" => return self.ask(Request::PowerOff),
-            "guest.reset" => return self.ask(Request::Reset),
             "host.log" => self.host_log(budgets),
+            "guest.list" => Ok(self.guest_list()),
+            "guest.create" => return self.guest_create(params),
+            _ => return self.call_guest(method, params, budgets),
+        };
+        result.map(|result| Reply::Text(result.to_string()).into())
+    }
+
+    /// The methods that act upon one guest.
+    fn call_guest(
+        &mut self,
+        method: &str,
+        params: &Value,
+        budgets: &mut Vec<Budget>,
+    ) -> Result<Outcome, Failure> {
+        let host = self.host;
+        let guest = || guest_name(params);
+        let result = match method {
+            "screen.png" => {
+                let picture = screen_png(host, self.guest(guest()?)?, budgets)?;
+                return Ok(Reply::Picture(picture).into());
+            }
+            "screen.text" => screen_text(host, self.guest(guest()?)?, budgets),
+            "input.type" => input_type(self.guest(guest()?)?, params),
+            "input.key" => input_key(self.guest(guest()?)?, params),
+            "input.mouse" => input_mouse(self.guest(guest()?)?, params),
+            "serial.write" => serial_write(self.guest(guest()?)?, params),
             _ => {
-                Err(Failure::new(Failure::METHOD_NOT_FOUND, format!("there is no method {method}")))
+                let request = request(host, method, params, budgets)?;
+                return ask(&self.guest(guest()?)?.mailbox, request);
             }
         };
         result.map(|result| Reply::Text(result.to_string()).into())
     }
 
-    /// Leaves a request in the guest's mailbox.
-    fn ask(&self, request: Request) -> Result<Outcome, Failure> {
-        let guest = self.guest.filter(|guest| guest.post(Client::Management, request));
-        guest.cloned().map(Outcome::Asked).ok_or_else(no_guest)
+    /// The guest that is meant.
+    fn guest(&mut self, name: Option<String>) -> Result<&mut Guest, Failure> {
+        let number = self.guests.find(name.as_deref())?;
+        self.guests.get_mut(number).ok_or_else(|| Unclear::NoGuest.into())
+    }
+
+    fn guest_list(&self) -> Value {
+        let describe = |guest: &Guest| {
+            json!({
+                "number": guest.number(),
+                "name": guest.name(),
+                "memory_mib": guest.facts.memory_mib,
+                "vcpus": guest.facts.vcpus,
+            })
+        };
+        self.guests.iter().map(describe).collect()
+    }
+
+    fn guest_create(&self, params: &Value) -> Result<Outcome, Failure> {
+        let module = text(params, "config")?.into();
+        let mut settings = String::new();
+        match params.get("settings") {
+            None => {}
+            Some(Value::Array(lines)) if lines.iter().all(Value::is_string) => {
+                for line in lines.iter().filter_map(Value::as_str) {
+                    settings += line;
+                    settings.push('\n');
+                }
+            }
+            Some(_) => return Err(Failure::params("settings must be a list of strings")),
+        }
+        ask(self.machine, Request::Create { module, settings })
     }
 
     /// A method's result, made of the guest's answer.
@@ -84,13 +117,15 @@ impl Services<'_> {
         let refused = |reason: &str| Err(Failure::new(Failure::SERVER_ERROR, reason));
         let result = match answer {
             Answer::Done => done(()),
-            Answer::NoGuest => return Err(no_guest()),
+            Answer::NoGuest => return Err(Unclear::NoGuest.into()),
             Answer::Runs => return refused("the guest is not paused"),
             Answer::Impossible => return refused("this processor cannot"),
             Answer::NoRegister(name) => {
                 return Err(Failure::params(format!("no register {name} can be set")));
             }
             Answer::Stats(stats) => self.stats(&stats),
+            Answer::Created { number } => json!({"number": number}),
+            Answer::Failed(reason) => return refused(&reason),
             Answer::Dump(text) => json!({"text": text}),
             Answer::Paused(next) => location(&next),
             Answer::Registers(registers, _) => {
@@ -105,80 +140,9 @@ impl Services<'_> {
         Ok(Reply::Text(result.to_string()))
     }
 
-    /// Sets heap aside until the answer is sent.
-    fn reserve(&self, bytes: u64, budgets: &mut Vec<Budget>) -> Result<(), Failure> {
-        budgets.push(Budget::reserve(self.host, bytes)?);
-        Ok(())
-    }
-
-    fn ports(&self) -> Result<&GuestPorts, Failure> {
-        self.ports.ok_or_else(no_guest)
-    }
-
-    fn screen_text(&self, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
-        let vga = &self.ports()?.vga;
-        self.reserve(text_heap_bytes(vga), budgets)?;
-        let Some(screen) = vga.text_screen() else { return Ok(Value::Null) };
-        let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
-        Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
-    }
-
-    fn screen_png(&self, budgets: &mut Vec<Budget>) -> Result<Box<PngStream>, Failure> {
-        let vga = &self.ports()?.vga;
-        self.reserve(PngStream::heap_bytes(&vga.frame()), budgets)?;
-        Ok(Box::new(PngStream::new(vga)))
-    }
-
     fn host_log(&self, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
-        self.reserve(self.host.log_bytes() * LOG_COPIES, budgets)?;
+        budgets.push(Budget::reserve(self.host, self.host.log_bytes() * LOG_COPIES)?);
         Ok(json!({"text": String::from_utf8_lossy(&self.host.log_text())}))
-    }
-
-    fn input_type(&mut self, params: &Value) -> Result<Value, Failure> {
-        self.ports()?;
-        self.keyboard
-            .type_text(text(params, "text")?)
-            .map_err(|character| Failure::params(format!("no key types {character:?}")))??;
-        Ok(done(()))
-    }
-
-    fn input_key(&mut self, params: &Value) -> Result<Value, Failure> {
-        self.ports()?;
-        let code = integer(params, "code", 1, 0x7f)? as u8;
-        let key = Key { code, extended: flag(params, "extended", Some(false))? };
-        self.keyboard.press(key, flag(params, "pressed", None)?)?;
-        Ok(done(()))
-    }
-
-    fn input_mouse(&self, params: &Value) -> Result<Value, Failure> {
-        const REACH: i64 = 4096;
-        let distance =
-            |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
-        let (dx, dy, dz) = (distance("dx")?, distance("dy")?, distance("dz")?);
-        let buttons = Buttons::from_bits(integer_or(params, "buttons", 0, 0, 0x1f)? as u8);
-        self.ports()?.i8042.mouse_move(dx, dy, dz, buttons);
-        Ok(done(()))
-    }
-
-    fn serial_write(&mut self, params: &Value) -> Result<Value, Failure> {
-        self.ports()?;
-        if !self.terminal.write_to_guest(text(params, "text")?.as_bytes()) {
-            return Err(QueueFull.into());
-        }
-        Ok(done(()))
-    }
-
-    fn guest_step(&self, params: &Value, budgets: &mut Vec<Budget>) -> Result<Outcome, Failure> {
-        let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
-        self.reserve(u64::from(count) * HEAP_BYTES_PER_STEP, budgets)?;
-        self.ask(Request::Step(count))
-    }
-
-    fn guest_set_register(&self, params: &Value) -> Result<Outcome, Failure> {
-        let name = text(params, "name")?.into();
-        let value = parse_value(text(params, "value")?)
-            .ok_or_else(|| Failure::params("value must be hexadecimal digits"))?;
-        self.ask(Request::SetRegister { name, value })
     }
 
     fn stats(&self, stats: &GuestStats) -> Value {
@@ -195,8 +159,108 @@ impl Services<'_> {
     }
 }
 
-fn no_guest() -> Failure {
-    Failure::new(Failure::SERVER_ERROR, "no guest runs")
+/// Leaves a request in a mailbox.
+fn ask(mailbox: &Arc<Mailbox>, request: Request) -> Result<Outcome, Failure> {
+    if mailbox.post(Client::Management, request) {
+        Ok(Outcome::Asked(mailbox.clone()))
+    } else {
+        Err(Unclear::NoGuest.into())
+    }
+}
+
+/// The request to a guest that `method` stands for. The heap that its answer takes is set aside.
+fn request(
+    host: &'static dyn Host,
+    method: &str,
+    params: &Value,
+    budgets: &mut Vec<Budget>,
+) -> Result<Request, Failure> {
+    Ok(match method {
+        "guest.stats" => Request::Stats,
+        "guest.pause" => Request::Pause,
+        "guest.resume" => Request::Resume,
+        "guest.catch" => Request::CatchTables(flag(params, "tables", None)?),
+        "guest.step" => {
+            let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
+            budgets.push(Budget::reserve(host, u64::from(count) * HEAP_BYTES_PER_STEP)?);
+            Request::Step(count)
+        }
+        "guest.dump" => Request::Dump,
+        "guest.registers" => Request::Registers,
+        "guest.set_register" => {
+            let name = text(params, "name")?.into();
+            let value = parse_value(text(params, "value")?)
+                .ok_or_else(|| Failure::params("value must be hexadecimal digits"))?;
+            Request::SetRegister { name, value }
+        }
+        "guest.poweroff" => Request::PowerOff,
+        "guest.reset" => Request::Reset,
+        _ => {
+            let message = format!("there is no method {method}");
+            return Err(Failure::new(Failure::METHOD_NOT_FOUND, message));
+        }
+    })
+}
+
+/// The devices of a guest.
+fn ports(guest: &Guest) -> Result<&GuestPorts, Failure> {
+    guest.ports.as_ref().ok_or_else(|| Unclear::NoGuest.into())
+}
+
+fn screen_text(
+    host: &'static dyn Host,
+    guest: &Guest,
+    budgets: &mut Vec<Budget>,
+) -> Result<Value, Failure> {
+    let vga = &ports(guest)?.vga;
+    budgets.push(Budget::reserve(host, text_heap_bytes(vga))?);
+    let Some(screen) = vga.text_screen() else { return Ok(Value::Null) };
+    let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
+    Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
+}
+
+fn screen_png(
+    host: &'static dyn Host,
+    guest: &Guest,
+    budgets: &mut Vec<Budget>,
+) -> Result<Box<PngStream>, Failure> {
+    let vga = &ports(guest)?.vga;
+    budgets.push(Budget::reserve(host, PngStream::heap_bytes(&vga.frame()))?);
+    Ok(Box::new(PngStream::new(vga)))
+}
+
+fn input_type(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+    ports(guest)?;
+    guest
+        .keyboard
+        .type_text(text(params, "text")?)
+        .map_err(|character| Failure::params(format!("no key types {character:?}")))??;
+    Ok(done(()))
+}
+
+fn input_key(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+    ports(guest)?;
+    let code = integer(params, "code", 1, 0x7f)? as u8;
+    let key = Key { code, extended: flag(params, "extended", Some(false))? };
+    guest.keyboard.press(key, flag(params, "pressed", None)?)?;
+    Ok(done(()))
+}
+
+fn input_mouse(guest: &Guest, params: &Value) -> Result<Value, Failure> {
+    const REACH: i64 = 4096;
+    let distance = |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
+    let (dx, dy, dz) = (distance("dx")?, distance("dy")?, distance("dz")?);
+    let buttons = Buttons::from_bits(integer_or(params, "buttons", 0, 0, 0x1f)? as u8);
+    ports(guest)?.i8042.mouse_move(dx, dy, dz, buttons);
+    Ok(done(()))
+}
+
+fn serial_write(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+    ports(guest)?;
+    if !guest.serial.write(text(params, "text")?.as_bytes()) {
+        return Err(QueueFull.into());
+    }
+    Ok(done(()))
 }
 
 fn location(location: &Location) -> Value {
@@ -211,6 +275,16 @@ fn location(location: &Location) -> Value {
 /// The result of a method that has nothing to say.
 pub(super) fn done((): ()) -> Value {
     json!({})
+}
+
+/// The parameter that names a guest, by its name or number.
+fn guest_name(params: &Value) -> Result<Option<String>, Failure> {
+    match params.get("guest") {
+        None => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name.clone())),
+        Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
+        Some(_) => Err(Failure::params("guest must be a name or a number")),
+    }
 }
 
 fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, Failure> {

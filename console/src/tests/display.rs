@@ -1,7 +1,7 @@
 //! The mirror on the machine's display.
 
 use super::*;
-use control::host::DisplayMode;
+use control::host::{Display, DisplayMode};
 use spin::Mutex;
 
 const TEXT: DisplayMode = DisplayMode::Text { columns: 80, rows: 25 };

@@ -124,7 +124,7 @@ fn a_picture_keeps_its_size_when_the_screen_changes_or_goes() {
         let mut answer = bench.sent(SerialPort::Com2);
         bench.host.limit_serial(SerialPort::Com2, None);
         if is_gone {
-            bench.consoles.detach();
+            bench.end_guest();
             bench.guest.vga = TestGuest::new().ports.vga;
         } else {
             bench.set_graphics_mode(320, 200);
@@ -185,7 +185,8 @@ fn the_largest_text_is_within_what_is_reserved_for_it() {
 
 #[test]
 fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
-    for (method, params) in methods() {
+    // The machine is not there to answer.
+    for (method, params) in methods().into_iter().filter(|(name, _)| *name != "guest.create") {
         for grants in 0.. {
             let mut bench = bench();
             bench.set_graphics_mode(640, 480);
@@ -284,8 +285,7 @@ fn the_guest_and_the_host() {
     assert_eq!((bench.control.resets, bench.control.powered_off), (1, 1));
     call(&mut bench, "serial.write", json!({"text": "uname\r"}));
     assert_eq!(bench.guest_reads(), "uname\r");
-    bench.consoles.detach();
-    bench.mailbox.close();
+    bench.end_guest();
     bench
         .host
         .type_at(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"guest.stats\"}\n");

@@ -3,9 +3,11 @@
 mod display;
 mod management;
 mod serial;
+mod several;
 
-use super::test_guest::{Control, TestGuest};
+use super::test_guest::{Control, FACTS, TestGuest};
 use super::*;
+use control::mailbox::{Answer, Request};
 use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::{DeviceMemory, TestMemory};
@@ -34,9 +36,9 @@ impl Bench {
         let (options, warnings) = CommandLine::parse(command_line);
         assert!(warnings.is_empty(), "{warnings:?}");
         let TestGuest { clock, ports: guest, mailbox, odd_even, vram } = TestGuest::new();
-        let mut consoles = Consoles::new(host, &options);
-        consoles.introduce(mailbox.clone());
-        consoles.attach(guest.clone());
+        let mut consoles = Consoles::new(host, &options, Arc::new(Mailbox::of_machine()));
+        consoles.introduce(mailbox.clone(), FACTS);
+        consoles.attach(1, guest.clone());
         let control = Control::default();
         Self { host, consoles, control, clock, guest, mailbox, odd_even, vram }
     }
@@ -50,9 +52,14 @@ impl Bench {
         self.control.attend(&mut self.consoles, &self.mailbox);
     }
 
+    /// The guest is gone for good.
+    fn end_guest(&mut self) {
+        self.consoles.detach(1);
+        self.mailbox.close();
+    }
+
     /// The same without a guest.
     fn attend_alone(&mut self) -> u64 {
-        self.consoles.use_prompt();
         self.consoles.attend();
         self.consoles.set_alarm(None);
         self.consoles.due_tsc()

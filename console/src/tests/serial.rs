@@ -212,15 +212,15 @@ fn commands_wait_for_a_port_that_is_behind() {
 fn a_restarted_guest_is_not_announced_again_and_a_person_stays_at_the_prompt() {
     let mut bench = bench();
     bench.guest_prints("bye");
-    bench.consoles.detach();
+    bench.consoles.detach(1);
     assert_eq!(bench.sent(SerialPort::Com1), "bye");
-    bench.consoles.attach(bench.guest.clone());
+    bench.consoles.attach(1, bench.guest.clone());
     bench.attend();
     assert_eq!(bench.sent(SerialPort::Com1), "");
     bench.host.type_at(SerialPort::Com1, SWITCH);
     bench.attend();
-    bench.consoles.detach();
-    bench.consoles.attach(bench.guest.clone());
+    bench.consoles.detach(1);
+    bench.consoles.attach(1, bench.guest.clone());
     bench.host.type_at(SerialPort::Com1, "help\r");
     bench.attend();
     assert!(bench.sent(SerialPort::Com1).contains("this list"));
@@ -231,7 +231,7 @@ fn the_last_words_are_sent_before_the_machine_is_turned_off() {
     let mut bench = bench();
     bench.host.limit_serial(SerialPort::Com1, Some(16));
     bench.guest_prints(&"bye ".repeat(5000));
-    bench.consoles.detach();
+    bench.consoles.detach(1);
     bench.consoles.flush();
     assert_eq!(bench.sent(SerialPort::Com1), "bye ".repeat(5000));
 }
@@ -239,13 +239,13 @@ fn the_last_words_are_sent_before_the_machine_is_turned_off() {
 #[test]
 fn without_a_guest_there_is_the_prompt() {
     let mut bench = bench();
-    bench.consoles.detach();
+    bench.end_guest();
     assert_eq!(bench.attend_alone(), u64::MAX);
     bench.host.type_at(SerialPort::Com1, "stats\r");
     bench.attend_alone();
     assert_eq!(
         bench.sent(SerialPort::Com1),
-        format!("{TO_BULKHEAD}stats\r\nno guest\r\nbulkhead> ")
+        format!("{TO_BULKHEAD}stats\r\nno guest runs\r\nbulkhead> ")
     );
 }
 
@@ -282,9 +282,9 @@ fn a_guest_that_restarts_for_ever_does_not_fill_the_hosts_memory() {
     for _ in 0..50 {
         // Each life fills the ring; the port takes next to nothing meanwhile.
         while bench.guest.output.put(b'x') {}
-        bench.consoles.detach();
+        bench.consoles.detach(1);
         bench.guest.output = Arc::new(OutputRing::new());
-        bench.consoles.attach(bench.guest.clone());
+        bench.consoles.attach(1, bench.guest.clone());
     }
     bench.host.limit_serial(SerialPort::Com1, None);
     let mut waited = 0;

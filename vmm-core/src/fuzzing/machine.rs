@@ -208,7 +208,7 @@ impl Machine {
             platform,
             guest,
             config: &config,
-            mailbox: Arc::new(Mailbox::new(&config.name)),
+            mailbox: Arc::new(Mailbox::new(1, &config.name)),
             files: kept.files.unwrap_or_else(|| fw_cfg_files(&description)),
             description,
             battery: Battery::new(0),

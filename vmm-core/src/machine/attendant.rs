@@ -3,9 +3,11 @@
 use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::Platform;
 use crate::vcpu::Housekeeping;
+use alloc::sync::Arc;
 use config::CommandLine;
 use console::Consoles;
 use control::host::host_ns;
+use control::mailbox::Mailbox;
 
 /// Consoles, and a look at the machine-check banks now and then.
 pub struct Attendant {
@@ -22,7 +24,7 @@ impl Attendant {
     pub fn new(platform: &'static dyn Platform, options: &CommandLine) -> Self {
         Self {
             platform,
-            consoles: Consoles::new(platform, options),
+            consoles: Consoles::new(platform, options, Arc::new(Mailbox::of_machine())),
             machine_checks: MachineCheckWatch::default(),
             next_look_ns: None,
         }
@@ -31,7 +33,6 @@ impl Attendant {
     /// Does what is due while there is no guest, and returns the time stamp counter at which to
     /// call again if no physical interrupt comes before.
     pub fn attend_alone(&mut self) -> u64 {
-        self.consoles.use_prompt();
         self.attend();
         self.due_tsc()
     }

@@ -19,7 +19,7 @@ use alloc::sync::Arc;
 use config::guest::Action;
 use config::{Disk, DiskKind, GuestConfig};
 use control::budget::Budget;
-use control::guest::{GuestPorts, OpenPorts};
+use control::guest::{GuestFacts, GuestPorts, OpenPorts};
 use control::mailbox::Mailbox;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
@@ -89,7 +89,7 @@ impl<'a> Domain<'a> {
             drives[usize::from(channel * 2 + unit)] =
                 Some(drive(platform, inputs, &config.name, disk)?);
         }
-        let mailbox = Arc::new(Mailbox::new(&config.name));
+        let mailbox = Arc::new(Mailbox::new(1, &config.name));
         Ok(Self { platform, guest: GuestId::next(), inputs, config, mailbox, drives })
     }
 
@@ -103,7 +103,8 @@ impl<'a> Domain<'a> {
         cpus: &'static Cpus<B>,
         attendant: &mut Attendant,
     ) -> Result<(), String> {
-        attendant.consoles.introduce(self.mailbox.clone());
+        let facts = GuestFacts { memory_mib: self.config.memory_mib, vcpus: self.config.vcpus };
+        attendant.consoles.introduce(self.mailbox.clone(), facts);
         let ended = self.live::<B>(cpu, cpus, attendant);
         self.mailbox.close();
         ended
@@ -171,13 +172,15 @@ impl<'a> Domain<'a> {
         let (rtc, ram) = (pc.rtc.clone(), pc.vm.space.ram().clone());
         let first = pc.vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         self.mailbox.connect(first.kick.clone());
-        attendant.consoles.attach(GuestPorts {
-            name: name.clone(),
-            uart: pc.com1.clone(),
-            vga: pc.vga.clone(),
-            i8042: pc.i8042.clone(),
-            output: ports.output.clone(),
-        });
+        attendant.consoles.attach(
+            self.mailbox.number(),
+            GuestPorts {
+                uart: pc.com1.clone(),
+                vga: pc.vga.clone(),
+                i8042: pc.i8042.clone(),
+                output: ports.output.clone(),
+            },
+        );
         let timekeeper = cpus.timekeeper(pc.vcpus.len());
         let make = |(index, wires): (usize, VcpuWires)| {
             let vm = pc.vm.clone();
@@ -194,7 +197,7 @@ impl<'a> Domain<'a> {
         };
         let stop = cpus.run_guest(cpu, attendant, &pc.vm, params, vcpus);
         let stop = stop.ok_or_else(|| format!("{name}: the scheduler has no room for it"))?;
-        attendant.consoles.detach();
+        attendant.consoles.detach(self.mailbox.number());
         let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
         Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
     }

@@ -56,6 +56,7 @@ mod tests {
     use alloc::string::String;
     use alloc::sync::Arc;
     use config::CommandLine;
+    use control::guest::GuestFacts;
     use control::host::{Host, SerialPort};
 
     fn bench() -> (&'static TestPlatform, Attendant, Arc<Mailbox>) {
@@ -63,8 +64,8 @@ mod tests {
         platform.advance_ns(5_000_000_000);
         let (options, _) = CommandLine::parse("console=com1 rpc=com2");
         let mut attendant = Attendant::new(platform, &options);
-        let mailbox = Arc::new(Mailbox::new("g"));
-        attendant.consoles.introduce(mailbox.clone());
+        let mailbox = Arc::new(Mailbox::new(1, "g"));
+        attendant.consoles.introduce(mailbox.clone(), GuestFacts { memory_mib: 64, vcpus: 1 });
         (platform, attendant, mailbox)
     }
 

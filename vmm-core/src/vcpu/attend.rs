@@ -126,6 +126,7 @@ impl<B: Backend> Vcpu<B> {
                 }
             }
             Request::Step(count) => Answer::Steps(self.steps(count)),
+            Request::Create { .. } => Answer::Impossible,
         }
     }
 

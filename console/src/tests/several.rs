@@ -1,0 +1,300 @@
+//! Several guests.
+
+use super::*;
+use control::host::InputEvent;
+use serde_json::{Value, json};
+
+/// A machine, the consoles and guests called `one`, `two`, ...
+struct Several {
+    host: &'static TestHost,
+    consoles: Consoles,
+    guests: Vec<(TestGuest, Control)>,
+    machine: Arc<Mailbox>,
+}
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+impl Several {
+    fn new(count: usize) -> Self {
+        let host = TestHost::leak();
+        let (options, _) = CommandLine::parse("console=com1 rpc=com2");
+        let machine = Arc::new(Mailbox::of_machine());
+        let consoles = Consoles::new(host, &options, machine.clone());
+        let mut bench = Self { host, consoles, guests: Vec::new(), machine };
+        (0..count).for_each(|_| bench.start());
+        bench.attend();
+        bench
+    }
+
+    /// The next guest begins, and its first life.
+    fn start(&mut self) {
+        let index = self.guests.len();
+        let guest = TestGuest::called(index as u32 + 1, NAMES[index], 1 << 20);
+        self.consoles.introduce(guest.mailbox.clone(), FACTS);
+        self.guests.push((guest, Control::default()));
+        self.attach(index);
+    }
+
+    fn attach(&mut self, index: usize) {
+        self.consoles.attach(index as u32 + 1, self.guests[index].0.ports.clone());
+    }
+
+    fn end(&mut self, index: usize) {
+        self.consoles.detach(index as u32 + 1);
+        self.guests[index].0.mailbox.close();
+    }
+
+    fn attend(&mut self) {
+        self.consoles.attend();
+        for (guest, control) in &mut self.guests {
+            control.answer_all(&mut self.consoles, &guest.mailbox);
+        }
+        self.consoles.set_alarm(None);
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.host.advance_ns(1_000_000);
+            self.guests.iter().for_each(|(guest, _)| guest.clock.advance_ns(1_000_000));
+            self.attend();
+        }
+    }
+
+    fn prints(&self, index: usize, text: &str) {
+        for byte in text.bytes() {
+            self.guests[index].0.ports.uart.pio_write(Access::new(0, 1), byte.into());
+        }
+    }
+
+    /// The bytes that the guest's COM1 received.
+    fn reads(&mut self, index: usize) -> String {
+        let mut text = String::new();
+        loop {
+            let guest = &self.guests[index].0;
+            if guest.ports.uart.pio_read(Access::new(5, 1)) != Some(0x61) {
+                return text;
+            }
+            text.push(guest.ports.uart.pio_read(Access::new(0, 1)).unwrap() as u8 as char);
+            self.run_ms(2);
+            self.guests[index].0.ports.uart.expired(self.guests[index].0.clock.now());
+            self.attend();
+        }
+    }
+
+    fn reads_keys(&mut self, index: usize) -> Vec<u8> {
+        let mut keys = Vec::new();
+        for _ in 0..100 {
+            let read = |region| {
+                let access = Access { region, offset: 0, size_bytes: 1 };
+                self.guests[index].0.ports.i8042.pio_read(access).unwrap() as u8
+            };
+            if read(1) & 1 == 1 {
+                keys.push(read(0));
+            }
+            self.run_ms(1);
+        }
+        keys
+    }
+
+    /// Types at the console, and returns what is shown.
+    fn types(&mut self, text: impl AsRef<[u8]>) -> String {
+        self.host.type_at(SerialPort::Com1, text);
+        self.run_ms(200);
+        self.shown()
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8(self.host.take_sent(SerialPort::Com1)).unwrap()
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        self.host.type_at(SerialPort::Com2, format!("{request}\n"));
+        self.run_ms(20);
+        let sent = String::from_utf8(self.host.take_sent(SerialPort::Com2)).unwrap();
+        let mut answer: Value = serde_json::from_str(&sent).unwrap();
+        let result = answer["result"].take();
+        if result.is_null() { answer["error"]["message"].take() } else { result }
+    }
+}
+
+fn input_to(name: &str) -> String {
+    format!("*** Serial input to {name} (type 'CTRL-a' three times to switch input)\r\n")
+}
+
+#[test]
+fn the_input_goes_round() {
+    let mut bench = Several::new(3);
+    assert_eq!(bench.shown(), input_to("one"), "the others do not take it away");
+    for name in ["two", "three", "Bulkhead", "one"] {
+        let shown = bench.types(SWITCH);
+        assert!(shown.contains(&input_to(name)), "{shown}");
+        bench.types("x");
+        for (index, other) in NAMES.into_iter().enumerate() {
+            assert_eq!(bench.reads(index), if other == name { "x" } else { "" });
+        }
+    }
+}
+
+#[test]
+fn the_output_of_one_is_shown_and_that_of_the_others_is_kept() {
+    let mut bench = Several::new(2);
+    bench.shown();
+    bench.prints(0, "first\r\n");
+    bench.prints(1, "second\r\n");
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "first\r\n");
+    // It goes on being shown at the prompt, where the other is not.
+    let to_two = bench.types(SWITCH);
+    assert_eq!(to_two, format!("{}second\r\n", input_to("two")));
+    bench.types(SWITCH);
+    bench.prints(0, "aside\r\n");
+    bench.prints(1, "\x1bc marked\r\n");
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "^[c marked\r\n");
+    assert_eq!(bench.types(SWITCH), format!("{}aside\r\n", input_to("one")));
+}
+
+#[test]
+fn a_guest_that_is_not_shown_neither_waits_nor_fills_the_heap() {
+    let mut bench = Several::new(2);
+    bench.shown();
+    let mut last = String::new();
+    for round in 0..40 {
+        last = format!("{round:09}").repeat(1000);
+        bench.prints(1, &last);
+        bench.run_ms(1);
+        let status = bench.guests[1].0.ports.uart.pio_read(Access::new(5, 1));
+        assert_eq!(status, Some(0x60), "its port is not busy");
+    }
+    assert_eq!(bench.host.reserved_heap_bytes(), 64 << 10);
+    let shown = bench.types(SWITCH);
+    let lost = 40 * 9000 - (64 << 10);
+    let kept = shown.strip_prefix(&format!(
+        "{}*** The oldest {lost} bytes of its output are lost\r\n",
+        input_to("two")
+    ));
+    let kept = kept.unwrap_or_else(|| panic!("{shown:.200}"));
+    assert!(kept.len() == 64 << 10 && kept.ends_with(&last));
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
+    bench.types(SWITCH);
+    assert!(!bench.types(SWITCH).contains("lost"));
+}
+
+#[test]
+fn without_heap_for_it_output_is_lost_and_said_to_be() {
+    let mut bench = Several::new(2);
+    bench.shown();
+    bench.host.refuse_heap_after(0);
+    bench.prints(1, "never seen");
+    bench.run_ms(2);
+    assert!(bench.host.grant_heap());
+    bench.prints(1, "seen\r\n");
+    bench.run_ms(2);
+    let lost = "*** The oldest 10 bytes of its output are lost\r\n";
+    assert_eq!(bench.types(SWITCH), format!("{}{lost}seen\r\n", input_to("two")));
+}
+
+#[test]
+fn the_last_words_of_a_guest_that_is_not_shown_wait_until_it_is() {
+    let mut bench = Several::new(2);
+    bench.shown();
+    bench.prints(1, "panic\r\n");
+    bench.consoles.detach(2);
+    bench.guests[1].0.ports.output = Arc::new(control::output::OutputRing::new());
+    bench.attach(1);
+    assert_eq!(bench.types(SWITCH), format!("{}panic\r\n", input_to("two")));
+}
+
+#[test]
+fn the_input_of_a_guest_that_ends_goes_to_the_prompt_and_from_there_to_the_next_life() {
+    let mut bench = Several::new(2);
+    bench.shown();
+    bench.end(0);
+    bench.run_ms(1);
+    assert_eq!(bench.shown(), format!("{}bulkhead> ", input_to("Bulkhead")));
+    bench.consoles.detach(2);
+    bench.attach(1);
+    bench.run_ms(1);
+    assert!(bench.shown().contains(&input_to("two")));
+    // From between two lives it goes on, and a person who chose the prompt keeps it.
+    bench.consoles.detach(2);
+    assert!(bench.types(SWITCH).contains(&input_to("Bulkhead")));
+    bench.attach(1);
+    bench.run_ms(1);
+    assert_eq!(bench.shown(), "");
+}
+
+#[test]
+fn methods_name_their_guest() {
+    let mut bench = Several::new(2);
+    let unclear = "several guests run, say which: one (1), two (2)";
+    assert_eq!(bench.call("guest.stats", json!({})), unclear);
+    for guest in [json!("two"), json!(2), json!("2")] {
+        assert_eq!(bench.call("guest.reset", json!({"guest": guest})), json!({}));
+    }
+    assert_eq!((bench.guests[0].1.resets, bench.guests[1].1.resets), (0, 3));
+    for (guest, error) in [
+        (json!("three"), "three is an invalid domain identifier (rc=-6)"),
+        (json!(3), "Error: Domain '3' does not exist."),
+        (json!(99_999_999_999_u64), "Error: Domain '99999999999' does not exist."),
+        (json!([]), "guest must be a name or a number"),
+    ] {
+        assert_eq!(bench.call("guest.stats", json!({"guest": guest})), error);
+    }
+    bench.call("serial.write", json!({"guest": "two", "text": "to two"}));
+    assert_eq!((bench.reads(0), bench.reads(1)), (String::new(), "to two".into()));
+    bench.call("input.type", json!({"guest": 2, "text": "a"}));
+    assert_eq!((bench.reads_keys(0), bench.reads_keys(1)), (vec![], vec![0x1c, 0xf0, 0x1c]));
+    bench.end(0);
+    bench.run_ms(1);
+    assert_eq!(bench.call("guest.reset", json!({})), json!({}), "the only one");
+}
+
+#[test]
+fn the_machines_keyboard_is_the_first_guests_and_then_the_nexts() {
+    let mut bench = Several::new(2);
+    let press = |bench: &Several| {
+        bench.host.input(InputEvent::KeyboardByte(0x1e));
+        bench.host.input(InputEvent::KeyboardByte(0x9e));
+    };
+    press(&bench);
+    assert_eq!((bench.reads_keys(0), bench.reads_keys(1)), (vec![0x1c, 0xf0, 0x1c], vec![]));
+    bench.end(0);
+    bench.run_ms(1);
+    press(&bench);
+    assert_eq!(bench.reads_keys(1), [0x1c, 0xf0, 0x1c]);
+}
+
+#[test]
+fn the_machine_is_asked_for_a_guest() {
+    let mut bench = Several::new(1);
+    let params = json!({"config": "two.cfg", "settings": ["memory=64", "vcpus=2"]});
+    bench.call_machine(params, Answer::Created { number: 2 }, json!({"number": 2}));
+    bench.call_machine(
+        json!({"config": "two.cfg"}),
+        Answer::Failed("two: memory=64: only 3 MiB are free".into()),
+        json!("two: memory=64: only 3 MiB are free"),
+    );
+    let wrong = bench.call("guest.create", json!({"config": "two.cfg", "settings": "memory=64"}));
+    assert_eq!(wrong, "settings must be a list of strings");
+}
+
+impl Several {
+    fn call_machine(&mut self, params: Value, answer: Answer, expected: Value) {
+        let lines = params["settings"].as_array().map_or(0, Vec::len);
+        let request =
+            json!({"jsonrpc": "2.0", "id": 1, "method": "guest.create", "params": params});
+        self.host.type_at(SerialPort::Com2, format!("{request}\n"));
+        self.attend();
+        let (client, request) = self.machine.take_request().unwrap();
+        let Request::Create { module, settings } = request else { panic!("{request:?}") };
+        assert_eq!((module.as_str(), settings.lines().count()), ("two.cfg", lines));
+        self.machine.put_answer(client, answer);
+        self.run_ms(2);
+        let sent = String::from_utf8(self.host.take_sent(SerialPort::Com2)).unwrap();
+        let answer: Value = serde_json::from_str(&sent).unwrap();
+        let is_known = answer["result"] == expected || answer["error"]["message"] == expected;
+        assert!(is_known, "{answer}");
+    }
+}
