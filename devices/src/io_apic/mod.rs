@@ -61,18 +61,23 @@ impl IoApic {
         io_apic
     }
 
-    /// Sends the message of an entry; a level-triggered one then waits for its end.
+    /// Sends the message of an entry; a level-triggered one waits for its end, which another CPU may
+    /// tell before the message's sender goes on here.
     fn send(&self, state: &mut State, input: usize) {
         let Some(entry) = state.table.get_mut(input) else { return };
+        let awaits_eoi = entry.awaits_eoi();
+        if awaits_eoi {
+            entry.set_remote_irr(true);
+            self.awaiting_eoi.fetch_or(1 << input, Ordering::SeqCst);
+        }
         let accepted = self.bus.deliver(&Message {
             destination: Destination::from_u8(entry.destination(), entry.logical()),
             mode: entry.mode(),
             vector: entry.vector(),
-            level: entry.awaits_eoi(),
+            level: awaits_eoi,
         });
-        if accepted && entry.awaits_eoi() {
-            entry.set_remote_irr(true);
-            self.awaiting_eoi.fetch_or(1 << input, Ordering::SeqCst);
+        if awaits_eoi && !accepted {
+            self.finish(state, input);
         }
     }
 

@@ -1,3 +1,5 @@
+extern crate std;
+
 use super::*;
 use crate::irq::IrqLine;
 use crate::local_apic::{ApicInbox, Kick, LocalApic};
@@ -34,6 +36,53 @@ fn serve(apic: &mut LocalApic) -> Option<u8> {
     apic.acknowledge(vector);
     apic.end_of_interrupt();
     Some(vector)
+}
+
+/// Another CPU takes the interrupt and ends it, as soon as it is kicked.
+#[derive(Default)]
+struct QuickCpu {
+    io_apic: spin::Once<Arc<IoApic>>,
+    ends: spin::Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Kick for QuickCpu {
+    fn kick(&self) {
+        let Some(io_apic) = self.io_apic.get().cloned() else { return };
+        let end = std::thread::spawn(move || io_apic.eoi(0x41));
+        // It has the time to be faster than the sender, unless it has to wait for it.
+        for _ in 0..1000 {
+            if end.is_finished() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.ends.lock().push(end);
+    }
+}
+
+#[test]
+fn an_end_that_comes_before_the_sender_goes_on_counts() {
+    let cpu = Arc::new(QuickCpu::default());
+    let inbox = ApicInbox::new(cpu.clone());
+    let bus = ApicBus::new(alloc::vec![inbox.clone()]);
+    let io_apic = IoApic::new(bus.clone());
+    let mut apic = LocalApic::new(0, inbox, bus, TestClock::new(), Alarm::detached());
+    apic.mmio_write(0xf0, 0x1ff);
+    cpu.io_apic.call_once(|| io_apic.clone());
+    write(&io_apic, 0x13, 0);
+    write(&io_apic, 0x12, 0x8041);
+    let line = IrqLine::new(io_apic.clone(), 1);
+    line.set(true);
+    line.set(false);
+    let next = || cpu.ends.lock().pop();
+    let mut count = 0;
+    // Perhaps one more, for the line that was high still.
+    while let Some(end) = next() {
+        end.join().unwrap();
+        count += 1;
+    }
+    assert_ne!(count, 0);
+    assert_eq!(read(&io_apic, 0x12) & 1 << 14, 0);
 }
 
 #[test]
