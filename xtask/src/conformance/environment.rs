@@ -51,7 +51,8 @@ const SPECULATION_TOPIC: &str = "speculation";
 const SPECULATION_CPU: &str = "sapphire_rapids";
 
 /// The topics about several processors, and how many their guests have.
-const SMP_TOPICS: [(&str, u32); 3] = [("smp_ipi", 4), ("smp_memory", 4), ("smp_start", 4)];
+const SMP_TOPICS: [(&str, u32); 5] =
+    [("smp_ipi", 4), ("smp_memory", 4), ("smp_resets", 2), ("smp_routing", 2), ("smp_start", 4)];
 
 /// The processors of a machine whose guest has several, under Bulkhead: fewer, so that they are
 /// shared.
@@ -81,8 +82,7 @@ impl Environment {
             Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
             Self::BochsAvx512 => topic == FORMS_TOPIC,
-            Self::VmxBochs => topic != DEVICE_CODE_TOPIC && vcpus(topic) == 1,
-            Self::Bochs => topic != DEVICE_CODE_TOPIC,
+            Self::Bochs | Self::VmxBochs => topic != DEVICE_CODE_TOPIC,
             // No AMD processor of Bochs's has any.
             Self::SvmBochs => ![DEVICE_CODE_TOPIC, SPECULATION_TOPIC].contains(&topic),
             Self::Qemu | Self::SvmQemu => true,
