@@ -128,6 +128,12 @@ pub struct GuestConfig {
     pub cpu_weight: u32,
     /// Most CPU time in percent of a CPU; 0 is no limit.
     pub cpu_cap_percent: u32,
+    /// True if it starts with the machine.
+    pub autostart: bool,
+    /// Guests with a lower number start first; those with the same in the order of their modules.
+    pub autostart_order: i32,
+    /// Seconds from the machine's start to the guest's.
+    pub autostart_delay_s: u32,
 }
 
 impl GuestConfig {
@@ -158,6 +164,9 @@ impl GuestConfig {
             vnc: None,
             cpu_weight: 256,
             cpu_cap_percent: 0,
+            autostart: true,
+            autostart_order: 0,
+            autostart_delay_s: 0,
         }
     }
 
@@ -221,6 +230,13 @@ impl Reader<'_> {
             "cap" => {
                 self.config.cpu_cap_percent =
                     self.number(setting, 0, 100 * i64::from(MAX_VCPUS))? as u32
+            }
+            "autostart" => self.config.autostart = self.flag(setting)?,
+            "autostart_order" => {
+                self.config.autostart_order = self.number(setting, -1_000, 1_000)? as i32
+            }
+            "autostart_delay" => {
+                self.config.autostart_delay_s = self.number(setting, 0, 86_400)? as u32
             }
             "disk" => self.config.disks = self.disks(setting)?,
             "boot" => self.config.boot = self.boot(setting)?,

@@ -7,6 +7,9 @@ use alloc::vec::Vec;
 pub const READ: &[&str] = &[
     "acpi",
     "apic",
+    "autostart",
+    "autostart_delay",
+    "autostart_order",
     "bios",
     "boot",
     "builder",

@@ -34,6 +34,17 @@ struct Live {
     x87_status: u16,
     cr2: u64,
     tsc_aux: u64,
+    /// That of virtual CPUs that are made on it.
+    exit: Option<Exit>,
+}
+
+impl TestCpu {
+    /// Virtual CPUs that are made on it exit like this, time and again.
+    pub fn with_exit(exit: Exit) -> Self {
+        let cpu = Self::default();
+        cpu.0.lock().exit = Some(exit);
+        cpu
+    }
 }
 
 /// An access of an instruction's in a step.
@@ -202,6 +213,7 @@ impl TestBackend {
             x87_status: self.x87_status,
             cr2: self.system[cr2],
             tsc_aux: self.system[tsc_aux],
+            exit: live.exit,
         };
         let found = core::mem::replace(&mut *live, mine);
         self.breakpoint_addresses = found.breakpoint_addresses;
@@ -251,11 +263,12 @@ impl Backend for TestBackend {
     }
 
     fn new(
-        _: &TestCpu,
+        cpu: &TestCpu,
         _platform: &'static dyn Platform,
         setup: &VcpuSetup,
     ) -> Result<Self, Unsupported> {
-        Ok(Self::flat(setup.apic_page.clone()))
+        let flat = Self::flat(setup.apic_page.clone());
+        Ok(Self { exit: cpu.0.lock().exit.unwrap_or(flat.exit), ..flat })
     }
 
     fn load(&mut self, cpu: &TestCpu, _gprs: &Gprs) {

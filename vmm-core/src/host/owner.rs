@@ -12,6 +12,11 @@ impl GuestId {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// The number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// The owner of a frame that is not free.

@@ -14,6 +14,8 @@ pub struct Attendant {
     platform: &'static dyn Platform,
     /// The consoles.
     pub consoles: Consoles,
+    /// Where they ask for what concerns no guest that exists.
+    pub machine: Arc<Mailbox>,
     machine_checks: MachineCheckWatch,
     /// When to look at the banks again, in host time.
     next_look_ns: Option<u64>,
@@ -22,19 +24,14 @@ pub struct Attendant {
 impl Attendant {
     /// With the consoles that the command line asks for.
     pub fn new(platform: &'static dyn Platform, options: &CommandLine) -> Self {
+        let machine = Arc::new(Mailbox::of_machine());
         Self {
             platform,
-            consoles: Consoles::new(platform, options, Arc::new(Mailbox::of_machine())),
+            consoles: Consoles::new(platform, options, machine.clone()),
+            machine,
             machine_checks: MachineCheckWatch::default(),
             next_look_ns: None,
         }
-    }
-
-    /// Does what is due while there is no guest, and returns the time stamp counter at which to
-    /// call again if no physical interrupt comes before.
-    pub fn attend_alone(&mut self) -> u64 {
-        self.attend();
-        self.due_tsc()
     }
 }
 

@@ -17,29 +17,34 @@ const DEFAULT_CD: VirtualDevice = VirtualDevice { index: 2, ide_only: true };
 /// Its hard disk: primary master.
 const DEFAULT_DISK: VirtualDevice = VirtualDevice { index: 0, ide_only: true };
 
-/// The guest to run on a machine with `free_bytes` of memory left.
+/// The guests to start on a machine with `free_bytes` of memory left, in their order, or why one of
+/// them cannot be.
 ///
 /// A module that is meant as a configuration never gives way to a guest made up for want of one: it
 /// can be read, or is an error.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do.
-pub fn guest_config(
+/// One line that says what is wrong and what to do, if there is nothing to start.
+pub fn guest_configs(
     free_bytes: u64,
     options: &CommandLine,
     inputs: &BootInputs,
-) -> Result<GuestConfig, String> {
+) -> Result<Vec<Result<GuestConfig, String>>, String> {
     let configs = configs(options, inputs)?;
-    let Some((first, others)) = configs.split_first() else {
-        return without_config(free_bytes, options, inputs);
-    };
-    for other in others {
-        if let Err(error) = read(other) {
-            log::error!("{error}");
-        }
-        log::warn!("{}: only one guest can run yet; left out", other.name());
+    if configs.is_empty() {
+        return Ok(Vec::from([Ok(without_config(free_bytes, options, inputs)?)]));
     }
-    read(first)
+    let is_wanted = |config: &Result<GuestConfig, String>| match config {
+        Ok(config) if !config.autostart => {
+            log::info!("{}: autostart=0: not started", config.name);
+            false
+        }
+        _ => true,
+    };
+    let read = |module: &Module| read(module, module.data);
+    let mut configs: Vec<_> = configs.into_iter().map(read).filter(is_wanted).collect();
+    configs.sort_by_key(|config| config.as_ref().map_or(0, |config| config.autostart_order));
+    Ok(configs)
 }
 
 /// The modules that are configurations: those that the command line names, else those that look so.
@@ -51,8 +56,27 @@ fn configs<'a>(options: &CommandLine, inputs: &'a BootInputs) -> Result<Vec<&'a 
     options.guest_configs.iter().map(|wanted| named(inputs, "guest_cfg", wanted)).collect()
 }
 
-fn read(module: &Module) -> Result<GuestConfig, String> {
-    let (result, warnings) = GuestConfig::parse(&module.name(), module.data);
+/// The guest that the boot module `wanted` describes, with lines of `settings` after its own: it
+/// starts at once.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn asked_config(
+    inputs: &BootInputs,
+    wanted: &str,
+    settings: &str,
+) -> Result<GuestConfig, String> {
+    let module = named(inputs, "create", wanted)?;
+    let mut text = module.data.to_vec();
+    if !settings.is_empty() {
+        text.push(b'\n');
+        text.extend_from_slice(settings.as_bytes());
+    }
+    read(module, &text).map(|config| GuestConfig { autostart_delay_s: 0, ..config })
+}
+
+fn read(module: &Module, text: &[u8]) -> Result<GuestConfig, String> {
+    let (result, warnings) = GuestConfig::parse(&module.name(), text);
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -143,7 +167,14 @@ mod tests {
     }
 
     fn choose(options: &str, modules: &[(&str, &[u8])]) -> Result<GuestConfig, String> {
-        guest_config(GIB, &CommandLine::parse(options).0, &inputs(modules))
+        choose_all(options, modules)?.remove(0)
+    }
+
+    fn choose_all(
+        options: &str,
+        modules: &[(&str, &[u8])],
+    ) -> Result<Vec<Result<GuestConfig, String>>, String> {
+        guest_configs(GIB, &CommandLine::parse(options).0, &inputs(modules))
     }
 
     fn error(options: &str, modules: &[(&str, &[u8])]) -> String {
@@ -180,7 +211,25 @@ mod tests {
         let both: [(&str, &[u8]); 2] =
             [("a.cfg", b"type='hvm'; name='a'; memory=8"), ("b.cfg", CONFIG)];
         assert_eq!(choose("", &both).unwrap().name, "a");
+        assert_eq!(choose_all("", &both).unwrap().len(), 2);
+        assert_eq!(choose_all("guest_cfg=b.cfg", &both).unwrap().len(), 1);
         assert_eq!(choose("guest_cfg=b.cfg", &both).unwrap().name, "g");
+    }
+
+    #[test]
+    fn configurations_say_whether_and_in_which_order_their_guests_start() {
+        let modules: [(&str, &[u8]); 5] = [
+            ("a.cfg", b"name='a'; memory=8; autostart_order=2"),
+            ("b.cfg", b"name='b'; memory=8; autostart=0"),
+            ("c.cfg", b"name='c'; memory=8; autostart_order=-1"),
+            ("d.cfg", b"name="),
+            ("e.cfg", b"name='e'; memory=8"),
+        ];
+        let names = choose_all("", &modules).unwrap().into_iter();
+        let names: Vec<_> = names.map(|config| config.map(|config| config.name)).collect();
+        assert_eq!(names[0].as_deref(), Ok("c"));
+        assert!(names[1].as_ref().unwrap_err().starts_with("d.cfg:1:"));
+        assert_eq!(names[2..], [Ok("e".into()), Ok("a".into())]);
     }
 
     #[test]

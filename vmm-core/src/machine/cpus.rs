@@ -7,15 +7,14 @@ use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{BOOT_CPU, CpuInterrupt, MAX_CPUS, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::TimerQueue;
-use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
+use crate::scheduler::{Affinity, Decision, DomainId, DomainParams, Scheduler, UnitId};
 use crate::vcpu::{CpuShare, Housekeeping, RunEnd, Vcpu, VcpuWires};
-use crate::vm::{Stop, Vm};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::CommandLine;
 use control::host::host_ns;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use devices::time::ns_to_ticks;
 use spin::{Mutex, Once, RwLock};
 
@@ -25,8 +24,10 @@ pub struct Cpus<B: Backend> {
     scheduler: Mutex<Scheduler>,
     /// The virtual CPUs, by their numbers in the scheduler.
     tasks: RwLock<Vec<Option<Arc<Task<B>>>>>,
-    /// There is one virtual CPU, without a cap: it has the boot CPU for ever, and sleeps there.
+    /// There is one virtual CPU, without a cap: it has its CPU for itself, and sleeps there.
     is_one_alone: AtomicBool,
+    /// When the boot CPU is to look after the guests; 0 if it is called.
+    guests_due_tsc: AtomicU64,
     /// By CPU.
     seats: Box<[Seat]>,
     /// The first other CPU, if processors take posted interrupts: a guest with one virtual CPU has
@@ -44,6 +45,8 @@ struct Seat {
 /// A virtual CPU that the scheduler knows.
 struct Task<B: Backend> {
     unit: UnitId,
+    /// Its guest may not have all of a CPU.
+    is_capped: bool,
     /// Locked by the CPU that runs it.
     vcpu: Mutex<Option<Vcpu<B>>>,
     timers: Arc<TimerQueue>,
@@ -52,6 +55,12 @@ struct Task<B: Backend> {
 }
 
 const NOWHERE: usize = usize::MAX;
+
+/// A guest that runs.
+pub struct RunningGuest<B: Backend> {
+    domain: DomainId,
+    tasks: Vec<Arc<Task<B>>>,
+}
 
 /// Makes a virtual CPU run that waits.
 struct Waker<B: Backend> {
@@ -121,6 +130,7 @@ impl<B: Backend> Cpus<B> {
             scheduler: Mutex::new(scheduler),
             tasks: RwLock::new(Vec::new()),
             is_one_alone: AtomicBool::new(false),
+            guests_due_tsc: AtomicU64::new(u64::MAX),
             seats: (0..count).map(seat).collect(),
             keeps_by_post: posts.map(|&(cpu, _)| cpu),
         }
@@ -133,59 +143,54 @@ impl<B: Backend> Cpus<B> {
         Some(&self.seats[cpu].keeper)
     }
 
-    /// Runs a guest on all CPUs until it stops, and takes its virtual CPUs apart. The boot CPU,
-    /// which is `cpu`, calls this: it runs the first virtual CPU, to which the consoles are joined.
-    /// `None` if there are too many guests.
-    pub fn run_guest(
+    /// A guest begins to run, on all CPUs. `None` if there are too many.
+    pub fn begin_guest(
         &'static self,
-        cpu: &B::Cpu,
-        housekeeping: &mut dyn Housekeeping,
-        vm: &Vm,
         params: DomainParams,
         vcpus: Vec<(Vcpu<B>, VcpuWires)>,
-    ) -> Option<Stop> {
-        self.is_one_alone.store(vcpus.len() == 1 && params.cap_percent == 0, Ordering::Relaxed);
+    ) -> Option<RunningGuest<B>> {
         let domain = self.scheduler.lock().add_domain(params)?;
-        let add = |(number, (vcpu, wires))| self.add(domain, number, vcpu, wires);
-        let tasks: Vec<_> = (0..).zip(vcpus).map_while(add).collect();
-        tasks.iter().for_each(|task| self.wake(task.unit));
-        let mut decision = self.decide(BOOT_CPU);
-        let stop = loop {
-            decision = self.turn(BOOT_CPU, cpu, housekeeping, decision);
-            if let Some(stop) = vm.stop.requested() {
-                break stop;
+        let is_capped = params.cap_percent != 0;
+        let mut guest = RunningGuest { domain, tasks: Vec::new() };
+        for (vcpu, wires) in vcpus {
+            match self.add(domain, is_capped, vcpu, wires) {
+                Some(task) => guest.tasks.push(task),
+                None => {
+                    self.end_guest(guest);
+                    return None;
+                }
             }
-        };
-        self.schedule(|scheduler, _| scheduler.remove_domain(domain));
-        for task in tasks {
+        }
+        self.note_tasks();
+        guest.tasks.iter().for_each(|task| self.wake(task.unit));
+        Some(guest)
+    }
+
+    /// The guest has stopped, or is stopped by whoever calls this: takes its virtual CPUs apart.
+    pub fn end_guest(&self, guest: RunningGuest<B>) {
+        self.schedule(|scheduler, _| scheduler.remove_domain(guest.domain));
+        for task in guest.tasks {
             self.tasks.write()[task.unit.index()] = None;
             // The switch that stopped the guest has made it leave the CPU that it was on.
             drop(task.vcpu.lock().take());
             self.take_timers(&task);
         }
-        // The boot CPU was to run one of them next, perhaps.
-        self.decide(BOOT_CPU);
-        self.switched(BOOT_CPU);
-        Some(stop)
+        self.note_tasks();
     }
 
     fn add(
         &'static self,
         domain: DomainId,
-        number: usize,
+        is_capped: bool,
         vcpu: Vcpu<B>,
         wires: VcpuWires,
     ) -> Option<Arc<Task<B>>> {
-        let hard = match number {
-            0 => CpuSet::one(BOOT_CPU),
-            _ => CpuSet::ALL,
-        };
-        let affinity = Affinity { hard, soft: CpuSet::ALL };
-        let unit = self.scheduler.lock().add_unit(domain, affinity)?;
+        let unit = self.scheduler.lock().add_unit(domain, Affinity::default())?;
         let VcpuWires { kick, timers, .. } = wires;
         kick.connect(Waker { cpus: self, unit });
         let task = Arc::new(Task {
             unit,
+            is_capped,
             vcpu: Mutex::new(Some(vcpu)),
             timers,
             kept_by: AtomicUsize::new(NOWHERE),
@@ -196,6 +201,18 @@ impl<B: Backend> Cpus<B> {
         }
         tasks[unit.index()] = Some(task.clone());
         Some(task)
+    }
+
+    /// Virtual CPUs have come or gone.
+    fn note_tasks(&self) {
+        let tasks = self.tasks.read();
+        let mut tasks = tasks.iter().flatten();
+        let is_one_alone =
+            tasks.next().is_some_and(|task| !task.is_capped && tasks.next().is_none());
+        if self.is_one_alone.swap(is_one_alone, Ordering::SeqCst) && !is_one_alone {
+            // It has thought that it would be.
+            (0..self.seats.len()).for_each(|cpu| self.ask_again(cpu));
+        }
     }
 
     /// A virtual CPU has something to run.
@@ -220,48 +237,49 @@ impl<B: Backend> Cpus<B> {
         let result = act(&mut scheduler, host_ns(self.platform));
         let kicks = scheduler.take_kicks();
         drop(scheduler);
-        for cpu in kicks.iter() {
-            self.seats[cpu].asks_again.store(true, Ordering::SeqCst);
-            if cpu == self.platform.cpu() {
-                self.platform.interrupt_self();
-            } else {
-                self.platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
-            }
-        }
+        kicks.iter().for_each(|cpu| self.ask_again(cpu));
         result
     }
 
-    /// CPU `number`, which calls this, does as it was decided: it runs a virtual CPU, or sleeps
-    /// until an interrupt. Returns the next decision.
-    fn turn(
-        &'static self,
-        number: usize,
-        cpu: &B::Cpu,
-        housekeeping: &mut dyn Housekeeping,
-        decision: Decision,
-    ) -> Decision {
-        let seat = &self.seats[number];
-        housekeeping.attend();
-        let kept_tsc = seat.keeper.serve();
-        let Some(unit) = decision.unit else {
-            let due_tsc = kept_tsc.min(self.tsc_at(decision.until_ns));
-            self.platform.set_timer(due_tsc.min(housekeeping.due_tsc()));
-            self.platform.idle();
-            return self.decide(number);
-        };
-        let until_ns = self.until_ns(decision);
-        let mut work = CpuWork { cpus: self, number, unit, until_ns, next: None, housekeeping };
-        let end = self.run(unit, cpu, &mut work);
-        let next = work.next.unwrap_or_else(|| {
-            if end != RunEnd::Preempted {
-                self.schedule(|scheduler, _| scheduler.block(unit));
-            }
-            self.decide(number)
-        });
-        if next.left.is_some() {
-            self.switched(number);
+    /// Makes a CPU ask the scheduler again.
+    fn ask_again(&self, cpu: usize) {
+        self.seats[cpu].asks_again.store(true, Ordering::SeqCst);
+        self.interrupt(cpu);
+    }
+
+    fn interrupt(&self, cpu: usize) {
+        if cpu == self.platform.cpu() {
+            self.platform.interrupt_self();
+        } else {
+            self.platform.interrupt_cpu(cpu, CpuInterrupt::Kick);
         }
-        next
+    }
+
+    /// The boot CPU is to look after the guests as soon as it can: one has stopped, or something is
+    /// asked of one that does not run.
+    pub fn call_boot_cpu(&self) {
+        self.guests_due_tsc.store(0, Ordering::SeqCst);
+        self.interrupt(BOOT_CPU);
+    }
+
+    /// The boot CPU is to look after the guests at `tsc`, or when it is called before.
+    pub fn call_boot_cpu_at(&self, tsc: u64) {
+        self.guests_due_tsc.fetch_min(tsc, Ordering::SeqCst);
+    }
+
+    /// For the boot CPU: true if it is time to look after the guests. It has to say anew when it is
+    /// the next time.
+    pub fn take_call(&self) -> bool {
+        let is_time = self.platform.tsc() >= self.guests_due_tsc.load(Ordering::SeqCst);
+        if is_time {
+            self.guests_due_tsc.store(u64::MAX, Ordering::SeqCst);
+        }
+        is_time
+    }
+
+    /// When CPU `number` is to look after the guests.
+    fn guests_due_tsc(&self, number: usize) -> u64 {
+        if number == BOOT_CPU { self.guests_due_tsc.load(Ordering::SeqCst) } else { u64::MAX }
     }
 
     /// Runs a virtual CPU on this CPU.
@@ -296,6 +314,52 @@ impl<B: Backend> Cpus<B> {
     }
 }
 
+/// The loop of a CPU.
+pub struct CpuLoop<B: Backend> {
+    cpus: &'static Cpus<B>,
+    number: usize,
+    decision: Decision,
+}
+
+impl<B: Backend> CpuLoop<B> {
+    /// Of this CPU.
+    pub fn new(cpus: &'static Cpus<B>) -> Self {
+        let number = cpus.platform.cpu();
+        Self { cpus, number, decision: cpus.decide(number) }
+    }
+
+    /// Does as it was decided last, on this CPU, which is `cpu`: runs a virtual CPU, or sleeps until
+    /// an interrupt. Then decides anew.
+    pub fn turn(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) {
+        let Self { cpus, number, decision } = *self;
+        housekeeping.attend();
+        let kept_tsc = cpus.seats[number].keeper.serve();
+        let Some(unit) = decision.unit else {
+            let due_tsc = kept_tsc.min(cpus.tsc_at(decision.until_ns));
+            let due_tsc = due_tsc.min(cpus.guests_due_tsc(number));
+            cpus.platform.set_timer(due_tsc.min(housekeeping.due_tsc()));
+            cpus.platform.idle();
+            self.decision = cpus.decide(number);
+            return;
+        };
+        let until_ns = cpus.until_ns(decision);
+        let mut work = CpuWork { cpus, number, unit, until_ns, next: None, housekeeping };
+        let end = cpus.run(unit, cpu, &mut work);
+        self.decision = work.next.unwrap_or_else(|| {
+            if end != RunEnd::Preempted {
+                cpus.schedule(|scheduler, _| scheduler.block(unit));
+            }
+            cpus.decide(number)
+        });
+        if self.decision.left.is_some() {
+            cpus.switched(number);
+        }
+        if matches!(end, RunEnd::Stopped(_)) {
+            cpus.call_boot_cpu();
+        }
+    }
+}
+
 impl<B: Backend> Starting<B> {
     /// One CPU's life.
     fn run(&self) {
@@ -314,10 +378,9 @@ impl<B: Backend> Starting<B> {
         self.ready.lock().push((number, cpu.map(B::takes_posted_interrupts)));
         let mut watch = Watch { platform: self.platform, watch: MachineCheckWatch::default() };
         if let Some(cpu) = cpu {
-            let cpus = self.cpus.wait();
-            let mut decision = cpus.decide(number);
+            let mut turns = CpuLoop::new(self.cpus.wait());
             loop {
-                decision = cpus.turn(number, cpu, &mut watch, decision);
+                turns.turn(cpu, &mut watch);
             }
         }
         loop {
@@ -379,11 +442,19 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
             self.until_ns = self.cpus.until_ns(decision);
             self.next = Some(decision).filter(|decision| decision.unit != Some(self.unit));
         }
-        let is_over = self.next.is_some();
-        CpuShare { is_over, due_tsc: kept_tsc.min(self.cpus.tsc_at(self.until_ns)) }
+        let guests_tsc = self.cpus.guests_due_tsc(self.number);
+        let due_tsc = kept_tsc.min(self.cpus.tsc_at(self.until_ns)).min(guests_tsc);
+        CpuShare { is_over: self.next.is_some() || self.is_called(), due_tsc }
     }
 
     fn has_others(&self) -> bool {
-        !self.cpus.is_one_alone.load(Ordering::Relaxed)
+        !self.cpus.is_one_alone.load(Ordering::Relaxed) || self.is_called()
+    }
+}
+
+impl<B: Backend> CpuWork<'_, B> {
+    /// This CPU is to look after the guests.
+    fn is_called(&self) -> bool {
+        self.cpus.platform.tsc() >= self.cpus.guests_due_tsc(self.number)
     }
 }

@@ -1,6 +1,6 @@
 //! Guests with several virtual CPUs on machines with one CPU: each test is the loop of that one.
 
-use super::cpus::Cpus;
+use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
 use crate::backend::exit::Exit;
 use crate::host::kick::VcpuKick;
@@ -85,7 +85,13 @@ impl Guest {
         let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(self.platform, &[])));
         let kicks = self.kicks();
         let mut work = Work { platform: self.platform, vm: self.vm.clone(), kicks, attend };
-        cpus.run_guest(&TestCpu::default(), &mut work, &self.vm, params, self.vcpus)
+        let guest = cpus.begin_guest(params, self.vcpus)?;
+        let mut turns = CpuLoop::new(cpus);
+        while self.vm.stop.requested().is_none() {
+            turns.turn(&TestCpu::default(), &mut work);
+        }
+        cpus.end_guest(guest);
+        self.vm.stop.requested()
     }
 }
 

@@ -1,33 +1,23 @@
-//! A domain: a guest from its configuration to its end, through all its restarts.
+//! A domain: what stays of a guest through all its lives, and how its PC is built from it.
 
-use super::attendant::Attendant;
-use super::cpus::Cpus;
 use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
-use super::restart::await_next_life;
 use crate::backend::Backend;
 use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{BootInputs, Platform};
-use crate::scheduler::DomainParams;
-use crate::vcpu::{Vcpu, VcpuWires};
-use crate::vm::Stop;
 use crate::vm::cpuid::CpuidTable;
 use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use config::guest::Action;
 use config::{Disk, DiskKind, GuestConfig};
-use control::budget::Budget;
-use control::guest::{GuestFacts, GuestPorts, OpenPorts};
+use control::guest::OpenPorts;
 use control::mailbox::Mailbox;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
 
-/// The most heap that a guest's devices, tables and virtual CPU take when it starts.
-const START_HEAP_BYTES: u64 = 4 << 20;
 /// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
 const RESERVE_MIB: u64 = 16;
 
@@ -36,8 +26,7 @@ pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
     (free_bytes >> 20).saturating_sub(RESERVE_MIB + config.video_memory_mib as u64)
 }
 
-/// All that stays when a guest restarts: configuration and disks; after a reset, its battery and
-/// its RAM too.
+/// All that stays when a guest restarts: configuration and disks.
 pub struct Domain<'a> {
     platform: &'static dyn Platform,
     guest: GuestId,
@@ -45,25 +34,6 @@ pub struct Domain<'a> {
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
     drives: [Option<Drive>; 4],
-}
-
-/// How a guest's life ended, and what it leaves to the next if that is a reset.
-struct Life {
-    stop: Stop,
-    legacy: Legacy,
-}
-
-/// The parts of a PC that outlast a reset.
-struct Legacy {
-    battery: Unplugged,
-    /// Not if the power went off.
-    ram: Option<Arc<FrameMemory>>,
-}
-
-/// The battery between two lives.
-struct Unplugged {
-    battery: Battery,
-    at_tsc: u64,
 }
 
 impl<'a> Domain<'a> {
@@ -89,117 +59,29 @@ impl<'a> Domain<'a> {
             drives[usize::from(channel * 2 + unit)] =
                 Some(drive(platform, inputs, &config.name, disk)?);
         }
-        let mailbox = Arc::new(Mailbox::new(1, &config.name));
-        Ok(Self { platform, guest: GuestId::next(), inputs, config, mailbox, drives })
+        let guest = GuestId::next();
+        let mailbox = Arc::new(Mailbox::new(guest.number(), &config.name));
+        Ok(Self { platform, guest, inputs, config, mailbox, drives })
     }
 
-    /// Runs the guest on this CPU until it is destroyed. The caller keeps interrupts off.
-    ///
-    /// # Errors
-    /// A line that says why it could not be started.
-    pub fn run<B: Backend>(
-        &self,
-        cpu: &B::Cpu,
-        cpus: &'static Cpus<B>,
-        attendant: &mut Attendant,
-    ) -> Result<(), String> {
-        let facts = GuestFacts { memory_mib: self.config.memory_mib, vcpus: self.config.vcpus };
-        attendant.consoles.introduce(self.mailbox.clone(), facts);
-        let ended = self.live::<B>(cpu, cpus, attendant);
-        self.mailbox.close();
-        ended
+    /// The machine underneath.
+    pub const fn platform(&self) -> &'static dyn Platform {
+        self.platform
     }
 
-    /// All lives of the guest.
-    fn live<B: Backend>(
-        &self,
-        cpu: &B::Cpu,
-        cpus: &'static Cpus<B>,
-        attendant: &mut Attendant,
-    ) -> Result<(), String> {
-        let mut legacy = None;
-        loop {
-            let started_tsc = self.platform.tsc();
-            let life = self.run_once::<B>(cpu, cpus, attendant, legacy.take())?;
-            let (what, action) = match life.stop {
-                Stop::PowerOff => ("powered off", self.config.on_poweroff),
-                Stop::Reset => ("reset", self.config.on_reboot),
-                Stop::PowerCycle => ("power cycled", self.config.on_reboot),
-                Stop::Crash => ("crashed", self.config.on_crash),
-            };
-            log::info!(
-                "{}: {what}: {action:?}; {} KiB free",
-                self.config.name,
-                self.platform.free_bytes() >> 10
-            );
-            match action {
-                Action::Restart | Action::RenameRestart => {
-                    if !await_next_life(self.platform, attendant, &self.mailbox, started_tsc) {
-                        log::info!("{}: destroyed", self.config.name);
-                        return Ok(());
-                    }
-                }
-                Action::Destroy | Action::Preserve => return Ok(()),
-            }
-            legacy = match life.stop {
-                Stop::Reset => Some(life.legacy),
-                Stop::PowerCycle => Some(Legacy { ram: None, ..life.legacy }),
-                Stop::PowerOff | Stop::Crash => None,
-            };
-        }
+    /// Its configuration.
+    pub const fn config(&self) -> &GuestConfig {
+        &self.config
     }
 
-    /// Runs the guest from reset to its end, with what its life before left to it.
-    fn run_once<B: Backend>(
-        &self,
-        cpu: &B::Cpu,
-        cpus: &'static Cpus<B>,
-        attendant: &mut Attendant,
-        legacy: Option<Legacy>,
-    ) -> Result<Life, String> {
-        let name = &self.config.name;
-        let starting = Budget::reserve(self.platform, START_HEAP_BYTES);
-        let starting = starting
-            .map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
-        let ports = OpenPorts::new(name);
-        let (battery, ram) = match legacy {
-            Some(Legacy { battery: Unplugged { battery, at_tsc }, ram }) => {
-                (battery.after_ns(self.ns_since(at_tsc)), ram)
-            }
-            None => (Battery::new(self.unix_time_s()), None),
-        };
-        let pc = self.build::<B>(cpu, &ports, battery, ram)?;
-        let (rtc, ram) = (pc.rtc.clone(), pc.vm.space.ram().clone());
-        let first = pc.vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
-        self.mailbox.connect(first.kick.clone());
-        attendant.consoles.attach(
-            self.mailbox.number(),
-            GuestPorts {
-                uart: pc.com1.clone(),
-                vga: pc.vga.clone(),
-                i8042: pc.i8042.clone(),
-                output: ports.output.clone(),
-            },
-        );
-        let timekeeper = cpus.timekeeper(pc.vcpus.len());
-        let make = |(index, wires): (usize, VcpuWires)| {
-            let vm = pc.vm.clone();
-            let vcpu = Vcpu::<B>::new(index, self.platform, cpu, vm, wires.clone(), timekeeper);
-            Ok((vcpu.map_err(|reason| format!("{name}: {}", reason.0))?, wires))
-        };
-        let vcpus = pc.vcpus.into_iter().enumerate().map(make).collect::<Result<_, String>>()?;
-        let entered_us = self.ns_since(self.platform.boot_tsc()) / 1000;
-        log::info!("{name}: first instruction {entered_us} us after the image was entered");
-        drop(starting);
-        let params = DomainParams {
-            weight: self.config.cpu_weight,
-            cap_percent: self.config.cpu_cap_percent,
-        };
-        let stop = cpus.run_guest(cpu, attendant, &pc.vm, params, vcpus);
-        let stop = stop.ok_or_else(|| format!("{name}: the scheduler has no room for it"))?;
-        attendant.consoles.detach(self.mailbox.number());
-        let battery = Unplugged { battery: rtc.battery(), at_tsc: self.platform.tsc() };
-        Ok(Life { stop, legacy: Legacy { battery, ram: Some(ram) } })
+    /// Where it is asked.
+    pub const fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// The battery of a real-time clock that has not run before.
+    pub fn new_battery(&self) -> Battery {
+        Battery::new(self.unix_time_s())
     }
 
     /// The time of a new battery's clock.
@@ -209,7 +91,8 @@ impl<'a> Domain<'a> {
             .saturating_add_signed(self.config.rtc_offset_s)
     }
 
-    fn ns_since(&self, tsc: u64) -> u64 {
+    /// Nanoseconds since the time stamp counter was at `tsc`.
+    pub fn ns_since(&self, tsc: u64) -> u64 {
         let ticks = u128::from(self.platform.tsc().saturating_sub(tsc));
         u64::try_from(ticks * 1_000_000_000 / u128::from(self.platform.tsc_hz().max(1)))
             .unwrap_or(u64::MAX)
@@ -346,28 +229,7 @@ fn drive(
 mod tests {
     use super::*;
     use crate::host::platform::Module;
-    use crate::test_backend::{TestBackend, TestCpu};
     use crate::test_platform::TestPlatform;
-    use alloc::boxed::Box;
-    use config::CommandLine;
-
-    #[test]
-    fn a_guest_that_the_heap_has_no_room_for_is_one_line_and_leaves_nothing() {
-        let platform = TestPlatform::leak();
-        let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(platform, &[])));
-        let inputs = BootInputs::default();
-        let (options, _) = CommandLine::parse("console=com1");
-        let mut attendant = Attendant::new(platform, &options);
-        let domain = Domain::new(platform, &inputs, GuestConfig::new("g", 64, 1)).unwrap();
-        platform.refuse_heap_after(0);
-        let error = domain.run(&TestCpu::default(), cpus, &mut attendant).unwrap_err();
-        assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
-        assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
-        assert!(platform.grant_heap());
-        // There is no firmware here: this one fails behind the reservation, and gives it back.
-        domain.run(&TestCpu::default(), cpus, &mut attendant).unwrap_err();
-        assert_eq!((platform.allocated_bytes(), platform.reserved_heap_bytes()), (0, 0));
-    }
 
     fn domain(text: &str, modules: &[&str]) -> Result<[bool; 4], String> {
         let module = |name: &&str| Module { command_line: (*name).into(), data: &[7; 512] };

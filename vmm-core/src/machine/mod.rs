@@ -9,10 +9,13 @@ mod disk;
 mod domain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod guests;
+#[cfg(test)]
+mod guests_tests;
+mod life;
 pub(crate) mod pc;
 #[cfg(test)]
 mod ram_tests;
-mod restart;
 #[cfg(test)]
 mod shortage_tests;
 mod start;

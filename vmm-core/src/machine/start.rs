@@ -1,20 +1,20 @@
 //! From what the boot loader handed over to running guests.
 
 use super::attendant::Attendant;
-use super::choice::guest_config;
-use super::cpus::Cpus;
-use super::domain::Domain;
+use super::choice::guest_configs;
+use super::cpus::{CpuLoop, Cpus};
+use super::guests::Guests;
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use config::CommandLine;
 
-/// Runs the guests that the boot loader's modules describe, until none is left. The boot CPU calls
-/// this; the others are started.
+/// Runs the guests that the boot loader's modules describe, until none is left; for ever if the
+/// machine stays on then. The boot CPU calls this; the others are started.
 ///
 /// # Errors
-/// One line that says what is wrong and what to do.
+/// One line that says what is wrong and what to do, if no guest could be started.
 pub fn start<B: Backend>(
     platform: &'static dyn Platform,
     options: &CommandLine,
@@ -24,21 +24,29 @@ pub fn start<B: Backend>(
     log::info!("{}: {}", B::NAME, B::describe(&cpu));
     log::info!("speculation: {}", B::defences(&cpu));
     let cpus = Cpus::<B>::start(platform, options);
-    let config = guest_config(platform.free_bytes(), options, inputs)?;
-    log::info!("{}: {} MiB, {} vCPU, {}", config.name, config.memory_mib, config.vcpus, B::NAME);
     let mut attendant = Attendant::new(platform, options);
-    Domain::new(platform, inputs, config)?.run::<B>(&cpu, cpus, &mut attendant)?;
-    attendant.consoles.flush();
-    if options.stay_on {
-        keep_prompt(platform, &mut attendant);
+    let mut guests = Guests::new(platform, cpus, inputs, &attendant);
+    let mut refusal = None;
+    for config in guest_configs(platform.free_bytes(), options, inputs)? {
+        if let Err(reason) = config.and_then(|config| guests.add(config, &mut attendant)) {
+            log::error!("{reason}");
+            refusal.get_or_insert(reason);
+        }
     }
-    Ok(())
-}
-
-/// No guest is left, and the machine stays on: the hypervisor's prompt goes on answering.
-fn keep_prompt(platform: &'static dyn Platform, attendant: &mut Attendant) -> ! {
+    let mut has_run = false;
+    let mut turns = CpuLoop::new(cpus);
     loop {
-        platform.set_timer(attendant.attend_alone());
-        platform.idle();
+        if cpus.take_call() {
+            let refused = guests.attend(&cpu, &mut attendant);
+            refusal = refusal.or(refused);
+            has_run |= guests.has_running();
+        }
+        let has_failed = refusal.is_some() && !has_run;
+        if guests.is_empty() && (!options.stay_on || has_failed) {
+            break;
+        }
+        turns.turn(&cpu, &mut attendant);
     }
+    attendant.consoles.flush();
+    refusal.filter(|_| !has_run).map_or(Ok(()), Err)
 }

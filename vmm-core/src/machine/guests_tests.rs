@@ -1,0 +1,179 @@
+//! Several guests on a machine with one CPU: each test is the boot CPU's loop.
+
+use super::attendant::Attendant;
+use super::cpus::{CpuLoop, Cpus};
+use super::guests::Guests;
+use crate::backend::exit::Exit;
+use crate::host::platform::BootInputs;
+use crate::test_backend::{TestBackend, TestCpu};
+use crate::test_platform::TestPlatform;
+use crate::vm::Stop;
+use alloc::boxed::Box;
+use alloc::string::String;
+use config::{CommandLine, GuestConfig};
+use control::host::{Host, SerialPort};
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000 * MS;
+
+/// A BIOS with the jump at its reset vector.
+static BIOS: [u8; 128 << 10] = {
+    let mut image = [0; 128 << 10];
+    image[(128 << 10) - 16] = 0xea;
+    image
+};
+
+struct Bench {
+    platform: &'static TestPlatform,
+    cpus: &'static Cpus<TestBackend>,
+    attendant: Attendant,
+    guests: Guests<'static, TestBackend>,
+    turns: CpuLoop<TestBackend>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let platform = TestPlatform::leak();
+        platform.advance_ns(5 * S);
+        let (options, _) = CommandLine::parse("console=com1 rpc=com2");
+        let cpus: &'static Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(platform, &[])));
+        let inputs = Box::leak(Box::new(BootInputs { bios: &BIOS, ..BootInputs::default() }));
+        let attendant = Attendant::new(platform, &options);
+        Self {
+            platform,
+            cpus,
+            guests: Guests::new(platform, cpus, inputs, &attendant),
+            attendant,
+            turns: CpuLoop::new(cpus),
+        }
+    }
+
+    fn add(&mut self, config: GuestConfig) -> Result<u32, String> {
+        self.guests.add(config, &mut self.attendant)
+    }
+
+    /// The boot CPU looks after the guests, whose virtual CPUs halt as soon as they run.
+    fn attend(&mut self) -> Option<String> {
+        self.guests.attend(&TestCpu::with_exit(Exit::Halt), &mut self.attendant)
+    }
+
+    /// The boot CPU's loop for `ms`.
+    fn run(&mut self, ms: u64) {
+        let end_tsc = self.platform.tsc() + ms * MS;
+        while self.platform.tsc() < end_tsc {
+            if self.cpus.take_call() {
+                self.attend();
+            }
+            // One that is alone comes back then.
+            self.cpus.call_boot_cpu_at(end_tsc);
+            self.turns.turn(&TestCpu::default(), &mut self.attendant);
+            self.platform.advance_ns(MS / 10);
+        }
+    }
+
+    fn ask(&mut self, method: &str) {
+        let call = alloc::format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\"}}\n");
+        self.platform.type_at(SerialPort::Com2, call);
+    }
+
+    fn answers(&mut self) -> String {
+        String::from_utf8(self.platform.take_sent(SerialPort::Com2)).unwrap()
+    }
+}
+
+fn config(name: &str) -> GuestConfig {
+    GuestConfig::new(name, 8, 1)
+}
+
+#[test]
+fn a_guest_that_the_heap_has_no_room_for_is_one_line_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    bench.add(config("g")).unwrap();
+    bench.platform.refuse_heap_after(0);
+    let error = bench.attend().unwrap();
+    assert!(error.starts_with("g: too little memory: 4096 KiB"), "{error}");
+    assert!(bench.guests.is_empty());
+    assert!(bench.platform.grant_heap());
+    assert_eq!((bench.platform.allocated_bytes(), bench.platform.reserved_heap_bytes()), (0, 0));
+}
+
+#[test]
+fn two_guests_live_beside_each_other_and_end_each_for_itself() {
+    let mut bench = Bench::new();
+    bench.add(config("a")).unwrap();
+    bench.add(config("b")).unwrap();
+    let error = bench.add(config("b")).unwrap_err();
+    assert_eq!(error, "b: there is a guest of this name already");
+    bench.run(20);
+    let both = bench.platform.allocated_bytes();
+    bench.guests.stop("a", Stop::PowerOff);
+    bench.run(20);
+    let one = bench.platform.allocated_bytes();
+    assert!(one > 0 && one <= both / 2 + (1 << 20), "{both} and {one} bytes");
+    assert!(bench.guests.has_running());
+    bench.guests.stop("b", Stop::Crash);
+    bench.run(20);
+    assert!(bench.guests.is_empty());
+    assert_eq!(bench.platform.allocated_bytes(), 0);
+}
+
+#[test]
+fn a_guest_that_is_too_large_disturbs_no_other() {
+    let mut bench = Bench::new();
+    bench.platform.limit_free_bytes(100 << 20);
+    bench.add(config("a")).unwrap();
+    bench.add(GuestConfig::new("b", 1000, 1)).unwrap();
+    let error = bench.attend().unwrap();
+    assert!(error.starts_with("b: memory=1000: only"), "{error}");
+    bench.run(5);
+    assert!(bench.guests.has_running());
+}
+
+#[test]
+fn a_short_life_is_followed_by_a_pause_in_which_management_answers() {
+    let mut bench = Bench::new();
+    bench.add(config("g")).unwrap();
+    bench.run(10);
+    bench.guests.stop("g", Stop::Reset);
+    bench.run(10);
+    assert!(!bench.guests.has_running());
+    bench.ask("guest.stats");
+    bench.run(10);
+    let answer = bench.answers();
+    assert!(answer.contains("\"restarting\""), "{answer}");
+    bench.run(990);
+    assert!(bench.guests.has_running());
+}
+
+#[test]
+fn a_long_life_is_followed_at_once() {
+    let mut bench = Bench::new();
+    bench.add(config("g")).unwrap();
+    bench.run(1_010);
+    bench.guests.stop("g", Stop::Reset);
+    bench.run(5);
+    assert!(bench.guests.has_running());
+}
+
+#[test]
+fn a_guest_that_restarts_for_ever_can_be_ended() {
+    let mut bench = Bench::new();
+    bench.add(config("g")).unwrap();
+    bench.run(10);
+    bench.guests.stop("g", Stop::Reset);
+    bench.run(10);
+    bench.ask("guest.poweroff");
+    bench.run(10);
+    assert!(bench.guests.is_empty());
+    assert_eq!(bench.platform.allocated_bytes(), 0);
+}
+
+#[test]
+fn a_guest_starts_when_its_delay_is_over() {
+    let mut bench = Bench::new();
+    bench.add(GuestConfig { autostart_delay_s: 2, ..config("g") }).unwrap();
+    bench.run(1_900);
+    assert!(!bench.guests.has_running() && !bench.guests.is_empty());
+    bench.run(200);
+    assert!(bench.guests.has_running());
+}

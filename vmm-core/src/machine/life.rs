@@ -1,0 +1,124 @@
+//! One life of a guest: from its power-on or reset to its stop.
+
+use super::attendant::Attendant;
+use super::cpus::{Cpus, RunningGuest};
+use super::domain::Domain;
+use super::pc::Pc;
+use crate::backend::Backend;
+use crate::scheduler::DomainParams;
+use crate::vcpu::{Vcpu, VcpuWires};
+use crate::vm::memory::FrameMemory;
+use crate::vm::{Stop, Vm};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use control::budget::Budget;
+use control::guest::{GuestPorts, OpenPorts};
+use devices::rtc::{Battery, Rtc};
+
+/// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
+const START_HEAP_BYTES: u64 = 4 << 20;
+
+/// A guest that runs.
+pub struct Life<B: Backend> {
+    vm: Arc<Vm>,
+    rtc: Arc<Rtc>,
+    running: RunningGuest<B>,
+    started_tsc: u64,
+}
+
+/// The parts of a PC that outlast a reset.
+pub struct Legacy {
+    battery: Battery,
+    /// When that was taken out.
+    at_tsc: u64,
+    /// Not if the power went off.
+    ram: Option<Arc<FrameMemory>>,
+}
+
+impl<B: Backend> Life<B> {
+    /// A guest begins to run on all CPUs, with what its life before left to it. This CPU is `cpu`.
+    ///
+    /// # Errors
+    /// A line that says why it could not be started.
+    pub fn begin(
+        domain: &Domain<'_>,
+        cpu: &B::Cpu,
+        cpus: &'static Cpus<B>,
+        attendant: &mut Attendant,
+        legacy: Option<Legacy>,
+    ) -> Result<Self, String> {
+        let (platform, name) = (domain.platform(), &domain.config().name);
+        let started_tsc = platform.tsc();
+        let starting = Budget::reserve(platform, START_HEAP_BYTES);
+        let starting = starting
+            .map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
+        let ports = OpenPorts::new(name);
+        let (battery, ram) = match legacy {
+            Some(Legacy { battery, at_tsc, ram }) => {
+                (battery.after_ns(domain.ns_since(at_tsc)), ram)
+            }
+            None => (domain.new_battery(), None),
+        };
+        let Pc { vm, vcpus, com1, vga, i8042, rtc } =
+            domain.build::<B>(cpu, &ports, battery, ram)?;
+        let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
+        let first = first.kick.clone();
+        let timekeeper = cpus.timekeeper(vcpus.len());
+        let make = |(index, wires): (usize, VcpuWires)| {
+            let vcpu = Vcpu::<B>::new(index, platform, cpu, vm.clone(), wires.clone(), timekeeper);
+            Ok((vcpu.map_err(|reason| format!("{name}: {}", reason.0))?, wires))
+        };
+        let vcpus = vcpus.into_iter().enumerate().map(make).collect::<Result<_, String>>()?;
+        drop(starting);
+        let ports = GuestPorts { uart: com1, vga, i8042, output: ports.output };
+        attendant.consoles.attach(domain.mailbox().number(), ports);
+        domain.mailbox().connect(first);
+        let entered_us = domain.ns_since(platform.boot_tsc()) / 1000;
+        log::info!("{name}: first instruction {entered_us} us after the image was entered");
+        let params = DomainParams {
+            weight: domain.config().cpu_weight,
+            cap_percent: domain.config().cpu_cap_percent,
+        };
+        let Some(running) = cpus.begin_guest(params, vcpus) else {
+            attendant.consoles.detach(domain.mailbox().number());
+            return Err(format!("{name}: the scheduler has no room for it"));
+        };
+        Ok(Self { vm, rtc, running, started_tsc })
+    }
+
+    /// Why the guest stops, if it does.
+    pub fn stop(&self) -> Option<Stop> {
+        self.vm.stop.requested()
+    }
+
+    /// Stops the guest.
+    #[cfg(test)]
+    pub fn request_stop(&self, stop: Stop) {
+        self.vm.stop.request(stop);
+    }
+
+    /// The time stamp counter when it began.
+    pub const fn started_tsc(&self) -> u64 {
+        self.started_tsc
+    }
+
+    /// It is over, because of `stop`: all but what it leaves to the next life goes back.
+    pub fn end(
+        self,
+        stop: Stop,
+        domain: &Domain<'_>,
+        cpus: &Cpus<B>,
+        attendant: &mut Attendant,
+    ) -> Option<Legacy> {
+        cpus.end_guest(self.running);
+        attendant.consoles.detach(domain.mailbox().number());
+        let at_tsc = domain.platform().tsc();
+        let legacy = |ram| Legacy { battery: self.rtc.battery(), at_tsc, ram };
+        match stop {
+            Stop::Reset => Some(legacy(Some(self.vm.space.ram().clone()))),
+            Stop::PowerCycle => Some(legacy(None)),
+            Stop::PowerOff | Stop::Crash => None,
+        }
+    }
+}
