@@ -6,9 +6,10 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::cpus::VcpuCpus;
 use super::guest_type::GuestType;
 use super::xl_cfg::{self, Element, Setting, Value};
 use super::{Diagnostic, Disk, Vif, disk, keys, text, vif};
@@ -128,6 +129,10 @@ pub struct GuestConfig {
     pub cpu_weight: u32,
     /// Most CPU time in percent of a CPU; 0 is no limit.
     pub cpu_cap_percent: u32,
+    /// The machine's CPUs that its vCPUs may run on.
+    pub cpus: VcpuCpus,
+    /// Those of them that they had better run on.
+    pub soft_cpus: VcpuCpus,
     /// True if it starts with the machine.
     pub autostart: bool,
     /// Guests with a lower number start first; those with the same in the order of their modules.
@@ -164,6 +169,8 @@ impl GuestConfig {
             vnc: None,
             cpu_weight: 256,
             cpu_cap_percent: 0,
+            cpus: VcpuCpus::All,
+            soft_cpus: VcpuCpus::All,
             autostart: true,
             autostart_order: 0,
             autostart_delay_s: 0,
@@ -231,6 +238,8 @@ impl Reader<'_> {
                 self.config.cpu_cap_percent =
                     self.number(setting, 0, 100 * i64::from(MAX_VCPUS))? as u32
             }
+            "cpus" => self.config.cpus = self.vcpu_cpus(setting)?,
+            "cpus_soft" => self.config.soft_cpus = self.vcpu_cpus(setting)?,
             "autostart" => self.config.autostart = self.flag(setting)?,
             "autostart_order" => {
                 self.config.autostart_order = self.number(setting, -1_000, 1_000)? as i32
@@ -380,6 +389,19 @@ impl Reader<'_> {
             return Ok(number);
         }
         Err(self.error(setting, format!("must be from {min} to {max}, not {number}")))
+    }
+
+    /// CPUs for all vCPUs, or a list with those of each.
+    fn vcpu_cpus(&self, setting: &Setting) -> Result<VcpuCpus> {
+        let texts = match &setting.value {
+            Value::Number(number) => Vec::from([number.to_string()]),
+            _ => self.strings(setting)?.into_iter().map(|(_, text)| text).collect(),
+        };
+        let is_list = matches!(setting.value, Value::List(_));
+        VcpuCpus::parse(&texts, is_list).map_err(|text| {
+            let example = "CPUs are listed as in \"0-3,5,^1\", or \"all\"";
+            self.error(setting, format!("\"{text}\": {example}"))
+        })
     }
 
     fn memory_mib(&self, setting: &Setting) -> Result<u64> {

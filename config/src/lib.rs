@@ -18,6 +18,7 @@
 extern crate alloc;
 
 pub mod command_line;
+pub mod cpus;
 mod disk;
 pub mod guest;
 mod guest_type;

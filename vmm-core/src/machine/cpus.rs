@@ -7,7 +7,7 @@ use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{BOOT_CPU, CpuInterrupt, MAX_CPUS, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::TimerQueue;
-use crate::scheduler::{Affinity, Decision, DomainId, DomainParams, Scheduler, UnitId};
+use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
 use crate::vcpu::{CpuShare, Housekeeping, RunEnd, Vcpu, VcpuWires};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -143,17 +143,25 @@ impl<B: Backend> Cpus<B> {
         Some(&self.seats[cpu].keeper)
     }
 
-    /// A guest begins to run, on all CPUs. `None` if there are too many.
+    /// The CPUs that guests run on.
+    pub fn online(&self) -> CpuSet {
+        self.scheduler.lock().online()
+    }
+
+    /// A guest begins to run, its virtual CPUs where `affinity` says by their numbers. `None` if
+    /// there are too many.
     pub fn begin_guest(
         &'static self,
         params: DomainParams,
+        affinity: impl Fn(usize) -> Affinity,
         vcpus: Vec<(Vcpu<B>, VcpuWires)>,
     ) -> Option<RunningGuest<B>> {
         let domain = self.scheduler.lock().add_domain(params)?;
         let is_capped = params.cap_percent != 0;
         let mut guest = RunningGuest { domain, tasks: Vec::new() };
-        for (vcpu, wires) in vcpus {
-            match self.add(domain, is_capped, vcpu, wires) {
+        for (number, (vcpu, wires)) in vcpus.into_iter().enumerate() {
+            let unit = self.scheduler.lock().add_unit(domain, affinity(number));
+            match unit.map(|unit| self.add(unit, is_capped, vcpu, wires)) {
                 Some(task) => guest.tasks.push(task),
                 None => {
                     self.end_guest(guest);
@@ -180,12 +188,11 @@ impl<B: Backend> Cpus<B> {
 
     fn add(
         &'static self,
-        domain: DomainId,
+        unit: UnitId,
         is_capped: bool,
         vcpu: Vcpu<B>,
         wires: VcpuWires,
-    ) -> Option<Arc<Task<B>>> {
-        let unit = self.scheduler.lock().add_unit(domain, Affinity::default())?;
+    ) -> Arc<Task<B>> {
         let VcpuWires { kick, timers, .. } = wires;
         kick.connect(Waker { cpus: self, unit });
         let task = Arc::new(Task {
@@ -200,7 +207,7 @@ impl<B: Backend> Cpus<B> {
             tasks.resize_with(unit.index() + 1, || None);
         }
         tasks[unit.index()] = Some(task.clone());
-        Some(task)
+        task
     }
 
     /// Virtual CPUs have come or gone.

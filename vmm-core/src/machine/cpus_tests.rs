@@ -5,7 +5,7 @@ use super::domain::Domain;
 use crate::backend::exit::Exit;
 use crate::host::kick::VcpuKick;
 use crate::host::platform::BootInputs;
-use crate::scheduler::DomainParams;
+use crate::scheduler::{Affinity, DomainParams};
 use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::{Housekeeping, Vcpu, VcpuWires};
@@ -85,7 +85,7 @@ impl Guest {
         let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(self.platform, &[])));
         let kicks = self.kicks();
         let mut work = Work { platform: self.platform, vm: self.vm.clone(), kicks, attend };
-        let guest = cpus.begin_guest(params, self.vcpus)?;
+        let guest = cpus.begin_guest(params, |_| Affinity::default(), self.vcpus)?;
         let mut turns = CpuLoop::new(cpus);
         while self.vm.stop.requested().is_none() {
             turns.turn(&TestCpu::default(), &mut work);

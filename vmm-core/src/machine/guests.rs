@@ -11,6 +11,7 @@ use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use crate::vcpu::Housekeeping;
 use crate::vm::Stop;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -44,7 +45,7 @@ enum State<B: Backend> {
     /// It starts when the time stamp counter is there.
     Waits {
         until_tsc: u64,
-        legacy: Option<Legacy>,
+        legacy: Option<Box<Legacy>>,
     },
     Lives(Life<B>),
     /// It is gone for good.
@@ -181,7 +182,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         log::info!("{}: {what}: {action:?}; {free_kib} KiB free", config.name);
         match action {
             Action::Restart | Action::RenameRestart => {
-                *state = State::Waits { until_tsc: restart_tsc, legacy };
+                *state = State::Waits { until_tsc: restart_tsc, legacy: legacy.map(Box::new) };
                 domain.mailbox().connect(Arc::new(Caller(self.cpus)));
             }
             Action::Destroy | Action::Preserve => domain.mailbox().close(),
@@ -218,7 +219,7 @@ impl<'a, B: Backend> Guests<'a, B> {
             self.cpus.call_boot_cpu_at(*until_tsc);
             return Ok(());
         }
-        let life = Life::begin(domain, cpu, self.cpus, attendant, legacy.take());
+        let life = Life::begin(domain, cpu, self.cpus, attendant, legacy.take().map(|it| *it));
         let life = life.inspect_err(|reason| {
             log::error!("{reason}");
             domain.mailbox().close();

@@ -10,6 +10,7 @@ use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
 use alloc::boxed::Box;
 use alloc::string::String;
+use config::cpus::VcpuCpus;
 use config::{CommandLine, GuestConfig};
 use control::host::{Host, SerialPort};
 
@@ -126,6 +127,17 @@ fn a_guest_that_is_too_large_disturbs_no_other() {
     let error = bench.attend().unwrap();
     assert!(error.starts_with("b: memory=1000: only"), "{error}");
     bench.run(5);
+    assert!(bench.guests.has_running());
+}
+
+#[test]
+fn a_guest_whose_cpus_the_machine_lacks_is_not_started() {
+    let mut bench = Bench::new();
+    let only = |text: &str| VcpuCpus::parse(&[text.into()], false).unwrap();
+    bench.add(GuestConfig { cpus: only("1-3"), ..config("a") }).unwrap();
+    bench.add(GuestConfig { cpus: only("0-3"), soft_cpus: only("9"), ..config("b") }).unwrap();
+    let error = bench.attend().unwrap();
+    assert_eq!(error, "a: cpus: none of the machine's CPUs is left for vCPU 0");
     assert!(bench.guests.has_running());
 }
 

@@ -5,13 +5,16 @@ use super::cpus::{Cpus, RunningGuest};
 use super::domain::Domain;
 use super::pc::Pc;
 use crate::backend::Backend;
-use crate::scheduler::DomainParams;
+use crate::host::platform::MAX_CPUS;
+use crate::scheduler::{Affinity, CpuSet, DomainParams};
 use crate::vcpu::{Vcpu, VcpuWires};
 use crate::vm::memory::FrameMemory;
 use crate::vm::{Stop, Vm};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use config::GuestConfig;
+use config::cpus::CpuList;
 use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
 use devices::rtc::{Battery, Rtc};
@@ -49,6 +52,7 @@ impl<B: Backend> Life<B> {
         legacy: Option<Legacy>,
     ) -> Result<Self, String> {
         let (platform, name) = (domain.platform(), &domain.config().name);
+        check_affinity(domain.config(), cpus.online())?;
         let started_tsc = platform.tsc();
         let starting = Budget::reserve(platform, START_HEAP_BYTES);
         let starting = starting
@@ -80,7 +84,8 @@ impl<B: Backend> Life<B> {
             weight: domain.config().cpu_weight,
             cap_percent: domain.config().cpu_cap_percent,
         };
-        let Some(running) = cpus.begin_guest(params, vcpus) else {
+        let affinity = |vcpu| affinity(domain.config(), vcpu);
+        let Some(running) = cpus.begin_guest(params, affinity, vcpus) else {
             attendant.consoles.detach(domain.mailbox().number());
             return Err(format!("{name}: the scheduler has no room for it"));
         };
@@ -120,5 +125,26 @@ impl<B: Backend> Life<B> {
             Stop::PowerCycle => Some(legacy(None)),
             Stop::PowerOff | Stop::Crash => None,
         }
+    }
+}
+
+/// The CPUs of a virtual CPU, as the configuration has them.
+fn affinity(config: &GuestConfig, vcpu: usize) -> Affinity {
+    let set = |list: Option<&CpuList>| match list {
+        Some(list) => (0..MAX_CPUS).filter(|&cpu| list.contains(cpu as u32)).collect(),
+        None => CpuSet::ALL,
+    };
+    Affinity { hard: set(config.cpus.of(vcpu)), soft: set(config.soft_cpus.of(vcpu)) }
+}
+
+/// Each virtual CPU has a CPU to run on.
+fn check_affinity(config: &GuestConfig, online: CpuSet) -> Result<(), String> {
+    let has_none = |&vcpu: &usize| (affinity(config, vcpu).hard & online).is_empty();
+    match (0..config.vcpus as usize).find(has_none) {
+        Some(vcpu) => Err(format!(
+            "{}: cpus: none of the machine's CPUs is left for vCPU {vcpu}",
+            config.name
+        )),
+        None => Ok(()),
     }
 }
