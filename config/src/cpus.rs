@@ -113,7 +113,7 @@ mod tests {
             ("0-3,5,^1", Vec::from([0, 2, 3, 5])),
             ("all,^0-6", Vec::from([7, 8, 9])),
             (" 2 , 4 - 5 ", Vec::from([2, 4, 5])),
-            // What follows counts again.
+            // Later items count.
             ("^1,0-2", Vec::from([0, 1, 2])),
             ("^1", Vec::new()),
         ] {
