@@ -4,7 +4,7 @@ use super::attendant::Attendant;
 use super::cpus::{CpuLoop, Cpus};
 use super::guests::Guests;
 use crate::backend::exit::Exit;
-use crate::host::platform::BootInputs;
+use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
@@ -13,6 +13,7 @@ use alloc::string::String;
 use config::cpus::VcpuCpus;
 use config::{CommandLine, GuestConfig};
 use control::host::{Host, SerialPort};
+use control::mailbox::{Answer, Client, Request};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -34,11 +35,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_modules(&[])
+    }
+
+    fn with_modules(modules: &[Module]) -> Self {
         let platform = TestPlatform::leak();
         platform.advance_ns(5 * S);
         let (options, _) = CommandLine::parse("console=com1 rpc=com2");
         let cpus: &'static Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(platform, &[])));
-        let inputs = Box::leak(Box::new(BootInputs { bios: &BIOS, ..BootInputs::default() }));
+        let inputs = Box::leak(Box::new(BootInputs {
+            bios: &BIOS,
+            modules: modules.to_vec(),
+            ..BootInputs::default()
+        }));
         let attendant = Attendant::new(platform, &options);
         Self {
             platform,
@@ -187,5 +196,33 @@ fn a_guest_starts_when_its_delay_is_over() {
     bench.run(1_900);
     assert!(!bench.guests.has_running() && !bench.guests.is_empty());
     bench.run(200);
+    assert!(bench.guests.has_running());
+}
+
+#[test]
+fn guests_are_made_from_modules_as_they_are_asked_for() {
+    let module = |name: &str, data: &'static [u8]| Module { command_line: name.into(), data };
+    let mut bench = Bench::with_modules(&[
+        module("a.cfg", b"type='hvm'; name='a'; memory=8; autostart_delay=60"),
+        module("broken.cfg", b"name="),
+    ]);
+    let mut ask = |module: &str, settings: &str| {
+        let (module, settings) = (module.into(), settings.into());
+        let machine = bench.attendant.machine.clone();
+        assert!(machine.post(Client::Prompt, Request::Create { module, settings }));
+        bench.run(2);
+        machine.take_answer(Client::Prompt).unwrap()
+    };
+    let Answer::Created { number } = ask("a.cfg", "") else { panic!("not made") };
+    assert_eq!(ask("a.cfg", "name='b'"), Answer::Created { number: number + 1 });
+    for (name, settings, reason) in [
+        ("a.cfg", "", "a: there is a guest of this name already"),
+        ("broken.cfg", "", "broken.cfg:1:6: name: expected a value"),
+        ("c.cfg", "", "create=c.cfg: there is no such boot module (there are [\"a.cfg\", "),
+        ("a.cfg", "name='c'; memory=x", "a.cfg:2:"),
+    ] {
+        let Answer::Failed(line) = ask(name, settings) else { panic!("{name} was made") };
+        assert!(line.starts_with(reason), "{line}");
+    }
     assert!(bench.guests.has_running());
 }
