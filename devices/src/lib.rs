@@ -45,6 +45,7 @@ pub mod irq;
 pub mod keys;
 pub mod local_apic;
 pub mod memory;
+pub mod nospec;
 pub mod pci;
 pub mod pic;
 pub mod pit;

@@ -2,6 +2,7 @@
 
 use super::inbox::{ApicInbox, Routing};
 use super::spec::{DeliveryMode, MsiAddress, MsiData};
+use crate::nospec;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -121,7 +122,7 @@ impl ApicBus {
         }
         // APIC IDs are the positions on the bus, unless the guest changed them.
         if let Destination::Physical(id) = message.destination
-            && let Some(inbox) = self.inboxes.get(id as usize)
+            && let Some(inbox) = nospec::get(&self.inboxes, id as usize)
             && inbox.routing().id() == id
         {
             return inbox.routing().enabled() && post(inbox, message);

@@ -108,6 +108,45 @@ struct Entry {
     result: CpuIdResult,
 }
 
+/// A leaf without its subleaves.
+#[derive(Clone, Copy)]
+struct Leaf {
+    number: u32,
+    result: CpuIdResult,
+}
+
+/// The leaves without their subleaves. A guest's number finds its place without a bounds check,
+/// which a processor could run past: every number has one, and the leaf there may be another.
+struct Leaves([Leaf; 2 * Self::OF_A_KIND as usize]);
+
+impl Leaves {
+    /// Basic ones, and as many from 8000_0000h on, by turns.
+    const OF_A_KIND: u32 = 32;
+
+    const fn place(number: u32) -> usize {
+        (number.rotate_left(1) % (2 * Self::OF_A_KIND)) as usize
+    }
+
+    /// None is there: they read zero.
+    fn new() -> Self {
+        // The number of no leaf that is kept.
+        Self([Leaf { number: HYPERVISOR, result: NOTHING }; 2 * Self::OF_A_KIND as usize])
+    }
+
+    fn set(&mut self, number: u32, result: CpuIdResult) {
+        self.0[Self::place(number)] = Leaf { number, result };
+    }
+
+    #[inline]
+    fn get(&self, number: u32) -> CpuIdResult {
+        let leaf = &self.0[Self::place(number)];
+        if leaf.number == number { leaf.result } else { NOTHING }
+    }
+}
+
+const _: () =
+    assert!(MAX_BASIC < Leaves::OF_A_KIND && MAX_EXTENDED < 0x8000_0000 + Leaves::OF_A_KIND);
+
 /// The registers of the guest that CPUID depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuidState {
@@ -125,10 +164,8 @@ pub struct CpuidState {
 
 /// A guest's CPUID.
 pub struct CpuidTable {
-    /// Leaves from 0 on, each with subleaf 0.
-    basic: Vec<CpuIdResult>,
-    /// Leaves from 8000_0000h on.
-    extended: Vec<CpuIdResult>,
+    leaves: Leaves,
+    max_basic: u32,
     /// Those with subleaves.
     subleaves: Vec<Entry>,
     max_extended: u32,
@@ -154,8 +191,8 @@ impl CpuidTable {
             xcr0 = (u64::from(components.edx) << 32 | u64::from(components.eax)) & XCR0_KNOWN;
         }
         let mut table = Self {
-            basic: Vec::new(),
-            extended: Vec::new(),
+            leaves: Leaves::new(),
+            max_basic,
             subleaves: Vec::new(),
             max_extended,
             physical_address_bits: (source(0x8000_0008, 0).eax as u8).clamp(36, 52),
@@ -166,17 +203,16 @@ impl CpuidTable {
             vcpu_count,
             cr4: Cr4::new(),
         };
-        table.basic =
-            (0..=max_basic).map(|leaf| table.filter(source, leaf, 0, vcpu_count)).collect();
+        for leaf in (0..=max_basic).chain(0x8000_0000..=max_extended) {
+            let result = table.filter(source, leaf, 0, vcpu_count);
+            table.leaves.set(leaf, result);
+        }
         for (leaf, count) in SUBLEAVES {
             for subleaf in 0..if leaf <= max_basic { count } else { 0 } {
                 let result = table.filter(source, leaf, subleaf, vcpu_count);
                 table.subleaves.push(Entry { leaf, subleaf, result });
             }
         }
-        table.extended = (0x8000_0000..=max_extended)
-            .map(|leaf| table.filter(source, leaf, 0, vcpu_count))
-            .collect();
         table.cr4 = control_registers::cr4_bits(|leaf| match leaf {
             7 => table.find(leaf, 0),
             _ => table.get_static(leaf, 0),
@@ -187,14 +223,16 @@ impl CpuidTable {
     /// The same table with a guest's own means against speculative execution.
     #[must_use]
     pub fn with_speculation(mut self, speculation: GuestSpeculation) -> Self {
-        const ADDRESS_WIDTHS: usize = 8;
+        const ADDRESS_WIDTHS: u32 = 0x8000_0008;
         let features =
             self.subleaves.iter_mut().find(|entry| (entry.leaf, entry.subleaf) == (7, 0));
         if let Some(features) = features {
             features.result.edx |= speculation.leaf_7_edx;
         }
-        if let Some(leaf) = self.extended.get_mut(ADDRESS_WIDTHS) {
-            leaf.ebx |= speculation.leaf_8_ebx;
+        if self.max_extended >= ADDRESS_WIDTHS {
+            let mut widths = self.leaves.get(ADDRESS_WIDTHS);
+            widths.ebx |= speculation.leaf_8_ebx;
+            self.leaves.set(ADDRESS_WIDTHS, widths);
         }
         Self { speculation, ..self }
     }
@@ -322,7 +360,7 @@ impl CpuidTable {
     #[inline]
     pub fn get(&self, leaf: u32, subleaf: u32, state: impl FnOnce() -> CpuidState) -> CpuIdResult {
         match leaf {
-            1 | 7 | 0xb | 0xd if (leaf as usize) < self.basic.len() => {
+            1 | 7 | 0xb | 0xd if leaf <= self.max_basic => {
                 self.get_dynamic(leaf, subleaf, &state())
             }
             // AMD's processors repeat the bit of the local APIC there; Intel's have none.
@@ -343,10 +381,7 @@ impl CpuidTable {
             }
             // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with
             // zeroes.
-            0x8000_0000.. => {
-                self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or(NOTHING)
-            }
-            _ => self.basic.get(leaf as usize).copied().unwrap_or(NOTHING),
+            _ => self.leaves.get(leaf),
         }
     }
 
