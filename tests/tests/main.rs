@@ -19,6 +19,7 @@ mod posted;
 mod ram;
 mod rates;
 mod refusals;
+mod speculation;
 mod spinning;
 mod stepping;
 mod stops;
