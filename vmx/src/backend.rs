@@ -248,6 +248,10 @@ impl Backend for Vmx {
     }
 
     fn load(&mut self, cpu: &Cpu, gprs: &Gprs) {
+        // A notification that is pending is for the virtual CPU that was here before.
+        if self.features.controls.has_posted_interrupts() && self.platform.handle_interrupts() {
+            self.platform.interrupt_self();
+        }
         running::note(self.platform.cpu(), gprs);
         self.vmcs.load_on(&cpu.current);
         self.vpid = cpu.vpids.take();
