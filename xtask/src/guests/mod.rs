@@ -65,6 +65,8 @@ pub enum Guest {
     Steps,
     /// Counts ticks of its timer
     Ticks,
+    /// Has its second virtual CPU send interrupts to its first
+    Ipis,
     /// Counts interrupts of its interval timer at high rates
     Rates,
     /// Loads and stores the registers of descriptors
@@ -98,6 +100,7 @@ const RAM: &[(&str, &str)] = &[("ram.asm", include_str!("ram.asm")), ENTER, SERI
 const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), ENTER, SERIAL];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), ENTER, SERIAL];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), ENTER, SERIAL];
+const IPIS: &[(&str, &str)] = &[("ipis.asm", include_str!("ipis.asm")), ENTER, SERIAL];
 const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), ENTER, SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] =
     &[("triple_fault.asm", include_str!("triple_fault.asm")), ENTER, SERIAL];
@@ -137,6 +140,7 @@ impl Guest {
             Self::Mouse => assembled::iso(&name, MOUSE),
             Self::Steps => assembled::iso(&name, STEPS),
             Self::Ticks => assembled::iso(&name, TICKS),
+            Self::Ipis => assembled::iso(&name, IPIS),
             Self::Rates => assembled::iso(&name, RATES),
             Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
             Self::FirstDisk => assembled::iso(&name, FIRST_DISK),
