@@ -7,6 +7,7 @@ mod conformance;
 mod cpus;
 mod endurance;
 mod grub;
+mod guests;
 mod host_console;
 mod host_serial;
 mod hostile;

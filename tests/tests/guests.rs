@@ -1,0 +1,91 @@
+//! Several guests at once, each with several virtual CPUs.
+
+use anyhow::ensure;
+use tests::{Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, on_both_backends, shell, start};
+use xtask::paths;
+
+on_both_backends! { two_guests_run_beside_each_other }
+
+/// Moves the input to the next guest, or the prompt.
+const SWITCH: &[u8] = b"\x01\x01\x01";
+
+fn config(name: &str) -> String {
+    let iso = Guest::LinuxAmd64Quiet.name();
+    format!(
+        "type = 'hvm'\nname = '{name}'\nmemory = 96\nvcpus = 2\ndisk = [ '{iso}.iso,raw,hdc,ro,cdrom' ]\n"
+    )
+}
+
+/// Moves the input to the guest called `name`, and waits for its shell.
+fn look_at(machine: &mut Machine, name: &str) -> Result<()> {
+    let line = format!("*** Serial input to {name}");
+    for _ in 0..3 {
+        machine.serial().write(SWITCH)?;
+        machine.expect_serial("*** Serial input to ")?;
+        machine.expect_serial("to switch input)")?;
+        let text = machine.serial().text();
+        if text.rfind("*** Serial input to ").is_some_and(|at| text[at..].starts_with(&line)) {
+            machine.serial().write(b"\n")?;
+            return machine.expect_serial(LINUX_PROMPT);
+        }
+    }
+    anyhow::bail!("the input does not come to {name}\n{}", machine.report())
+}
+
+/// The guest's work for a while on both its virtual CPUs, and that the result is right.
+fn compute(machine: &mut Machine) -> Result<()> {
+    let line = "for cpu in 0 1; do taskset -c $cpu sh -c \
+                'n=0; while [ $n -lt 20000 ]; do n=$((n+1)); done; echo -n $n.' & done; wait";
+    let sums = shell(machine, line)?;
+    ensure!(sums.matches("20000.").count() == 2, "{sums}");
+    Ok(())
+}
+
+/// Two guests with two virtual CPUs each on two CPUs: each has what it was given and computes while
+/// the other does; one restarts and one ends without the other's noticing.
+fn two_guests_run_beside_each_other(backend: Backend) -> Result<()> {
+    let folder = paths::empty_build_folder(&format!("tests/guests-{backend:?}"))?;
+    let [alpha, beta] = ["alpha", "beta"].map(|name| folder.join(format!("{name}.cfg")));
+    std::fs::write(&alpha, config("alpha"))?;
+    std::fs::write(&beta, config("beta"))?;
+    let spec = Spec {
+        backend,
+        smp: 2,
+        iso: Some(Guest::LinuxAmd64Quiet.iso()?),
+        config: Some(alpha),
+        disks: vec![beta],
+        ..Spec::default()
+    };
+    let mut machine = start(&spec)?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    for name in ["beta", "alpha"] {
+        look_at(&mut machine, name)?;
+        shell(&mut machine, &format!("dmesg -n 1; hostname {name}"))?;
+    }
+    for name in ["beta", "alpha"] {
+        look_at(&mut machine, name)?;
+        ensure!(shell(&mut machine, "nproc; hostname")? == format!("2\n{name}"));
+        compute(&mut machine)?;
+    }
+    // The other one is busy meanwhile, on all its virtual CPUs.
+    let busy = "for cpu in 0 1; do taskset -c $cpu sh -c 'while :; do :; done' & done";
+    shell(&mut machine, busy)?;
+    look_at(&mut machine, "beta")?;
+    compute(&mut machine)?;
+    look_at(&mut machine, "alpha")?;
+    ensure!(shell(&mut machine, "jobs | grep -c Running; kill %1 %2")? == "2");
+    look_at(&mut machine, "beta")?;
+    machine.serial().write(b"reboot -f\n")?;
+    machine.expect_serial("beta: reset: Restart")?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    ensure!(shell(&mut machine, "dmesg -n 1; hostname")? != "beta", "it has not started anew");
+    look_at(&mut machine, "alpha")?;
+    ensure!(shell(&mut machine, "hostname")? == "alpha", "it has started anew");
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("alpha: powered off: Destroy")?;
+    machine.expect_serial("*** Serial input to Bulkhead (type 'CTRL-a' three times")?;
+    look_at(&mut machine, "beta")?;
+    ensure!(shell(&mut machine, "nproc")? == "2");
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("beta: powered off: Destroy")
+}
