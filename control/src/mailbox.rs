@@ -106,7 +106,10 @@ enum Place {
     Taken,
     Answered(Answer),
     /// The guest is gone for good.
-    Closed,
+    Closed {
+        /// An answer that was not yet taken.
+        last: Option<Answer>,
+    },
 }
 
 /// A guest's mailbox, or the machine's.
@@ -150,7 +153,7 @@ impl Mailbox {
         match *place {
             Place::Free => *place = Place::Asked(request),
             // The place answers by itself.
-            Place::Closed => return true,
+            Place::Closed { .. } => return true,
             Place::Asked(_) | Place::Taken | Place::Answered(_) => return false,
         }
         drop(place);
@@ -167,9 +170,9 @@ impl Mailbox {
         let mut place = self.places[client as usize].lock();
         match core::mem::take(&mut *place) {
             Place::Answered(answer) => Some(answer),
-            Place::Closed => {
-                *place = Place::Closed;
-                Some(Answer::NoGuest)
+            Place::Closed { last } => {
+                *place = Place::Closed { last: None };
+                Some(last.unwrap_or(Answer::NoGuest))
             }
             other => {
                 *place = other;
@@ -206,13 +209,21 @@ impl Mailbox {
     /// The guest is gone for good: requests, waiting and to come, are answered by
     /// [`Answer::NoGuest`].
     pub fn close(&self) {
-        self.places.iter().for_each(|place| *place.lock() = Place::Closed);
+        for place in &self.places {
+            let mut place = place.lock();
+            let last = match core::mem::take(&mut *place) {
+                // The request that has ended it, perhaps.
+                Place::Answered(answer) => Some(answer),
+                _ => None,
+            };
+            *place = Place::Closed { last };
+        }
     }
 
     /// True if the guest is gone for good.
     pub fn is_closed(&self) -> bool {
         // The places are closed one after the other.
-        self.places.iter().all(|place| matches!(*place.lock(), Place::Closed))
+        self.places.iter().all(|place| matches!(*place.lock(), Place::Closed { .. }))
     }
 }
 
@@ -284,6 +295,18 @@ mod tests {
             assert!(mailbox.post(client, Request::Pause));
             assert_eq!(mailbox.take_answer(client), Some(Answer::NoGuest));
         }
+    }
+
+    #[test]
+    fn the_last_answer_of_a_guest_that_is_gone_can_be_taken() {
+        let mailbox = Mailbox::new(1, "g");
+        assert!(mailbox.post(Client::Prompt, Request::Reset));
+        let (client, _) = mailbox.take_request().unwrap();
+        mailbox.put_answer(client, Answer::Done);
+        mailbox.close();
+        assert!(mailbox.is_closed());
+        assert_eq!(mailbox.take_answer(Client::Prompt), Some(Answer::Done));
+        assert_eq!(mailbox.take_answer(Client::Prompt), Some(Answer::NoGuest));
     }
 
     /// The clients on one thread each, and the guest on a third.

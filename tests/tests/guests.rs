@@ -1,7 +1,11 @@
 //! Several guests at once, each with several virtual CPUs.
 
-use anyhow::ensure;
-use tests::{Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, on_both_backends, shell, start};
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tests::{
+    Backend, Guest, LINUX_PROMPT, Machine, PATIENCE, Result, Spec, on_both_backends, shell, start,
+    start_for,
+};
 use xtask::paths;
 
 on_both_backends! { two_guests_run_beside_each_other }
@@ -88,4 +92,56 @@ fn two_guests_run_beside_each_other(backend: Backend) -> Result<()> {
     ensure!(shell(&mut machine, "nproc")? == "2");
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_serial("beta: powered off: Destroy")
+}
+
+/// Rounds of a guest that comes and goes, beside one that works.
+const ROUNDS: u32 = 20;
+const MANY_ROUNDS: u32 = 1000;
+
+#[test]
+fn guests_come_and_go_beside_one_that_works() -> Result<()> {
+    come_and_go(ROUNDS)
+}
+
+#[test]
+#[ignore = "slow: a thousand guests"]
+fn a_thousand_guests_come_and_go_beside_one_that_works() -> Result<()> {
+    come_and_go(MANY_ROUNDS)
+}
+
+/// A guest is made of a boot module at run time and destroyed, time and again, while another one
+/// computes: all memory comes back, and the other one notices nothing.
+fn come_and_go(rounds: u32) -> Result<()> {
+    let folder = paths::empty_build_folder(&format!("tests/come-and-go-{rounds}"))?;
+    let [alpha, beta] = ["alpha", "beta"].map(|name| folder.join(format!("{name}.cfg")));
+    std::fs::write(&alpha, config("alpha"))?;
+    std::fs::write(&beta, config("beta") + "autostart = 0\n")?;
+    let spec = Spec {
+        smp: 2,
+        iso: Some(Guest::LinuxAmd64Quiet.iso()?),
+        config: Some(alpha),
+        disks: vec![beta],
+        ..Spec::default()
+    };
+    let mut machine = start_for(&spec, PATIENCE * rounds.div_ceil(ROUNDS))?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    shell(&mut machine, "dmesg -n 1; { while :; do :; done & }")?;
+    let free_bytes = |machine: &mut Machine| {
+        let stats = machine.call("guest.stats", json!({ "guest": "alpha" }))?;
+        stats["host_free_bytes"].as_u64().context("no host_free_bytes")
+    };
+    let mut before = None;
+    for round in 0..rounds {
+        let made = machine.call("guest.create", json!({ "config": "beta.cfg" }))?;
+        let number = made["number"].clone();
+        machine.expect_serial("beta: first instruction")?;
+        machine.call("guest.poweroff", json!({ "guest": number }))?;
+        machine.expect_serial("beta: powered off: Destroy")?;
+        let free = free_bytes(&mut machine)?;
+        // The first one may make the heap grow, which keeps what it took.
+        let before = *before.get_or_insert(free);
+        ensure!(free == before, "round {round}: {free} bytes are free, {before} at first");
+    }
+    ensure!(shell(&mut machine, "jobs | grep -c Running")? == "1");
+    Ok(())
 }

@@ -192,7 +192,7 @@ impl Machine {
             return Ok(());
         }
         let used_before = self.cpu_time().unwrap_or_default();
-        let answer = self.control.call("guest.stats", json!({}), watchdog::ANSWER_PATIENCE);
+        let answer = self.control.call("guest.list", json!({}), watchdog::ANSWER_PATIENCE);
         let now = Instant::now();
         let Err(error) = answer else {
             watchdog.answered(now);
