@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::Escapes;
 use control::host::SerialPort;
-use control::mailbox::Mailbox;
+use control::mailbox::{Answer, Mailbox};
 use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 19] = [
+const METHODS: [&str; 24] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -36,15 +36,20 @@ const METHODS: [&str; 19] = [
     "input.key",
     "input.mouse",
     "serial.write",
+    "guest.list",
+    "guest.create",
+    "guest.console",
+    "guest.number",
+    "guest.uptime",
     "guest.stats",
     "guest.pause",
-    "guest.resume",
+    "guest.unpause",
     "guest.catch",
     "guest.step",
     "guest.registers",
     "guest.set_register",
-    "guest.poweroff",
-    "guest.reset",
+    "guest.destroy",
+    "guest.reboot",
     "host.log",
     "nothing",
     "",
@@ -59,8 +64,16 @@ const IDS: [&str; 8] = [
     "\"id\":\"/\",",
     "\"id\":[],",
 ];
-const PARAMS: [&str; 10] = [
+const PARAMS: [&str; 18] = [
     "{}",
+    "{\"guest\":1}",
+    "{\"guest\":\"dos\",\"text\":\"b\"}",
+    "{\"guest\":\"dos\",\"code\":28,\"pressed\":true}",
+    "{\"guest\":2,\"count\":3}",
+    "{\"guest\":2,\"tables\":true}",
+    "{\"guest\":3}",
+    "{\"config\":\"x\",\"settings\":[\"a=1\"],\"name\":\"dos\"}",
+    "{\"guest\":1,\"name\":\"rip\",\"value\":\"1002\"}",
     "[]",
     "{\"alone\":true}",
     "{\"text\":\"aB\\u001b\"}",
@@ -72,12 +85,12 @@ const PARAMS: [&str; 10] = [
     "{\"count\":-1}",
 ];
 
-/// A machine, its consoles and a guest.
+/// A machine, its consoles and two guests.
 struct Bench {
     host: &'static TestHost,
     consoles: Consoles,
-    guest: TestGuest,
-    control: Control,
+    machine: Arc<Mailbox>,
+    guests: [(TestGuest, Control); 2],
 }
 
 impl Bench {
@@ -91,17 +104,41 @@ impl Bench {
             host.take_sent(port);
         }
         let (options, _) = CommandLine::parse(command_line);
-        let mut consoles = Consoles::new(host, &options, Arc::new(Mailbox::of_machine()));
-        let guest = TestGuest::new();
-        consoles.introduce(guest.mailbox.clone(), FACTS);
-        consoles.attach(1, guest.ports.clone());
-        Self { host, consoles, guest, control: Control::default() }
+        let machine = Arc::new(Mailbox::of_machine());
+        let mut consoles = Consoles::new(host, &options, machine.clone());
+        let guests = [(1, "linux"), (2, "dos")].map(|(number, name)| {
+            let guest = TestGuest::called(number, name, 1 << 20);
+            consoles.introduce(guest.mailbox.clone(), FACTS);
+            consoles.attach(number, guest.ports.clone());
+            (guest, Control::default())
+        });
+        Self { host, consoles, machine, guests }
     }
 
     fn attend(&mut self) {
         self.host.advance_ns(STEP_NS);
-        self.guest.clock.advance_ns(STEP_NS);
-        self.control.attend(&mut self.consoles, &self.guest.mailbox);
+        self.consoles.attend();
+        for (guest, control) in &mut self.guests {
+            guest.clock.advance_ns(STEP_NS);
+            control.answer_all(&mut self.consoles, &guest.mailbox);
+        }
+        while let Some((client, _)) = self.machine.take_request() {
+            self.machine.put_answer(client, Answer::Failed("there is no such module".into()));
+            self.consoles.take_answers();
+        }
+        self.consoles.set_alarm(None);
+    }
+
+    /// A guest ends, and one of its number and name begins.
+    fn renew(&mut self, index: usize) {
+        let number = index as u32 + 1;
+        let guest = TestGuest::called(number, self.guests[index].0.mailbox.name(), 1 << 20);
+        self.consoles.detach(number);
+        self.guests[index].0.mailbox.close();
+        self.attend();
+        self.consoles.introduce(guest.mailbox.clone(), FACTS);
+        self.consoles.attach(number, guest.ports.clone());
+        self.guests[index] = (guest, Control::default());
     }
 
     /// A command that was typed.
@@ -137,9 +174,11 @@ pub fn rpc(data: &[u8]) {
             1 => {
                 bench.host.limit_serial(SerialPort::Com2, None);
                 let pixels = input.rest(usize::from(choice));
-                DeviceMemory::write(&*bench.guest.odd_even, 0, pixels);
-                DeviceMemory::write(&*bench.guest.vram, 0, pixels);
+                let guest = &bench.guests[usize::from(choice >> 3 & 1)].0;
+                DeviceMemory::write(&*guest.odd_even, 0, pixels);
+                DeviceMemory::write(&*guest.vram, 0, pixels);
             }
+            2 if choice / 8 == 31 => bench.renew(1),
             2 => (0..choice / 8).for_each(|_| bench.attend()),
             3 => {
                 let length = usize::from(input.u8().unwrap_or(0));
@@ -178,35 +217,49 @@ pub fn rpc(data: &[u8]) {
     assert!(sent.is_empty() || sent.ends_with('\n'));
 }
 
-/// The prompt and the serial console: what is typed, and what the guest transmits. Nothing that
+/// Commands of the prompt that name a guest.
+const COMMANDS: [&str; 9] =
+    ["list", "pause", "unpause", "step", "stats", "screen", "console", "create", "uptime"];
+
+/// The prompt and the serial console: what is typed, and what the guests transmit. Nothing that
 /// rules a terminal goes out.
 pub fn prompt(data: &[u8]) {
     let mut bench = Bench::new("console=com1");
     let mut input = Input::new(data);
     while let Some(choice) = input.u8() {
-        let length = usize::from(choice / 4);
-        match choice % 4 {
+        let length = usize::from(choice / 8);
+        match choice % 8 {
             0 => bench.host.type_at(SerialPort::Com1, b"\x01\x01\x01"),
-            1 => bench.host.type_at(SerialPort::Com1, input.rest(length)),
-            2 => {
+            1 | 2 => bench.host.type_at(SerialPort::Com1, input.rest(length)),
+            number @ 3..=5 => {
+                let uart = &bench.guests[usize::from(number == 5)].0.ports.uart;
                 for byte in input.rest(length) {
-                    bench.guest.ports.uart.pio_write(Access::new(0, 1), (*byte).into());
+                    uart.pio_write(Access::new(0, 1), (*byte).into());
                 }
+            }
+            6 if length == 31 => bench.renew(0),
+            6 if length == 30 => bench.renew(1),
+            6 => {
+                let (name, dom) = (input.pick(&COMMANDS).unwrap_or(""), length % 4);
+                let operand = ["", " 1", " dos", " 3"][dom];
+                bench.host.type_at(SerialPort::Com1, format!("\r{name}{operand}\r"));
             }
             _ => bench.host.type_at(SerialPort::Com1, b"\r"),
         }
         while let Some(command) = bench.receive() {
-            // These end the machine.
-            if !["crash", "reboot", "poweroff"].contains(&command.trim()) {
-                bench.consoles.begin_command(command);
+            // The commands of the machine end it.
+            if !command.trim().starts_with("ho") {
+                bench.consoles.begin_command(&command);
                 bench.attend();
             }
         }
         bench.attend();
     }
-    bench.consoles.detach(1);
-    bench.guest.mailbox.close();
-    for _ in 0..100 {
+    for index in 0..bench.guests.len() {
+        bench.consoles.detach(index as u32 + 1);
+        bench.guests[index].0.mailbox.close();
+    }
+    for _ in 0..500 {
         bench.consoles.attend();
     }
     let sent = bench.host.take_sent(SerialPort::Com1);

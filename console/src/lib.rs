@@ -3,8 +3,8 @@
 //!
 //! [`Consoles`] lives as long as the hypervisor. It knows each guest by its [`Mailbox`], where it
 //! asks and picks up answers, and by the devices of its present life ([`GuestPorts`]); it needs
-//! neither a virtual CPU nor a processor's backend. It never waits: it is called when something may have
-//! happened, and has an alarm to be called in time.
+//! neither a virtual CPU nor a processor's backend. It never waits: it is called when something may
+//! have happened, and has an alarm to be called in time.
 //!
 //! ```
 //! use config::CommandLine;
@@ -20,7 +20,7 @@
 //! let mut consoles = Consoles::new(machine, &options, Arc::new(Mailbox::of_machine()));
 //! let guest = Arc::new(Mailbox::new(1, "small"));
 //! consoles.introduce(guest.clone(), GuestFacts { memory_mib: 128, vcpus: 1 });
-//! let call = br#"{"jsonrpc": "2.0", "id": 1, "method": "guest.reset"}"#;
+//! let call = br#"{"jsonrpc": "2.0", "id": 1, "method": "guest.reboot"}"#;
 //! machine.type_at(SerialPort::Com2, call);
 //! machine.type_at(SerialPort::Com2, b"\n");
 //! consoles.attend();
@@ -40,6 +40,7 @@
 extern crate alloc;
 
 mod answer;
+mod command;
 mod deflate;
 mod escapes;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -58,11 +59,13 @@ mod terminal;
 mod test_guest;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
+use command::{Begun, Refusal, Reply, Services, Waiting};
 use config::CommandLine;
 use config::command_line::{ComPort, ConsoleDevice};
 use control::alarm::ConsoleAlarm;
@@ -73,15 +76,19 @@ use control::mailbox::{Client, Mailbox};
 use devices::time::ns_to_ticks;
 use devices::vga::{FrameKind, Vga};
 use guests::Guests;
-use rpc::{RpcPort, Services};
+use rpc::RpcPort;
 use seat::Seat;
 use terminal::Terminal;
+use words::Typed;
 
 /// Until the next try when something did not go at once: a port was busy, a queue was full.
 const RETRY_NS: u64 = 1_000_000;
 
 /// The same for the log, which also waits for a guest to end its line.
 const LOG_RETRY_NS: u64 = 4_000_000;
+
+/// The most heap that a command of the prompt takes, but for what it sets aside itself.
+const COMMAND_HEAP_BYTES: u64 = 512 << 10;
 
 /// The consoles.
 pub struct Consoles {
@@ -91,19 +98,11 @@ pub struct Consoles {
     terminal: Terminal,
     seat: Seat,
     rpc: Option<RpcPort>,
-    /// A command of the prompt that a guest or the machine owes an answer to.
-    command: Option<Command>,
+    /// A command of the prompt that answers are owed to, and the heap that it takes.
+    command: Option<(Waiting, Vec<Budget>)>,
     /// Lines of the log wait for the ports.
     log_waits: bool,
     alarm: Arc<ConsoleAlarm>,
-}
-
-/// A command that was passed on.
-struct Command {
-    text: String,
-    asked: Arc<Mailbox>,
-    /// The heap that it takes.
-    _budget: Budget,
 }
 
 const fn serial_port(port: ComPort) -> SerialPort {
@@ -247,36 +246,45 @@ impl Consoles {
         while self.command.is_none()
             && let Some(text) = self.terminal.receive(self.host, &mut self.guests)
         {
-            self.begin_command(text);
+            self.begin_command(&text);
             self.finish_command();
         }
     }
 
-    fn begin_command(&mut self, text: String) {
-        let heap_bytes = prompt::heap_bytes(&text, &self.guests);
-        let budget = match Budget::reserve(self.host, heap_bytes) {
+    fn begin_command(&mut self, line: &str) {
+        let budget = match Budget::reserve(self.host, COMMAND_HEAP_BYTES) {
             Ok(budget) => budget,
-            Err(out_of_heap) => return self.print(&format!("{text}: {out_of_heap}\n")),
+            Err(out_of_heap) => return self.print(&format!("{out_of_heap}\n")),
         };
-        match prompt::run(&text, self.host, &self.guests) {
-            prompt::Outcome::Text(answer) => self.print(&answer),
-            prompt::Outcome::Ask(number, request) => {
-                let asked = self.guests.get(number).map_or(&self.machine, |guest| &guest.mailbox);
-                if asked.post(Client::Prompt, request) {
-                    let asked = asked.clone();
-                    self.command = Some(Command { text, asked, _budget: budget });
-                }
-            }
+        let command = match words::parse(line, &self.guests) {
+            Typed::Command(command) => command,
+            Typed::Text(text) => return self.print(&text),
+        };
+        let mut budgets = vec![budget];
+        let mut services = Services {
+            host: self.host,
+            machine: &self.machine,
+            guests: &mut self.guests,
+            terminal: &mut self.terminal,
+        };
+        match services.begin(command, Client::Prompt, &mut budgets) {
+            Ok(Begun::Waiting(waiting)) => self.command = Some((waiting, budgets)),
+            Ok(Begun::Replied(reply)) => self.finish(Ok(reply)),
+            Err(refusal) => self.finish(Err(refusal)),
         }
     }
 
-    /// Prints the answer, once it is there.
+    /// Prints the outcome of a command that has waited for it, once it is there.
     fn finish_command(&mut self) {
-        let Some(command) = &self.command else { return };
-        let Some(answer) = command.asked.take_answer(Client::Prompt) else { return };
-        let text = prompt::show(&command.text, command.asked.name(), answer, self.host);
-        self.print(&text);
-        self.command = None;
+        let Some((waiting, _)) = &mut self.command else { return };
+        if let Some(outcome) = waiting.take_reply(Client::Prompt) {
+            self.finish(outcome);
+            self.command = None;
+        }
+    }
+
+    fn finish(&mut self, outcome: Result<Reply, Refusal>) {
+        self.print(&words::show(outcome, self.host));
     }
 
     fn print(&mut self, text: &str) {
@@ -285,8 +293,12 @@ impl Consoles {
     }
 
     fn management(&mut self) -> Option<(&mut RpcPort, Services<'_>)> {
-        let services =
-            Services { host: self.host, machine: &self.machine, guests: &mut self.guests };
+        let services = Services {
+            host: self.host,
+            machine: &self.machine,
+            guests: &mut self.guests,
+            terminal: &mut self.terminal,
+        };
         Some((self.rpc.as_mut()?, services))
     }
 

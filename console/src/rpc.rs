@@ -7,21 +7,19 @@ mod methods;
 mod requests;
 
 use super::answer::{Answer, Reply};
+use super::command::{Services, Waiting};
 use super::guests::Unclear;
 use super::keyboard::QueueFull;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use control::budget::{Budget, OutOfHeap};
 use control::host::{Host, SerialPort};
-use control::mailbox::{Client, Mailbox};
+use control::mailbox::Client;
 use methods::{done, flag};
 use requests::{MAX_LINE_BYTES, Requests};
 use serde_json::{Value, json};
-
-pub use methods::Services;
 
 /// Deepest nesting of a request: the parser recurses.
 const MAX_DEPTH: usize = 16;
@@ -123,8 +121,8 @@ struct Question {
 enum Outcome {
     /// Its answer is known.
     Known(Result<Reply, Failure>),
-    /// This guest owes it.
-    Asked(Arc<Mailbox>),
+    /// It is owed.
+    Waiting(Waiting),
 }
 
 impl RpcPort {
@@ -249,7 +247,7 @@ impl RpcPort {
             }
         }
         if let Some(id) = request.id {
-            let reply = result.map(|_| Reply::Text(done(()).to_string()));
+            let reply = result.map(|_| Reply::Text(done().to_string()));
             self.answer_urgently(answer(&id, reply, Vec::new()));
         }
     }
@@ -292,10 +290,11 @@ impl RpcPort {
             let Question { client, id, outcome, budgets } = question;
             let result = match outcome {
                 Outcome::Known(result) => result,
-                Outcome::Asked(guest) => match guest.take_answer(Client::Management) {
-                    Some(answer) => services.reply(answer),
+                Outcome::Waiting(mut waiting) => match waiting.take_reply(Client::Management) {
+                    Some(Ok(reply)) => Ok(services.render(reply)),
+                    Some(Err(refusal)) => Err(refusal.into()),
                     None => {
-                        let outcome = Outcome::Asked(guest);
+                        let outcome = Outcome::Waiting(waiting);
                         self.question = Some(Question { client, id, outcome, budgets });
                         return None;
                     }
@@ -413,10 +412,4 @@ fn depth(line: &[u8]) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
-}
-
-impl From<Reply> for Outcome {
-    fn from(reply: Reply) -> Self {
-        Self::Known(Ok(reply))
-    }
 }

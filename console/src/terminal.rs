@@ -163,6 +163,12 @@ impl Terminal {
         }
     }
 
+    /// Moves the input to a guest.
+    pub fn give_input(&mut self, number: u32, guests: &mut Guests) {
+        self.prompt_chosen = false;
+        self.set_focus(Focus::Guest(number), guests);
+    }
+
     fn set_focus(&mut self, focus: Focus, guests: &mut Guests) {
         if let Some(guest) = self.shown.and_then(|number| guests.get_mut(number)) {
             self.take_terminal_back(guest);
@@ -250,8 +256,8 @@ impl Terminal {
         }
     }
 
-    /// Moves bytes both ways between the guests' COM1 and the console, as far as both take them. The
-    /// output of guests that are not shown is kept.
+    /// Moves bytes both ways between the guests' COM1 and the console, as far as both take them.
+    /// The output of guests that are not shown is kept.
     pub fn exchange(&mut self, guests: &mut Guests) {
         for guest in guests.iter_mut() {
             if let Some(ports) = &guest.ports {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use control::guest::{GuestFacts, GuestPorts};
 use control::mailbox::{Answer, Mailbox, Request};
 use control::output::OutputRing;
-use control::state::{GuestStats, Location, Registers, Steps};
+use control::state::{GuestState, GuestStats, Location, Registers, Steps};
 use devices::i8042::I8042;
 use devices::irq::IrqLine;
 use devices::memory::TestMemory;
@@ -78,8 +78,8 @@ impl Default for TestGuest {
 /// A note of all that was asked of the guest.
 #[derive(Default)]
 pub struct Control {
-    /// How often its power was to be cut.
-    pub powered_off: u32,
+    /// How often it was to end for good.
+    pub destroyed: u32,
     /// How often it was to be reset.
     pub resets: u32,
     /// It is paused.
@@ -115,14 +115,15 @@ impl Control {
     fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Stats => Answer::Stats(GuestStats {
-                state: "running",
+                state: if self.paused { GuestState::Paused } else { GuestState::Running },
                 total_exits: 12,
                 exits: vec![("cpuid", 5), ("hlt", 7)],
-                guest_time_ns: 34,
+                guest_time_ns: 93_784_000_000_034,
+                cpu_time_ns: 1_250_000_000,
             }),
             Request::Dump => Answer::Dump("rip 00001234\n".into()),
-            Request::PowerOff => {
-                self.powered_off += 1;
+            Request::Destroy => {
+                self.destroyed += 1;
                 Answer::Done
             }
             Request::Reset => {

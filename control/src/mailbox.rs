@@ -33,8 +33,8 @@ pub enum Request {
     Stats,
     /// The state of its virtual CPU, as text with line ends.
     Dump,
-    /// To end before its next entry, as if its power were cut.
-    PowerOff,
+    /// To end for good before its next entry, whatever its configuration says of its end.
+    Destroy,
     /// To be reset before its next entry.
     Reset,
     /// To stand still before its next instruction, and its time with it.

@@ -9,17 +9,61 @@ use core::fmt;
 /// Bytes of the longest instruction.
 pub const MAX_INSTRUCTION_BYTES: usize = 15;
 
+/// A guest's activity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestState {
+    /// It runs.
+    Running,
+    /// It has executed HLT.
+    Halted,
+    /// It stands before an x87 instruction, until an error has been seen to.
+    Frozen,
+    /// It waits for a start-up message.
+    Waiting,
+    /// It is held.
+    Paused,
+    /// It is between two lives.
+    Restarting,
+}
+
+impl GuestState {
+    /// In one word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Halted => "halted",
+            Self::Frozen => "frozen",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+        }
+    }
+
+    /// As the column `State` of `xl list` has it: running, blocked, paused, shut down, the reason
+    /// (`r` for reboot), dying.
+    pub const fn letters(self) -> &'static str {
+        match self {
+            Self::Running => "r-----",
+            Self::Halted | Self::Frozen | Self::Waiting => "-b----",
+            Self::Paused => "--p---",
+            Self::Restarting => "---sr-",
+        }
+    }
+}
+
 /// A guest's statistics so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestStats {
-    /// Its activity, in one word.
-    pub state: &'static str,
+    /// Its activity.
+    pub state: GuestState,
     /// All exits.
     pub total_exits: u64,
     /// Exits by reason.
     pub exits: Vec<(&'static str, u64)>,
     /// Guest time.
     pub guest_time_ns: u64,
+    /// Time that CPUs spent on its virtual CPUs.
+    pub cpu_time_ns: u64,
 }
 
 /// An instruction, and where it is.

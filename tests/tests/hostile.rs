@@ -86,7 +86,7 @@ fn await_ready(machine: &mut Machine, from: usize) -> Result<usize> {
         let is_hung = now.exits == last.exits
             && now.guest_time_ns > last.guest_time_ns.saturating_add(HUNG_NS);
         if is_hung || now.guest_time_ns > ENDLESS_NS {
-            machine.call("guest.reset", json!({}))?;
+            machine.call("guest.reboot", json!({}))?;
         }
         if now.exits != last.exits || now.guest_time_ns < last.guest_time_ns {
             last = now;

@@ -42,12 +42,12 @@ fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<
     machine.expect_serial("type 'CTRL-a' three times")?;
     machine.serial().write(b"\x01\x01\x01")?;
     machine.expect_serial("bulkhead> ")?;
-    machine.serial().write(b"crash\r")?;
-    machine.expect_serial("PANIC at console/src/prompt.rs:")?;
+    machine.serial().write(b"host crash\r")?;
+    machine.expect_serial("PANIC at console/src/command.rs:")?;
     machine.expect_serial("exit code")?;
     machine.expect_serial("Bulkhead has crashed; ")?;
     let report = symbolize(&machine.serial().text())?;
-    for caller in ["at run (", "at take_commands (", "at run_guests ("] {
+    for caller in ["at begin (", "at take_commands (", "at run_guests ("] {
         ensure!(report.contains(caller), "not {caller:?} in\n{report}");
     }
     // This processor has SMEP and SMAP.

@@ -81,10 +81,10 @@ fn a_paused_guest_is_stepped_through_and_does_not_notice(backend: Backend) -> Re
         seen[begin..].iter().map(String::as_str).filter(|&step| step != "clc").collect();
     let (seen, sequence) = (seen.join(" "), sequence(backend)?);
     ensure!(seen.starts_with(&sequence), "it did\n{seen}\nand not\n{sequence}");
-    machine.call("guest.resume", json!({}))?;
+    machine.call("guest.unpause", json!({}))?;
     machine.expect_serial(RIGHT)?;
     ensure!(state(&mut machine)? != "paused");
-    machine.call("guest.poweroff", json!({}))?;
+    machine.call("guest.destroy", json!({}))?;
     machine.expect_end()?;
     Ok(())
 }
@@ -121,12 +121,12 @@ fn each_access_to_a_register_of_descriptors_pauses_the_guest(backend: Backend) -
             let after = machine.call("guest.registers", json!({}))?["tr"].clone();
             ensure!(before != TASK_SELECTOR && after == TASK_SELECTOR, "TR {before}, then {after}");
         }
-        machine.serial().write(b"resume\r")?;
+        machine.serial().write(b"unpause\r")?;
     }
     machine.expect_serial("DESCRIPTORS right")?;
     let exits = machine.stats()?["exits"]["descriptor table"].clone();
     ensure!(exits == ACCESSES.len(), "{exits} exits");
-    machine.call("guest.poweroff", json!({}))?;
+    machine.call("guest.destroy", json!({}))?;
     machine.expect_end()?;
     Ok(())
 }

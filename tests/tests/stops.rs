@@ -44,7 +44,7 @@ fn a_triple_fault_is_dumped_and_resets_the_guest(backend: Backend) -> Result<()>
     }
     // Its next life, and the hypervisor's.
     machine.expect_serial(LAST_WORDS)?;
-    machine.call("guest.poweroff", json!({}))?;
+    machine.call("guest.destroy", json!({}))?;
     machine.expect_end()?;
     let text = machine.serial().text();
     ensure!(!text.contains("PANIC"), "the hypervisor panicked:\n{text}");
@@ -58,7 +58,7 @@ fn a_state_that_the_processor_refuses_is_dumped_and_ends_the_guest(backend: Back
     machine.expect_serial("STEPS ready")?;
     machine.call("guest.pause", json!({}))?;
     machine.call("guest.set_register", json!({"name": "cr0", "value": CR0}))?;
-    machine.call("guest.resume", json!({}))?;
+    machine.call("guest.unpause", json!({}))?;
     if backend == Backend::Vmx {
         machine.expect_serial("VM entry failed: ")?;
         machine.expect_serial("27.3.1.1: paging needs protected mode")?;

@@ -1,41 +1,28 @@
 //! The methods of the management port. `docs/rpc.md` describes them.
 
 use super::{Failure, Outcome};
-use crate::answer::Reply;
-use crate::guests::{Guest, Guests, Unclear};
+use crate::answer;
+use crate::command::{Begun, Command, Dom, Listed, Refusal, Reply, Services};
+use crate::guests::{Guest, Unclear};
 use crate::keyboard::QueueFull;
+use crate::parse_value;
 use crate::png::PngStream;
-use crate::{parse_value, text_heap_bytes};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use control::budget::Budget;
 use control::guest::GuestPorts;
 use control::host::Host;
-use control::mailbox::{Answer, Client, MAX_STEPS, Mailbox, Request};
+use control::mailbox::{Client, MAX_STEPS, Request};
 use control::state::{GuestStats, Location};
 use devices::i8042::Buttons;
 use devices::keys::Key;
+use devices::vga::TextScreen;
 use serde_json::{Value, json};
 
-/// The most that an instruction of `guest.step` takes, as value and as text.
-const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
-/// Copies of the log while it becomes an answer; a byte becomes six characters at the most.
-const LOG_COPIES: u64 = 16;
-
-/// The parties that the methods act upon.
-pub struct Services<'a> {
-    /// The machine.
-    pub host: &'static dyn Host,
-    /// Its mailbox.
-    pub machine: &'a Arc<Mailbox>,
-    /// The guests.
-    pub guests: &'a mut Guests,
-}
-
 impl Services<'_> {
+    /// Does what `method` says, or begins it.
     pub(super) fn call(
         &mut self,
         method: &str,
@@ -43,148 +30,95 @@ impl Services<'_> {
         budgets: &mut Vec<Budget>,
     ) -> Result<Outcome, Failure> {
         let result = match method {
-            "host.log" => self.host_log(budgets),
-            "guest.list" => Ok(self.guest_list()),
-            "guest.create" => return self.guest_create(params),
-            _ => return self.call_guest(method, params, budgets),
-        };
-        result.map(|result| Reply::Text(result.to_string()).into())
-    }
-
-    /// The methods that act upon one guest.
-    fn call_guest(
-        &mut self,
-        method: &str,
-        params: &Value,
-        budgets: &mut Vec<Budget>,
-    ) -> Result<Outcome, Failure> {
-        let host = self.host;
-        let guest = || guest_name(params);
-        let result = match method {
             "screen.png" => {
-                let picture = screen_png(host, self.guest(guest()?)?, budgets)?;
-                return Ok(Reply::Picture(picture).into());
+                let vga = &self.ports(&dom(params)?)?.vga;
+                budgets.push(Budget::reserve(self.host, PngStream::heap_bytes(&vga.frame()))?);
+                let picture = Box::new(PngStream::new(vga));
+                return Ok(Outcome::Known(Ok(answer::Reply::Picture(picture))));
             }
-            "screen.text" => screen_text(host, self.guest(guest()?)?, budgets),
-            "input.type" => input_type(self.guest(guest()?)?, params),
-            "input.key" => input_key(self.guest(guest()?)?, params),
-            "input.mouse" => input_mouse(self.guest(guest()?)?, params),
-            "serial.write" => serial_write(self.guest(guest()?)?, params),
+            "input.type" => input_type(self.guest(params)?, params),
+            "input.key" => input_key(self.guest(params)?, params),
+            "input.mouse" => input_mouse(self.guest(params)?, params),
+            "serial.write" => serial_write(self.guest(params)?, params),
             _ => {
-                let request = request(host, method, params, budgets)?;
-                return ask(&self.guest(guest()?)?.mailbox, request);
+                let command = command(method, params)?;
+                return Ok(match self.begin(command, Client::Management, budgets)? {
+                    Begun::Replied(reply) => Outcome::Known(Ok(self.render(reply))),
+                    Begun::Waiting(waiting) => Outcome::Waiting(waiting),
+                });
             }
         };
-        result.map(|result| Reply::Text(result.to_string()).into())
+        result.map(|()| Outcome::Known(Ok(answer::Reply::Text(done().to_string()))))
     }
 
     /// The guest that is meant.
-    fn guest(&mut self, name: Option<String>) -> Result<&mut Guest, Failure> {
-        let number = self.guests.find(name.as_deref())?;
+    fn guest(&mut self, params: &Value) -> Result<&mut Guest, Failure> {
+        let number = self.guests.find(dom(params)?.as_deref())?;
         self.guests.get_mut(number).ok_or_else(|| Unclear::NoGuest.into())
     }
 
-    fn guest_list(&self) -> Value {
-        let describe = |guest: &Guest| {
-            json!({
-                "number": guest.number(),
-                "name": guest.name(),
-                "memory_mib": guest.facts.memory_mib,
-                "vcpus": guest.facts.vcpus,
-            })
-        };
-        self.guests.iter().map(describe).collect()
-    }
-
-    fn guest_create(&self, params: &Value) -> Result<Outcome, Failure> {
-        let module = text(params, "config")?.into();
-        let mut settings = String::new();
-        match params.get("settings") {
-            None => {}
-            Some(Value::Array(lines)) if lines.iter().all(Value::is_string) => {
-                for line in lines.iter().filter_map(Value::as_str) {
-                    settings += line;
-                    settings.push('\n');
-                }
-            }
-            Some(_) => return Err(Failure::params("settings must be a list of strings")),
-        }
-        ask(self.machine, Request::Create { module, settings })
-    }
-
-    /// A method's result, made of the guest's answer.
-    pub(super) fn reply(&self, answer: Answer) -> Result<Reply, Failure> {
-        let refused = |reason: &str| Err(Failure::new(Failure::SERVER_ERROR, reason));
-        let result = match answer {
-            Answer::Done => done(()),
-            Answer::NoGuest => return Err(Unclear::NoGuest.into()),
-            Answer::Runs => return refused("the guest is not paused"),
-            Answer::Impossible => return refused("this processor cannot"),
-            Answer::NoRegister(name) => {
-                return Err(Failure::params(format!("no register {name} can be set")));
-            }
-            Answer::Stats(stats) => self.stats(&stats),
-            Answer::Created { number } => json!({"number": number}),
-            Answer::Failed(reason) => return refused(&reason),
-            Answer::Dump(text) => json!({"text": text}),
-            Answer::Paused(next) => location(&next),
-            Answer::Registers(registers, _) => {
+    /// A method's result.
+    pub(super) fn render(&self, reply: Reply) -> answer::Reply {
+        let result = match reply {
+            Reply::Done => done(),
+            Reply::List(guests) => guests.iter().map(listed).collect(),
+            Reply::Uptimes(guests) => guests.iter().map(uptime).collect(),
+            Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
+            Reply::Number(number) => json!({"number": number}),
+            Reply::Name(name) => json!({"name": name}),
+            Reply::Log(text) => json!({"text": String::from_utf8_lossy(&text)}),
+            Reply::Stats(stats) => all_stats(&stats, self.host),
+            Reply::Dump(text) => json!({"text": text}),
+            Reply::Paused(next) => location(&next),
+            Reply::Registers(registers, _) => {
                 let hex = |(name, value): (&str, u64)| (name.into(), format!("{value:#x}").into());
                 Value::Object(registers.0.into_iter().map(hex).collect())
             }
-            Answer::Steps(steps) => {
+            Reply::Steps(steps) => {
                 let done: Vec<Value> = steps.done.iter().map(location).collect();
                 json!({"steps": done, "next": location(&steps.next), "end": steps.end})
             }
         };
-        Ok(Reply::Text(result.to_string()))
-    }
-
-    fn host_log(&self, budgets: &mut Vec<Budget>) -> Result<Value, Failure> {
-        budgets.push(Budget::reserve(self.host, self.host.log_bytes() * LOG_COPIES)?);
-        Ok(json!({"text": String::from_utf8_lossy(&self.host.log_text())}))
-    }
-
-    fn stats(&self, stats: &GuestStats) -> Value {
-        let exits: serde_json::Map<String, Value> =
-            stats.exits.iter().map(|&(name, count)| (name.to_string(), count.into())).collect();
-        json!({
-            "state": stats.state,
-            "total_exits": stats.total_exits,
-            "exits": exits,
-            "guest_time_ns": stats.guest_time_ns,
-            "host_free_bytes": self.host.free_bytes(),
-            "host_heap_bytes": self.host.heap_bytes(),
-        })
+        answer::Reply::Text(result.to_string())
     }
 }
 
-/// Leaves a request in a mailbox.
-fn ask(mailbox: &Arc<Mailbox>, request: Request) -> Result<Outcome, Failure> {
-    if mailbox.post(Client::Management, request) {
-        Ok(Outcome::Asked(mailbox.clone()))
-    } else {
-        Err(Unclear::NoGuest.into())
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoRegister(_) => Self::params(refusal.to_string()),
+            _ => Self::new(Self::SERVER_ERROR, refusal.to_string()),
+        }
     }
 }
 
-/// The request to a guest that `method` stands for. The heap that its answer takes is set aside.
-fn request(
-    host: &'static dyn Host,
-    method: &str,
-    params: &Value,
-    budgets: &mut Vec<Budget>,
-) -> Result<Request, Failure> {
-    Ok(match method {
+/// The command that `method` stands for.
+fn command(method: &str, params: &Value) -> Result<Command, Failure> {
+    let request = match method {
+        "guest.list" => return Ok(Command::List(dom(params)?)),
+        "guest.uptime" => return Ok(Command::Uptime(dom(params)?)),
+        "guest.create" => {
+            let (module, settings) = (text(params, "config")?.into(), settings(params)?);
+            return Ok(Command::Create { module, settings });
+        }
+        "guest.number" => return Ok(Command::NumberOf(text(params, "name")?.into())),
+        "guest.name" => {
+            let number = integer(params, "number", 0, u32::MAX.into())? as u32;
+            return Ok(Command::NameOf(number));
+        }
+        "guest.console" => return Ok(Command::Console(dom(params)?)),
+        "screen.text" => return Ok(Command::Screen(dom(params)?)),
+        "host.log" => return Ok(Command::Log),
+        "host.poweroff" => return Ok(Command::PowerOff),
+        "host.reboot" => return Ok(Command::Reboot),
+        "host.crash" => return Ok(Command::Crash),
         "guest.stats" => Request::Stats,
         "guest.pause" => Request::Pause,
-        "guest.resume" => Request::Resume,
+        "guest.unpause" => Request::Resume,
+        "guest.destroy" => Request::Destroy,
+        "guest.reboot" => Request::Reset,
         "guest.catch" => Request::CatchTables(flag(params, "tables", None)?),
-        "guest.step" => {
-            let count = integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32;
-            budgets.push(Budget::reserve(host, u64::from(count) * HEAP_BYTES_PER_STEP)?);
-            Request::Step(count)
-        }
+        "guest.step" => Request::Step(integer_or(params, "count", 1, 1, MAX_STEPS.into())? as u32),
         "guest.dump" => Request::Dump,
         "guest.registers" => Request::Registers,
         "guest.set_register" => {
@@ -193,13 +127,37 @@ fn request(
                 .ok_or_else(|| Failure::params("value must be hexadecimal digits"))?;
             Request::SetRegister { name, value }
         }
-        "guest.poweroff" => Request::PowerOff,
-        "guest.reset" => Request::Reset,
         _ => {
             let message = format!("there is no method {method}");
             return Err(Failure::new(Failure::METHOD_NOT_FOUND, message));
         }
-    })
+    };
+    Ok(Command::Ask(dom(params)?, request))
+}
+
+/// The parameter that names a guest.
+fn dom(params: &Value) -> Result<Dom, Failure> {
+    match params.get("guest") {
+        None => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name.clone())),
+        Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
+        Some(_) => Err(Failure::params("guest must be a name or a number")),
+    }
+}
+
+/// Lines for the end of a configuration.
+fn settings(params: &Value) -> Result<String, Failure> {
+    let wrong = || Failure::params("settings must be a list of strings");
+    let mut text = String::new();
+    let lines = match params.get("settings") {
+        None => return Ok(text),
+        Some(lines) => lines.as_array().ok_or_else(wrong)?,
+    };
+    for line in lines {
+        text += line.as_str().ok_or_else(wrong)?;
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// The devices of a guest.
@@ -207,60 +165,79 @@ fn ports(guest: &Guest) -> Result<&GuestPorts, Failure> {
     guest.ports.as_ref().ok_or_else(|| Unclear::NoGuest.into())
 }
 
-fn screen_text(
-    host: &'static dyn Host,
-    guest: &Guest,
-    budgets: &mut Vec<Budget>,
-) -> Result<Value, Failure> {
-    let vga = &ports(guest)?.vga;
-    budgets.push(Budget::reserve(host, text_heap_bytes(vga))?);
-    let Some(screen) = vga.text_screen() else { return Ok(Value::Null) };
-    let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
-    Ok(json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])}))
-}
-
-fn screen_png(
-    host: &'static dyn Host,
-    guest: &Guest,
-    budgets: &mut Vec<Budget>,
-) -> Result<Box<PngStream>, Failure> {
-    let vga = &ports(guest)?.vga;
-    budgets.push(Budget::reserve(host, PngStream::heap_bytes(&vga.frame()))?);
-    Ok(Box::new(PngStream::new(vga)))
-}
-
-fn input_type(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+fn input_type(guest: &mut Guest, params: &Value) -> Result<(), Failure> {
     ports(guest)?;
-    guest
-        .keyboard
-        .type_text(text(params, "text")?)
-        .map_err(|character| Failure::params(format!("no key types {character:?}")))??;
-    Ok(done(()))
+    let unknown = |character| Failure::params(format!("no key types {character:?}"));
+    guest.keyboard.type_text(text(params, "text")?).map_err(unknown)??;
+    Ok(())
 }
 
-fn input_key(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+fn input_key(guest: &mut Guest, params: &Value) -> Result<(), Failure> {
     ports(guest)?;
     let code = integer(params, "code", 1, 0x7f)? as u8;
     let key = Key { code, extended: flag(params, "extended", Some(false))? };
     guest.keyboard.press(key, flag(params, "pressed", None)?)?;
-    Ok(done(()))
+    Ok(())
 }
 
-fn input_mouse(guest: &Guest, params: &Value) -> Result<Value, Failure> {
+fn input_mouse(guest: &Guest, params: &Value) -> Result<(), Failure> {
     const REACH: i64 = 4096;
     let distance = |name| integer_or(params, name, 0, -REACH, REACH).map(|counts| counts as i32);
     let (dx, dy, dz) = (distance("dx")?, distance("dy")?, distance("dz")?);
     let buttons = Buttons::from_bits(integer_or(params, "buttons", 0, 0, 0x1f)? as u8);
     ports(guest)?.i8042.mouse_move(dx, dy, dz, buttons);
-    Ok(done(()))
+    Ok(())
 }
 
-fn serial_write(guest: &mut Guest, params: &Value) -> Result<Value, Failure> {
+fn serial_write(guest: &mut Guest, params: &Value) -> Result<(), Failure> {
     ports(guest)?;
     if !guest.serial.write(text(params, "text")?.as_bytes()) {
         return Err(QueueFull.into());
     }
-    Ok(done(()))
+    Ok(())
+}
+
+fn listed(guest: &Listed) -> Value {
+    json!({
+        "number": guest.number,
+        "name": guest.name,
+        "state": guest.stats.state.word(),
+        "memory_mib": guest.facts.memory_mib,
+        "vcpus": guest.facts.vcpus,
+        "cpu_time_ns": guest.stats.cpu_time_ns,
+    })
+}
+
+fn uptime(guest: &Listed) -> Value {
+    json!({
+        "number": guest.number,
+        "name": guest.name,
+        "guest_time_ns": guest.stats.guest_time_ns,
+    })
+}
+
+fn screen_text(screen: TextScreen) -> Value {
+    let rows: Vec<String> = (0..screen.rows).map(|row| screen.row(row).collect()).collect();
+    json!({"rows": rows, "cursor": screen.cursor.map(|(column, row)| [column, row])})
+}
+
+fn all_stats(stats: &GuestStats, host: &dyn Host) -> Value {
+    let exits: serde_json::Map<String, Value> =
+        stats.exits.iter().map(|&(name, count)| (name.to_string(), count.into())).collect();
+    json!({
+        "state": stats.state.word(),
+        "total_exits": stats.total_exits,
+        "exits": exits,
+        "guest_time_ns": stats.guest_time_ns,
+        "cpu_time_ns": stats.cpu_time_ns,
+        "host_free_bytes": host.free_bytes(),
+        "host_heap_bytes": host.heap_bytes(),
+    })
+}
+
+/// The result of a method that has nothing to say.
+pub(super) fn done() -> Value {
+    json!({})
 }
 
 fn location(location: &Location) -> Value {
@@ -270,21 +247,6 @@ fn location(location: &Location) -> Value {
         "bytes": location.hex_bytes(),
         "text": location.text,
     })
-}
-
-/// The result of a method that has nothing to say.
-pub(super) fn done((): ()) -> Value {
-    json!({})
-}
-
-/// The parameter that names a guest, by its name or number.
-fn guest_name(params: &Value) -> Result<Option<String>, Failure> {
-    match params.get("guest") {
-        None => Ok(None),
-        Some(Value::String(name)) => Ok(Some(name.clone())),
-        Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
-        Some(_) => Err(Failure::params("guest must be a name or a number")),
-    }
 }
 
 fn text<'a>(params: &'a Value, name: &str) -> Result<&'a str, Failure> {

@@ -231,7 +231,7 @@ fn methods_name_their_guest() {
     let unclear = "several guests run, say which: one (1), two (2)";
     assert_eq!(bench.call("guest.stats", json!({})), unclear);
     for guest in [json!("two"), json!(2), json!("2")] {
-        assert_eq!(bench.call("guest.reset", json!({"guest": guest})), json!({}));
+        assert_eq!(bench.call("guest.reboot", json!({"guest": guest})), json!({}));
     }
     assert_eq!((bench.guests[0].1.resets, bench.guests[1].1.resets), (0, 3));
     for (guest, error) in [
@@ -248,7 +248,7 @@ fn methods_name_their_guest() {
     assert_eq!((bench.reads_keys(0), bench.reads_keys(1)), (vec![], vec![0x1c, 0xf0, 0x1c]));
     bench.end(0);
     bench.run_ms(1);
-    assert_eq!(bench.call("guest.reset", json!({})), json!({}), "the only one");
+    assert_eq!(bench.call("guest.reboot", json!({})), json!({}), "the only one");
 }
 
 #[test]
@@ -297,4 +297,97 @@ impl Several {
         let is_known = answer["result"] == expected || answer["error"]["message"] == expected;
         assert!(is_known, "{answer}");
     }
+}
+
+#[test]
+fn commands_are_those_of_xl() {
+    let mut bench = Several::new(2);
+    (0..3).for_each(|_| _ = bench.types(SWITCH));
+    bench.shown();
+    bench.types(b"\x01\x01\x01\x01\x01\x01");
+    let header = "Name                                        ID   Mem VCPUs\tState\tTime(s)\r\n";
+    let one = "one                                          1   128     2     r-----       1.2\r\n";
+    let two = "two                                          2   128     2     --p---       1.2\r\n";
+    let answers = |bench: &mut Several, command: &str| {
+        let shown = bench.types(format!("{command}\r"));
+        let answer = shown.strip_prefix(&format!("{command}\r\n")).unwrap_or_else(|| {
+            panic!("{shown:?}");
+        });
+        answer.strip_suffix("bulkhead> ").unwrap_or(answer).to_owned()
+    };
+    assert_eq!(answers(&mut bench, "pause two"), "0008:00001000  90                    nop\r\n");
+    assert_eq!(answers(&mut bench, "list"), format!("{header}{one}{two}"));
+    assert_eq!(answers(&mut bench, "list 2"), format!("{header}{two}"));
+    assert_eq!(
+        answers(&mut bench, "uptime one"),
+        "Name                                ID Uptime\r\n\
+         one                                  1 1 day,  2:03:04\r\n"
+    );
+    for (command, answer) in [
+        ("domid two", "2\r\n"),
+        ("domname 1", "one\r\n"),
+        ("domid 1", "Can't get domid of domain name '1', maybe this domain does not exist.\r\n"),
+        (
+            "domname 7",
+            "Can't get domain name of domain id '7', maybe this domain does not exist.\r\n",
+        ),
+        ("domname one", "Usage: domname NUMBER\r\n"),
+        ("list three", "three is an invalid domain identifier (rc=-6)\r\n"),
+        ("pause 3", "Error: Domain '3' does not exist.\r\n"),
+        ("stats", "several guests run, say which: one (1), two (2)\r\n"),
+        ("pause one two", "Usage: pause DOM\r\n"),
+        ("unpa 2", ""),
+        ("d one", "d: unknown command, try help\r\n"),
+        ("create", "Usage: create FILE [KEY=VALUE...]\r\n"),
+        ("create a.cfg memory", "Usage: create FILE [KEY=VALUE...]\r\n"),
+        ("host", "Usage: host log|reboot|poweroff\r\nUsage: host crash\r\n"),
+        ("host poweroff", "this machine cannot be turned off\r\n"),
+        ("reboot two", ""),
+        ("step 1", "the guest runs: pause it first\r\n"),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+    }
+    assert!(!bench.guests[1].1.paused);
+    assert_eq!((bench.guests[0].1.resets, bench.guests[1].1.resets), (0, 1));
+    answers(&mut bench, "pause two");
+    assert!(answers(&mut bench, "step two 2").contains("> 0008:00001002"));
+    assert!(answers(&mut bench, "step 2").contains("> 0008:00001003"), "a guest's number");
+    answers(&mut bench, "set two rip 1001");
+    answers(&mut bench, "catch two tables");
+    assert_eq!((bench.guests[1].1.steps, bench.guests[1].1.catches_tables), (1, true));
+    assert_eq!(answers(&mut bench, "console two"), input_to("two"));
+    assert_eq!((bench.types("x"), bench.reads(1)), (String::new(), "x".into()));
+}
+
+#[test]
+fn a_guest_is_made_at_the_prompt() {
+    let mut bench = Several::new(1);
+    bench.types(SWITCH);
+    bench.host.type_at(SerialPort::Com1, "create two.cfg memory=64 vcpus=2\r");
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    let settings = "memory=64\nvcpus=2\n".into();
+    assert_eq!(request, Request::Create { module: "two.cfg".into(), settings });
+    bench.machine.put_answer(client, Answer::Failed("two: memory: too much".into()));
+    bench.run_ms(2);
+    assert!(bench.shown().ends_with("two: memory: too much\r\nbulkhead> "));
+}
+
+#[test]
+fn a_list_waits_for_all_guests_and_leaves_out_one_that_ends() {
+    let mut bench = Several::new(2);
+    bench.guests.iter_mut().for_each(|(_, control)| control.is_away = true);
+    bench.types(b"\x01\x01\x01\x01\x01\x01list\r");
+    bench.guests[0].1.is_away = false;
+    bench.run_ms(2);
+    assert_eq!(bench.shown(), "");
+    bench.end(1);
+    bench.run_ms(2);
+    let shown = bench.shown();
+    assert!(shown.contains("one  ") && !shown.contains("two  "), "{shown}");
+    let listed = bench.call("guest.list", json!({}));
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("one"), &json!("running")));
+    assert_eq!((&listed[0]["vcpus"], &listed[0]["memory_mib"]), (&json!(2), &json!(128)));
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
 }

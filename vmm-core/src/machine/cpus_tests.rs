@@ -18,6 +18,7 @@ use config::GuestConfig;
 use control::guest::OpenPorts;
 use control::host::Host;
 use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::state::GuestState;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
 
@@ -143,7 +144,8 @@ fn a_capped_guest_gets_no_more_than_its_share_and_the_cpu_sleeps_else() {
     for vcpus in [1, 2] {
         let guest = Guest::new(&vec![Exit::Pause; vcpus]);
         guest.start_others();
-        let (platform, mut ran_ms) = (guest.platform, 0);
+        let (platform, processors) = (guest.platform, guest.vm.processors.clone());
+        let mut ran_ms = 0;
         let params = DomainParams { cap_percent: CAP_PERCENT as u32, ..DomainParams::default() };
         let stop = guest.run_with(params, |vm, running| {
             ran_ms += u64::from(running.is_some());
@@ -154,6 +156,8 @@ fn a_capped_guest_gets_no_more_than_its_share_and_the_cpu_sleeps_else() {
         assert_eq!(stop, Some(Stop::PowerOff));
         let percent = ran_ms * MS * 100 / platform.tsc();
         assert!((CAP_PERCENT - 3..=CAP_PERCENT + 3).contains(&percent), "{vcpus}: {percent} %");
+        let used_ms = processors.used_ticks() / MS;
+        assert!(used_ms.abs_diff(ran_ms) <= 1, "{vcpus}: {used_ms} of {ran_ms} ms");
     }
 }
 
@@ -180,15 +184,16 @@ fn halted_ones_leave_the_cpu_and_answer_when_they_are_asked() {
         turns += 1;
         if turns % 20 == 0 {
             assert_eq!(running, None, "it halts");
-            let request = if turns < 100 { Request::Stats } else { Request::PowerOff };
+            let request = if turns < 100 { Request::Stats } else { Request::Destroy };
             assert!(mailbox.post(Client::Management, request));
         }
         answers.extend(mailbox.take_answer(Client::Management));
     });
-    assert_eq!(stop, Some(Stop::PowerOff));
+    assert_eq!(stop, Some(Stop::Destroy));
     assert!(answers.len() >= 4, "{answers:?}");
     for answer in &answers[..4] {
-        assert!(matches!(answer, Answer::Stats(stats) if stats.state == "halted"), "{answer:?}");
+        let Answer::Stats(stats) = answer else { panic!("{answer:?}") };
+        assert_eq!(stats.state, GuestState::Halted);
     }
     assert!(platform.allocated_bytes() < before, "what it had goes back");
 }

@@ -20,7 +20,7 @@ use config::GuestConfig;
 use config::guest::Action;
 use control::guest::GuestFacts;
 use control::mailbox::{Answer, Request};
-use control::state::GuestStats;
+use control::state::{GuestState, GuestStats};
 use devices::local_apic::Kick;
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
@@ -177,6 +177,7 @@ impl<'a, B: Backend> Guests<'a, B> {
             Stop::Reset => ("reset", config.on_reboot),
             Stop::PowerCycle => ("power cycled", config.on_reboot),
             Stop::Crash => ("crashed", config.on_crash),
+            Stop::Destroy => ("destroyed", Action::Destroy),
         };
         let free_kib = self.platform.free_bytes() >> 10;
         log::info!("{}: {what}: {action:?}; {free_kib} KiB free", config.name);
@@ -195,7 +196,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         while matches!(state, State::Waits { .. })
             && let Some((client, request)) = domain.mailbox().take_request()
         {
-            let is_ended = request == Request::PowerOff;
+            let is_ended = request == Request::Destroy;
             domain.mailbox().put_answer(client, answer(&request));
             attendant.take_answers();
             if is_ended {
@@ -237,12 +238,13 @@ impl<'a, B: Backend> Guests<'a, B> {
 fn answer(request: &Request) -> Answer {
     match request {
         Request::Stats => Answer::Stats(GuestStats {
-            state: "restarting",
+            state: GuestState::Restarting,
             total_exits: 0,
             exits: Vec::new(),
             guest_time_ns: 0,
+            cpu_time_ns: 0,
         }),
-        Request::PowerOff | Request::Reset => Answer::Done,
+        Request::Destroy | Request::Reset => Answer::Done,
         _ => Answer::NoGuest,
     }
 }

@@ -183,7 +183,7 @@ fn a_guest_that_restarts_for_ever_can_be_ended() {
     bench.run(10);
     bench.guests.stop("g", Stop::Reset);
     bench.run(10);
-    bench.ask("guest.poweroff");
+    bench.ask("guest.destroy");
     bench.run(10);
     assert!(bench.guests.is_empty());
     assert_eq!(bench.platform.allocated_bytes(), 0);

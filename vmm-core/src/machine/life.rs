@@ -123,7 +123,7 @@ impl<B: Backend> Life<B> {
         match stop {
             Stop::Reset => Some(legacy(Some(self.vm.space.ram().clone()))),
             Stop::PowerCycle => Some(legacy(None)),
-            Stop::PowerOff | Stop::Crash => None,
+            Stop::PowerOff | Stop::Crash | Stop::Destroy => None,
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::vm::Stop;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use control::mailbox::{Answer, MAX_STEPS, Request};
-use control::state::{GuestStats, Steps};
-use devices::time::Clock;
+use control::state::{GuestState, GuestStats, Steps};
+use devices::time::{Clock, ticks_to_ns};
 
 /// The work that the run loop does for others between two exits: consoles, screens, management. It
 /// reaches the guest by its mailbox.
@@ -65,12 +65,20 @@ impl<B: Backend> Vcpu<B> {
     /// answers for the guest.
     pub(super) fn attend(&mut self, housekeeping: &mut dyn Housekeeping) {
         self.note_writes();
+        self.note_use();
         housekeeping.attend();
         // A request is not answered in the middle of another.
         if self.index == 0 && !self.is_stepping() {
             self.answer_requests(housekeeping);
         }
         self.note_share(housekeeping);
+    }
+
+    /// Counts the time on this CPU since the last count.
+    pub(super) fn note_use(&mut self) {
+        let now_tsc = self.platform.tsc();
+        self.vm.processors.note_use(now_tsc.saturating_sub(self.used_from_tsc));
+        self.used_from_tsc = now_tsc;
     }
 
     /// Takes what only the processor knows of the guest's writes to where it is asked for.
@@ -93,8 +101,8 @@ impl<B: Backend> Vcpu<B> {
         match request {
             Request::Stats => Answer::Stats(self.stats()),
             Request::Dump => Answer::Dump(self.dump().to_string()),
-            Request::PowerOff => {
-                self.vm.stop.request(Stop::PowerOff);
+            Request::Destroy => {
+                self.vm.stop.request(Stop::Destroy);
                 Answer::Done
             }
             Request::Reset => {
@@ -133,15 +141,16 @@ impl<B: Backend> Vcpu<B> {
     fn stats(&self) -> GuestStats {
         GuestStats {
             state: match self.activity {
-                _ if self.paused => "paused",
-                Activity::Running => "running",
-                Activity::Halted => "halted",
-                Activity::Frozen => "frozen",
-                Activity::WaitForStartup => "waiting",
+                _ if self.paused => GuestState::Paused,
+                Activity::Running => GuestState::Running,
+                Activity::Halted => GuestState::Halted,
+                Activity::Frozen => GuestState::Frozen,
+                Activity::WaitForStartup => GuestState::Waiting,
             },
             total_exits: self.counters.total(),
             exits: self.counters.iter().collect(),
             guest_time_ns: self.vm.clock.now().as_ns(),
+            cpu_time_ns: ticks_to_ns(self.vm.processors.used_ticks(), self.platform.tsc_hz()),
         }
     }
 

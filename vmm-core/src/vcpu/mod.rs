@@ -118,6 +118,8 @@ pub struct Vcpu<B: Backend> {
     until: Until,
     /// That of the guest's clock which its time stamp counter lacks.
     stood_ticks: u64,
+    /// The time on this CPU is counted until here.
+    used_from_tsc: u64,
     /// Accesses to registers of descriptors pause it.
     catch: Catch,
     /// The kind of the last entry's exit.
@@ -197,6 +199,7 @@ impl<B: Backend> Vcpu<B> {
             paused: false,
             until: Until::Stop,
             stood_ticks: 0,
+            used_from_tsc: 0,
             catch: Catch::Nothing,
             last_exit: None,
             pending: None,
@@ -269,6 +272,7 @@ impl<B: Backend> Vcpu<B> {
     pub fn run(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) -> RunEnd {
         self.vm.space.end_sleep(self.index);
         self.load(cpu);
+        self.used_from_tsc = self.platform.tsc();
         self.follow_clock();
         if self.paused {
             self.attend(housekeeping);
@@ -281,6 +285,7 @@ impl<B: Backend> Vcpu<B> {
         };
         self.until = Until::Stop;
         self.note_writes();
+        self.note_use();
         self.unload();
         self.vm.space.begin_sleep(self.index);
         if end == RunEnd::Waits && !self.kick.wait() { RunEnd::Preempted } else { end }
@@ -467,7 +472,9 @@ impl<B: Backend> Vcpu<B> {
             self.arm_host_timer();
         }
         self.vm.space.begin_sleep(self.index);
+        self.note_use();
         self.platform.idle();
+        self.used_from_tsc = self.platform.tsc();
         self.vm.space.end_sleep(self.index);
         self.after_host_interrupt();
     }

@@ -39,6 +39,8 @@ pub enum Stop {
     PowerCycle = 3,
     /// It did what the hypervisor cannot go on from.
     Crash = 4,
+    /// It is to be gone for good.
+    Destroy = 5,
 }
 
 /// The switch that stops a guest's virtual CPUs.
@@ -80,6 +82,7 @@ impl StopSwitch {
             1 => Some(Stop::PowerOff),
             2 => Some(Stop::Reset),
             3 => Some(Stop::PowerCycle),
+            5 => Some(Stop::Destroy),
             _ => Some(Stop::Crash),
         }
     }

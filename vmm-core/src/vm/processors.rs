@@ -4,7 +4,7 @@
 use crate::host::kick::VcpuKick;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use devices::local_apic::Kick;
 
 /// The virtual CPUs of a guest, by their wires.
@@ -12,17 +12,28 @@ use devices::local_apic::Kick;
 pub struct Processors {
     kicks: Box<[Arc<VcpuKick>]>,
     held: AtomicBool,
+    used_ticks: AtomicU64,
 }
 
 impl Processors {
     /// Those of `kicks`, by their numbers.
     pub fn new(kicks: &[Arc<VcpuKick>]) -> Arc<Self> {
-        Arc::new(Self { kicks: kicks.into(), held: AtomicBool::new(false) })
+        Arc::new(Self { kicks: kicks.into(), ..Self::default() })
     }
 
     /// True if there is more than one.
     pub fn are_several(&self) -> bool {
         self.kicks.len() > 1
+    }
+
+    /// One of them has had a CPU for so many ticks of the time stamp counter.
+    pub fn note_use(&self, ticks: u64) {
+        self.used_ticks.fetch_add(ticks, Ordering::Relaxed);
+    }
+
+    /// The time that all have had, as far as they have counted it.
+    pub fn used_ticks(&self) -> u64 {
+        self.used_ticks.load(Ordering::Relaxed)
     }
 
     /// All look at what has changed before they enter the guest again, and those that wait wake.

@@ -71,7 +71,7 @@ impl Emulator for Bulkhead {
     }
 
     fn how_to_end(&self) -> &'static str {
-        "Ctrl-A three times leads to the hypervisor's prompt, whose command poweroff ends the machine. Its screen is a VNC server on this host (port 5900 or the next free one)."
+        "Ctrl-A three times leads to the hypervisor's prompt, whose command host poweroff ends the machine. Its screen is a VNC server on this host (port 5900 or the next free one)."
     }
 
     fn is_success(&self, status: ExitStatus) -> bool {

@@ -11,6 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::state::GuestState;
 use devices::memory::GuestMemory;
 use devices::time::Clock;
 use emulator::MemoryAccess;
@@ -200,7 +201,7 @@ impl Housekeeping for Passer {
 
     fn take_answers(&mut self) {
         match self.mailbox.take_answer(Client::Prompt) {
-            Some(Answer::Stats(stats)) if stats.state == "paused" => {
+            Some(Answer::Stats(stats)) if stats.state == GuestState::Paused => {
                 assert!(self.mailbox.post(Client::Prompt, Request::Registers));
             }
             Some(Answer::Registers(_, location)) => {
@@ -296,7 +297,7 @@ fn all_that_is_asked_is_answered_in_one_turn() {
     assert_eq!(steps.next.rip, START + 2);
     assert_eq!(name, "cs");
     assert!(registers.0.contains(&("rax", 5)));
-    assert_eq!(stats.state, "paused");
+    assert_eq!(stats.state, GuestState::Paused);
     assert!(dump.contains("vCPU 0"), "{dump}");
     assert_eq!(machine.vcpu.vm().stop.requested(), Some(Stop::Reset));
 }

@@ -75,13 +75,15 @@ fn a_halted_guest_does_not_sleep_over_an_interrupt_that_the_console_raises() {
         write_ports(&mut machine, &[(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0)]);
         machine.vcpu.registers_mut().0.rflags.set_interrupt(true);
         machine.vcpu.activity = Activity::Halted;
-        let before = machine.platform.tsc();
         let mut consoles = Raises(None);
         // Kicks from before it was halted take a turn of their own.
         for _ in 0..3 {
             machine.vcpu.turn(&mut consoles);
         }
+        let (before, used) = (machine.platform.tsc(), machine.vcpu.vm.processors.used_ticks());
+        machine.vcpu.turn(&mut consoles);
         assert!(machine.platform.tsc() > before, "nothing to do: it slept");
+        assert_eq!(machine.vcpu.vm.processors.used_ticks(), used, "no time of the guest's");
         let before = machine.platform.tsc();
         let (inbox, pic) = (machine.vcpu.apic.inbox().clone(), machine.vcpu.vm.pic.clone());
         consoles.0 = Some(Box::new(move || {

@@ -1,0 +1,348 @@
+//! The commands that the prompt and the management port share: each parses its operands and shows
+//! the reply in its own way, and here they are carried out.
+
+use super::guests::{Guests, Unclear};
+use super::terminal::Terminal;
+use super::text_heap_bytes;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use control::budget::{Budget, OutOfHeap};
+use control::guest::{GuestFacts, GuestPorts};
+use control::host::Host;
+use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::state::{GuestStats, Location, Registers, Steps};
+use core::fmt;
+use devices::vga::TextScreen;
+
+/// The most that an instruction of a step takes, on its way through either console.
+const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
+/// The same of a byte of the log: one becomes six characters at the most.
+const HEAP_BYTES_PER_LOG_BYTE: u64 = 16;
+/// The same of a guest in a list.
+const HEAP_BYTES_PER_GUEST: u64 = 4 << 10;
+
+/// A guest as a command names it: by name or number, or the only one.
+pub type Dom = Option<String>;
+
+/// A command with its operands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The guests, or one.
+    List(Dom),
+    /// The time since they began.
+    Uptime(Dom),
+    /// To make a guest.
+    Create {
+        /// As in [`Request::Create`].
+        module: String,
+        /// As in [`Request::Create`].
+        settings: String,
+    },
+    /// To ask a guest.
+    Ask(Dom, Request),
+    /// A guest's text screen.
+    Screen(Dom),
+    /// To move the serial input to a guest.
+    Console(Dom),
+    /// The number of the guest of this name.
+    NumberOf(String),
+    /// The name of the guest of this number.
+    NameOf(u32),
+    /// The machine's log.
+    Log,
+    /// To turn the machine off.
+    PowerOff,
+    /// To reset the machine.
+    Reboot,
+    /// To crash the hypervisor.
+    Crash,
+}
+
+/// The outcome of a command that was carried out.
+#[derive(Debug)]
+pub enum Reply {
+    /// There is nothing to say.
+    Done,
+    /// To [`Command::List`].
+    List(Vec<Listed>),
+    /// To [`Command::Uptime`].
+    Uptimes(Vec<Listed>),
+    /// To [`Command::Screen`]; none in graphics modes.
+    Screen(Option<TextScreen>),
+    /// To [`Command::NumberOf`], and the number of a guest that was made.
+    Number(u32),
+    /// To [`Command::NameOf`].
+    Name(String),
+    /// To [`Command::Log`].
+    Log(Vec<u8>),
+    /// To [`Request::Stats`].
+    Stats(GuestStats),
+    /// To [`Request::Dump`].
+    Dump(String),
+    /// To [`Request::Pause`].
+    Paused(Location),
+    /// To [`Request::Registers`].
+    Registers(Registers, Location),
+    /// To [`Request::Step`].
+    Steps(Steps),
+}
+
+/// A guest in a list.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub facts: GuestFacts,
+    /// Its statistics.
+    pub stats: GuestStats,
+}
+
+/// Why a command could not be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is not clear which guest is meant.
+    Unclear(Unclear),
+    /// No guest has this name.
+    NoName(String),
+    /// No guest has this number.
+    NoNumber(u32),
+    /// The hypervisor's heap is short.
+    OutOfHeap(OutOfHeap),
+    /// The guest would have to be paused.
+    Runs,
+    /// The processor cannot.
+    Impossible,
+    /// No register of this name can be set.
+    NoRegister(String),
+    /// The machine stays on.
+    CannotPowerOff,
+    /// For this reason.
+    Failed(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unclear(unclear) => unclear.fmt(f),
+            // As xl says it, and the next.
+            Self::NoName(name) => write!(
+                f,
+                "Can't get domid of domain name '{name}', maybe this domain does not exist."
+            ),
+            Self::NoNumber(number) => write!(
+                f,
+                "Can't get domain name of domain id '{number}', maybe this domain does not exist."
+            ),
+            Self::OutOfHeap(out_of_heap) => out_of_heap.fmt(f),
+            Self::Runs => f.write_str("the guest runs: pause it first"),
+            Self::Impossible => f.write_str("this processor cannot"),
+            Self::NoRegister(name) => write!(f, "no register {name} can be set"),
+            Self::CannotPowerOff => f.write_str("this machine cannot be turned off"),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<Unclear> for Refusal {
+    fn from(unclear: Unclear) -> Self {
+        Self::Unclear(unclear)
+    }
+}
+
+impl From<OutOfHeap> for Refusal {
+    fn from(out_of_heap: OutOfHeap) -> Self {
+        Self::OutOfHeap(out_of_heap)
+    }
+}
+
+/// A command that was begun.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is carried out.
+    Replied(Reply),
+    /// Guests or the machine owe answers.
+    Waiting(Waiting),
+}
+
+/// Answers that are owed.
+#[derive(Debug)]
+pub enum Waiting {
+    /// One.
+    One(Arc<Mailbox>),
+    /// One of each guest of a list: its statistics.
+    Each(Vec<Awaited>, fn(Vec<Listed>) -> Reply),
+}
+
+/// A guest of a list that was asked.
+#[derive(Debug)]
+pub struct Awaited {
+    mailbox: Arc<Mailbox>,
+    facts: GuestFacts,
+    answer: Option<Answer>,
+}
+
+impl Waiting {
+    /// The outcome, once all answers are there.
+    pub fn take_reply(&mut self, client: Client) -> Option<Result<Reply, Refusal>> {
+        match self {
+            Self::One(mailbox) => mailbox.take_answer(client).map(reply),
+            Self::Each(awaited, reply) => {
+                for guest in awaited.iter_mut().filter(|guest| guest.answer.is_none()) {
+                    guest.answer = guest.mailbox.take_answer(client);
+                }
+                if awaited.iter().any(|guest| guest.answer.is_none()) {
+                    return None;
+                }
+                // A guest that has ended meanwhile is not in the list.
+                Some(Ok(reply(awaited.drain(..).filter_map(Awaited::listed).collect())))
+            }
+        }
+    }
+}
+
+impl Awaited {
+    fn listed(self) -> Option<Listed> {
+        let Some(Answer::Stats(stats)) = self.answer else { return None };
+        let (number, name) = (self.mailbox.number(), self.mailbox.name().into());
+        Some(Listed { number, name, facts: self.facts, stats })
+    }
+}
+
+/// The outcome that an answer is.
+fn reply(answer: Answer) -> Result<Reply, Refusal> {
+    match answer {
+        Answer::Done => Ok(Reply::Done),
+        Answer::Created { number } => Ok(Reply::Number(number)),
+        Answer::NoGuest => Err(Unclear::NoGuest.into()),
+        Answer::Runs => Err(Refusal::Runs),
+        Answer::Impossible => Err(Refusal::Impossible),
+        Answer::NoRegister(name) => Err(Refusal::NoRegister(name)),
+        Answer::Failed(reason) => Err(Refusal::Failed(reason)),
+        Answer::Stats(stats) => Ok(Reply::Stats(stats)),
+        Answer::Dump(text) => Ok(Reply::Dump(text)),
+        Answer::Paused(location) => Ok(Reply::Paused(location)),
+        Answer::Registers(registers, location) => Ok(Reply::Registers(registers, location)),
+        Answer::Steps(steps) => Ok(Reply::Steps(steps)),
+    }
+}
+
+/// The parties that commands act upon.
+pub struct Services<'a> {
+    /// The machine.
+    pub host: &'static dyn Host,
+    /// Its mailbox.
+    pub machine: &'a Arc<Mailbox>,
+    /// The guests.
+    pub guests: &'a mut Guests,
+    /// The serial console.
+    pub terminal: &'a mut Terminal,
+}
+
+impl Services<'_> {
+    /// Begins `command` for `client`. The heap that its reply takes is set aside in `budgets`.
+    ///
+    /// # Errors
+    /// Why it cannot be carried out.
+    pub fn begin(
+        &mut self,
+        command: Command,
+        client: Client,
+        budgets: &mut Vec<Budget>,
+    ) -> Result<Begun, Refusal> {
+        let mut reserve = |bytes| -> Result<(), OutOfHeap> {
+            budgets.push(Budget::reserve(self.host, bytes)?);
+            Ok(())
+        };
+        let reply = match command {
+            Command::List(dom) => {
+                reserve(self.guests.iter().count() as u64 * HEAP_BYTES_PER_GUEST)?;
+                return self.ask_each(&dom, client, Reply::List);
+            }
+            Command::Uptime(dom) => {
+                reserve(self.guests.iter().count() as u64 * HEAP_BYTES_PER_GUEST)?;
+                return self.ask_each(&dom, client, Reply::Uptimes);
+            }
+            Command::Create { module, settings } => {
+                return ask(self.machine, client, Request::Create { module, settings });
+            }
+            Command::Ask(dom, request) => {
+                if let Request::Step(count) = request {
+                    reserve(u64::from(count) * HEAP_BYTES_PER_STEP)?;
+                }
+                let number = self.guests.find(dom.as_deref())?;
+                let guest = self.guests.get(number).ok_or(Unclear::NoGuest)?;
+                return ask(&guest.mailbox, client, request);
+            }
+            Command::Screen(dom) => {
+                let vga = &self.ports(&dom)?.vga;
+                reserve(text_heap_bytes(vga))?;
+                Reply::Screen(vga.text_screen())
+            }
+            Command::Console(dom) => {
+                let number = self.guests.find(dom.as_deref())?;
+                self.terminal.give_input(number, self.guests);
+                Reply::Done
+            }
+            Command::NumberOf(name) => {
+                let guest = self.guests.iter().find(|guest| guest.name() == name);
+                Reply::Number(guest.ok_or(Refusal::NoName(name))?.number())
+            }
+            Command::NameOf(number) => {
+                let guest = self.guests.get(number).ok_or(Refusal::NoNumber(number))?;
+                Reply::Name(guest.name().into())
+            }
+            Command::Log => {
+                reserve(self.host.log_bytes() * HEAP_BYTES_PER_LOG_BYTE)?;
+                Reply::Log(self.host.log_text())
+            }
+            Command::PowerOff => {
+                self.host.power_off();
+                return Err(Refusal::CannotPowerOff);
+            }
+            Command::Reboot => self.host.reboot(),
+            Command::Crash => panic!("asked for at a console"),
+        };
+        Ok(Begun::Replied(reply))
+    }
+
+    /// The devices of the guest that is meant.
+    ///
+    /// # Errors
+    /// [`Unclear`], also if it has none now.
+    pub fn ports(&self, dom: &Dom) -> Result<&GuestPorts, Unclear> {
+        let guest = self.guests.get(self.guests.find(dom.as_deref())?);
+        guest.and_then(|guest| guest.ports.as_ref()).ok_or(Unclear::NoGuest)
+    }
+
+    /// Asks the guest that is meant for its statistics, or all.
+    fn ask_each(
+        &self,
+        dom: &Dom,
+        client: Client,
+        reply: fn(Vec<Listed>) -> Reply,
+    ) -> Result<Begun, Refusal> {
+        let only = dom.as_deref().map(|dom| self.guests.find(Some(dom))).transpose()?;
+        let meant = self.guests.iter().filter(|guest| only.is_none_or(|n| n == guest.number()));
+        let awaited = meant.filter(|guest| guest.mailbox.post(client, Request::Stats));
+        let awaited = awaited.map(|guest| Awaited {
+            mailbox: guest.mailbox.clone(),
+            facts: guest.facts,
+            answer: None,
+        });
+        Ok(Begun::Waiting(Waiting::Each(awaited.collect(), reply)))
+    }
+}
+
+/// Leaves a request in a mailbox.
+fn ask(mailbox: &Arc<Mailbox>, client: Client, request: Request) -> Result<Begun, Refusal> {
+    if mailbox.post(client, request) {
+        Ok(Begun::Waiting(Waiting::One(mailbox.clone())))
+    } else {
+        // Not while a client waits for the answer to each of its requests.
+        Err(Refusal::Failed("the last request was not answered yet".into()))
+    }
+}

@@ -1,0 +1,236 @@
+//! The prompt's commands as words: a line that was typed becomes a [`Command`], and its reply
+//! becomes text. Names, operands and columns are those of Xen's `xl`, where it has the command.
+
+use super::command::{Command, Dom, Listed, Refusal, Reply};
+use super::guests::Guests;
+use super::parse_value;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use control::host::Host;
+use control::mailbox::{MAX_STEPS, Request};
+use control::state::{GuestStats, Steps};
+use core::fmt::Write;
+
+/// Commands, their operands, and what they do.
+const COMMANDS: [(&str, &str, &str); 21] = [
+    ("help", "", "this list"),
+    ("list", "[DOM]", "the guests, or one"),
+    ("create", "FILE [KEY=VALUE...]", "makes a guest from a boot module with its configuration"),
+    ("destroy", "DOM", "ends a guest for good"),
+    ("reboot", "DOM", "resets a guest"),
+    ("pause", "DOM", "holds a guest, and its time"),
+    ("unpause", "DOM", "lets it go on"),
+    ("console", "DOM", "moves the serial input to a guest"),
+    ("domid", "NAME", "the number of a guest"),
+    ("domname", "NUMBER", "the name of a guest"),
+    ("uptime", "[DOM]", "the time since the guests began"),
+    ("dmesg", "", "the hypervisor's log"),
+    ("stats", "DOM", "a guest's exits"),
+    ("dump", "DOM", "the state of its first virtual CPU"),
+    ("registers", "DOM", "its registers, and the instruction where it is"),
+    ("step", "DOM [N]", "runs N instructions of a guest that is paused"),
+    ("set", "DOM REGISTER VALUE", "sets a register of such a guest, in hexadecimal"),
+    ("catch", "DOM tables|off", "pauses it before each load or store of GDTR, IDTR, LDTR, TR"),
+    ("screen", "DOM", "a guest's text screen"),
+    ("host", "log|reboot|poweroff", "the hypervisor's log; resets the machine, turns it off"),
+    ("host", "crash", "crashes the hypervisor, to see what it says then"),
+];
+
+/// Below the list of commands.
+const HELP_END: &str = "\
+DOM is a guest's name or number; it may be left out while there is one guest.
+Ctrl-A three times moves the input round: the prompt, and each guest.
+";
+
+/// A line that was typed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// A command.
+    Command(Command),
+    /// None: this is to be shown.
+    Text(String),
+}
+
+/// Takes a line apart.
+pub fn parse(line: &str, guests: &Guests) -> Typed {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let Some((&typed, operands)) = words.split_first() else { return Typed::Text(String::new()) };
+    let Some(name) = command_name(typed) else {
+        return Typed::Text(format!("{typed}: unknown command, try help\n"));
+    };
+    if name == "help" {
+        return Typed::Text(help());
+    }
+    let is_only = guests.iter().count() == 1;
+    command(name, operands, is_only).map_or_else(|| Typed::Text(usage(name)), Typed::Command)
+}
+
+/// The command that `typed` begins, or is.
+fn command_name(typed: &str) -> Option<&'static str> {
+    let mut names: Vec<&str> = COMMANDS.iter().map(|(name, ..)| *name).collect();
+    names.dedup();
+    if typed == "?" {
+        return Some("help");
+    }
+    if let Some(exact) = names.iter().find(|name| **name == typed) {
+        return Some(exact);
+    }
+    let mut fitting = names.into_iter().filter(|name| name.starts_with(typed));
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+/// The command, unless the operands are not its own.
+fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
+    let ask = |request| Some(Command::Ask(dom(operands)?, request));
+    match (name, operands) {
+        ("list", _) => Some(Command::List(dom(operands)?)),
+        ("uptime", _) => Some(Command::Uptime(dom(operands)?)),
+        ("create", [module, settings @ ..]) => {
+            if !settings.iter().all(|setting| setting.contains('=')) {
+                return None;
+            }
+            let settings = settings.iter().flat_map(|line| [*line, "\n"]).collect();
+            Some(Command::Create { module: (*module).into(), settings })
+        }
+        ("destroy", _) => ask(Request::Destroy),
+        ("reboot", _) => ask(Request::Reset),
+        ("pause", _) => ask(Request::Pause),
+        ("unpause", _) => ask(Request::Resume),
+        ("stats", _) => ask(Request::Stats),
+        ("dump", _) => ask(Request::Dump),
+        ("registers", _) => ask(Request::Registers),
+        ("console", _) => Some(Command::Console(dom(operands)?)),
+        ("screen", _) => Some(Command::Screen(dom(operands)?)),
+        ("domid", [name]) => Some(Command::NumberOf((*name).into())),
+        ("domname", [number]) => Some(Command::NameOf(number.parse().ok()?)),
+        ("step", [dom @ .., count]) if count.parse::<u32>().is_ok() => match dom {
+            // With several guests it would be a guest's number.
+            [] if !is_only => Some(Command::Ask(Some((*count).into()), Request::Step(1))),
+            _ => Some(Command::Ask(self::dom(dom)?, Request::Step(step_count(count)?))),
+        },
+        ("step", _) => ask(Request::Step(1)),
+        ("set", [dom @ .., register, value]) => {
+            let (name, value) = ((*register).into(), parse_value(value)?);
+            Some(Command::Ask(self::dom(dom)?, Request::SetRegister { name, value }))
+        }
+        ("catch", [dom @ .., what @ ("tables" | "off")]) => {
+            Some(Command::Ask(self::dom(dom)?, Request::CatchTables(*what == "tables")))
+        }
+        ("dmesg", []) | ("host", ["log"]) => Some(Command::Log),
+        ("host", ["reboot"]) => Some(Command::Reboot),
+        ("host", ["poweroff"]) => Some(Command::PowerOff),
+        ("host", ["crash"]) => Some(Command::Crash),
+        _ => None,
+    }
+}
+
+/// The one operand that names a guest, or none.
+fn dom(operands: &[&str]) -> Option<Dom> {
+    match operands {
+        [] => Some(None),
+        [name] => Some(Some((*name).into())),
+        _ => None,
+    }
+}
+
+/// The number of steps that `step` is asked for.
+fn step_count(operand: &str) -> Option<u32> {
+    operand.parse().ok().filter(|count| (1..=MAX_STEPS).contains(count))
+}
+
+fn help() -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    for (name, operands, purpose) in COMMANDS {
+        let _ = writeln!(text, "{:29} {purpose}", format!("{name} {operands}"));
+    }
+    text + HELP_END
+}
+
+fn usage(name: &str) -> String {
+    let mut text = String::new();
+    for (_, operands, _) in COMMANDS.iter().filter(|(other, ..)| *other == name) {
+        let _ = writeln!(text, "Usage: {name} {operands}");
+    }
+    if name == "step" {
+        let _ = writeln!(text, "N is from 1 to {MAX_STEPS}");
+    }
+    text
+}
+
+/// The text of an outcome.
+pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
+    match outcome {
+        Err(refusal) => format!("{refusal}\n"),
+        Ok(Reply::Done) => String::new(),
+        Ok(Reply::List(guests)) => list(&guests),
+        Ok(Reply::Uptimes(guests)) => uptimes(&guests),
+        Ok(Reply::Screen(Some(screen))) => screen.to_string(),
+        Ok(Reply::Screen(None)) => "the guest's screen shows graphics\n".into(),
+        Ok(Reply::Number(number)) => format!("{number}\n"),
+        Ok(Reply::Name(name)) => format!("{name}\n"),
+        Ok(Reply::Log(text)) => String::from_utf8_lossy(&text).into(),
+        Ok(Reply::Stats(stats)) => all_stats(&stats, host),
+        Ok(Reply::Dump(text)) => text,
+        Ok(Reply::Paused(location)) => format!("{location}\n"),
+        Ok(Reply::Registers(registers, location)) => format!("{registers}{location}\n"),
+        Ok(Reply::Steps(steps)) => all_steps(&steps),
+    }
+}
+
+/// The columns of `xl list`.
+fn list(guests: &[Listed]) -> String {
+    let mut text = format!("{:40} {:>5} {:>5} VCPUs\tState\tTime(s)\n", "Name", "ID", "Mem");
+    for Listed { number, name, facts, stats } in guests {
+        let tenths = stats.cpu_time_ns / 100_000_000;
+        let seconds = format!("{}.{}", tenths / 10, tenths % 10);
+        let _ = writeln!(
+            text,
+            "{name:40} {number:5} {:5} {:5}     {}  {seconds:>8}",
+            facts.memory_mib,
+            facts.vcpus,
+            stats.state.letters(),
+        );
+    }
+    text
+}
+
+/// The columns of `xl uptime`.
+fn uptimes(guests: &[Listed]) -> String {
+    let mut text = format!("{:33} {:>4} Uptime\n", "Name", "ID");
+    for Listed { number, name, stats, .. } in guests {
+        let s = stats.guest_time_ns / 1_000_000_000;
+        let days = match s / 86_400 {
+            0 => String::new(),
+            1 => "1 day, ".into(),
+            days => format!("{days} days, "),
+        };
+        let (hours, minutes, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
+        let _ = writeln!(text, "{name:33} {number:4} {days}{hours:2}:{minutes:02}:{s:02}");
+    }
+    text
+}
+
+fn all_steps(steps: &Steps) -> String {
+    let mut text = String::new();
+    for location in &steps.done {
+        let _ = writeln!(text, "  {location}");
+    }
+    let _ = writeln!(text, "> {}", steps.next);
+    if let Some(end) = steps.end {
+        let _ = writeln!(text, "after {} steps: {end}", steps.done.len());
+    }
+    text
+}
+
+fn all_stats(stats: &GuestStats, host: &dyn Host) -> String {
+    let mut text = String::new();
+    for (name, count) in stats.exits.iter().filter(|(_, count)| *count != 0) {
+        let _ = writeln!(text, "{name:20} {count:>12}");
+    }
+    let _ = writeln!(text, "{:20} {:>12}", "all exits", stats.total_exits);
+    let _ = writeln!(text, "{:20} {:>12} ms", "guest time", stats.guest_time_ns / 1_000_000);
+    let _ = writeln!(text, "{:20} {:>12} MiB", "free host memory", host.free_bytes() >> 20);
+    text
+}
