@@ -214,7 +214,9 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
         machine.take_answer(Client::Prompt).unwrap()
     };
     let Answer::Created { number } = ask("a.cfg", "") else { panic!("not made") };
-    assert_eq!(ask("a.cfg", "name='b'"), Answer::Created { number: number + 1 });
+    let second = ask("a.cfg", "name='b'");
+    // Other tests may count on at the same time.
+    assert!(matches!(second, Answer::Created { number: second } if second > number), "{second:?}");
     for (name, settings, reason) in [
         ("a.cfg", "", "a: there is a guest of this name already"),
         ("broken.cfg", "", "broken.cfg:1:6: name: expected a value"),
