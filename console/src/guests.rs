@@ -114,6 +114,12 @@ impl Guests {
         self.iter().find(is_next).map(Guest::number)
     }
 
+    /// The last guest that has devices, of those with a lower number than `number`.
+    pub fn before(&self, number: u32) -> Option<u32> {
+        let is_previous = |guest: &&Guest| guest.number() < number && guest.ports.is_some();
+        self.iter().filter(is_previous).last().map(Guest::number)
+    }
+
     /// The number of the guest that `name` means: a number if it is all digits. Without a name, the
     /// only guest is meant.
     ///

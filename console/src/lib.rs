@@ -40,6 +40,7 @@
 extern crate alloc;
 
 mod answer;
+mod chord;
 mod command;
 mod deflate;
 mod escapes;

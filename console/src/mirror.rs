@@ -51,6 +51,12 @@ impl Mirror {
         *self = Self::new();
     }
 
+    /// Another guest's screen is shown from now on: all of it at the next look, and a screen that is
+    /// off as black.
+    pub fn turn(&mut self) {
+        *self = Self { mode: self.mode, shows_text: self.shows_text, ..Self::new() };
+    }
+
     /// Looks often again, because somebody is there.
     pub fn hurry(&mut self) {
         self.period_ns = BUSY_PERIOD_NS;

@@ -8,19 +8,19 @@ const TEXT: DisplayMode = DisplayMode::Text { columns: 80, rows: 25 };
 
 /// The calls that a display received, and its mode.
 #[derive(Default)]
-struct Screen {
+pub struct Screen {
     mode: Option<DisplayMode>,
     requests: Vec<DisplayMode>,
-    writes: Vec<(u16, u16, Vec<u16>)>,
+    pub writes: Vec<(u16, u16, Vec<u16>)>,
     cursor: Option<(u16, u16)>,
     rows: Vec<(u16, u16, Vec<u32>)>,
 }
 
 /// A display with a fixed mode, or any.
 #[derive(Clone)]
-struct TestDisplay {
-    fixed: Option<DisplayMode>,
-    screen: Arc<Mutex<Screen>>,
+pub struct TestDisplay {
+    pub fixed: Option<DisplayMode>,
+    pub screen: Arc<Mutex<Screen>>,
 }
 
 impl Display for TestDisplay {

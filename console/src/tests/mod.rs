@@ -2,6 +2,7 @@
 
 mod display;
 mod management;
+mod seat;
 mod serial;
 mod several;
 
@@ -113,42 +114,11 @@ impl Bench {
     }
 
     fn vga_out(&self, port: u16, value: u16, size_bytes: u8) {
-        let (region, base) = if port < 0x200 { (2, 0x1ce) } else { (1, 0x3c0) };
-        let access = Access { region, offset: u64::from(port - base), size_bytes };
-        self.guest.vga.pio_write(access, value.into());
+        vga_out(&self.guest.vga, port, value, size_bytes);
     }
 
-    /// The registers of mode 3, in a BIOS's order.
     fn set_text_mode(&self) {
-        const CRTC: [u8; 25] = [
-            0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00,
-            0x00, 0x00, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
-        ];
-        let set = |port, index: usize, value: u8| {
-            self.vga_out(port, u16::from(value) << 8 | index as u16, 2)
-        };
-        self.vga_out(0x3c2, 0x67, 1);
-        [0x03, 0x00, 0x03, 0x00, 0x02]
-            .into_iter()
-            .enumerate()
-            .for_each(|(n, value)| set(0x3c4, n, value));
-        set(0x3d4, 0x11, 0);
-        CRTC.into_iter().enumerate().for_each(|(n, value)| set(0x3d4, n, value));
-        [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff]
-            .into_iter()
-            .enumerate()
-            .for_each(|(n, v)| set(0x3ce, n, v));
-        let attribute = |index: u16, value: u16| {
-            let status = Access { region: 1, offset: 0x1a, size_bytes: 1 };
-            self.guest.vga.pio_read(status);
-            self.vga_out(0x3c0, index, 1);
-            self.vga_out(0x3c0, value, 1);
-        };
-        (0..16).for_each(|n| attribute(n, n));
-        attribute(0x10, 0x0c);
-        attribute(0x12, 0x0f);
-        attribute(0x13, 0x08);
-        self.vga_out(0x3c0, 0x20, 1);
+        set_text_mode(&self.guest.vga);
         self.write_text(0, &" ".repeat(2000));
     }
 
@@ -176,4 +146,42 @@ impl Bench {
             DeviceMemory::write(&*self.odd_even, (cell + index) * 2, &[byte, 0x07]);
         }
     }
+}
+
+fn vga_out(vga: &Vga, port: u16, value: u16, size_bytes: u8) {
+    let (region, base) = if port < 0x200 { (2, 0x1ce) } else { (1, 0x3c0) };
+    let access = Access { region, offset: u64::from(port - base), size_bytes };
+    vga.pio_write(access, value.into());
+}
+
+/// The registers of mode 3, in a BIOS's order.
+fn set_text_mode(vga: &Vga) {
+    const CRTC: [u8; 25] = [
+        0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00, 0x00,
+        0x00, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+    ];
+    let set =
+        |port, index: usize, value: u8| vga_out(vga, port, u16::from(value) << 8 | index as u16, 2);
+    vga_out(vga, 0x3c2, 0x67, 1);
+    [0x03, 0x00, 0x03, 0x00, 0x02]
+        .into_iter()
+        .enumerate()
+        .for_each(|(n, value)| set(0x3c4, n, value));
+    set(0x3d4, 0x11, 0);
+    CRTC.into_iter().enumerate().for_each(|(n, value)| set(0x3d4, n, value));
+    [0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff]
+        .into_iter()
+        .enumerate()
+        .for_each(|(n, v)| set(0x3ce, n, v));
+    let attribute = |index: u16, value: u16| {
+        let status = Access { region: 1, offset: 0x1a, size_bytes: 1 };
+        vga.pio_read(status);
+        vga_out(vga, 0x3c0, index, 1);
+        vga_out(vga, 0x3c0, value, 1);
+    };
+    (0..16).for_each(|n| attribute(n, n));
+    attribute(0x10, 0x0c);
+    attribute(0x12, 0x0f);
+    attribute(0x13, 0x08);
+    vga_out(vga, 0x3c0, 0x20, 1);
 }

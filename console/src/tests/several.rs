@@ -5,10 +5,10 @@ use control::host::InputEvent;
 use serde_json::{Value, json};
 
 /// A machine, the consoles and guests called `one`, `two`, ...
-struct Several {
-    host: &'static TestHost,
-    consoles: Consoles,
-    guests: Vec<(TestGuest, Control)>,
+pub struct Several {
+    pub host: &'static TestHost,
+    pub consoles: Consoles,
+    pub guests: Vec<(TestGuest, Control)>,
     machine: Arc<Mailbox>,
 }
 
@@ -16,7 +16,10 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 
 impl Several {
     fn new(count: usize) -> Self {
-        let host = TestHost::leak();
+        Self::on(TestHost::leak(), count)
+    }
+
+    pub fn on(host: &'static TestHost, count: usize) -> Self {
         let (options, _) = CommandLine::parse("console=com1 rpc=com2");
         let machine = Arc::new(Mailbox::of_machine());
         let consoles = Consoles::new(host, &options, machine.clone());
@@ -35,11 +38,11 @@ impl Several {
         self.attach(index);
     }
 
-    fn attach(&mut self, index: usize) {
+    pub fn attach(&mut self, index: usize) {
         self.consoles.attach(index as u32 + 1, self.guests[index].0.ports.clone());
     }
 
-    fn end(&mut self, index: usize) {
+    pub fn end(&mut self, index: usize) {
         self.consoles.detach(index as u32 + 1);
         self.guests[index].0.mailbox.close();
     }
@@ -52,7 +55,7 @@ impl Several {
         self.consoles.set_alarm(None);
     }
 
-    fn run_ms(&mut self, ms: u64) {
+    pub fn run_ms(&mut self, ms: u64) {
         for _ in 0..ms {
             self.host.advance_ns(1_000_000);
             self.guests.iter().for_each(|(guest, _)| guest.clock.advance_ns(1_000_000));
@@ -81,7 +84,7 @@ impl Several {
         }
     }
 
-    fn reads_keys(&mut self, index: usize) -> Vec<u8> {
+    pub fn reads_keys(&mut self, index: usize) -> Vec<u8> {
         let mut keys = Vec::new();
         for _ in 0..100 {
             let read = |region| {
