@@ -66,7 +66,8 @@ impl Chords {
         if pressed || was_passed { Meaning::Passes } else { Meaning::Nothing }
     }
 
-    /// The keys whose press was passed on and not their release. They count as released from now on.
+    /// The keys whose press was passed on and not their release. They count as released from now
+    /// on.
     pub fn release(&mut self) -> impl Iterator<Item = Key> + use<> {
         let passed = core::mem::take(&mut self.passed);
         (0..0x80).flat_map(move |code| {

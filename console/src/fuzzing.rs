@@ -249,7 +249,7 @@ pub fn prompt(data: &[u8]) {
         while let Some(command) = bench.receive() {
             // The commands of the machine end it.
             if !command.trim().starts_with("ho") {
-                bench.consoles.begin_command(&command);
+                bench.consoles.begin_command(0, &command);
                 bench.attend();
             }
         }

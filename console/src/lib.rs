@@ -49,6 +49,7 @@ pub mod fuzzing;
 mod guests;
 mod keyboard;
 mod mirror;
+mod panel;
 mod png;
 mod port;
 mod prompt;
@@ -63,10 +64,11 @@ mod tests;
 mod words;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use command::{Begun, Refusal, Reply, Services, Waiting};
+use command::{Begun, Services, Waiting};
 use config::CommandLine;
 use config::command_line::{ComPort, ConsoleDevice};
 use control::alarm::ConsoleAlarm;
@@ -91,6 +93,9 @@ const LOG_RETRY_NS: u64 = 4_000_000;
 /// The most heap that a command of the prompt takes, but for what it sets aside itself.
 const COMMAND_HEAP_BYTES: u64 = 512 << 10;
 
+/// The prompts: that of the serial ports, and that of the machine's own screen.
+const PROMPTS: [Client; 2] = [Client::Prompt, Client::Screen];
+
 /// The consoles.
 pub struct Consoles {
     host: &'static dyn Host,
@@ -99,8 +104,8 @@ pub struct Consoles {
     terminal: Terminal,
     seat: Seat,
     rpc: Option<RpcPort>,
-    /// A command of the prompt that answers are owed to, and the heap that it takes.
-    command: Option<(Waiting, Vec<Budget>)>,
+    /// A command of each prompt that answers are owed to, and the heap that it takes.
+    commands: [Option<(Waiting, Vec<Budget>)>; PROMPTS.len()],
     /// Lines of the log wait for the ports.
     log_waits: bool,
     alarm: Arc<ConsoleAlarm>,
@@ -136,7 +141,7 @@ impl Consoles {
             terminal: Terminal::new(&ports, options.escapes),
             seat: Seat::new(host),
             rpc: rpc.map(RpcPort::new),
-            command: None,
+            commands: [const { None }; PROMPTS.len()],
             log_waits: false,
             alarm: Arc::new(ConsoleAlarm::new(host)),
         }
@@ -173,7 +178,7 @@ impl Consoles {
         let now_ns = host_ns(self.host);
         self.forget_guests();
         self.work(now_ns);
-        self.seat.refresh(self.host, &self.guests, now_ns);
+        self.seat.refresh(self.host, &mut self.guests, now_ns);
     }
 
     /// Goes on with what was answered: prints and sends it.
@@ -241,25 +246,35 @@ impl Consoles {
         }
     }
 
-    /// Carries out the commands that have been given at the prompt, until an answer is owed.
+    /// Carries out the commands that have been given at the prompts, until answers are owed.
     fn take_commands(&mut self) {
-        self.finish_command();
-        while self.command.is_none()
-            && let Some(text) = self.terminal.receive(self.host, &mut self.guests)
-        {
-            self.begin_command(&text);
-            self.finish_command();
+        for (place, client) in PROMPTS.into_iter().enumerate() {
+            self.finish_command(place);
+            while self.commands[place].is_none()
+                && let Some(line) = self.receive(client)
+            {
+                self.begin_command(place, &line);
+                self.finish_command(place);
+            }
         }
     }
 
-    fn begin_command(&mut self, line: &str) {
+    fn receive(&mut self, client: Client) -> Option<String> {
+        match client {
+            Client::Screen => self.seat.take_command(),
+            _ => self.terminal.receive(self.host, &mut self.guests),
+        }
+    }
+
+    fn begin_command(&mut self, place: usize, line: &str) {
+        let client = PROMPTS[place];
         let budget = match Budget::reserve(self.host, COMMAND_HEAP_BYTES) {
             Ok(budget) => budget,
-            Err(out_of_heap) => return self.print(&format!("{out_of_heap}\n")),
+            Err(out_of_heap) => return self.print(client, &format!("{out_of_heap}\n")),
         };
         let command = match words::parse(line, &self.guests) {
             Typed::Command(command) => command,
-            Typed::Text(text) => return self.print(&text),
+            Typed::Text(text) => return self.print(client, &text),
         };
         let mut budgets = vec![budget];
         let mut services = Services {
@@ -268,29 +283,34 @@ impl Consoles {
             guests: &mut self.guests,
             terminal: &mut self.terminal,
         };
-        match services.begin(command, Client::Prompt, &mut budgets) {
-            Ok(Begun::Waiting(waiting)) => self.command = Some((waiting, budgets)),
-            Ok(Begun::Replied(reply)) => self.finish(Ok(reply)),
-            Err(refusal) => self.finish(Err(refusal)),
-        }
+        let outcome = match services.begin(command, client, &mut budgets) {
+            Ok(Begun::Waiting(waiting)) => {
+                self.commands[place] = Some((waiting, budgets));
+                return;
+            }
+            Ok(Begun::Replied(reply)) => Ok(reply),
+            Err(refusal) => Err(refusal),
+        };
+        self.print(client, &words::show(outcome, self.host));
     }
 
     /// Prints the outcome of a command that has waited for it, once it is there.
-    fn finish_command(&mut self) {
-        let Some((waiting, _)) = &mut self.command else { return };
-        if let Some(outcome) = waiting.take_reply(Client::Prompt) {
-            self.finish(outcome);
-            self.command = None;
+    fn finish_command(&mut self, place: usize) {
+        let Some((waiting, _)) = &mut self.commands[place] else { return };
+        if let Some(outcome) = waiting.take_reply(PROMPTS[place]) {
+            self.print(PROMPTS[place], &words::show(outcome, self.host));
+            self.commands[place] = None;
         }
     }
 
-    fn finish(&mut self, outcome: Result<Reply, Refusal>) {
-        self.print(&words::show(outcome, self.host));
-    }
-
-    fn print(&mut self, text: &str) {
-        self.terminal.print(text);
-        self.terminal.show_prompt();
+    fn print(&mut self, client: Client, text: &str) {
+        match client {
+            Client::Screen => self.seat.print(text),
+            _ => {
+                self.terminal.print(text);
+                self.terminal.show_prompt();
+            }
+        }
     }
 
     fn management(&mut self) -> Option<(&mut RpcPort, Services<'_>)> {
@@ -306,7 +326,7 @@ impl Consoles {
     /// Host time at which there is something to do even if nothing happens.
     fn deadline_ns(&self, now_ns: u64, other_ns: Option<u64>) -> Option<u64> {
         let busy = self.terminal.has_guest_output(&self.guests)
-            || self.command.is_some()
+            || self.commands.iter().any(Option::is_some)
             || self.terminal.is_behind()
             || self.guests.iter().any(|guest| guest.serial.has_input())
             || self.rpc.as_ref().is_some_and(RpcPort::is_busy);

@@ -51,8 +51,8 @@ impl Mirror {
         *self = Self::new();
     }
 
-    /// Another guest's screen is shown from now on: all of it at the next look, and a screen that is
-    /// off as black.
+    /// Another screen is shown from now on: all of it at the next look, and one that is off as
+    /// black.
     pub fn turn(&mut self) {
         *self = Self { mode: self.mode, shows_text: self.shows_text, ..Self::new() };
     }
@@ -75,8 +75,28 @@ impl Mirror {
         display: &dyn Display,
         clock_ns: impl Fn() -> u64,
     ) -> bool {
+        self.measured(clock_ns, |mirror| mirror.show(vga, display))
+    }
+
+    /// The same with a text screen of the hypervisor's own; false if the display shows no text.
+    pub fn refresh_text(
+        &mut self,
+        screen: &TextScreen,
+        display: &dyn Display,
+        clock_ns: impl Fn() -> u64,
+    ) -> bool {
+        let Some(size) = self.text_size(screen, display) else { return false };
+        self.measured(clock_ns, |mirror| mirror.text.show(screen, size, display));
+        true
+    }
+
+    fn measured(
+        &mut self,
+        clock_ns: impl Fn() -> u64,
+        show: impl FnOnce(&mut Self) -> bool,
+    ) -> bool {
         let start_ns = clock_ns();
-        let changed = self.show(vga, display);
+        let changed = show(self);
         let cost_ns = clock_ns().saturating_sub(start_ns);
         let wanted_ns = if changed {
             BUSY_PERIOD_NS

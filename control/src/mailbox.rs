@@ -18,13 +18,15 @@ pub const MAX_STEPS: u32 = 1000;
 /// A console that asks. Its request waits for no other client's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// The hypervisor's prompt.
+    /// The hypervisor's prompt on serial ports.
     Prompt,
+    /// The one on the machine's own screen.
+    Screen,
     /// The management port.
     Management,
 }
 
-const CLIENTS: [Client; 2] = [Client::Prompt, Client::Management];
+const CLIENTS: [Client; 3] = [Client::Prompt, Client::Screen, Client::Management];
 
 /// A request to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,12 +97,15 @@ impl Key {
     }
 }
 
-/// Make codes from 02h: what the key types alone, and with shift (US layout). Zero: nothing
-/// printable.
-const ROW_02: (&[u8], &[u8]) = (b"1234567890-=\x08\t", b"!@#$%^&*()_+\x08\t");
-const ROW_10: (&[u8], &[u8]) = (b"qwertyuiop[]\n\0", b"QWERTYUIOP{}\n\0");
-const ROW_1E: (&[u8], &[u8]) = (b"asdfghjkl;'`\0\\", b"ASDFGHJKL:\"~\0|");
-const ROW_2C: (&[u8], &[u8]) = (b"zxcvbnm,./", b"ZXCVBNM<>?");
+/// Characters of the keys of a row: alone, and with shift (US layout). Zero: nothing printable.
+type Row = (&'static [u8], &'static [u8]);
+
+/// By the make code of the row's first key.
+const ROW_02: Row = (b"1234567890-=\x08\t", b"!@#$%^&*()_+\x08\t");
+const ROW_10: Row = (b"qwertyuiop[]\n\0", b"QWERTYUIOP{}\n\0");
+const ROW_1E: Row = (b"asdfghjkl;'`\0\\", b"ASDFGHJKL:\"~\0|");
+const ROW_2C: Row = (b"zxcvbnm,./", b"ZXCVBNM<>?");
+const ROWS: [(u8, Row); 4] = [(0x02, ROW_02), (0x10, ROW_10), (0x1e, ROW_1E), (0x2c, ROW_2C)];
 
 /// The modifier that a character needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +125,7 @@ fn key_of(character: char) -> Option<(Key, Modifier)> {
         0 => return None,
         _ => {}
     }
-    for (first, (alone, shifted)) in
-        [(0x02, ROW_02), (0x10, ROW_10), (0x1e, ROW_1E), (0x2c, ROW_2C)]
-    {
+    for (first, (alone, shifted)) in ROWS {
         let find = |row: &[u8]| row.iter().position(|candidate| *candidate == byte);
         if let Some(place) = find(alone) {
             return Some((Key::plain(first + place as u8), Modifier::None));
@@ -138,6 +139,24 @@ fn key_of(character: char) -> Option<(Key, Modifier)> {
         return Some((key, Modifier::Control));
     }
     None
+}
+
+/// The ASCII character that a key of a US keyboard types, alone or with shift; Enter types a line
+/// feed.
+pub fn character_of(key: Key, has_shift: bool) -> Option<u8> {
+    const KEYPAD_ENTER: Key = Key::extended(0x1c);
+    match key {
+        Key::SPACE => return Some(b' '),
+        Key::ESCAPE => return Some(0x1b),
+        KEYPAD_ENTER => return Some(b'\n'),
+        Key { extended: true, .. } => return None,
+        _ => {}
+    }
+    let of_row = |(first, (alone, shifted)): (u8, Row)| {
+        let row = if has_shift { shifted } else { alone };
+        row.get(usize::from(key.code.checked_sub(first)?)).copied()
+    };
+    ROWS.into_iter().find_map(of_row).filter(|&character| character != 0)
 }
 
 /// The presses and releases (`true` is a press) that type a character on a US keyboard; empty for a
@@ -200,6 +219,19 @@ impl Set1Decoder {
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+
+    #[test]
+    fn keys_type_the_characters_that_they_are_pressed_for() {
+        for byte in (b' '..=b'~').chain([b'\n', b'\t', 8, 0x1b]) {
+            let presses = key_presses(char::from(byte));
+            let has_shift = presses[0].0 == Key::LEFT_SHIFT;
+            let (key, _) = presses[usize::from(has_shift)];
+            assert_eq!(character_of(key, has_shift), Some(byte));
+        }
+        for key in [Key::LEFT_SHIFT, Key::LEFT_CTRL, Key::UP, Key::PAUSE, Key::plain(0x44)] {
+            assert_eq!(character_of(key, false), None, "{key:?}");
+        }
+    }
 
     #[test]
     fn types_text() {

@@ -10,9 +10,9 @@ const TEXT: DisplayMode = DisplayMode::Text { columns: 80, rows: 25 };
 #[derive(Default)]
 pub struct Screen {
     mode: Option<DisplayMode>,
-    requests: Vec<DisplayMode>,
+    pub requests: Vec<DisplayMode>,
     pub writes: Vec<(u16, u16, Vec<u16>)>,
-    cursor: Option<(u16, u16)>,
+    pub cursor: Option<(u16, u16)>,
     rows: Vec<(u16, u16, Vec<u32>)>,
 }
 

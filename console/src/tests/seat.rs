@@ -64,8 +64,15 @@ fn the_chord_moves_screen_and_keyboard_round() {
     let (mut bench, screen) = bench(3, None);
     bench.run_ms(100);
     assert_eq!((shown(&screen), bench.typed_to()), ('1', vec![0]));
-    for (key, index) in [(NEXT, 1), (NEXT, 2), (NEXT, 0), (PREVIOUS, 2), (PREVIOUS, 1)] {
+    let round = [(NEXT, 1), (NEXT, 2), (NEXT, 3), (NEXT, 0), (PREVIOUS, 3), (PREVIOUS, 2)];
+    for (key, index) in round {
         bench.chord(key);
+        if index == bench.guests.len() {
+            assert!(text(&screen)[0].starts_with("*** Screen and keyboard are Bulkhead's"));
+            assert!(bench.typed_to().is_empty());
+            screen.lock().writes.clear();
+            continue;
+        }
         assert_eq!(shown(&screen), char::from(b'1' + index as u8));
         assert_eq!(bench.typed_to(), [index]);
     }
@@ -95,14 +102,61 @@ fn a_screen_that_is_off_shows_nothing_of_another_guests() {
     assert_eq!(shown(&screen), ' ');
 }
 
+/// The rows of the display, as far as they were written since.
+fn text(screen: &Mutex<Screen>) -> Vec<String> {
+    let mut rows = vec![[b' '; 80]; 25];
+    for (column, row, cells) in &screen.lock().writes {
+        for (place, cell) in cells.iter().enumerate() {
+            rows[usize::from(*row)][usize::from(*column) + place] = *cell as u8;
+        }
+    }
+    rows.iter().map(|row| String::from_utf8_lossy(row).trim_end().into()).collect()
+}
+
 #[test]
-fn with_one_guest_the_chord_does_nothing_and_is_not_seen() {
+fn the_prompt_is_on_the_machines_own_screen() {
+    let (mut bench, screen) = bench(2, None);
+    bench.chord(NEXT);
+    screen.lock().writes.clear();
+    bench.chord(NEXT);
+    for (key, pressed) in "domid two\n".chars().flat_map(devices::keys::key_presses) {
+        bench.keys(&[key.code | if pressed { 0 } else { RELEASE }]);
+    }
+    // The serial prompt is another one.
+    bench.host.type_at(SerialPort::Com1, b"\x01\x01\x01\x01\x01\x01domname 1\r");
+    bench.run_ms(200);
+    let rows = text(&screen);
+    assert_eq!(rows[1..4], ["bulkhead> domid two", "2", "bulkhead>"]);
+    assert_eq!(screen.lock().cursor, Some((10, 3)));
+    let sent = String::from_utf8(bench.host.take_sent(SerialPort::Com1)).unwrap();
+    assert!(sent.contains("domname 1\r\none\r\n") && !sent.contains("domid"), "{sent}");
+    // A guest that starts does not take the screen away.
+    bench.consoles.detach(1);
+    bench.attach(0);
+    screen.lock().writes.clear();
+    bench.run_ms(300);
+    assert!(screen.lock().writes.is_empty());
+}
+
+#[test]
+fn a_key_after_the_last_guests_end_leads_to_the_prompt() {
     let (mut bench, screen) = bench(1, None);
     bench.run_ms(100);
-    shown(&screen);
-    bench.keys(&[CONTROL, ALT]);
-    bench.reads_keys(0);
-    bench.keys(&[NEXT, NEXT | RELEASE]);
-    assert!(bench.reads_keys(0).is_empty());
-    assert!(screen.lock().writes.is_empty());
+    assert_eq!(shown(&screen), '1');
+    bench.end(0);
+    bench.run_ms(500);
+    assert!(screen.lock().writes.is_empty(), "its last picture stays");
+    bench.keys(&[A, A | RELEASE]);
+    assert_eq!(text(&screen)[1], "bulkhead>", "that key types nothing");
+}
+
+#[test]
+fn a_display_without_text_has_no_prompt_on_it() {
+    let fixed = DisplayMode::Graphics { width: 1024, height: 768 };
+    let (mut bench, screen) = bench(1, Some(fixed));
+    bench.chord(NEXT);
+    assert_eq!(bench.typed_to(), [0]);
+    screen.lock().requests.clear();
+    bench.chord(NEXT);
+    assert!(screen.lock().requests.is_empty(), "it is not tried again");
 }

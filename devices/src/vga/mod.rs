@@ -48,7 +48,7 @@ use state::{Effect, State};
 pub use paint::{Painter, Surface};
 pub use picture::{FrameInfo, FrameKind};
 pub use planes::ODD_EVEN_BYTES;
-pub use text::TextScreen;
+pub use text::{TextScreen, code_page_437};
 pub use window::{LEGACY_BASE, LEGACY_BYTES, Window, WindowMemory};
 
 /// Length of the expansion ROM.

@@ -64,6 +64,15 @@ impl Vga {
     }
 }
 
+/// The code of a character in code page 437; that of a question mark if it has none.
+pub fn code_page_437(character: char) -> u8 {
+    if matches!(character, ' '..='~') {
+        return character as u8;
+    }
+    let code = CODE_PAGE_437.iter().position(|candidate| *candidate == character);
+    code.map_or(b'?', |code| code as u8)
+}
+
 /// Code page 437 as the VGA's fonts draw it. Code 0 is drawn as a space.
 const CODE_PAGE_437: [char; 256] = {
     let low = [
