@@ -160,3 +160,41 @@ fn a_display_without_text_has_no_prompt_on_it() {
     bench.chord(NEXT);
     assert!(screen.lock().requests.is_empty(), "it is not tried again");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Any bytes from the keyboard, chords among them: guests hear of no release without a press,
+    /// and the prompt goes on answering.
+    #[test]
+    fn no_key_harms(
+        bytes in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::prelude::any::<u8>(),
+                proptest::sample::select(vec![CONTROL, ALT, NEXT, PREVIOUS, 0x1c, 0xe0])
+            ],
+            0..200
+        )
+    ) {
+        let (mut bench, screen) = bench(2, None);
+        for bytes in bytes.chunks(8) {
+            bench.keys(bytes);
+        }
+        for index in 0..2 {
+            let mut down = Vec::new();
+            let mut is_release = false;
+            for byte in bench.reads_keys(index) {
+                match byte {
+                    0xe0 | 0xe1 => {}
+                    0xf0 => is_release = true,
+                    code if core::mem::take(&mut is_release) => {
+                        proptest::prop_assert!(down.contains(&code), "{code:x} came up");
+                    }
+                    code => down.push(code),
+                }
+            }
+        }
+        let rows = text(&screen);
+        proptest::prop_assert_eq!(rows.len(), 25);
+    }
+}
