@@ -135,8 +135,8 @@ fn come_and_go(rounds: u32) -> Result<()> {
         let made = machine.call("guest.create", json!({ "config": "beta.cfg" }))?;
         let number = made["number"].clone();
         machine.expect_serial("beta: first instruction")?;
-        machine.call("guest.poweroff", json!({ "guest": number }))?;
-        machine.expect_serial("beta: powered off: Destroy")?;
+        machine.call("guest.destroy", json!({ "guest": number }))?;
+        machine.expect_serial("beta: destroyed: Destroy")?;
         let free = free_bytes(&mut machine)?;
         // The first one may make the heap grow, which keeps what it took.
         let before = *before.get_or_insert(free);
