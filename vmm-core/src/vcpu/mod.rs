@@ -248,7 +248,8 @@ impl<B: Backend> Vcpu<B> {
         self.backend.note_vectors();
         // Elsewhere it may be RAM that the guest expects to find.
         let is_in_place = interface == Interface::Memory(APIC_DEFAULT_BASE);
-        self.vm.stop_if_short(self.vm.space.show_apic(needs_page && is_in_place));
+        let answers = needs_page && is_in_place;
+        self.vm.stop_if_short(self.vm.space.show_apic(self.index, answers));
     }
 
     /// The virtual machine.

@@ -180,6 +180,8 @@ struct Nested {
     /// Reminders that some virtual CPU has not flushed yet, with the generation that it must
     /// reach.
     owed: Vec<(u64, Flush)>,
+    /// For each virtual CPU, whether its processor answers accesses to the local APIC's page.
+    answers_apic: Box<[bool]>,
 }
 
 /// A guest's physical address space.
@@ -234,7 +236,12 @@ impl GuestSpace {
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
             a20: AtomicBool::new(true),
-            nested: Mutex::new(Nested { tables, frames, owed: Vec::new() }),
+            nested: Mutex::new(Nested {
+                tables,
+                frames,
+                owed: Vec::new(),
+                answers_apic: (0..vcpu_count).map(|_| false).collect(),
+            }),
             root_hpa,
             apic_access_hpa,
             generation: AtomicU64::new(0),
@@ -438,16 +445,18 @@ impl GuestSpace {
         self.apic_access_hpa
     }
 
-    /// Shows a page of its own where local APICs are after a reset, for processors that answer
-    /// accesses to it by themselves, or nothing.
+    /// Virtual CPU `vcpu` has a processor that answers accesses to the page where local APICs are
+    /// after a reset, or has not. While all have, a page of its own is shown there; for one that
+    /// has not it would be memory, and for the others, if nothing is shown, each access exits.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
-    pub fn show_apic(&self, shown: bool) -> Result<(), SpaceError> {
+    pub fn show_apic(&self, vcpu: usize, answers: bool) -> Result<(), SpaceError> {
         const GPA: u64 = devices::local_apic::spec::DEFAULT_BASE;
         let mut nested = self.nested.lock();
-        let Nested { tables, frames, .. } = &mut *nested;
-        let flush = if shown {
+        let Nested { tables, frames, answers_apic, .. } = &mut *nested;
+        answers_apic[vcpu] = answers;
+        let flush = if answers_apic.iter().all(|&answers| answers) {
             let attributes = Attributes::memory(Permissions { write: true, execute: false });
             tables.map(frames, GPA, PAGE_BYTES, self.apic_access_hpa, attributes)?
         } else {
@@ -569,6 +578,14 @@ impl GuestSpace {
         let writable = mapping.permissions.write;
         assert!(!(writable && backing == Backing::Rom), "the guest can write ROM at {gpa:#x}");
         Some((backing, offset, writable))
+    }
+
+    /// True if the page of [`GuestSpace::show_apic`] is shown, for tests.
+    #[cfg(test)]
+    pub fn shows_apic(&self) -> bool {
+        let nested = self.nested.lock();
+        let mapping = nested.tables.lookup(&nested.frames, devices::local_apic::spec::DEFAULT_BASE);
+        mapping.is_some_and(|mapping| mapping.hpa == self.apic_access_hpa)
     }
 
     /// The memory that an access of the hypervisor's or of a device's finds at `gpa`, in the terms

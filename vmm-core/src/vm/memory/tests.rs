@@ -73,6 +73,24 @@ fn ram_is_where_it_should_be() {
 }
 
 #[test]
+fn the_local_apics_page_is_shown_while_the_processors_of_all_virtual_cpus_answer_there() {
+    let platform = TestPlatform::leak();
+    let space = GuestSpace::new(platform, PAGING, parts(platform, 16), 2).unwrap();
+    let shows = |vcpu, answers| {
+        space.show_apic(vcpu, answers).unwrap();
+        space.shows_apic()
+    };
+    assert!(!shows(0, true), "the other has not said so yet");
+    assert!(shows(1, true));
+    // It goes to x2APIC mode, the other is started again, and follows.
+    assert!(!shows(0, false));
+    assert!(!shows(1, true), "the first would find memory there");
+    assert!(!shows(1, false));
+    assert!(!shows(0, true));
+    assert!(shows(1, true));
+}
+
+#[test]
 fn rom_is_read_only() {
     let space = space();
     space.load_rom(0x1000, &[0x55, 0xaa]);
