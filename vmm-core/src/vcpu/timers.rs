@@ -94,6 +94,12 @@ impl<B: Backend> Vcpu<B> {
         self.set_host_timer(self.timers.others_due_tsc);
     }
 
+    /// Others have to wait until they are asked again: their time, which may have come, interrupts
+    /// the guest no more.
+    pub(super) fn put_off_others(&mut self) {
+        self.timers.others_due_tsc = u64::MAX;
+    }
+
     fn set_host_timer(&mut self, deadline_tsc: u64) {
         if deadline_tsc < self.timers.armed_tsc {
             self.timers.armed_tsc = deadline_tsc;

@@ -215,6 +215,8 @@ impl<B: Backend> Vcpu<B> {
                     self.answer_fault(bouncer, plan, access)?;
                 }
                 Exit::ExternalInterrupt => {
+                    // They have their turn behind the step, and would interrupt it for ever.
+                    self.put_off_others();
                     self.after_host_interrupt();
                     bouncer.was_interrupted = true;
                 }

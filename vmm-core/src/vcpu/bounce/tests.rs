@@ -3,6 +3,7 @@
 
 use crate::backend::exit::Exit;
 use crate::fuzzing::{Hardware, Machine};
+use crate::host::platform::Platform;
 use crate::test_backend::{StepAccess, StepEffect};
 use crate::test_platform::TestPlatform;
 use crate::vcpu::Activity;
@@ -11,6 +12,7 @@ use crate::vm::Stop;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use control::host::Host;
 use devices::bus::{Access, MmioDevice, Region};
 use devices::memory::GuestMemory;
 use emulator::MemoryAccess;
@@ -77,10 +79,14 @@ impl MmioDevice for Recorder {
 }
 
 fn machine() -> (Machine, Arc<Recorder>) {
+    machine_on(TestPlatform::leak())
+}
+
+fn machine_on(platform: &'static TestPlatform) -> (Machine, Arc<Recorder>) {
     let bytes = (0..DEVICE_BYTES).map(|index| (index * 7) as u8).collect();
     let recorder = Arc::new(Recorder { memory: Mutex::new(bytes), seen: Mutex::default() });
     let hardware = Hardware { device: Some(recorder.clone()), ..Hardware::default() };
-    let machine = Machine::with(TestPlatform::leak(), hardware).unwrap();
+    let machine = Machine::with(platform, hardware).unwrap();
     (machine, recorder)
 }
 
@@ -309,6 +315,30 @@ fn a_step_that_never_ends_stops_the_guest() {
     machine.vcpu.registers_mut().0.step_exit = Exit::ExternalInterrupt;
     run(&mut machine, FISTP, DEVICE, vec![write(DEVICE, &[0; 8])]);
     assert!(is_stopped(&machine));
+}
+
+/// The host's timer interrupts each entry while it is set to a moment that has passed.
+#[test]
+fn others_whose_time_has_come_wait_for_the_end_of_a_step() {
+    std::thread_local! {
+        static PLATFORM: &'static TestPlatform = TestPlatform::leak();
+    }
+    let ring: StepEffect = |backend, _| {
+        let (platform, timer_tsc) = PLATFORM.with(|platform| (*platform, platform.timer_tsc()));
+        backend.step_exit = if platform.tsc() < timer_tsc {
+            Exit::Stepped
+        } else {
+            platform.set_timer(u64::MAX);
+            Exit::ExternalInterrupt
+        };
+    };
+    let (mut machine, _) = machine_on(PLATFORM.with(|platform| *platform));
+    machine.vcpu.set_others_due(0, u64::MAX);
+    machine.vcpu.registers_mut().0.step_effect = Some(ring);
+    run(&mut machine, FISTP, DEVICE, vec![write(DEVICE, &[0; 8])]);
+    assert!(!is_stopped(&machine));
+    let stepped = machine.vcpu.registers_mut().0.stepped.len();
+    assert_eq!(stepped, 2, "entries: one rings, one ends");
 }
 
 #[test]
