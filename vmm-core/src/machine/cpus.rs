@@ -454,6 +454,11 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
         CpuShare { is_over: self.next.is_some() || self.is_called(), due_tsc }
     }
 
+    fn give_way_to_sibling(&mut self) {
+        self.cpus.scheduler.lock().yield_now(self.unit);
+        self.cpus.seats[self.number].asks_again.store(true, Ordering::SeqCst);
+    }
+
     fn has_others(&self) -> bool {
         !self.cpus.is_one_alone.load(Ordering::Relaxed) || self.is_called()
     }

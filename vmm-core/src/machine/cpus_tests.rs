@@ -138,6 +138,28 @@ fn virtual_cpus_that_compute_share_a_cpu() {
     }
 }
 
+/// Three spin for the fourth, which computes for 100 ms.
+#[test]
+fn one_that_others_spin_for_is_not_left_waiting() {
+    let done_after_ms = |exits: &[Exit]| {
+        let guest = Guest::new(exits);
+        guest.start_others();
+        let (mut ran_ms, mut all_ms) = (0, 0);
+        guest.run(|vm, running| {
+            all_ms += usize::from(running.is_some());
+            ran_ms += usize::from(running == Some(3));
+            if ran_ms == 100 {
+                vm.stop.request(Stop::PowerOff);
+            }
+        });
+        all_ms
+    };
+    let computing = done_after_ms(&[Exit::ExternalInterrupt; 4]);
+    let spinning = done_after_ms(&[Exit::Pause, Exit::Pause, Exit::Pause, Exit::ExternalInterrupt]);
+    assert!((380..420).contains(&computing), "{computing}");
+    assert!((180..220).contains(&spinning), "{spinning}");
+}
+
 #[test]
 fn a_capped_guest_gets_no_more_than_its_share_and_the_cpu_sleeps_else() {
     const CAP_PERCENT: u64 = 40;

@@ -45,13 +45,13 @@ impl Scheduler {
             Some(unit) => self.rival(cpu, unit, now_ns),
             None => self.first_of(cpu, now_ns).or_else(|| self.steal(cpu, now_ns)),
         };
-        self.cpus[cpu].yields = false;
+        let yields = core::mem::take(&mut self.cpus[cpu].yields);
         let unit = match (current, next) {
             (current, Some(next)) => {
                 self.dequeue(next);
                 if let Some(unit) = current {
                     self.cpus[cpu].limit_ns = now_ns + RATE_LIMIT_NS;
-                    self.give_up(unit, now_ns);
+                    self.give_up(unit, !yields, now_ns);
                 }
                 self.begin(cpu, next, now_ns);
                 next
@@ -153,9 +153,9 @@ impl Scheduler {
     }
 
     /// A unit that could go on waits in its CPU's queue.
-    fn give_up(&mut self, unit: UnitId, now_ns: u64) {
+    fn give_up(&mut self, unit: UnitId, preempted: bool, now_ns: u64) {
         self.return_budget(unit, now_ns);
-        self.units[unit.index()].preempted = true;
+        self.units[unit.index()].preempted = preempted;
         self.enqueue(unit);
     }
 

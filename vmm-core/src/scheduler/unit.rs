@@ -68,7 +68,7 @@ pub(super) struct Unit {
     pub woken: bool,
     pub paused: bool,
     pub dying: bool,
-    /// It was made to leave a CPU, and has not run since.
+    /// It was made to leave a CPU, where it did not spin, and has not run since.
     pub preempted: bool,
     /// Its registers are still in `cpu`.
     pub held: bool,

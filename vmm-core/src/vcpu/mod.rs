@@ -410,6 +410,9 @@ impl<B: Backend> Vcpu<B> {
         // The guest is not to be found in the middle of a step.
         if self.left_exit.is_none() {
             self.after_host_interrupt();
+            if self.last_exit == Some(ExitKind::Pause) && self.vm.processors.are_several() {
+                housekeeping.give_way_to_sibling();
+            }
             if self.paused || self.is_attendance_due() {
                 self.attend(housekeeping);
             } else {

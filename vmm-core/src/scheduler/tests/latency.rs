@@ -98,6 +98,26 @@ fn a_unit_that_spins_fetches_the_holder_from_another_cpu() {
     assert!(matches!(machine.work(holder), Work::Compute));
 }
 
+/// Units that spin give way to each other in turn: none that they may wait for is left out.
+#[test]
+fn siblings_that_spin_all_get_their_turns() {
+    let mut scheduler = Machine::new(1).scheduler;
+    let domain = scheduler.add_domain(DomainParams::default()).expect("few");
+    let units = [(); 3].map(|()| {
+        let unit = scheduler.add_unit(domain, Affinity::default()).expect("few");
+        scheduler.wake(unit, 0);
+        unit
+    });
+    let mut runs = [0; 3];
+    for turn in 0..30 {
+        let unit = scheduler.pick(0, turn * MS).unit.expect("all are awake");
+        scheduler.switched(0, turn * MS);
+        runs[units.iter().position(|it| *it == unit).expect("one of them")] += 1;
+        scheduler.yield_now(unit);
+    }
+    assert_eq!(runs, [10; 3]);
+}
+
 /// A unit that spins with no sibling to wait for gives way to the next for a moment.
 #[test]
 fn a_unit_that_spins_alone_lets_the_next_run() {
