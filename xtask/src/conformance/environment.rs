@@ -32,13 +32,17 @@ pub const FORMS_TOPIC: &str = "forms";
 /// A processor with the local APIC in hardware and posted interrupts, and the topics that are about
 /// these.
 const APICV_CPU: &str = "corei7_skylake_x";
-const APICV_TOPICS: [&str; 9] = [
+const APICV_TOPICS: [&str; 13] = [
     "apic_timer",
     FORMS_TOPIC,
     "interrupts",
     "io_apic",
     "local_apic",
     "pic",
+    "smp_ipi",
+    "smp_memory",
+    "smp_routing",
+    "smp_start",
     "task_priority",
     "tsc_deadline",
     "x2apic",
