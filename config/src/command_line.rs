@@ -431,7 +431,7 @@ mod tests {
             ("guest_memory=1", "1 is not a size from 2 to 16777216 MiB"),
             ("spec-ctrl", "spec-ctrl needs a value"),
             ("spec-ctrl=pv=no", "pv=no is not a defence that can be chosen"),
-            ("guest_vcpus=65", "65 is not a number from 1 to 64"),
+            ("guest_vcpus=129", "129 is not a number from 1 to 128"),
         ] {
             let (options, warnings) = CommandLine::parse(word);
             assert_eq!(options, CommandLine::default());

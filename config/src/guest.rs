@@ -14,8 +14,8 @@ use super::guest_type::GuestType;
 use super::xl_cfg::{self, Element, Setting, Value};
 use super::{Diagnostic, Disk, Vif, disk, keys, text, vif};
 
-/// vCPUs that a guest can have.
-pub const MAX_VCPUS: u32 = 64;
+/// vCPUs that a guest can have: xl's limit for HVM guests.
+pub const MAX_VCPUS: u32 = 128;
 /// SeaBIOS keeps the ACPI and SMBIOS tables above 1 MiB, and does without where there is no RAM.
 pub const LEAST_MEMORY_MIB: u64 = 2;
 /// Far more than machines have.

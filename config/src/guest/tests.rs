@@ -159,7 +159,7 @@ fn what_is_unsupported_is_named() {
 fn errors_name_file_line_and_key() {
     for (text, expected) in [
         ("vcpus='many'", "g.cfg:2: vcpus: must be a number"),
-        ("vcpus=0", "g.cfg:2: vcpus: must be from 1 to 64, not 0"),
+        ("vcpus=0", "g.cfg:2: vcpus: must be from 1 to 128, not 0"),
         ("maxvcpus=2; vcpus=4", "g.cfg: maxvcpus is less than vcpus"),
         ("maxmem=32", "g.cfg: maxmem is less than memory"),
         ("memory=-1", "g.cfg:2: memory: must be from 1 to 16777216, not -1"),
