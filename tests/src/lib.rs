@@ -153,6 +153,31 @@ pub fn shell(machine: &mut Machine, command: &str) -> Result<String> {
     Ok(output.split(end).next().unwrap_or_default().trim_end().to_owned())
 }
 
+/// Moves the console's input to the guest called `name`, by Ctrl-A three times and again.
+///
+/// # Errors
+/// If it does not come there.
+pub fn focus(machine: &mut Machine, name: &str) -> Result<()> {
+    const SAYS: &str = "*** Serial input to ";
+    // The prompt, the guests, and one more.
+    for _ in 0..4 {
+        let from = machine.serial().text().len();
+        machine.serial().write(b"\x01\x01\x01")?;
+        let said = loop {
+            if let Some(end) = machine.serial().find(SAYS, from) {
+                break end;
+            }
+            anyhow::ensure!(!machine.time_left().is_zero(), "the input does not move");
+            machine.serial().wait_for_change(Duration::from_millis(200));
+        };
+        machine.expect_serial("times to switch input)")?;
+        if machine.serial().text()[said..].starts_with(&format!("{name} ")) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the input does not come to {name}\n{}", machine.report())
+}
+
 /// Waits until two machines' screens look alike.
 ///
 /// # Errors

@@ -3,15 +3,12 @@
 use anyhow::{Context, ensure};
 use serde_json::json;
 use tests::{
-    Backend, Guest, LINUX_PROMPT, Machine, PATIENCE, Result, Spec, on_both_backends, shell, start,
-    start_for,
+    Backend, Guest, LINUX_PROMPT, Machine, PATIENCE, Result, Spec, focus, on_both_backends, shell,
+    start, start_for,
 };
 use xtask::paths;
 
 on_both_backends! { two_guests_run_beside_each_other }
-
-/// Moves the input to the next guest, or the prompt.
-const SWITCH: &[u8] = b"\x01\x01\x01";
 
 fn config(name: &str) -> String {
     let iso = Guest::LinuxAmd64Quiet.name();
@@ -22,18 +19,9 @@ fn config(name: &str) -> String {
 
 /// Moves the input to the guest called `name`, and waits for its shell.
 fn look_at(machine: &mut Machine, name: &str) -> Result<()> {
-    let line = format!("*** Serial input to {name}");
-    for _ in 0..3 {
-        machine.serial().write(SWITCH)?;
-        machine.expect_serial("*** Serial input to ")?;
-        machine.expect_serial("to switch input)")?;
-        let text = machine.serial().text();
-        if text.rfind("*** Serial input to ").is_some_and(|at| text[at..].starts_with(&line)) {
-            machine.serial().write(b"\n")?;
-            return machine.expect_serial(LINUX_PROMPT);
-        }
-    }
-    anyhow::bail!("the input does not come to {name}\n{}", machine.report())
+    focus(machine, name)?;
+    machine.serial().write(b"\n")?;
+    machine.expect_serial(LINUX_PROMPT)
 }
 
 /// The guest's work for a while on both its virtual CPUs, and that the result is right.

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use tests::{Backend, Guest, LINUX_MARKER, Machine, Result, Spec, start_for};
+use tests::{
+    Backend, Guest, LINUX_MARKER, LINUX_PROMPT, Machine, Result, Spec, focus, shell, start_for,
+    unless_stalled,
+};
 use xtask::{build, paths};
 
 /// The guest's line when it waits for a seed.
@@ -23,6 +26,8 @@ const ENDLESS_NS: u64 = 20_000_000_000;
 
 /// Each attack once, all modes in turn.
 const ROUNDS: u32 = 16;
+/// The same once more beside another guest, with half of the attacks.
+const FEW_ROUNDS: u32 = 8;
 /// Each attack in each mode with and without garbage in the page tables, eight times.
 const MANY_ROUNDS: u32 = 1024;
 
@@ -60,7 +65,7 @@ struct Progress {
 
 /// The hypervisor's answer, which shows that it is alive.
 fn progress(machine: &mut Machine) -> Result<Progress> {
-    let stats = machine.stats()?;
+    let stats = machine.call("guest.stats", json!({ "guest": "hostile" }))?;
     let number = |value: &Value| value.as_u64().with_context(|| format!("not a number in {stats}"));
     let by_host = stats["exits"]["host interrupt"].as_u64().unwrap_or(0);
     Ok(Progress {
@@ -86,7 +91,7 @@ fn await_ready(machine: &mut Machine, from: usize) -> Result<usize> {
         let is_hung = now.exits == last.exits
             && now.guest_time_ns > last.guest_time_ns.saturating_add(HUNG_NS);
         if is_hung || now.guest_time_ns > ENDLESS_NS {
-            machine.call("guest.reboot", json!({}))?;
+            machine.call("guest.reboot", json!({ "guest": "hostile" }))?;
         }
         if now.exits != last.exits || now.guest_time_ns < last.guest_time_ns {
             last = now;
@@ -138,6 +143,99 @@ fn play(machine: &mut Machine, rounds: u32, marker: &str) -> Result<()> {
     machine.expect(marker)
 }
 
+/// The work of a guest beside the hostile one: it counts how often the same checksum comes out, and
+/// notes if it does not.
+const WORK: &str = "sum() { seq 1 3000 | md5sum; }; first=$(sum); \
+                    { while [ \"$(sum)\" = \"$first\" ]; do echo >> /tmp/right; done; \
+                    echo wrong > /tmp/wrong; } & :";
+/// The results, and the clock of its kernel.
+const RESULTS: &str = "grep -c ^ /tmp/right; cat /tmp/wrong; cut -d' ' -f1 /proc/uptime";
+/// Its kernel's clock may be off by so much from guest time.
+const MAX_DRIFT: f64 = 0.01;
+
+/// A moment of the healthy guest: guest time before and after its kernel's clock was read, and how
+/// often its work was right.
+struct Moment {
+    guest_time_s: [f64; 2],
+    uptime_s: f64,
+    right: u32,
+}
+
+impl Moment {
+    fn now(machine: &mut Machine) -> Result<Self> {
+        let guest_time_s = |machine: &mut Machine| {
+            let stats = machine.call("guest.stats", json!({ "guest": "healthy" }))?;
+            let ns = stats["guest_time_ns"].as_f64();
+            Ok::<_, anyhow::Error>(ns.context("no guest_time_ns")? / 1e9)
+        };
+        focus(machine, "healthy")?;
+        let before_s = guest_time_s(machine)?;
+        let text = shell(machine, RESULTS)?;
+        let after_s = guest_time_s(machine)?;
+        let numbers: Vec<&str> = text.lines().filter(|line| !line.contains("/tmp")).collect();
+        let [right, uptime] = numbers[..] else { anyhow::bail!("the healthy guest says {text}") };
+        Ok(Self {
+            guest_time_s: [before_s, after_s],
+            uptime_s: uptime.parse()?,
+            right: right.parse()?,
+        })
+    }
+
+    /// Its work and its clock have gone on since `earlier`.
+    fn check_since(&self, earlier: &Self) -> Result<()> {
+        ensure!(self.right > earlier.right, "{} checksums, {} before", self.right, earlier.right);
+        let least_s = self.guest_time_s[0] - earlier.guest_time_s[1];
+        let most_s = self.guest_time_s[1] - earlier.guest_time_s[0];
+        let by_kernel_s = self.uptime_s - earlier.uptime_s;
+        let is_right =
+            by_kernel_s >= least_s * (1.0 - MAX_DRIFT) && by_kernel_s <= most_s * (1.0 + MAX_DRIFT);
+        ensure!(is_right, "{by_kernel_s} s by its clock, {least_s} to {most_s} s of guest time");
+        Ok(())
+    }
+}
+
+/// Runs `rounds` attacks beside a healthy guest that computes, on a machine with `smp` CPUs.
+fn attack_beside(backend: Backend, smp: u32, rounds: u32, patience: Duration) -> Result<()> {
+    let folder = paths::empty_build_folder(&format!("tests/beside-{backend:?}-{smp}-{rounds}"))?;
+    let linux = Guest::LinuxAmd64Quiet;
+    let [hostile, healthy] = ["hostile.cfg", "healthy.cfg"].map(|name| folder.join(name));
+    std::fs::write(&hostile, config(linux))?;
+    let text = format!(
+        "type = 'hvm'\nname = 'healthy'\nmemory = 96\ndisk = [ '{}.iso,raw,hdc,ro,cdrom' ]\n",
+        linux.name()
+    );
+    std::fs::write(&healthy, text)?;
+    let spec = Spec {
+        backend,
+        smp,
+        image: build::checked_image()?,
+        iso: Some(Guest::Hostile.iso()?),
+        disks: vec![linux.iso()?, healthy],
+        config: Some(hostile),
+        ..Spec::default()
+    };
+    let mut machine = start_for(&spec, patience)?;
+    let played = play_beside(&mut machine, rounds);
+    played.with_context(|| machine.report())
+}
+
+fn play_beside(machine: &mut Machine, rounds: u32) -> Result<()> {
+    machine.expect_serial(READY)?;
+    focus(machine, "healthy")?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    shell(machine, &format!("dmesg -n 1; {WORK}"))?;
+    let before = Moment::now(machine)?;
+    focus(machine, "hostile")?;
+    let mut at = await_ready(machine, 0)?;
+    for round in 0..rounds {
+        let seed = seed(round);
+        at = attacked_with(machine, seed, at).with_context(|| format!("seed {seed:#x}"))?;
+    }
+    Moment::now(machine)?.check_since(&before)?;
+    ensure!(!machine.serial().text().contains("PANIC"), "the hypervisor panicked");
+    Ok(())
+}
+
 /// One round, up to the guest's next start.
 fn attacked_with(machine: &mut Machine, seed: u32, from: usize) -> Result<usize> {
     send(machine, seed)?;
@@ -158,6 +256,24 @@ fn a_hostile_guest_does_not_hurt_the_hypervisor() -> Result<()> {
 #[test]
 fn a_hostile_guest_does_not_hurt_the_hypervisor_on_vmx() -> Result<()> {
     attack(Backend::Vmx, ROUNDS, Guest::Ipxe, "No bootable device.", Duration::from_secs(1200))
+}
+
+#[test]
+fn a_hostile_guest_does_not_hurt_one_on_the_same_cpu() -> Result<()> {
+    attack_beside(Backend::Svm, 1, FEW_ROUNDS, Duration::from_secs(600))
+}
+
+#[test]
+fn a_hostile_guest_does_not_hurt_one_on_two_cpus() -> Result<()> {
+    attack_beside(Backend::Svm, 2, FEW_ROUNDS, Duration::from_secs(600))
+}
+
+#[test]
+#[ignore = "slow: attacks in Bochs, beside Linux"]
+fn a_hostile_guest_does_not_hurt_one_on_two_cpus_on_vmx() -> Result<()> {
+    unless_stalled("a_hostile_guest_does_not_hurt_one_on_two_cpus_on_vmx", || {
+        attack_beside(Backend::Vmx, 2, FEW_ROUNDS, Duration::from_secs(3600))
+    })
 }
 
 #[test]
