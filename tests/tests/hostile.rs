@@ -148,8 +148,11 @@ fn play(machine: &mut Machine, rounds: u32, marker: &str) -> Result<()> {
 const WORK: &str = "sum() { seq 1 3000 | md5sum; }; first=$(sum); \
                     { while [ \"$(sum)\" = \"$first\" ]; do echo >> /tmp/right; done; \
                     echo wrong > /tmp/wrong; } & :";
-/// The results, and the clock of its kernel.
-const RESULTS: &str = "grep -c ^ /tmp/right; cat /tmp/wrong; cut -d' ' -f1 /proc/uptime";
+/// The results, and the clock of its kernel, behind [`RESULT`] in one line: the log may come between
+/// two.
+const RESULTS: &str = "[ -e /tmp/wrong ] || \
+                       echo RES'ULT' $(grep -c ^ /tmp/right) $(cut -d' ' -f1 /proc/uptime)";
+const RESULT: &str = "RESULT ";
 /// Its kernel's clock may be off by so much from guest time.
 const MAX_DRIFT: f64 = 0.01;
 
@@ -172,13 +175,12 @@ impl Moment {
         let before_s = guest_time_s(machine)?;
         let text = shell(machine, RESULTS)?;
         let after_s = guest_time_s(machine)?;
-        let numbers: Vec<&str> = text.lines().filter(|line| !line.contains("/tmp")).collect();
-        let [right, uptime] = numbers[..] else { anyhow::bail!("the healthy guest says {text}") };
-        Ok(Self {
-            guest_time_s: [before_s, after_s],
-            uptime_s: uptime.parse()?,
-            right: right.parse()?,
-        })
+        let line = text.lines().find_map(|line| line.strip_prefix(RESULT));
+        let (right, uptime) = line.and_then(|line| line.split_once(' ')).with_context(|| {
+            format!("a checksum of the healthy guest is wrong, or there is none: {text}")
+        })?;
+        let (right, uptime_s) = (right.parse()?, uptime.trim().parse()?);
+        Ok(Self { guest_time_s: [before_s, after_s], uptime_s, right })
     }
 
     /// Its work and its clock have gone on since `earlier`.
