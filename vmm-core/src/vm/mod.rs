@@ -79,11 +79,19 @@ impl StopSwitch {
     pub fn requested(&self) -> Option<Stop> {
         match self.reason.load(Ordering::Relaxed) {
             0 => None,
-            1 => Some(Stop::PowerOff),
-            2 => Some(Stop::Reset),
-            3 => Some(Stop::PowerCycle),
-            5 => Some(Stop::Destroy),
-            _ => Some(Stop::Crash),
+            reason => Some(Self::stop_of(reason)),
+        }
+    }
+
+    /// Apart, so that looking whether there is one stays short.
+    #[cold]
+    const fn stop_of(reason: u8) -> Stop {
+        match reason {
+            1 => Stop::PowerOff,
+            2 => Stop::Reset,
+            3 => Stop::PowerCycle,
+            5 => Stop::Destroy,
+            _ => Stop::Crash,
         }
     }
 }
