@@ -132,7 +132,7 @@ impl<'a, B: Backend> Guests<'a, B> {
     /// be started, if so.
     pub fn attend(&mut self, cpu: &B::Cpu, attendant: &mut Attendant) -> Option<String> {
         let mut refusal = None;
-        self.answer_for_machine(attendant);
+        self.answer_for_machine(cpu, attendant);
         for index in 0..self.list.len() {
             self.end_life(index, attendant);
             self.answer(index, attendant);
@@ -144,14 +144,26 @@ impl<'a, B: Backend> Guests<'a, B> {
         refusal
     }
 
+    /// One more guest, which starts now. Returns its number.
+    fn create(
+        &mut self,
+        config: GuestConfig,
+        cpu: &B::Cpu,
+        attendant: &mut Attendant,
+    ) -> Result<u32, String> {
+        let number = self.add(config, attendant)?;
+        self.begin_life(self.list.len() - 1, cpu, attendant)?;
+        Ok(number)
+    }
+
     /// Makes the guests that consoles ask for.
-    fn answer_for_machine(&mut self, attendant: &mut Attendant) {
+    fn answer_for_machine(&mut self, cpu: &B::Cpu, attendant: &mut Attendant) {
         let machine = attendant.machine.clone();
         while let Some((client, request)) = machine.take_request() {
             let answer = match request {
                 Request::Create { module, settings } => {
                     let config = asked_config(self.inputs, &module, &settings);
-                    match config.and_then(|config| self.add(config, attendant)) {
+                    match config.and_then(|config| self.create(config, cpu, attendant)) {
                         Ok(number) => Answer::Created { number },
                         Err(reason) => Answer::Failed(reason),
                     }

@@ -206,6 +206,7 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
         module("a.cfg", b"type='hvm'; name='a'; memory=8; autostart_delay=60"),
         module("broken.cfg", b"name="),
     ]);
+    bench.platform.limit_free_bytes(200 << 20);
     let mut ask = |module: &str, settings: &str| {
         let (module, settings) = (module.into(), settings.into());
         let machine = bench.attendant.machine.clone();
@@ -222,6 +223,7 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
         ("broken.cfg", "", "broken.cfg:1:6: name: expected a value"),
         ("c.cfg", "", "create=c.cfg: there is no such boot module (there are [\"a.cfg\", "),
         ("a.cfg", "name='c'; memory=x", "a.cfg:2:"),
+        ("a.cfg", "name='c'; memory=16777216", "c: memory=16777216: only "),
     ] {
         let Answer::Failed(line) = ask(name, settings) else { panic!("{name} was made") };
         assert!(line.starts_with(reason), "{line}");
