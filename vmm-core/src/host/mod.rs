@@ -2,6 +2,7 @@
 //! and what is lent of its heap.
 
 pub mod clock;
+pub mod features;
 pub mod kick;
 pub mod machine_check;
 pub mod machine_check_watch;

@@ -2,6 +2,7 @@
 //! gives it, keeps the timers of those that last ran there, and sleeps when there is nothing else.
 
 use crate::backend::Backend;
+use crate::host::features::CpuFeatures;
 use crate::host::kick::Wake;
 use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{BOOT_CPU, CpuInterrupt, MAX_CPUS, Platform};
@@ -16,6 +17,7 @@ use config::CommandLine;
 use control::host::host_ns;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use devices::time::ns_to_ticks;
+use raw_cpuid::native_cpuid::cpuid_count;
 use spin::{Mutex, Once, RwLock};
 
 /// The machine's CPUs.
@@ -24,6 +26,8 @@ pub struct Cpus<B: Backend> {
     scheduler: Mutex<Scheduler>,
     /// The virtual CPUs, by their numbers in the scheduler.
     tasks: RwLock<Vec<Option<Arc<Task<B>>>>>,
+    /// Those that all CPUs have which guests run on.
+    features: CpuFeatures,
     /// There is one virtual CPU, without a cap: it has its CPU for itself, and sleeps there.
     is_one_alone: AtomicBool,
     /// When the boot CPU is to look after the guests; 0 if it is called.
@@ -81,6 +85,8 @@ struct Starting<B: Backend> {
     /// By CPU from the first other one: whether virtualisation is on, and posted interrupts are
     /// taken.
     ready: Mutex<Vec<(usize, Option<bool>)>>,
+    /// Those of each CPU that is used.
+    features: Mutex<Vec<(usize, CpuFeatures)>>,
     cpus: Once<&'static Cpus<B>>,
 }
 
@@ -91,6 +97,7 @@ impl<B: Backend> Cpus<B> {
             platform,
             options: options.clone(),
             ready: Mutex::new(Vec::new()),
+            features: Mutex::new(Vec::new()),
             cpus: Once::new(),
         }));
         let count = platform.start_cpus(Box::leak(Box::new(|| starting.run())));
@@ -99,7 +106,9 @@ impl<B: Backend> Cpus<B> {
         }
         let mut ready = core::mem::take(&mut *starting.ready.lock());
         ready.sort_unstable();
-        let cpus: &'static Self = Box::leak(Box::new(Self::new(platform, &ready)));
+        let mut cpus = Self::new(platform, &ready);
+        cpus.note_features(&mut starting.features.lock());
+        let cpus: &'static Self = Box::leak(Box::new(cpus));
         starting.cpus.call_once(|| cpus);
         let enabled = ready.iter().filter(|(_, enabled)| enabled.is_some()).count();
         match cpus.keeps_by_post {
@@ -129,11 +138,31 @@ impl<B: Backend> Cpus<B> {
             platform,
             scheduler: Mutex::new(scheduler),
             tasks: RwLock::new(Vec::new()),
+            features: CpuFeatures::read(cpuid_count),
             is_one_alone: AtomicBool::new(false),
             guests_due_tsc: AtomicU64::new(u64::MAX),
             seats: (0..count).map(seat).collect(),
             keeps_by_post: posts.map(|&(cpu, _)| cpu),
         }
+    }
+
+    /// Guests see the features that all CPUs have; those of each `other` CPU that differ are logged.
+    fn note_features(&mut self, others: &mut [(usize, CpuFeatures)]) {
+        others.sort_unstable_by_key(|&(cpu, _)| cpu);
+        let boot = self.features.clone();
+        for (cpu, features) in others {
+            if let Some(differences) = features.differences(&boot) {
+                log::warn!(
+                    "CPU {cpu} is not like CPU {BOOT_CPU}: {differences}; guests see what all have"
+                );
+            }
+            self.features = self.features.common(features);
+        }
+    }
+
+    /// The features that guests can have.
+    pub const fn features(&self) -> &CpuFeatures {
+        &self.features
     }
 
     /// The CPU that keeps the timers of a guest with so many virtual CPUs, if another than the
@@ -382,6 +411,9 @@ impl<B: Backend> Starting<B> {
             Ok(_) => {}
         }
         let cpu = enabled.as_ref().ok().filter(|_| number < MAX_CPUS);
+        if cpu.is_some() {
+            self.features.lock().push((number, CpuFeatures::read(cpuid_count)));
+        }
         self.ready.lock().push((number, cpu.map(B::takes_posted_interrupts)));
         let mut watch = Watch { platform: self.platform, watch: MachineCheckWatch::default() };
         if let Some(cpu) = cpu {

@@ -3,6 +3,7 @@
 use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
 use crate::backend::exit::Exit;
+use crate::host::features::CpuFeatures;
 use crate::host::kick::VcpuKick;
 use crate::host::platform::BootInputs;
 use crate::scheduler::{Affinity, DomainParams};
@@ -21,6 +22,7 @@ use control::mailbox::{Answer, Client, Mailbox, Request};
 use control::state::GuestState;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
+use raw_cpuid::native_cpuid::cpuid_count;
 
 const MS: u64 = 1_000_000;
 
@@ -46,7 +48,9 @@ impl Guest {
         let config = GuestConfig::new("g", 8, exits.len() as u32);
         let domain = Domain::new(platform, &inputs, config).unwrap();
         let (cpu, ports) = (TestCpu::default(), OpenPorts::new("g"));
-        let pc = domain.build::<TestBackend>(&cpu, &ports, Battery::new(0), None).unwrap();
+        let features = CpuFeatures::read(cpuid_count);
+        let pc =
+            domain.build::<TestBackend>(&cpu, &features, &ports, Battery::new(0), None).unwrap();
         let vcpus = pc.vcpus.into_iter().zip(exits).enumerate().map(|(index, (wires, &exit))| {
             let vm = pc.vm.clone();
             let vcpu = Vcpu::<TestBackend>::new(index, platform, &cpu, vm, wires.clone(), None);

@@ -3,6 +3,7 @@
 use super::disk::{MemoryDisk, ModuleImage};
 use super::pc::{Pc, PcParts};
 use crate::backend::Backend;
+use crate::host::features::CpuFeatures;
 use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{BootInputs, Platform};
 use crate::vm::cpuid::CpuidTable;
@@ -17,6 +18,7 @@ use devices::block::BlockBackend;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
+use raw_cpuid::native_cpuid::cpuid_count;
 
 /// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
 const RESERVE_MIB: u64 = 16;
@@ -104,13 +106,14 @@ impl<'a> Domain<'a> {
         &self.drives
     }
 
-    /// Builds the PC of one life.
+    /// Builds the PC of one life, for CPUs that have `features` in common.
     ///
     /// # Errors
     /// A line that says why it cannot be built.
     pub(super) fn build<B: Backend>(
         &self,
         cpu: &B::Cpu,
+        features: &CpuFeatures,
         ports: &OpenPorts,
         battery: Battery,
         ram: Option<Arc<FrameMemory>>,
@@ -161,7 +164,7 @@ impl<'a> Domain<'a> {
             // Firmware that finds the port takes an exit for each byte.
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(
-                raw_cpuid::native_cpuid::cpuid_count,
+                |leaf, subleaf| features.limit(leaf, subleaf, cpuid_count(leaf, subleaf)),
                 self.config.vcpus,
                 B::withheld(cpu),
             )

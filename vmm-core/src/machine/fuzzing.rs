@@ -1,6 +1,7 @@
 //! A user's text, made into its PC.
 
 use super::domain::Domain;
+use crate::host::features::CpuFeatures;
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
@@ -11,6 +12,7 @@ use config::{DiskKind, GuestConfig};
 use control::guest::OpenPorts;
 use devices::ide::Drive;
 use devices::rtc::Battery;
+use raw_cpuid::native_cpuid::cpuid_count;
 
 const GIB: u64 = 1 << 30;
 const COM_BASES: [u32; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
@@ -53,7 +55,13 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     let inputs = BootInputs { modules, bios: &BIOS, ..BootInputs::default() };
     let domain = Domain::new(platform, &inputs, config.clone())?;
     let ports = OpenPorts::new(&config.name);
-    let pc = domain.build::<TestBackend>(&TestCpu::default(), &ports, Battery::new(0), None)?;
+    let pc = domain.build::<TestBackend>(
+        &TestCpu::default(),
+        &CpuFeatures::read(cpuid_count),
+        &ports,
+        Battery::new(0),
+        None,
+    )?;
 
     assert_eq!(pc.vm.space.ram_layout().bytes(), config.memory_mib << 20);
     let regions = pc.vm.ports.regions();

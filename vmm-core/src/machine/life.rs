@@ -65,7 +65,7 @@ impl<B: Backend> Life<B> {
             None => (domain.new_battery(), None),
         };
         let Pc { vm, vcpus, com1, vga, i8042, rtc } =
-            domain.build::<B>(cpu, &ports, battery, ram)?;
+            domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
         let timekeeper = cpus.timekeeper(vcpus.len());

@@ -3,7 +3,7 @@
 
 use crate::backend::Withheld;
 use crate::backend::speculation::GuestSpeculation;
-use crate::host::processor::{CpuidSource, Processor, Vendor};
+use crate::host::processor::{Processor, Vendor};
 use alloc::vec::Vec;
 use emulator::control_registers;
 use emulator::registers::Cr4;
@@ -182,7 +182,11 @@ const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
 
 impl CpuidTable {
     /// The filtered table of a guest with `vcpu_count` CPUs.
-    pub fn new(source: CpuidSource, vcpu_count: u32, withheld: Withheld) -> Self {
+    pub fn new(
+        source: impl Fn(u32, u32) -> CpuIdResult,
+        vcpu_count: u32,
+        withheld: Withheld,
+    ) -> Self {
         let max_basic = source(0, 0).eax.min(MAX_BASIC);
         let max_extended = source(0x8000_0000, 0).eax.clamp(0x8000_0000, MAX_EXTENDED);
         let mut xcr0 = 0;
@@ -204,12 +208,12 @@ impl CpuidTable {
             cr4: Cr4::new(),
         };
         for leaf in (0..=max_basic).chain(0x8000_0000..=max_extended) {
-            let result = table.filter(source, leaf, 0, vcpu_count);
+            let result = table.filter(source(leaf, 0), leaf, 0, vcpu_count);
             table.leaves.set(leaf, result);
         }
         for (leaf, count) in SUBLEAVES {
             for subleaf in 0..if leaf <= max_basic { count } else { 0 } {
-                let result = table.filter(source, leaf, subleaf, vcpu_count);
+                let result = table.filter(source(leaf, subleaf), leaf, subleaf, vcpu_count);
                 table.subleaves.push(Entry { leaf, subleaf, result });
             }
         }
@@ -267,8 +271,13 @@ impl CpuidTable {
         self.physical_address_bits
     }
 
-    fn filter(&self, source: CpuidSource, leaf: u32, subleaf: u32, vcpu_count: u32) -> CpuIdResult {
-        let mut result = source(leaf, subleaf);
+    fn filter(
+        &self,
+        mut result: CpuIdResult,
+        leaf: u32,
+        subleaf: u32,
+        vcpu_count: u32,
+    ) -> CpuIdResult {
         match leaf {
             0 => result.eax = result.eax.min(MAX_BASIC),
             1 => {
@@ -471,6 +480,7 @@ fn topology(subleaf: u32, vcpu_count: u32) -> CpuIdResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::processor::CpuidSource;
 
     fn everything(leaf: u32, _subleaf: u32) -> CpuIdResult {
         let eax = match leaf {
