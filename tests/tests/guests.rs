@@ -59,18 +59,10 @@ fn two_guests_run_beside_each_other(backend: Backend) -> Result<()> {
         ensure!(shell(&mut machine, "nproc; hostname")? == format!("2\n{name}"));
         compute(&mut machine)?;
     }
-    // The other one is busy meanwhile, on all its virtual CPUs.
-    let busy = "for cpu in 0 1; do taskset -c $cpu sh -c 'while :; do :; done' & done";
-    shell(&mut machine, busy)?;
-    look_at(&mut machine, "beta")?;
-    compute(&mut machine)?;
-    look_at(&mut machine, "alpha")?;
-    ensure!(shell(&mut machine, "jobs | grep -c Running; kill %1 %2")? == "2");
-    look_at(&mut machine, "beta")?;
-    machine.serial().write(b"reboot -f\n")?;
-    machine.expect_serial("beta: reset: Restart")?;
-    machine.expect_serial(LINUX_PROMPT)?;
-    ensure!(shell(&mut machine, "dmesg -n 1; hostname")? != "beta", "it has not started anew");
+    // In Bochs one more boot takes a minute.
+    if backend == Backend::Svm {
+        restart_beta(&mut machine)?;
+    }
     look_at(&mut machine, "alpha")?;
     ensure!(shell(&mut machine, "hostname")? == "alpha", "it has started anew");
     machine.serial().write(b"poweroff -f\n")?;
@@ -80,6 +72,22 @@ fn two_guests_run_beside_each_other(backend: Backend) -> Result<()> {
     ensure!(shell(&mut machine, "nproc")? == "2");
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_serial("beta: powered off: Destroy")
+}
+
+/// One computes while the other is busy on all its virtual CPUs, and restarts.
+fn restart_beta(machine: &mut Machine) -> Result<()> {
+    let busy = "for cpu in 0 1; do taskset -c $cpu sh -c 'while :; do :; done' & done";
+    shell(machine, busy)?;
+    look_at(machine, "beta")?;
+    compute(machine)?;
+    look_at(machine, "alpha")?;
+    ensure!(shell(machine, "jobs | grep -c Running; kill %1 %2")? == "2");
+    look_at(machine, "beta")?;
+    machine.serial().write(b"reboot -f\n")?;
+    machine.expect_serial("beta: reset: Restart")?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    ensure!(shell(machine, "dmesg -n 1; hostname")? != "beta", "it has not started anew");
+    Ok(())
 }
 
 /// Rounds of a guest that comes and goes, beside one that works.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde_json::json;
 use tests::{Guest, Machine, PATIENCE, Result, spec, start};
 use xtask::picture::{ALIKE, Picture};
@@ -50,6 +50,36 @@ fn the_machines_keyboard_types_and_its_display_shows_text_and_graphics() -> Resu
     // A key ends the picture.
     press_until(&mut machine, "\n", "grub>")?;
     await_mirrored(&mut machine)
+}
+
+/// Left Ctrl, left Alt and `]` lead from the guest to the prompt on the machine's screen, and back.
+#[test]
+fn a_chord_leads_to_the_prompt_on_the_machines_screen() -> Result<()> {
+    let mut machine = start(&spec(Guest::GrubRescue)?)?;
+    machine.expect("GNU GRUB")?;
+    await_mirrored(&mut machine)?;
+    let key = |name: &str| json!({"type": "qcode", "data": name});
+    let chord = json!({"keys": [key("ctrl"), key("alt"), key("bracket_right")]});
+    machine.host_control().call("send-key", chord.clone(), PATIENCE)?;
+    await_host_text(&mut machine, "bulkhead>")?;
+    machine.host_control().type_text("list\n")?;
+    await_host_text(&mut machine, "State")?;
+    let unmoved =
+        machine.control().screen_text()?.is_some_and(|screen| screen.contains("GNU GRUB"));
+    ensure!(unmoved, "what was typed reached the guest\n{}", machine.report());
+    machine.host_control().call("send-key", chord, PATIENCE)?;
+    await_mirrored(&mut machine)
+}
+
+/// Waits until the machine's own screen shows `text`.
+fn await_host_text(machine: &mut Machine, text: &str) -> Result<()> {
+    while !machine.time_left().is_zero() {
+        if machine.host_control().screen_text()?.is_some_and(|screen| screen.contains(text)) {
+            return Ok(());
+        }
+        machine.pause(Duration::from_millis(500));
+    }
+    bail!("the machine's screen does not show {text:?}\n{}", machine.report())
 }
 
 /// The guest's mouse says what is done with the machine's: buttons, movement with its
