@@ -75,6 +75,8 @@ pub struct Vmx {
     /// The guest has touched its debug registers: DR7 has to be looked at.
     has_debug_registers: bool,
     before_entry: BeforeEntry,
+    /// The CPU on which its state was checked last before an entry.
+    checked_on: Option<usize>,
 }
 
 bitflags! {
@@ -89,7 +91,8 @@ bitflags! {
         const FLUSH_NESTED = 4;
         /// The guest's own translations must go.
         const FLUSH_GUEST = 8;
-        /// It is the first entry on this CPU: the guest's state and the host's are checked.
+        /// It is the first entry since it moved to this CPU: the guest's state and the host's are
+        /// checked.
         const CHECK = 16;
         /// This entry is a step, by the monitor trap flag.
         const STEP = 32;
@@ -240,6 +243,7 @@ impl Backend for Vmx {
             tpr_threshold: 0,
             has_debug_registers: true,
             before_entry: BeforeEntry::empty(),
+            checked_on: None,
         };
         vcpu.set_up_controls();
         vcpu.restart_timer();
@@ -259,8 +263,10 @@ impl Backend for Vmx {
             self.issue_barrier(Barrier::BranchPredictors);
         }
         self.follow_cpu();
-        self.before_entry |=
-            BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST | BeforeEntry::CHECK;
+        self.before_entry |= BeforeEntry::FLUSH_NESTED | BeforeEntry::FLUSH_GUEST;
+        if self.checked_on.replace(self.platform.cpu()) != Some(self.platform.cpu()) {
+            self.before_entry |= BeforeEntry::CHECK;
+        }
     }
 
     fn unload(&mut self) {
