@@ -333,9 +333,12 @@ impl<B: Backend> Cpus<B> {
         end
     }
 
-    /// When a CPU decides again.
-    fn until_ns(&self, decision: Decision) -> u64 {
-        if self.is_one_alone.load(Ordering::Relaxed) { u64::MAX } else { decision.until_ns }
+    /// When a CPU decides again, in its time stamp counter.
+    fn until_tsc(&self, decision: Decision) -> u64 {
+        match self.is_one_alone.load(Ordering::Relaxed) {
+            true => u64::MAX,
+            false => self.tsc_at(decision.until_ns),
+        }
     }
 
     /// Its timers are no longer kept by the CPU that it was on last.
@@ -378,8 +381,8 @@ impl<B: Backend> CpuLoop<B> {
             self.decision = cpus.decide(number);
             return;
         };
-        let until_ns = cpus.until_ns(decision);
-        let mut work = CpuWork { cpus, number, unit, until_ns, next: None, housekeeping };
+        let until_tsc = cpus.until_tsc(decision);
+        let mut work = CpuWork { cpus, number, unit, until_tsc, next: None, housekeeping };
         let end = cpus.run(unit, cpu, &mut work);
         self.decision = work.next.unwrap_or_else(|| {
             if end != RunEnd::Preempted {
@@ -453,7 +456,7 @@ struct CpuWork<'a, B: Backend> {
     number: usize,
     unit: UnitId,
     /// The scheduler is asked again then.
-    until_ns: u64,
+    until_tsc: u64,
     /// The one that is to run instead.
     next: Option<Decision>,
     housekeeping: &'a mut dyn Housekeeping,
@@ -476,13 +479,13 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
         let seat = &self.cpus.seats[self.number];
         let kept_tsc = seat.keeper.serve();
         let is_asked = seat.asks_again.load(Ordering::SeqCst);
-        if is_asked || host_ns(self.cpus.platform) >= self.until_ns {
+        if is_asked || self.cpus.platform.tsc() >= self.until_tsc {
             let decision = self.cpus.decide(self.number);
-            self.until_ns = self.cpus.until_ns(decision);
+            self.until_tsc = self.cpus.until_tsc(decision);
             self.next = Some(decision).filter(|decision| decision.unit != Some(self.unit));
         }
         let guests_tsc = self.cpus.guests_due_tsc(self.number);
-        let due_tsc = kept_tsc.min(self.cpus.tsc_at(self.until_ns)).min(guests_tsc);
+        let due_tsc = kept_tsc.min(self.until_tsc).min(guests_tsc);
         CpuShare { is_over: self.next.is_some() || self.is_called(), due_tsc }
     }
 
