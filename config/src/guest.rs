@@ -4,7 +4,7 @@
 //! existing files work unchanged. A setting of the wrong type or with an impossible value is an
 //! error.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -180,7 +180,21 @@ impl GuestConfig {
     /// Reads the xl.cfg file `bytes`, called `file`: the guest, or the first thing that is wrong;
     /// and the warnings.
     pub fn parse(file: &str, bytes: &[u8]) -> (Result<Self>, Vec<Diagnostic>) {
-        let parsed = text::decode(file, bytes).and_then(|text| xl_cfg::parse(file, &text));
+        Self::parse_with(file, bytes, "")
+    }
+
+    /// The same with more `settings` in lines behind the file's, as `xl create` takes them.
+    pub fn parse_with(file: &str, bytes: &[u8], settings: &str) -> (Result<Self>, Vec<Diagnostic>) {
+        let parsed =
+            text::decode(file, bytes)
+                .map(|text| {
+                    if settings.is_empty() {
+                        text
+                    } else {
+                        Cow::Owned(format!("{text}\n{settings}"))
+                    }
+                })
+                .and_then(|text| xl_cfg::parse(file, &text));
         let settings = match parsed {
             Ok(settings) => settings,
             Err(error) => return (Err(error), Vec::new()),

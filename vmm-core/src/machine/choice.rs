@@ -41,7 +41,7 @@ pub fn guest_configs(
         }
         _ => true,
     };
-    let read = |module: &Module| read(module, module.data);
+    let read = |module: &Module| read(module, "");
     let mut configs: Vec<_> = configs.into_iter().map(read).filter(is_wanted).collect();
     configs.sort_by_key(|config| config.as_ref().map_or(0, |config| config.autostart_order));
     Ok(configs)
@@ -67,16 +67,11 @@ pub fn asked_config(
     settings: &str,
 ) -> Result<GuestConfig, String> {
     let module = named(inputs, "create", wanted)?;
-    let mut text = module.data.to_vec();
-    if !settings.is_empty() {
-        text.push(b'\n');
-        text.extend_from_slice(settings.as_bytes());
-    }
-    read(module, &text).map(|config| GuestConfig { autostart_delay_s: 0, ..config })
+    read(module, settings).map(|config| GuestConfig { autostart_delay_s: 0, ..config })
 }
 
-fn read(module: &Module, text: &[u8]) -> Result<GuestConfig, String> {
-    let (result, warnings) = GuestConfig::parse(&module.name(), text);
+fn read(module: &Module, settings: &str) -> Result<GuestConfig, String> {
+    let (result, warnings) = GuestConfig::parse_with(&module.name(), module.data, settings);
     for warning in warnings {
         log::warn!("{warning}");
     }

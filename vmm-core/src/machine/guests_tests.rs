@@ -10,6 +10,8 @@ use crate::test_platform::TestPlatform;
 use crate::vm::Stop;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 use config::cpus::VcpuCpus;
 use config::{CommandLine, GuestConfig};
 use control::host::{Host, SerialPort};
@@ -205,6 +207,7 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
     let mut bench = Bench::with_modules(&[
         module("a.cfg", b"type='hvm'; name='a'; memory=8; autostart_delay=60"),
         module("broken.cfg", b"name="),
+        module("cd.iso", Vec::leak(vec![0; 1 << 20])),
     ]);
     bench.platform.limit_free_bytes(200 << 20);
     let mut ask = |module: &str, settings: &str| {
@@ -223,6 +226,11 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
         ("broken.cfg", "", "broken.cfg:1:6: name: expected a value"),
         ("c.cfg", "", "create=c.cfg: there is no such boot module (there are [\"a.cfg\", "),
         ("a.cfg", "name='c'; memory=x", "a.cfg:2:"),
+        (
+            "cd.iso",
+            "name='c'",
+            "cd.iso:1:1: a configuration has at most 64 KiB, this file has 1024",
+        ),
         ("a.cfg", "name='c'; memory=16777216", "c: memory=16777216: only "),
     ] {
         let Answer::Failed(line) = ask(name, settings) else { panic!("{name} was made") };
