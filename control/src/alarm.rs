@@ -22,8 +22,8 @@ impl ConsoleAlarm {
         self.due_ns.load(Ordering::SeqCst)
     }
 
-    /// Sets it to `due_ns`, but not later than `retry_ns` if `output_waits` then: a guest on another
-    /// CPU may have transmitted since the consoles looked. For the consoles.
+    /// Sets it to `due_ns`, but not later than `retry_ns` if `output_waits` then: a guest on
+    /// another CPU may have transmitted since the consoles looked. For the consoles.
     pub fn set(&self, due_ns: u64, retry_ns: u64, output_waits: impl FnOnce() -> bool) {
         self.due_ns.store(due_ns, Ordering::SeqCst);
         fence(Ordering::SeqCst);

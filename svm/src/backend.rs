@@ -142,8 +142,8 @@ impl Svm {
         control.nested_cr3 = nested_root_hpa;
     }
 
-    /// IA32_SPEC_CTRL of the guest. A processor that does not keep it apart has it written at entries
-    /// and exits.
+    /// IA32_SPEC_CTRL of the guest. A processor that does not keep it apart has it written at
+    /// entries and exits.
     fn set_spec_ctrl(&mut self, value: u64) {
         self.vmcb_mut().save.spec_ctrl = value;
         let switches = !self.features.virtual_spec_ctrl && self.defences.switches_control(value);

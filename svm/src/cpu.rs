@@ -147,8 +147,8 @@ impl Cpu {
 /// Puts those defences into force that stay.
 fn enforce(defences: &Defences) {
     let set_bits = |msr, bits| {
-        // SAFETY: the CPU has the register (`Defences::new`); the bits make it predict less, or wait
-        // more, and nothing else.
+        // SAFETY: the CPU has the register (`Defences::new`); the bits make it predict less, or
+        // wait more, and nothing else.
         unsafe { wrmsr(msr, rdmsr(msr) | bits) };
     };
     if defences.automatic_ibrs {

@@ -148,8 +148,8 @@ fn play(machine: &mut Machine, rounds: u32, marker: &str) -> Result<()> {
 const WORK: &str = "sum() { seq 1 3000 | md5sum; }; first=$(sum); \
                     { while [ \"$(sum)\" = \"$first\" ]; do echo >> /tmp/right; done; \
                     echo wrong > /tmp/wrong; } & :";
-/// The results, and the clock of its kernel, behind [`RESULT`] in one line: the log may come between
-/// two.
+/// The results, and the clock of its kernel, behind [`RESULT`] in one line: the log may come
+/// between two.
 const RESULTS: &str = "[ -e /tmp/wrong ] || \
                        echo RES'ULT' $(grep -c ^ /tmp/right) $(cut -d' ' -f1 /proc/uptime)";
 const RESULT: &str = "RESULT ";

@@ -61,8 +61,8 @@ impl IoApic {
         io_apic
     }
 
-    /// Sends the message of an entry; a level-triggered one waits for its end, which another CPU may
-    /// tell before the message's sender goes on here.
+    /// Sends the message of an entry; a level-triggered one waits for its end, which another CPU
+    /// may tell before the message's sender goes on here.
     fn send(&self, state: &mut State, input: usize) {
         let Some(entry) = state.table.get_mut(input) else { return };
         let awaits_eoi = entry.awaits_eoi();

@@ -142,8 +142,8 @@ pub trait EmulatedCpu {
     /// Writes the low `bytes.len()` (16 or 32) bytes of a vector register.
     fn set_vector_register(&mut self, index: u8, bytes: &[u8]);
 
-    /// An instruction with LOCK, or XCHG, begins its accesses: until [`EmulatedCpu::release_bus`] no
-    /// other processor may write to a device (SDM volume 3, 9.1.2).
+    /// An instruction with LOCK, or XCHG, begins its accesses: until [`EmulatedCpu::release_bus`]
+    /// no other processor may write to a device (SDM volume 3, 9.1.2).
     fn lock_bus(&mut self) {}
     /// It has made them, or ends in a fault.
     fn release_bus(&mut self) {}

@@ -3,9 +3,9 @@
 //! writes the results to COM1 ([`report`]).
 //!
 //! A guest runs in 64-bit mode at ring 0 with interrupts off, on one CPU unless it starts others
-//! ([`smp`]), with the first 4 GiB mapped to themselves. Nothing else runs on its machine. That is why functions here are not
-//! marked `unsafe` although most could break the program: a topic exists to do such things, and a
-//! mark on every line would mark nothing.
+//! ([`smp`]), with the first 4 GiB mapped to themselves. Nothing else runs on its machine. That is
+//! why functions here are not marked `unsafe` although most could break the program: a topic exists
+//! to do such things, and a mark on every line would mark nothing.
 
 #![no_std]
 

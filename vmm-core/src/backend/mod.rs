@@ -127,8 +127,8 @@ pub trait Backend: Sized + Send + 'static {
         Withheld::default()
     }
 
-    /// The defences of this CPU against speculative execution, which [`Backend::enable_cpu`] has put
-    /// into force.
+    /// The defences of this CPU against speculative execution, which [`Backend::enable_cpu`] has
+    /// put into force.
     fn defences(_cpu: &Self::Cpu) -> Defences {
         Defences::default()
     }
@@ -145,11 +145,11 @@ pub trait Backend: Sized + Send + 'static {
     ) -> Result<Self, Unsupported>;
 
     /// This CPU, which is `cpu`, runs the virtual CPU from now on, and may have run another one.
-    /// All that is asked and set is about this one, until [`Backend::unload`]. The host's state
-    /// and the tag of the guest's translations are this CPU's from now on, and none of the
-    /// translations that it has cached is used. A CPU that comes from another guest forgets its
-    /// branch predictions ([`Defences::guest_barrier`]). The `gprs` are those of all entries, and stay where
-    /// they are meanwhile.
+    /// All that is asked and set is about this one, until [`Backend::unload`]. The host's state and
+    /// the tag of the guest's translations are this CPU's from now on, and none of the translations
+    /// that it has cached is used. A CPU that comes from another guest forgets its branch
+    /// predictions ([`Defences::guest_barrier`]). The `gprs` are those of all entries, and stay
+    /// where they are meanwhile.
     fn load(&mut self, cpu: &Self::Cpu, gprs: &Gprs);
 
     /// The virtual CPU leaves the CPU that it was loaded on, which keeps nothing of it: another one

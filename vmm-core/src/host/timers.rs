@@ -32,9 +32,10 @@ struct Wire {
 }
 
 impl Wire {
-    /// The CPU to interrupt for an alarm that was set on CPU `here`; `None` if one sets its timer anyway. The virtual CPU's own does, or gives the keeper notice, before it
-    /// enters the guest and before it sleeps; the keeper does when it has served what was due,
-    /// but not while it runs another virtual CPU.
+    /// The CPU to interrupt for an alarm that was set on CPU `here`; `None` if one sets its timer
+    /// anyway. The virtual CPU's own does, or gives the keeper notice, before it enters the guest
+    /// and before it sleeps; the keeper does when it has served what was due, but not while it runs
+    /// another virtual CPU.
     fn cpu_to_tell(&self, here: usize) -> Option<usize> {
         match (self.keeper.load(Ordering::SeqCst), self.vcpu.cpu()) {
             (NOT_KEPT, None) => None,

@@ -146,7 +146,8 @@ impl<B: Backend> Cpus<B> {
         }
     }
 
-    /// Guests see the features that all CPUs have; those of each `other` CPU that differ are logged.
+    /// Guests see the features that all CPUs have; those of each `other` CPU that differ are
+    /// logged.
     fn note_features(&mut self, others: &mut [(usize, CpuFeatures)]) {
         others.sort_unstable_by_key(|&(cpu, _)| cpu);
         let boot = self.features.clone();
@@ -367,8 +368,8 @@ impl<B: Backend> CpuLoop<B> {
         Self { cpus, number, decision: cpus.decide(number) }
     }
 
-    /// Does as it was decided last, on this CPU, which is `cpu`: runs a virtual CPU, or sleeps until
-    /// an interrupt. Then decides anew.
+    /// Does as it was decided last, on this CPU, which is `cpu`: runs a virtual CPU, or sleeps
+    /// until an interrupt. Then decides anew.
     pub fn turn(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) {
         let Self { cpus, number, decision } = *self;
         housekeeping.attend();

@@ -2,6 +2,7 @@
 
 use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
+use super::fuzzing::BIOS;
 use crate::backend::exit::Exit;
 use crate::host::features::CpuFeatures;
 use crate::host::kick::VcpuKick;
@@ -25,13 +26,6 @@ use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
 
 const MS: u64 = 1_000_000;
-
-/// A BIOS with the jump at its reset vector.
-static BIOS: [u8; 128 << 10] = {
-    let mut image = [0; 128 << 10];
-    image[(128 << 10) - 16] = 0xea;
-    image
-};
 
 /// A guest whose virtual CPUs do nothing but exit.
 struct Guest {
@@ -76,8 +70,8 @@ impl Guest {
         }
     }
 
-    /// Runs it; `attend` is called once a millisecond and at each change, and gets the number of the
-    /// virtual CPU that is on the CPU then.
+    /// Runs it; `attend` is called once a millisecond and at each change, and gets the number of
+    /// the virtual CPU that is on the CPU then.
     fn run(self, attend: impl FnMut(&Vm, Option<usize>)) -> Option<Stop> {
         self.run_with(DomainParams::default(), attend)
     }

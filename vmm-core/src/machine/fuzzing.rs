@@ -22,7 +22,7 @@ const IDE_STATUS: [u16; 2] = [0x1f7, 0x177];
 const FLOATING: u32 = 0x7f;
 
 /// A BIOS with the jump at its reset vector.
-static BIOS: [u8; 128 << 10] = {
+pub(super) static BIOS: [u8; 128 << 10] = {
     let mut image = [0; 128 << 10];
     image[(128 << 10) - 16] = 0xea;
     image

@@ -2,6 +2,7 @@
 
 use super::attendant::Attendant;
 use super::cpus::{CpuLoop, Cpus};
+use super::fuzzing::BIOS;
 use super::guests::Guests;
 use crate::backend::exit::Exit;
 use crate::host::platform::{BootInputs, Module};
@@ -19,13 +20,6 @@ use control::mailbox::{Answer, Client, Request};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
-
-/// A BIOS with the jump at its reset vector.
-static BIOS: [u8; 128 << 10] = {
-    let mut image = [0; 128 << 10];
-    image[(128 << 10) - 16] = 0xea;
-    image
-};
 
 struct Bench {
     platform: &'static TestPlatform,

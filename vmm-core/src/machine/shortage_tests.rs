@@ -1,5 +1,6 @@
 //! Guests that are too large for the machine: a line that says so, and all memory is back.
 
+use super::fuzzing::BIOS;
 use super::start;
 use crate::fuzzing::{Hardware, Machine};
 use crate::host::owner::Owner;
@@ -18,12 +19,6 @@ fn module(name: &str, data: &'static [u8]) -> Module {
 }
 
 fn refusal(platform: &'static TestPlatform, options: &str, modules: &[Module]) -> String {
-    static BIOS: [u8; 128 << 10] = {
-        let mut image = [0; 128 << 10];
-        // The jump at the reset vector.
-        image[(128 << 10) - 16] = 0xea;
-        image
-    };
     let inputs = BootInputs { modules: modules.to_vec(), bios: &BIOS, ..BootInputs::default() };
     let (options, _) = CommandLine::parse(options);
     let before = platform.allocated_bytes();

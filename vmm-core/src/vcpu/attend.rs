@@ -27,8 +27,8 @@ pub trait Housekeeping {
         CpuShare::ALL
     }
 
-    /// The virtual CPU spins, for a sibling perhaps that is to run on this CPU: one that waits for it
-    /// goes first.
+    /// The virtual CPU spins, for a sibling perhaps that is to run on this CPU: one that waits for
+    /// it goes first.
     fn give_way_to_sibling(&mut self) {}
 
     /// True if a virtual CPU with nothing to run leaves the CPU to others rather than sleep on it.

@@ -68,8 +68,8 @@ pub enum ReturnStack {
     /// None: the processor keeps the guest's from being used.
     #[default]
     Kept,
-    /// The last one, which a processor with enhanced IBRS may still take from the guest (post-barrier
-    /// return stack buffer predictions).
+    /// The last one, which a processor with enhanced IBRS may still take from the guest
+    /// (post-barrier return stack buffer predictions).
     Last,
     /// All.
     All,
