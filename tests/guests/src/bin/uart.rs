@@ -248,7 +248,13 @@ fn interrupts() {
         inb(LINE_STATUS);
         let data = inb(INTERRUPT_ID);
         inb(DATA);
-        let transmitter = inb(INTERRUPT_ID);
+        // The transmitter is empty a character's time after the second one, and comes before the
+        // modem, of which the register tells until then.
+        let mut transmitter = 0;
+        until(|| {
+            transmitter = inb(INTERRUPT_ID);
+            transmitter != 0
+        });
         let modem = inb(INTERRUPT_ID);
         inb(MODEM_STATUS);
         [line_status, data, transmitter, modem, inb(INTERRUPT_ID)]
