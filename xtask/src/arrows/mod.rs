@@ -19,11 +19,12 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 14] = [
     "boot",
     "svm",
     "vmx",
     "vmm-core",
+    "xen",
     "console",
     "config",
     "control",
