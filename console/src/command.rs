@@ -1,9 +1,10 @@
 //! The commands that the prompt and the management port share: each parses its operands and shows
 //! the reply in its own way, and here they are carried out.
 
-use super::guests::{Guests, Unclear};
+use super::guests::{Guest, Guests, Unclear};
 use super::terminal::Terminal;
 use super::text_heap_bytes;
+use super::triggers::{NoVcpu, Trigger};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,6 +46,17 @@ pub enum Command {
     Screen(Dom),
     /// To move the serial input to a guest.
     Console(Dom),
+    /// To send a guest an event.
+    Trigger(Dom, Trigger),
+    /// To have a guest shut down.
+    Shutdown {
+        /// Every guest, and not one.
+        all: bool,
+        /// The one.
+        dom: Dom,
+        /// By the ACPI power button, if it has no driver to be asked by.
+        fallback: bool,
+    },
     /// The number of the guest of this name.
     NumberOf(String),
     /// The name of the guest of this number.
@@ -68,6 +80,8 @@ pub enum Reply {
     List(Vec<Listed>),
     /// To [`Command::Uptime`].
     Uptimes(Vec<Listed>),
+    /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
+    ShuttingDown(Vec<u32>),
     /// To [`Command::Screen`]; none in graphics modes.
     Screen(Option<TextScreen>),
     /// To [`Command::NumberOf`], and the number of a guest that was made.
@@ -118,6 +132,15 @@ pub enum Refusal {
     Impossible,
     /// No register of this name can be set.
     NoRegister(String),
+    /// The guest with this number has no such virtual CPU for this trigger.
+    NoVcpu {
+        /// The guest's number.
+        number: u32,
+        /// The trigger's name.
+        trigger: &'static str,
+    },
+    /// The guest with this number has no driver that it could be asked by to shut down.
+    NoDriver(u32),
     /// The machine stays on.
     CannotPowerOff,
     /// For this reason.
@@ -141,6 +164,17 @@ impl fmt::Display for Refusal {
             Self::Runs => f.write_str("the guest runs: pause it first"),
             Self::Impossible => f.write_str("this processor cannot"),
             Self::NoRegister(name) => write!(f, "no register {name} can be set"),
+            // As libxl says it, and xl the next.
+            Self::NoVcpu { number, trigger } => {
+                write!(f, "Domain {number}:Send trigger '{trigger}' failed: Invalid argument")
+            }
+            Self::NoDriver(number) => write!(
+                f,
+                "Shutting down domain {number}\n\
+                 PV control interface not available: external graceful shutdown not possible.\n\
+                 Use \"-F\" to fallback to ACPI power event.\n\
+                 shutdown failed (rc=-10)"
+            ),
             Self::CannotPowerOff => f.write_str("this machine cannot be turned off"),
             Self::Failed(reason) => f.write_str(reason),
         }
@@ -287,6 +321,27 @@ impl Services<'_> {
                 self.terminal.give_input(number, self.guests);
                 Reply::Done
             }
+            Command::Trigger(dom, Trigger::Reset) => {
+                return self.begin(Command::Ask(dom, Request::Reset), client, budgets);
+            }
+            Command::Trigger(dom, trigger) => {
+                let number = self.guests.find(dom.as_deref())?;
+                self.send(number, trigger)?;
+                Reply::Done
+            }
+            Command::Shutdown { all, dom, fallback } => {
+                let numbers: Vec<u32> = match all {
+                    true => self.guests.iter().map(Guest::number).collect(),
+                    false => [self.guests.find(dom.as_deref())?].into(),
+                };
+                for &number in &numbers {
+                    if !fallback {
+                        return Err(Refusal::NoDriver(number));
+                    }
+                    self.send(number, Trigger::Power)?;
+                }
+                Reply::ShuttingDown(numbers)
+            }
             Command::NumberOf(name) => {
                 let guest = self.guests.iter().find(|guest| guest.name() == name);
                 Reply::Number(guest.ok_or(Refusal::NoName(name))?.number())
@@ -307,6 +362,13 @@ impl Services<'_> {
             Command::Crash => panic!("asked for at a console"),
         };
         Ok(Begun::Replied(reply))
+    }
+
+    /// Sends an event to a guest.
+    fn send(&self, number: u32, trigger: Trigger) -> Result<(), Refusal> {
+        let ports = self.guests.get(number).and_then(|guest| guest.ports.as_ref());
+        let sent = trigger.send(ports.ok_or(Unclear::NoGuest)?);
+        sent.map_err(|NoVcpu(trigger)| Refusal::NoVcpu { number, trigger })
     }
 
     /// The devices of the guest that is meant.

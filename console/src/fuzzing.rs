@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 24] = [
+const METHODS: [&str; 27] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -50,6 +50,9 @@ const METHODS: [&str; 24] = [
     "guest.set_register",
     "guest.destroy",
     "guest.reboot",
+    "guest.trigger",
+    "guest.button_press",
+    "guest.shutdown",
     "host.log",
     "nothing",
     "",

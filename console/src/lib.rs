@@ -61,6 +61,7 @@ mod terminal;
 mod test_guest;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod words;
 
 use alloc::format;

@@ -11,7 +11,10 @@ use control::output::OutputRing;
 use control::state::{GuestState, GuestStats, Location, Registers, Steps};
 use devices::i8042::I8042;
 use devices::irq::IrqLine;
+use devices::local_apic::{ApicBus, ApicInbox, Kick};
 use devices::memory::TestMemory;
+use devices::pci::piix4_pm::Piix4Pm;
+use devices::pci::power_probe::PowerProbe;
 use devices::system_control::SystemProbe;
 use devices::time::{Alarm, TestClock};
 use devices::uart::Uart;
@@ -56,14 +59,28 @@ impl TestGuest {
             clock.clone(),
             Alarm::detached(),
         );
+        let (line, alarm) = (IrqLine::detached(), Alarm::detached());
+        let power = Piix4Pm::new(clock.clone(), alarm, line, Arc::new(PowerProbe::default()));
+        let inboxes = (0..FACTS.vcpus).map(|_| ApicInbox::new(Arc::new(NoKick))).collect();
         let ports = GuestPorts {
             uart: Arc::new(uart),
             output,
             vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
             i8042: Arc::new(i8042),
+            power: Arc::new(power),
+            processors: ApicBus::new(inboxes),
         };
         Self { clock, ports, mailbox: Arc::new(Mailbox::new(number, name)), odd_even, vram }
     }
+}
+
+/// To virtual CPUs that run on no CPU.
+struct NoKick;
+
+impl Kick for NoKick {
+    fn kick(&self) {}
+
+    fn notify(&self) {}
 }
 
 /// The size of all guests here.

@@ -4,6 +4,7 @@
 use super::command::{Command, Dom, Listed, Refusal, Reply};
 use super::guests::Guests;
 use super::parse_value;
+use super::triggers::Trigger;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -13,12 +14,15 @@ use control::state::{GuestStats, Steps};
 use core::fmt::Write;
 
 /// Commands, their operands, and what they do.
-const COMMANDS: [(&str, &str, &str); 21] = [
+const COMMANDS: [(&str, &str, &str); 24] = [
     ("help", "", "this list"),
     ("list", "[DOM]", "the guests, or one"),
     ("create", "FILE [KEY=VALUE...]", "makes a guest from a boot module with its configuration"),
     ("destroy", "DOM", "ends a guest for good"),
     ("reboot", "DOM", "resets a guest"),
+    ("shutdown", "[-F] -a|DOM", "asks guests to shut down; -F by their power buttons"),
+    ("trigger", "DOM TRIGGER [VCPU]", "sends power, sleep, nmi, reset, init or s3resume"),
+    ("button-press", "DOM BUTTON", "presses power or sleep"),
     ("pause", "DOM", "holds a guest, and its time"),
     ("unpause", "DOM", "lets it go on"),
     ("console", "DOM", "moves the serial input to a guest"),
@@ -62,8 +66,15 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
     if name == "help" {
         return Typed::Text(help());
     }
-    let is_only = guests.iter().count() == 1;
-    command(name, operands, is_only).map_or_else(|| Typed::Text(usage(name)), Typed::Command)
+    let parsed = match name {
+        "trigger" => trigger(operands),
+        "button-press" => button_press(operands),
+        _ => command(name, operands, guests.iter().count() == 1).ok_or(None),
+    };
+    match parsed {
+        Ok(command) => Typed::Command(command),
+        Err(text) => Typed::Text(text.unwrap_or_else(|| usage(name))),
+    }
 }
 
 /// The command that `typed` begins, or is.
@@ -95,6 +106,7 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         }
         ("destroy", _) => ask(Request::Destroy),
         ("reboot", _) => ask(Request::Reset),
+        ("shutdown", _) => shutdown(operands),
         ("pause", _) => ask(Request::Pause),
         ("unpause", _) => ask(Request::Resume),
         ("stats", _) => ask(Request::Stats),
@@ -123,6 +135,57 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("host", ["crash"]) => Some(Command::Crash),
         _ => None,
     }
+}
+
+/// The operands of `trigger`: a guest, the trigger's name, and perhaps a virtual CPU. The guest may
+/// be left out.
+///
+/// # Errors
+/// The text to show instead; none if the operands are not right.
+fn trigger(operands: &[&str]) -> Result<Command, Option<String>> {
+    let number = |text: &str| text.parse::<usize>().ok();
+    let (dom, name, vcpu) = match *operands {
+        [name] => (None, name, Some(0)),
+        [name, vcpu] if Trigger::by_name(name, 0).is_some() && number(vcpu).is_some() => {
+            (None, name, number(vcpu))
+        }
+        [dom, name] => (Some(dom.into()), name, Some(0)),
+        [dom, name, vcpu] => (Some(dom.into()), name, number(vcpu)),
+        _ => return Err(None),
+    };
+    let trigger = Trigger::by_name(name, vcpu.ok_or(None)?);
+    let trigger = trigger.ok_or_else(|| format!("Invalid trigger \"{name}\"\n"))?;
+    Ok(Command::Trigger(dom, trigger))
+}
+
+/// The operands of `button-press`: a guest, which may be left out, and the button's name.
+///
+/// # Errors
+/// As [`trigger`].
+fn button_press(operands: &[&str]) -> Result<Command, Option<String>> {
+    let (dom, name) = match *operands {
+        [name] => (None, name),
+        [dom, name] => (Some(dom.into()), name),
+        _ => return Err(None),
+    };
+    let trigger = Trigger::by_button(name);
+    let trigger = trigger.ok_or_else(|| format!("{name} is an invalid button identifier\n"))?;
+    Ok(Command::Trigger(dom, trigger))
+}
+
+/// The operands of `shutdown`: options, and a guest or `-a`, which is all of them.
+fn shutdown(operands: &[&str]) -> Option<Command> {
+    let (mut all, mut fallback, mut dom) = (false, false, None);
+    for &operand in operands {
+        match operand {
+            "-a" => all = true,
+            "-F" => fallback = true,
+            "-aF" | "-Fa" => (all, fallback) = (true, true),
+            name if dom.is_none() && !name.starts_with('-') => dom = Some(name.into()),
+            _ => return None,
+        }
+    }
+    (!all || dom.is_none()).then_some(Command::Shutdown { all, dom, fallback })
 }
 
 /// The one operand that names a guest, or none.
@@ -166,6 +229,7 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Ok(Reply::Done) => String::new(),
         Ok(Reply::List(guests)) => list(&guests),
         Ok(Reply::Uptimes(guests)) => uptimes(&guests),
+        Ok(Reply::ShuttingDown(guests)) => shutting_down(&guests),
         Ok(Reply::Screen(Some(screen))) => screen.to_string(),
         Ok(Reply::Screen(None)) => "the guest's screen shows graphics\n".into(),
         Ok(Reply::Number(number)) => format!("{number}\n"),
@@ -208,6 +272,19 @@ fn uptimes(guests: &[Listed]) -> String {
         };
         let (hours, minutes, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
         let _ = writeln!(text, "{name:33} {number:4} {days}{hours:2}:{minutes:02}:{s:02}");
+    }
+    text
+}
+
+/// As `xl shutdown -F` says it.
+fn shutting_down(guests: &[u32]) -> String {
+    let mut text = String::new();
+    for number in guests {
+        let _ = writeln!(
+            text,
+            "Shutting down domain {number}\n\
+             PV control interface not available: sending ACPI power button event."
+        );
     }
     text
 }

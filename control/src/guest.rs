@@ -4,6 +4,8 @@ use crate::output::{DebugLines, OutputRing};
 use alloc::sync::Arc;
 use devices::console::ByteSink;
 use devices::i8042::I8042;
+use devices::local_apic::ApicBus;
+use devices::pci::piix4_pm::Piix4Pm;
 use devices::uart::Uart;
 use devices::vga::Vga;
 
@@ -43,4 +45,8 @@ pub struct GuestPorts {
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
     pub i8042: Arc<I8042>,
+    /// Power and sleep button.
+    pub power: Arc<Piix4Pm>,
+    /// The local APICs, for NMI and INIT.
+    pub processors: Arc<ApicBus>,
 }

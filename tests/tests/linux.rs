@@ -1,6 +1,7 @@
 //! Linux as a guest: to a shell, at its devices, and out again.
 
 use anyhow::{Context, ensure};
+use serde_json::json;
 use tests::{
     Backend, Guest, LINUX_MARKER, Result, Spec, linux, on_both_backends, shell, spec, start,
 };
@@ -19,6 +20,7 @@ on_both_backends! {
     i686_with_pae_reaches_a_shell_and_powers_off,
     i686_with_two_level_paging_reaches_a_shell_and_powers_off,
     reboot_starts_the_guest_again,
+    triggers_reach_the_kernel_and_the_power_button_turns_off,
 }
 
 fn amd64_reaches_a_shell_and_powers_off(backend: Backend) -> Result<()> {
@@ -37,6 +39,22 @@ fn reboot_starts_the_guest_again(backend: Backend) -> Result<()> {
     let mut machine = linux(&Spec { backend, ..spec(Guest::LinuxAmd64Quiet)? })?;
     machine.serial().write(b"reboot -f\n")?;
     machine.expect_serial(LINUX_MARKER)
+}
+
+/// The kernel hears of an NMI on the virtual CPU that was chosen, and of its power button.
+fn triggers_reach_the_kernel_and_the_power_button_turns_off(backend: Backend) -> Result<()> {
+    let mut machine = linux(&Spec { backend, vcpus: 2, ..spec(Guest::LinuxAmd64Buttons)? })?;
+    let nmis = "awk '$1 == \"NMI:\" { print $2, $3 }' /proc/interrupts";
+    ensure!(shell(&mut machine, nmis)? == "0 0");
+    machine.call("guest.trigger", json!({ "trigger": "nmi", "vcpu": 1 }))?;
+    // It comes before the virtual CPU runs an instruction of this.
+    ensure!(shell(&mut machine, &format!("taskset -c 1 true; {nmis}"))? == "0 1");
+    let listen = "load-modules; cd /sys/class/input; \
+                  button=$(dirname $(dirname $(grep -l 'Power Button' event*/device/name))); \
+                  { head -c 1 /dev/input/$button >/dev/null && poweroff -f; } & sleep 1";
+    shell(&mut machine, listen)?;
+    machine.call("guest.shutdown", json!({ "fallback": true }))?;
+    machine.expect_serial("powered off: Destroy")
 }
 
 #[test]

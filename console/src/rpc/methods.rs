@@ -7,6 +7,7 @@ use crate::guests::{Guest, Unclear};
 use crate::keyboard::QueueFull;
 use crate::parse_value;
 use crate::png::PngStream;
+use crate::triggers::Trigger;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -60,7 +61,7 @@ impl Services<'_> {
     /// A method's result.
     pub(super) fn render(&self, reply: Reply) -> answer::Reply {
         let result = match reply {
-            Reply::Done => done(),
+            Reply::Done | Reply::ShuttingDown(_) => done(),
             Reply::List(guests) => guests.iter().map(listed).collect(),
             Reply::Uptimes(guests) => guests.iter().map(uptime).collect(),
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
@@ -105,6 +106,22 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         "guest.name" => {
             let number = integer(params, "number", 0, u32::MAX.into())? as u32;
             return Ok(Command::NameOf(number));
+        }
+        "guest.trigger" => {
+            let vcpu = integer_or(params, "vcpu", 0, 0, u32::MAX.into())? as usize;
+            let trigger = Trigger::by_name(text(params, "trigger")?, vcpu);
+            let trigger = trigger.ok_or_else(|| Failure::params("there is no such trigger"))?;
+            return Ok(Command::Trigger(dom(params)?, trigger));
+        }
+        "guest.button_press" => {
+            let button = Trigger::by_button(text(params, "button")?);
+            let button = button.ok_or_else(|| Failure::params("there is no such button"))?;
+            return Ok(Command::Trigger(dom(params)?, button));
+        }
+        "guest.shutdown" => {
+            let (all, dom) = (flag(params, "all", Some(false))?, dom(params)?);
+            let fallback = flag(params, "fallback", Some(false))?;
+            return Ok(Command::Shutdown { all, dom, fallback });
         }
         "guest.console" => return Ok(Command::Console(dom(params)?)),
         "screen.text" => return Ok(Command::Screen(dom(params)?)),

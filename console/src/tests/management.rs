@@ -155,6 +155,9 @@ fn methods() -> Vec<(&'static str, Value)> {
             let params = match name {
                 "input.type" | "serial.write" => json!({"text": "a"}),
                 "input.key" => json!({"code": 1, "pressed": true}),
+                "guest.trigger" => json!({"trigger": "nmi"}),
+                "guest.button_press" => json!({"button": "power"}),
+                "guest.shutdown" => json!({"fallback": true}),
                 "guest.catch" => json!({"tables": true}),
                 "guest.create" => json!({"config": "x.cfg"}),
                 "guest.number" => json!({"name": "linux"}),

@@ -302,6 +302,15 @@ impl Several {
     }
 }
 
+/// The prompt's answer to a command.
+fn answers(bench: &mut Several, command: &str) -> String {
+    let shown = bench.types(format!("{command}\r"));
+    let answer = shown.strip_prefix(&format!("{command}\r\n")).unwrap_or_else(|| {
+        panic!("{shown:?}");
+    });
+    answer.strip_suffix("bulkhead> ").unwrap_or(answer).to_owned()
+}
+
 #[test]
 fn commands_are_those_of_xl() {
     let mut bench = Several::new(2);
@@ -311,13 +320,6 @@ fn commands_are_those_of_xl() {
     let header = "Name                                        ID   Mem VCPUs\tState\tTime(s)\r\n";
     let one = "one                                          1   128     2     r-----       1.2\r\n";
     let two = "two                                          2   128     2     --p---       1.2\r\n";
-    let answers = |bench: &mut Several, command: &str| {
-        let shown = bench.types(format!("{command}\r"));
-        let answer = shown.strip_prefix(&format!("{command}\r\n")).unwrap_or_else(|| {
-            panic!("{shown:?}");
-        });
-        answer.strip_suffix("bulkhead> ").unwrap_or(answer).to_owned()
-    };
     assert_eq!(answers(&mut bench, "pause two"), "0008:00001000  90                    nop\r\n");
     assert_eq!(answers(&mut bench, "list"), format!("{header}{one}{two}"));
     assert_eq!(answers(&mut bench, "list 2"), format!("{header}{two}"));
@@ -393,4 +395,79 @@ fn a_list_waits_for_all_guests_and_leaves_out_one_that_ends() {
     assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("one"), &json!("running")));
     assert_eq!((&listed[0]["vcpus"], &listed[0]["memory_mib"]), (&json!(2), &json!(128)));
     assert_eq!(bench.host.reserved_heap_bytes(), 0);
+}
+
+/// The buttons in the status register of PM1.
+fn pm1_status(bench: &Several, index: usize) -> u32 {
+    let access = Access { region: 0, offset: 0, size_bytes: 2 };
+    bench.guests[index].0.ports.power.pio_read(access).unwrap() & 0x300
+}
+
+#[test]
+fn buttons_are_pressed_and_signals_sent_as_xl_does() {
+    const NO_DRIVER: &str = "Shutting down domain 2\r\n\
+        PV control interface not available: external graceful shutdown not possible.\r\n\
+        Use \"-F\" to fallback to ACPI power event.\r\n\
+        shutdown failed (rc=-10)\r\n";
+    const BY_BUTTON: &str = "Shutting down domain 2\r\n\
+        PV control interface not available: sending ACPI power button event.\r\n";
+    const USAGE: &str = "Usage: trigger DOM TRIGGER [VCPU]\r\n";
+    let mut bench = Several::new(2);
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    for (command, answer) in [
+        ("trigger two nmi 1", ""),
+        ("trigger two nmi 2", "Domain 2:Send trigger 'nmi' failed: Invalid argument\r\n"),
+        ("trigger two nmi x", USAGE),
+        ("trigger", USAGE),
+        ("trigger two s3resume", ""),
+        ("trigger two reset", ""),
+        ("trigger two off", "Invalid trigger \"off\"\r\n"),
+        ("trigger power", "several guests run, say which: one (1), two (2)\r\n"),
+        ("trigger three power", "three is an invalid domain identifier (rc=-6)\r\n"),
+        ("button-press two reset", "reset is an invalid button identifier\r\n"),
+        ("shutdown two", NO_DRIVER),
+        ("shutdown -a two", "Usage: shutdown [-F] -a|DOM\r\n"),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+    }
+    assert_eq!((pm1_status(&bench, 0), pm1_status(&bench, 1)), (0, 0));
+    let has_nmi = |bench: &Several, index: usize| {
+        let processors = &bench.guests[index].0.ports.processors;
+        [0, 1].map(|vcpu| processors.inbox(vcpu).unwrap().has_pending())
+    };
+    assert_eq!((has_nmi(&bench, 0), has_nmi(&bench, 1)), ([false; 2], [false, true]));
+    assert_eq!((bench.guests[0].1.resets, bench.guests[1].1.resets), (0, 1));
+    assert_eq!(answers(&mut bench, "button-press two sleep"), "");
+    assert_eq!(pm1_status(&bench, 1), 0x200);
+    assert_eq!(answers(&mut bench, "shutdown -F two"), BY_BUTTON);
+    assert_eq!((pm1_status(&bench, 0), pm1_status(&bench, 1)), (0, 0x300));
+    assert_eq!(answers(&mut bench, "shutdown -aF").lines().count(), 4);
+    assert_eq!(pm1_status(&bench, 0), 0x100);
+    bench.end(1);
+    bench.run_ms(2);
+    answers(&mut bench, "trigger nmi 1");
+    assert_eq!(has_nmi(&bench, 0), [false, true], "the only guest need not be named");
+}
+
+#[test]
+fn triggers_are_sent_by_the_management_port() {
+    let mut bench = Several::new(2);
+    let two = |more: Value| {
+        let mut params = json!({"guest": 2});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    let wrong = bench.call("guest.trigger", two(json!({"trigger": "off"})));
+    assert_eq!(wrong, "there is no such trigger");
+    let wrong = bench.call("guest.trigger", two(json!({"trigger": "init", "vcpu": 2})));
+    assert_eq!(wrong, "Domain 2:Send trigger 'init' failed: Invalid argument");
+    let wrong = bench.call("guest.shutdown", two(json!({})));
+    assert!(wrong.as_str().unwrap().ends_with("shutdown failed (rc=-10)"), "{wrong}");
+    assert_eq!(pm1_status(&bench, 1), 0);
+    assert_eq!(bench.call("guest.trigger", two(json!({"trigger": "power"}))), json!({}));
+    assert_eq!(bench.call("guest.button_press", two(json!({"button": "sleep"}))), json!({}));
+    assert_eq!((pm1_status(&bench, 0), pm1_status(&bench, 1)), (0, 0x300));
+    assert_eq!(bench.call("guest.shutdown", json!({"all": true, "fallback": true})), json!({}));
+    assert_eq!(pm1_status(&bench, 0), 0x100);
 }

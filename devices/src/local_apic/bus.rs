@@ -103,6 +103,11 @@ impl ApicBus {
         }
     }
 
+    /// The inbox of the vCPU with this number, whatever ID its guest has given it.
+    pub fn inbox(&self, vcpu: usize) -> Option<&ApicInbox> {
+        self.inboxes.get(vcpu).map(|inbox| &**inbox)
+    }
+
     /// Tells the I/O APIC that a level-triggered interrupt ended.
     pub fn eoi(&self, vector: u8) {
         if let Some(io_apic) = self.io_apic.get().and_then(Weak::upgrade) {

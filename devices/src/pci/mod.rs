@@ -10,8 +10,7 @@ pub mod config;
 pub mod i440fx;
 pub mod piix3;
 pub mod piix4_pm;
-#[cfg(test)]
-pub(crate) mod power_probe;
+pub mod power_probe;
 
 pub use bus::{MapObserver, PciBus};
 pub use config::{Bar, ConfigSpace, Identity};

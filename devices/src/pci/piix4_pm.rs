@@ -48,7 +48,7 @@ pub mod spec {
         #[bits(2)]
         __: u8,
         pub power_button: bool,
-        __: bool,
+        pub sleep_button: bool,
         pub rtc: bool,
         #[bits(4)]
         __: u8,
@@ -60,7 +60,7 @@ pub mod spec {
         #[bits(2)]
         __: u8,
         pub power_button_enable: bool,
-        __: bool,
+        pub sleep_button_enable: bool,
         pub rtc_enable: bool,
         #[bits(5)]
         __: u8,
@@ -196,15 +196,19 @@ impl Piix4Pm {
 
     /// Presses the guest's power button.
     pub fn press_power_button(&self) {
-        let mut state = self.state.lock();
-        state.event.set_power_button(true);
-        self.update_sci(&state);
+        self.raise(Pm1Event::new().with_power_button(true));
     }
 
-    /// True while the guest's operating system has taken power management over (SCI_EN): a pressed
-    /// power button will be seen.
-    pub fn is_acpi_enabled(&self) -> bool {
-        self.state.lock().control.sci_enable()
+    /// Presses its sleep button. The PIIX4 has none: it is where the ACPI specification has it
+    /// (4.8.2.2.2), as in Xen's machines.
+    pub fn press_sleep_button(&self) {
+        self.raise(Pm1Event::new().with_sleep_button(true));
+    }
+
+    fn raise(&self, status: Pm1Event) {
+        let mut state = self.state.lock();
+        state.event = (u32::from(state.event) | u32::from(status)).into();
+        self.update_sci(&state);
     }
 
     fn ticks(&self) -> u64 {
@@ -257,6 +261,7 @@ impl Piix4Pm {
             .with_timer_enable(true)
             .with_global_enable(true)
             .with_power_button_enable(true)
+            .with_sleep_button_enable(true)
             .with_rtc_enable(true)
             .into_bits();
         if Pm1Event::from(value).timer() {
@@ -431,6 +436,10 @@ mod tests {
         Access { region, offset, size_bytes }
     }
 
+    fn is_acpi_enabled(pm: &Piix4Pm) -> bool {
+        pm.state.lock().control.sci_enable()
+    }
+
     #[test]
     fn firmware_moves_the_ports() {
         let Bench { pm, .. } = bench();
@@ -459,7 +468,22 @@ mod tests {
         assert!(!sci.is_high());
         assert_eq!(pm.pio_read(at(region::PM, 2, 2)), Some(0x0120));
         pm.pio_write(at(region::SMI, 0, 1), 0xf0);
-        assert!(!pm.is_acpi_enabled());
+        assert!(!is_acpi_enabled(&pm));
+    }
+
+    #[test]
+    fn the_sleep_button_is_an_event_of_its_own() {
+        let Bench { pm, sci, .. } = bench();
+        pm.pio_write(at(region::SMI, 0, 1), 0xf1);
+        pm.pio_write(at(region::PM, 2, 2), 0x0100);
+        pm.press_sleep_button();
+        assert!(!sci.is_high(), "it is not enabled");
+        pm.pio_write(at(region::PM, 2, 2), 0x0300);
+        assert!(sci.is_high());
+        pm.pio_write(at(region::PM, 0, 2), 0x0100);
+        assert_eq!(pm.pio_read(at(region::PM, 0, 2)).map(|value| value as u16), Some(0x0200));
+        pm.pio_write(at(region::PM, 0, 2), 0x0200);
+        assert!(!sci.is_high());
     }
 
     #[test]
@@ -523,7 +547,8 @@ mod tests {
                 }
                 let event = pm.pio_read(at(region::PM, 0, 4)).unwrap_or(0);
                 let gpe = pm.pio_read(at(region::GPE, 0, 4)).unwrap_or(0);
-                let expected = pm.is_acpi_enabled() && (event & event >> 16 | gpe & gpe >> 16) != 0;
+                let pending = (event & event >> 16 | gpe & gpe >> 16) != 0;
+                let expected = is_acpi_enabled(&pm) && pending;
                 prop_assert_eq!(sci.is_high(), expected);
             }
         }

@@ -30,7 +30,8 @@ pub fn header(signature: [u8; 4], revision: u8) -> Sdt {
 }
 
 /// The FADT (section 5.2.9) in revision 3, as ACPI 2.0 systems and later know it. Its pointers to
-/// FACS and DSDT hold the given offsets.
+/// FACS and DSDT hold the given offsets. Power button and sleep button are fixed hardware, since no
+/// flag says otherwise.
 pub fn fadt(facs_offset: u32, dsdt_offset: u32) -> Vec<u8> {
     const REVISION: u8 = 3;
     const REVISION_3_BYTES: u32 = 244;
@@ -52,7 +53,6 @@ pub fn fadt(facs_offset: u32, dsdt_offset: u32) -> Vec<u8> {
         .preferred_pm_profile(PmProfile::Unspecified)
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
-        .flag(Flags::SlpButton)
         .flag(Flags::RtcS4)
         .flag(Flags::ResetRegSup)
         .gpe_info(GPE0_BLOCK.into(), 0, GPE0_BYTES, 0, 0);

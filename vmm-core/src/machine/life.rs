@@ -64,7 +64,7 @@ impl<B: Backend> Life<B> {
             }
             None => (domain.new_battery(), None),
         };
-        let Pc { vm, vcpus, com1, vga, i8042, rtc } =
+        let Pc { vm, vcpus, com1, vga, i8042, rtc, power } =
             domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
@@ -75,7 +75,9 @@ impl<B: Backend> Life<B> {
         };
         let vcpus = vcpus.into_iter().enumerate().map(make).collect::<Result<_, String>>()?;
         drop(starting);
-        let ports = GuestPorts { uart: com1, vga, i8042, output: ports.output };
+        let processors = vm.chipset.processors.clone();
+        let output = ports.output;
+        let ports = GuestPorts { uart: com1, vga, i8042, output, power, processors };
         attendant.consoles.attach(domain.mailbox().number(), ports);
         domain.mailbox().connect(first);
         let entered_us = domain.ns_since(platform.boot_tsc()) / 1000;

@@ -129,6 +129,8 @@ pub struct Pc {
     pub i8042: Arc<I8042>,
     /// The real-time clock.
     pub rtc: Arc<Rtc>,
+    /// Power management.
+    pub power: Arc<Piix4Pm>,
 }
 
 /// Where a serial port transmits to that leads nowhere.
@@ -188,7 +190,7 @@ impl Pc {
         board.ports.attach(isa_bridge.clone());
         board.pci.attach(ISA_BRIDGE, isa_bridge);
         board.add_ide(parts.drives, space.clone());
-        board.add_power_management(chipset.clone());
+        let power = board.add_power_management(chipset.clone());
         let vga = Arc::new(Vga::new(clock.clone(), vga_memory, parts.vga_bios));
         board.add_vga(&vga);
 
@@ -222,7 +224,7 @@ impl Pc {
             };
             VcpuWires { inbox, bus: apic_bus.clone(), kick, timers }
         });
-        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc })
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power })
     }
 }
 
@@ -396,7 +398,7 @@ impl Board {
         self.pci.attach(IDE, ide);
     }
 
-    fn add_power_management(&mut self, chipset: Arc<Chipset>) {
+    fn add_power_management(&mut self, chipset: Arc<Chipset>) -> Arc<Piix4Pm> {
         let sci = self.lines.wire(SCI_IRQ, IsaSource::Sci);
         let alarm = self.alarm(AlarmSlot::PowerManagement);
         let pm = Arc::new(Piix4Pm::new(self.clock.clone(), alarm, sci, chipset));
@@ -405,7 +407,8 @@ impl Board {
         for region in [PM_REGISTERS, SMBUS_REGISTERS] {
             self.add_moving_ports(POWER_MANAGEMENT, pm.clone(), region);
         }
-        self.pci.attach(POWER_MANAGEMENT, pm);
+        self.pci.attach(POWER_MANAGEMENT, pm.clone());
+        pm
     }
 
     fn add_vga(&mut self, vga: &Arc<Vga>) {

@@ -45,6 +45,9 @@ pub const AMD64_CDROM: Linux = Linux {
     ..AMD64
 };
 
+/// `linux-amd64-buttons`
+pub const AMD64_BUTTONS: Linux = Linux { modules: &["button", "evdev"], ..AMD64_QUIET };
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),

@@ -28,6 +28,8 @@ pub enum Guest {
     LinuxAmd64Complaints,
     /// The same with the drivers of the CD-ROM
     LinuxAmd64Cdrom,
+    /// The same with the drivers of the power button
+    LinuxAmd64Buttons,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
@@ -129,6 +131,7 @@ impl Guest {
             Self::LinuxAmd64Quiet => linux::AMD64_QUIET.iso(&name),
             Self::LinuxAmd64Complaints => linux::AMD64_COMPLAINTS.iso(&name),
             Self::LinuxAmd64Cdrom => linux::AMD64_CDROM.iso(&name),
+            Self::LinuxAmd64Buttons => linux::AMD64_BUTTONS.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
             Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
