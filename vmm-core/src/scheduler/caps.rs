@@ -32,6 +32,15 @@ impl Scheduler {
         }
     }
 
+    /// A unit that returned `left_ns`, of which nobody could make use, has it again.
+    pub(super) fn take_back(&mut self, unit: UnitId, left_ns: i64) {
+        let it = &mut self.units[unit.index()];
+        if it.capped {
+            it.grant_ns += left_ns;
+            self.domains[it.domain.index()].give_back(-left_ns);
+        }
+    }
+
     /// A unit that is in no queue waits for budget. Its CPU looks after the next period, unless
     /// another does.
     #[cold]

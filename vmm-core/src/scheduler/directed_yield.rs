@@ -14,8 +14,10 @@ impl Scheduler {
         let Some(sibling) = self.waiting_sibling(cpu, unit) else {
             return self.first_of(cpu, now_ns);
         };
+        let left_ns = self.units[unit.index()].grant_ns;
         self.return_budget(unit, now_ns);
         if !self.has_budget(sibling, now_ns) {
+            self.take_back(unit, left_ns);
             return self.first_of(cpu, now_ns);
         }
         self.dequeue(sibling);

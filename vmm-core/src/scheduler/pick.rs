@@ -66,7 +66,7 @@ impl Scheduler {
         this.queue.advance(self.units[unit.index()].time);
         self.pulse = this.common_clock();
         if before.is_none() {
-            self.offer_rest(cpu);
+            self.offer_rest();
         }
         let left = before.filter(|before| *before != unit);
         if left.is_some() {

@@ -41,16 +41,19 @@ impl Scheduler {
         }
     }
 
-    /// A CPU that was idle has begun with one of the units that were sent to it: idle CPUs are told
-    /// of the others.
+    /// A CPU that was idle has begun with one of the units that it was called for, which are in its
+    /// queue, or in that of a busy CPU: idle CPUs are told of the others.
     #[cold]
-    pub(super) fn offer_rest(&mut self, cpu: usize) {
+    pub(super) fn offer_rest(&mut self) {
         let mut idle = self.idle;
-        for unit in self.cpus[cpu].queue.iter(&self.links) {
+        // One that runs nothing was called itself, and will see to its queue.
+        let busy = self.waiting.iter().filter(|cpu| self.cpus[*cpu].running.is_some());
+        for unit in busy.flat_map(|cpu| self.cpus[cpu].queue.iter(&self.links)) {
             if idle.is_empty() {
                 break;
             }
-            if let Some(other) = self.units[usize::from(unit)].choose(idle) {
+            let it = &self.units[usize::from(unit)];
+            if let Some(other) = it.choose(idle).filter(|_| !it.held) {
                 idle.remove(other);
                 self.kicks.insert(other);
             }

@@ -35,6 +35,46 @@ fn a_wake_up_before_the_sleep_is_not_lost() {
 }
 
 #[test]
+fn a_cpu_that_begins_with_another_unit_than_it_was_called_for_calls_the_next() {
+    let (mut scheduler, units) = scheduler_of(3, 3);
+    let pinned = |cpu| Affinity { hard: CpuSet::one(cpu), ..Affinity::default() };
+    let [first, moves, second] = units[..] else { unreachable!() };
+    scheduler.set_affinity(first, pinned(2), 0);
+    scheduler.set_affinity(moves, pinned(2), 0);
+    scheduler.set_affinity(second, pinned(0), 0);
+    scheduler.wake(first, 0);
+    assert_eq!(scheduler.pick(2, 0).unit, Some(first));
+    scheduler.wake(moves, 1);
+    scheduler.take_kicks();
+    scheduler.set_affinity(moves, Affinity::default(), 2);
+    assert_eq!(scheduler.take_kicks(), set(&[0]));
+    scheduler.wake(second, 3);
+    assert_eq!(scheduler.pick(0, 4).unit, Some(second));
+    assert_eq!(scheduler.take_kicks(), set(&[1]));
+    assert_eq!(scheduler.pick(1, 5).unit, Some(moves));
+}
+
+/// Of the shortest grant some is left, and the domain is in debt by it.
+#[test]
+fn one_that_spins_keeps_its_budget_if_its_sibling_can_have_none_of_it() {
+    let (mut scheduler, units) = scheduler_of(1, 2);
+    let [spins, sibling] = units[..] else { unreachable!() };
+    let domain = scheduler.units[spins.index()].domain;
+    scheduler.wake(spins, 0);
+    assert_eq!(scheduler.pick(0, 0).unit, Some(spins));
+    scheduler.set_domain(domain, DomainParams { cap_percent: 1, ..DomainParams::default() }, 0);
+    assert_eq!(scheduler.pick(0, 0).until_ns, 100 * US);
+    assert_eq!(scheduler.pick(0, 120 * US).unit, None);
+    scheduler.switched(0, 120 * US);
+    let end_ns = 10 * MS + 100 * US;
+    assert_eq!(scheduler.pick(0, 10 * MS).until_ns, end_ns);
+    scheduler.wake(sibling, end_ns - 10 * US);
+    scheduler.yield_now(spins);
+    let decision = scheduler.pick(0, end_ns - 10 * US);
+    assert_eq!((decision.unit, decision.until_ns), (Some(spins), end_ns));
+}
+
+#[test]
 fn a_unit_whose_registers_are_in_a_cpu_runs_on_no_other() {
     let (mut scheduler, units) = scheduler_of(2, 2);
     scheduler.wake(units[0], 0);
