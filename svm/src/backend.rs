@@ -151,6 +151,13 @@ impl Svm {
         self.switch.set_control(switches.then_some(values));
     }
 
+    #[cold]
+    fn note_interrupted(&self, interrupted: &mut Option<Event>) {
+        if let Some(event) = events::interrupted(self.vmcb().control.exit_interrupt_info) {
+            *interrupted = Some(event);
+        }
+    }
+
     /// The interrupt that waits is held back by the task priority now, or no longer.
     #[cold]
     fn adapt_window(&mut self, priority_class: u8) {
@@ -281,7 +288,7 @@ impl Backend for Svm {
 
     // A step on bounce pages enters too, and must not lengthen all others.
     #[inline(always)]
-    fn enter(&mut self, gprs: &mut Gprs) -> Exit {
+    fn enter(&mut self, gprs: &mut Gprs, interrupted: &mut Option<Event>) -> Exit {
         let flush_always = self.asid.is_shared();
         let priority_class = self.apic_page.tpr() >> 4;
         if self.window.is_some() {
@@ -307,11 +314,15 @@ impl Backend for Svm {
         gprs.set(Gpr::Rsp, vmcb.save.rsp);
         vmcb.control.event_injection = EventField::new();
         vmcb.control.tlb_control = TlbControl::Keep;
-        let exit = decode(&vmcb.control);
         let new_class = vmcb.control.interrupt_control.tpr() & 0xf;
         if new_class != priority_class {
             self.apic_page.set_tpr(new_class << 4);
         }
+        if self.vmcb().control.exit_interrupt_info.valid() {
+            self.note_interrupted(interrupted);
+        }
+        // Last, so that each exit leads straight to its answer.
+        let exit = decode(&self.vmcb().control);
         if exit == Exit::NmiWindow {
             self.reach_iret();
         }
@@ -504,15 +515,6 @@ impl Backend for Svm {
 
     fn unblock_nmis(&mut self) {
         self.open_nmis();
-    }
-
-    fn take_interrupted_event(&mut self) -> Option<Event> {
-        let info = self.vmcb().control.exit_interrupt_info;
-        if !info.valid() {
-            return None;
-        }
-        self.vmcb_mut().control.exit_interrupt_info = EventField::new();
-        events::interrupted(info)
     }
 
     fn inject(&mut self, event: Event) {

@@ -94,7 +94,7 @@ pub struct TestBackend {
     entering: Option<Event>,
     /// The events that were injected, oldest first.
     pub injected: Vec<Event>,
-    /// The event that [`Backend::take_interrupted_event`] gives next.
+    /// The event that the next [`Backend::enter`] leaves as interrupted.
     pub interrupted: Option<Event>,
     pub rip: u64,
     pub next_rip: Option<u64>,
@@ -221,6 +221,27 @@ impl TestBackend {
         (self.system[cr2], self.system[tsc_aux]) = (found.cr2, found.tsc_aux);
     }
 
+    fn run(&mut self, gprs: &mut Gprs) -> Exit {
+        assert!(self.cpu.is_some(), "it is on no CPU");
+        if let Some(exit) = self.exits_before.pop_front() {
+            return exit;
+        }
+        if let Some((rip, access)) = self.descriptor_access
+            && self.descriptor_exits
+            && rip == self.rip
+        {
+            return Exit::Descriptor(access);
+        }
+        let mut exit = self.exit;
+        let entering = self.entering.take();
+        if core::mem::take(&mut self.step_begun) && !self.step_accesses.is_empty() {
+            exit = self.step(gprs);
+            self.interrupted = entering.filter(|_| matches!(exit, Exit::Memory(_)));
+        }
+        self.rip += u64::from(exit == Exit::Stepped);
+        exit
+    }
+
     fn step(&mut self, gprs: &mut Gprs) -> Exit {
         let Some(space) = &self.space else { return self.step_exit };
         for access in &mut self.step_accesses {
@@ -308,24 +329,11 @@ impl Backend for TestBackend {
         };
     }
 
-    fn enter(&mut self, gprs: &mut Gprs) -> Exit {
-        assert!(self.cpu.is_some(), "it is on no CPU");
-        if let Some(exit) = self.exits_before.pop_front() {
-            return exit;
+    fn enter(&mut self, gprs: &mut Gprs, interrupted: &mut Option<Event>) -> Exit {
+        let exit = self.run(gprs);
+        if let Some(event) = self.interrupted.take() {
+            *interrupted = Some(event);
         }
-        if let Some((rip, access)) = self.descriptor_access
-            && self.descriptor_exits
-            && rip == self.rip
-        {
-            return Exit::Descriptor(access);
-        }
-        let mut exit = self.exit;
-        let entering = self.entering.take();
-        if core::mem::take(&mut self.step_begun) && !self.step_accesses.is_empty() {
-            exit = self.step(gprs);
-            self.interrupted = entering.filter(|_| matches!(exit, Exit::Memory(_)));
-        }
-        self.rip += u64::from(exit == Exit::Stepped);
         exit
     }
 
@@ -458,10 +466,6 @@ impl Backend for TestBackend {
 
     fn has_pending_debug(&self) -> bool {
         self.pending_debug
-    }
-
-    fn take_interrupted_event(&mut self) -> Option<Event> {
-        self.interrupted.take()
     }
 
     fn inject(&mut self, event: Event) {

@@ -296,8 +296,12 @@ impl Backend for Vmx {
 
     // A step on bounce pages enters too, and must not lengthen all others.
     #[inline(always)]
-    fn enter(&mut self, gprs: &mut Gprs) -> Exit {
-        self.run(gprs)
+    fn enter(&mut self, gprs: &mut Gprs, interrupted: &mut Option<Event>) -> Exit {
+        let exit = self.run(gprs);
+        if let Some(event) = self.interrupted.take() {
+            *interrupted = Some(event);
+        }
+        exit
     }
 
     fn can_step(&self) -> bool {
@@ -477,10 +481,6 @@ impl Backend for Vmx {
 
     fn has_pending_debug(&self) -> bool {
         events::is_debug_due(self.pending_debug(), self.interruptibility())
-    }
-
-    fn take_interrupted_event(&mut self) -> Option<Event> {
-        self.interrupted.take()
     }
 
     fn inject(&mut self, event: Event) {

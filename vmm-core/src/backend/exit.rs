@@ -69,7 +69,11 @@ impl fmt::Display for DescriptorAccess {
 }
 
 /// A decoded exit. The raw code stays with the backend (`Backend::dump`).
+///
+/// Its kind is a byte of its own: one that had to be computed from what a variant holds would keep
+/// the compiler from leading each case of a decoder straight to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Exit {
     /// A port access.
     Port(PortAccess),

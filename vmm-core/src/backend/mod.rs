@@ -170,8 +170,9 @@ pub trait Backend: Sized + Send + 'static {
         platform.tsc()
     }
 
-    /// Runs the guest until it exits. Called with interrupts off.
-    fn enter(&mut self, gprs: &mut Gprs) -> Exit;
+    /// Runs the guest until it exits. Called with interrupts off. An event that was being delivered
+    /// to the guest when it exited, and is to be delivered again, is left in `interrupted`.
+    fn enter(&mut self, gprs: &mut Gprs, interrupted: &mut Option<Event>) -> Exit;
 
     /// A step ends by a trap, which an instruction that loads SS holds off until after the next
     /// one.
@@ -300,8 +301,6 @@ pub trait Backend: Sized + Send + 'static {
     fn has_pending_debug(&self) -> bool {
         false
     }
-    /// An event that was being delivered when the guest exited, to be delivered again.
-    fn take_interrupted_event(&mut self) -> Option<Event>;
     /// Delivers an event at the next entry. At most one between two entries; a fault has an error
     /// code only in protected mode.
     fn inject(&mut self, event: Event);

@@ -282,7 +282,8 @@ impl<B: Backend> Vcpu<B> {
         }
         let end = match self.until {
             Until::Stop => self.take_turns(housekeeping),
-            _ => self.last_turn_end(),
+            Until::Waits => RunEnd::Waits,
+            Until::Step | Until::Preempted => RunEnd::Preempted,
         };
         self.until = Until::Stop;
         self.note_writes();
@@ -317,19 +318,22 @@ impl<B: Backend> Vcpu<B> {
                 return RunEnd::Stopped(stop);
             }
             self.turn(housekeeping);
-            // It may take a second turn to answer the exit by which a step ended.
-            if self.until != Until::Stop && self.left_exit.is_none() {
-                return self.last_turn_end();
+            if self.until != Until::Stop
+                && let Some(end) = self.last_turn_end()
+            {
+                return end;
             }
         }
     }
 
+    /// The end of a run that is to have no other turn, unless it takes a second one to answer the
+    /// exit by which a step ended.
     #[cold]
-    const fn last_turn_end(&self) -> RunEnd {
-        match self.until {
+    fn last_turn_end(&self) -> Option<RunEnd> {
+        self.left_exit.is_none().then_some(match self.until {
             Until::Waits => RunEnd::Waits,
             Until::Stop | Until::Step | Until::Preempted => RunEnd::Preempted,
-        }
+        })
     }
 
     /// It leaves the CPU.
@@ -346,8 +350,8 @@ impl<B: Backend> Vcpu<B> {
     /// left.
     #[inline(always)]
     pub(crate) fn turn(&mut self, housekeeping: &mut dyn Housekeeping) {
-        let exit = if self.left_exit.is_some() {
-            self.take_left_exit()
+        let exit = if let Some(exit) = self.left_exit.take() {
+            exit
         } else {
             self.deliver_events();
             if self.activity != Activity::Running {
@@ -365,9 +369,7 @@ impl<B: Backend> Vcpu<B> {
             if self.timers.take_changed() {
                 self.arm_host_timer();
             }
-            let exit = self.backend.enter(&mut self.gprs);
-            self.after_exit();
-            exit
+            self.backend.enter(&mut self.gprs, &mut self.pending)
         };
         let kind = self.dispatch(exit);
         self.counters.count(kind);
@@ -397,11 +399,6 @@ impl<B: Backend> Vcpu<B> {
     fn flush_space(&mut self) {
         self.backend.flush_nested();
         self.flushed_generation = self.vm.space.note_flush(self.index);
-    }
-
-    #[cold]
-    fn take_left_exit(&mut self) -> Exit {
-        self.left_exit.take().unwrap_or(Exit::Stepped)
     }
 
     /// A physical interrupt came, or the guest waits.
@@ -459,15 +456,6 @@ impl<B: Backend> Vcpu<B> {
     #[cfg(any(test, feature = "test-platform"))]
     pub fn registers_mut(&mut self) -> (&mut B, &mut Gprs) {
         (&mut self.backend, &mut self.gprs)
-    }
-
-    /// Brings the state that the CPU changed without an exit back to where the shared code keeps
-    /// it.
-    #[inline]
-    fn after_exit(&mut self) {
-        if let Some(event) = self.backend.take_interrupted_event() {
-            self.pending = Some(event);
-        }
     }
 
     /// Nothing to run: the physical CPU sleeps until an interrupt.

@@ -80,6 +80,7 @@ impl Timers {
 impl<B: Backend> Vcpu<B> {
     /// Sets the host's timer to the earliest deadline. One that is already set to an earlier moment
     /// stays: its interrupt is early by a little.
+    #[inline(never)]
     pub(super) fn arm_host_timer(&mut self) {
         if let Some(keeper) = self.timers.keeper {
             keeper.notice(&self.timers.queue);

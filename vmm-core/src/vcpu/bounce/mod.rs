@@ -239,9 +239,7 @@ impl<B: Backend> Vcpu<B> {
             self.inject(event);
         }
         self.backend.begin_step(&mut self.gprs, instruction);
-        let exit = self.backend.enter(&mut self.gprs);
-        self.after_exit();
-        exit
+        self.backend.enter(&mut self.gprs, &mut self.pending)
     }
 
     /// The step was refused one more access.
