@@ -1,7 +1,7 @@
 //! The PV-on-HVM platform: what guests with Xen drivers in their kernels find under Xen.
 //!
 //! [`store`] is XenStore, the tree of settings that guests and back ends share.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;

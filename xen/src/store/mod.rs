@@ -21,6 +21,8 @@
 //! `docs/misc/xenstore-ring.txt` of Xen 4.17, and what its xenstored answers.
 
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod node;
 mod nodes;
 mod outbox;
@@ -32,6 +34,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 mod transaction;
+pub mod tree;
 mod view;
 mod watch;
 mod wire;
@@ -272,6 +275,29 @@ impl Store {
     /// [`Error::Invalid`], [`Error::NotFound`].
     pub fn set_permissions(&mut self, path: &str, permissions: Permissions) -> Result<(), Error> {
         self.change(path, |view| view.set_permissions(path, permissions))
+    }
+
+    /// Looks whether the tree is one, and what each domain has is what is counted.
+    ///
+    /// # Panics
+    /// If not.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn check(&self) {
+        let mut found = self.nodes.check();
+        for id in self.clients.keys().flat_map(|&peer| self.watches.of(peer)) {
+            let watch = self.watches.get(id).unwrap();
+            found.entry(watch.peer.domain()).or_default().memory_bytes += watch.memory_bytes();
+        }
+        for (peer, client) in &self.clients {
+            let usage = found.entry(peer.domain()).or_default();
+            usage.memory_bytes += client.outbox.event_bytes();
+            let transactions = client.transactions.values();
+            usage.memory_bytes += transactions.map(Transaction::charged_bytes).sum::<usize>();
+            assert_eq!(client.watches, self.watches.of(*peer).len());
+        }
+        for (domain, usage) in found {
+            assert_eq!(self.usage(domain), usage, "domain {domain}");
+        }
     }
 
     fn node(&self, path: &str) -> Result<&node::Node, Error> {

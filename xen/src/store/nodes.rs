@@ -122,4 +122,24 @@ impl Nodes {
             self.put(&path, node);
         }
     }
+
+    /// Looks whether each node but the root is listed by its parent, once, and nothing else is.
+    /// Returns what each domain's nodes cost.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn check(&self) -> BTreeMap<DomId, Usage> {
+        use alloc::collections::BTreeSet;
+        let mut found: BTreeMap<DomId, Usage> = BTreeMap::new();
+        let mut listed = 0;
+        for (path, node) in &self.by_path {
+            let usage = found.entry(node.permissions.owner()).or_default();
+            usage.nodes += 1;
+            usage.memory_bytes += node.memory_bytes(path);
+            let names: BTreeSet<_> = node.child_names().collect();
+            assert_eq!(names.len(), node.child_names().count(), "{path}");
+            assert!(names.iter().all(|name| self.get(&path::join(path, name)).is_some()), "{path}");
+            listed += names.len();
+        }
+        assert_eq!(listed + 1, self.by_path.len());
+        found
+    }
 }

@@ -137,6 +137,12 @@ impl Transaction {
         Ok(changes)
     }
 
+    /// The memory that its domain is charged for it.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn charged_bytes(&self) -> usize {
+        self.charged_bytes
+    }
+
     /// Gives its memory back. To be called at its end, however it ends.
     pub fn release(&self, domain: DomId, nodes: &mut Nodes) {
         nodes.release(domain, self.charged_bytes);

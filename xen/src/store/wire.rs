@@ -115,7 +115,7 @@ pub(super) fn one_string(payload: &[u8]) -> Option<&[u8]> {
     (last == 0 && !string.contains(&0)).then_some(string)
 }
 
-/// The strings of a payload that have a NUL at their end. What follows the last is left out.
+/// The strings of a payload that have a NUL at their end, without the rest behind.
 pub(super) fn strings(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = payload.iter().rposition(|&byte| byte == 0);
     let ended = end.map_or(&[][..], |end| &payload[..=end]);

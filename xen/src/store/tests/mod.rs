@@ -1,9 +1,11 @@
 //! The store by the byte.
 
+mod model;
 mod operations;
 mod quotas;
 mod ring;
 mod transactions;
+mod tree;
 mod watches;
 
 use super::*;
