@@ -323,7 +323,7 @@ impl Reader<'_> {
             "xen_platform_pci" | "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
             "bios" => self.config.bios == Bios::SeaBios,
-            "maxmem" | "maxvcpus" => false,
+            "maxmem" => false,
             _ => true,
         };
         if !effective {

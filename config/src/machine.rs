@@ -11,11 +11,12 @@ use super::{DiskKind, GuestConfig};
 
 impl GuestConfig {
     /// The machine that the firmware finds. `uuid` stands in where the configuration names none;
-    /// `apic_ids` are the vCPUs' in their order.
+    /// `apic_ids` are those of all vCPUs that there may be, in their order.
     pub fn machine_description(&self, uuid: [u8; 16], apic_ids: Vec<u32>) -> MachineDescription {
         MachineDescription {
             ram: RamLayout::new(self.memory_mib << 20),
             apic_ids,
+            cpus_at_start: self.vcpus,
             cpu_mhz: 0,
             com_ports: self.serial.map(|serial| serial != Serial::None),
             hpet: self.hpet,

@@ -48,6 +48,13 @@ pub enum Command {
     Console(Dom),
     /// To send a guest an event.
     Trigger(Dom, Trigger),
+    /// To plug virtual CPUs into a guest, or ask it to give some up.
+    SetVcpus {
+        /// The guest.
+        dom: Dom,
+        /// How many are to be there.
+        count: u32,
+    },
     /// To have a guest shut down.
     Shutdown {
         /// Every guest, and not one.
@@ -139,6 +146,15 @@ pub enum Refusal {
         /// The trigger's name.
         trigger: &'static str,
     },
+    /// A guest can have so many virtual CPUs at the most.
+    MaxVcpus {
+        /// The guest's number.
+        number: u32,
+        /// The virtual CPUs that were asked for.
+        count: u32,
+        /// The most.
+        max: u32,
+    },
     /// The guest with this number has no driver that it could be asked by to shut down.
     NoDriver(u32),
     /// The machine stays on.
@@ -164,9 +180,20 @@ impl fmt::Display for Refusal {
             Self::Runs => f.write_str("the guest runs: pause it first"),
             Self::Impossible => f.write_str("this processor cannot"),
             Self::NoRegister(name) => write!(f, "no register {name} can be set"),
-            // As libxl says it, and xl the next.
+            // As libxl and xl say it, and the next two.
             Self::NoVcpu { number, trigger } => {
                 write!(f, "Domain {number}:Send trigger '{trigger}' failed: Invalid argument")
+            }
+            Self::MaxVcpus { number, count, max } => {
+                match count {
+                    0 => writeln!(f, "Domain {number}:Requested 0 VCPUs!")?,
+                    _ => writeln!(
+                        f,
+                        "Domain {number}:Requested {count} VCPUs, however maxcpus is {max}!"
+                    )?,
+                }
+                let failed = "libxl_set_vcpuonline failed";
+                write!(f, "{failed} domid={number} max_vcpus={count}, rc: -3")
             }
             Self::NoDriver(number) => write!(
                 f,
@@ -329,6 +356,15 @@ impl Services<'_> {
                 self.send(number, trigger)?;
                 Reply::Done
             }
+            Command::SetVcpus { dom, count } => {
+                let number = self.guests.find(dom.as_deref())?;
+                let sockets = &self.devices(number)?.sockets;
+                if !sockets.set_count(count) {
+                    let max = sockets.max();
+                    return Err(Refusal::MaxVcpus { number, count, max });
+                }
+                Reply::Done
+            }
             Command::Shutdown { all, dom, fallback } => {
                 let numbers: Vec<u32> = match all {
                     true => self.guests.iter().map(Guest::number).collect(),
@@ -366,8 +402,7 @@ impl Services<'_> {
 
     /// Sends an event to a guest.
     fn send(&self, number: u32, trigger: Trigger) -> Result<(), Refusal> {
-        let ports = self.guests.get(number).and_then(|guest| guest.ports.as_ref());
-        let sent = trigger.send(ports.ok_or(Unclear::NoGuest)?);
+        let sent = trigger.send(self.devices(number)?);
         sent.map_err(|NoVcpu(trigger)| Refusal::NoVcpu { number, trigger })
     }
 
@@ -376,7 +411,12 @@ impl Services<'_> {
     /// # Errors
     /// [`Unclear`], also if it has none now.
     pub fn ports(&self, dom: &Dom) -> Result<&GuestPorts, Unclear> {
-        let guest = self.guests.get(self.guests.find(dom.as_deref())?);
+        self.devices(self.guests.find(dom.as_deref())?)
+    }
+
+    /// The devices of the guest with this number.
+    fn devices(&self, number: u32) -> Result<&GuestPorts, Unclear> {
+        let guest = self.guests.get(number);
         guest.and_then(|guest| guest.ports.as_ref()).ok_or(Unclear::NoGuest)
     }
 
@@ -392,7 +432,7 @@ impl Services<'_> {
         let awaited = meant.filter(|guest| guest.mailbox.post(client, Request::Stats));
         let awaited = awaited.map(|guest| Awaited {
             mailbox: guest.mailbox.clone(),
-            facts: guest.facts,
+            facts: guest.facts_now(),
             answer: None,
         });
         Ok(Begun::Waiting(Waiting::Each(awaited.collect(), reply)))

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 27] = [
+const METHODS: [&str; 28] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -53,6 +53,7 @@ const METHODS: [&str; 27] = [
     "guest.trigger",
     "guest.button_press",
     "guest.shutdown",
+    "guest.set_vcpus",
     "host.log",
     "nothing",
     "",

@@ -15,7 +15,7 @@ use core::fmt;
 pub struct Guest {
     /// Where it is asked.
     pub mailbox: Arc<Mailbox>,
-    /// Its size.
+    /// Its size when it starts.
     pub facts: GuestFacts,
     /// Its devices, while it has any.
     pub ports: Option<GuestPorts>,
@@ -29,6 +29,12 @@ impl Guest {
     fn new(mailbox: Arc<Mailbox>, facts: GuestFacts, host: &'static dyn Host) -> Self {
         let serial = SerialSide::new(mailbox.name(), host);
         Self { mailbox, facts, ports: None, keyboard: Keyboard::default(), serial }
+    }
+
+    /// Its size at this moment.
+    pub fn facts_now(&self) -> GuestFacts {
+        let vcpus = self.ports.as_ref().map(|ports| ports.sockets.count());
+        GuestFacts { vcpus: vcpus.unwrap_or(self.facts.vcpus), ..self.facts }
     }
 
     /// Its number.

@@ -9,6 +9,7 @@ use control::guest::{GuestFacts, GuestPorts};
 use control::mailbox::{Answer, Mailbox, Request};
 use control::output::OutputRing;
 use control::state::{GuestState, GuestStats, Location, Registers, Steps};
+use devices::cpu_hotplug::CpuHotplug;
 use devices::i8042::I8042;
 use devices::irq::IrqLine;
 use devices::local_apic::{ApicBus, ApicInbox, Kick};
@@ -61,14 +62,17 @@ impl TestGuest {
         );
         let (line, alarm) = (IrqLine::detached(), Alarm::detached());
         let power = Piix4Pm::new(clock.clone(), alarm, line, Arc::new(PowerProbe::default()));
-        let inboxes = (0..FACTS.vcpus).map(|_| ApicInbox::new(Arc::new(NoKick))).collect();
+        let inboxes = (0..MAX_VCPUS).map(|_| ApicInbox::new(Arc::new(NoKick))).collect();
+        let (power, processors) = (Arc::new(power), ApicBus::new(inboxes));
+        let sockets = CpuHotplug::new(processors.clone(), power.clone(), FACTS.vcpus);
         let ports = GuestPorts {
             uart: Arc::new(uart),
             output,
             vga: Arc::new(Vga::new(clock.clone(), memory, &[])),
             i8042: Arc::new(i8042),
-            power: Arc::new(power),
-            processors: ApicBus::new(inboxes),
+            power,
+            processors,
+            sockets: Arc::new(sockets),
         };
         Self { clock, ports, mailbox: Arc::new(Mailbox::new(number, name)), odd_even, vram }
     }
@@ -82,6 +86,9 @@ impl Kick for NoKick {
 
     fn notify(&self) {}
 }
+
+/// The most virtual CPUs that each may have.
+pub const MAX_VCPUS: u32 = 4;
 
 /// The size of all guests here.
 pub const FACTS: GuestFacts = GuestFacts { memory_mib: 128, vcpus: 2 };

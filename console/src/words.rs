@@ -14,7 +14,7 @@ use control::state::{GuestStats, Steps};
 use core::fmt::Write;
 
 /// Commands, their operands, and what they do.
-const COMMANDS: [(&str, &str, &str); 24] = [
+const COMMANDS: [(&str, &str, &str); 25] = [
     ("help", "", "this list"),
     ("list", "[DOM]", "the guests, or one"),
     ("create", "FILE [KEY=VALUE...]", "makes a guest from a boot module with its configuration"),
@@ -23,6 +23,7 @@ const COMMANDS: [(&str, &str, &str); 24] = [
     ("shutdown", "[-F] -a|DOM", "asks guests to shut down; -F by their power buttons"),
     ("trigger", "DOM TRIGGER [VCPU]", "sends power, sleep, nmi, reset, init or s3resume"),
     ("button-press", "DOM BUTTON", "presses power or sleep"),
+    ("vcpu-set", "DOM N", "plugs virtual CPUs in, or asks the guest to give some up"),
     ("pause", "DOM", "holds a guest, and its time"),
     ("unpause", "DOM", "lets it go on"),
     ("console", "DOM", "moves the serial input to a guest"),
@@ -69,6 +70,7 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
     let parsed = match name {
         "trigger" => trigger(operands),
         "button-press" => button_press(operands),
+        "vcpu-set" => vcpu_set(operands),
         _ => command(name, operands, guests.iter().count() == 1).ok_or(None),
     };
     match parsed {
@@ -171,6 +173,20 @@ fn button_press(operands: &[&str]) -> Result<Command, Option<String>> {
     let trigger = Trigger::by_button(name);
     let trigger = trigger.ok_or_else(|| format!("{name} is an invalid button identifier\n"))?;
     Ok(Command::Trigger(dom, trigger))
+}
+
+/// The operands of `vcpu-set`: a guest, which may be left out, and a number.
+///
+/// # Errors
+/// As [`trigger`].
+fn vcpu_set(operands: &[&str]) -> Result<Command, Option<String>> {
+    let (dom, count) = match *operands {
+        [count] => (None, count),
+        [dom, count] => (Some(dom.into()), count),
+        _ => return Err(None),
+    };
+    let count = count.parse().map_err(|_| Some("Error: Invalid argument.\n".into()))?;
+    Ok(Command::SetVcpus { dom, count })
 }
 
 /// The operands of `shutdown`: options, and a guest or `-a`, which is all of them.

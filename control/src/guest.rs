@@ -3,6 +3,7 @@
 use crate::output::{DebugLines, OutputRing};
 use alloc::sync::Arc;
 use devices::console::ByteSink;
+use devices::cpu_hotplug::CpuHotplug;
 use devices::i8042::I8042;
 use devices::local_apic::ApicBus;
 use devices::pci::piix4_pm::Piix4Pm;
@@ -25,7 +26,7 @@ impl OpenPorts {
     }
 }
 
-/// A guest's size, which stays the same through all its lives.
+/// A guest's size when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestFacts {
     /// Its RAM.
@@ -49,4 +50,6 @@ pub struct GuestPorts {
     pub power: Arc<Piix4Pm>,
     /// The local APICs, for NMI and INIT.
     pub processors: Arc<ApicBus>,
+    /// Which virtual CPUs are there.
+    pub sockets: Arc<CpuHotplug>,
 }

@@ -34,6 +34,7 @@ pub mod boot_disk;
 pub mod bus;
 pub mod console;
 pub mod coprocessor;
+pub mod cpu_hotplug;
 pub mod debug_port;
 pub mod dma;
 pub mod fw_cfg;

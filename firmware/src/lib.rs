@@ -35,6 +35,7 @@ use seabios::{ImageError, Placement};
 /// let machine = MachineDescription {
 ///     ram: RamLayout::new(64 << 20),
 ///     apic_ids: vec![0],
+///     cpus_at_start: 1,
 ///     cpu_mhz: 0,
 ///     com_ports: [true, false, false, false],
 ///     hpet: true,
@@ -53,8 +54,10 @@ use seabios::{ImageError, Placement};
 pub struct MachineDescription {
     /// The RAM, a multiple of 4 KiB.
     pub ram: RamLayout,
-    /// The local APIC's ID of each vCPU, in the order of the vCPUs.
+    /// The local APIC's ID of each vCPU that there may be, in the order of the vCPUs.
     pub apic_ids: Vec<u32>,
+    /// So many of them are there when the machine starts: the first ones.
+    pub cpus_at_start: u32,
     /// The processors' clock, MHz; 0 if unknown.
     pub cpu_mhz: u16,
     /// Which of COM1 to COM4 there are.
@@ -100,7 +103,7 @@ impl MachineDescription {
     }
 
     fn cpu_count(&self) -> u16 {
-        u16::try_from(self.apic_ids.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.cpus_at_start).unwrap_or(u16::MAX)
     }
 }
 
@@ -161,6 +164,7 @@ mod test_machine {
         MachineDescription {
             ram: RamLayout::new(512 << 20),
             apic_ids: Vec::from([0, 1]),
+            cpus_at_start: 2,
             cpu_mhz: 2600,
             com_ports: [true, true, false, false],
             hpet: true,
@@ -208,7 +212,11 @@ mod tests {
     fn facts_count_apic_ids_and_cpus() {
         let mut machine = test_machine::description();
         machine.apic_ids = Vec::from([0, 2, 4]);
+        machine.cpus_at_start = 3;
         let facts = machine.facts();
         assert_eq!((facts.cpu_count, facts.max_cpus), (3, 5));
+        machine.cpus_at_start = 1;
+        let facts = machine.facts();
+        assert_eq!((facts.cpu_count, facts.max_cpus), (1, 5), "the firmware starts those");
     }
 }

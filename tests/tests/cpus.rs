@@ -1,9 +1,14 @@
 //! Machines with several CPUs, and guests with several virtual CPUs.
 
 use anyhow::ensure;
+use serde_json::json;
 use tests::{
-    Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, shell, spec, unless_stalled,
+    Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell, spec,
+    unless_stalled,
 };
+use xtask::paths;
+
+on_both_backends! { virtual_cpus_come_and_go }
 
 /// The guest's CPUs as it counts them, and whether each of them works and can be turned off and on.
 fn check_cpus(machine: &mut Machine, vcpus: u32) -> Result<()> {
@@ -56,4 +61,52 @@ fn a_guest_with_one_virtual_cpu_runs_on_a_machine_with_four() -> Result<()> {
     ensure!(said.contains("3 more CPUs with AMD-V"), "the others are not started:\n{said}");
     ensure!(shell(&mut machine, "nproc")? == "1", "the guest has one");
     Ok(())
+}
+
+/// Has a guest have so many virtual CPUs, and waits until the last one is there, or gone; takes
+/// those that are new into use.
+fn set_vcpus(machine: &mut Machine, count: u32, last: u32, is_there: bool) -> Result<()> {
+    machine.call("guest.set_vcpus", json!({ "count": count }))?;
+    let (cpus, not) = ("/sys/devices/system/cpu", if is_there { "" } else { "! " });
+    let wait = format!("until [ {not}-e {cpus}/cpu{last} ]; do sleep 1; done");
+    shell(machine, &wait)?;
+    let take = format!("for cpu in {cpus}/cpu[1-9]/online; do echo 1 >$cpu; done 2>/dev/null");
+    shell(machine, &take)?;
+    ensure!(shell(machine, "nproc")? == count.to_string());
+    for cpu in 0..count {
+        let line = format!("taskset -c {cpu} sh -c 'echo on $(( 6 * 7 ))'");
+        ensure!(shell(machine, &line)? == "on 42", "CPU {cpu} does not work");
+    }
+    let listed = machine.call("guest.list", json!({}))?;
+    ensure!(listed[0]["vcpus"] == count, "{listed}");
+    Ok(())
+}
+
+/// Linux starts with the first of three virtual CPUs, gets the others, and gives one back.
+fn virtual_cpus_come_and_go(backend: Backend) -> Result<()> {
+    let folder = paths::empty_build_folder(&format!("tests/come-and-go-{backend:?}"))?;
+    let config = folder.join("linux.cfg");
+    let iso = Guest::LinuxAmd64Quiet.name();
+    let text = format!(
+        "type = 'hvm'\nname = 'linux'\nmemory = 96\nvcpus = 1\nmaxvcpus = 3\n\
+         disk = [ '{iso}.iso,raw,hdc,ro,cdrom' ]\n"
+    );
+    std::fs::write(&config, text)?;
+    let config = Some(config);
+    let mut machine = linux(&Spec { backend, config, ..spec(Guest::LinuxAmd64Quiet)? })?;
+    ensure!(shell(&mut machine, "nproc; cat /sys/devices/system/cpu/possible")? == "1\n0-2");
+    set_vcpus(&mut machine, 2, 1, true)?;
+    set_vcpus(&mut machine, 1, 1, false)?;
+    set_vcpus(&mut machine, 3, 2, true)?;
+    let complaints =
+        shell(&mut machine, "dmesg | grep -iE 'unsync|unstable|mtrr:|firmware bug|acpi error'")?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    if backend == Backend::Svm {
+        machine.serial().write(b"reboot -f\n")?;
+        machine.expect_serial("reset: Restart")?;
+        machine.expect_serial(LINUX_PROMPT)?;
+        ensure!(shell(&mut machine, "dmesg -n 1; nproc")? == "3", "they do not stay");
+    }
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("powered off: Destroy")
 }

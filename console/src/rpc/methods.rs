@@ -118,6 +118,10 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             let button = button.ok_or_else(|| Failure::params("there is no such button"))?;
             return Ok(Command::Trigger(dom(params)?, button));
         }
+        "guest.set_vcpus" => {
+            let count = integer(params, "count", 0, u32::MAX.into())? as u32;
+            return Ok(Command::SetVcpus { dom: dom(params)?, count });
+        }
         "guest.shutdown" => {
             let (all, dom) = (flag(params, "all", Some(false))?, dom(params)?);
             let fallback = flag(params, "fallback", Some(false))?;

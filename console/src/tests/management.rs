@@ -158,6 +158,7 @@ fn methods() -> Vec<(&'static str, Value)> {
                 "guest.trigger" => json!({"trigger": "nmi"}),
                 "guest.button_press" => json!({"button": "power"}),
                 "guest.shutdown" => json!({"fallback": true}),
+                "guest.set_vcpus" => json!({"count": 3}),
                 "guest.catch" => json!({"tables": true}),
                 "guest.create" => json!({"config": "x.cfg"}),
                 "guest.number" => json!({"name": "linux"}),

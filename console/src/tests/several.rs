@@ -451,6 +451,39 @@ fn buttons_are_pressed_and_signals_sent_as_xl_does() {
 }
 
 #[test]
+fn virtual_cpus_are_plugged_in_and_asked_back() {
+    let mut bench = Several::new(2);
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    for (command, answer) in [
+        ("vcpu-set two 3", ""),
+        ("vcpu-set 3", "several guests run, say which: one (1), two (2)\r\n"),
+        ("vcpu-set two x", "Error: Invalid argument.\r\n"),
+        ("vcpu-set", "Usage: vcpu-set DOM N\r\n"),
+        (
+            "vcpu-set two 5",
+            "Domain 2:Requested 5 VCPUs, however maxcpus is 4!\r\n\
+             libxl_set_vcpuonline failed domid=2 max_vcpus=5, rc: -3\r\n",
+        ),
+        (
+            "vcpu-set two 0",
+            "Domain 2:Requested 0 VCPUs!\r\n\
+             libxl_set_vcpuonline failed domid=2 max_vcpus=0, rc: -3\r\n",
+        ),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+    }
+    let counts = |bench: &mut Several| {
+        let listed = bench.call("guest.list", json!({}));
+        [0, 1].map(|index| listed[index]["vcpus"].as_u64().unwrap())
+    };
+    assert_eq!(counts(&mut bench), [2, 3]);
+    assert_eq!(bench.call("guest.set_vcpus", json!({"guest": "two", "count": 1})), json!({}));
+    assert_eq!(counts(&mut bench), [2, 3], "the guest has not let them go");
+    assert_eq!(bench.guests[1].0.ports.sockets.wanted(), 1);
+}
+
+#[test]
 fn triggers_are_sent_by_the_management_port() {
     let mut bench = Several::new(2);
     let two = |more: Value| {

@@ -98,14 +98,40 @@ impl ApicBus {
 
     /// Pulses INIT# of every processor, whether its local APIC is enabled or not.
     pub fn init_processors(&self) {
-        for inbox in &self.inboxes {
+        for inbox in self.inboxes.iter().filter(|inbox| !inbox.routing().absent()) {
             inbox.post_init();
         }
     }
 
-    /// The inbox of the vCPU with this number, whatever ID its guest has given it.
+    /// The inbox of the vCPU with this number, whatever ID its guest has given it, if it is there.
     pub fn inbox(&self, vcpu: usize) -> Option<&ApicInbox> {
-        self.inboxes.get(vcpu).map(|inbox| &**inbox)
+        let inbox = nospec::get(&self.inboxes, vcpu)?;
+        (!inbox.routing().absent()).then_some(inbox)
+    }
+
+    /// The vCPUs that there may be.
+    pub fn len(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// True if there can be no vCPU at all.
+    pub fn is_empty(&self) -> bool {
+        self.inboxes.is_empty()
+    }
+
+    /// The vCPU with this number is not there from now on: it begins anew, as after power-on, and
+    /// no message reaches it.
+    pub fn remove(&self, vcpu: usize) {
+        if let Some(inbox) = nospec::get(&self.inboxes, vcpu) {
+            inbox.remove();
+        }
+    }
+
+    /// The vCPU with this number is there from now on, and waits for a start-up message.
+    pub fn plug(&self, vcpu: usize) {
+        if let Some(inbox) = nospec::get(&self.inboxes, vcpu) {
+            inbox.plug();
+        }
     }
 
     /// Tells the I/O APIC that a level-triggered interrupt ended.

@@ -37,7 +37,9 @@ pub struct Routing {
     pub enabled: bool,
     /// Enabled in the spurious interrupt vector register.
     pub software_enabled: bool,
-    #[bits(20)]
+    /// There is no processor: not enabled, whatever its registers say.
+    pub absent: bool,
+    #[bits(19)]
     __: u32,
 }
 
@@ -72,6 +74,7 @@ const INIT: u32 = 1 << 9;
 const SIPI: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
 const LEVEL_VECTORS: u32 = 1 << 12;
+const RESET: u32 = 1 << 13;
 
 /// Interrupts posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
 /// volume 3, 30.6). A processor that has posted interrupts moves `vectors` to the register page
@@ -171,6 +174,19 @@ impl ApicInbox {
         self.post_event(INIT);
     }
 
+    /// No processor is there from now on: messages pass it by. Its vCPU begins anew, as after
+    /// power-on, and waits.
+    pub(super) fn remove(&self) {
+        self.update_routing(|routing| routing.with_absent(true).with_enabled(false));
+        self.posted.pending.fetch_and(!SIPI, Ordering::SeqCst);
+        self.post_event(INIT | RESET);
+    }
+
+    /// A processor is there from now on, with the local APIC enabled, as after power-on.
+    pub(super) fn plug(&self) {
+        self.update_routing(|routing| routing.with_absent(false).with_enabled(true));
+    }
+
     /// Start-up message: the vCPU, if it waits for one, starts at page `vector`.
     pub fn post_sipi(&self, vector: u8) {
         self.sipi_vector.store(vector, Ordering::SeqCst);
@@ -227,8 +243,18 @@ impl ApicInbox {
         self.take_vectors(|_, _, _| {});
     }
 
+    /// The owner's own routing, which counts while the processor is there.
     pub(super) fn publish(&self, routing: Routing) {
-        self.routing.store(routing.into_bits(), Ordering::SeqCst);
+        self.update_routing(|old| {
+            let is_enabled = routing.enabled() && !old.absent();
+            routing.with_absent(old.absent()).with_enabled(is_enabled)
+        });
+    }
+
+    fn update_routing(&self, change: impl Fn(Routing) -> Routing) {
+        let change = |bits| Some(change(Routing::from_bits(bits)).into_bits());
+        // Every change is one.
+        let _ = self.routing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change);
     }
 
     /// Clears bits of the summary; true if one of them was set.
@@ -248,6 +274,10 @@ impl ApicInbox {
 
     pub(super) fn take_init(&self) -> bool {
         self.take(INIT)
+    }
+
+    pub(super) fn take_reset(&self) -> bool {
+        self.take(RESET)
     }
 
     pub(super) fn take_sipi(&self) -> Option<u8> {

@@ -92,10 +92,7 @@ impl LocalApic {
         clock: Arc<dyn Clock>,
         alarm: Alarm,
     ) -> Self {
-        let base = ApicBase::new()
-            .with_bootstrap(apic_id == 0)
-            .with_enabled(true)
-            .with_page(spec::DEFAULT_BASE >> 12);
+        let base = Self::base_at_power_on(apic_id);
         let (page, state) = (RegisterPage::new(), State::new(base));
         let timer = TimerInterrupt::new(inbox.clone(), clock.clone(), alarm);
         let mut apic = Self { initial_id: apic_id, inbox, bus, clock, page, timer, state };
@@ -117,6 +114,18 @@ impl LocalApic {
             self.page.set(LvtEntry::Lint0.register(), lint0.into());
             self.configure_pins();
         }
+    }
+
+    /// After power-on.
+    pub fn power_on(&mut self) {
+        self.start_over(Self::base_at_power_on(self.initial_id), self.initial_id);
+    }
+
+    const fn base_at_power_on(apic_id: u32) -> ApicBase {
+        ApicBase::new()
+            .with_bootstrap(apic_id == 0)
+            .with_enabled(true)
+            .with_page(spec::DEFAULT_BASE >> 12)
     }
 
     fn start_over(&mut self, base: ApicBase, id: u32) {
@@ -296,6 +305,11 @@ impl LocalApic {
     #[inline]
     pub fn take_init(&mut self) -> bool {
         self.inbox.take_init()
+    }
+
+    /// True if INIT came because the vCPU was removed: everything begins anew.
+    pub fn take_reset(&mut self) -> bool {
+        self.inbox.take_reset()
     }
 
     /// Takes a pending start-up message: the page to start at. A vCPU that does not wait for one

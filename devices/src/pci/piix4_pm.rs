@@ -205,6 +205,13 @@ impl Piix4Pm {
         self.raise(Pm1Event::new().with_sleep_button(true));
     }
 
+    /// Sets a status bit of the general-purpose events, 0 to 15.
+    pub fn raise_general_event(&self, bit: u8) {
+        let mut state = self.state.lock();
+        state.gpe |= 1 << (bit & 15);
+        self.update_sci(&state);
+    }
+
     fn raise(&self, status: Pm1Event) {
         let mut state = self.state.lock();
         state.event = (u32::from(state.event) | u32::from(status)).into();

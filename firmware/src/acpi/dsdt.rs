@@ -8,10 +8,11 @@ use acpi_tables::aml::{
     Path, ResourceTemplate, Return, Scope, Store,
 };
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
+use devices::cpu_hotplug;
 
 use super::aml::{IsaIrq, NullName, SharedInterrupts, Terms};
+use super::processors::{event, processors};
 use super::{GPE0_BLOCK, GPE0_BYTES, HPET_GPA, PM_BASE, SCI_IRQ, SMI_COMMAND_PORT};
 use crate::MachineDescription;
 
@@ -36,13 +37,17 @@ pub fn terms(machine: &MachineDescription) -> Terms {
     if machine.hpet {
         terms.push(&Scope::new("\\_SB_".into(), Vec::from([&hpet() as &dyn Aml])));
     }
+    if machine.apic_ids.len() > 1 {
+        terms.push(&event());
+    }
     // The PIIX4's type for soft off is 0 (82371AB datasheet, section 7.2.3).
     let soft_off = Package::new(Vec::from([&0u8 as &dyn Aml, &0u8, &0u8, &0u8]));
     terms.push(&Name::new("\\_S5_".into(), &soft_off));
     terms
 }
 
-fn device(name: &str, children: &[&dyn Aml]) -> Terms {
+/// A device.
+pub fn device(name: &str, children: &[&dyn Aml]) -> Terms {
     Terms::new().with(&Device::new(name.into(), children.to_vec()))
 }
 
@@ -139,7 +144,8 @@ fn isa_bridge(machine: &MachineDescription) -> Terms {
         ("RTC_", "PNP0B00", &[&ports(0x70, 2), &IsaIrq(8)]),
         ("KBD_", "PNP0303", &[&ports(0x60, 1), &ports(0x64, 1), &IsaIrq(1)]),
         ("MOU_", "PNP0F13", &[&IsaIrq(12)]),
-        // The ports that the chipset itself answers: APM, port 92h, the power-management blocks.
+        // The ports that the chipset itself answers: APM, port 92h, power management, CPUs that
+        // come and go.
         (
             "MBRD",
             "PNP0C02",
@@ -148,6 +154,7 @@ fn isa_bridge(machine: &MachineDescription) -> Terms {
                 &ports(0x92, 1),
                 &ports(PM_BASE, 0x40),
                 &ports(GPE0_BLOCK, GPE0_BYTES),
+                &ports(cpu_hotplug::PORT, cpu_hotplug::PORTS),
             ],
         ),
     ];
@@ -301,17 +308,4 @@ fn hpet() -> Terms {
             &resources(&[&Memory32Fixed::new(false, HPET_GPA, 0x400)]),
         ],
     )
-}
-
-/// A device for each vCPU; `_UID` is its number in the MADT.
-fn processors(machine: &MachineDescription) -> Terms {
-    let mut terms = Terms::new();
-    for uid in 0..machine.apic_ids.len() as u32 {
-        let name: String = format!("C{:03X}", uid & 0xfff);
-        terms.push(&device(
-            &name,
-            &[&Name::new("_HID".into(), &"ACPI0007"), &Name::new("_UID".into(), &uid)],
-        ));
-    }
-    terms
 }

@@ -6,6 +6,7 @@
 mod aml;
 mod dsdt;
 mod loader;
+mod processors;
 mod tables;
 
 #[cfg(test)]

@@ -146,6 +146,23 @@ const ENABLED: u32 = 1;
 /// The first ID that only an x2APIC can have: 255 is the xAPIC's broadcast.
 const FIRST_X2APIC_ID: u32 = 255;
 
+/// The entry of a vCPU's local APIC (sections 5.2.12.2 and 5.2.12.12). One that is not enabled may
+/// be plugged in later.
+pub fn local_apic(uid: u32, id: u32, is_enabled: bool) -> Vec<u8> {
+    match (u8::try_from(uid), u8::try_from(id)) {
+        (Ok(uid), Ok(id)) if u32::from(id) < FIRST_X2APIC_ID => {
+            let enabled = if is_enabled { EnabledStatus::Enabled } else { EnabledStatus::Disabled };
+            ProcessorLocalApic::new(uid, id, enabled).as_bytes().into()
+        }
+        _ => {
+            let flags = if is_enabled { ENABLED } else { 0 };
+            let (id, uid, flags) = (id.into(), uid.into(), flags.into());
+            let entry = LocalX2Apic { kind: 9, length: 16, reserved: 0.into(), id, flags, uid };
+            entry.as_bytes().into()
+        }
+    }
+}
+
 /// The MADT (section 5.2.12).
 pub fn madt(machine: &MachineDescription) -> Vec<u8> {
     const REVISION: u8 = 3;
@@ -158,18 +175,7 @@ pub fn madt(machine: &MachineDescription) -> Vec<u8> {
     table.append_slice(&PCAT_COMPATIBLE.to_le_bytes());
 
     for (uid, &id) in (0u32..).zip(&machine.apic_ids) {
-        match (u8::try_from(uid), u8::try_from(id)) {
-            (Ok(uid), Ok(id)) if u32::from(id) < FIRST_X2APIC_ID => {
-                append(&mut table, &ProcessorLocalApic::new(uid, id, EnabledStatus::Enabled));
-            }
-            _ => {
-                let (id, uid, flags) = (id.into(), uid.into(), ENABLED.into());
-                append(
-                    &mut table,
-                    &LocalX2Apic { kind: 9, length: 16, reserved: 0.into(), id, flags, uid },
-                );
-            }
-        }
+        table.append_slice(&local_apic(uid, id, uid < machine.cpus_at_start));
     }
     append(&mut table, &IoApic::new(IO_APIC_ID, IO_APIC_GPA, 0));
     for entry in source_overrides() {

@@ -110,6 +110,7 @@ fn large_machine() -> MachineDescription {
     MachineDescription {
         ram: RamLayout::new(6 << 30),
         apic_ids: (0..32).chain([254, 255, 300]).collect(),
+        cpus_at_start: 34,
         com_ports: [true; 4],
         ..test_machine::description()
     }
@@ -145,16 +146,16 @@ fn the_madt_lists_each_cpu_once() {
     while let [kind, length, ..] = *entries {
         let (entry, rest) = entries.split_at(length.into());
         match kind {
-            0 => local.push((u32::from(entry[2]), u32::from(entry[3]))),
+            0 => local.push((u32::from(entry[2]), u32::from(entry[3]), read_u32(entry, 4))),
             2 => overrides.push((entry[3], read_u32(entry, 4))),
-            9 => x2.push((read_u32(entry, 12), read_u32(entry, 4))),
+            9 => x2.push((read_u32(entry, 12), read_u32(entry, 4), read_u32(entry, 8))),
             _ => {}
         }
         entries = rest;
     }
-    assert_eq!(local.last(), Some(&(32, 254)));
+    assert_eq!(local.last(), Some(&(32, 254, 1)));
     assert_eq!(local.len(), 33);
-    assert_eq!(x2, [(33, 255), (34, 300)]);
+    assert_eq!(x2, [(33, 255, 1), (34, 300, 0)], "the last one is not there yet");
     assert_eq!(overrides[..2], [(0, 2), (5, 5)]);
 }
 

@@ -18,7 +18,7 @@ pub fn xl_cfg(data: &[u8]) {
         let is_same = |other: &config::Disk| other.device.index == disk.device.index;
         assert!(!config.disks[..index].iter().any(is_same), "two disks at one place");
     }
-    let description = config.machine_description([7; 16], (0..config.vcpus).collect());
+    let description = config.machine_description([7; 16], (0..config.max_vcpus).collect());
     let files = firmware::fw_cfg_files(&description);
     assert!(files.iter().all(|(name, _)| !name.is_empty() && name.len() < 56));
 }

@@ -76,6 +76,11 @@ impl<'a> Domain<'a> {
         &self.config
     }
 
+    /// So many virtual CPUs are there when it starts the next time.
+    pub const fn set_vcpus(&mut self, vcpus: u32) {
+        self.config.vcpus = vcpus;
+    }
+
     /// Where it is asked.
     pub const fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
@@ -130,7 +135,7 @@ impl<'a> Domain<'a> {
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements =
             firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
-        let apic_ids = (0..self.config.vcpus).collect();
+        let apic_ids = (0..self.config.max_vcpus).collect();
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
         description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
         description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
@@ -165,7 +170,7 @@ impl<'a> Domain<'a> {
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(
                 |leaf, subleaf| features.limit(leaf, subleaf, cpuid_count(leaf, subleaf)),
-                self.config.vcpus,
+                self.config.max_vcpus,
                 B::withheld(cpu),
             )
             .with_speculation(B::defences(cpu).guest),

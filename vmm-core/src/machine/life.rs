@@ -17,6 +17,7 @@ use config::GuestConfig;
 use config::cpus::CpuList;
 use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
+use devices::cpu_hotplug::CpuHotplug;
 use devices::rtc::{Battery, Rtc};
 
 /// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
@@ -26,6 +27,7 @@ const START_HEAP_BYTES: u64 = 4 << 20;
 pub struct Life<B: Backend> {
     vm: Arc<Vm>,
     rtc: Arc<Rtc>,
+    sockets: Arc<CpuHotplug>,
     running: RunningGuest<B>,
     started_tsc: u64,
 }
@@ -64,7 +66,7 @@ impl<B: Backend> Life<B> {
             }
             None => (domain.new_battery(), None),
         };
-        let Pc { vm, vcpus, com1, vga, i8042, rtc, power } =
+        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets } =
             domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
@@ -77,7 +79,15 @@ impl<B: Backend> Life<B> {
         drop(starting);
         let processors = vm.chipset.processors.clone();
         let output = ports.output;
-        let ports = GuestPorts { uart: com1, vga, i8042, output, power, processors };
+        let ports = GuestPorts {
+            uart: com1,
+            vga,
+            i8042,
+            output,
+            power,
+            processors,
+            sockets: sockets.clone(),
+        };
         attendant.consoles.attach(domain.mailbox().number(), ports);
         domain.mailbox().connect(first);
         let entered_us = domain.ns_since(platform.boot_tsc()) / 1000;
@@ -91,7 +101,7 @@ impl<B: Backend> Life<B> {
             attendant.consoles.detach(domain.mailbox().number());
             return Err(format!("{name}: the scheduler has no room for it"));
         };
-        Ok(Self { vm, rtc, running, started_tsc })
+        Ok(Self { vm, rtc, sockets, running, started_tsc })
     }
 
     /// Why the guest stops, if it does.
@@ -114,11 +124,13 @@ impl<B: Backend> Life<B> {
     pub fn end(
         self,
         stop: Stop,
-        domain: &Domain<'_>,
+        domain: &mut Domain<'_>,
         cpus: &Cpus<B>,
         attendant: &mut Attendant,
     ) -> Option<Legacy> {
         cpus.end_guest(self.running);
+        // As with xl, those that were asked for stay through the next life.
+        domain.set_vcpus(self.sockets.wanted());
         attendant.consoles.detach(domain.mailbox().number());
         let at_tsc = domain.platform().tsc();
         let legacy = |ram| Legacy { battery: self.rtc.battery(), at_tsc, ram };
@@ -142,7 +154,7 @@ fn affinity(config: &GuestConfig, vcpu: usize) -> Affinity {
 /// Each virtual CPU has a CPU to run on.
 fn check_affinity(config: &GuestConfig, online: CpuSet) -> Result<(), String> {
     let has_none = |&vcpu: &usize| (affinity(config, vcpu).hard & online).is_empty();
-    match (0..config.vcpus as usize).find(has_none) {
+    match (0..config.max_vcpus as usize).find(has_none) {
         Some(vcpu) => Err(format!(
             "{}: cpus: none of the machine's CPUs is left for vCPU {vcpu}",
             config.name

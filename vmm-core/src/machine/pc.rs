@@ -23,6 +23,7 @@ use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
 use devices::console::ByteSink;
 use devices::coprocessor::Coprocessor;
+use devices::cpu_hotplug::CpuHotplug;
 use devices::debug_port::{DebugConsole, PostCode};
 use devices::dma::Dma;
 use devices::fw_cfg::{File, FwCfg};
@@ -131,6 +132,8 @@ pub struct Pc {
     pub rtc: Arc<Rtc>,
     /// Power management.
     pub power: Arc<Piix4Pm>,
+    /// Which of the virtual CPUs are there.
+    pub sockets: Arc<CpuHotplug>,
 }
 
 /// Where a serial port transmits to that leads nowhere.
@@ -151,7 +154,7 @@ impl Pc {
         let config = parts.config;
         let clock = Arc::new(VmClock::new(parts.platform));
         let kicks: Vec<_> =
-            (0..config.vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
+            (0..config.max_vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
         let processors = Processors::new(&kicks);
         let stop = Arc::new(StopSwitch::new(processors.clone()));
         let (space, vga_memory) = memory(&parts)?;
@@ -191,6 +194,9 @@ impl Pc {
         board.pci.attach(ISA_BRIDGE, isa_bridge);
         board.add_ide(parts.drives, space.clone());
         let power = board.add_power_management(chipset.clone());
+        let sockets = CpuHotplug::new(apic_bus.clone(), power.clone(), config.vcpus);
+        let sockets = Arc::new(sockets);
+        board.ports.attach(sockets.clone());
         let vga = Arc::new(Vga::new(clock.clone(), vga_memory, parts.vga_bios));
         board.add_vga(&vga);
 
@@ -224,7 +230,7 @@ impl Pc {
             };
             VcpuWires { inbox, bus: apic_bus.clone(), kick, timers }
         });
-        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power })
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets })
     }
 }
 
@@ -252,7 +258,7 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
         rom: rom.clone(),
         video,
     };
-    let vcpus = parts.config.vcpus as usize;
+    let vcpus = parts.config.max_vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
     let vga_memory = VgaMemory {
         vram: MemoryPart::of_video(&space, 0, vram_bytes),

@@ -208,7 +208,11 @@ impl<B: Backend> Vcpu<B> {
     /// INIT and start-up messages.
     fn take_start_signals(&mut self) {
         if self.apic.take_init() {
-            self.apic.init();
+            if self.apic.take_reset() {
+                self.power_on();
+            } else {
+                self.apic.init();
+            }
             self.place_apic();
             self.init_registers();
             self.pending = None;

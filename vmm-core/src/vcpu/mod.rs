@@ -229,6 +229,17 @@ impl<B: Backend> Vcpu<B> {
         Ok(vcpu)
     }
 
+    /// It was removed: what INIT leaves alone is as after power-on, for the time when it is plugged
+    /// in again. Its time stamp counter is in step with the others'.
+    #[cold]
+    fn power_on(&mut self) {
+        self.apic.power_on();
+        reset::power_on(&mut self.backend);
+        self.msrs = Msrs::default();
+        let start_tsc = self.vm.clock.start_tsc().wrapping_add(self.stood_ticks);
+        self.backend.set_tsc_offset(start_tsc.wrapping_neg());
+    }
+
     /// The registers after INIT.
     fn init_registers(&mut self) {
         self.backend.init(&mut self.gprs);

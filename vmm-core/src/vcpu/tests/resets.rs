@@ -68,3 +68,28 @@ fn init_keeps_model_specific_and_vector_registers() {
     assert_eq!((backend.xcr0, backend.vectors[5]), (7, [0x11; 32]));
     assert_eq!(machine.vcpu.read_msr(MTRR_DEFAULT_TYPE), Ok(0xc06));
 }
+
+#[test]
+fn a_virtual_cpu_that_is_removed_begins_anew_and_keeps_the_time() {
+    const MTRR_DEFAULT_TYPE: u32 = 0x2ff;
+    const TSC: u32 = 0x10;
+    let mut machine = machine();
+    let offset = machine.vcpu.registers_mut().0.tsc_offset;
+    write_msr(&mut machine, MTRR_DEFAULT_TYPE, 0xc06);
+    write_msr(&mut machine, TSC, 0x1234_5678_9abc);
+    let (backend, _) = machine.vcpu.registers_mut();
+    assert_ne!(backend.tsc_offset, offset);
+    backend.set_system_register(SystemRegister::LStar, 0x5678);
+    (backend.xcr0, backend.vectors[5]) = (7, [0x11; 32]);
+    let processors = machine.vcpu.vm().chipset.processors.clone();
+    processors.remove(0);
+    machine.exit(Exit::HostNmi);
+    assert!(processors.inbox(0).is_none(), "messages pass it by");
+    processors.plug(0);
+    assert!(processors.inbox(0).is_some_and(|inbox| inbox.routing().enabled()));
+    let (backend, gprs) = machine.vcpu.registers_mut();
+    assert_eq!(gprs.get(Gpr::Rcx), 0, "it came");
+    assert_eq!(backend.system_register(SystemRegister::LStar), 0);
+    assert_eq!((backend.xcr0, backend.vectors[5], backend.tsc_offset), (1, [0; 32], offset));
+    assert_eq!(machine.vcpu.read_msr(MTRR_DEFAULT_TYPE), Ok(0));
+}
