@@ -181,6 +181,10 @@ impl Platform for Machine {
         cpu::clear_breakpoints();
     }
 
+    fn report_hang(&self, cpu: usize) -> ! {
+        panic::report_hang(cpu)
+    }
+
     fn set_crash_dump(&self, dump: CrashDump) {
         panic::set_crash_dump(dump);
     }

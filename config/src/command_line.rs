@@ -12,6 +12,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use super::guest::{LEAST_MEMORY_MIB, MAX_MEMORY_MIB};
 use log::LevelFilter;
@@ -104,6 +105,10 @@ pub struct CommandLine {
     pub log_level: LevelFilter,
     /// True if a hypervisor panic stops the machine, rather than reboots it.
     pub no_reboot: bool,
+    /// True if CPUs watch each other's loops.
+    pub watchdog: bool,
+    /// How long a CPU's loop may take for a turn; 0: as long as it likes.
+    pub watchdog_timeout_s: u32,
     /// True if the machine stays on when no guest is left.
     pub stay_on: bool,
     /// True if guests' BIOSes read CDs through the boot ROM.
@@ -135,6 +140,8 @@ impl Default for CommandLine {
             escapes: Escapes::Filter,
             log_level: LevelFilter::Info,
             no_reboot: false,
+            watchdog: true,
+            watchdog_timeout_s: 5,
             stay_on: false,
             boot_rom: true,
             apicv: true,
@@ -179,6 +186,9 @@ impl CommandLine {
             "loglvl" => self.log_level = parse_level(required()?)?,
             "noreboot" => self.no_reboot = parse_flag(value)?,
             "no-noreboot" => self.no_reboot = false,
+            "watchdog" => self.watchdog = parse_flag(value)?,
+            "no-watchdog" => self.watchdog = false,
+            "watchdog_timeout" => self.watchdog_timeout_s = parse_seconds(required()?)?,
             "poweroff" => self.stay_on = parse_poweroff(required()?)?,
             "bootrom" => self.boot_rom = parse_flag(value)?,
             "apicv" => self.apicv = parse_flag(value)?,
@@ -191,6 +201,11 @@ impl CommandLine {
             _ => return Err("unknown option, ignored".to_owned()),
         }
         Ok(())
+    }
+
+    /// How long a CPU's loop may take for a turn, if that is watched.
+    pub fn watchdog_s(&self) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.watchdog_timeout_s).filter(|_| self.watchdog)
     }
 
     /// The settings of a serial port.
@@ -341,6 +356,10 @@ fn parse_vcpus(value: &str) -> Result<u32, String> {
     count.ok_or_else(|| format!("{value} is not a number from 1 to {max}"))
 }
 
+fn parse_seconds(value: &str) -> Result<u32, String> {
+    value.parse().map_err(|_| format!("{value} is not a number of seconds"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +407,11 @@ mod tests {
         assert_eq!(parse("escapes=pass").escapes, Escapes::Pass);
         assert_eq!(parse("escapes=pass escapes=filter").escapes, Escapes::Filter);
         assert!(!parse("noreboot=no").no_reboot);
+        assert_eq!(parse("").watchdog_s(), NonZeroU32::new(5));
+        assert_eq!(parse("watchdog_timeout=30").watchdog_s(), NonZeroU32::new(30));
+        for off in ["watchdog=off", "no-watchdog", "watchdog_timeout=0"] {
+            assert_eq!(parse(off).watchdog_s(), None, "{off}");
+        }
         assert_eq!(parse("rpc=com1 rpc=none").rpc, None);
         assert!(!parse("poweroff=never poweroff=auto").stay_on);
         assert!(!parse("bootrom=off").boot_rom && parse("bootrom=on").boot_rom);
@@ -425,6 +449,8 @@ mod tests {
             ("escapes=some", "some is none of filter, mark, pass"),
             ("loglvl=loud", "loud is none of none, error, warn, info, debug, trace, all"),
             ("noreboot=maybe", "maybe is neither yes nor no"),
+            ("watchdog=maybe", "maybe is neither yes nor no"),
+            ("watchdog_timeout=5s", "5s is not a number of seconds"),
             ("poweroff=later", "later is neither auto nor never"),
             ("rpc=vga", "vga is none of com1, com2, none"),
             ("guest_memory=99999999G", "99999999G is not a size from 2 to 16777216 MiB"),

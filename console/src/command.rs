@@ -76,6 +76,8 @@ pub enum Command {
     Reboot,
     /// To crash the hypervisor.
     Crash,
+    /// To let the CPU of the consoles hang.
+    Hang,
 }
 
 /// The outcome of a command that was carried out.
@@ -396,6 +398,9 @@ impl Services<'_> {
             }
             Command::Reboot => self.host.reboot(),
             Command::Crash => panic!("asked for at a console"),
+            Command::Hang => loop {
+                core::hint::spin_loop();
+            },
         };
         Ok(Begun::Replied(reply))
     }

@@ -14,7 +14,7 @@ use control::state::{GuestStats, Steps};
 use core::fmt::Write;
 
 /// Commands, their operands, and what they do.
-const COMMANDS: [(&str, &str, &str); 25] = [
+const COMMANDS: &[(&str, &str, &str)] = &[
     ("help", "", "this list"),
     ("list", "[DOM]", "the guests, or one"),
     ("create", "FILE [KEY=VALUE...]", "makes a guest from a boot module with its configuration"),
@@ -39,6 +39,7 @@ const COMMANDS: [(&str, &str, &str); 25] = [
     ("catch", "DOM tables|off", "pauses it before each load or store of GDTR, IDTR, LDTR, TR"),
     ("screen", "DOM", "a guest's text screen"),
     ("host", "log|reboot|poweroff", "the hypervisor's log; resets the machine, turns it off"),
+    ("host", "hang", "hangs the CPU of the consoles, for the watchdog to find it"),
     ("host", "crash", "crashes the hypervisor, to see what it says then"),
 ];
 
@@ -135,6 +136,7 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("host", ["reboot"]) => Some(Command::Reboot),
         ("host", ["poweroff"]) => Some(Command::PowerOff),
         ("host", ["crash"]) => Some(Command::Crash),
+        ("host", ["hang"]) => Some(Command::Hang),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use serde_json::json;
 use tests::{Guest, Result, Spec, glyphs, spec, start_for};
 use xtask::image::{Contents, Loader};
 use xtask::symbolize::symbolize;
@@ -57,6 +58,32 @@ fn a_crash_prints_a_backtrace_that_gets_names_and_the_running_guest() -> Result<
     let lines: Vec<&str> = report.lines().collect();
     for pair in lines.windows(2).filter(|pair| pair[0].starts_with('#')) {
         ensure!(pair[1].contains(" at "), "no name for {}", pair[0]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cpu_that_hangs_is_found_by_another_which_prints_where_each_is() -> Result<()> {
+    let mut machine = start_for(&Spec { smp: 3, ..spec(Guest::Ipxe)? }, PATIENCE)?;
+    machine.expect_serial("type 'CTRL-a' three times")?;
+    // The machine stands still for longer than a loop may: that is none of the loop's doing.
+    machine.host_control().call("stop", json!({}), PATIENCE)?;
+    machine.pause(Duration::from_secs(7));
+    machine.host_control().call("cont", json!({}), PATIENCE)?;
+    machine.serial().write(b"\x01\x01\x01")?;
+    machine.expect_serial("bulkhead> ")?;
+    machine.serial().write(b"host hang\r")?;
+    machine.expect_serial("PANIC: CPU 0 hangs in the hypervisor (watchdog)")?;
+    machine.expect_serial("Bulkhead has crashed; ")?;
+    let report = symbolize(&machine.serial().text())?;
+    let (_, report) = report.split_once("PANIC: ").unwrap_or_default();
+    for cpu in ["CPU 0:", "CPU 1", "CPU 2"] {
+        ensure!(report.contains(cpu), "no {cpu:?} in\n{report}");
+    }
+    ensure!(!report.contains("takes no NMI"), "{report}");
+    let first = report.split("CPU ").find(|part| part.starts_with("0:")).unwrap_or_default();
+    for caller in ["at begin (", "at take_commands (", "at run_guests ("] {
+        ensure!(first.contains(caller), "not {caller:?} in\n{report}");
     }
     Ok(())
 }

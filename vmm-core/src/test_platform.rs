@@ -287,5 +287,9 @@ impl Platform for TestPlatform {
         self.breakpoints_cleared.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn report_hang(&self, cpu: usize) -> ! {
+        panic!("CPU {cpu} hangs")
+    }
+
     fn set_crash_dump(&self, _dump: CrashDump) {}
 }

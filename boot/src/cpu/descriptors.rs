@@ -155,6 +155,7 @@ pub fn fill_idt() {
 }
 
 /// The registers of interrupted code, as the stubs push them.
+#[derive(Clone, Debug)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct TrapFrame {

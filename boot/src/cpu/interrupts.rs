@@ -36,7 +36,7 @@ pub struct CrashHandlers {
     /// An exception in the hypervisor itself.
     pub exception: fn(u8, &TrapFrame) -> !,
     /// An NMI, by which a CPU that crashes stops the others.
-    pub nmi: fn(),
+    pub nmi: fn(&TrapFrame),
 }
 
 static CRASH_HANDLERS: Once<CrashHandlers> = Once::new();
@@ -66,7 +66,7 @@ const MACHINE_CHECK: u8 = 18;
 pub extern "C" fn handle(frame: &mut TrapFrame) {
     match frame.vector as u8 {
         DEBUG => {}
-        NMI => CRASH_HANDLERS.get().map_or((), |handlers| (handlers.nmi)()),
+        NMI => CRASH_HANDLERS.get().map_or((), |handlers| (handlers.nmi)(frame)),
         MACHINE_CHECK => machine_check::exception(frame),
         vector @ 0..32 => exception(vector, frame),
         vector => handle_vector(vector),

@@ -1,6 +1,6 @@
 //! Data of each physical CPU's own, found through its GS base.
 
-use super::descriptors::Descriptors;
+use super::descriptors::{Descriptors, TrapFrame};
 use super::stacks::Stacks;
 use crate::memory::image;
 use alloc::boxed::Box;
@@ -28,6 +28,8 @@ pub struct PerCpu {
     pub progress: AtomicU8,
     /// Its time stamp counter when it came there.
     pub start_tsc: AtomicU64,
+    /// The code that it ran when another CPU's crash stopped it.
+    pub stopped_at: Once<TrapFrame>,
     stacks: Once<Stacks>,
     descriptors: UnsafeCell<Descriptors>,
 }
@@ -46,6 +48,7 @@ static BOOT_CPU: PerCpu = PerCpu {
     machine_check: AtomicBool::new(false),
     progress: AtomicU8::new(0),
     start_tsc: AtomicU64::new(0),
+    stopped_at: Once::new(),
     stacks: Once::new(),
     descriptors: UnsafeCell::new(Descriptors::new()),
 };
@@ -71,6 +74,7 @@ impl PerCpu {
             machine_check: AtomicBool::new(false),
             progress: AtomicU8::new(0),
             start_tsc: AtomicU64::new(0),
+            stopped_at: Once::new(),
             stacks: Once::initialized(stacks),
             descriptors: UnsafeCell::new(Descriptors::new()),
         }));

@@ -38,15 +38,15 @@ type Main = &'static (dyn Fn() + Sync);
 static MAIN: Once<Main> = Once::new();
 /// Interrupts may be sent to others.
 static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
-/// APIC IDs by number.
-static APIC_IDS: Once<alloc::vec::Vec<u32>> = Once::new();
+/// The CPUs that are used by number, with the IDs of their local APICs.
+static CPUS: Once<alloc::vec::Vec<(u32, &'static PerCpu)>> = Once::new();
 
 /// Starts the CPUs whose local APICs have these IDs, as far as they are not this one; each calls
 /// `main`. `page` is the number of a page of RAM below 1 MiB that nobody else uses. Returns how
 /// many do.
 pub fn start(apic_ids: &[u32], page: u8, main: Main) -> usize {
     let own_id = lapic::id();
-    let mut numbered = alloc::vec![own_id];
+    let mut numbered = alloc::vec![(own_id, percpu::current())];
     let others = || apic_ids.iter().copied().filter(|&id| id != own_id);
     let (Some(tables), true) = (host::tables_root(), others().next().is_some()) else { return 0 };
     MAIN.call_once(|| main);
@@ -80,12 +80,12 @@ pub fn start(apic_ids: &[u32], page: u8, main: Main) -> usize {
         };
         let cpu = PerCpu::leak(numbered.len() as u32, stacks);
         match start_one(cpu, id, page) {
-            Ok(()) => numbered.push(id),
+            Ok(()) => numbered.push((id, cpu)),
             Err(reason) => log::warn!("CPU with APIC ID {id}: {reason}: it is not used"),
         }
     }
     let started = numbered.len() - 1;
-    APIC_IDS.call_once(|| numbered);
+    CPUS.call_once(|| numbered);
     started
 }
 
@@ -163,9 +163,15 @@ pub fn has_others() -> bool {
 
 /// Sends an interrupt to the CPU with a number.
 pub fn interrupt(cpu: usize, vector: u8) {
-    if let Some(&id) = APIC_IDS.get().and_then(|ids| ids.get(cpu)) {
+    if let Some(&(id, _)) = CPUS.get().and_then(|cpus| cpus.get(cpu)) {
         lapic::interrupt(id, vector);
     }
+}
+
+/// The CPUs but this one, once all are started.
+pub fn others() -> impl Iterator<Item = &'static PerCpu> + Clone {
+    let cpus = CPUS.get().map_or(&[][..], |cpus| cpus);
+    cpus.iter().map(|&(_, cpu)| cpu).filter(|cpu| !core::ptr::eq(*cpu, percpu::current()))
 }
 
 /// The number of the CPU that this runs on.

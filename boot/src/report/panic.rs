@@ -25,6 +25,8 @@ const NO_CPU: u32 = u32::MAX;
 const DEEPEST_CALL: usize = 64;
 /// How long the message stays before the machine is reset.
 const REBOOT_DELAY_S: u64 = 5;
+/// How long the other CPUs are waited for that an NMI stops.
+const STOP_DELAY_S: u64 = 1;
 
 const DOUBLE_FAULT: u8 = 8;
 const PAGE_FAULT: u8 = 14;
@@ -113,32 +115,52 @@ fn exception(vector: u8, frame: &TrapFrame) -> ! {
             write!(words, ": stack overflow")?;
         }
         writeln!(words)?;
-        let f = frame;
-        writeln!(
-            words,
-            "rip {:04x}:{:016x} rsp {:04x}:{:016x} rflags {:08x}",
-            f.cs, f.rip, f.ss, f.rsp, f.rflags
-        )?;
-        writeln!(
-            words,
-            "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
-            f.rax, f.rbx, f.rcx, f.rdx
-        )?;
-        writeln!(
-            words,
-            "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
-            f.rsi, f.rdi, f.rbp, f.r8
-        )?;
-        writeln!(
-            words,
-            "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
-            f.r9, f.r10, f.r11, f.r12
-        )?;
-        writeln!(words, "r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15)?;
+        registers(words, frame)?;
         control_registers(words)?;
         machine_checks(words)?;
-        backtrace(words, Some(f.rip), f.rbp)
+        backtrace(words, Some(frame.rip), frame.rbp)
     })
+}
+
+/// CPU `hanging` hangs: prints the registers and the stack of each CPU, as far as it can be
+/// stopped.
+pub fn report_hang(hanging: usize) -> ! {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    crash(|words| {
+        writeln!(words, "PANIC: CPU {hanging} hangs in the hypervisor (watchdog)")?;
+        let stops_until = tsc::read().saturating_add(tsc::hz().saturating_mul(STOP_DELAY_S));
+        for cpu in start_up::others() {
+            while cpu.stopped_at.get().is_none() && tsc::read() < stops_until {
+                core::hint::spin_loop();
+            }
+            match cpu.stopped_at.get() {
+                Some(frame) => {
+                    writeln!(words, "CPU {}:", cpu.index)?;
+                    registers(words, frame)?;
+                    backtrace(words, Some(frame.rip), frame.rbp)?;
+                }
+                None => writeln!(words, "CPU {}: it takes no NMI", cpu.index)?,
+            }
+        }
+        writeln!(words, "CPU {}, which has found it:", percpu::current().index)?;
+        control_registers(words)?;
+        machine_checks(words)?;
+        backtrace(words, None, rbp)
+    })
+}
+
+fn registers(words: &mut LastWords, f: &TrapFrame) -> fmt::Result {
+    writeln!(
+        words,
+        "rip {:04x}:{:016x} rsp {:04x}:{:016x} rflags {:08x}",
+        f.cs, f.rip, f.ss, f.rsp, f.rflags
+    )?;
+    writeln!(words, "rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", f.rax, f.rbx, f.rcx, f.rdx)?;
+    writeln!(words, "rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", f.rsi, f.rdi, f.rbp, f.r8)?;
+    writeln!(words, "r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", f.r9, f.r10, f.r11, f.r12)?;
+    writeln!(words, "r13 {:016x} r14 {:016x} r15 {:016x}", f.r13, f.r14, f.r15)
 }
 
 fn control_registers(words: &mut LastWords) -> fmt::Result {
@@ -182,8 +204,9 @@ fn backtrace(words: &mut LastWords, rip: Option<u64>, mut rbp: u64) -> fmt::Resu
 }
 
 /// The purpose of an NMI: a CPU that crashes stops the others.
-fn stop_if_another_crashes() {
+fn stop_if_another_crashes(frame: &TrapFrame) {
     if CRASHED_CPU.load(Ordering::Acquire) != NO_CPU {
+        percpu::current().stopped_at.call_once(|| frame.clone());
         cpu::stop();
     }
 }

@@ -13,3 +13,4 @@ pub mod platform;
 pub mod processor;
 pub mod timekeeper;
 pub mod timers;
+pub mod watchdog;

@@ -120,6 +120,9 @@ pub trait Platform: Host {
     /// Clears the addresses of this CPU's breakpoints, DR0 to DR3. They stay live in the CPU:
     /// nobody but guests uses them.
     fn clear_breakpoints(&self);
+    /// CPU `cpu` hangs in the hypervisor: the registers and the stack of each CPU are printed, and
+    /// the machine ends as after any other crash.
+    fn report_hang(&self, cpu: usize) -> !;
     /// Names what prints the state of the running vCPU when the hypervisor panics. It may be called
     /// at any moment, on any CPU, so it must take no lock for good.
     fn set_crash_dump(&self, dump: CrashDump);

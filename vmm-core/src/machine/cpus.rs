@@ -8,6 +8,7 @@ use crate::host::machine_check_watch::MachineCheckWatch;
 use crate::host::platform::{BOOT_CPU, CpuInterrupt, MAX_CPUS, Platform};
 use crate::host::timekeeper::Timekeeper;
 use crate::host::timers::TimerQueue;
+use crate::host::watchdog::{Finding, Pulse, Watch};
 use crate::scheduler::{Affinity, CpuSet, Decision, DomainId, DomainParams, Scheduler, UnitId};
 use crate::vcpu::{CpuShare, Housekeeping, RunEnd, Vcpu, VcpuWires};
 use alloc::boxed::Box;
@@ -15,6 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::CommandLine;
 use control::host::host_ns;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use devices::time::ns_to_ticks;
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -37,6 +39,8 @@ pub struct Cpus<B: Backend> {
     /// The first other CPU, if processors take posted interrupts: a guest with one virtual CPU has
     /// its timers kept there.
     keeps_by_post: Option<usize>,
+    /// How long the loop of one may take for a turn, if they watch each other.
+    pub(super) watchdog_s: Option<NonZeroU32>,
 }
 
 /// One CPU, as the others see it.
@@ -44,6 +48,7 @@ struct Seat {
     keeper: Timekeeper,
     /// It has to ask the scheduler again.
     asks_again: AtomicBool,
+    pulse: Pulse,
 }
 
 /// A virtual CPU that the scheduler knows.
@@ -108,6 +113,7 @@ impl<B: Backend> Cpus<B> {
         ready.sort_unstable();
         let mut cpus = Self::new(platform, &ready);
         cpus.note_features(&mut starting.features.lock());
+        cpus.watchdog_s = options.watchdog_s();
         let cpus: &'static Self = Box::leak(Box::new(cpus));
         starting.cpus.call_once(|| cpus);
         let enabled = ready.iter().filter(|(_, enabled)| enabled.is_some()).count();
@@ -132,6 +138,7 @@ impl<B: Backend> Cpus<B> {
         let seat = |cpu| Seat {
             keeper: Timekeeper::new(platform, cpu),
             asks_again: AtomicBool::new(false),
+            pulse: Pulse::default(),
         };
         let posts = others.iter().find(|&&(_, enabled)| enabled == Some(true));
         Self {
@@ -143,6 +150,7 @@ impl<B: Backend> Cpus<B> {
             guests_due_tsc: AtomicU64::new(u64::MAX),
             seats: (0..count).map(seat).collect(),
             keeps_by_post: posts.map(|&(cpu, _)| cpu),
+            watchdog_s: None,
         }
     }
 
@@ -349,6 +357,31 @@ impl<B: Backend> Cpus<B> {
         }
     }
 
+    /// The CPU that CPU `number` watches: the next one that is used.
+    fn neighbour(&self, number: usize) -> Option<Neighbour> {
+        let watch = Watch::new(self.watchdog_s?, self.platform.tsc_hz());
+        let mut next = self.online().iter_round(number);
+        next.find(|&next| next != number).map(|number| Neighbour { number, watch })
+    }
+
+    /// The loop of CPU `number`, which calls this, turns. Returns when it has to do so the next
+    /// time for the neighbour that it watches.
+    fn beat(&self, number: usize, neighbour: &mut Option<Neighbour>) -> u64 {
+        self.seats[number].pulse.beat();
+        let Some(Neighbour { number, watch }) = neighbour else { return u64::MAX };
+        match watch.look(&self.seats[*number].pulse, self.platform.tsc()) {
+            Finding::Turns => {}
+            Finding::Silent => self.interrupt(*number),
+            Finding::Hangs => self.platform.report_hang(*number),
+        }
+        watch.due_tsc()
+    }
+
+    /// The boot CPU's loop turns no more.
+    pub fn end_boot_cpu(&self) {
+        self.seats[BOOT_CPU].pulse.end();
+    }
+
     fn tsc_at(&self, host_ns: u64) -> u64 {
         ns_to_ticks(host_ns, self.platform.tsc_hz())
     }
@@ -359,31 +392,41 @@ pub struct CpuLoop<B: Backend> {
     cpus: &'static Cpus<B>,
     number: usize,
     decision: Decision,
+    neighbour: Option<Neighbour>,
+}
+
+/// The CPU that another one watches.
+struct Neighbour {
+    number: usize,
+    watch: Watch,
 }
 
 impl<B: Backend> CpuLoop<B> {
     /// Of this CPU.
     pub fn new(cpus: &'static Cpus<B>) -> Self {
         let number = cpus.platform.cpu();
-        Self { cpus, number, decision: cpus.decide(number) }
+        Self { cpus, number, decision: cpus.decide(number), neighbour: cpus.neighbour(number) }
     }
 
     /// Does as it was decided last, on this CPU, which is `cpu`: runs a virtual CPU, or sleeps
     /// until an interrupt. Then decides anew.
     pub fn turn(&mut self, cpu: &B::Cpu, housekeeping: &mut dyn Housekeeping) {
-        let Self { cpus, number, decision } = *self;
+        let Self { cpus, number, decision, .. } = *self;
+        let watch_tsc = cpus.beat(number, &mut self.neighbour);
         housekeeping.attend();
         let kept_tsc = cpus.seats[number].keeper.serve();
         let Some(unit) = decision.unit else {
             let due_tsc = kept_tsc.min(cpus.tsc_at(decision.until_ns));
-            let due_tsc = due_tsc.min(cpus.guests_due_tsc(number));
+            let due_tsc = due_tsc.min(cpus.guests_due_tsc(number)).min(watch_tsc);
             cpus.platform.set_timer(due_tsc.min(housekeeping.due_tsc()));
             cpus.platform.idle();
             self.decision = cpus.decide(number);
             return;
         };
         let until_tsc = cpus.until_tsc(decision);
-        let mut work = CpuWork { cpus, number, unit, until_tsc, next: None, housekeeping };
+        let neighbour = &mut self.neighbour;
+        let mut work =
+            CpuWork { cpus, number, unit, until_tsc, next: None, neighbour, housekeeping };
         let end = cpus.run(unit, cpu, &mut work);
         self.decision = work.next.unwrap_or_else(|| {
             if end != RunEnd::Preempted {
@@ -419,27 +462,27 @@ impl<B: Backend> Starting<B> {
             self.features.lock().push((number, CpuFeatures::read(cpuid_count)));
         }
         self.ready.lock().push((number, cpu.map(B::takes_posted_interrupts)));
-        let mut watch = Watch { platform: self.platform, watch: MachineCheckWatch::default() };
+        let mut banks = Banks { platform: self.platform, watch: MachineCheckWatch::default() };
         if let Some(cpu) = cpu {
             let mut turns = CpuLoop::new(self.cpus.wait());
             loop {
-                turns.turn(cpu, &mut watch);
+                turns.turn(cpu, &mut banks);
             }
         }
         loop {
-            self.platform.set_timer(watch.due_tsc());
+            self.platform.set_timer(banks.due_tsc());
             self.platform.idle();
         }
     }
 }
 
 /// The housekeeping of a CPU without consoles: its machine-check banks.
-struct Watch {
+struct Banks {
     platform: &'static dyn Platform,
     watch: MachineCheckWatch,
 }
 
-impl Housekeeping for Watch {
+impl Housekeeping for Banks {
     fn attend(&mut self) {
         self.watch.attend_by_tsc(self.platform);
     }
@@ -460,6 +503,7 @@ struct CpuWork<'a, B: Backend> {
     until_tsc: u64,
     /// The one that is to run instead.
     next: Option<Decision>,
+    neighbour: &'a mut Option<Neighbour>,
     housekeeping: &'a mut dyn Housekeeping,
 }
 
@@ -478,6 +522,7 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
 
     fn share_cpu(&mut self) -> CpuShare {
         let seat = &self.cpus.seats[self.number];
+        let watch_tsc = self.cpus.beat(self.number, self.neighbour);
         let kept_tsc = seat.keeper.serve();
         let is_asked = seat.asks_again.load(Ordering::SeqCst);
         if is_asked || self.cpus.platform.tsc() >= self.until_tsc {
@@ -486,7 +531,7 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
             self.next = Some(decision).filter(|decision| decision.unit != Some(self.unit));
         }
         let guests_tsc = self.cpus.guests_due_tsc(self.number);
-        let due_tsc = kept_tsc.min(self.until_tsc).min(guests_tsc);
+        let due_tsc = kept_tsc.min(self.until_tsc).min(guests_tsc).min(watch_tsc);
         CpuShare { is_over: self.next.is_some() || self.is_called(), due_tsc }
     }
 

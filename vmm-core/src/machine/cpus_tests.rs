@@ -6,11 +6,11 @@ use super::fuzzing::BIOS;
 use crate::backend::exit::Exit;
 use crate::host::features::CpuFeatures;
 use crate::host::kick::VcpuKick;
-use crate::host::platform::BootInputs;
+use crate::host::platform::{BootInputs, CpuInterrupt};
 use crate::scheduler::{Affinity, DomainParams};
 use crate::test_backend::{TestBackend, TestCpu};
 use crate::test_platform::TestPlatform;
-use crate::vcpu::{Housekeeping, Vcpu, VcpuWires};
+use crate::vcpu::{Housekeeping, Nothing, Vcpu, VcpuWires};
 use crate::vm::{Stop, Vm};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -21,6 +21,7 @@ use control::guest::OpenPorts;
 use control::host::Host;
 use control::mailbox::{Answer, Client, Mailbox, Request};
 use control::state::GuestState;
+use core::num::NonZeroU32;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -267,4 +268,47 @@ fn a_kick_wakes_one_that_waits() {
         }
     });
     assert!(woken >= 2, "{woken}");
+}
+
+/// A machine with two CPUs whose loops have turned once, the boot CPU's going on.
+fn boot_cpu_turns(mut after_turn: impl FnMut(&'static TestPlatform, usize, &mut dyn FnMut())) {
+    let platform = TestPlatform::leak();
+    let mut cpus = Cpus::<TestBackend>::new(platform, &[(1, Some(false)), (2, None)]);
+    cpus.watchdog_s = NonZeroU32::new(5);
+    let cpus: &'static Cpus<TestBackend> = Box::leak(Box::new(cpus));
+    let mut other_turns = || {
+        platform.be_cpu(1);
+        CpuLoop::new(cpus).turn(&TestCpu::default(), &mut Nothing);
+        platform.be_cpu(0);
+    };
+    other_turns();
+    let mut turns = CpuLoop::new(cpus);
+    for turn in 0..100 {
+        turns.turn(&TestCpu::default(), &mut Nothing);
+        after_turn(platform, turn, &mut other_turns);
+    }
+}
+
+#[test]
+fn a_cpu_that_turns_when_it_is_interrupted_is_left_alone() {
+    let (mut interrupts, mut turn_tsc) = (0, Vec::new());
+    boot_cpu_turns(|platform, _, other_turns| {
+        let taken = platform.take_interrupts(1, CpuInterrupt::Kick);
+        interrupts += taken;
+        turn_tsc.push(platform.tsc());
+        (taken > 0).then(other_turns);
+    });
+    let spans: Vec<u64> = turn_tsc.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The other one sleeps on the same clock.
+    assert!(spans.iter().all(|&ticks| ticks <= 2_000 * MS), "it looks once a second: {spans:?}");
+    assert!((20..60).contains(&interrupts), "{interrupts}");
+}
+
+#[test]
+#[should_panic = "CPU 1 hangs"]
+fn a_cpu_that_does_not_turn_although_it_is_interrupted_is_reported() {
+    boot_cpu_turns(|platform, turn, _| {
+        let taken = platform.take_interrupts(1, CpuInterrupt::Kick);
+        assert!(turn < 10, "not found after {turn} turns; {taken} interrupts");
+    });
 }

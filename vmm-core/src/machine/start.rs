@@ -47,6 +47,7 @@ pub fn start<B: Backend>(
         }
         turns.turn(&cpu, &mut attendant);
     }
+    cpus.end_boot_cpu();
     attendant.consoles.flush();
     refusal.filter(|_| !has_run).map_or(Ok(()), Err)
 }
