@@ -182,7 +182,13 @@ fn message(domain: DomId, input: &mut Input) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::xenstore;
+    use emulator::fuzzing::replay;
     use proptest::prelude::*;
+
+    #[test]
+    fn kept_inputs_break_no_promise() {
+        replay("xenstore", xenstore);
+    }
 
     proptest! {
         #[test]

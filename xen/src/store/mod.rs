@@ -23,6 +23,7 @@
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod listing;
 mod node;
 mod nodes;
 mod outbox;
@@ -38,6 +39,7 @@ pub mod tree;
 mod view;
 mod watch;
 mod wire;
+pub mod xenbus;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};

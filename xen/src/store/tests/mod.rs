@@ -1,5 +1,6 @@
 //! The store by the byte.
 
+mod listing;
 mod model;
 mod operations;
 mod quotas;
