@@ -1,9 +1,10 @@
 //! The PV-on-HVM platform: what guests with Xen drivers in their kernels find under Xen.
 //!
-//! [`store`] is XenStore, the tree of settings that guests and back ends share.
+//! [`blkback`] serves PV disks. [`store`] is XenStore, the tree of settings that guests and back ends share.
 #![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod blkback;
 pub mod store;

@@ -1,0 +1,70 @@
+//! The guest, as a back end reaches it.
+
+use super::spec::Protocol;
+
+/// A granted page that is held: the guest cannot take it back meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The grant reference.
+    pub reference: u32,
+    /// The page's guest-physical address.
+    pub gpa: u64,
+    /// It may be written.
+    pub is_writable: bool,
+}
+
+/// The grant is none, or not for this use, or its page is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadGrant;
+
+/// A guest with a grant table and event channels. Offsets and lengths stay within a page.
+pub trait Guest: Send + Sync {
+    /// Holds a granted page.
+    ///
+    /// # Errors
+    /// [`BadGrant`].
+    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant>;
+
+    /// Lets a page go.
+    fn release(&self, held: Held);
+
+    /// Copies from a page.
+    ///
+    /// # Errors
+    /// [`BadGrant`] if it is gone.
+    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant>;
+
+    /// Copies to a page that is writable.
+    ///
+    /// # Errors
+    /// [`BadGrant`] if it is gone.
+    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant>;
+
+    /// Reads an index of a ring, in one access.
+    ///
+    /// # Errors
+    /// [`BadGrant`] if the page is gone.
+    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant>;
+
+    /// Writes an index of a ring, in one access.
+    ///
+    /// # Errors
+    /// [`BadGrant`] if the page is gone.
+    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant>;
+
+    /// Connects to a port that the guest has allocated for domain 0, and returns the end here;
+    /// none if there is no such port.
+    fn bind(&self, port: u32) -> Option<u32>;
+
+    /// Ends that.
+    fn unbind(&self, local_port: u32);
+
+    /// Signals the guest's end.
+    fn notify(&self, local_port: u32);
+
+    /// The layout of rings of a front end that does not name it.
+    fn native_protocol(&self) -> Protocol;
+
+    /// Asks that `Vbd::serve` and `Vbd::attend` be called soon, from elsewhere.
+    fn call_back(&self, device: u32);
+}

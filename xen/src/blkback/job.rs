@@ -1,0 +1,113 @@
+//! A request on its way through the medium.
+
+use alloc::vec::Vec;
+
+use devices::block::BlockOp;
+
+use super::pages::{self, Pages};
+use super::ring::{Request, Segments};
+use super::spec::{
+    OP_FLUSH, OP_INDIRECT, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR,
+    STATUS_NOT_SUPPORTED, Segment,
+};
+
+/// The medium as requests see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub size_bytes: u64,
+    pub sector_bytes: u64,
+    pub is_read_only: bool,
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub id: u64,
+    /// As the response repeats it.
+    pub operation: u8,
+    /// The steps that are left, one after the other.
+    steps: &'static [BlockOp],
+    pub offset_bytes: u64,
+    /// The data to write, or room for that to be read.
+    pub buffer: Vec<u8>,
+    /// Where the data that is read goes.
+    pub segments: Vec<Segment>,
+    /// Nothing else is on its way meanwhile.
+    pub is_barrier: bool,
+    /// The front end that asked is not connected any more.
+    pub is_orphan: bool,
+}
+
+impl Job {
+    /// Prepares a request, with the data that is to be written. The buffer is made of `spare`.
+    ///
+    /// # Errors
+    /// The status to answer.
+    pub fn new(
+        request: &Request,
+        geometry: Geometry,
+        pages: &mut Pages,
+        spare: &mut Vec<u8>,
+    ) -> Result<Self, i16> {
+        let (operation, is_indirect) = match request.segments {
+            Segments::Indirect { operation, .. } => (operation, true),
+            Segments::Direct { .. } => (request.operation, false),
+        };
+        let mut segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
+        let (steps, segments): (&[BlockOp], _) = match (operation, is_indirect) {
+            (OP_READ, _) => (&[BlockOp::Read], segments()?),
+            (OP_WRITE, _) => (&[BlockOp::Write], segments()?),
+            (OP_FLUSH, false) => (&[BlockOp::Flush, BlockOp::Write], segments()?),
+            (OP_WRITE_BARRIER, false) => {
+                (&[BlockOp::Flush, BlockOp::Write, BlockOp::Flush], segments()?)
+            }
+            (_, true) => return Err(STATUS_ERROR),
+            (_, false) => return Err(STATUS_NOT_SUPPORTED),
+        };
+        let steps = match (operation, segments.is_empty()) {
+            (OP_READ | OP_WRITE, true) => return Err(STATUS_ERROR),
+            (_, true) => &steps[..1],
+            (_, false) => steps,
+        };
+        let length_bytes: usize = segments.iter().map(pages::length).sum();
+        let offset_bytes = geometry.place(request.sector, length_bytes as u64);
+        let is_write = steps.contains(&BlockOp::Write);
+        if is_write && geometry.is_read_only {
+            return Err(STATUS_ERROR);
+        }
+        let mut job = Self {
+            id: request.id,
+            operation: if is_indirect { OP_INDIRECT } else { operation },
+            steps,
+            offset_bytes: if length_bytes == 0 { 0 } else { offset_bytes.ok_or(STATUS_ERROR)? },
+            buffer: core::mem::take(spare),
+            segments,
+            is_barrier: operation == OP_WRITE_BARRIER,
+            is_orphan: false,
+        };
+        job.buffer.resize(length_bytes, 0);
+        if is_write && pages.gather(&job.segments, &mut job.buffer).is_err() {
+            *spare = job.buffer;
+            return Err(STATUS_ERROR);
+        }
+        Ok(job)
+    }
+
+    /// The next step; none if all are done.
+    pub fn next_step(&mut self) -> Option<BlockOp> {
+        let (&step, rest) = self.steps.split_first()?;
+        self.steps = rest;
+        Some(step)
+    }
+}
+
+impl Geometry {
+    /// Where on the medium a range of sectors is, in bytes; none if it is not wholly there, or not
+    /// made of whole sectors.
+    fn place(self, sector: u64, length_bytes: u64) -> Option<u64> {
+        let offset_bytes = sector.checked_mul(SECTOR_BYTES)?;
+        let end = offset_bytes.checked_add(length_bytes)?;
+        let is_whole = (offset_bytes | length_bytes).is_multiple_of(self.sector_bytes);
+        (is_whole && end <= self.size_bytes).then_some(offset_bytes)
+    }
+}

@@ -1,0 +1,430 @@
+//! A guest, its front end, and a disk that takes its time, for tests and fuzz targets.
+#![cfg_attr(not(test), allow(dead_code, reason = "tests use more than fuzz targets"))]
+
+use super::spec::Protocol;
+use super::*;
+use crate::store::xenbus::{self, State};
+use crate::store::{Store, tree};
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::sync::atomic::{AtomicU32, Ordering};
+use devices::block::BlockError;
+
+/// xvda.
+pub const XVDA: u32 = 51712;
+/// References of the ring's pages.
+pub const RING: u32 = 100;
+/// References of pages for data.
+pub const DATA: u32 = 1000;
+/// The guest's port.
+const PORT: u32 = 9;
+
+/// A granted page.
+struct Page {
+    bytes: Vec<u8>,
+    is_read_only: bool,
+    holds: u32,
+}
+
+/// A guest's grants and ports.
+pub struct TestGuest {
+    pages: Mutex<BTreeMap<u32, Page>>,
+    pub signals: AtomicU32,
+    pub calls: AtomicU32,
+    pub bound: AtomicU32,
+    pub holds: AtomicU32,
+    native: Protocol,
+}
+
+impl TestGuest {
+    pub fn grant(&self, reference: u32, is_read_only: bool) {
+        let page = Page { bytes: vec![0; 4096], is_read_only, holds: 0 };
+        self.pages.lock().insert(reference, page);
+    }
+
+    pub fn revoke(&self, reference: u32) {
+        self.pages.lock().remove(&reference);
+    }
+
+    pub fn has(&self, reference: u32) -> bool {
+        self.pages.lock().contains_key(&reference)
+    }
+
+    pub fn bytes(&self, reference: u32) -> Vec<u8> {
+        self.pages.lock()[&reference].bytes.clone()
+    }
+
+    pub fn fill(&self, reference: u32, offset: usize, bytes: &[u8]) {
+        let mut pages = self.pages.lock();
+        let page = pages.get_mut(&reference).unwrap();
+        page.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Pages that are held now.
+    pub fn held(&self) -> Vec<u32> {
+        let pages = self.pages.lock();
+        pages.iter().filter(|(_, page)| page.holds > 0).map(|(&reference, _)| reference).collect()
+    }
+}
+
+impl Guest for TestGuest {
+    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
+        let mut pages = self.pages.lock();
+        let page = pages.get_mut(&reference).ok_or(BadGrant)?;
+        if page.is_read_only && is_writable {
+            return Err(BadGrant);
+        }
+        page.holds += 1;
+        self.holds.fetch_add(1, Ordering::Relaxed);
+        Ok(Held { reference, gpa: 0, is_writable })
+    }
+
+    fn release(&self, held: Held) {
+        if let Some(page) = self.pages.lock().get_mut(&held.reference) {
+            // It may be another page by now.
+            page.holds = page.holds.saturating_sub(1);
+        }
+    }
+
+    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
+        let pages = self.pages.lock();
+        let page = pages.get(&held.reference).ok_or(BadGrant)?;
+        data.copy_from_slice(&page.bytes[offset..offset + data.len()]);
+        Ok(())
+    }
+
+    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
+        assert!(held.is_writable);
+        let mut pages = self.pages.lock();
+        let page = pages.get_mut(&held.reference).ok_or(BadGrant)?;
+        page.bytes[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant> {
+        let mut bytes = [0; 4];
+        self.read(held, offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant> {
+        self.write(held, offset, &value.to_le_bytes())
+    }
+
+    fn bind(&self, port: u32) -> Option<u32> {
+        (port == PORT).then(|| self.bound.fetch_add(1, Ordering::Relaxed)).map(|_| 40)
+    }
+
+    fn unbind(&self, local_port: u32) {
+        assert_eq!(local_port, 40);
+        self.bound.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn notify(&self, local_port: u32) {
+        assert_eq!(local_port, 40);
+        self.signals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn native_protocol(&self) -> Protocol {
+        self.native
+    }
+
+    fn call_back(&self, device: u32) {
+        assert_eq!(device, XVDA);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A disk that completes at once, or when it is told.
+pub struct TestDisk {
+    pub data: Mutex<Vec<u8>>,
+    /// Data that has reached the medium.
+    pub durable: Mutex<Vec<u8>>,
+    pub is_slow: bool,
+    pub is_read_only: bool,
+    pub is_failing: Mutex<bool>,
+    pub queue: Mutex<VecDeque<BlockRequest>>,
+    pub log: Mutex<Vec<(BlockOp, u64, usize)>>,
+    pub client: Mutex<Option<Weak<dyn BlockClient>>>,
+}
+
+impl TestDisk {
+    pub fn new(sectors: usize, is_slow: bool) -> Self {
+        let data: Vec<u8> = (0..sectors * 512).map(|place| (place / 512) as u8).collect();
+        Self {
+            durable: Mutex::new(data.clone()),
+            data: Mutex::new(data),
+            is_slow,
+            is_read_only: false,
+            is_failing: Mutex::new(false),
+            queue: Mutex::default(),
+            log: Mutex::default(),
+            client: Mutex::new(None),
+        }
+    }
+
+    fn perform(&self, mut request: BlockRequest) -> BlockCompletion {
+        if *self.is_failing.lock() {
+            return (request, Err(BlockError::Io));
+        }
+        let mut data = self.data.lock();
+        let start = request.offset_bytes as usize;
+        let range = &mut data[start..][..request.buffer.len()];
+        match request.op {
+            BlockOp::Read => request.buffer.copy_from_slice(range),
+            BlockOp::Write => range.copy_from_slice(&request.buffer),
+            BlockOp::Flush => self.durable.lock().clone_from(&data),
+        }
+        (request, Ok(()))
+    }
+
+    /// Completes the oldest request. Returns false if there is none.
+    pub fn complete_one(&self) -> bool {
+        let Some(request) = self.queue.lock().pop_front() else { return false };
+        let completion = self.perform(request);
+        let client = self.client.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(client) = client {
+            client.complete(completion);
+        }
+        true
+    }
+
+    pub fn complete_all(&self) {
+        while self.complete_one() {}
+    }
+}
+
+impl BlockBackend for TestDisk {
+    fn size_bytes(&self) -> u64 {
+        self.data.lock().len() as u64
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    fn connect(&self, client: Weak<dyn BlockClient>) {
+        *self.client.lock() = Some(client);
+    }
+
+    fn submit(&self, request: BlockRequest) -> Submitted {
+        self.log.lock().push((request.op, request.offset_bytes, request.buffer.len()));
+        if self.is_slow {
+            self.queue.lock().push_back(request);
+            return Submitted::Pending;
+        }
+        Submitted::Done(self.perform(request))
+    }
+}
+
+/// A front end with its disk.
+pub struct Front {
+    pub store: Store,
+    pub guest: Arc<TestGuest>,
+    pub disk: Arc<TestDisk>,
+    pub vbd: Arc<Vbd>,
+    pub protocol: Protocol,
+    pub pages: usize,
+    req_prod: u32,
+    rsp_cons: u32,
+}
+
+pub const SETTINGS: Settings = Settings {
+    domain: 1,
+    id: XVDA,
+    sector_bytes: 512,
+    is_cdrom: false,
+    offers_persistent_grants: false,
+};
+
+impl Front {
+    /// A disk that has just been added; the front end has done nothing yet.
+    pub fn new(settings: Settings, disk: TestDisk) -> Self {
+        let mut store = Store::default();
+        let front = [("virtual-device", "51712"), ("device-type", "disk")];
+        let device = tree::Device { class: "vbd", id: XVDA, front: &front, back: &[] };
+        tree::add_device(&mut store, 1, &device).unwrap();
+        let guest = Arc::new(TestGuest {
+            pages: Mutex::default(),
+            signals: 0.into(),
+            calls: 0.into(),
+            bound: 0.into(),
+            holds: 0.into(),
+            native: Protocol::X86_64,
+        });
+        let disk = Arc::new(disk);
+        let vbd = {
+            let (disk, guest) = (Arc::clone(&disk), Arc::clone(&guest));
+            Vbd::new(&mut store, settings, disk, guest).unwrap()
+        };
+        let protocol = Protocol::X86_64;
+        Self { store, guest, disk, vbd, protocol, pages: 1, req_prod: 0, rsp_cons: 0 }
+    }
+
+    /// One that is connected.
+    pub fn connected(disk: TestDisk) -> Self {
+        let mut front = Self::new(SETTINGS, disk);
+        front.connect(Protocol::X86_64, 1, false);
+        front
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        let path = format!("/local/domain/1/device/vbd/{XVDA}/{name}");
+        self.store.write(&path, value.as_bytes()).unwrap();
+        self.vbd.attend(&mut self.store).unwrap();
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        self.store.rm(&format!("/local/domain/1/device/vbd/{XVDA}/{name}")).unwrap();
+    }
+
+    pub fn back(&self) -> State {
+        xenbus::state(&self.store, &tree::back_path(1, "vbd", XVDA))
+    }
+
+    pub fn back_node(&self, name: &str) -> Option<String> {
+        xenbus::text(&self.store, &tree::back_path(1, "vbd", XVDA), name)
+    }
+
+    /// As Linux connects: keys, then state 3; the back end answers with 4, and so does the front.
+    pub fn connect(&mut self, protocol: Protocol, pages: usize, is_persistent: bool) {
+        assert_eq!(self.back(), State::InitWait);
+        (self.protocol, self.pages, self.req_prod, self.rsp_cons) = (protocol, pages, 0, 0);
+        for page in 0..pages as u32 {
+            self.guest.grant(RING + page, false);
+        }
+        for offset in [4, 12] {
+            self.set_index(offset, 1);
+        }
+        if pages == 1 {
+            self.set("ring-ref", &RING.to_string());
+        } else {
+            self.set("ring-page-order", &pages.ilog2().to_string());
+            for page in 0..pages {
+                self.set(&format!("ring-ref{page}"), &(RING as usize + page).to_string());
+            }
+        }
+        self.set("event-channel", &PORT.to_string());
+        let name = if protocol == Protocol::X86_32 { "x86_32-abi" } else { "x86_64-abi" };
+        self.set("protocol", name);
+        self.set("feature-persistent", if is_persistent { "1" } else { "0" });
+        self.set("state", "3");
+        assert_eq!(self.back(), State::Connected);
+        self.set("state", "4");
+    }
+
+    pub fn index(&self, offset: usize) -> u32 {
+        u32::from_le_bytes(self.guest.bytes(RING)[offset..offset + 4].try_into().unwrap())
+    }
+
+    pub fn set_index(&self, offset: usize, value: u32) {
+        self.guest.fill(RING, offset, &value.to_le_bytes());
+    }
+
+    fn entry(&self, index: u32) -> usize {
+        let (stride, entries) = (self.protocol.stride_bytes(), self.protocol.entries(self.pages));
+        64 + (index % entries) as usize * stride
+    }
+
+    /// Writes an entry into the ring without telling.
+    pub fn put(&mut self, bytes: &[u8]) {
+        for (place, byte) in (self.entry(self.req_prod)..).zip(bytes) {
+            self.guest.fill(RING + (place / 4096) as u32, place % 4096, &[*byte]);
+        }
+        self.req_prod = self.req_prod.wrapping_add(1);
+    }
+
+    /// Tells of what was put. Returns true if the back end wanted the signal.
+    pub fn push(&mut self) -> bool {
+        let old = self.index(0);
+        self.set_index(0, self.req_prod);
+        let event = self.index(4);
+        let is_wanted = self.req_prod.wrapping_sub(event) < self.req_prod.wrapping_sub(old);
+        if is_wanted {
+            self.vbd.serve();
+        }
+        is_wanted
+    }
+
+    /// Takes the responses: identifier, operation, status.
+    pub fn responses(&mut self) -> Vec<(u64, u8, i16)> {
+        let mut responses = vec![];
+        while self.rsp_cons != self.index(8) {
+            let start = self.entry(self.rsp_cons);
+            let bytes: Vec<u8> = (start..start + 12)
+                .map(|place| self.guest.bytes(RING + (place / 4096) as u32)[place % 4096])
+                .collect();
+            let id = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+            let status = i16::from_le_bytes(bytes[10..12].try_into().unwrap());
+            responses.push((id, bytes[8], status));
+            self.rsp_cons = self.rsp_cons.wrapping_add(1);
+        }
+        self.set_index(12, self.rsp_cons.wrapping_add(1));
+        responses
+    }
+
+    /// Leaves out the responses, whatever they are.
+    pub fn skip_responses(&mut self) {
+        self.rsp_cons = self.index(8);
+        self.set_index(12, self.rsp_cons.wrapping_add(1));
+    }
+
+    /// A request with segments `(reference, first, last)`.
+    pub fn entry_of(&self, op: u8, id: u64, sector: u64, segments: &[(u32, u8, u8)]) -> Vec<u8> {
+        let mut bytes = vec![op, segments.len() as u8, 0, 0];
+        if self.protocol == Protocol::X86_64 {
+            bytes.extend([0; 4]);
+        }
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(sector.to_le_bytes());
+        bytes.extend(segment_bytes(segments));
+        bytes.resize(self.protocol.stride_bytes().max(bytes.len()), 0);
+        bytes
+    }
+
+    /// One request on its own.
+    pub fn ask(&mut self, op: u8, sector: u64, segments: &[(u32, u8, u8)]) -> i16 {
+        let entry = self.entry_of(op, 0x1122_3344_5566_7788, sector, segments);
+        self.put(&entry);
+        assert!(self.push());
+        self.disk.complete_all();
+        let responses = self.responses();
+        let [(0x1122_3344_5566_7788, answered, status)] = responses[..] else {
+            panic!("{responses:?}");
+        };
+        assert_eq!(answered, op);
+        status
+    }
+
+    /// Puts an indirect request, whose segments are on the pages `lists`.
+    pub fn put_indirect(&mut self, op: u8, id: u64, sector: u64, count: u16, lists: &[u32]) {
+        let mut bytes = vec![6, op];
+        bytes.extend(count.to_le_bytes());
+        if self.protocol == Protocol::X86_64 {
+            bytes.extend([0; 4]);
+        }
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(sector.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(lists.iter().flat_map(|list| list.to_le_bytes()));
+        self.put(&bytes);
+    }
+
+    /// One indirect request on its own.
+    pub fn ask_indirect(&mut self, op: u8, sector: u64, count: u16, lists: &[u32]) -> i16 {
+        self.put_indirect(op, 7, sector, count, lists);
+        assert!(self.push());
+        self.disk.complete_all();
+        let responses = self.responses();
+        let [(7, 6, status)] = responses[..] else { panic!("{responses:?}") };
+        status
+    }
+}
+
+pub fn segment_bytes(segments: &[(u32, u8, u8)]) -> Vec<u8> {
+    let bytes = |&(reference, first, last): &(u32, u8, u8)| {
+        [&reference.to_le_bytes()[..], &[first, last, 0, 0]].concat()
+    };
+    segments.iter().flat_map(bytes).collect()
+}

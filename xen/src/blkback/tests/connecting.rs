@@ -1,0 +1,216 @@
+//! States and keys, in the order in which front ends go through them.
+
+use super::test_front::{DATA, RING, SETTINGS};
+use super::*;
+use crate::blkback::spec::Protocol;
+use crate::store::xenbus::State;
+use std::sync::atomic::Ordering;
+
+#[test]
+fn the_back_end_shows_what_the_disk_can_and_waits() {
+    let front = Front::new(SETTINGS, TestDisk::new(64, false));
+    assert_eq!(front.back(), State::InitWait);
+    for (name, value) in [
+        ("frontend", "/local/domain/1/device/vbd/51712"),
+        ("frontend-id", "1"),
+        ("online", "1"),
+        ("max-ring-page-order", "4"),
+        ("feature-flush-cache", "1"),
+        ("feature-barrier", "1"),
+        ("feature-persistent", "0"),
+        ("feature-max-indirect-segments", "256"),
+        ("sectors", "64"),
+        ("sector-size", "512"),
+        ("physical-sector-size", "512"),
+        ("info", "0"),
+    ] {
+        assert_eq!(front.back_node(name).as_deref(), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn read_only_disks_cdroms_and_large_sectors_are_shown_as_such() {
+    let disk = TestDisk { is_read_only: true, ..TestDisk::new(65, false) };
+    let front = Front::new(Settings { sector_bytes: 4096, ..SETTINGS }, disk);
+    // `sectors` counts 512 bytes, whatever the sector's size.
+    assert_eq!(front.back_node("sectors").unwrap(), "64");
+    assert_eq!(front.back_node("sector-size").unwrap(), "4096");
+    assert_eq!(front.back_node("info").unwrap(), "4");
+    let cdrom = Front::new(Settings { is_cdrom: true, ..SETTINGS }, TestDisk::new(64, false));
+    assert_eq!(cdrom.back_node("info").unwrap(), "7");
+}
+
+#[test]
+fn linux_connects_and_closes_and_connects_again() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+    for _ in 0..3 {
+        front.connect(Protocol::X86_64, 1, false);
+        assert_eq!(front.guest.held(), [RING]);
+        assert_eq!(front.guest.bound.load(Ordering::Relaxed), 1);
+        front.set("state", "5");
+        assert_eq!(front.back(), State::Closing);
+        front.set("state", "6");
+        assert_eq!(front.back(), State::Closed);
+        assert_eq!(front.guest.held(), [0; 0]);
+        assert_eq!(front.guest.bound.load(Ordering::Relaxed), 0);
+        assert!(!front.vbd.is_unplugged(&front.store));
+        // A kernel that was started by kexec begins anew.
+        front.set("state", "1");
+        assert_eq!(front.back(), State::InitWait);
+    }
+}
+
+#[test]
+fn a_kernel_that_begins_without_a_close_gets_a_new_connection() {
+    let mut front = Front::connected(TestDisk::new(64, false));
+    front.set("state", "1");
+    assert_eq!((front.back(), front.guest.held()), (State::InitWait, vec![]));
+    front.connect(Protocol::X86_32, 1, false);
+    front.guest.grant(DATA, false);
+    assert_eq!(front.ask(0, 1, &[(DATA, 0, 0)]), 0);
+}
+
+#[test]
+fn unplug_asks_the_front_end() {
+    let mut front = Front::connected(TestDisk::new(64, false));
+    front.vbd.unplug(&mut front.store).unwrap();
+    assert_eq!((front.back(), front.back_node("online").unwrap()), (State::Closing, "0".into()));
+    assert!(!front.vbd.is_unplugged(&front.store));
+    front.set("state", "5");
+    front.set("state", "6");
+    assert_eq!(front.back(), State::Closed);
+    assert!(front.vbd.is_unplugged(&front.store));
+    // It does not come again.
+    front.set("state", "1");
+    assert_eq!(front.back(), State::Closed);
+}
+
+#[test]
+fn unplug_without_a_front_end_is_done_at_once() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+    front.vbd.unplug(&mut front.store).unwrap();
+    assert!(front.vbd.is_unplugged(&front.store));
+}
+
+#[test]
+fn a_front_end_that_is_removed_is_let_go() {
+    let mut front = Front::connected(TestDisk::new(64, false));
+    front.store.rm("/local/domain/1/device/vbd/51712").unwrap();
+    front.vbd.attend(&mut front.store).unwrap();
+    assert_eq!((front.back(), front.guest.held()), (State::Closed, vec![]));
+}
+
+#[test]
+fn rings_of_several_pages_and_of_both_widths() {
+    for protocol in [Protocol::X86_32, Protocol::X86_64] {
+        for pages in [1, 2, 4, 8, 16] {
+            let mut front = Front::new(SETTINGS, TestDisk::new(1024, false));
+            front.connect(protocol, pages, false);
+            front.guest.grant(DATA, false);
+            // Round the ring once and a half, so that each entry is used.
+            let entries = u64::from(protocol.entries(pages));
+            for number in 0..entries * 3 / 2 {
+                let sector = number % 1024;
+                assert_eq!(front.ask(0, sector, &[(DATA, 2, 2)]), 0);
+                assert_eq!(front.guest.bytes(DATA)[1024], sector as u8);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_front_end_that_names_no_protocol_has_the_guests_own() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+    front.guest.grant(RING, false);
+    front.set("ring-ref", "100");
+    front.set("event-channel", "9");
+    front.set("state", "3");
+    assert_eq!(front.back(), State::Connected);
+    front.guest.grant(DATA, false);
+    front.set_index(4, 1);
+    assert_eq!(front.ask(0, 5, &[(DATA, 0, 0)]), 0);
+}
+
+#[test]
+fn wrong_keys_close_the_device_with_a_reason() {
+    let right = [("ring-ref", "100"), ("event-channel", "9"), ("protocol", "x86_64-abi")];
+    for (name, value, reason) in [
+        ("ring-ref", None, "ring-ref is missing"),
+        ("ring-ref", Some("7"), "ring-ref cannot be mapped"),
+        ("ring-ref", Some("none"), "ring-ref is missing"),
+        ("ring-page-order", Some("5"), "ring-page-order is too large"),
+        ("ring-page-order", Some("4294967295"), "ring-page-order is too large"),
+        ("ring-page-order", Some("1"), "ring-ref is missing"),
+        ("event-channel", None, "event-channel is missing"),
+        ("event-channel", Some("8"), "event-channel cannot be bound"),
+        ("protocol", Some("arm-abi"), "protocol is not known"),
+        ("multi-queue-num-queues", Some("2"), "multi-queue-num-queues is too large"),
+    ] {
+        let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+        front.guest.grant(RING, false);
+        for (name, value) in right {
+            front.set(name, value);
+        }
+        match value {
+            Some(value) => front.set(name, value),
+            None => front.remove(name),
+        }
+        front.set("state", "3");
+        assert_eq!(front.back(), State::Closing, "{name} {value:?}");
+        let error = front.store.read("/local/domain/0/error/backend/vbd/1/51712/error").unwrap();
+        assert_eq!(String::from_utf8(error).unwrap(), reason);
+        assert_eq!(front.guest.held(), [0; 0]);
+        assert_eq!(front.guest.bound.load(Ordering::Relaxed), 0);
+        // It may try again.
+        front.set("state", "6");
+        front.set("state", "1");
+        assert_eq!(front.back(), State::InitWait);
+    }
+}
+
+#[test]
+fn openbsd_counts_the_pages_of_a_ring() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+    for page in 0..4 {
+        front.guest.grant(RING + page, false);
+        front.set(&format!("ring-ref{page}"), &(RING + page).to_string());
+    }
+    front.set("num-ring-pages", "4");
+    front.set("event-channel", "9");
+    front.set("state", "3");
+    assert_eq!((front.back(), front.guest.held().len()), (State::Connected, 4));
+}
+
+#[test]
+fn the_close_waits_for_requests_on_their_way() {
+    let mut front = Front::connected(TestDisk::new(64, true));
+    front.guest.grant(DATA, false);
+    front.guest.fill(DATA, 0, &[0xee; 512]);
+    let entry = front.entry_of(1, 1, 3, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    front.set("state", "6");
+    assert_eq!((front.back(), front.guest.held()), (State::Connected, vec![]));
+    // Nor does a new connection begin before.
+    front.set("state", "1");
+    assert_eq!(front.back(), State::Connected);
+    assert!(front.disk.complete_one());
+    assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
+    front.vbd.attend(&mut front.store).unwrap();
+    assert_eq!(front.back(), State::InitWait);
+    assert_eq!(front.disk.data.lock()[3 * 512], 0xee);
+}
+
+#[test]
+fn the_end_of_a_guest_takes_everything_back() {
+    let mut front = Front::connected(TestDisk::new(64, true));
+    front.guest.grant(DATA, false);
+    let entry = front.entry_of(0, 1, 3, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    assert!(!front.vbd.end(&mut front.store));
+    assert_eq!(front.guest.held(), [0; 0]);
+    front.disk.complete_all();
+    assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
+    assert!(front.vbd.end(&mut front.store));
+}

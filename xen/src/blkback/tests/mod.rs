@@ -1,0 +1,8 @@
+//! PV disks against front ends of the test's own.
+
+mod connecting;
+mod hostile;
+mod requests;
+
+use super::*;
+use test_front::{Front, TestDisk};

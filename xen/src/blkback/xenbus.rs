@@ -1,0 +1,270 @@
+//! How a disk and its front end find each other, by XenStore.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::{Arc, Weak};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use devices::block::{BlockBackend, BlockClient};
+use spin::Mutex;
+
+use super::pages::Pages;
+use super::ring::Ring;
+use super::spec::{
+    INFO_CDROM, INFO_READ_ONLY, INFO_REMOVABLE, MAX_INDIRECT_SEGMENTS, Protocol, SECTOR_BYTES,
+};
+use super::{Guest, Inner, Link, Settings, Vbd};
+use crate::store::path::join;
+use crate::store::xenbus::{self, State};
+use crate::store::{Error, Local, Store, tree};
+
+/// Pages of a ring, as a power of two, at most.
+const MAX_RING_PAGE_ORDER: u32 = 4;
+/// The class of the device.
+const CLASS: &str = "vbd";
+/// The token of its watch.
+const TOKEN: &[u8] = b"front";
+
+impl Vbd {
+    /// A disk whose nodes are in the store ([`tree::add_device`]), and which begins to look for its
+    /// front end.
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn new(
+        store: &mut Store,
+        settings: Settings,
+        medium: Arc<dyn BlockBackend>,
+        guest: Arc<dyn Guest>,
+    ) -> Result<Arc<Self>, Error> {
+        let local = store.open();
+        let vbd = Arc::new_cyclic(|itself| Self {
+            settings,
+            medium,
+            guest,
+            local,
+            itself: Weak::clone(itself),
+            inner: Mutex::new(Inner {
+                state: State::Initialising,
+                link: None,
+                jobs: BTreeMap::new(),
+                bytes_in_flight: 0,
+                last_tag: 0,
+                spare: vec![],
+            }),
+        });
+        store.watch(local, &join(&vbd.front(), "state"), TOKEN)?;
+        vbd.offer(store, &mut vbd.inner.lock())?;
+        Ok(vbd)
+    }
+
+    /// Its name in the store: events for it are to be followed by [`Vbd::attend`].
+    pub const fn local(&self) -> Local {
+        self.local
+    }
+
+    /// Follows the front end's state.
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn attend(&self, store: &mut Store) -> Result<(), Error> {
+        while store.next_event(self.local).is_some() {}
+        let inner = &mut self.inner.lock();
+        if inner.link.as_ref().is_some_and(|link| link.is_broken) {
+            inner.disconnect();
+            self.give_up(store, inner, "the ring's indices are wrong")?;
+        }
+        match xenbus::state(store, &self.front()) {
+            State::Initialising => match inner.state {
+                State::InitWait => Ok(()),
+                _ if self.is_online(store) => {
+                    inner.disconnect();
+                    if inner.jobs.is_empty() { self.offer(store, inner) } else { Ok(()) }
+                }
+                _ => self.close(store, inner),
+            },
+            State::Initialised | State::Connected => match inner.state {
+                State::Initialising | State::InitWait | State::Closed
+                    if self.is_online(store) && inner.jobs.is_empty() =>
+                {
+                    self.connect(store, inner)
+                }
+                _ => Ok(()),
+            },
+            State::Closing if inner.state != State::Closed => {
+                self.set_state(store, inner, State::Closing)
+            }
+            State::Closed => self.close(store, inner),
+            // The front end's directory has been removed.
+            State::Unknown => self.close(store, inner),
+            State::Closing | State::InitWait | State::Reconfiguring | State::Reconfigured => Ok(()),
+        }
+    }
+
+    /// Asks the front end to let the disk go (`xl block-detach`).
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn unplug(&self, store: &mut Store) -> Result<(), Error> {
+        store.write(&join(&self.back(), "online"), b"0")?;
+        let inner = &mut self.inner.lock();
+        match inner.state {
+            State::Closed => Ok(()),
+            // Without a front end there is none to ask.
+            _ if inner.link.is_none() => self.close(store, inner),
+            _ => self.set_state(store, inner, State::Closing),
+        }
+    }
+
+    /// True if the disk was let go after [`Vbd::unplug`], so that it and its nodes may be removed.
+    pub fn is_unplugged(&self, store: &Store) -> bool {
+        self.inner.lock().state == State::Closed && !self.is_online(store)
+    }
+
+    /// Lets the guest's pages and its port go at once, whatever it does: its life ends. Returns
+    /// false if the medium still works on requests, after which [`Guest::call_back`] is called.
+    pub fn end(&self, store: &mut Store) -> bool {
+        store.close(self.local);
+        let inner = &mut self.inner.lock();
+        inner.disconnect();
+        inner.jobs.is_empty()
+    }
+
+    fn front(&self) -> String {
+        tree::front_path(self.settings.domain, CLASS, self.settings.id)
+    }
+
+    fn back(&self) -> String {
+        tree::back_path(self.settings.domain, CLASS, self.settings.id)
+    }
+
+    fn is_online(&self, store: &Store) -> bool {
+        xenbus::number(store, &self.back(), "online") != Some(0)
+    }
+
+    fn set_state(&self, store: &mut Store, inner: &mut Inner, state: State) -> Result<(), Error> {
+        if inner.state == state {
+            return Ok(());
+        }
+        inner.state = state;
+        xenbus::set_state(store, &self.back(), state)
+    }
+
+    /// Writes what the disk can do, and waits for a front end.
+    fn offer(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
+        self.describe(store)?;
+        let persistent = u32::from(self.settings.offers_persistent_grants);
+        for (name, value) in [
+            ("max-ring-page-order", MAX_RING_PAGE_ORDER),
+            ("feature-flush-cache", 1),
+            ("feature-barrier", 1),
+            ("feature-persistent", persistent),
+            ("feature-max-indirect-segments", MAX_INDIRECT_SEGMENTS as u32),
+        ] {
+            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+        }
+        self.set_state(store, inner, State::InitWait)
+    }
+
+    /// Writes what the disk is.
+    fn describe(&self, store: &mut Store) -> Result<(), Error> {
+        let geometry = self.geometry();
+        let mut info = 0;
+        if self.settings.is_cdrom {
+            info |= INFO_CDROM | INFO_REMOVABLE;
+        }
+        if geometry.is_read_only {
+            info |= INFO_READ_ONLY;
+        }
+        for (name, value) in [
+            ("sectors", geometry.size_bytes / SECTOR_BYTES),
+            ("info", info.into()),
+            ("sector-size", geometry.sector_bytes),
+            ("physical-sector-size", geometry.sector_bytes),
+        ] {
+            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn connect(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
+        match self.link(store) {
+            Ok(link) => {
+                inner.link = Some(link);
+                let client: Weak<dyn BlockClient> = self.itself.clone();
+                self.medium.connect(client);
+                self.describe(store)?;
+                self.set_state(store, inner, State::Connected)?;
+                // Requests may be there already, whose signal came too early.
+                self.pump(inner);
+                Ok(())
+            }
+            Err(reason) => self.give_up(store, inner, reason),
+        }
+    }
+
+    /// Maps the ring, and binds the port, that the front end names.
+    fn link(&self, store: &Store) -> Result<Link, &'static str> {
+        let front = self.front();
+        let number = |name: &str| xenbus::number(store, &front, name);
+        let protocol = match xenbus::text(store, &front, "protocol") {
+            None => self.guest.native_protocol(),
+            Some(name) => Protocol::from_name(name.trim()).ok_or("protocol is not known")?,
+        };
+        if number("multi-queue-num-queues").is_some_and(|queues| queues != 1) {
+            return Err("multi-queue-num-queues is too large");
+        }
+        let references = ring_references(&number)?;
+        let port = number("event-channel").ok_or("event-channel is missing")?;
+        let is_persistent =
+            self.settings.offers_persistent_grants && number("feature-persistent") == Some(1);
+        let ring = Ring::new(Arc::clone(&self.guest), protocol, &references)
+            .map_err(|_| "ring-ref cannot be mapped")?;
+        let port = self.guest.bind(port).ok_or("event-channel cannot be bound")?;
+        let guest = Arc::clone(&self.guest);
+        let pages = Pages::new(Arc::clone(&guest), is_persistent);
+        Ok(Link { guest, ring, pages, port, waiting: None, is_broken: false })
+    }
+
+    /// Says why the front end cannot be served, and asks it to close.
+    fn give_up(&self, store: &mut Store, inner: &mut Inner, reason: &str) -> Result<(), Error> {
+        let (domain, id) = (self.settings.domain, self.settings.id);
+        let path = format!("/local/domain/0/error/backend/{CLASS}/{domain}/{id}/error");
+        store.write(&path, reason.as_bytes())?;
+        self.set_state(store, inner, State::Closing)
+    }
+
+    /// The front end is gone: so is the connection, when the medium has done what it still had to.
+    fn close(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
+        inner.disconnect();
+        if inner.jobs.is_empty() { self.set_state(store, inner, State::Closed) } else { Ok(()) }
+    }
+}
+
+impl Inner {
+    /// Lets the guest's pages and its port go. The requests that are on their way are
+    /// answered to no one.
+    fn disconnect(&mut self) {
+        self.link = None;
+        self.jobs.values_mut().for_each(|job| job.is_orphan = true);
+    }
+}
+
+/// The pages of the ring.
+fn ring_references(number: &dyn Fn(&str) -> Option<u32>) -> Result<Vec<u32>, &'static str> {
+    // OpenBSD gives their number instead of its logarithm.
+    let pages = number("num-ring-pages").filter(|pages| pages.is_power_of_two());
+    let order = number("ring-page-order").or_else(|| pages.map(u32::ilog2)).unwrap_or(0);
+    if order > MAX_RING_PAGE_ORDER {
+        return Err("ring-page-order is too large");
+    }
+    if order == 0
+        && let Some(reference) = number("ring-ref")
+    {
+        return Ok(vec![reference]);
+    }
+    let references = (0..1 << order).map(|page| number(&format!("ring-ref{page}")));
+    references.collect::<Option<_>>().ok_or("ring-ref is missing")
+}
