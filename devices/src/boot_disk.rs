@@ -84,13 +84,13 @@ pub struct BootDisk {
     /// The disc in each drive.
     discs: Vec<Option<Arc<dyn BlockBackend>>>,
     memory: Arc<dyn GuestMemory>,
-    state: spin::Mutex<State>,
+    state: crate::lock::DeviceLock<State>,
 }
 
 impl BootDisk {
     /// A device that reads `discs`, those in the drives from [`FIRST_DRIVE`] on, into `memory`.
     pub fn new(discs: Vec<Option<Arc<dyn BlockBackend>>>, memory: Arc<dyn GuestMemory>) -> Self {
-        Self { discs, memory, state: spin::Mutex::default() }
+        Self { discs, memory, state: crate::lock::DeviceLock::default() }
     }
 
     /// Does what the packet asks for; `None` if it is left to the BIOS.

@@ -4,8 +4,8 @@
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
+use crate::lock::DeviceLock;
 use alloc::vec::Vec;
-use spin::Mutex;
 
 /// Writing it lowers IRQ 13, and asserts IGNNE# until FERR# goes.
 const ERROR_PORT: u64 = 0xf0;
@@ -23,13 +23,13 @@ struct State {
 /// The logic between FERR#, IGNNE#, IRQ 13 and port F0h.
 pub struct Coprocessor {
     irq13: IrqLine,
-    state: Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 impl Coprocessor {
     /// The logic that drives `irq13`, without an error.
     pub fn new(irq13: IrqLine) -> Self {
-        Self { irq13, state: Mutex::default() }
+        Self { irq13, state: DeviceLock::default() }
     }
 
     /// FERR# of the processor: asserted while its status word has an unmasked error and CR0.NE is

@@ -4,12 +4,12 @@
 
 use crate::bus::{Access, PioDevice, Region};
 use crate::local_apic::ApicBus;
+use crate::lock::DeviceLock;
 use crate::pci::piix4_pm::Piix4Pm;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
-use spin::Mutex;
 
 /// The first port.
 pub const PORT: u16 = 0xaf00;
@@ -61,7 +61,7 @@ struct State {
 
 /// The sockets of all the CPUs that there may be. The first one's is never empty.
 pub struct CpuHotplug {
-    state: Mutex<State>,
+    state: DeviceLock<State>,
     processors: Arc<ApicBus>,
     power: Arc<Piix4Pm>,
 }
@@ -80,7 +80,7 @@ impl CpuHotplug {
         };
         let cpus = (0..processors.len()).map(cpu).collect();
         let state = State { cpus, selector: 0, command: command::NEXT, wanted: count };
-        Self { state: Mutex::new(state), processors, power }
+        Self { state: DeviceLock::new(state), processors, power }
     }
 
     /// The CPUs that there may be.

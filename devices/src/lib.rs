@@ -22,7 +22,7 @@
 //!
 //! Lock order: a device's own lock, then the interrupt controllers that its lines lead to, then
 //! nothing: the local APICs are reached through atomics. A device never calls another device while
-//! holding its lock, except through these wires.
+//! holding its lock, except through these wires. Tests check it ([`lock`]).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -45,6 +45,7 @@ pub mod io_apic;
 pub mod irq;
 pub mod keys;
 pub mod local_apic;
+pub mod lock;
 pub mod memory;
 pub mod nospec;
 pub mod pci;

@@ -1,10 +1,10 @@
 //! One interrupt line shared by several drivers: high while any of them is.
 
 use crate::irq::{IrqLine, LineTarget};
+use crate::lock::{Ranked, rank};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
-use spin::Mutex;
 
 /// A wired OR of up to 64 sources, which leads to one input or more.
 ///
@@ -25,7 +25,7 @@ use spin::Mutex;
 /// ```
 pub struct SharedLine {
     /// A bit for each source that is high.
-    high_sources: Mutex<u64>,
+    high_sources: Ranked<u64, { rank::LINE }>,
     /// With the number of the input.
     targets: Box<[(Arc<dyn LineTarget>, u32)]>,
 }
@@ -33,7 +33,7 @@ pub struct SharedLine {
 impl SharedLine {
     /// A junction that drives an input of each target.
     pub fn new(targets: impl Into<Box<[(Arc<dyn LineTarget>, u32)]>>) -> Arc<Self> {
-        Arc::new(Self { high_sources: Mutex::new(0), targets: targets.into() })
+        Arc::new(Self { high_sources: Ranked::new(0), targets: targets.into() })
     }
 
     /// The wire of source `number`, below 64; each source has a number of its own.

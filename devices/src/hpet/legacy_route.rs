@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Mutex;
+use crate::lock::{Ranked, rank};
 
 use crate::irq::{IrqLine, LineTarget, Ticks};
 use crate::ticks::TickPacer;
@@ -35,7 +35,7 @@ pub struct LegacyRoute {
     watch: IrqLine,
     /// The pacer's [`TickPacer::follows_at_once`], in a word that is read at each interrupt.
     follows_at_once: AtomicBool,
-    state: Mutex<State>,
+    state: Ranked<State, { rank::TICKS }>,
 }
 
 impl State {
@@ -77,7 +77,7 @@ impl LegacyRoute {
             alarm,
             watch,
             follows_at_once: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Ranked::default(),
         })
     }
 

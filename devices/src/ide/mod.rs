@@ -15,13 +15,13 @@ mod unit;
 use crate::block::{BlockBackend, BlockClient, BlockCompletion};
 use crate::bus::{Access, PioDevice, Region, read_element, write_element};
 use crate::irq::IrqLine;
+use crate::lock::DeviceLock;
 use crate::memory::GuestMemory;
 use crate::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use atapi::CdState;
 use channel::Channel;
-use spin::Mutex;
 use unit::{DiskState, Unit, UnitKind};
 
 /// Vendor 8086h, device 7010h.
@@ -69,7 +69,7 @@ impl Drive {
 }
 
 /// A channel as its drives' back ends see it.
-struct ChannelPort(Mutex<Channel>);
+struct ChannelPort(DeviceLock<Channel>);
 
 impl ChannelPort {
     fn new(
@@ -82,7 +82,7 @@ impl ChannelPort {
         let units = [Unit::new(kind_0, first), Unit::new(kind_1, first + 1)];
         let media = [medium_0, medium_1];
         let channel = Channel::new(units, media.clone(), irq, memory);
-        let port = Arc::new(Self(Mutex::new(channel)));
+        let port = Arc::new(Self(DeviceLock::new(channel)));
         for medium in media.into_iter().flatten() {
             let client: Weak<Self> = Arc::downgrade(&port);
             medium.connect(client);
@@ -101,7 +101,7 @@ impl BlockClient for ChannelPort {
 
 /// The IDE function.
 pub struct Ide {
-    config: Mutex<ConfigSpace>,
+    config: DeviceLock<ConfigSpace>,
     channels: [Arc<ChannelPort>; 2],
 }
 
@@ -130,14 +130,14 @@ impl Ide {
             ChannelPort::new([drive_0, drive_1], 0, primary_irq, memory.clone()),
             ChannelPort::new([drive_2, drive_3], 2, secondary_irq, memory),
         ];
-        Self { config: Mutex::new(config), channels }
+        Self { config: DeviceLock::new(config), channels }
     }
 
-    fn channel(&self, region: u8) -> &Mutex<Channel> {
+    fn channel(&self, region: u8) -> &DeviceLock<Channel> {
         &self.channels[usize::from(region >= SECONDARY_COMMAND)].0
     }
 
-    fn bus_master_channel(&self, offset: u64) -> &Mutex<Channel> {
+    fn bus_master_channel(&self, offset: u64) -> &DeviceLock<Channel> {
         &self.channels[usize::from(offset >= BUS_MASTER_CHANNEL_PORTS)].0
     }
 }

@@ -6,6 +6,7 @@ use crate::irq::LineProbe;
 use crate::memory::TestMemory;
 use alloc::vec;
 use proptest::prelude::*;
+use spin::Mutex;
 
 const CD_SECTORS: usize = 200;
 const DISK_SECTORS: usize = 4096;

@@ -6,12 +6,12 @@
 use super::inbox::ApicInbox;
 use super::spec::{DeliveryMode, FIRST_LEGAL_VECTOR, Lvt};
 use super::timer::{Expiries, Timer};
+use crate::lock::{Ranked, rank};
 use crate::ticks::TickPacer;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
 
 /// The timer and its entry of the local vector table.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct TimerInterrupt {
     inbox: Arc<ApicInbox>,
     clock: Arc<dyn Clock>,
     alarm: Alarm,
-    state: Mutex<State>,
+    state: Ranked<State, { rank::TICKS }>,
     /// The pacer's answers, in words that are read at each interrupt.
     is_watching: AtomicBool,
     follows_at_once: AtomicBool,
@@ -48,7 +48,7 @@ impl TimerInterrupt {
             inbox,
             clock,
             alarm,
-            state: Mutex::new(State::new()),
+            state: Ranked::new(State::new()),
             is_watching: AtomicBool::new(false),
             follows_at_once: AtomicBool::new(false),
         })

@@ -5,11 +5,11 @@
 //! instead of video memory at A0000h to BFFFFh, which is what firmware relies on.
 
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion};
+use crate::lock::DeviceLock;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
 use core::ops::Range;
 use spec::Smram;
-use spin::Mutex;
 
 /// Registers of the 82441FX datasheet (Intel 290549).
 pub mod spec {
@@ -75,7 +75,7 @@ pub const fn pam_range(segment: usize) -> Range<u64> {
 /// The host bridge, device 0 function 0.
 #[derive(Debug)]
 pub struct I440fx {
-    state: Mutex<ConfigSpace>,
+    state: DeviceLock<ConfigSpace>,
 }
 
 impl Default for I440fx {
@@ -107,7 +107,7 @@ impl I440fx {
             u32::from(u8::from(Smram::new().with_c_base_seg(2))) << 16,
             0x0078_0000,
         );
-        Self { state: Mutex::new(config) }
+        Self { state: DeviceLock::new(config) }
     }
 
     /// Where each segment's accesses go now; see [`pam_range`].

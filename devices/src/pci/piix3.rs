@@ -5,11 +5,11 @@ use super::config::CommandStatus;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, ResetKind, SystemPower};
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, LineTarget};
+use crate::lock::DeviceLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
 use spec::{PirqRoute, ResetControl};
-use spin::Mutex;
 
 /// Registers of the 82371SB datasheet (Intel 290550).
 pub mod spec {
@@ -65,7 +65,7 @@ struct State {
 
 /// The ISA bridge, function 0 of a device with more functions.
 pub struct Piix3 {
-    state: Mutex<State>,
+    state: DeviceLock<State>,
     isa_lines: [IrqLine; ISA_IRQS],
     power: Arc<dyn SystemPower>,
 }
@@ -98,7 +98,7 @@ impl Piix3 {
         config.define(0x78, 0x0000_0002, 0x0000_ffff);
         config.define(0xa0, 0x0000_0008, 0x00ff_00ff);
         let state = State { config, asserted: [0; PIRQS], reset_control: ResetControl::new() };
-        Arc::new(Self { state: Mutex::new(state), isa_lines, power })
+        Arc::new(Self { state: DeviceLock::new(state), isa_lines, power })
     }
 
     /// The wire of interrupt pin `pin` (1 for INTA to 4 for INTD) of PCI device `device` (0 to 31).

@@ -5,12 +5,12 @@ use super::config::offset;
 use super::{ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, Space, SystemPower};
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
+use crate::lock::DeviceLock;
 use crate::time::{Alarm, Clock, GuestTime, Timed, ticks_to_ns};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
 use spec::{Pm1Control, Pm1Event, SmbusStatus};
-use spin::Mutex;
 
 /// Registers of the 82371AB datasheet (Intel 290562) and of the ACPI specification, chapter 4.8.
 pub mod spec {
@@ -146,7 +146,7 @@ impl State {
 
 /// Power management, usually function 3 of the device whose function 0 is the ISA bridge.
 pub struct Piix4Pm {
-    state: Mutex<State>,
+    state: DeviceLock<State>,
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     sci: IrqLine,
@@ -191,7 +191,7 @@ impl Piix4Pm {
             gpe: 0,
             smbus: [0; SMBUS_LENGTH as usize],
         };
-        Self { state: Mutex::new(state), clock, alarm, sci, power }
+        Self { state: DeviceLock::new(state), clock, alarm, sci, power }
     }
 
     /// Presses the guest's power button.

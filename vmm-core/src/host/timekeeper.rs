@@ -9,7 +9,10 @@ use crate::host::timers::{TimerQueue, TimerServer};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use spin::Mutex;
+use devices::lock::{Ranked, rank};
+
+/// The timers that it keeps, held while one rings.
+type Servers = Ranked<Vec<TimerServer>, { rank::TIMEKEEPER }>;
 
 /// The timekeeper, and what it keeps.
 pub struct Timekeeper {
@@ -17,13 +20,18 @@ pub struct Timekeeper {
     cpu: usize,
     /// The deadline of its timer; `u64::MAX` while it looks anew.
     armed_tsc: AtomicU64,
-    servers: Mutex<Vec<TimerServer>>,
+    servers: Servers,
 }
 
 impl Timekeeper {
     /// A timekeeper on CPU `cpu`, with nothing to keep.
     pub const fn new(platform: &'static dyn Platform, cpu: usize) -> Self {
-        Self { platform, cpu, armed_tsc: AtomicU64::new(u64::MAX), servers: Mutex::new(Vec::new()) }
+        Self {
+            platform,
+            cpu,
+            armed_tsc: AtomicU64::new(u64::MAX),
+            servers: Servers::new(Vec::new()),
+        }
     }
 
     /// The CPU's number.

@@ -18,6 +18,7 @@ use config::CommandLine;
 use control::host::host_ns;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use devices::lock::{Ranked, rank};
 use devices::time::ns_to_ticks;
 use raw_cpuid::native_cpuid::cpuid_count;
 use spin::{Mutex, Once, RwLock};
@@ -25,7 +26,7 @@ use spin::{Mutex, Once, RwLock};
 /// The machine's CPUs.
 pub struct Cpus<B: Backend> {
     platform: &'static dyn Platform,
-    scheduler: Mutex<Scheduler>,
+    scheduler: Ranked<Scheduler, { rank::SCHEDULER }>,
     /// The virtual CPUs, by their numbers in the scheduler.
     tasks: RwLock<Vec<Option<Arc<Task<B>>>>>,
     /// Those that all CPUs have which guests run on.
@@ -57,7 +58,7 @@ struct Task<B: Backend> {
     /// Its guest may not have all of a CPU.
     is_capped: bool,
     /// Locked by the CPU that runs it.
-    vcpu: Mutex<Option<Vcpu<B>>>,
+    vcpu: Ranked<Option<Vcpu<B>>, { rank::VCPU }>,
     timers: Arc<TimerQueue>,
     /// The CPU that keeps its timers; [`NOWHERE`] if none does.
     kept_by: AtomicUsize,
@@ -143,7 +144,7 @@ impl<B: Backend> Cpus<B> {
         let posts = others.iter().find(|&&(_, enabled)| enabled == Some(true));
         Self {
             platform,
-            scheduler: Mutex::new(scheduler),
+            scheduler: Ranked::new(scheduler),
             tasks: RwLock::new(Vec::new()),
             features: CpuFeatures::read(cpuid_count),
             is_one_alone: AtomicBool::new(false),
@@ -236,7 +237,7 @@ impl<B: Backend> Cpus<B> {
         let task = Arc::new(Task {
             unit,
             is_capped,
-            vcpu: Mutex::new(Some(vcpu)),
+            vcpu: Ranked::new(Some(vcpu)),
             timers,
             kept_by: AtomicUsize::new(NOWHERE),
         });

@@ -5,6 +5,7 @@ use crate::vm::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceErr
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
+use devices::lock::{self, Ranked, rank};
 use devices::pci::i440fx::{I440fx, PamState, pam_range};
 use devices::pci::{PciRegion, Space};
 use devices::vga::{Vga, Window, WindowMemory};
@@ -19,20 +20,23 @@ const VGA_WINDOW_PAGES: core::ops::Range<u16> = 0xa0..0xc0;
 /// Below the last 128 KiB of the first mebibyte there is no ROM on the bus.
 const FIRST_ROM_PAGE: u16 = 0xe0;
 
+/// One change after the other.
+type Changes = Ranked<(), { rank::LAYOUT }>;
+
 /// The RAM, ROM and devices that show below 1 MiB and in the PCI hole.
 pub struct Layout {
     space: Arc<GuestSpace>,
     vga: Arc<Vga>,
     host_bridge: Arc<I440fx>,
     seen_generation: AtomicU32,
-    changes: spin::Mutex<()>,
+    changes: Changes,
 }
 
 /// The right to change what is shown: nobody else reads registers and applies them meanwhile, so
 /// that what was read first is not applied last.
 pub struct LayoutOrder<'a> {
     layout: &'a Layout,
-    _changes: spin::MutexGuard<'a, ()>,
+    _changes: lock::Guard<'a, (), { rank::LAYOUT }>,
 }
 
 impl Layout {
@@ -45,7 +49,7 @@ impl Layout {
         vga: Arc<Vga>,
         host_bridge: Arc<I440fx>,
     ) -> Result<Self, SpaceError> {
-        let (seen_generation, changes) = (AtomicU32::new(0), spin::Mutex::new(()));
+        let (seen_generation, changes) = (AtomicU32::new(0), Changes::new(()));
         let layout = Self { space, vga, host_bridge, seen_generation, changes };
         let order = layout.begin();
         order.apply_pam()?;

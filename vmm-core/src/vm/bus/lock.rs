@@ -1,6 +1,7 @@
 //! Locked instructions on device memory.
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use devices::lock::{self, rank};
 
 /// Held by a virtual CPU from the first to the last access of a locked instruction to a device, and
 /// by its siblings for each of their writes. Nothing is waited for with it held, but a device's own
@@ -11,6 +12,7 @@ pub struct BusLock(AtomicBool);
 impl BusLock {
     /// Waits until no other virtual CPU holds it.
     pub fn acquire(&self) {
+        lock::take(rank::BUS);
         while self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             core::hint::spin_loop();
         }
@@ -19,6 +21,7 @@ impl BusLock {
     /// The next one may have it.
     pub fn release(&self) {
         self.0.store(false, Ordering::Release);
+        lock::leave(rank::BUS);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::Mutex;
+use devices::lock::{Ranked, rank};
 
 const LARGE: usize = FrameSize::Large.bytes() as usize;
 const HUGE: usize = FrameSize::Huge.bytes() as usize;
@@ -22,7 +22,7 @@ pub struct FrameMemory {
     frames: Vec<Frame>,
     /// One for each 2 MiB.
     pieces: Box<[Piece]>,
-    clearing: Mutex<()>,
+    clearing: Ranked<(), { rank::CLEARING }>,
     /// The pages that were written, if that is logged.
     log: Option<PageLog>,
 }
@@ -60,7 +60,7 @@ impl FrameMemory {
             platform,
             frames: Vec::new(),
             pieces: Box::default(),
-            clearing: Mutex::new(()),
+            clearing: Ranked::new(()),
             log: None,
         };
         while pieces.len() < count {

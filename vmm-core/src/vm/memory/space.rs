@@ -18,9 +18,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use devices::lock::{Ranked, rank};
 use devices::ram_layout::RamLayout;
 use ept::{Attributes, Flush, NestedTables, OutOfMemory, Permissions};
-use spin::{Mutex, Once, RwLock};
+use spin::{Once, RwLock};
 
 /// The page size of everything here.
 pub const PAGE_BYTES: u64 = 4096;
@@ -188,7 +189,7 @@ struct Nested {
 pub struct GuestSpace {
     guest: GuestId,
     /// Goes first: it points to the memories.
-    nested: Mutex<Nested>,
+    nested: Ranked<Nested, { rank::SPACE }>,
     ram: Arc<FrameMemory>,
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
@@ -236,7 +237,7 @@ impl GuestSpace {
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
             a20: AtomicBool::new(true),
-            nested: Mutex::new(Nested {
+            nested: Ranked::new(Nested {
                 tables,
                 frames,
                 owed: Vec::new(),
