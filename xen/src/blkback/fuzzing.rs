@@ -97,6 +97,10 @@ fn step(front: &mut Front, input: &mut Input) -> Option<()> {
                 "event-channel",
                 "feature-persistent",
                 "multi-queue-num-queues",
+                "queue-0/ring-ref",
+                "queue-1/ring-ref",
+                "queue-0/event-channel",
+                "queue-1/event-channel",
             ])?;
             let value = match input.u8()? {
                 small @ 0..=9 => small.into(),

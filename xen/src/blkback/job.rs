@@ -22,6 +22,8 @@ pub(super) struct Geometry {
 /// A request that is being served.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// Its queue.
+    pub queue: usize,
     pub id: u64,
     /// As the response repeats it.
     pub operation: u8,
@@ -44,6 +46,7 @@ impl Job {
     /// # Errors
     /// The status to answer.
     pub fn new(
+        queue: usize,
         request: &Request,
         geometry: Geometry,
         pages: &mut Pages,
@@ -76,6 +79,7 @@ impl Job {
             return Err(STATUS_ERROR);
         }
         let mut job = Self {
+            queue,
             id: request.id,
             operation: if is_indirect { OP_INDIRECT } else { operation },
             steps,

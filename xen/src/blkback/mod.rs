@@ -59,6 +59,8 @@ pub struct Settings {
     /// Grants that last as long as the connection are offered (`feature-persistent`): they save
     /// the back end some work, and cost the front end a copy.
     pub offers_persistent_grants: bool,
+    /// Rings, each with its event channel, at most: one a virtual CPU is enough.
+    pub max_queues: u32,
 }
 
 /// A PV disk.
@@ -74,7 +76,11 @@ pub struct Vbd {
 /// The part that changes.
 struct Inner {
     state: State,
-    link: Option<Link>,
+    /// The rings of a front end that is connected.
+    queues: Vec<Queue>,
+    is_broken: bool,
+    /// The queue that is served first.
+    first_queue: usize,
     jobs: BTreeMap<u64, Job>,
     bytes_in_flight: usize,
     last_tag: u64,
@@ -82,89 +88,125 @@ struct Inner {
     spare: Vec<u8>,
 }
 
-/// A front end that is connected.
-struct Link {
+/// A ring with its event channel.
+struct Queue {
     guest: Arc<dyn Guest>,
     ring: Ring,
     pages: Pages,
     port: u32,
+    /// Its requests that are on their way.
+    in_flight: usize,
+    /// One of them is a barrier, which is then the only one.
+    has_barrier: bool,
     /// A barrier that waits for the requests before it.
     waiting: Option<Job>,
-    is_broken: bool,
 }
 
-impl Drop for Link {
+impl Queue {
+    fn new(guest: Arc<dyn Guest>, ring: Ring, pages: Pages, port: u32) -> Self {
+        Self { guest, ring, pages, port, in_flight: 0, has_barrier: false, waiting: None }
+    }
+}
+
+impl Drop for Queue {
     fn drop(&mut self) {
         self.guest.unbind(self.port);
     }
 }
 
+impl Inner {
+    fn queue(&mut self, index: usize) -> Result<&mut Queue, BrokenRing> {
+        self.queues.get_mut(index).ok_or(BrokenRing)
+    }
+
+    /// True if a further request of a queue may be on its way.
+    fn has_room(&self, queue: usize) -> bool {
+        let queue = self.queues.get(queue);
+        let is_held_up = queue.is_none_or(|it| it.has_barrier || it.waiting.is_some());
+        !is_held_up && (self.jobs.is_empty() || self.bytes_in_flight < MAX_BYTES_IN_FLIGHT)
+    }
+
+    /// Takes a step's result, and copies data that was read. Returns false if it failed.
+    fn finish_step(&mut self, job: &mut Job, (request, result): BlockCompletion) -> bool {
+        if request.op != BlockOp::Flush {
+            job.buffer = request.buffer;
+        }
+        if result.is_err() || request.op != BlockOp::Read {
+            return result.is_ok();
+        }
+        let queue = self.queues.get_mut(job.queue);
+        queue.is_some_and(|queue| queue.pages.scatter(&job.segments, &job.buffer).is_ok())
+    }
+
+    fn answer(&mut self, job: Job, status: i16) -> Result<(), BrokenRing> {
+        self.spare = job.buffer;
+        self.queue(job.queue)?.ring.respond(job.id, job.operation, status)
+    }
+}
+
 impl Vbd {
-    /// Takes the requests that are in the ring. To be called when the guest signals.
+    /// Takes the requests that are in the rings. To be called when the guest signals.
     pub fn serve(&self) {
         self.pump(&mut self.inner.lock());
     }
 
-    /// Takes requests, as many as the ring has entries: the guest may go on adding some, and is
-    /// served again after others.
+    /// Serves each queue, in turn the first.
     fn pump(&self, inner: &mut Inner) {
-        if inner.link.as_ref().is_none_or(|link| link.is_broken) {
-            return;
+        let queues = inner.queues.len();
+        inner.first_queue = inner.first_queue.wrapping_add(1);
+        for index in 0..queues {
+            if inner.is_broken {
+                return;
+            }
+            let queue = inner.first_queue.wrapping_add(index) % queues;
+            let result = self.take_requests(inner, queue);
+            self.publish(inner, queue, result);
         }
-        let result = self.take_requests(inner);
-        self.publish(inner, result);
     }
 
-    fn take_requests(&self, inner: &mut Inner) -> Result<(), BrokenRing> {
-        let mut turns = inner.link.as_ref().map_or(0, |link| link.ring.entries());
+    /// Takes requests, as many as the ring has entries: the guest may go on adding some, and is
+    /// served again after others.
+    fn take_requests(&self, inner: &mut Inner, queue: usize) -> Result<(), BrokenRing> {
+        let mut turns = inner.queue(queue)?.ring.entries();
         let mut bytes = 0;
-        while self.has_room(inner) {
+        while inner.has_room(queue) {
             if turns == 0 || bytes >= MAX_BYTES_A_GO {
-                if let Some(link) = &mut inner.link
-                    && link.ring.ask_for_event()?
-                {
+                if inner.queue(queue)?.ring.ask_for_event()? {
                     self.guest.call_back(self.settings.id);
                 }
                 break;
             }
             turns -= 1;
-            match self.turn(inner)? {
-                Some(taken) => bytes += taken,
+            let ring = &mut inner.queue(queue)?.ring;
+            match ring.take()? {
+                Some(request) => bytes += self.begin(inner, queue, &request)?,
+                None if ring.ask_for_event()? => {}
                 None => break,
             }
         }
         Ok(())
     }
 
-    /// Takes one request, and returns the length of its data. None if there is no request, and the
-    /// front end will signal the next.
-    fn turn(&self, inner: &mut Inner) -> Result<Option<usize>, BrokenRing> {
-        let Some(link) = &mut inner.link else { return Ok(None) };
-        match link.ring.take()? {
-            Some(request) => self.begin(inner, &request).map(Some),
-            None => Ok(link.ring.ask_for_event()?.then_some(0)),
-        }
-    }
-
-    /// True if a further request may be on its way.
-    fn has_room(&self, inner: &Inner) -> bool {
-        let is_held_up = inner.link.as_ref().is_none_or(|link| link.waiting.is_some())
-            || inner.jobs.values().any(|job| job.is_barrier);
-        !is_held_up && (inner.jobs.is_empty() || inner.bytes_in_flight < MAX_BYTES_IN_FLIGHT)
-    }
-
-    fn begin(&self, inner: &mut Inner, request: &Request) -> Result<usize, BrokenRing> {
+    /// Begins with a request, and returns the length of its data.
+    fn begin(
+        &self,
+        inner: &mut Inner,
+        queue: usize,
+        request: &Request,
+    ) -> Result<usize, BrokenRing> {
         let geometry = self.geometry();
-        let Inner { link: Some(link), spare, jobs, .. } = inner else { return Ok(0) };
-        let job = match Job::new(request, geometry, &mut link.pages, spare) {
+        let mut spare = core::mem::take(&mut inner.spare);
+        let link = inner.queue(queue)?;
+        let job = match Job::new(queue, request, geometry, &mut link.pages, &mut spare) {
             Ok(job) => job,
             Err(status) => {
                 link.ring.respond(request.id, request.operation, status)?;
+                inner.spare = spare;
                 return Ok(0);
             }
         };
         let bytes = job.buffer.len();
-        if job.is_barrier && !jobs.is_empty() {
+        if job.is_barrier && link.in_flight > 0 {
             link.waiting = Some(job);
         } else {
             self.advance(inner, job)?;
@@ -185,51 +227,54 @@ impl Vbd {
             let request = BlockRequest { tag, op, offset_bytes: job.offset_bytes, buffer };
             match self.medium.submit(request) {
                 Submitted::Done(completion) => {
-                    if !finish_step(inner, &mut job, completion) {
-                        return answer(inner, job, STATUS_ERROR);
+                    if !inner.finish_step(&mut job, completion) {
+                        return inner.answer(job, STATUS_ERROR);
                     }
                 }
                 Submitted::Pending => {
+                    let queue = inner.queue(job.queue)?;
+                    queue.in_flight += 1;
+                    queue.has_barrier = job.is_barrier;
                     inner.bytes_in_flight += bytes;
                     inner.jobs.insert(tag, job);
                     return Ok(());
                 }
             }
         }
-        answer(inner, job, STATUS_OKAY)
+        inner.answer(job, STATUS_OKAY)
     }
 
     /// A step of a request that took its time is done.
-    fn go_on(&self, inner: &mut Inner, completion: BlockCompletion) -> Result<(), BrokenRing> {
-        let Some(mut job) = inner.jobs.remove(&completion.0.tag) else { return Ok(()) };
-        inner.bytes_in_flight -= completion.0.buffer.len();
-        if job.is_orphan {
-            if inner.jobs.is_empty() {
-                // The state of the back end waits for this.
-                self.guest.call_back(self.settings.id);
-            }
-            return Ok(());
-        }
-        if finish_step(inner, &mut job, completion) {
+    fn go_on(
+        &self,
+        inner: &mut Inner,
+        mut job: Job,
+        completion: BlockCompletion,
+    ) -> Result<(), BrokenRing> {
+        let index = job.queue;
+        let queue = inner.queue(index)?;
+        queue.in_flight -= 1;
+        queue.has_barrier = false;
+        if inner.finish_step(&mut job, completion) {
             self.advance(inner, job)?;
         } else {
-            answer(inner, job, STATUS_ERROR)?;
+            inner.answer(job, STATUS_ERROR)?;
         }
-        let is_idle = inner.jobs.is_empty();
-        match inner.link.as_mut().and_then(|link| link.waiting.take_if(|_| is_idle)) {
+        let queue = inner.queue(index)?;
+        match queue.waiting.take_if(|_| queue.in_flight == 0) {
             Some(barrier) => self.advance(inner, barrier),
             None => Ok(()),
         }
     }
 
     /// Shows the front end the responses, or gives it up if it broke its ring.
-    fn publish(&self, inner: &mut Inner, result: Result<(), BrokenRing>) {
-        let Some(link) = &mut inner.link else { return };
+    fn publish(&self, inner: &mut Inner, queue: usize, result: Result<(), BrokenRing>) {
+        let Ok(link) = inner.queue(queue) else { return };
         match result.and_then(|()| link.ring.publish()) {
             Ok(true) => self.guest.notify(link.port),
             Ok(false) => {}
             Err(BrokenRing) => {
-                link.is_broken = true;
+                inner.is_broken = true;
                 self.guest.call_back(self.settings.id);
             }
         }
@@ -246,28 +291,18 @@ impl Vbd {
 impl BlockClient for Vbd {
     fn complete(&self, completion: BlockCompletion) {
         let inner = &mut self.inner.lock();
-        let result = self.go_on(inner, completion);
-        self.publish(inner, result);
+        let Some(job) = inner.jobs.remove(&completion.0.tag) else { return };
+        inner.bytes_in_flight -= completion.0.buffer.len();
+        if job.is_orphan {
+            if inner.jobs.is_empty() {
+                // The state of the back end waits for this.
+                self.guest.call_back(self.settings.id);
+            }
+            return;
+        }
+        let queue = job.queue;
+        let result = self.go_on(inner, job, completion);
+        self.publish(inner, queue, result);
         self.pump(inner);
-    }
-}
-
-/// Takes a step's result, and copies data that was read. Returns false if it failed.
-fn finish_step(inner: &mut Inner, job: &mut Job, (request, result): BlockCompletion) -> bool {
-    if request.op != BlockOp::Flush {
-        job.buffer = request.buffer;
-    }
-    if result.is_err() || request.op != BlockOp::Read {
-        return result.is_ok();
-    }
-    let link = inner.link.as_mut();
-    link.is_some_and(|link| link.pages.scatter(&job.segments, &job.buffer).is_ok())
-}
-
-fn answer(inner: &mut Inner, job: Job, status: i16) -> Result<(), BrokenRing> {
-    inner.spare = job.buffer;
-    match &mut inner.link {
-        Some(link) => link.ring.respond(job.id, job.operation, status),
-        None => Ok(()),
     }
 }

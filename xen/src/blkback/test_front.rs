@@ -17,7 +17,7 @@ pub const XVDA: u32 = 51712;
 pub const RING: u32 = 100;
 /// References of pages for data.
 pub const DATA: u32 = 1000;
-/// The guest's port.
+/// The guest's port; so is the next one.
 const PORT: u32 = 9;
 
 /// A granted page.
@@ -30,7 +30,8 @@ struct Page {
 /// A guest's grants and ports.
 pub struct TestGuest {
     pages: Mutex<BTreeMap<u32, Page>>,
-    pub signals: AtomicU32,
+    /// Signals, by the port here.
+    pub signals: Mutex<BTreeMap<u32, u32>>,
     pub calls: AtomicU32,
     pub bound: AtomicU32,
     pub holds: AtomicU32,
@@ -113,17 +114,17 @@ impl Guest for TestGuest {
     }
 
     fn bind(&self, port: u32) -> Option<u32> {
-        (port == PORT).then(|| self.bound.fetch_add(1, Ordering::Relaxed)).map(|_| 40)
+        let is_allocated = (PORT..PORT + 2).contains(&port);
+        is_allocated.then(|| self.bound.fetch_add(1, Ordering::Relaxed)).map(|_| 40 + port)
     }
 
     fn unbind(&self, local_port: u32) {
-        assert_eq!(local_port, 40);
+        assert!(local_port >= 40 + PORT);
         self.bound.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn notify(&self, local_port: u32) {
-        assert_eq!(local_port, 40);
-        self.signals.fetch_add(1, Ordering::Relaxed);
+        *self.signals.lock().entry(local_port).or_default() += 1;
     }
 
     fn native_protocol(&self) -> Protocol {
@@ -226,6 +227,7 @@ pub struct Front {
     pub vbd: Arc<Vbd>,
     pub protocol: Protocol,
     pub pages: usize,
+    ring: u32,
     req_prod: u32,
     rsp_cons: u32,
 }
@@ -236,6 +238,7 @@ pub const SETTINGS: Settings = Settings {
     sector_bytes: 512,
     is_cdrom: false,
     offers_persistent_grants: false,
+    max_queues: 2,
 };
 
 impl Front {
@@ -247,7 +250,7 @@ impl Front {
         tree::add_device(&mut store, 1, &device).unwrap();
         let guest = Arc::new(TestGuest {
             pages: Mutex::default(),
-            signals: 0.into(),
+            signals: Mutex::default(),
             calls: 0.into(),
             bound: 0.into(),
             holds: 0.into(),
@@ -259,7 +262,7 @@ impl Front {
             Vbd::new(&mut store, settings, disk, guest).unwrap()
         };
         let protocol = Protocol::X86_64;
-        Self { store, guest, disk, vbd, protocol, pages: 1, req_prod: 0, rsp_cons: 0 }
+        Self { store, guest, disk, vbd, protocol, pages: 1, ring: RING, req_prod: 0, rsp_cons: 0 }
     }
 
     /// One that is connected.
@@ -315,11 +318,11 @@ impl Front {
     }
 
     pub fn index(&self, offset: usize) -> u32 {
-        u32::from_le_bytes(self.guest.bytes(RING)[offset..offset + 4].try_into().unwrap())
+        u32::from_le_bytes(self.guest.bytes(self.ring)[offset..offset + 4].try_into().unwrap())
     }
 
     pub fn set_index(&self, offset: usize, value: u32) {
-        self.guest.fill(RING, offset, &value.to_le_bytes());
+        self.guest.fill(self.ring, offset, &value.to_le_bytes());
     }
 
     fn entry(&self, index: u32) -> usize {
@@ -330,7 +333,7 @@ impl Front {
     /// Writes an entry into the ring without telling.
     pub fn put(&mut self, bytes: &[u8]) {
         for (place, byte) in (self.entry(self.req_prod)..).zip(bytes) {
-            self.guest.fill(RING + (place / 4096) as u32, place % 4096, &[*byte]);
+            self.guest.fill(self.ring + (place / 4096) as u32, place % 4096, &[*byte]);
         }
         self.req_prod = self.req_prod.wrapping_add(1);
     }
@@ -353,7 +356,7 @@ impl Front {
         while self.rsp_cons != self.index(8) {
             let start = self.entry(self.rsp_cons);
             let bytes: Vec<u8> = (start..start + 12)
-                .map(|place| self.guest.bytes(RING + (place / 4096) as u32)[place % 4096])
+                .map(|place| self.guest.bytes(self.ring + (place / 4096) as u32)[place % 4096])
                 .collect();
             let id = u64::from_le_bytes(bytes[..8].try_into().unwrap());
             let status = i16::from_le_bytes(bytes[10..12].try_into().unwrap());
@@ -362,6 +365,12 @@ impl Front {
         }
         self.set_index(12, self.rsp_cons.wrapping_add(1));
         responses
+    }
+
+    /// Goes to another queue: the reference of its ring, and its indices.
+    pub fn switch(&mut self, other: &mut (u32, u32, u32)) {
+        let own = (self.ring, self.req_prod, self.rsp_cons);
+        (self.ring, self.req_prod, self.rsp_cons) = core::mem::replace(other, own);
     }
 
     /// Leaves out the responses, whatever they are.

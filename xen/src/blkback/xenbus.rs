@@ -15,7 +15,7 @@ use super::ring::Ring;
 use super::spec::{
     INFO_CDROM, INFO_READ_ONLY, INFO_REMOVABLE, MAX_INDIRECT_SEGMENTS, Protocol, SECTOR_BYTES,
 };
-use super::{Guest, Inner, Link, Settings, Vbd};
+use super::{Guest, Inner, Queue, Settings, Vbd};
 use crate::store::path::join;
 use crate::store::xenbus::{self, State};
 use crate::store::{Error, Local, Store, tree};
@@ -48,7 +48,9 @@ impl Vbd {
             itself: Weak::clone(itself),
             inner: Mutex::new(Inner {
                 state: State::Initialising,
-                link: None,
+                queues: vec![],
+                is_broken: false,
+                first_queue: 0,
                 jobs: BTreeMap::new(),
                 bytes_in_flight: 0,
                 last_tag: 0,
@@ -72,7 +74,7 @@ impl Vbd {
     pub fn attend(&self, store: &mut Store) -> Result<(), Error> {
         while store.next_event(self.local).is_some() {}
         let inner = &mut self.inner.lock();
-        if inner.link.as_ref().is_some_and(|link| link.is_broken) {
+        if inner.is_broken {
             inner.disconnect();
             self.give_up(store, inner, "the ring's indices are wrong")?;
         }
@@ -113,7 +115,7 @@ impl Vbd {
         match inner.state {
             State::Closed => Ok(()),
             // Without a front end there is none to ask.
-            _ if inner.link.is_none() => self.close(store, inner),
+            _ if inner.queues.is_empty() => self.close(store, inner),
             _ => self.set_state(store, inner, State::Closing),
         }
     }
@@ -158,6 +160,8 @@ impl Vbd {
         let persistent = u32::from(self.settings.offers_persistent_grants);
         for (name, value) in [
             ("max-ring-page-order", MAX_RING_PAGE_ORDER),
+            ("max-ring-pages", 1 << MAX_RING_PAGE_ORDER),
+            ("multi-queue-max-queues", self.settings.max_queues),
             ("feature-flush-cache", 1),
             ("feature-barrier", 1),
             ("feature-persistent", persistent),
@@ -190,9 +194,9 @@ impl Vbd {
     }
 
     fn connect(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
-        match self.link(store) {
-            Ok(link) => {
-                inner.link = Some(link);
+        match self.queues(store) {
+            Ok(queues) => {
+                inner.queues = queues;
                 let client: Weak<dyn BlockClient> = self.itself.clone();
                 self.medium.connect(client);
                 self.describe(store)?;
@@ -205,27 +209,36 @@ impl Vbd {
         }
     }
 
-    /// Maps the ring, and binds the port, that the front end names.
-    fn link(&self, store: &Store) -> Result<Link, &'static str> {
+    /// Maps the rings, and binds the ports, that the front end names.
+    fn queues(&self, store: &Store) -> Result<Vec<Queue>, &'static str> {
         let front = self.front();
-        let number = |name: &str| xenbus::number(store, &front, name);
         let protocol = match xenbus::text(store, &front, "protocol") {
             None => self.guest.native_protocol(),
             Some(name) => Protocol::from_name(name.trim()).ok_or("protocol is not known")?,
         };
-        if number("multi-queue-num-queues").is_some_and(|queues| queues != 1) {
-            return Err("multi-queue-num-queues is too large");
+        let is_persistent = self.settings.offers_persistent_grants
+            && xenbus::number(store, &front, "feature-persistent") == Some(1);
+        let directories: Vec<String> = match xenbus::number(store, &front, "multi-queue-num-queues")
+        {
+            None | Some(1) => vec![front.clone()],
+            Some(queues) if (1..=self.settings.max_queues).contains(&queues) => {
+                (0..queues).map(|queue| format!("{front}/queue-{queue}")).collect()
+            }
+            Some(_) => return Err("multi-queue-num-queues is out of range"),
+        };
+        let mut queues = vec![];
+        for directory in directories {
+            let references = ring_references(store, &front, &directory)?;
+            let port = xenbus::number(store, &directory, "event-channel");
+            let port = port.ok_or("event-channel is missing")?;
+            let guest = Arc::clone(&self.guest);
+            let ring = Ring::new(Arc::clone(&guest), protocol, &references)
+                .map_err(|_| "ring-ref cannot be mapped")?;
+            let port = guest.bind(port).ok_or("event-channel cannot be bound")?;
+            let pages = Pages::new(Arc::clone(&guest), is_persistent);
+            queues.push(Queue::new(guest, ring, pages, port));
         }
-        let references = ring_references(&number)?;
-        let port = number("event-channel").ok_or("event-channel is missing")?;
-        let is_persistent =
-            self.settings.offers_persistent_grants && number("feature-persistent") == Some(1);
-        let ring = Ring::new(Arc::clone(&self.guest), protocol, &references)
-            .map_err(|_| "ring-ref cannot be mapped")?;
-        let port = self.guest.bind(port).ok_or("event-channel cannot be bound")?;
-        let guest = Arc::clone(&self.guest);
-        let pages = Pages::new(Arc::clone(&guest), is_persistent);
-        Ok(Link { guest, ring, pages, port, waiting: None, is_broken: false })
+        Ok(queues)
     }
 
     /// Says why the front end cannot be served, and asks it to close.
@@ -247,24 +260,26 @@ impl Inner {
     /// Lets the guest's pages and its port go. The requests that are on their way are
     /// answered to no one.
     fn disconnect(&mut self) {
-        self.link = None;
+        self.queues.clear();
+        self.is_broken = false;
         self.jobs.values_mut().for_each(|job| job.is_orphan = true);
     }
 }
 
-/// The pages of the ring.
-fn ring_references(number: &dyn Fn(&str) -> Option<u32>) -> Result<Vec<u32>, &'static str> {
-    // OpenBSD gives their number instead of its logarithm.
-    let pages = number("num-ring-pages").filter(|pages| pages.is_power_of_two());
-    let order = number("ring-page-order").or_else(|| pages.map(u32::ilog2)).unwrap_or(0);
+/// The pages of the ring that `directory` names.
+fn ring_references(store: &Store, front: &str, directory: &str) -> Result<Vec<u32>, &'static str> {
+    // FreeBSD and OpenBSD give their number too, or instead of its logarithm.
+    let pages = xenbus::number(store, front, "num-ring-pages");
+    let order = pages.filter(|pages| pages.is_power_of_two()).map(u32::ilog2);
+    let order = xenbus::number(store, front, "ring-page-order").or(order).unwrap_or(0);
     if order > MAX_RING_PAGE_ORDER {
         return Err("ring-page-order is too large");
     }
     if order == 0
-        && let Some(reference) = number("ring-ref")
+        && let Some(reference) = xenbus::number(store, directory, "ring-ref")
     {
         return Ok(vec![reference]);
     }
-    let references = (0..1 << order).map(|page| number(&format!("ring-ref{page}")));
-    references.collect::<Option<_>>().ok_or("ring-ref is missing")
+    let reference = |page| xenbus::number(store, directory, &format!("ring-ref{page}"));
+    (0..1 << order).map(reference).collect::<Option<_>>().ok_or("ring-ref is missing")
 }

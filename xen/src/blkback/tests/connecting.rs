@@ -4,6 +4,7 @@ use super::test_front::{DATA, RING, SETTINGS};
 use super::*;
 use crate::blkback::spec::Protocol;
 use crate::store::xenbus::State;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -15,6 +16,8 @@ fn the_back_end_shows_what_the_disk_can_and_waits() {
         ("frontend-id", "1"),
         ("online", "1"),
         ("max-ring-page-order", "4"),
+        ("max-ring-pages", "16"),
+        ("multi-queue-max-queues", "2"),
         ("feature-flush-cache", "1"),
         ("feature-barrier", "1"),
         ("feature-persistent", "0"),
@@ -144,7 +147,9 @@ fn wrong_keys_close_the_device_with_a_reason() {
         ("event-channel", None, "event-channel is missing"),
         ("event-channel", Some("8"), "event-channel cannot be bound"),
         ("protocol", Some("arm-abi"), "protocol is not known"),
-        ("multi-queue-num-queues", Some("2"), "multi-queue-num-queues is too large"),
+        ("multi-queue-num-queues", Some("0"), "multi-queue-num-queues is out of range"),
+        ("multi-queue-num-queues", Some("2"), "ring-ref is missing"),
+        ("multi-queue-num-queues", Some("3"), "multi-queue-num-queues is out of range"),
     ] {
         let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
         front.guest.grant(RING, false);
@@ -166,6 +171,46 @@ fn wrong_keys_close_the_device_with_a_reason() {
         front.set("state", "1");
         assert_eq!(front.back(), State::InitWait);
     }
+}
+
+#[test]
+fn linux_with_two_queues() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, true));
+    front.set("multi-queue-num-queues", "2");
+    for (queue, (ring, port)) in [(RING, 9), (RING + 1, 10)].into_iter().enumerate() {
+        front.guest.grant(ring, false);
+        front.guest.fill(ring, 4, &[1, 0, 0, 0]);
+        front.guest.fill(ring, 12, &[1, 0, 0, 0]);
+        front.set(&format!("queue-{queue}/ring-ref"), &ring.to_string());
+        front.set(&format!("queue-{queue}/event-channel"), &port.to_string());
+    }
+    front.set("state", "3");
+    assert_eq!((front.back(), front.guest.held()), (State::Connected, vec![RING, RING + 1]));
+    assert_eq!(front.guest.bound.load(Ordering::Relaxed), 2);
+    // The same request numbers come by both, and are answered where they came from.
+    let mut other = (RING + 1, 0, 0);
+    for round in 0..4 {
+        for queue in 0..2 {
+            let data = DATA + queue;
+            front.guest.grant(data, false);
+            let entry = front.entry_of(0, round, round + u64::from(queue), &[(data, 0, 0)]);
+            front.put(&entry);
+            assert!(front.push());
+            front.switch(&mut other);
+        }
+        // The later one first.
+        front.disk.queue.lock().make_contiguous().reverse();
+        front.disk.complete_all();
+        for queue in 0..2 {
+            assert_eq!(front.responses(), [(round, 0, 0)]);
+            assert_eq!(front.guest.bytes(DATA + queue)[0], (round + u64::from(queue)) as u8);
+            front.switch(&mut other);
+        }
+    }
+    assert_eq!(*front.guest.signals.lock(), BTreeMap::from([(49, 4), (50, 4)]));
+    front.set("state", "6");
+    assert_eq!((front.back(), front.guest.held()), (State::Closed, vec![]));
+    assert_eq!(front.guest.bound.load(Ordering::Relaxed), 0);
 }
 
 #[test]

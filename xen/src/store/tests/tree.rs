@@ -139,3 +139,54 @@ fn a_removed_guest_leaves_nothing() {
     assert_eq!(store.list("/local/domain/0/backend/console").unwrap(), ["1"]);
     assert_eq!(store.usage(2), Usage::default());
 }
+
+/// The requests of Linux 6.1 from its start to its disk, in their order, with its answers.
+#[test]
+fn linux_starts() {
+    let mut store = with_guest();
+    let front = [("virtual-device", "51712"), ("device-type", "disk")];
+    let device = Device { class: "vbd", id: 51712, front: &front, back: &[("mode", "w")] };
+    tree::add_device(&mut store, 1, &device).unwrap();
+    let back = "/local/domain/0/backend/vbd/1/51712";
+    let mut request = |kind, payload: &str| ask(&mut store, 1, kind, payload.as_bytes());
+    assert_eq!(request(Kind::Read, "control/platform-feature-xs_reset_watches\0").ok(), "1");
+    assert_eq!(request(Kind::ResetWatches, "\0").ok(), "OK\0");
+    assert_eq!(request(Kind::Directory, "device\0").ok(), "suspend\0vbd\0");
+    assert_eq!(request(Kind::Directory, "device/suspend\0").ok(), "event-channel\0");
+    assert_eq!(request(Kind::Directory, "device/vbd\0").ok(), "51712\0");
+    assert_eq!(request(Kind::Read, "device/vbd/51712/state\0").ok(), "1");
+    assert_eq!(request(Kind::Read, "device/vbd/51712/backend-id\0").ok(), "0");
+    assert_eq!(request(Kind::Read, "device/vbd/51712/backend\0").ok(), back);
+    let token = "ffff88800321c0a8";
+    let state = format!("{back}/state\0{token}\0");
+    let answer = request(Kind::Watch, &state);
+    assert_eq!((answer.result, answer.events), (Ok("OK\0".into()), vec![state.clone()]));
+    for path in ["device", "control/shutdown", "control/sysrq", "memory/target", "cpu"] {
+        let watch = format!("{path}\0{token}\0");
+        let answer = request(Kind::Watch, &watch);
+        assert_eq!((answer.result, answer.events), (Ok("OK\0".into()), vec![watch]));
+    }
+    for feature in ["poweroff", "reboot", "suspend"] {
+        assert_eq!(request(Kind::Write, &format!("control/feature-{feature}\x001")).ok(), "OK\0");
+    }
+    // The front end's keys, which go in at once; then both ends connect.
+    let id = request(Kind::TransactionStart, "\0").ok().trim_end_matches('\0').parse().unwrap();
+    let directory = "/local/domain/1/device/vbd/51712";
+    for (name, value) in [("ring-ref", "8"), ("event-channel", "5"), ("protocol", "x86_64-abi")] {
+        let payload = format!("{directory}/{name}\0{value}");
+        assert_eq!(ask_in(&mut store, 1, id, Kind::Write, payload.as_bytes()).ok(), "OK\0");
+    }
+    assert_eq!(ask_in(&mut store, 1, id, Kind::TransactionEnd, b"T\0").ok(), "OK\0");
+    store.write(&format!("{back}/state"), b"2").unwrap();
+    assert_eq!(events(&mut store, 1), [state]);
+    // Asked to shut down, it takes the word away in a transaction, as the toolstack waits for.
+    store.write("/local/domain/1/control/shutdown", b"poweroff").unwrap();
+    assert_eq!(events(&mut store, 1), [format!("control/shutdown\0{token}\0")]);
+    let id = ask(&mut store, 1, Kind::TransactionStart, b"\0").ok();
+    let id = id.trim_end_matches('\0').parse().unwrap();
+    let word = ask_in(&mut store, 1, id, Kind::Read, b"control/shutdown\0").ok();
+    assert_eq!(word, "poweroff");
+    ask_in(&mut store, 1, id, Kind::Write, b"control/shutdown\0").ok();
+    ask_in(&mut store, 1, id, Kind::TransactionEnd, b"T\0").ok();
+    assert_eq!(store.read("/local/domain/1/control/shutdown").unwrap(), b"");
+}
