@@ -77,6 +77,8 @@ pub enum Guest {
     FirstDisk,
     /// Says where its RAM lies, and tries it
     Ram,
+    /// Spins with patterns in all registers, and looks whether they stay
+    Patterns,
 }
 
 /// The sources of the guests in assembly language.
@@ -98,6 +100,7 @@ const FIRST_DISK: &[(&str, &str)] =
     &[("first_disk.asm", include_str!("first_disk.asm")), ENTER, SERIAL];
 const INPUT: &[(&str, &str)] = &[("input.asm", include_str!("input.asm")), ENTER, SERIAL];
 const MOUSE: &[(&str, &str)] = &[("mouse.asm", include_str!("mouse.asm")), ENTER, SERIAL];
+const PATTERNS: &[(&str, &str)] = &[("patterns.asm", include_str!("patterns.asm")), ENTER];
 const RAM: &[(&str, &str)] = &[("ram.asm", include_str!("ram.asm")), ENTER, SERIAL];
 const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), ENTER, SERIAL];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), ENTER, SERIAL];
@@ -148,6 +151,7 @@ impl Guest {
             Self::Descriptors => assembled::iso(&name, DESCRIPTORS),
             Self::FirstDisk => assembled::iso(&name, FIRST_DISK),
             Self::Ram => assembled::iso(&name, RAM),
+            Self::Patterns => assembled::iso(&name, PATTERNS),
             Self::TripleFault => assembled::iso(&name, TRIPLE_FAULT),
             Self::Spin => assembled::iso(&name, SPIN),
             Self::MemtestX64 => ready_made("memtest86+", "usr/lib/memtest86+/memtest86+x64.iso"),
