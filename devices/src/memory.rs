@@ -57,6 +57,29 @@ pub trait GuestMemory: Send + Sync {
         self.write(gpa, &[new])?;
         Ok(true)
     }
+
+    /// Sets bits of the byte at `gpa`, and returns it as it was; in one piece where several CPUs
+    /// share the memory, which this default does not.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::write`].
+    fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        let mut byte = [0];
+        self.read(gpa, &mut byte)?;
+        self.write(gpa, &[byte[0] | bits])?;
+        Ok(byte[0])
+    }
+
+    /// Keeps only `bits` of the byte at `gpa`: the counterpart of [`GuestMemory::fetch_or_u8`].
+    ///
+    /// # Errors
+    /// As [`GuestMemory::write`].
+    fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        let mut byte = [0];
+        self.read(gpa, &mut byte)?;
+        self.write(gpa, &[byte[0] & bits])?;
+        Ok(byte[0])
+    }
 }
 
 /// Memory that a device owns and the guest can have mapped: video RAM. Offsets wrap nowhere: an

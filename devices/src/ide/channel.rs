@@ -122,6 +122,22 @@ impl Channel {
         }
     }
 
+    /// Takes the hard disks away but for those of which `keeps` is true. A command of one that is
+    /// gone never ends.
+    pub fn remove_disks(&mut self, keeps: impl Fn(&Unit) -> bool) {
+        for place in 0..self.state.units.len() {
+            let unit = &self.state.units[place];
+            if !matches!(unit.kind, UnitKind::Disk(_)) || keeps(unit) {
+                continue;
+            }
+            if self.state.selected == place {
+                self.cancel();
+            }
+            self.state.units[place].kind = UnitKind::Absent;
+            self.media[place] = None;
+        }
+    }
+
     pub fn task(&mut self) -> &mut TaskFile {
         &mut self.unit().task
     }

@@ -133,6 +133,13 @@ impl Ide {
         Self { config: DeviceLock::new(config), channels }
     }
 
+    /// Takes the hard disks away, all or all but the first drive, until the machine restarts.
+    pub fn remove_disks(&self, keep_first: bool) {
+        for channel in &self.channels {
+            channel.0.lock().remove_disks(|unit| keep_first && unit.number == 0);
+        }
+    }
+
     fn channel(&self, region: u8) -> &DeviceLock<Channel> {
         &self.channels[usize::from(region >= SECONDARY_COMMAND)].0
     }

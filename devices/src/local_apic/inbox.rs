@@ -75,6 +75,7 @@ const SIPI: u32 = 1 << 10;
 const ERROR: u32 = 1 << 11;
 const LEVEL_VECTORS: u32 = 1 << 12;
 const RESET: u32 = 1 << 13;
+const LOOK: u32 = 1 << 14;
 
 /// Interrupts posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
 /// volume 3, 30.6). A processor that has posted interrupts moves `vectors` to the register page
@@ -193,9 +194,34 @@ impl ApicInbox {
         self.post_event(SIPI);
     }
 
+    /// The vCPU is to look for what is told past its local APIC, and wakes for it.
+    pub fn post_look(&self) {
+        self.post_event(LOOK);
+    }
+
+    /// It is to look once more: what it has found must wait. Called by the vCPU itself.
+    pub(super) fn keep_look(&self) {
+        self.posted.pending.fetch_or(LOOK, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_look(&self) -> bool {
+        self.take(LOOK)
+    }
+
+    /// True if something waits, [`ApicInbox::post_look`] apart.
+    pub(super) fn has_messages(&self) -> bool {
+        self.posted.pending.load(Ordering::Relaxed) & !LOOK != 0
+    }
+
     fn post_event(&self, event: u32) {
         self.posted.pending.fetch_or(event, Ordering::SeqCst);
         self.kick.kick();
+    }
+
+    /// Requests the edge-triggered interrupt of `vector`, which is a legal one, also of an APIC that
+    /// is disabled: it is delivered when that is enabled.
+    pub fn post_upcall(&self, vector: u8) {
+        self.post(vector, false);
     }
 
     /// Posts a vector, whether the APIC accepts interrupts or not.

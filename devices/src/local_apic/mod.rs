@@ -201,6 +201,21 @@ impl LocalApic {
         self.inbox.has_pending()
     }
 
+    /// The same but for what is told past the local APIC.
+    pub fn has_messages(&self) -> bool {
+        self.inbox.has_messages()
+    }
+
+    /// True once after [`ApicInbox::post_look`].
+    pub fn take_look(&self) -> bool {
+        self.inbox.take_look()
+    }
+
+    /// [`LocalApic::take_look`] is to be true once more.
+    pub fn keep_look(&self) {
+        self.inbox.keep_look();
+    }
+
     /// True if anything at all may wait, masked by priority or not, as far as the processor does
     /// not work on the page.
     #[inline]
