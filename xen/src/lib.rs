@@ -7,4 +7,17 @@
 extern crate alloc;
 
 pub mod blkback;
+pub mod cpuid;
+pub mod device;
+pub mod errno;
+pub mod events;
+pub mod hypercall;
+pub mod machine;
+pub mod pages;
+pub mod params;
+pub mod platform;
 pub mod store;
+#[cfg(test)]
+mod tests;
+pub mod time;
+pub mod width;

@@ -1,0 +1,191 @@
+//! Each call with arguments that are wrong, and Xen's answers.
+
+use super::*;
+
+const BAD: u64 = RAM_BYTES;
+const PERM: i64 = -1;
+const NOENT: i64 = -2;
+const SRCH: i64 = -3;
+const FAULT: i64 = -14;
+const INVAL: i64 = -22;
+const NOSYS: i64 = -38;
+
+#[test]
+fn numbers_that_are_not_a_guests_are_refused_as_xen_does() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    for number in [0, 1, 5, 16, 19, 23, 25, 33, 37, 38, 63, 1 << 32 | 17, u64::MAX] {
+        assert_eq!(guest.call(number, &[]), NOSYS, "{number}");
+    }
+    for number in [18, 35, 36, 41] {
+        assert_eq!(guest.call(number, &[]), PERM, "{number}");
+    }
+}
+
+#[test]
+fn pointers_that_lead_nowhere_are_faults() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    let calls: [(u64, &[u64]); 9] = [
+        (17, &[1, BAD]),
+        (17, &[6, BAD - 4]),
+        (12, &[7, BAD]),
+        (34, &[0, BAD]),
+        (34, &[23, BAD]),
+        (24, &[8, 0, BAD]),
+        (29, &[3, BAD]),
+        (32, &[1, BAD]),
+        (20, &[6, BAD, 1]),
+    ];
+    for (number, arguments) in calls {
+        assert_eq!(guest.call(number, arguments), FAULT, "{number} {arguments:?}");
+    }
+}
+
+#[test]
+fn versions_and_texts() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    assert_eq!(guest.call(17, &[0]), 0x0004_0011);
+    let (result, text) = guest.op(17, 1, [0xff; 16]);
+    assert_eq!((result, &text[..11], text[15]), (0, &b".0-bulkhead"[..], 0));
+    assert_eq!(guest.op(17, 9, [0xff; 1024]).1[..9], *b"<denied>\0");
+    assert_eq!(guest.call(17, &[7, 0]), 4096);
+    assert_eq!(guest.call(17, &[7, ARGUMENT]), INVAL);
+    assert_eq!(guest.call(17, &[10, 0]), PERM);
+    assert_eq!(guest.call(17, &[11, 0]), NOSYS);
+    assert_eq!(guest.op(17, 8, [0; 16]), (0, [7; 16]));
+    assert_eq!(guest.op(17, 6, [1, 0, 0, 0, 0, 0, 0, 0]).0, INVAL, "there is one submap");
+}
+
+#[test]
+fn pages_go_only_where_they_can_be() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    assert_eq!(guest.put(0, 1, 1), INVAL, "there is one shared info");
+    assert_eq!(guest.put(1, 64, 1), INVAL, "the table ends");
+    assert_eq!(guest.put(2, 0, 1), NOSYS);
+    assert_eq!(guest.put(0, 0, 0x200), PERM, "neither RAM nor free");
+    let mut other = [0; 24];
+    other[0] = DOMAIN as u8 + 1;
+    assert_eq!(guest.op(12, 7, other).0, SRCH);
+    other[0] = DOMAIN as u8;
+    other[16] = 1;
+    assert_eq!(guest.op(12, 7, other).0, 0, "its own number means itself");
+    assert_eq!(guest.call(12, &[7 | 1 << 6, ARGUMENT]), NOSYS);
+    let mut all_ones = [0xff; 24];
+    all_ones[..8].copy_from_slice(&[0xf0, 0x7f, 0, 0, 0, 0, 0, 0]);
+    all_ones[8..16].fill(0);
+    assert_eq!(guest.op(12, 7, all_ones).0, INVAL);
+    guest.poke(ARGUMENT, &SELF.to_le_bytes());
+    assert_eq!(guest.call(12, &[14, ARGUMENT]), 255);
+    assert_eq!(guest.call(12, &[3, ARGUMENT]), 256);
+}
+
+#[test]
+fn virtual_cpus_that_there_are_not_and_those_of_others() {
+    let mut guest = Guest::new(Width::Bits64, 2);
+    assert_eq!(guest.call(24, &[3, 2, 0]), NOENT);
+    assert_eq!(guest.call(24, &[3, 0, 0]), 1);
+    assert_eq!(guest.call(24, &[3, 1, 0]), 0);
+    for command in [5, 6, 7, 8, 9, 13] {
+        assert_eq!(guest.call(24, &[command, 1, ARGUMENT]), INVAL, "{command}");
+    }
+    assert_eq!(guest.call(24, &[14, 0, ARGUMENT]), NOSYS, "of 4.18");
+    guest.poke(ARGUMENT, &999_999_u64.to_le_bytes());
+    assert_eq!(guest.call(24, &[6, 0, ARGUMENT]), INVAL, "a period below 1 ms");
+    let place = |gfn: u64, offset: u32| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&gfn.to_le_bytes());
+        bytes[8..12].copy_from_slice(&offset.to_le_bytes());
+        bytes
+    };
+    for (bytes, result) in [
+        (place(1, 4096 - 63), -6),
+        (place(1, 4), -6),
+        (place(0x10_0000, 0), INVAL),
+        (place(u64::MAX, 0), INVAL),
+        (place(1, 64), 0),
+        (place(2, 64), INVAL),
+    ] {
+        guest.poke(ARGUMENT, &bytes);
+        assert_eq!(guest.call(24, &[10, 0, ARGUMENT]), result, "{bytes:?}");
+    }
+    assert_eq!(guest.op(34, 23, [2, 0, 0, 0, 0x30, 0, 0, 0]).0, NOENT);
+    assert_eq!(guest.op(34, 23, [0, 0, 0, 0, 15, 0, 0, 0]).0, INVAL);
+}
+
+#[test]
+fn a_periodic_timer_keeps_its_phase() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    guest.poke(ARGUMENT, &2_000_000_u64.to_le_bytes());
+    assert_eq!(guest.call(24, &[6, 0, ARGUMENT]), 0);
+    guest.told();
+    guest.platform.timer_expired(0, GuestTime::from_ns(7_000_000));
+    assert_eq!(guest.told(), [Told::Timer { vcpu: 0, at_ns: Some(8_000_000) }]);
+}
+
+#[test]
+fn a_timer_in_32_bits_has_two_registers() {
+    let mut guest = Guest::new(Width::Bits32, 1);
+    assert_eq!(guest.call(15, &[5, 1]), 0);
+    assert_eq!(guest.told(), [Told::Timer { vcpu: 0, at_ns: Some(1 << 32 | 5) }]);
+    assert_eq!(guest.call(15, &[0, 0]), 0);
+    assert_eq!(guest.told(), [Told::Timer { vcpu: 0, at_ns: None }]);
+    // Too far to be meant.
+    assert_eq!(guest.call(15, &[0, 0x8000_0000]), 0);
+    assert_eq!(guest.told(), [Told::Timer { vcpu: 0, at_ns: Some(100_000_000) }]);
+}
+
+#[test]
+fn several_calls_in_one_have_results_of_their_own() {
+    for (width, entry) in [(Width::Bits64, 64), (Width::Bits32, 32)] {
+        let mut guest = Guest::new(width, 1);
+        let long = width.long_bytes() as u64;
+        for (index, number) in [17_u64, 13, 99].into_iter().enumerate() {
+            let at = ARGUMENT + entry * index as u64;
+            guest.poke(at, &number.to_le_bytes()[..long as usize]);
+        }
+        assert_eq!(guest.call(13, &[ARGUMENT, 3]), 0);
+        let results = [0, 1, 2].map(|index| {
+            let low = guest.u32_at(ARGUMENT + entry * index + long) as i32;
+            i64::from(low)
+        });
+        assert_eq!(results, [0x0004_0011, INVAL, NOSYS]);
+        assert_eq!(guest.call(13, &[ARGUMENT, 1025]), INVAL);
+    }
+}
+
+#[test]
+fn a_guest_ends_itself_by_its_reason() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    let reasons = [
+        (0, ShutdownReason::PowerOff),
+        (1, ShutdownReason::Reboot),
+        (3, ShutdownReason::Crash),
+        (5, ShutdownReason::SoftReset),
+    ];
+    for (number, reason) in reasons {
+        assert_eq!(guest.op(29, 2, [number, 0, 0, 0]).0, 0);
+        assert_eq!(guest.told(), [Told::ShutDown(reason)]);
+    }
+    assert_eq!(guest.op(29, 2, [2, 0, 0, 0]).0, 1, "a suspend is cancelled");
+    assert_eq!(guest.op(29, 2, [6, 0, 0, 0]).0, INVAL);
+    assert_eq!(guest.call(29, &[4, ARGUMENT]), PERM);
+}
+
+#[test]
+fn tables_of_grants_have_one_version() {
+    let mut guest = Guest::new(Width::Bits64, 1);
+    assert_eq!(guest.op(20, 8, [1, 0, 0, 0]).0, 0);
+    assert_eq!(guest.op(20, 8, [2, 0, 0, 0]).0, NOSYS);
+    assert_eq!(guest.op(20, 8, [3, 0, 0, 0]).0, INVAL);
+    assert_eq!(guest.op(20, 10, [0xf0, 0x7f, 0, 0, 0, 0, 0, 0]).1[4..], [1, 0, 0, 0]);
+    // Of another domain.
+    let (result, size) = guest.op(20, 6, [9; 16]);
+    assert_eq!((result, &size[12..14]), (0, &(-2_i16).to_le_bytes()[..]));
+    assert_eq!(guest.put(1, 1, 0x30), 0);
+    let mut setup = [0; 24];
+    setup[..8].copy_from_slice(&[0xf0, 0x7f, 0, 0, 2, 0, 0, 0]);
+    setup[16..].copy_from_slice(&0x7_0000_u64.to_le_bytes());
+    let (result, setup) = guest.op(20, 2, setup);
+    assert_eq!((result, &setup[8..10]), (0, &[0, 0][..]));
+    let gfns = [guest.u64_at(0x7_0000), guest.u64_at(0x7_0008)];
+    assert_eq!(gfns, [u64::MAX, 0x30], "the first is shown nowhere");
+}
