@@ -164,7 +164,7 @@ impl GuestConfig {
             hpet: true,
             local_time: false,
             rtc_offset_s: 0,
-            xen_platform_pci: true,
+            xen_platform_pci: false,
             vifs: Vec::new(),
             vnc: None,
             cpu_weight: 256,
@@ -320,7 +320,7 @@ impl Reader<'_> {
                 }
                 true
             }
-            "xen_platform_pci" | "localtime" => is_off(setting),
+            "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
             "bios" => self.config.bios == Bios::SeaBios,
             "maxmem" => false,

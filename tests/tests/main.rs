@@ -26,3 +26,4 @@ mod spinning;
 mod stepping;
 mod stops;
 mod tools;
+mod xen;

@@ -10,7 +10,7 @@ use crate::toolchain::{TARGET, Toolchain};
 use crate::{paths, progress, setup};
 
 /// The most that the image may take on disk and, so, in memory when loaded.
-pub const IMAGE_SIZE_LIMIT_BYTES: u64 = 2 << 20;
+pub const IMAGE_SIZE_LIMIT_BYTES: u64 = 3 << 20;
 
 /// The workspace of the conformance guests.
 pub const GUESTS_MANIFEST: &str = "tests/guests/Cargo.toml";

@@ -53,10 +53,7 @@ fn an_hvm_guest_from_a_cd_is_what_its_file_says() {
     );
     let (config, warnings) = published!("hvm-with-pv-drivers.cfg");
     assert!(config.unwrap().xen_platform_pci);
-    assert_eq!(
-        lines(&warnings)[2],
-        "hvm-with-pv-drivers.cfg:17: xen_platform_pci: has no effect yet"
-    );
+    assert!(!lines(&warnings).iter().any(|line| line.contains("xen_platform_pci")));
 }
 
 #[test]

@@ -226,6 +226,7 @@ impl Machine {
             debug: Some(Arc::new(OutputRing::new())),
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()).with_speculation(defences.guest),
             paging: TestBackend::nested_paging(&cpu),
+            utc_s: 0,
         };
         let pc = Pc::new(parts).ok()?;
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());

@@ -79,6 +79,11 @@ impl VmClock {
         self.start_tsc().saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 
+    /// Nanoseconds a tick of the time stamp counter, with 32 fractional bits.
+    pub const fn ns_per_tick_q32(&self) -> u64 {
+        self.ns_per_tick_q32
+    }
+
     /// Rate of the time stamp counter in Hz.
     pub const fn tsc_hz(&self) -> u64 {
         self.tsc_hz

@@ -175,6 +175,7 @@ impl<'a> Domain<'a> {
             )
             .with_speculation(B::defences(cpu).guest),
             paging,
+            utc_s: self.unix_time_s(),
         };
         Pc::new(parts).map_err(|_| too_much())
     }

@@ -14,6 +14,7 @@ mod guests;
 mod guests_tests;
 mod life;
 pub(crate) mod pc;
+mod pv;
 #[cfg(test)]
 mod ram_tests;
 #[cfg(test)]

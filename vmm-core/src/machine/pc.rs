@@ -1,5 +1,6 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
+use super::pv::PvParts;
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
 use crate::host::kick::VcpuKick;
@@ -9,9 +10,9 @@ use crate::host::timers::TimerQueue;
 use crate::vcpu::VcpuWires;
 use crate::vm::bus::{BusLock, MmioBus, PortBus};
 use crate::vm::chipset::{Chipset, IsaLines, IsaSource, SystemTimer};
-use crate::vm::cpuid::CpuidTable;
+use crate::vm::cpuid::{CpuidTable, PvFacts};
 use crate::vm::layout::{Layout, ROM_BASE, ROM_BYTES};
-use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, SpaceError, SpaceMemory};
+use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, PAGE_BYTES, SpaceError, SpaceMemory};
 use crate::vm::processors::Processors;
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
@@ -47,12 +48,15 @@ use devices::vga::{ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES,
 use firmware::MachineDescription;
 use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
+use xen::device::{BAR_BYTES, BAR_PORTS, MEMORY_BAR, PORTS_BAR};
+use xen::platform::PvPlatform;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 const ISA_BRIDGE: Bdf = Bdf::new(1, 0);
 const IDE: Bdf = Bdf::new(1, 1);
 const POWER_MANAGEMENT: Bdf = Bdf::new(1, 3);
 const DISPLAY: Bdf = Bdf::new(2, 0);
+const PLATFORM: Bdf = Bdf::new(3, 0);
 
 const COM_PORTS: [(u16, usize); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
 /// The parts of PCI functions that move, mapped nowhere at first.
@@ -73,6 +77,8 @@ enum AlarmSlot {
     PowerManagement,
     SystemTimer,
     Keyboard,
+    /// The first virtual CPU's timer of the PV-on-HVM platform.
+    Pv,
     /// The first of four.
     Com,
 }
@@ -114,6 +120,8 @@ pub struct PcParts<'a> {
     pub cpuid: CpuidTable,
     /// The CPU's second-level paging.
     pub paging: NestedPaging,
+    /// UTC now, in seconds since 1970 began.
+    pub utc_s: u64,
 }
 
 /// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
@@ -157,7 +165,7 @@ impl Pc {
             (0..config.max_vcpus).map(|_| Arc::new(VcpuKick::new(parts.platform))).collect();
         let processors = Processors::new(&kicks);
         let stop = Arc::new(StopSwitch::new(processors.clone()));
-        let (space, vga_memory) = memory(&parts)?;
+        let Memory { space, vga: vga_memory, shared } = memory(&parts)?;
         space.connect(&processors);
         let inboxes: Vec<_> = kicks.iter().map(|kick| ApicInbox::new(kick.clone())).collect();
         let apic_bus = ApicBus::new(inboxes.clone());
@@ -192,17 +200,45 @@ impl Pc {
         let isa_bridge = Piix3::new(board.lines.all(IsaSource::Pirq), chipset.clone());
         board.ports.attach(isa_bridge.clone());
         board.pci.attach(ISA_BRIDGE, isa_bridge);
-        board.add_ide(parts.drives, space.clone());
+        let ide = board.add_ide(parts.drives, space.clone());
         let power = board.add_power_management(chipset.clone());
         let sockets = CpuHotplug::new(apic_bus.clone(), power.clone(), config.vcpus);
         let sockets = Arc::new(sockets);
         board.ports.attach(sockets.clone());
         let vga = Arc::new(Vga::new(clock.clone(), vga_memory, parts.vga_bios));
         board.add_vga(&vga);
+        let queue = |number| match number {
+            0 => board.timers.clone(),
+            _ => TimerQueue::new(clock.clone(), kicks[number].clone(), 1),
+        };
+        let queues: Vec<_> = (0..kicks.len()).map(queue).collect();
+        let pv = shared.map(|pages| {
+            board.add_pv(PvParts {
+                guest: parts.guest,
+                name: &config.name,
+                uuid: parts.description.uuid,
+                utc_s: parts.utc_s,
+                space: &space,
+                pages,
+                clock: &clock,
+                stop: &stop,
+                inboxes: &inboxes,
+                queues: &queues,
+                ide: &ide,
+            })
+        });
 
         let pci = Arc::new(board.pci);
         board.ports.attach(pci.clone());
         let layout = Layout::new(space.clone(), vga.clone(), host_bridge)?;
+        let mut cpuid = parts.cpuid;
+        if pv.is_some() {
+            cpuid = cpuid.with_pv(PvFacts {
+                domain: parts.guest.number(),
+                tsc_hz: clock.tsc_hz(),
+                ns_per_tick_q32: clock.ns_per_tick_q32(),
+            });
+        }
         let vm = Arc::new(Vm {
             name: config.name.clone(),
             mailbox: parts.mailbox,
@@ -213,7 +249,7 @@ impl Pc {
             bus_lock: BusLock::default(),
             pic,
             system_timer: SystemTimer { route, io_apic },
-            cpuid: parts.cpuid,
+            cpuid,
             stop,
             processors,
             coprocessor,
@@ -221,21 +257,30 @@ impl Pc {
             layout,
             pci: pci.clone(),
             moving: board.moving,
+            pv,
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
-        let vcpus = inboxes.into_iter().zip(kicks).enumerate().map(|(number, (inbox, kick))| {
-            let timers = match number {
-                0 => board.timers.clone(),
-                _ => TimerQueue::new(vm.clock.clone(), kick.clone(), 0),
-            };
-            VcpuWires { inbox, bus: apic_bus.clone(), kick, timers }
+        let wires = inboxes.into_iter().zip(kicks).zip(queues);
+        let vcpus = wires.map(|((inbox, kick), timers)| VcpuWires {
+            inbox,
+            bus: apic_bus.clone(),
+            kick,
+            timers,
         });
         Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets })
     }
 }
 
+/// The memories of a PC.
+struct Memory {
+    space: Arc<GuestSpace>,
+    vga: VgaMemory,
+    /// Pages of the PV-on-HVM platform, if the guest has one.
+    shared: Option<Arc<FrameMemory>>,
+}
+
 /// The memories of a PC, firmware in its place.
-fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceError> {
+fn memory(parts: &PcParts<'_>) -> Result<Memory, SpaceError> {
     let owner = Owner::Guest(parts.guest);
     let allocate = |bytes: usize| {
         FrameMemory::new(parts.platform, owner, bytes).ok_or(SpaceError::OutOfMemory)
@@ -251,21 +296,26 @@ fn memory(parts: &PcParts<'_>) -> Result<(Arc<GuestSpace>, VgaMemory), SpaceErro
     for placement in parts.firmware.iter().filter(|placement| placement.gpa >= ROM_BASE) {
         rom.write((placement.gpa - ROM_BASE) as usize, placement.data);
     }
+    let shared = match parts.config.xen_platform_pci {
+        true => Some(Arc::new(allocate(xen::pages::COUNT * PAGE_BYTES as usize)?)),
+        false => None,
+    };
     let memory = SpaceMemory {
         guest: parts.guest,
         ram: parts.ram.clone(),
         ram_layout,
         rom: rom.clone(),
         video,
+        shared: shared.clone(),
     };
     let vcpus = parts.config.max_vcpus as usize;
     let space = Arc::new(GuestSpace::new(parts.platform, parts.paging, memory, vcpus)?);
-    let vga_memory = VgaMemory {
+    let vga = VgaMemory {
         vram: MemoryPart::of_video(&space, 0, vram_bytes),
         odd_even: MemoryPart::of_video(&space, vram_bytes, ODD_EVEN_BYTES),
         rom: MemoryPart::new(rom, 0, VGA_ROM_BYTES),
     };
-    Ok((space, vga_memory))
+    Ok(Memory { space, vga, shared })
 }
 
 /// A PC while devices are put on it.
@@ -396,12 +446,13 @@ impl Board {
         self.ports.attach(Arc::new(BootDisk::new(discs, memory)));
     }
 
-    fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) {
+    fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) -> Arc<Ide> {
         let irqs = [14, 15].map(|irq| self.lines.wire(irq, IsaSource::Device));
         let ide = Arc::new(Ide::new(drives, irqs, memory));
         self.ports.attach(ide.clone());
         self.add_moving_ports(IDE, ide.clone(), IDE_BUS_MASTER);
-        self.pci.attach(IDE, ide);
+        self.pci.attach(IDE, ide.clone());
+        ide
     }
 
     fn add_power_management(&mut self, chipset: Arc<Chipset>) -> Arc<Piix4Pm> {
@@ -415,6 +466,27 @@ impl Board {
         }
         self.pci.attach(POWER_MANAGEMENT, pm.clone());
         pm
+    }
+
+    /// The PV-on-HVM platform, and its PCI device.
+    fn add_pv(&mut self, parts: PvParts<'_>) -> Arc<PvPlatform> {
+        let (platform, device) = parts.build(|vcpu| match vcpu {
+            0 => AlarmSlot::Pv as usize,
+            _ => 0,
+        });
+        self.ports.attach(device.clone());
+        let ports = Region::new(PORTS_BAR, 0, BAR_PORTS.into());
+        self.add_moving_ports(PLATFORM, device.clone(), ports);
+        let memory = Region::new(MEMORY_BAR, 0, BAR_BYTES.into());
+        let index = self.mmio.attach_region(device.clone(), memory, false);
+        self.moving.push(MovingRegion {
+            function: PLATFORM,
+            number: MEMORY_BAR,
+            space: Space::Mmio,
+            index,
+        });
+        self.pci.attach(PLATFORM, device);
+        platform
     }
 
     fn add_vga(&mut self, vga: &Arc<Vga>) {

@@ -15,8 +15,6 @@ use emulator::registers::{Dr6, Dr7, Exception, Fault, Gpr};
 use emulator::task_switch::{self, TaskSwitch};
 use raw_cpuid::CpuIdResult;
 
-/// The result of an unknown hypercall: -ENOSYS, as under Xen and KVM.
-const HYPERCALL_UNKNOWN: u64 = -38i64 as u64;
 const XCR0_X87: u64 = 1;
 const XCR0_SSE: u64 = 2;
 const XCR0_AVX: u64 = 4;
@@ -52,13 +50,7 @@ impl<B: Backend> Vcpu<B> {
                 });
                 ExitKind::Halt
             }
-            Exit::Hypercall => {
-                self.instruction(|vcpu| {
-                    vcpu.gprs.set(Gpr::Rax, HYPERCALL_UNKNOWN);
-                    Ok(())
-                });
-                ExitKind::Hypercall
-            }
+            Exit::Hypercall => self.on_hypercall(),
             Exit::Xsetbv => {
                 self.instruction(Self::xsetbv);
                 ExitKind::Xsetbv

@@ -126,7 +126,7 @@ impl<B: Backend> Vcpu<B> {
         // The notification of what was posted by another CPU is pending here: in the guest it would
         // find nothing left. Work that is handled with it, or a vector posted since, must end the
         // guest's run as if it were still pending.
-        if self.platform.handle_interrupts() || self.apic.has_arrivals() {
+        if self.platform.handle_interrupts() || self.apic.has_messages() {
             self.platform.interrupt_self();
         }
         if pending.is_some() && self.backend.rflags().interrupt() {
@@ -145,7 +145,8 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn deliver_interrupt(&mut self, free: bool) {
-        let extint = self.has_extint();
+        let upcall = self.pending_upcall();
+        let extint = upcall.is_some() || self.has_extint();
         let by_processor = extint || self.backend.delivers_interrupts();
         let vector = if by_processor { None } else { self.apic.highest_pending() };
         if !extint && vector.is_none() {
@@ -156,15 +157,19 @@ impl<B: Backend> Vcpu<B> {
         let can_take =
             free && self.backend.rflags().interrupt() && !self.backend.interrupt_shadow();
         if !can_take || self.is_trap_first() {
+            if upcall.is_some() {
+                self.apic.keep_look();
+            }
             return self.set_window((self.activity == Activity::Running).then_some(class));
         }
-        let vector = match vector {
-            Some(vector) => {
+        let vector = match (upcall, vector) {
+            (Some(vector), _) => vector,
+            (None, Some(vector)) => {
                 self.apic.acknowledge(vector);
                 self.note_taken_vector(vector);
                 vector
             }
-            None => {
+            (None, None) => {
                 let taken = self.vm.pic.acknowledge();
                 self.vm.system_timer.taken_from_pic(taken.level);
                 taken.vector
@@ -212,6 +217,9 @@ impl<B: Backend> Vcpu<B> {
                 self.power_on();
             } else {
                 self.apic.init();
+            }
+            if let Some(pv) = &self.vm.pv {
+                pv.repeat_upcall(self.index);
             }
             self.place_apic();
             self.init_registers();

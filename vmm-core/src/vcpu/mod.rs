@@ -13,6 +13,7 @@ mod inert_msrs;
 mod machine_check;
 mod msr;
 mod mtrr;
+mod pv;
 mod shutdown;
 mod speculation;
 mod state_dump;
@@ -46,6 +47,8 @@ use shutdown::Shutdowns;
 use stepping::Catch;
 use ticks::TickGate;
 use timers::Timers;
+use xen::platform::PvVcpu;
+use xen::time::RunState;
 
 pub(crate) use attend::Nothing;
 pub use attend::{CpuShare, Housekeeping};
@@ -150,6 +153,8 @@ pub struct Vcpu<B: Backend> {
     /// When the repeated instruction at work has to let others in.
     yield_tsc: Option<u64>,
     counters: ExitCounters,
+    /// Its part of the PV-on-HVM platform.
+    pv: PvVcpu,
 }
 
 impl<B: Backend> Vcpu<B> {
@@ -217,6 +222,7 @@ impl<B: Backend> Vcpu<B> {
             flushed_generation: u64::MAX,
             yield_tsc: None,
             counters: ExitCounters::new(),
+            pv: PvVcpu::default(),
         };
         vcpu.backend.load(cpu, &vcpu.gprs);
         reset::power_on(&mut vcpu.backend);
@@ -286,6 +292,7 @@ impl<B: Backend> Vcpu<B> {
         self.load(cpu);
         self.used_from_tsc = self.platform.tsc();
         self.follow_clock();
+        self.note_run_state(RunState::Running);
         if self.paused {
             self.attend(housekeeping);
         } else {
@@ -299,6 +306,11 @@ impl<B: Backend> Vcpu<B> {
         self.until = Until::Stop;
         self.note_writes();
         self.note_use();
+        self.note_run_state(if end == RunEnd::Waits {
+            RunState::Blocked
+        } else {
+            RunState::Runnable
+        });
         self.unload();
         self.vm.space.begin_sleep(self.index);
         if end == RunEnd::Waits && !self.kick.wait() { RunEnd::Preempted } else { end }
@@ -476,7 +488,9 @@ impl<B: Backend> Vcpu<B> {
         }
         self.vm.space.begin_sleep(self.index);
         self.note_use();
+        self.note_run_state(RunState::Blocked);
         self.platform.idle();
+        self.note_run_state(RunState::Running);
         self.used_from_tsc = self.platform.tsc();
         self.vm.space.end_sleep(self.index);
         self.after_host_interrupt();

@@ -126,7 +126,10 @@ impl<B: Backend> Vcpu<B> {
                 self.apic.set_apic_base(value).map_err(|_| Fault::PROTECTION)?;
                 self.place_apic();
             }
-            TSC => self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc())),
+            TSC => {
+                self.backend.set_tsc_offset(value.wrapping_sub(self.platform.tsc()));
+                self.note_tsc_offset();
+            }
             PAT => self.write_pat(value)?,
             XSS if self.vm.cpuid.has_xsaves() && value == 0 => {}
             MCG_STATUS => self.msrs.mcg_status = value & 7,
@@ -182,6 +185,9 @@ impl<B: Backend> Vcpu<B> {
 
     #[cold]
     fn read_inert_msr(&mut self, index: u32) -> Result<u64, Fault> {
+        if self.vm.pv.is_some() && index == xen::cpuid::HYPERCALL_MSR {
+            return Ok(0);
+        }
         let inert = inert_msrs::find(index, self.vm.cpuid.processor()).and_then(|msr| msr.value);
         let kept = self.msrs.kept.iter().find(|&&(kept, _)| kept == index);
         match (inert, kept) {
@@ -192,6 +198,9 @@ impl<B: Backend> Vcpu<B> {
 
     #[cold]
     fn write_inert_msr(&mut self, index: u32, value: u64) -> Result<(), Fault> {
+        if self.write_hypercall_msr(index, value)? {
+            return Ok(());
+        }
         let write = inert_msrs::find(index, self.vm.cpuid.processor()).map(|msr| msr.write);
         match write {
             Some(Write::Ignored) => {}

@@ -176,6 +176,19 @@ pub struct CpuidTable {
     processor: Processor,
     vcpu_count: u32,
     cr4: Cr4,
+    /// The guest finds Xen.
+    pv: Option<PvFacts>,
+}
+
+/// What a guest with the PV-on-HVM platform reads of its clock and of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct PvFacts {
+    /// Its number.
+    pub domain: u32,
+    /// Rate of its time stamp counters.
+    pub tsc_hz: u64,
+    /// Nanoseconds a tick, with 32 fractional bits.
+    pub ns_per_tick_q32: u64,
 }
 
 const NOTHING: CpuIdResult = CpuIdResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
@@ -206,6 +219,7 @@ impl CpuidTable {
             processor: Processor::new(source(0, 0), source(1, 0).eax),
             vcpu_count,
             cr4: Cr4::new(),
+            pv: None,
         };
         for leaf in (0..=max_basic).chain(0x8000_0000..=max_extended) {
             let result = table.filter(source(leaf, 0), leaf, 0, vcpu_count);
@@ -259,6 +273,12 @@ impl CpuidTable {
     /// The processor that it shows.
     pub const fn processor(&self) -> Processor {
         self.processor
+    }
+
+    /// The table of a guest that finds Xen.
+    pub const fn with_pv(mut self, pv: PvFacts) -> Self {
+        self.pv = Some(pv);
+        self
     }
 
     /// The number of the guest's CPUs.
@@ -377,17 +397,35 @@ impl CpuidTable {
                 let result = self.get_static(leaf, subleaf);
                 CpuIdResult { edx: with_apic(result.edx, state().apic_enabled), ..result }
             }
+            HYPERVISOR..=xen::cpuid::LAST => self.get_hypervisor(leaf, subleaf, &state()),
             _ => self.get_static(leaf, subleaf),
         }
+    }
+
+    /// Ours, or Xen's.
+    #[cold]
+    fn get_hypervisor(&self, leaf: u32, subleaf: u32, state: &CpuidState) -> CpuIdResult {
+        let Some(pv) = self.pv else {
+            let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
+            return match leaf {
+                HYPERVISOR => CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx },
+                _ => NOTHING,
+            };
+        };
+        let facts = xen::cpuid::Facts {
+            vcpu: state.apic_id,
+            domain: pv.domain,
+            tsc_khz: (pv.tsc_hz / 1000) as u32,
+            rdtscp: self.get_static(0x8000_0001, 0).edx & leaf_8000_0001::EDX_RDTSCP != 0,
+            ns_per_tick_q32: pv.ns_per_tick_q32,
+        };
+        let [eax, ebx, ecx, edx] = xen::cpuid::leaf(leaf, subleaf, &facts);
+        CpuIdResult { eax, ebx, ecx, edx }
     }
 
     fn get_static(&self, leaf: u32, subleaf: u32) -> CpuIdResult {
         match leaf {
             4 => self.find(leaf, subleaf),
-            HYPERVISOR => {
-                let [ebx, ecx, edx] = [*b"Bulk", *b"head", *b"HVM\0"].map(u32::from_le_bytes);
-                CpuIdResult { eax: HYPERVISOR, ebx, ecx, edx }
-            }
             // Beyond the last leaf Intel's processors answer with the last basic one, AMD's with
             // zeroes.
             _ => self.leaves.get(leaf),

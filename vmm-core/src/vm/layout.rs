@@ -1,7 +1,7 @@
 //! Keeps the guest's address space as the chipset's registers say: PAM, SMRAM, the VGA's windows,
 //! PCI ranges.
 
-use crate::vm::memory::{Area, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
+use crate::vm::memory::{Area, AreaOwner, Backing, GuestSpace, LowPage, PAGE_BYTES, SpaceError};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -118,7 +118,8 @@ impl LayoutOrder<'_> {
             writable: false,
         };
         let areas = regions.iter().filter_map(area_of);
-        self.layout.space.set_areas(&core::iter::once(rom).chain(areas).collect::<Vec<_>>())
+        let areas: Vec<_> = core::iter::once(rom).chain(areas).collect();
+        self.layout.space.set_areas(AreaOwner::Chipset, &areas)
     }
 }
 

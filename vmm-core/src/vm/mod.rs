@@ -7,6 +7,7 @@ pub mod layout;
 pub mod memory;
 mod physical;
 pub mod processors;
+pub mod pv;
 
 use crate::host::clock::VmClock;
 use alloc::string::String;
@@ -23,6 +24,7 @@ use devices::pic::Pic;
 use layout::{Layout, LayoutOrder};
 use memory::{GuestSpace, SpaceError};
 use processors::Processors;
+use xen::platform::PvPlatform;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 
@@ -132,6 +134,8 @@ pub struct Vm {
     pub pci: Arc<PciBus>,
     /// Regions of PCI functions on the buses above.
     pub moving: Vec<MovingRegion>,
+    /// Xen's guest ABI, if the guest has it.
+    pub pv: Option<Arc<PvPlatform>>,
 }
 
 /// A region whose base a PCI function's registers say.

@@ -7,7 +7,7 @@ use crate::fuzzing::Machine;
 use crate::host::platform::{CpuInterrupt, Platform};
 use crate::test_backend::TestCpu;
 use crate::vm::Stop;
-use crate::vm::memory::{Area, Backing};
+use crate::vm::memory::{Area, AreaOwner, Backing};
 use control::host::Host;
 use devices::time::GuestTime;
 use emulator::event::Event;
@@ -70,7 +70,7 @@ fn the_processors_list_of_written_pages_is_taken_when_it_is_full_and_before_othe
         offset: 0,
         writable: true,
     };
-    space.set_areas(&[area]).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[area]).unwrap();
     let mut last_look = space.look_for_video_writes(0, VIDEO_BYTES);
     for (exit, page) in [(Exit::WriteLogFull, 3), (Exit::ExternalInterrupt, 9)] {
         machine.platform.advance_ns(MS);

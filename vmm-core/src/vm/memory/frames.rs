@@ -136,6 +136,14 @@ impl FrameMemory {
         done
     }
 
+    /// Sets the bits of `set` in a byte, or keeps only those of `keep` if not all are kept, in one
+    /// piece, and returns it as it was; `None` past the end.
+    pub fn fetch_change(&self, offset: usize, keep: u8, set: u8) -> Option<u8> {
+        let done = self.piece(offset)?.run.fetch_change(offset % LARGE, keep, set);
+        self.note_write(offset, 1);
+        done
+    }
+
     /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past
     /// the end.
     pub fn extent(&self, offset: u64) -> Option<Extent> {

@@ -82,6 +82,20 @@ impl Run {
         Some(byte.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
+    /// Sets the bits of `set` in the byte at `offset`, or keeps only those of `keep` if not all are
+    /// kept, in one piece, and returns the byte as it was; `None` if it is outside.
+    pub fn fetch_change(&self, offset: usize, keep: u8, set: u8) -> Option<u8> {
+        if !self.holds(offset, 1) {
+            return None;
+        }
+        // SAFETY: as in `compare_exchange`.
+        let byte = unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) };
+        Some(match keep {
+            u8::MAX => byte.fetch_or(set, Ordering::AcqRel),
+            _ => byte.fetch_and(keep, Ordering::AcqRel),
+        })
+    }
+
     /// Fills the run with zeroes.
     pub fn clear(&self) {
         // SAFETY: the run is mapped (condition of `new`).

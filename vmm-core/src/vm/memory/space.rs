@@ -29,7 +29,7 @@ const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 4 << 30;
 const LOW_PAGES: usize = 256;
 /// Where a PC has its I/O APIC, HPET and local APICs.
-const FIXED_DEVICES: core::ops::Range<u64> = 0xfec0_0000..0xff00_0000;
+const FIXED_DEVICES: core::ops::Range<u64> = 0xfec0_0000..0xfef0_0000;
 
 /// Memory that appears somewhere in the guest-physical address space, apart from RAM above 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,11 @@ pub enum Backing {
     Rom = 1,
     /// Video memory.
     Video = 2,
+    /// Pages that the PV-on-HVM platform shares with the guest; not below 1 MiB.
+    Shared = 4,
 }
+
+const BACKINGS: [Backing; 4] = [Backing::Ram, Backing::Rom, Backing::Video, Backing::Shared];
 
 /// The content of one of the 256 pages below 1 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,28 @@ impl Area {
     const fn holds(&self, gpa: u64) -> bool {
         gpa >= self.gpa && gpa - self.gpa < self.length_bytes
     }
+
+    const fn meets(&self, other: &Self) -> bool {
+        self.holds(other.gpa) || other.holds(self.gpa)
+    }
+}
+
+/// Areas, by who says where they are.
+#[derive(Debug, Default)]
+struct Areas {
+    /// The chipset: ROM and memories of PCI functions.
+    of_chipset: Vec<Area>,
+    /// The PV-on-HVM platform: where its guest wants its pages.
+    of_platform: Vec<Area>,
+}
+
+/// Who says where areas are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AreaOwner {
+    /// The chipset.
+    Chipset,
+    /// The PV-on-HVM platform.
+    Platform,
 }
 
 /// Why the second-level tables refused an access.
@@ -155,6 +181,8 @@ pub struct SpaceMemory {
     pub rom: Arc<FrameMemory>,
     /// Video memory, logged if writes to it are to be tracked.
     pub video: Arc<FrameMemory>,
+    /// Pages of the PV-on-HVM platform, if the guest has one.
+    pub shared: Option<Arc<FrameMemory>>,
 }
 
 /// The virtual CPU will look at the generation before it enters the guest: nothing waits for it.
@@ -193,10 +221,11 @@ pub struct GuestSpace {
     ram: Arc<FrameMemory>,
     rom: Arc<FrameMemory>,
     video: Arc<FrameMemory>,
+    shared: Option<Arc<FrameMemory>>,
     tracking: Option<WriteTracking>,
     ram_layout: RamLayout,
     low_pages: Box<[AtomicU32]>,
-    areas: RwLock<Vec<Area>>,
+    areas: RwLock<Areas>,
     a20: AtomicBool,
     root_hpa: u64,
     /// A page that belongs to the tables, and is no table.
@@ -222,7 +251,7 @@ impl GuestSpace {
         memory: SpaceMemory,
         vcpu_count: usize,
     ) -> Result<Self, SpaceError> {
-        let SpaceMemory { guest, ram, ram_layout, rom, video } = memory;
+        let SpaceMemory { guest, ram, ram_layout, rom, video, shared } = memory;
         let mut frames = TableFrames::new(platform, guest);
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
@@ -233,6 +262,7 @@ impl GuestSpace {
             rom,
             tracking: paging.tracking,
             video,
+            shared,
             ram_layout,
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
@@ -322,7 +352,8 @@ impl GuestSpace {
         if FIXED_DEVICES.contains(&gpa) {
             return None;
         }
-        self.areas.read().iter().find(|area| area.holds(gpa)).copied()
+        let areas = self.areas.read();
+        areas.of_chipset.iter().chain(&areas.of_platform).find(|area| area.holds(gpa)).copied()
     }
 
     fn backing(&self, backing: Backing) -> &FrameMemory {
@@ -330,13 +361,14 @@ impl GuestSpace {
             Backing::Ram => &self.ram,
             Backing::Rom => &self.rom,
             Backing::Video => &self.video,
+            // No area shows it where there is none.
+            Backing::Shared => self.shared.as_ref().unwrap_or(&self.rom),
         }
     }
 
     /// A host-physical address is in the guest's memory.
     pub fn holds(&self, hpa: u64) -> bool {
-        let backings = [Backing::Ram, Backing::Rom, Backing::Video];
-        backings.into_iter().any(|backing| self.backing(backing).offset_of(hpa).is_some())
+        BACKINGS.into_iter().any(|backing| self.backing(backing).offset_of(hpa).is_some())
     }
 
     /// How a memory is mapped.
@@ -411,32 +443,63 @@ impl GuestSpace {
         }
     }
 
+    /// True if an area can be at these addresses: neither RAM nor a device that every PC has is
+    /// there.
+    pub fn is_free(&self, gpa: u64, length_bytes: u64) -> bool {
+        let end = gpa.saturating_add(length_bytes);
+        let hides_devices = gpa < FIXED_DEVICES.end && end > FIXED_DEVICES.start;
+        let is_low = gpa >= self.ram_layout.low_end() && end <= FOUR_GIB;
+        is_low && !hides_devices
+    }
+
+    /// True if the chipset shows memory at `gpa`: RAM, ROM or that of a PCI function.
+    pub fn is_chipset_memory(&self, gpa: u64) -> bool {
+        let shown = self.locate(gpa).is_some();
+        shown && !self.areas.read().of_platform.iter().any(|area| area.holds(gpa))
+    }
+
+    /// True if RAM that the guest can write to is at `gpa`.
+    pub fn is_writable_ram(&self, gpa: u64) -> bool {
+        let found = self.locate(gpa);
+        found.is_some_and(|(memory, _, writable)| writable && core::ptr::eq(memory, &*self.ram))
+    }
+
     /// Changes which areas above 1 MiB show memory. Areas that would cover RAM, the interrupt
-    /// controllers or the HPET are left out.
+    /// controllers or the HPET are left out; where areas of both owners meet, the chipset's are
+    /// shown.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
-    pub fn set_areas(&self, wanted: &[Area]) -> Result<(), SpaceError> {
-        let is_free = |area: &&Area| {
-            let end = area.gpa.saturating_add(area.length_bytes);
-            let hides_devices = area.gpa < FIXED_DEVICES.end && end > FIXED_DEVICES.start;
-            area.gpa >= self.ram_layout.low_end() && end <= FOUR_GIB && !hides_devices
-        };
+    pub fn set_areas(&self, owner: AreaOwner, wanted: &[Area]) -> Result<(), SpaceError> {
+        let is_free = |area: &&Area| self.is_free(area.gpa, area.length_bytes);
         let wanted: Vec<Area> = wanted.iter().filter(is_free).copied().collect();
         let mut nested = self.nested.lock();
         let mut areas = self.areas.write();
-        if *areas == wanted {
+        let own = match owner {
+            AreaOwner::Chipset => &mut areas.of_chipset,
+            AreaOwner::Platform => &mut areas.of_platform,
+        };
+        if *own == wanted {
             return Ok(());
         }
+        let old = core::mem::replace(own, wanted);
+        let mut gone = old;
+        let Areas { of_chipset, of_platform } = &mut *areas;
+        of_platform.retain(|area| {
+            let stays = !of_chipset.iter().any(|other| area.meets(other));
+            if !stays {
+                gone.push(*area);
+            }
+            stays
+        });
         let mut flush = Flush::default();
         let Nested { tables, frames, .. } = &mut *nested;
         // An area that stays is mapped again when it is touched: an area that goes may have covered
         // a part of it.
-        for old in areas.iter() {
-            self.leave_area(old);
-            flush = flush.and(tables.unmap(frames, old.gpa, old.length_bytes)?);
+        for area in &gone {
+            self.leave_area(area);
+            flush = flush.and(tables.unmap(frames, area.gpa, area.length_bytes)?);
         }
-        *areas = wanted;
         self.owe(&mut nested, flush);
         Ok(())
     }
@@ -571,8 +634,7 @@ impl GuestSpace {
     pub fn shown(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
         let nested = self.nested.lock();
         let mapping = nested.tables.lookup(&nested.frames, gpa)?;
-        let memories = [Backing::Ram, Backing::Rom, Backing::Video];
-        let found = memories.into_iter().find_map(|backing| {
+        let found = BACKINGS.into_iter().find_map(|backing| {
             self.backing(backing).offset_of(mapping.hpa).map(|offset| (backing, offset))
         });
         let (backing, offset) = found.expect("the guest sees memory that is not its own");
@@ -594,9 +656,8 @@ impl GuestSpace {
     #[cfg(any(test, feature = "test-platform"))]
     pub fn found(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
         let (memory, offset, writable) = self.locate(gpa)?;
-        let memories = [Backing::Ram, Backing::Rom, Backing::Video];
         let backing =
-            memories.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
+            BACKINGS.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
         Some((backing, offset as u64, writable))
     }
 

@@ -25,6 +25,7 @@ fn parts(platform: &'static TestPlatform, ram_mib: u64) -> SpaceMemory {
         ram_layout,
         rom: Arc::new(memory(2)),
         video: Arc::new(memory(2)),
+        shared: None,
     }
 }
 
@@ -105,9 +106,9 @@ fn rom_is_read_only() {
         offset: 0,
         writable: false,
     };
-    space.set_areas(&[area]).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[area]).unwrap();
     assert_eq!(byte(&space, 0xffe0_1001), Ok(0xaa));
-    space.set_areas(&[]).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[]).unwrap();
     assert!(byte(&space, 0xffe0_1001).is_err());
 }
 

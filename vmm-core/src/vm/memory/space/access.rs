@@ -62,6 +62,14 @@ impl GuestSpace {
     }
 }
 
+impl GuestSpace {
+    fn fetch_change(&self, gpa: u64, keep: u8, set: u8) -> Result<u8, NotRam> {
+        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
+        let changed = if writable { memory.fetch_change(offset, keep, set) } else { None };
+        changed.ok_or(NotRam { gpa })
+    }
+}
+
 impl GuestMemory for GuestSpace {
     #[inline]
     fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
@@ -87,5 +95,13 @@ impl GuestMemory for GuestSpace {
             return Err(NotRam { gpa });
         }
         memory.compare_exchange(offset, expected, new).ok_or(NotRam { gpa })
+    }
+
+    fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        self.fetch_change(gpa, u8::MAX, bits)
+    }
+
+    fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        self.fetch_change(gpa, bits, 0)
     }
 }

@@ -103,6 +103,7 @@ impl GuestSpace {
         let mut views: Vec<_> = self
             .areas
             .read()
+            .of_chipset
             .iter()
             .filter(|area| area.backing == Backing::Video)
             .map(|area| {

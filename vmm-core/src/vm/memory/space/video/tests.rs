@@ -6,7 +6,7 @@ use crate::host::kick::VcpuKick;
 use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::CpuInterrupt;
 use crate::test_platform::TestPlatform;
-use crate::vm::memory::SpaceMemory;
+use crate::vm::memory::{AreaOwner, SpaceMemory};
 use crate::vm::processors::Processors;
 use devices::memory::GuestMemory;
 use devices::ram_layout::RamLayout;
@@ -28,10 +28,11 @@ fn space(tracking: Option<WriteTracking>) -> GuestSpace {
         ram_layout: RamLayout::new(4 << 20),
         rom: Arc::new(memory(2 << 20)),
         video,
+        shared: None,
     };
     let paging = NestedPaging { format: Format::Npt, largest_page: PageSize::Size1G, tracking };
     let space = GuestSpace::new(platform, paging, parts, 1).unwrap();
-    space.set_areas(&[area(FRAMEBUFFER)]).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[area(FRAMEBUFFER)]).unwrap();
     space.end_sleep(0);
     space.note_flush(0);
     space
@@ -167,7 +168,7 @@ fn a_page_that_goes_out_of_view_may_have_been_written() {
     space.set_a20(true).unwrap();
     assert_eq!(written(&space), [8, 23]);
     write_as_guest(&space, FRAMEBUFFER);
-    space.set_areas(&[area(FRAMEBUFFER + 0x100_0000)]).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[area(FRAMEBUFFER + 0x100_0000)]).unwrap();
     assert_eq!(written(&space).len(), VIDEO_BYTES / PAGE, "moved");
     write_as_guest(&space, FRAMEBUFFER + 0x100_0000 + 0x2000);
     assert_eq!(written(&space), [2]);

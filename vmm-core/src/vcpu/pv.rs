@@ -1,0 +1,197 @@
+//! Hypercalls, and what a virtual CPU does for the PV-on-HVM platform of its guest.
+
+use super::counters::ExitKind;
+use super::{Activity, Vcpu};
+use crate::backend::Backend;
+use crate::host::processor::Vendor;
+use crate::vm::memory::PAGE_BYTES;
+use alloc::sync::Arc;
+use devices::memory::GuestMemory;
+use devices::time::Clock;
+use emulator::paging::{Access, AccessKind, Privilege};
+use emulator::registers::{Fault, Gpr};
+use xen::errno::Errno;
+use xen::hypercall::page::{self, Instruction};
+use xen::hypercall::{Answer, Call, Then};
+use xen::machine::{BadPointer, Caller};
+use xen::platform::{PvPlatform, PvVcpu};
+use xen::time::RunState;
+use xen::width::Width;
+
+/// The registers of the arguments, in 64-bit mode and in all others.
+const ARGUMENTS_64: [Gpr; 5] = [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8];
+const ARGUMENTS_32: [Gpr; 5] = [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi];
+
+/// A virtual CPU as its hypercalls see it.
+struct Guest<'a, B: Backend>(&'a mut Vcpu<B>);
+
+impl<B: Backend> Guest<'_, B> {
+    /// Calls `each` for the part of a range in each page: where it is, and which part.
+    fn in_pages(
+        &self,
+        linear: u64,
+        length: usize,
+        kind: AccessKind,
+        mut each: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), BadPointer>,
+    ) -> Result<(), BadPointer> {
+        let vcpu = &*self.0;
+        let paging = vcpu.paging_state();
+        let access = Access { kind, privilege: Privilege::of_cpl(0) };
+        let mut done = 0;
+        while done < length {
+            let mut at = linear.wrapping_add(done as u64);
+            if self.width() == Width::Bits32 {
+                at &= 0xffff_ffff;
+            }
+            let room = (PAGE_BYTES - at % PAGE_BYTES) as usize;
+            let part = done..done + room.min(length - done);
+            let gpa = match vcpu.backend.cr0().paging() {
+                true => paging.translate(&*vcpu.vm, at, access).map_err(|_| BadPointer)?.gpa,
+                false => at,
+            };
+            done = part.end;
+            each(gpa, part)?;
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Caller for Guest<'_, B> {
+    fn vcpu(&self) -> usize {
+        self.0.index
+    }
+
+    fn width(&self) -> Width {
+        self.0.width()
+    }
+
+    fn read(&self, linear: u64, data: &mut [u8]) -> Result<(), BadPointer> {
+        self.in_pages(linear, data.len(), AccessKind::Read, |gpa, part| {
+            self.0.vm.space.read(gpa, &mut data[part]).map_err(|_| BadPointer)
+        })
+    }
+
+    fn write(&mut self, linear: u64, data: &[u8]) -> Result<(), BadPointer> {
+        self.in_pages(linear, data.len(), AccessKind::Write, |gpa, part| {
+            self.0.vm.space.write(gpa, &data[part]).map_err(|_| BadPointer)
+        })
+    }
+}
+
+impl<B: Backend> Vcpu<B> {
+    fn width(&self) -> Width {
+        if self.backend.code_bits() == 64 { Width::Bits64 } else { Width::Bits32 }
+    }
+
+    /// VMCALL or VMMCALL.
+    #[inline(never)]
+    pub(super) fn on_hypercall(&mut self) -> ExitKind {
+        let mut then = Then::Continue;
+        self.instruction(|vcpu| {
+            let answer = vcpu.hypercall();
+            match vcpu.width() {
+                Width::Bits64 => vcpu.gprs.set(Gpr::Rax, answer.result as u64),
+                Width::Bits32 => vcpu.gprs.set32(Gpr::Rax, answer.result as u32),
+            }
+            then = answer.then;
+            Ok(())
+        });
+        match then {
+            Then::Continue => ExitKind::Hypercall,
+            Then::Wait => {
+                self.activity = Activity::Halted;
+                self.halt_at_tick_gate();
+                ExitKind::Hypercall
+            }
+            Then::Yield => ExitKind::Pause,
+        }
+    }
+
+    fn hypercall(&mut self) -> Answer {
+        let Some(pv) = self.vm.pv.clone() else { return Err(Errno::NoSys).into() };
+        if self.backend.cpl() != 0 {
+            return Err(Errno::Perm).into();
+        }
+        let argument = |register| match self.width() {
+            Width::Bits64 => self.gprs.get(register),
+            Width::Bits32 => self.gprs.get32(register).into(),
+        };
+        let registers = match self.width() {
+            Width::Bits64 => ARGUMENTS_64,
+            Width::Bits32 => ARGUMENTS_32,
+        };
+        let call = Call { number: argument(Gpr::Rax), arguments: registers.map(argument) };
+        self.with_pv(&pv, |pv, own, guest| pv.hypercall(own, guest, &call))
+    }
+
+    /// Runs `work` with the platform, what this virtual CPU has of it, and the virtual CPU.
+    fn with_pv<T>(
+        &mut self,
+        pv: &Arc<PvPlatform>,
+        work: impl FnOnce(&PvPlatform, &mut PvVcpu, &mut dyn Caller) -> T,
+    ) -> T {
+        let mut own = core::mem::take(&mut self.pv);
+        let result = work(pv, &mut own, &mut Guest(self));
+        self.pv = own;
+        result
+    }
+
+    /// The MSR by which a guest asks for the page of hypercalls; false if it is not there.
+    pub(super) fn write_hypercall_msr(&mut self, index: u32, value: u64) -> Result<bool, Fault> {
+        let Some(pv) = self.vm.pv.clone().filter(|_| index == xen::cpuid::HYPERCALL_MSR) else {
+            return Ok(false);
+        };
+        let instruction = match self.vm.cpuid.processor().vendor {
+            Vendor::Amd => Instruction::Vmmcall,
+            _ => Instruction::Vmcall,
+        };
+        let (gpa, number) = (value & !(PAGE_BYTES - 1), value % PAGE_BYTES);
+        if number != 0 || !self.vm.space.is_writable_ram(gpa) {
+            return Err(Fault::PROTECTION);
+        }
+        self.vm.space.write(gpa, &page::content(instruction)).map_err(|_| Fault::PROTECTION)?;
+        pv.latch_width(self.width());
+        Ok(true)
+    }
+
+    /// The guest has set its time stamp counter.
+    pub(super) fn note_tsc_offset(&self) {
+        if let Some(pv) = &self.vm.pv {
+            let start_tsc = self.vm.clock.start_tsc();
+            pv.set_zero_tsc(self.index, start_tsc.wrapping_add(self.backend.tsc_offset()));
+        }
+    }
+
+    /// Something may be told past the local APIC: the vector of an upcall that is pending. It ends a
+    /// sleep in a hypercall.
+    pub(super) fn pending_upcall(&mut self) -> Option<u8> {
+        if !self.apic.take_look() {
+            return None;
+        }
+        let pv = self.vm.pv.clone()?;
+        if self.pv.waits {
+            self.pv.waits = false;
+            self.activity = Activity::Running;
+            pv.end_poll(self.index);
+        }
+        pv.upcall_to_inject(self.index)
+    }
+
+    /// Counts the time that ends now for `state`, and lets the guest see what it has asked for.
+    #[inline]
+    pub(super) fn note_run_state(&mut self, state: RunState) {
+        if self.vm.pv.is_some() {
+            self.change_run_state(state);
+        }
+    }
+
+    #[cold]
+    fn change_run_state(&mut self, state: RunState) {
+        let Some(pv) = self.vm.pv.clone() else { return };
+        let now_ns = self.vm.clock.now().as_ns();
+        self.pv.times.enter(state, now_ns);
+        if self.pv.run_state_area.is_some() {
+            self.with_pv(&pv, |pv, own, guest| pv.write_run_state(own, guest));
+        }
+    }
+}

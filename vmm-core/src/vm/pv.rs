@@ -1,0 +1,150 @@
+//! The virtual machine as its PV-on-HVM platform needs it.
+
+use super::memory::{Area, AreaOwner, Backing, FrameMemory, GuestSpace, PAGE_BYTES};
+use super::{Stop, StopSwitch};
+use crate::host::clock::VmClock;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use devices::local_apic::ApicInbox;
+use devices::memory::{GuestMemory, NotRam};
+use devices::time::{Alarm, Clock, GuestTime, Timed};
+use xen::machine::{EventLine, Machine, ShownPages, ShutdownReason};
+use xen::platform::PvPlatform;
+
+/// The pages of a platform as memory of their own, from address 0.
+struct SharedPages(Arc<FrameMemory>);
+
+impl GuestMemory for SharedPages {
+    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+        self.0.read(gpa as usize, data).then_some(()).ok_or(NotRam { gpa })
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+        self.0.write(gpa as usize, data).then_some(()).ok_or(NotRam { gpa })
+    }
+
+    fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        self.0.fetch_change(gpa as usize, u8::MAX, bits).ok_or(NotRam { gpa })
+    }
+
+    fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        self.0.fetch_change(gpa as usize, bits, 0).ok_or(NotRam { gpa })
+    }
+
+    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
+        self.0.compare_exchange(gpa as usize, expected, new).ok_or(NotRam { gpa })
+    }
+}
+
+/// The machine around a platform.
+pub struct PvMachine {
+    space: Arc<GuestSpace>,
+    pages: SharedPages,
+    clock: Arc<VmClock>,
+    stop: Arc<StopSwitch>,
+    inboxes: Vec<Arc<ApicInbox>>,
+    /// By virtual CPU.
+    alarms: Vec<Alarm>,
+}
+
+impl PvMachine {
+    /// The machine of these parts, the last two by the numbers of virtual CPUs.
+    pub const fn new(
+        space: Arc<GuestSpace>,
+        pages: Arc<FrameMemory>,
+        clock: Arc<VmClock>,
+        stop: Arc<StopSwitch>,
+        inboxes: Vec<Arc<ApicInbox>>,
+        alarms: Vec<Alarm>,
+    ) -> Self {
+        Self { space, pages: SharedPages(pages), clock, stop, inboxes, alarms }
+    }
+}
+
+impl Machine for PvMachine {
+    fn memory(&self) -> &dyn GuestMemory {
+        &*self.space
+    }
+
+    fn pages(&self) -> &dyn GuestMemory {
+        &self.pages
+    }
+
+    fn is_ram(&self, gpa: u64) -> bool {
+        self.space.is_writable_ram(gpa)
+    }
+
+    fn is_free(&self, gpa: u64) -> bool {
+        self.space.is_free(gpa, PAGE_BYTES) && !self.space.is_chipset_memory(gpa)
+    }
+
+    fn show(&self, pages: &[ShownPages]) {
+        let area = |pages: &ShownPages| Area {
+            gpa: pages.gpa,
+            length_bytes: pages.count as u64 * PAGE_BYTES,
+            backing: Backing::Shared,
+            offset: pages.first_page as u64 * PAGE_BYTES,
+            writable: true,
+        };
+        let areas: Vec<_> = pages.iter().map(area).collect();
+        if self.space.set_areas(AreaOwner::Platform, &areas).is_err() {
+            log::error!("no memory to show a page of the PV platform: the guest is stopped");
+            self.stop.request(Stop::Crash);
+        }
+    }
+
+    fn ram_pages(&self) -> u64 {
+        let layout = self.space.ram_layout();
+        (layout.low_end() + layout.high_bytes()) / PAGE_BYTES
+    }
+
+    fn last_ram_page(&self) -> u64 {
+        let layout = self.space.ram_layout();
+        let end = if layout.high_bytes() == 0 { layout.low_end() } else { layout.high_end() };
+        end / PAGE_BYTES - 1
+    }
+
+    fn now(&self) -> GuestTime {
+        self.clock.now()
+    }
+
+    fn set_timer(&self, vcpu: usize, at: Option<GuestTime>) {
+        self.alarms[vcpu].set(at);
+    }
+
+    fn interrupt(&self, vcpu: usize, vector: u8) {
+        self.inboxes[vcpu].post_upcall(vector);
+    }
+
+    fn look_for_events(&self, vcpu: usize) {
+        self.inboxes[vcpu].post_look();
+    }
+
+    fn set_line(&self, _line: EventLine, _high: bool) {}
+
+    fn is_up(&self, vcpu: usize) -> bool {
+        vcpu < self.inboxes.len()
+    }
+
+    fn shut_down(&self, reason: ShutdownReason) {
+        self.stop.request(match reason {
+            ShutdownReason::PowerOff => Stop::PowerOff,
+            ShutdownReason::Reboot | ShutdownReason::SoftReset => Stop::Reset,
+            ShutdownReason::Crash => Stop::Crash,
+        });
+    }
+}
+
+/// A virtual CPU's timer, which its queue tells.
+pub struct PvTimer {
+    /// The platform.
+    pub platform: Arc<PvPlatform>,
+    /// The virtual CPU.
+    pub vcpu: usize,
+}
+
+impl Timed for PvTimer {
+    fn expired(&self, now: GuestTime) {
+        self.platform.timer_expired(self.vcpu, now);
+    }
+}
