@@ -40,7 +40,7 @@ pub trait BackEnd: Send + Sync {
     fn notified(&self);
 }
 
-/// What a port leads to.
+/// The other end of a port.
 #[derive(Clone, Default)]
 enum Peer {
     #[default]
@@ -91,7 +91,7 @@ pub enum PortStatus {
     Ipi,
 }
 
-/// What follows from sending an event.
+/// The work that is left after an event was sent.
 pub enum Sent {
     /// Nothing more.
     Done,

@@ -74,7 +74,7 @@ impl Pages {
         if old == place {
             return Ok(());
         }
-        // Whatever other page was there is there no more.
+        // Another page that was there is there no more.
         for other in &mut self.0 {
             if *other == place {
                 *other = Place::Hidden;

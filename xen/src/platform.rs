@@ -84,7 +84,7 @@ impl VcpuState {
     }
 }
 
-/// What calls change, apart from the ports.
+/// The state that calls change, apart from the ports.
 struct State {
     pages: Pages,
     params: Params,
@@ -574,7 +574,7 @@ impl PvPlatform {
         }
     }
 
-    // What a virtual CPU writes into the guest's memory by linear address.
+    // Areas of the guest's that a virtual CPU writes by their linear addresses.
 
     /// Shows the guest the run state of the virtual CPU that calls, if it has asked for that.
     pub fn write_run_state(&self, own: &PvVcpu, caller: &mut dyn Caller) {

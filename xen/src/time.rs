@@ -60,7 +60,7 @@ pub struct TimeInfo {
     pad_1: [u8; 2],
 }
 
-/// What a virtual CPU does, or would (vcpu.h, `RUNSTATE_*`).
+/// The state of a virtual CPU (vcpu.h, `RUNSTATE_*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum RunState {

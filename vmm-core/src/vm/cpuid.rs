@@ -180,7 +180,7 @@ pub struct CpuidTable {
     pv: Option<PvFacts>,
 }
 
-/// What a guest with the PV-on-HVM platform reads of its clock and of itself.
+/// Facts that a guest with the PV-on-HVM platform reads of its clock and of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct PvFacts {
     /// Its number.

@@ -44,7 +44,7 @@ pub struct Call {
     pub arguments: [u64; 5],
 }
 
-/// What the virtual CPU does after a call.
+/// The virtual CPU's way after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It goes on.
@@ -55,12 +55,12 @@ pub enum Then {
     Wait,
 }
 
-/// The result of a call, and what follows.
+/// The result of a call, and the way after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// (R/E)AX.
     pub result: i64,
-    /// What the virtual CPU does.
+    /// The way of the virtual CPU.
     pub then: Then,
 }
 

@@ -40,7 +40,7 @@ fn boot_linux(guest: &mut Guest) {
     }
     assert_eq!(guest.call(21, &[0, 5]), 0);
     assert_eq!(guest.event(7, [0, 0]), (0, [0, 2]));
-    // What was told so far: upcalls of the vCPU's own place and of its vector.
+    // Told so far: upcalls for the vCPU's own place and for its vector.
     guest.told();
     guest.poke(VCPU_INFO, &[0; 16]);
 }

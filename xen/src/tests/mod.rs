@@ -18,7 +18,7 @@ pub const RAM_BYTES: u64 = 1 << 20;
 /// Addresses from here on show what is put there.
 pub const FREE_GPA: u64 = 0xf000_0000;
 
-/// What reached the machine.
+/// A call that reached the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     Interrupt { vcpu: usize, vector: u8 },

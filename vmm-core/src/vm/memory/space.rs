@@ -136,7 +136,7 @@ struct Areas {
     of_platform: Vec<Area>,
 }
 
-/// Who says where areas are.
+/// The party that says where areas are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AreaOwner {
     /// The chipset.
