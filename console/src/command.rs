@@ -2,16 +2,19 @@
 //! the reply in its own way, and here they are carried out.
 
 use super::guests::{Guest, Guests, Unclear};
+use super::listed::{Columns, Listed};
 use super::terminal::Terminal;
 use super::text_heap_bytes;
 use super::triggers::{NoVcpu, Trigger};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
-use control::guest::{GuestFacts, GuestPorts};
+use control::guest::GuestPorts;
 use control::host::Host;
 use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::scheduling::Share;
 use control::state::{GuestStats, Location, Registers, Steps};
 use core::fmt;
 use devices::vga::TextScreen;
@@ -23,16 +26,20 @@ const HEAP_BYTES_PER_LOG_BYTE: u64 = 16;
 /// The same of a guest in a list.
 const HEAP_BYTES_PER_GUEST: u64 = 4 << 10;
 
+/// The same of a virtual CPU in a list, with the CPUs that it may be on.
+const HEAP_BYTES_PER_VCPU: u64 = 24 << 10;
+
+/// The greatest weight of a guest.
+const MAX_WEIGHT: u32 = 65_535;
+
 /// A guest as a command names it: by name or number, or the only one.
 pub type Dom = Option<String>;
 
 /// A command with its operands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// The guests, or one.
-    List(Dom),
-    /// The time since they began.
-    Uptime(Dom),
+    /// The guests, or one: what is shown of them.
+    List(Dom, Columns),
     /// To make a guest.
     Create {
         /// As in [`Request::Create`].
@@ -54,6 +61,19 @@ pub enum Command {
         dom: Dom,
         /// How many are to be there.
         count: u32,
+        /// More than the machine has CPUs, too.
+        ignore_host: bool,
+    },
+    /// To say where a guest's virtual CPUs run.
+    Pin(Dom, Pin),
+    /// To change a guest's share of the machine.
+    SetShare {
+        /// The guest.
+        dom: Dom,
+        /// Its weight, if that changes.
+        weight: Option<u32>,
+        /// Its cap, if that changes.
+        cap_percent: Option<u32>,
     },
     /// To have a guest shut down.
     Shutdown {
@@ -80,15 +100,24 @@ pub enum Command {
     Hang,
 }
 
+/// Where virtual CPUs run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The virtual CPU with this number; else all.
+    pub vcpu: Option<usize>,
+    /// The CPUs that it may be on; else as they were.
+    pub hard: Option<CpuList>,
+    /// Those that it had better; else as they were.
+    pub soft: Option<CpuList>,
+}
+
 /// The outcome of a command that was carried out.
 #[derive(Debug)]
 pub enum Reply {
     /// There is nothing to say.
     Done,
     /// To [`Command::List`].
-    List(Vec<Listed>),
-    /// To [`Command::Uptime`].
-    Uptimes(Vec<Listed>),
+    List(Vec<Listed>, Columns),
     /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
     ShuttingDown(Vec<u32>),
     /// To [`Command::Screen`]; none in graphics modes.
@@ -109,19 +138,6 @@ pub enum Reply {
     Registers(Registers, Location),
     /// To [`Request::Step`].
     Steps(Steps),
-}
-
-/// A guest in a list.
-#[derive(Debug)]
-pub struct Listed {
-    /// Its number.
-    pub number: u32,
-    /// Its name.
-    pub name: String,
-    /// Its size.
-    pub facts: GuestFacts,
-    /// Its statistics.
-    pub stats: GuestStats,
 }
 
 /// Why a command could not be carried out.
@@ -157,6 +173,17 @@ pub enum Refusal {
         /// The most.
         max: u32,
     },
+    /// So many virtual CPUs are more than the machine's CPUs.
+    Overcommitted {
+        /// The machine's CPUs.
+        cpus: usize,
+        /// The virtual CPUs that were asked for.
+        count: u32,
+    },
+    /// There is no virtual CPU of this number, or no CPU for it; or for any.
+    CannotPin(Option<usize>),
+    /// The weight is none.
+    Weight,
     /// The guest with this number has no driver that it could be asked by to shut down.
     NoDriver(u32),
     /// The machine stays on.
@@ -197,6 +224,17 @@ impl fmt::Display for Refusal {
                 let failed = "libxl_set_vcpuonline failed";
                 write!(f, "{failed} domid={number} max_vcpus={count}, rc: -3")
             }
+            // As xl says it, with its third m.
+            Self::Overcommitted { cpus, count } => write!(
+                f,
+                "You are overcommmitting! You have {cpus} physical CPUs and want {count} vCPUs! \
+                 Aborting, use --ignore-host to continue"
+            ),
+            Self::CannotPin(Some(vcpu)) => write!(f, "Could not set affinity for vcpu `{vcpu}'."),
+            Self::CannotPin(None) => f.write_str("Could not set affinity."),
+            Self::Weight => {
+                f.write_str("Weight out of range, valid values are within range from 1 to 65535")
+            }
             Self::NoDriver(number) => write!(
                 f,
                 "Shutting down domain {number}\n\
@@ -227,51 +265,18 @@ impl From<OutOfHeap> for Refusal {
 pub enum Begun {
     /// It is carried out.
     Replied(Reply),
-    /// Guests or the machine owe answers.
+    /// A guest or the machine owes an answer.
     Waiting(Waiting),
 }
 
-/// Answers that are owed.
+/// An answer that is owed.
 #[derive(Debug)]
-pub enum Waiting {
-    /// One.
-    One(Arc<Mailbox>),
-    /// One of each guest of a list: its statistics.
-    Each(Vec<Awaited>, fn(Vec<Listed>) -> Reply),
-}
-
-/// A guest of a list that was asked.
-#[derive(Debug)]
-pub struct Awaited {
-    mailbox: Arc<Mailbox>,
-    facts: GuestFacts,
-    answer: Option<Answer>,
-}
+pub struct Waiting(Arc<Mailbox>);
 
 impl Waiting {
-    /// The outcome, once all answers are there.
-    pub fn take_reply(&mut self, client: Client) -> Option<Result<Reply, Refusal>> {
-        match self {
-            Self::One(mailbox) => mailbox.take_answer(client).map(reply),
-            Self::Each(awaited, reply) => {
-                for guest in awaited.iter_mut().filter(|guest| guest.answer.is_none()) {
-                    guest.answer = guest.mailbox.take_answer(client);
-                }
-                if awaited.iter().any(|guest| guest.answer.is_none()) {
-                    return None;
-                }
-                // A guest that has ended meanwhile is not in the list.
-                Some(Ok(reply(awaited.drain(..).filter_map(Awaited::listed).collect())))
-            }
-        }
-    }
-}
-
-impl Awaited {
-    fn listed(self) -> Option<Listed> {
-        let Some(Answer::Stats(stats)) = self.answer else { return None };
-        let (number, name) = (self.mailbox.number(), self.mailbox.name().into());
-        Some(Listed { number, name, facts: self.facts, stats })
+    /// The outcome, once the answer is there.
+    pub fn take_reply(&self, client: Client) -> Option<Result<Reply, Refusal>> {
+        self.0.take_answer(client).map(reply)
     }
 }
 
@@ -321,13 +326,29 @@ impl Services<'_> {
             Ok(())
         };
         let reply = match command {
-            Command::List(dom) => {
-                reserve(self.guests.iter().count() as u64 * HEAP_BYTES_PER_GUEST)?;
-                return self.ask_each(&dom, client, Reply::List);
+            Command::List(dom, columns) => {
+                let vcpus: u64 = self.guests.iter().map(Guest::max_vcpus).sum();
+                let guests = self.guests.iter().count() as u64;
+                reserve(guests * HEAP_BYTES_PER_GUEST + vcpus * HEAP_BYTES_PER_VCPU)?;
+                Reply::List(self.listed(&dom)?, columns)
             }
-            Command::Uptime(dom) => {
-                reserve(self.guests.iter().count() as u64 * HEAP_BYTES_PER_GUEST)?;
-                return self.ask_each(&dom, client, Reply::Uptimes);
+            Command::Pin(dom, pin) => {
+                self.pin(self.guests.find(dom.as_deref())?, &pin)?;
+                Reply::Done
+            }
+            Command::SetShare { weight: Some(weight), .. }
+                if weight == 0 || weight > MAX_WEIGHT =>
+            {
+                return Err(Refusal::Weight);
+            }
+            Command::SetShare { dom, weight, cap_percent } => {
+                let scheduling = &self.ports(&dom)?.scheduling;
+                let old = scheduling.share();
+                scheduling.set_share(Share {
+                    weight: weight.unwrap_or(old.weight),
+                    cap_percent: cap_percent.unwrap_or(old.cap_percent),
+                });
+                Reply::Done
             }
             Command::Create { module, settings } => {
                 return ask(self.machine, client, Request::Create { module, settings });
@@ -358,9 +379,13 @@ impl Services<'_> {
                 self.send(number, trigger)?;
                 Reply::Done
             }
-            Command::SetVcpus { dom, count } => {
+            Command::SetVcpus { dom, count, ignore_host } => {
                 let number = self.guests.find(dom.as_deref())?;
-                let sockets = &self.devices(number)?.sockets;
+                let GuestPorts { sockets, scheduling, .. } = self.devices(number)?;
+                let cpus = scheduling.cpus();
+                if !ignore_host && count > sockets.count() && count as usize > cpus {
+                    return Err(Refusal::Overcommitted { cpus, count });
+                }
                 if !sockets.set_count(count) {
                     let max = sockets.max();
                     return Err(Refusal::MaxVcpus { number, count, max });
@@ -425,29 +450,34 @@ impl Services<'_> {
         guest.and_then(|guest| guest.ports.as_ref()).ok_or(Unclear::NoGuest)
     }
 
-    /// Asks the guest that is meant for its statistics, or all.
-    fn ask_each(
-        &self,
-        dom: &Dom,
-        client: Client,
-        reply: fn(Vec<Listed>) -> Reply,
-    ) -> Result<Begun, Refusal> {
+    /// The guest that is meant, or all, as they are now.
+    fn listed(&self, dom: &Dom) -> Result<Vec<Listed>, Unclear> {
         let only = dom.as_deref().map(|dom| self.guests.find(Some(dom))).transpose()?;
         let meant = self.guests.iter().filter(|guest| only.is_none_or(|n| n == guest.number()));
-        let awaited = meant.filter(|guest| guest.mailbox.post(client, Request::Stats));
-        let awaited = awaited.map(|guest| Awaited {
-            mailbox: guest.mailbox.clone(),
-            facts: guest.facts_now(),
-            answer: None,
-        });
-        Ok(Begun::Waiting(Waiting::Each(awaited.collect(), reply)))
+        Ok(meant.map(Listed::new).collect())
+    }
+
+    /// The virtual CPUs with these numbers, or all, of a guest that runs.
+    fn pin(&self, number: u32, pin: &Pin) -> Result<(), Refusal> {
+        let scheduling = &self.devices(number)?.scheduling;
+        let (cpus, count) = (scheduling.cpus(), scheduling.vcpus().len());
+        let set = |list: &CpuList| -> Vec<usize> {
+            (0..cpus).filter(|&cpu| list.contains(cpu as u32)).collect()
+        };
+        let (hard, soft) = (pin.hard.as_ref().map(set), pin.soft.as_ref().map(set));
+        let vcpus = pin.vcpu.map_or(0..count, |vcpu| vcpu..vcpu.saturating_add(1));
+        if vcpus.end > count || hard.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Refusal::CannotPin(pin.vcpu));
+        }
+        vcpus.for_each(|vcpu| scheduling.pin(vcpu, hard.as_deref(), soft.as_deref()));
+        Ok(())
     }
 }
 
 /// Leaves a request in a mailbox.
 fn ask(mailbox: &Arc<Mailbox>, client: Client, request: Request) -> Result<Begun, Refusal> {
     if mailbox.post(client, request) {
-        Ok(Begun::Waiting(Waiting::One(mailbox.clone())))
+        Ok(Begun::Waiting(Waiting(mailbox.clone())))
     } else {
         // Not while a client waits for the answer to each of its requests.
         Err(Refusal::Failed("the last request was not answered yet".into()))

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 28] = [
+const METHODS: [&str; 32] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -54,6 +54,10 @@ const METHODS: [&str; 28] = [
     "guest.button_press",
     "guest.shutdown",
     "guest.set_vcpus",
+    "guest.vcpus",
+    "guest.pin",
+    "guest.share",
+    "guest.set_share",
     "host.log",
     "nothing",
     "",

@@ -31,6 +31,11 @@ impl Guest {
         Self { mailbox, facts, ports: None, keyboard: Keyboard::default(), serial }
     }
 
+    /// The virtual CPUs that it may have.
+    pub fn max_vcpus(&self) -> u64 {
+        self.ports.as_ref().map_or(0, |ports| ports.sockets.max().into())
+    }
+
     /// Its size at this moment.
     pub fn facts_now(&self) -> GuestFacts {
         let vcpus = self.ports.as_ref().map(|ports| ports.sockets.count());

@@ -48,6 +48,7 @@ mod escapes;
 pub mod fuzzing;
 mod guests;
 mod keyboard;
+mod listed;
 mod mirror;
 mod panel;
 mod png;
@@ -297,7 +298,7 @@ impl Consoles {
 
     /// Prints the outcome of a command that has waited for it, once it is there.
     fn finish_command(&mut self, place: usize) {
-        let Some((waiting, _)) = &mut self.commands[place] else { return };
+        let Some((waiting, _)) = &self.commands[place] else { return };
         if let Some(outcome) = waiting.take_reply(PROMPTS[place]) {
             self.print(PROMPTS[place], &words::show(outcome, self.host));
             self.commands[place] = None;

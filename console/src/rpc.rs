@@ -290,7 +290,7 @@ impl RpcPort {
             let Question { client, id, outcome, budgets } = question;
             let result = match outcome {
                 Outcome::Known(result) => result,
-                Outcome::Waiting(mut waiting) => match waiting.take_reply(Client::Management) {
+                Outcome::Waiting(waiting) => match waiting.take_reply(Client::Management) {
                     Some(Ok(reply)) => Ok(services.render(reply)),
                     Some(Err(refusal)) => Err(refusal.into()),
                     None => {

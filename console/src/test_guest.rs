@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use control::guest::{GuestFacts, GuestPorts};
 use control::mailbox::{Answer, Mailbox, Request};
 use control::output::OutputRing;
+use control::scheduling::{Scheduling, Share, VcpuFacts, VcpuState};
 use control::state::{GuestState, GuestStats, Location, Registers, Steps};
+use core::sync::atomic::{AtomicBool, Ordering};
 use devices::cpu_hotplug::CpuHotplug;
 use devices::i8042::I8042;
 use devices::irq::IrqLine;
@@ -20,6 +22,7 @@ use devices::system_control::SystemProbe;
 use devices::time::{Alarm, TestClock};
 use devices::uart::Uart;
 use devices::vga::{ODD_EVEN_BYTES, ROM_BYTES, Vga, VgaMemory};
+use spin::Mutex;
 
 /// The devices, and what is behind them.
 pub struct TestGuest {
@@ -33,6 +36,8 @@ pub struct TestGuest {
     pub odd_even: Arc<TestMemory>,
     /// The memory of graphics modes.
     pub vram: Arc<TestMemory>,
+    /// The time that it gets.
+    pub scheduling: Arc<TestScheduling>,
 }
 
 impl TestGuest {
@@ -65,6 +70,8 @@ impl TestGuest {
         let inboxes = (0..MAX_VCPUS).map(|_| ApicInbox::new(Arc::new(NoKick))).collect();
         let (power, processors) = (Arc::new(power), ApicBus::new(inboxes));
         let sockets = CpuHotplug::new(processors.clone(), power.clone(), FACTS.vcpus);
+        let sockets = Arc::new(sockets);
+        let scheduling = Arc::new(TestScheduling::new(sockets.clone()));
         let ports = GuestPorts {
             uart: Arc::new(uart),
             output,
@@ -72,9 +79,86 @@ impl TestGuest {
             i8042: Arc::new(i8042),
             power,
             processors,
-            sockets: Arc::new(sockets),
+            sockets: sockets.clone(),
+            scheduling: scheduling.clone(),
         };
-        Self { clock, ports, mailbox: Arc::new(Mailbox::new(number, name)), odd_even, vram }
+        Self {
+            clock,
+            ports,
+            mailbox: Arc::new(Mailbox::new(number, name)),
+            odd_even,
+            vram,
+            scheduling,
+        }
+    }
+}
+
+/// The machine's CPUs.
+pub const CPUS: usize = 3;
+
+/// A guest's time: what was set, on a machine of [`CPUS`].
+pub struct TestScheduling {
+    sockets: Arc<CpuHotplug>,
+    /// The guest is held.
+    pub paused: AtomicBool,
+    share: Mutex<Share>,
+    /// Each virtual CPU's state, and the CPUs that it may be on.
+    pub vcpus: Mutex<Vec<VcpuFacts>>,
+}
+
+impl TestScheduling {
+    fn new(sockets: Arc<CpuHotplug>) -> Self {
+        let vcpu = |number| VcpuFacts {
+            state: if number == 0 { VcpuState::Running } else { VcpuState::Blocked },
+            cpu: number as usize % CPUS,
+            time_ns: 625_000_000,
+            hard: (0..CPUS).collect(),
+            soft: (0..CPUS).collect(),
+        };
+        Self {
+            sockets,
+            paused: AtomicBool::new(false),
+            share: Mutex::new(Share { weight: 256, cap_percent: 0 }),
+            vcpus: Mutex::new((0..MAX_VCPUS).map(vcpu).collect()),
+        }
+    }
+}
+
+impl Scheduling for TestScheduling {
+    fn cpus(&self) -> usize {
+        CPUS
+    }
+
+    fn guest_time_ns(&self) -> u64 {
+        93_784_000_000_034
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    fn vcpus(&self) -> Vec<VcpuFacts> {
+        let mut vcpus = self.vcpus.lock().clone();
+        for (number, vcpu) in vcpus.iter_mut().enumerate() {
+            if !self.sockets.is_there(number) {
+                (vcpu.state, vcpu.time_ns) = (VcpuState::Offline, 0);
+            }
+        }
+        vcpus
+    }
+
+    fn pin(&self, vcpu: usize, hard: Option<&[usize]>, soft: Option<&[usize]>) {
+        let vcpu = &mut self.vcpus.lock()[vcpu];
+        hard.inspect(|&cpus| vcpu.hard = cpus.into());
+        soft.inspect(|&cpus| vcpu.soft = cpus.into());
+    }
+
+    fn share(&self) -> Share {
+        *self.share.lock()
+    }
+
+    fn set_share(&self, share: Share) {
+        *self.share.lock() = share;
     }
 }
 

@@ -1,13 +1,15 @@
 //! The prompt's commands as words: a line that was typed becomes a [`Command`], and its reply
 //! becomes text. Names, operands and columns are those of Xen's `xl`, where it has the command.
 
-use super::command::{Command, Dom, Listed, Refusal, Reply};
+use super::command::{Command, Dom, Pin, Refusal, Reply};
 use super::guests::Guests;
+use super::listed::Columns;
 use super::parse_value;
 use super::triggers::Trigger;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use config::cpus::CpuList;
 use control::host::Host;
 use control::mailbox::{MAX_STEPS, Request};
 use control::state::{GuestStats, Steps};
@@ -23,7 +25,10 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("shutdown", "[-F] -a|DOM", "asks guests to shut down; -F by their power buttons"),
     ("trigger", "DOM TRIGGER [VCPU]", "sends power, sleep, nmi, reset, init or s3resume"),
     ("button-press", "DOM BUTTON", "presses power or sleep"),
-    ("vcpu-set", "DOM N", "plugs virtual CPUs in, or asks the guest to give some up"),
+    ("vcpu-list", "[DOM]", "the guests' virtual CPUs"),
+    ("vcpu-set", "[-i] DOM N", "plugs virtual CPUs in, or asks the guest to give some up"),
+    ("vcpu-pin", "DOM VCPU|all HARD [SOFT]", "says on which CPUs they run; - leaves it"),
+    ("sched-credit2", "[-s] [-d DOM [-w WEIGHT] [-c CAP]]", "shares of the machine"),
     ("pause", "DOM", "holds a guest, and its time"),
     ("unpause", "DOM", "lets it go on"),
     ("console", "DOM", "moves the serial input to a guest"),
@@ -72,6 +77,8 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
         "trigger" => trigger(operands),
         "button-press" => button_press(operands),
         "vcpu-set" => vcpu_set(operands),
+        "vcpu-pin" => vcpu_pin(operands),
+        "sched-credit2" => sched_credit2(operands),
         _ => command(name, operands, guests.iter().count() == 1).ok_or(None),
     };
     match parsed {
@@ -98,8 +105,9 @@ fn command_name(typed: &str) -> Option<&'static str> {
 fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
     let ask = |request| Some(Command::Ask(dom(operands)?, request));
     match (name, operands) {
-        ("list", _) => Some(Command::List(dom(operands)?)),
-        ("uptime", _) => Some(Command::Uptime(dom(operands)?)),
+        ("list", _) => Some(Command::List(dom(operands)?, Columns::Guests)),
+        ("uptime", _) => Some(Command::List(dom(operands)?, Columns::Uptime)),
+        ("vcpu-list", _) => Some(Command::List(dom(operands)?, Columns::Vcpus)),
         ("create", [module, settings @ ..]) => {
             if !settings.iter().all(|setting| setting.contains('=')) {
                 return None;
@@ -177,18 +185,78 @@ fn button_press(operands: &[&str]) -> Result<Command, Option<String>> {
     Ok(Command::Trigger(dom, trigger))
 }
 
-/// The operands of `vcpu-set`: a guest, which may be left out, and a number.
+/// The operands of `vcpu-set`: perhaps an option, a guest, which may be left out, and a number.
 ///
 /// # Errors
 /// As [`trigger`].
 fn vcpu_set(operands: &[&str]) -> Result<Command, Option<String>> {
+    let (ignore_host, operands) = match operands {
+        ["-i" | "--ignore-host", operands @ ..] => (true, operands),
+        _ => (false, operands),
+    };
     let (dom, count) = match *operands {
         [count] => (None, count),
         [dom, count] => (Some(dom.into()), count),
         _ => return Err(None),
     };
     let count = count.parse().map_err(|_| Some("Error: Invalid argument.\n".into()))?;
-    Ok(Command::SetVcpus { dom, count })
+    Ok(Command::SetVcpus { dom, count, ignore_host })
+}
+
+/// The operands of `vcpu-pin`: a guest, a virtual CPU or `all`, and one or two lists of CPUs.
+///
+/// # Errors
+/// As [`trigger`].
+fn vcpu_pin(operands: &[&str]) -> Result<Command, Option<String>> {
+    let operands = match operands {
+        // The CPUs of no guest are set aside from others, which this would override.
+        ["-f" | "--force", operands @ ..] => operands,
+        _ => operands,
+    };
+    let (dom, vcpu, hard, soft) = match *operands {
+        [dom, vcpu, hard] => (dom, vcpu, hard, "-"),
+        [dom, vcpu, hard, soft] => (dom, vcpu, hard, soft),
+        _ => return Err(None),
+    };
+    let wrong =
+        |word: &str, what: &str| Some(format!("Error: Invalid argument {word} as {what}.\n"));
+    let vcpu = match vcpu {
+        "all" => None,
+        number => Some(number.parse().map_err(|_| wrong(number, "VCPU"))?),
+    };
+    let list = |word: &str| match word {
+        "-" => Ok(None),
+        list => CpuList::parse(list).map(Some).ok_or_else(|| wrong(list, "CPUs")),
+    };
+    Ok(Command::Pin(Some(dom.into()), Pin { vcpu, hard: list(hard)?, soft: list(soft)? }))
+}
+
+/// The operands of `sched-credit2`.
+///
+/// # Errors
+/// As [`trigger`].
+fn sched_credit2(operands: &[&str]) -> Result<Command, Option<String>> {
+    if let ["-s" | "--schedparam"] = operands {
+        return Ok(Command::List(None, Columns::Pool));
+    }
+    let (mut dom, mut weight, mut cap_percent) = (None, None, None);
+    let mut operands = operands.iter();
+    while let Some(option) = operands.next() {
+        let value = *operands.next().ok_or(None)?;
+        let number = || value.parse::<u32>().map(Some).map_err(|_| None);
+        match *option {
+            "-d" | "--domain" => dom = Some(value.into()),
+            "-w" | "--weight" => weight = number()?,
+            "-c" | "--cap" => cap_percent = number()?,
+            _ => return Err(None),
+        }
+    }
+    match (dom, weight, cap_percent) {
+        (None, None, None) => Ok(Command::List(None, Columns::Shares)),
+        (Some(dom), None, None) => Ok(Command::List(Some(dom), Columns::Share)),
+        (None, ..) => Err(Some("Must specify a domain.\n".into())),
+        (dom, weight, cap_percent) => Ok(Command::SetShare { dom, weight, cap_percent }),
+    }
 }
 
 /// The operands of `shutdown`: options, and a guest or `-a`, which is all of them.
@@ -245,8 +313,7 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
     match outcome {
         Err(refusal) => format!("{refusal}\n"),
         Ok(Reply::Done) => String::new(),
-        Ok(Reply::List(guests)) => list(&guests),
-        Ok(Reply::Uptimes(guests)) => uptimes(&guests),
+        Ok(Reply::List(guests, columns)) => columns.show(&guests),
         Ok(Reply::ShuttingDown(guests)) => shutting_down(&guests),
         Ok(Reply::Screen(Some(screen))) => screen.to_string(),
         Ok(Reply::Screen(None)) => "the guest's screen shows graphics\n".into(),
@@ -259,39 +326,6 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Ok(Reply::Registers(registers, location)) => format!("{registers}{location}\n"),
         Ok(Reply::Steps(steps)) => all_steps(&steps),
     }
-}
-
-/// The columns of `xl list`.
-fn list(guests: &[Listed]) -> String {
-    let mut text = format!("{:40} {:>5} {:>5} VCPUs\tState\tTime(s)\n", "Name", "ID", "Mem");
-    for Listed { number, name, facts, stats } in guests {
-        let tenths = stats.cpu_time_ns / 100_000_000;
-        let seconds = format!("{}.{}", tenths / 10, tenths % 10);
-        let _ = writeln!(
-            text,
-            "{name:40} {number:5} {:5} {:5}     {}  {seconds:>8}",
-            facts.memory_mib,
-            facts.vcpus,
-            stats.state.letters(),
-        );
-    }
-    text
-}
-
-/// The columns of `xl uptime`.
-fn uptimes(guests: &[Listed]) -> String {
-    let mut text = format!("{:33} {:>4} Uptime\n", "Name", "ID");
-    for Listed { number, name, stats, .. } in guests {
-        let s = stats.guest_time_ns / 1_000_000_000;
-        let days = match s / 86_400 {
-            0 => String::new(),
-            1 => "1 day, ".into(),
-            days => format!("{days} days, "),
-        };
-        let (hours, minutes, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
-        let _ = writeln!(text, "{name:33} {number:4} {days}{hours:2}:{minutes:02}:{s:02}");
-    }
-    text
 }
 
 /// As `xl shutdown -F` says it.

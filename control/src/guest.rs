@@ -1,6 +1,7 @@
 //! A guest's devices, as far as they are joined to consoles.
 
 use crate::output::{DebugLines, OutputRing};
+use crate::scheduling::Scheduling;
 use alloc::sync::Arc;
 use devices::console::ByteSink;
 use devices::cpu_hotplug::CpuHotplug;
@@ -52,4 +53,6 @@ pub struct GuestPorts {
     pub processors: Arc<ApicBus>,
     /// Which virtual CPUs are there.
     pub sockets: Arc<CpuHotplug>,
+    /// The time that they get.
+    pub scheduling: Arc<dyn Scheduling>,
 }

@@ -44,6 +44,7 @@ pub mod host;
 pub mod mailbox;
 pub mod output;
 pub mod printable;
+pub mod scheduling;
 pub mod state;
 #[cfg(any(test, feature = "test-host"))]
 pub mod test_host;

@@ -14,6 +14,8 @@ pub const MAX_INSTRUCTION_BYTES: usize = 15;
 pub enum GuestState {
     /// It runs.
     Running,
+    /// It could run, and waits for a CPU.
+    Runnable,
     /// It has executed HLT.
     Halted,
     /// It stands before an x87 instruction, until an error has been seen to.
@@ -31,6 +33,7 @@ impl GuestState {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Runnable => "runnable",
             Self::Halted => "halted",
             Self::Frozen => "frozen",
             Self::Waiting => "waiting",
@@ -44,6 +47,7 @@ impl GuestState {
     pub const fn letters(self) -> &'static str {
         match self {
             Self::Running => "r-----",
+            Self::Runnable => "------",
             Self::Halted | Self::Frozen | Self::Waiting => "-b----",
             Self::Paused => "--p---",
             Self::Restarting => "---sr-",

@@ -71,7 +71,13 @@ pub fn order(letters: &str, present: &[Bootable]) -> Vec<BootDevice> {
 /// in its order, then the others, which come in the order of their positions (src/boot.c,
 /// `bootentry_add` and `bcv_prepboot`).
 pub fn sort_as_numbered(order: &[BootDevice], drives: &mut [BootDevice]) {
-    drives.sort_by_key(|drive| order.iter().position(|named| named == drive).unwrap_or(usize::MAX));
+    let mut sorted = 0;
+    for named in order {
+        if let Some(place) = drives[sorted..].iter().position(|drive| drive == named) {
+            drives[sorted..=sorted + place].rotate_right(1);
+            sorted += 1;
+        }
+    }
 }
 
 /// The file `bootorder`: a path a line, closed by a zero.

@@ -1,7 +1,9 @@
 //! Machines with several CPUs, and guests with several virtual CPUs.
 
-use anyhow::ensure;
-use serde_json::json;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
 use tests::{
     Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell, spec,
     unless_stalled,
@@ -26,6 +28,32 @@ fn check_cpus(machine: &mut Machine, vcpus: u32) -> Result<()> {
     Ok(())
 }
 
+/// The virtual CPUs, all of them busy, move to the CPU that they are pinned to, and are seen there.
+fn check_pins(machine: &mut Machine, vcpus: u32) -> Result<()> {
+    let busy = format!(
+        "for cpu in $(seq 0 {}); do taskset -c $cpu sh -c 'while :; do :; done' & done",
+        vcpus - 1
+    );
+    shell(machine, &busy)?;
+    for cpu in ["1", "0", "all"] {
+        machine.call("guest.pin", json!({ "hard": cpu }))?;
+        loop {
+            let vcpus = machine.call("guest.vcpus", json!({}))?;
+            let vcpus = vcpus.as_array().context("no list")?;
+            let are_there = |vcpu: &Value| cpu == "all" || vcpu["cpu"].as_u64() == cpu.parse().ok();
+            let running = vcpus.iter().filter(|vcpu| vcpu["state"] == "running").count();
+            let is_busy = vcpus.iter().all(|vcpu| vcpu["state"] != "blocked");
+            if vcpus.iter().all(are_there) && is_busy && (cpu != "all" || running == 2) {
+                break;
+            }
+            ensure!(!machine.time_left().is_zero(), "they are not on CPU {cpu}: {vcpus:?}");
+            machine.pause(Duration::from_millis(100));
+        }
+    }
+    shell(machine, "kill $(jobs -p)")?;
+    Ok(())
+}
+
 #[test]
 fn a_guest_with_more_virtual_cpus_than_there_are_cpus_runs_and_restarts() -> Result<()> {
     const VCPUS: u32 = 3;
@@ -33,6 +61,7 @@ fn a_guest_with_more_virtual_cpus_than_there_are_cpus_runs_and_restarts() -> Res
     let said = machine.serial().text();
     ensure!(said.contains("1 more CPUs with AMD-V"), "the other is not started:\n{said}");
     check_cpus(&mut machine, VCPUS)?;
+    check_pins(&mut machine, VCPUS)?;
     machine.serial().write(b"reboot -f\n")?;
     machine.expect_serial("reset: Restart")?;
     machine.expect_serial(LINUX_PROMPT)?;

@@ -2,9 +2,10 @@
 
 use super::{Failure, Outcome};
 use crate::answer;
-use crate::command::{Begun, Command, Dom, Listed, Refusal, Reply, Services};
+use crate::command::{Begun, Command, Dom, Pin, Refusal, Reply, Services};
 use crate::guests::{Guest, Unclear};
 use crate::keyboard::QueueFull;
+use crate::listed::{Columns, Listed};
 use crate::parse_value;
 use crate::png::PngStream;
 use crate::triggers::Trigger;
@@ -12,15 +13,17 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use config::cpus::CpuList;
 use control::budget::Budget;
 use control::guest::GuestPorts;
 use control::host::Host;
 use control::mailbox::{Client, MAX_STEPS, Request};
+use control::scheduling::VcpuFacts;
 use control::state::{GuestStats, Location};
 use devices::i8042::Buttons;
 use devices::keys::Key;
 use devices::vga::TextScreen;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 impl Services<'_> {
     /// Does what `method` says, or begins it.
@@ -62,8 +65,14 @@ impl Services<'_> {
     pub(super) fn render(&self, reply: Reply) -> answer::Reply {
         let result = match reply {
             Reply::Done | Reply::ShuttingDown(_) => done(),
-            Reply::List(guests) => guests.iter().map(listed).collect(),
-            Reply::Uptimes(guests) => guests.iter().map(uptime).collect(),
+            Reply::List(guests, columns) => match columns {
+                Columns::Guests => guests.iter().map(listed).collect(),
+                Columns::Uptime => guests.iter().map(uptime).collect(),
+                Columns::Vcpus => guests.iter().flat_map(vcpus).collect(),
+                Columns::Shares | Columns::Share | Columns::Pool => {
+                    guests.iter().filter_map(share).collect()
+                }
+            },
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
             Reply::Number(number) => json!({"number": number}),
             Reply::Name(name) => json!({"name": name}),
@@ -73,7 +82,9 @@ impl Services<'_> {
             Reply::Paused(next) => location(&next),
             Reply::Registers(registers, _) => {
                 let hex = |(name, value): (&str, u64)| (name.into(), format!("{value:#x}").into());
-                Value::Object(registers.0.into_iter().map(hex).collect())
+                let mut all = Map::new();
+                all.extend(registers.0.into_iter().map(hex));
+                Value::Object(all)
             }
             Reply::Steps(steps) => {
                 let done: Vec<Value> = steps.done.iter().map(location).collect();
@@ -96,8 +107,26 @@ impl From<Refusal> for Failure {
 /// The command that `method` stands for.
 fn command(method: &str, params: &Value) -> Result<Command, Failure> {
     let request = match method {
-        "guest.list" => return Ok(Command::List(dom(params)?)),
-        "guest.uptime" => return Ok(Command::Uptime(dom(params)?)),
+        "guest.list" => return Ok(Command::List(dom(params)?, Columns::Guests)),
+        "guest.uptime" => return Ok(Command::List(dom(params)?, Columns::Uptime)),
+        "guest.vcpus" => return Ok(Command::List(dom(params)?, Columns::Vcpus)),
+        "guest.share" => return Ok(Command::List(dom(params)?, Columns::Shares)),
+        "guest.set_share" => {
+            let number = |name| match params.get(name) {
+                None => Ok(None),
+                Some(_) => integer(params, name, 0, u16::MAX.into()).map(|n| Some(n as u32)),
+            };
+            let (weight, cap_percent) = (number("weight")?, number("cap")?);
+            return Ok(Command::SetShare { dom: dom(params)?, weight, cap_percent });
+        }
+        "guest.pin" => {
+            let vcpu = match params.get("vcpu") {
+                None => None,
+                Some(_) => Some(integer(params, "vcpu", 0, u32::MAX.into())? as usize),
+            };
+            let (hard, soft) = (cpus(params, "hard")?, cpus(params, "soft")?);
+            return Ok(Command::Pin(dom(params)?, Pin { vcpu, hard, soft }));
+        }
         "guest.create" => {
             let (module, settings) = (text(params, "config")?.into(), settings(params)?);
             return Ok(Command::Create { module, settings });
@@ -120,7 +149,7 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         }
         "guest.set_vcpus" => {
             let count = integer(params, "count", 0, u32::MAX.into())? as u32;
-            return Ok(Command::SetVcpus { dom: dom(params)?, count });
+            return Ok(Command::SetVcpus { dom: dom(params)?, count, ignore_host: true });
         }
         "guest.shutdown" => {
             let (all, dom) = (flag(params, "all", Some(false))?, dom(params)?);
@@ -222,10 +251,10 @@ fn listed(guest: &Listed) -> Value {
     json!({
         "number": guest.number,
         "name": guest.name,
-        "state": guest.stats.state.word(),
+        "state": guest.state.word(),
         "memory_mib": guest.facts.memory_mib,
         "vcpus": guest.facts.vcpus,
-        "cpu_time_ns": guest.stats.cpu_time_ns,
+        "cpu_time_ns": guest.cpu_time_ns(),
     })
 }
 
@@ -233,8 +262,43 @@ fn uptime(guest: &Listed) -> Value {
     json!({
         "number": guest.number,
         "name": guest.name,
-        "guest_time_ns": guest.stats.guest_time_ns,
+        "guest_time_ns": guest.guest_time_ns(),
     })
+}
+
+fn vcpus(guest: &Listed) -> Vec<Value> {
+    let vcpu = |(vcpu, facts): (usize, &VcpuFacts)| {
+        json!({
+            "number": guest.number,
+            "name": guest.name,
+            "vcpu": vcpu,
+            "cpu": facts.cpu,
+            "state": facts.state.word(),
+            "time_ns": facts.time_ns,
+            "hard": facts.hard,
+            "soft": facts.soft,
+        })
+    };
+    guest.vcpus().enumerate().map(vcpu).collect()
+}
+
+fn share(guest: &Listed) -> Option<Value> {
+    let share = guest.running.as_ref()?.share;
+    Some(json!({
+        "number": guest.number,
+        "name": guest.name,
+        "weight": share.weight,
+        "cap": share.cap_percent,
+    }))
+}
+
+/// A list of CPUs, as a configuration has it.
+fn cpus(params: &Value, name: &str) -> Result<Option<CpuList>, Failure> {
+    if params.get(name).is_none() {
+        return Ok(None);
+    }
+    let list = CpuList::parse(text(params, name)?);
+    list.map(Some).ok_or_else(|| Failure::params(format!("{name} must be a list of CPUs")))
 }
 
 fn screen_text(screen: TextScreen) -> Value {
@@ -243,8 +307,8 @@ fn screen_text(screen: TextScreen) -> Value {
 }
 
 fn all_stats(stats: &GuestStats, host: &dyn Host) -> Value {
-    let exits: serde_json::Map<String, Value> =
-        stats.exits.iter().map(|&(name, count)| (name.to_string(), count.into())).collect();
+    let mut exits = Map::new();
+    exits.extend(stats.exits.iter().map(|&(name, count)| (name.to_string(), count.into())));
     json!({
         "state": stats.state.word(),
         "total_exits": stats.total_exits,

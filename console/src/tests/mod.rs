@@ -36,7 +36,7 @@ impl Bench {
     fn on(host: &'static TestHost, command_line: &str) -> Self {
         let (options, warnings) = CommandLine::parse(command_line);
         assert!(warnings.is_empty(), "{warnings:?}");
-        let TestGuest { clock, ports: guest, mailbox, odd_even, vram } = TestGuest::new();
+        let TestGuest { clock, ports: guest, mailbox, odd_even, vram, .. } = TestGuest::new();
         let mut consoles = Consoles::new(host, &options, Arc::new(Mailbox::of_machine()));
         consoles.introduce(mailbox.clone(), FACTS);
         consoles.attach(1, guest.clone());

@@ -2,6 +2,8 @@
 
 use super::*;
 use control::host::InputEvent;
+use control::scheduling::VcpuState;
+use core::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 /// A machine, the consoles and guests called `one`, `two`, ...
@@ -51,6 +53,7 @@ impl Several {
         self.consoles.attend();
         for (guest, control) in &mut self.guests {
             control.answer_all(&mut self.consoles, &guest.mailbox);
+            guest.scheduling.paused.store(control.paused, Ordering::Relaxed);
         }
         self.consoles.set_alarm(None);
     }
@@ -379,22 +382,114 @@ fn a_guest_is_made_at_the_prompt() {
 }
 
 #[test]
-fn a_list_waits_for_all_guests_and_leaves_out_one_that_ends() {
+fn a_list_waits_for_no_guest_and_leaves_out_one_that_has_ended() {
     let mut bench = Several::new(2);
     bench.guests.iter_mut().for_each(|(_, control)| control.is_away = true);
-    bench.types(b"\x01\x01\x01\x01\x01\x01list\r");
-    bench.guests[0].1.is_away = false;
-    bench.run_ms(2);
-    assert_eq!(bench.shown(), "");
+    let shown = bench.types(b"\x01\x01\x01\x01\x01\x01list\r");
+    assert!(shown.contains("one  ") && shown.contains("two  "), "{shown}");
     bench.end(1);
     bench.run_ms(2);
-    let shown = bench.shown();
-    assert!(shown.contains("one  ") && !shown.contains("two  "), "{shown}");
     let listed = bench.call("guest.list", json!({}));
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&json!("one"), &json!("running")));
     assert_eq!((&listed[0]["vcpus"], &listed[0]["memory_mib"]), (&json!(2), &json!(128)));
+    bench.consoles.detach(1);
+    assert_eq!(bench.call("guest.list", json!({}))[0]["state"], "restarting");
+    assert_eq!(bench.call("guest.vcpus", json!({})), json!([]));
     assert_eq!(bench.host.reserved_heap_bytes(), 0);
+}
+
+#[test]
+fn the_state_of_a_guest_is_that_of_all_its_virtual_cpus() {
+    let mut bench = Several::new(1);
+    let mut state_with = |states: [VcpuState; 2]| {
+        for (vcpu, state) in bench.guests[0].0.scheduling.vcpus.lock().iter_mut().zip(states) {
+            vcpu.state = state;
+        }
+        bench.call("guest.list", json!({}))[0]["state"].clone()
+    };
+    assert_eq!(state_with([VcpuState::Blocked, VcpuState::Running]), "running");
+    assert_eq!(state_with([VcpuState::Blocked, VcpuState::Runnable]), "runnable");
+    assert_eq!(state_with([VcpuState::Blocked, VcpuState::Blocked]), "halted");
+}
+
+#[test]
+fn virtual_cpus_are_listed_and_pinned_as_xl_does() {
+    const HEADER: &str = "Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)\r\n";
+    let mut bench = Several::new(2);
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    let rows = |first: &str, second: &str| {
+        format!(
+            "{HEADER}\
+             two                                  2     0     0   r--       0.6  {first}\r\n\
+             two                                  2     1     1   -b-       0.6  {second}\r\n\
+             two                                  2     2     -   --p       0.0  all / all\r\n\
+             two                                  2     3     -   --p       0.0  all / all\r\n"
+        )
+    };
+    assert_eq!(answers(&mut bench, "vcpu-list two"), rows("all / all", "all / all"));
+    assert_eq!(answers(&mut bench, "vcpu-list").lines().count(), 9);
+    for (command, answer) in [
+        ("vcpu-pin two 1 0-1 2", ""),
+        ("vcpu-pin two 0 - 1", ""),
+        ("vcpu-pin two 1 -", ""),
+        ("vcpu-pin two 4 1", "Could not set affinity for vcpu `4'.\r\n"),
+        ("vcpu-pin two 1 7", "Could not set affinity for vcpu `1'.\r\n"),
+        ("vcpu-pin two all 3-5", "Could not set affinity.\r\n"),
+        ("vcpu-pin two x 1", "Error: Invalid argument x as VCPU.\r\n"),
+        ("vcpu-pin two 1 1-", "Error: Invalid argument 1- as CPUs.\r\n"),
+        ("vcpu-pin two 1", "Usage: vcpu-pin DOM VCPU|all HARD [SOFT]\r\n"),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+    }
+    assert_eq!(answers(&mut bench, "vcpu-list two"), rows("all / 1", "0-1 / 2"));
+    answers(&mut bench, "vcpu-pin two all all all");
+    assert_eq!(answers(&mut bench, "vcpu-list two"), rows("all / all", "all / all"));
+    let pinned = bench.call("guest.pin", json!({"guest": 2, "vcpu": 1, "hard": "0,2"}));
+    assert_eq!(pinned, json!({}));
+    let vcpus = bench.call("guest.vcpus", json!({"guest": 2}));
+    assert_eq!((&vcpus[1]["hard"], &vcpus[1]["soft"]), (&json!([0, 2]), &json!([0, 1, 2])));
+    assert_eq!((&vcpus[1]["state"], &vcpus[2]["state"]), (&json!("blocked"), &json!("offline")));
+    let wrong = bench.call("guest.pin", json!({"guest": 2, "hard": "x"}));
+    assert_eq!(wrong, "hard must be a list of CPUs");
+}
+
+#[test]
+fn shares_are_shown_and_changed_as_xl_does() {
+    const HEADER: &str = "Name                                ID Weight  Cap\r\n";
+    let mut bench = Several::new(2);
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    for (command, answer) in [
+        ("sched-credit2 -d two -w 512", ""),
+        ("sched-credit2 -d two -c 150", ""),
+        ("sched-credit2 -s", "Cpupool Pool-0: ratelimit=1000us\r\n"),
+        ("sched-credit2 -w 512", "Must specify a domain.\r\n"),
+        (
+            "sched-credit2 -d two -w 0",
+            "Weight out of range, valid values are within range from 1 to 65535\r\n",
+        ),
+        (
+            "sched-credit2 -d two -w x",
+            "Usage: sched-credit2 [-s] [-d DOM [-w WEIGHT] [-c CAP]]\r\n",
+        ),
+        ("sched-credit2 -d", "Usage: sched-credit2 [-s] [-d DOM [-w WEIGHT] [-c CAP]]\r\n"),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+    }
+    let (one, two) = (
+        "one                                  1    256    0\r\n",
+        "two                                  2    512  150\r\n",
+    );
+    assert_eq!(answers(&mut bench, "sched-credit2 -d two"), format!("{HEADER}{two}"));
+    assert_eq!(
+        answers(&mut bench, "sched-credit2"),
+        format!("Cpupool Pool-0: ratelimit=1000us\r\n{HEADER}{one}{two}")
+    );
+    assert_eq!(bench.call("guest.set_share", json!({"guest": 1, "weight": 100})), json!({}));
+    let shares = bench.call("guest.share", json!({}));
+    assert_eq!((&shares[0]["weight"], &shares[1]["cap"]), (&json!(100), &json!(150)));
 }
 
 /// The buttons in the status register of PM1.
@@ -456,12 +551,16 @@ fn virtual_cpus_are_plugged_in_and_asked_back() {
     bench.types(SWITCH);
     bench.types(SWITCH);
     for (command, answer) in [
+        (
+            "vcpu-set two 4",
+            "You are overcommmitting! You have 3 physical CPUs and want 4 vCPUs! Aborting, use --ignore-host to continue\r\n",
+        ),
         ("vcpu-set two 3", ""),
         ("vcpu-set 3", "several guests run, say which: one (1), two (2)\r\n"),
         ("vcpu-set two x", "Error: Invalid argument.\r\n"),
-        ("vcpu-set", "Usage: vcpu-set DOM N\r\n"),
+        ("vcpu-set", "Usage: vcpu-set [-i] DOM N\r\n"),
         (
-            "vcpu-set two 5",
+            "vcpu-set -i two 5",
             "Domain 2:Requested 5 VCPUs, however maxcpus is 4!\r\n\
              libxl_set_vcpuonline failed domid=2 max_vcpus=5, rc: -3\r\n",
         ),

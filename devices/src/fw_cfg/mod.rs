@@ -67,7 +67,7 @@ impl FwCfg {
     /// If a file's name is empty or longer than 55 bytes, two have the same name, a file is 4 GiB
     /// long, or there are more than 16,352 files: none of this can come from a guest.
     pub fn new(facts: &MachineFacts, mut files: Vec<File>, memory: Arc<dyn GuestMemory>) -> Self {
-        files.sort();
+        files.sort_unstable();
         assert!(
             files.windows(2).all(|pair| pair[0].0 != pair[1].0),
             "fw_cfg: two files of one name"
@@ -75,7 +75,7 @@ impl FwCfg {
         let mut items = facts_items(facts);
         items.push((key::FILE_DIRECTORY, directory(&files).into()));
         items.extend((key::FILE_FIRST..).zip(files).map(|(key, (_, data))| (key, data)));
-        items.sort_by_key(|&(key, _)| key);
+        items.sort_unstable_by_key(|&(key, _)| key);
         Self { items, memory, state: spin::Mutex::default() }
     }
 

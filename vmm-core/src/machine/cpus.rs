@@ -56,7 +56,7 @@ struct Seat {
 struct Task<B: Backend> {
     unit: UnitId,
     /// Its guest may not have all of a CPU.
-    is_capped: bool,
+    is_capped: AtomicBool,
     /// Locked by the CPU that runs it.
     vcpu: Ranked<Option<Vcpu<B>>, { rank::VCPU }>,
     timers: Arc<TimerQueue>,
@@ -94,6 +94,18 @@ struct Starting<B: Backend> {
     /// Those of each CPU that is used.
     features: Mutex<Vec<(usize, CpuFeatures)>>,
     cpus: Once<&'static Cpus<B>>,
+}
+
+impl<B: Backend> RunningGuest<B> {
+    /// Its number in the scheduler.
+    pub const fn domain(&self) -> DomainId {
+        self.domain
+    }
+
+    /// Those of its virtual CPUs.
+    pub fn units(&self) -> Vec<UnitId> {
+        self.tasks.iter().map(|task| task.unit).collect()
+    }
 }
 
 impl<B: Backend> Cpus<B> {
@@ -182,6 +194,11 @@ impl<B: Backend> Cpus<B> {
         Some(&self.seats[cpu].keeper)
     }
 
+    /// The machine.
+    pub const fn platform(&self) -> &'static dyn Platform {
+        self.platform
+    }
+
     /// The CPUs that guests run on.
     pub fn online(&self) -> CpuSet {
         self.scheduler.lock().online()
@@ -225,6 +242,15 @@ impl<B: Backend> Cpus<B> {
         self.note_tasks();
     }
 
+    /// Changes the weight and the cap of a guest with these virtual CPUs.
+    pub fn set_params(&self, domain: DomainId, units: &[UnitId], params: DomainParams) {
+        for task in self.tasks.read().iter().flatten().filter(|task| units.contains(&task.unit)) {
+            task.is_capped.store(params.cap_percent != 0, Ordering::Relaxed);
+        }
+        self.note_tasks();
+        self.schedule(|scheduler, now_ns| scheduler.set_domain(domain, params, now_ns));
+    }
+
     fn add(
         &'static self,
         unit: UnitId,
@@ -236,7 +262,7 @@ impl<B: Backend> Cpus<B> {
         kick.connect(Waker { cpus: self, unit });
         let task = Arc::new(Task {
             unit,
-            is_capped,
+            is_capped: AtomicBool::new(is_capped),
             vcpu: Ranked::new(Some(vcpu)),
             timers,
             kept_by: AtomicUsize::new(NOWHERE),
@@ -253,8 +279,9 @@ impl<B: Backend> Cpus<B> {
     fn note_tasks(&self) {
         let tasks = self.tasks.read();
         let mut tasks = tasks.iter().flatten();
-        let is_one_alone =
-            tasks.next().is_some_and(|task| !task.is_capped && tasks.next().is_none());
+        let is_one_alone = tasks
+            .next()
+            .is_some_and(|task| !task.is_capped.load(Ordering::Relaxed) && tasks.next().is_none());
         if self.is_one_alone.swap(is_one_alone, Ordering::SeqCst) && !is_one_alone {
             // It has thought that it would be.
             (0..self.seats.len()).for_each(|cpu| self.ask_again(cpu));
@@ -278,7 +305,7 @@ impl<B: Backend> Cpus<B> {
     }
 
     /// Does something with the scheduler, and makes CPUs look that have to decide again.
-    fn schedule<R>(&self, act: impl FnOnce(&mut Scheduler, u64) -> R) -> R {
+    pub fn schedule<R>(&self, act: impl FnOnce(&mut Scheduler, u64) -> R) -> R {
         let mut scheduler = self.scheduler.lock();
         let result = act(&mut scheduler, host_ns(self.platform));
         let kicks = scheduler.take_kicks();

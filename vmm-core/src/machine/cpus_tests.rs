@@ -3,6 +3,7 @@
 use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
 use super::fuzzing::BIOS;
+use super::scheduling::GuestScheduling;
 use crate::backend::exit::Exit;
 use crate::host::features::CpuFeatures;
 use crate::host::kick::VcpuKick;
@@ -20,8 +21,10 @@ use config::GuestConfig;
 use control::guest::OpenPorts;
 use control::host::Host;
 use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::scheduling::{Scheduling, Share, VcpuState};
 use control::state::GuestState;
 use core::num::NonZeroU32;
+use devices::cpu_hotplug::CpuHotplug;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -34,6 +37,7 @@ struct Guest {
     vm: Arc<Vm>,
     mailbox: Arc<Mailbox>,
     vcpus: Vec<(Vcpu<TestBackend>, VcpuWires)>,
+    sockets: Arc<CpuHotplug>,
 }
 
 impl Guest {
@@ -56,7 +60,7 @@ impl Guest {
         let vcpus: Vec<_> = vcpus.collect();
         let mailbox = pc.vm.mailbox.clone();
         mailbox.connect(vcpus[0].1.kick.clone());
-        Self { platform, vm: pc.vm, mailbox, vcpus }
+        Self { platform, vm: pc.vm, mailbox, vcpus, sockets: pc.sockets }
     }
 
     fn kicks(&self) -> Vec<Arc<VcpuKick>> {
@@ -80,12 +84,24 @@ impl Guest {
     fn run_with(
         self,
         params: DomainParams,
-        attend: impl FnMut(&Vm, Option<usize>),
+        mut attend: impl FnMut(&Vm, Option<usize>),
+    ) -> Option<Stop> {
+        self.run_scheduled(params, |vm, running, _| attend(vm, running))
+    }
+
+    /// The same for what the consoles know and do of its time.
+    fn run_scheduled(
+        self,
+        params: DomainParams,
+        mut attend: impl FnMut(&Vm, Option<usize>, &dyn Scheduling),
     ) -> Option<Stop> {
         let cpus: &Cpus<TestBackend> = Box::leak(Box::new(Cpus::new(self.platform, &[])));
-        let kicks = self.kicks();
-        let mut work = Work { platform: self.platform, vm: self.vm.clone(), kicks, attend };
+        let (kicks, vm) = (self.kicks(), self.vm.clone());
         let guest = cpus.begin_guest(params, |_| Affinity::default(), self.vcpus)?;
+        let (domain, units) = (guest.domain(), guest.units());
+        let scheduling = GuestScheduling::new(cpus, vm.clone(), self.sockets, domain, units);
+        let attend = |vm: &Vm, running| attend(vm, running, &scheduling);
+        let mut work = Work { platform: self.platform, vm, kicks, attend };
         let mut turns = CpuLoop::new(cpus);
         while self.vm.stop.requested().is_none() {
             turns.turn(&TestCpu::default(), &mut work);
@@ -177,9 +193,73 @@ fn a_capped_guest_gets_no_more_than_its_share_and_the_cpu_sleeps_else() {
         assert_eq!(stop, Some(Stop::PowerOff));
         let percent = ran_ms * MS * 100 / platform.tsc();
         assert!((CAP_PERCENT - 3..=CAP_PERCENT + 3).contains(&percent), "{vcpus}: {percent} %");
-        let used_ms = processors.used_ticks() / MS;
+        let used_ms = processors.all_used_ticks() / MS;
         assert!(used_ms.abs_diff(ran_ms) <= 1, "{vcpus}: {used_ms} of {ran_ms} ms");
     }
+}
+
+#[test]
+fn a_cap_that_is_set_at_run_time_counts_from_then_on() {
+    const CAP_PERCENT: u64 = 40;
+    for vcpus in [1, 2] {
+        let guest = Guest::new(&vec![Exit::Pause; vcpus]);
+        guest.start_others();
+        let platform = guest.platform;
+        let (mut ran_ms, mut turned_tsc) = ([0; 3], [0; 3]);
+        let caps = [0, CAP_PERCENT as u32, 0];
+        guest.run_scheduled(DomainParams::default(), |vm, running, scheduling| {
+            let part = (platform.tsc() / (1000 * MS)) as usize;
+            let Some(&cap_percent) = caps.get(part) else { return vm.stop.request(Stop::PowerOff) };
+            if turned_tsc[part] == 0 {
+                turned_tsc[part] = platform.tsc();
+                let share = Share { cap_percent, ..scheduling.share() };
+                scheduling.set_share(share);
+                assert_eq!(scheduling.share(), share);
+            }
+            ran_ms[part] += u64::from(running.is_some());
+        });
+        let near = |ms: u64, expected: u64| ms.abs_diff(expected) <= 30;
+        let is_right = near(ran_ms[0], 1000) && near(ran_ms[1], 400) && near(ran_ms[2], 1000);
+        assert!(is_right, "{vcpus}: {ran_ms:?}");
+    }
+}
+
+#[test]
+fn consoles_know_each_virtual_cpu_without_asking_it() {
+    let guest = Guest::new(&[Exit::ExternalInterrupt, Exit::ExternalInterrupt, Exit::Halt]);
+    guest.start_others();
+    let mut turns = 0;
+    guest.run_scheduled(DomainParams::default(), |vm, running, scheduling| {
+        turns += 1;
+        if turns < 100 {
+            return;
+        }
+        let vcpus = scheduling.vcpus();
+        assert_eq!(vcpus[2].state, VcpuState::Blocked);
+        if let Some(running @ (0 | 1)) = running {
+            assert_eq!(vcpus[running].state, VcpuState::Running);
+            assert_eq!(vcpus[1 - running].state, VcpuState::Runnable);
+        }
+        assert!(vcpus[0].time_ns > 20 * MS && vcpus[1].time_ns > 20 * MS, "{vcpus:?}");
+        assert!(vcpus[2].time_ns < 5 * MS, "{vcpus:?}");
+        assert_eq!((vcpus[1].cpu, &vcpus[1].hard[..]), (0, &[0][..]));
+        if turns == 200 {
+            vm.stop.request(Stop::PowerOff);
+        }
+    });
+}
+
+#[test]
+fn one_that_halts_on_a_cpu_of_its_own_is_known_to() {
+    let (mut turns, mut states) = (0, Vec::new());
+    Guest::new(&[Exit::Halt]).run_scheduled(DomainParams::default(), |vm, _, scheduling| {
+        turns += 1;
+        states.push(scheduling.vcpus()[0].state);
+        if turns == 50 {
+            vm.stop.request(Stop::PowerOff);
+        }
+    });
+    assert!(states[10..].iter().all(|&state| state == VcpuState::Blocked), "{states:?}");
 }
 
 #[test]

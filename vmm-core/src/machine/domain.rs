@@ -81,6 +81,11 @@ impl<'a> Domain<'a> {
         self.config.vcpus = vcpus;
     }
 
+    /// It has this weight and cap when it starts the next time.
+    pub const fn set_share(&mut self, weight: u32, cap_percent: u32) {
+        (self.config.cpu_weight, self.config.cpu_cap_percent) = (weight, cap_percent);
+    }
+
     /// Where it is asked.
     pub const fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox

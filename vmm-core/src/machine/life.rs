@@ -4,6 +4,7 @@ use super::attendant::Attendant;
 use super::cpus::{Cpus, RunningGuest};
 use super::domain::Domain;
 use super::pc::Pc;
+use super::scheduling::GuestScheduling;
 use crate::backend::Backend;
 use crate::host::platform::MAX_CPUS;
 use crate::scheduler::{Affinity, CpuSet, DomainParams};
@@ -77,18 +78,6 @@ impl<B: Backend> Life<B> {
         };
         let vcpus = vcpus.into_iter().enumerate().map(make).collect::<Result<_, String>>()?;
         drop(starting);
-        let processors = vm.chipset.processors.clone();
-        let output = ports.output;
-        let ports = GuestPorts {
-            uart: com1,
-            vga,
-            i8042,
-            output,
-            power,
-            processors,
-            sockets: sockets.clone(),
-        };
-        attendant.consoles.attach(domain.mailbox().number(), ports);
         domain.mailbox().connect(first);
         let entered_us = domain.ns_since(platform.boot_tsc()) / 1000;
         log::info!("{name}: first instruction {entered_us} us after the image was entered");
@@ -97,10 +86,21 @@ impl<B: Backend> Life<B> {
             cap_percent: domain.config().cpu_cap_percent,
         };
         let affinity = |vcpu| affinity(domain.config(), vcpu);
-        let Some(running) = cpus.begin_guest(params, affinity, vcpus) else {
-            attendant.consoles.detach(domain.mailbox().number());
-            return Err(format!("{name}: the scheduler has no room for it"));
+        let running = cpus.begin_guest(params, affinity, vcpus);
+        let running = running.ok_or_else(|| format!("{name}: the scheduler has no room for it"))?;
+        let (number, units) = (running.domain(), running.units());
+        let scheduling = GuestScheduling::new(cpus, vm.clone(), sockets.clone(), number, units);
+        let ports = GuestPorts {
+            uart: com1,
+            vga,
+            i8042,
+            output: ports.output,
+            power,
+            processors: vm.chipset.processors.clone(),
+            sockets: sockets.clone(),
+            scheduling: Arc::new(scheduling),
         };
+        attendant.consoles.attach(domain.mailbox().number(), ports);
         Ok(Self { vm, rtc, sockets, running, started_tsc })
     }
 
@@ -128,9 +128,12 @@ impl<B: Backend> Life<B> {
         cpus: &Cpus<B>,
         attendant: &mut Attendant,
     ) -> Option<Legacy> {
-        cpus.end_guest(self.running);
-        // As with xl, those that were asked for stay through the next life.
+        // As with xl, what was asked for stays through the next life.
+        let number = self.running.domain();
+        let params = cpus.schedule(|scheduler, _| scheduler.domain(number));
+        domain.set_share(params.weight, params.cap_percent);
         domain.set_vcpus(self.sockets.wanted());
+        cpus.end_guest(self.running);
         attendant.consoles.detach(domain.mailbox().number());
         let at_tsc = domain.platform().tsc();
         let legacy = |ram| Legacy { battery: self.rtc.battery(), at_tsc, ram };

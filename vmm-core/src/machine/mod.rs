@@ -17,6 +17,7 @@ pub(crate) mod pc;
 mod pv;
 #[cfg(test)]
 mod ram_tests;
+mod scheduling;
 #[cfg(test)]
 mod shortage_tests;
 mod start;

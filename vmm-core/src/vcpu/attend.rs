@@ -81,7 +81,7 @@ impl<B: Backend> Vcpu<B> {
     /// Counts the time on this CPU since the last count.
     pub(super) fn note_use(&mut self) {
         let now_tsc = self.platform.tsc();
-        self.vm.processors.note_use(now_tsc.saturating_sub(self.used_from_tsc));
+        self.vm.processors.note_use(self.index, now_tsc.saturating_sub(self.used_from_tsc));
         self.used_from_tsc = now_tsc;
     }
 
@@ -154,7 +154,7 @@ impl<B: Backend> Vcpu<B> {
             total_exits: self.counters.total(),
             exits: self.counters.iter().collect(),
             guest_time_ns: self.vm.clock.now().as_ns(),
-            cpu_time_ns: ticks_to_ns(self.vm.processors.used_ticks(), self.platform.tsc_hz()),
+            cpu_time_ns: ticks_to_ns(self.vm.processors.all_used_ticks(), self.platform.tsc_hz()),
         }
     }
 

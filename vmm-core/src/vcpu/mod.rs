@@ -458,6 +458,12 @@ impl<B: Backend> Vcpu<B> {
     /// A turn without an entry.
     #[inline(never)]
     fn sleep_attended(&mut self, housekeeping: &mut dyn Housekeeping) {
+        self.vm.processors.note_idle(self.index, true);
+        self.nap(housekeeping);
+        self.vm.processors.note_idle(self.index, false);
+    }
+
+    fn nap(&mut self, housekeeping: &mut dyn Housekeeping) {
         self.attend(housekeeping);
         // A kick since the last turn without an entry, by the consoles just now too: the next turn
         // looks at what came.

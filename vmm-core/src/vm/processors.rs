@@ -12,13 +12,21 @@ use devices::local_apic::Kick;
 pub struct Processors {
     kicks: Box<[Arc<VcpuKick>]>,
     held: AtomicBool,
-    used_ticks: AtomicU64,
+    uses: Box<[Use]>,
+}
+
+/// One's use of the CPU's time.
+#[derive(Debug, Default)]
+struct Use {
+    ticks: AtomicU64,
+    is_idle: AtomicBool,
 }
 
 impl Processors {
     /// Those of `kicks`, by their numbers.
     pub fn new(kicks: &[Arc<VcpuKick>]) -> Arc<Self> {
-        Arc::new(Self { kicks: kicks.into(), ..Self::default() })
+        let uses = kicks.iter().map(|_| Use::default()).collect();
+        Arc::new(Self { kicks: kicks.into(), held: AtomicBool::new(false), uses })
     }
 
     /// True if there is more than one.
@@ -26,14 +34,33 @@ impl Processors {
         self.kicks.len() > 1
     }
 
-    /// One of them has had a CPU for so many ticks of the time stamp counter.
-    pub fn note_use(&self, ticks: u64) {
-        self.used_ticks.fetch_add(ticks, Ordering::Relaxed);
+    /// Number `index` has had a CPU for so many ticks of the time stamp counter.
+    pub fn note_use(&self, index: usize, ticks: u64) {
+        if let Some(its) = self.uses.get(index) {
+            its.ticks.fetch_add(ticks, Ordering::Relaxed);
+        }
     }
 
-    /// The time that all have had, as far as they have counted it.
-    pub fn used_ticks(&self) -> u64 {
-        self.used_ticks.load(Ordering::Relaxed)
+    /// The time that number `index` has had, as far as it has counted it.
+    pub fn used_ticks(&self, index: usize) -> u64 {
+        self.uses.get(index).map_or(0, |its| its.ticks.load(Ordering::Relaxed))
+    }
+
+    /// The time that all have had.
+    pub fn all_used_ticks(&self) -> u64 {
+        (0..self.uses.len()).map(|index| self.used_ticks(index)).sum()
+    }
+
+    /// Number `index` has nothing to run and stays on its CPU, or goes on.
+    pub fn note_idle(&self, index: usize, is_idle: bool) {
+        if let Some(its) = self.uses.get(index) {
+            its.is_idle.store(is_idle, Ordering::Relaxed);
+        }
+    }
+
+    /// Number `index` has nothing to run, and stays on its CPU.
+    pub fn is_idle(&self, index: usize) -> bool {
+        self.uses.get(index).is_some_and(|its| its.is_idle.load(Ordering::Relaxed))
     }
 
     /// All look at what has changed before they enter the guest again, and those that wait wake.

@@ -80,10 +80,10 @@ fn a_halted_guest_does_not_sleep_over_an_interrupt_that_the_console_raises() {
         for _ in 0..3 {
             machine.vcpu.turn(&mut consoles);
         }
-        let (before, used) = (machine.platform.tsc(), machine.vcpu.vm.processors.used_ticks());
+        let (before, used) = (machine.platform.tsc(), machine.vcpu.vm.processors.used_ticks(0));
         machine.vcpu.turn(&mut consoles);
         assert!(machine.platform.tsc() > before, "nothing to do: it slept");
-        assert_eq!(machine.vcpu.vm.processors.used_ticks(), used, "no time of the guest's");
+        assert_eq!(machine.vcpu.vm.processors.used_ticks(0), used, "no time of the guest's");
         let before = machine.platform.tsc();
         let (inbox, pic) = (machine.vcpu.apic.inbox().clone(), machine.vcpu.vm.pic.clone());
         consoles.0 = Some(Box::new(move || {
