@@ -14,11 +14,12 @@ use spin::Mutex;
 
 use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::{IrqLine, Ticks};
+use crate::local_apic::ApicBus;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{
     CAPABILITIES, CONFIGURATION, COUNTER, Configuration, STATUS, TIMER_COMPARATOR,
-    TIMER_CONFIGURATION, TIMER_COUNT, TIMER_STRIDE, TIMERS, TimerConfiguration,
+    TIMER_CONFIGURATION, TIMER_COUNT, TIMER_MESSAGE, TIMER_STRIDE, TIMERS, TimerConfiguration,
 };
 pub use spec::{CAPABILITIES_VALUE, FIRST_ROUTE, HPET_BASE, HPET_BYTES, ROUTE_COUNT, TICK_NS};
 use timer::Timer;
@@ -34,16 +35,24 @@ pub struct HpetLines {
     pub legacy_select: IrqLine,
     /// I/O APIC inputs 16 to 23. Other devices may share them.
     pub routed: [IrqLine; ROUTE_COUNT],
+    /// Where messages go.
+    pub messages: Arc<ApicBus>,
 }
 
 impl HpetLines {
-    /// The lines for a machine whose IRQ 0 and IRQ 8 pass through `route`.
-    pub fn new(route: &Arc<LegacyRoute>, routed: [IrqLine; ROUTE_COUNT]) -> Self {
+    /// The lines for a machine whose IRQ 0 and IRQ 8 pass through `route`, and whose messages go to
+    /// `messages`.
+    pub fn new(
+        route: &Arc<LegacyRoute>,
+        routed: [IrqLine; ROUTE_COUNT],
+        messages: Arc<ApicBus>,
+    ) -> Self {
         Self {
             legacy_timer0: route.wire(LegacyRoute::TIMER0),
             legacy_timer1: route.wire(LegacyRoute::TIMER1),
             legacy_select: route.wire(LegacyRoute::SELECT),
             routed,
+            messages,
         }
     }
 
@@ -136,6 +145,7 @@ impl State {
             _ => match self.timer(offset) {
                 Some((timer, TIMER_CONFIGURATION)) => timer.config().into(),
                 Some((timer, TIMER_COMPARATOR)) => timer.comparator(),
+                Some((timer, TIMER_MESSAGE)) => timer.message,
                 _ => 0,
             },
         }
@@ -166,11 +176,12 @@ impl State {
                 }
             }
             Some((timer, TIMER_COMPARATOR)) => timer.write_comparator(tick, counter, merge),
+            Some((timer, TIMER_MESSAGE)) => timer.message = merge(timer.message),
             _ => {}
         }
         // The status of a timer that is not level triggered reads 0.
         for (number, timer) in self.timers.iter().enumerate() {
-            if !timer.config().level() {
+            if !timer.is_level() {
                 self.status &= !(1 << number);
             }
         }
@@ -200,8 +211,10 @@ impl Hpet {
         Self { clock, alarm, lines, state: Mutex::new(State::new()) }
     }
 
+    /// The line that a timer drives, if it sends no messages.
     fn line(&self, number: usize, state: &State, timer: &Timer) -> Option<&IrqLine> {
         match number {
+            _ if timer.message().is_some() => None,
             0 if state.config.legacy() => Some(&self.lines.legacy_timer0),
             1 if state.config.legacy() => Some(&self.lines.legacy_timer1),
             _ => {
@@ -215,7 +228,7 @@ impl Hpet {
         let mut edges = [None; TIMER_COUNT];
         for (number, (timer, edges)) in state.timers.iter_mut().zip(&mut edges).enumerate() {
             let matches = timer.advance(tick);
-            if timer.config().level() {
+            if timer.is_level() {
                 state.status |= u64::from(matches.is_some()) << number;
             } else if timer.config().enable() {
                 *edges = matches;
@@ -223,6 +236,11 @@ impl Hpet {
         }
         for (number, timer) in state.timers.iter().enumerate() {
             let Some(matches) = edges[number] else { continue };
+            if let Some((address, value)) = timer.message() {
+                // One to no local APIC is lost, as the chip's would be.
+                let _ = self.lines.messages.deliver_msi(address, value);
+                continue;
+            }
             let Some(line) = self.line(number, state, timer) else { continue };
             if !state.is_legacy(number) {
                 line.pulse();
@@ -252,7 +270,7 @@ impl Hpet {
             // An 8259A wants to see the line of an edge high until it is acknowledged. The other
             // lines may be shared.
             let is_held = |number, timer: &Timer| {
-                state.is_legacy(number) && !timer.config().level() && line.is_high()
+                state.is_legacy(number) && !timer.is_level() && line.is_high()
             };
             line.set(drivers.any(|(number, timer)| {
                 Self::is_asserted(state, number, timer) || is_held(number, timer)

@@ -28,6 +28,9 @@ pub const TIMER_CONFIGURATION: u64 = 0x00;
 /// Comparator of a timer.
 pub const TIMER_COMPARATOR: u64 = 0x08;
 
+/// Message of a timer: its value in the low half, its address in the high half.
+pub const TIMER_MESSAGE: u64 = 0x10;
+
 /// Comparators.
 pub const TIMER_COUNT: usize = 3;
 
@@ -112,7 +115,11 @@ impl TimerConfiguration {
     /// After reset: what the timer can do.
     pub fn initial() -> Self {
         let routes = ((1 << ROUTE_COUNT) - 1) << FIRST_ROUTE;
-        Self::new().with_periodic_capable(true).with_size_64(true).with_routes(routes)
+        Self::new()
+            .with_periodic_capable(true)
+            .with_size_64(true)
+            .with_fsb_capable(true)
+            .with_routes(routes)
     }
 
     /// The register's value after a write of `written`. A route that is not supported is not taken.
@@ -123,6 +130,7 @@ impl TimerConfiguration {
             .with_periodic(written.periodic())
             .with_set_comparator(written.set_comparator())
             .with_mode_32(written.mode_32())
+            .with_fsb_enable(written.fsb_enable())
             .with_route(if route_supported { written.route() } else { self.route() })
     }
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::irq::LineProbe;
+use crate::local_apic::{ApicInbox, Kick, LocalApic};
 use crate::time::{Deadlines, TestClock};
 
 const US: u64 = 1000;
@@ -14,6 +15,13 @@ const T_ENABLE: u64 = 4;
 const T_PERIODIC: u64 = 8;
 const T_SET: u64 = 0x40;
 const T_32: u64 = 0x100;
+const T_FSB: u64 = 0x4000;
+
+struct NoKick;
+
+impl Kick for NoKick {
+    fn kick(&self) {}
+}
 
 struct Bench {
     clock: Arc<TestClock>,
@@ -23,6 +31,7 @@ struct Bench {
     routed: Vec<Arc<LineProbe>>,
     pit: IrqLine,
     route: Arc<LegacyRoute>,
+    apic: Mutex<LocalApic>,
     hpet: Hpet,
 }
 
@@ -42,7 +51,14 @@ impl Bench {
             routed.push(probe);
             line
         });
-        let hpet = Hpet::new(clock.clone(), deadlines.alarm(0), HpetLines::new(&route, lines));
+        let inbox = ApicInbox::new(Arc::new(NoKick));
+        let bus = ApicBus::new([inbox.clone()].into());
+        let alarm = Alarm::detached();
+        let mut apic = LocalApic::new(0, inbox, bus.clone(), clock.clone(), alarm);
+        // Enabled in the spurious interrupt vector register.
+        apic.mmio_write(0xf0, 0x1ff);
+        let lines = HpetLines::new(&route, lines, bus);
+        let hpet = Hpet::new(clock.clone(), deadlines.alarm(0), lines);
         Self {
             clock,
             deadlines,
@@ -51,8 +67,18 @@ impl Bench {
             routed,
             pit: route.wire(LegacyRoute::PIT),
             route,
+            apic: Mutex::new(apic),
             hpet,
         }
+    }
+
+    /// The vector that the local APIC would deliver next, which is taken and ended.
+    fn take_vector(&self) -> Option<u8> {
+        let mut apic = self.apic.lock();
+        let vector = apic.highest_pending()?;
+        apic.acknowledge(vector);
+        apic.mmio_write(0xb0, 0);
+        Some(vector)
     }
 
     fn readl(&self, offset: u64) -> u64 {
@@ -102,7 +128,7 @@ fn capabilities() {
     let bench = Bench::new();
     assert_eq!(bench.readq(0), 0x0098_9680_8086_a201);
     assert_eq!(bench.readl(4), 10_000_000);
-    assert_eq!(bench.readq(TIMERS), 0x00ff_0000_0000_0030);
+    assert_eq!(bench.readq(TIMERS), 0x00ff_0000_0000_8030);
     assert_eq!(bench.hpet.mmio_read(Access::new(2, 2)), Some(0x0098_9680_8086));
     assert_eq!(bench.readq(TIMERS + 3 * TIMER_STRIDE), 0, "no fourth timer");
 }
@@ -285,6 +311,56 @@ fn tiny_periods_do_not_storm() {
     let rings = bench.run(100 * MS);
     assert!((990..=1001).contains(&rings), "{rings}");
     assert_eq!(bench.readq(CMP0), bench.readq(COUNTER) + 1);
+}
+
+/// A message to the local APIC with ID 0.
+const fn message(vector: u64) -> u64 {
+    0xfee0_0000 << 32 | vector
+}
+
+#[test]
+fn messages_go_to_the_local_apic_and_to_no_line() {
+    let bench = Bench::new();
+    let (config, route) = (timer(2, TIMER_CONFIGURATION), timer(2, TIMER_MESSAGE));
+    bench.writel(route, 0x51);
+    bench.writel(route + 4, 0xfee0_0000);
+    assert_eq!(bench.readq(route), message(0x51));
+    bench.writel(config, T_ENABLE | T_FSB | 20 << 9);
+    bench.writeq(timer(2, TIMER_COMPARATOR), 1000);
+    bench.writel(CONFIGURATION, ENABLE);
+    assert_eq!(bench.take_vector(), None);
+    assert_eq!(bench.run(20 * US), 1);
+    assert_eq!((bench.take_vector(), bench.take_vector()), (Some(0x51), None));
+    // Level triggering does not count.
+    bench.writel(config, T_ENABLE | T_FSB | T_LEVEL | 20 << 9);
+    bench.writeq(timer(2, TIMER_COMPARATOR), bench.readl(COUNTER) + 1000);
+    assert_eq!(bench.run(20 * US), 1);
+    assert_eq!((bench.take_vector(), bench.readl(STATUS)), (Some(0x51), 0));
+    assert!(bench.routed.iter().all(|line| line.take_edges() == 0 && !line.is_high()));
+    // Without it the line has its turn again.
+    bench.writel(config, T_ENABLE | 20 << 9);
+    bench.writeq(timer(2, TIMER_COMPARATOR), bench.readl(COUNTER) + 1000);
+    bench.run(20 * US);
+    assert_eq!((bench.take_vector(), bench.routed[4].take_edges()), (None, 1));
+}
+
+#[test]
+fn a_periodic_timer_sends_a_message_each_time_also_in_legacy_replacement_mode() {
+    let bench = Bench::new();
+    bench.writeq(timer(0, TIMER_MESSAGE), message(0x52));
+    bench.writel(TIMERS, T_ENABLE | T_PERIODIC | T_SET | T_FSB);
+    bench.writeq(CMP0, 100_000);
+    bench.writeq(CMP0, 100_000);
+    bench.writel(CONFIGURATION, ENABLE | LEGACY);
+    for _ in 0..3 {
+        bench.run(MS);
+        assert_eq!((bench.take_vector(), bench.take_vector()), (Some(0x52), None));
+    }
+    assert!(!bench.irq0.is_high());
+    // A message elsewhere is lost.
+    bench.writeq(timer(0, TIMER_MESSAGE), 0x1000 << 32 | 0x52);
+    bench.run(MS);
+    assert_eq!(bench.take_vector(), None);
 }
 
 proptest! {

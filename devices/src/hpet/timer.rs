@@ -30,6 +30,8 @@ pub(super) struct Timer {
     config: TimerConfiguration,
     comparator: u64,
     period: u64,
+    /// Tn_FSB_ROUTE.
+    pub(super) message: u64,
     /// When the counter will next equal the comparator.
     next_match: Option<u64>,
     last_match: u64,
@@ -41,6 +43,7 @@ impl Timer {
             config: TimerConfiguration::initial(),
             comparator: u64::MAX,
             period: 0,
+            message: 0,
             next_match: None,
             last_match: 0,
         }
@@ -48,6 +51,16 @@ impl Timer {
 
     pub(super) fn config(&self) -> TimerConfiguration {
         self.config
+    }
+
+    /// The message that it sends instead of driving a line, its address and its value.
+    pub(super) fn message(&self) -> Option<(u64, u32)> {
+        self.config.fsb_enable().then_some((self.message >> 32, self.message as u32))
+    }
+
+    /// Its line stays high until its status is cleared. Messages are edges.
+    pub(super) fn is_level(&self) -> bool {
+        self.config.level() && !self.config.fsb_enable()
     }
 
     pub(super) fn comparator(&self) -> u64 {

@@ -187,7 +187,8 @@ impl Pc {
             board.ports.attach(Arc::new(DebugConsole::new(debug.clone())));
         }
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
-        let (rtc, route) = board.add_timers(&parts, &io_apic, IrqLine::new(kicks[0].clone(), 0));
+        let wake = IrqLine::new(kicks[0].clone(), 0);
+        let (rtc, route) = board.add_timers(&parts, &io_apic, &apic_bus, wake);
         let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         let coprocessor = board.add_coprocessor();
@@ -351,6 +352,7 @@ impl Board {
         &mut self,
         parts: &PcParts<'_>,
         io_apic: &Arc<IoApic>,
+        apics: &Arc<ApicBus>,
         wake: IrqLine,
     ) -> (Arc<Rtc>, Arc<LegacyRoute>) {
         let wire = |irq| self.lines.wire(irq, IsaSource::Device);
@@ -374,7 +376,7 @@ impl Board {
             let routed = core::array::from_fn(|input| {
                 IrqLine::new(io_apic.clone(), u32::from(FIRST_ROUTE) + input as u32)
             });
-            let lines = HpetLines::new(&legacy, routed);
+            let lines = HpetLines::new(&legacy, routed, apics.clone());
             let hpet = Arc::new(Hpet::new(self.clock.clone(), self.alarm(AlarmSlot::Hpet), lines));
             self.timers.connect(AlarmSlot::Hpet as usize, hpet.clone());
             self.mmio.attach(hpet);

@@ -112,6 +112,16 @@ impl Environment {
         }
     }
 
+    /// More of QEMU's arguments: its HPET sends no messages unless it is told to.
+    fn arguments(self, guest: &Guest) -> Vec<String> {
+        match self {
+            Self::Qemu if guest.topic == "hpet" => {
+                ["-global", "hpet.msi=on"].map(str::to_owned).into()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The machine that runs `guest`.
     pub fn spec(self, guest: &Guest) -> Spec {
         let (emulator, backend, direct) = match self {
@@ -147,6 +157,7 @@ impl Environment {
             memory_mib: MEMORY_MIB,
             cpu: cpu.map(str::to_owned),
             cmdline: cmdline.to_owned(),
+            arguments: self.arguments(guest),
             smp,
             vcpus,
             ..Spec::default()

@@ -9,7 +9,7 @@ use conformance::arrivals;
 use conformance::clock::{self, until};
 use conformance::cpu::{peek, poke};
 use conformance::interrupts::{Frame, handle};
-use conformance::report::{check, equal};
+use conformance::report::{check, equal, skip};
 use conformance::{pic, pit};
 
 conformance::topic!(run);
@@ -30,6 +30,8 @@ const INTERRUPT: u64 = 1 << 2;
 const PERIODIC: u64 = 1 << 3;
 const CAN_BE_PERIODIC: u64 = 1 << 4;
 const SET_ACCUMULATOR: u64 = 1 << 6;
+const SEND_MESSAGE: u64 = 1 << 14;
+const CAN_SEND_MESSAGES: u64 = 1 << 15;
 
 const VECTOR: u8 = 0x61;
 const IRQ0: u16 = 1;
@@ -46,6 +48,7 @@ fn run() {
     counter();
     legacy();
     routed();
+    messages();
     write(CONFIGURATION, 0);
 }
 
@@ -191,4 +194,68 @@ fn routed() {
     write(CONFIGURATION, 0);
     write(timer1, 0);
     io::write(entry, MASKED);
+}
+
+/// FSB delivery: timer 2 writes to the local APIC's address.
+fn messages() {
+    let (timer2, message) = (TIMER0 + 0x40, TIMER0 + 0x50);
+    if read(timer2) & CAN_SEND_MESSAGES == 0 {
+        for case in [
+            "message-reads-back",
+            "message",
+            "message-delivered",
+            "message-sets-no-status",
+            "messages-of-a-periodic-timer",
+            "disabled-sends-no-message",
+        ] {
+            skip(case, "the HPET sends no messages");
+        }
+        return;
+    }
+    handle(VECTOR, Some(arrivals::note_and_end));
+    let address = 0xfee0_0000 | u64::from(apic::id()) << 12;
+    // By halves, as drivers do.
+    poke::<u32>(BASE + message, VECTOR.into());
+    poke::<u32>(BASE + message + 4, address as u32);
+    equal("message-reads-back", read(message), address << 32 | u64::from(VECTOR));
+
+    write(COUNTER, 0);
+    write(timer2, INTERRUPT | SEND_MESSAGE);
+    write(COMPARATOR0 + 0x40, ticks(200));
+    write(CONFIGURATION, ENABLE);
+    check("message", until(|| apic::is_set(IRR, VECTOR)));
+    equal("message-delivered", arrivals::let_in().vectors(), &[VECTOR]);
+    equal("message-sets-no-status", read(STATUS) & 4, 0);
+    write(CONFIGURATION, 0);
+
+    if read(timer2) & CAN_BE_PERIODIC == 0 {
+        skip("messages-of-a-periodic-timer", "timer 2 is not periodic");
+    } else {
+        write(COUNTER, 0);
+        write(timer2, INTERRUPT | SEND_MESSAGE | PERIODIC | SET_ACCUMULATOR);
+        write(COMPARATOR0 + 0x40, ticks(500));
+        write(COMPARATOR0 + 0x40, ticks(500));
+        write(CONFIGURATION, ENABLE);
+        let mut arrived = 0;
+        let arrives = || {
+            let comes = until(|| apic::is_set(IRR, VECTOR));
+            comes && !arrivals::let_in().vectors().is_empty()
+        };
+        while arrived < 3 && arrives() {
+            arrived += 1;
+        }
+        equal("messages-of-a-periodic-timer", arrived, 3);
+        write(CONFIGURATION, 0);
+        // One more may have come.
+        arrivals::let_in();
+    }
+
+    write(COUNTER, 0);
+    write(timer2, SEND_MESSAGE);
+    write(COMPARATOR0 + 0x40, ticks(200));
+    write(CONFIGURATION, ENABLE);
+    clock::wait(clock::HZ / 500);
+    check("disabled-sends-no-message", !apic::is_set(IRR, VECTOR));
+    write(CONFIGURATION, 0);
+    write(timer2, 0);
 }
