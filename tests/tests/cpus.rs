@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tests::{
-    Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell, spec,
-    unless_stalled,
+    Backend, Guest, LINUX_PROMPT, Machine, PATIENCE, Result, Spec, linux, linux_for,
+    on_both_backends, shell, spec, unless_stalled,
 };
 use xtask::paths;
 
@@ -138,4 +138,40 @@ fn virtual_cpus_come_and_go(backend: Backend) -> Result<()> {
     }
     machine.serial().write(b"poweroff -f\n")?;
     machine.expect_serial("powered off: Destroy")
+}
+
+/// Linux on a machine with two CPUs has as many virtual CPUs as it was given, all of them work, go
+/// and come, and it restarts with them.
+#[test]
+#[ignore = "slow: six boots of guests with up to eight virtual CPUs"]
+fn linux_has_up_to_eight_virtual_cpus_on_two_cpus() -> Result<()> {
+    for (guest, vcpus) in
+        [(Guest::LinuxAmd64Quiet, 8), (Guest::Linux686Pae, 2), (Guest::Linux686Pae, 4)]
+    {
+        let mut machine = linux_for(&Spec { smp: 2, vcpus, ..spec(guest)? }, PATIENCE * 2)?;
+        ensure!(shell(&mut machine, "nproc")? == vcpus.to_string());
+        let last = vcpus - 1;
+        let load = format!(
+            "for cpu in $(seq 0 {last}); do taskset -c $cpu sh -c \
+             'n=0; while [ $n -lt 20000 ]; do n=$((n+1)); done; echo -n $n.' & done; wait"
+        );
+        let sums = shell(&mut machine, &load)?;
+        ensure!(sums.matches("20000.").count() as u32 == vcpus, "{sums}");
+        let switch = |to| {
+            let online = "/sys/devices/system/cpu/cpu$cpu/online";
+            format!("for cpu in $(seq 1 {last}); do echo {to} > {online}; done; nproc")
+        };
+        ensure!(shell(&mut machine, &switch(0))? == "1", "they are not off");
+        ensure!(shell(&mut machine, &switch(1))? == vcpus.to_string(), "they are not on again");
+        // A host that is busy makes clocks complain.
+        let complaints = shell(&mut machine, "dmesg | grep -iE 'mtrr:|firmware bug|cut here'")?;
+        ensure!(complaints.is_empty(), "{complaints}");
+        machine.serial().write(b"reboot -f\n")?;
+        machine.expect_serial("reset: Restart")?;
+        machine.expect_serial(LINUX_PROMPT)?;
+        ensure!(shell(&mut machine, "dmesg -n 1; nproc")?.ends_with(&vcpus.to_string()));
+        machine.serial().write(b"poweroff -f\n")?;
+        machine.expect_serial("powered off: Destroy")?;
+    }
+    Ok(())
 }
