@@ -24,6 +24,10 @@ use devices::rtc::{Battery, Rtc};
 /// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
 
+/// The most heap that its devices take and give back while it runs: a chunk of each IDE channel,
+/// which of a CD may have to be turned into raw sectors, one of the boot disk, and lists of pages.
+const RUN_HEAP_BYTES: u64 = 320 << 10;
+
 /// A guest that runs.
 pub struct Life<B: Backend> {
     vm: Arc<Vm>,
@@ -31,6 +35,8 @@ pub struct Life<B: Backend> {
     sockets: Arc<CpuHotplug>,
     running: RunningGuest<B>,
     started_tsc: u64,
+    /// Set aside as long as it lives.
+    _heap: Budget,
 }
 
 /// The parts of a PC that outlast a reset.
@@ -57,9 +63,11 @@ impl<B: Backend> Life<B> {
         let (platform, name) = (domain.platform(), &domain.config().name);
         check_affinity(domain.config(), cpus.online())?;
         let started_tsc = platform.tsc();
-        let starting = Budget::reserve(platform, START_HEAP_BYTES);
-        let starting = starting
-            .map_err(|out_of_heap| format!("{name}: {out_of_heap}: give the guest less memory"))?;
+        let set_aside = |bytes| {
+            let budget = Budget::reserve(platform, bytes);
+            budget.map_err(|too_little| format!("{name}: {too_little}: give the guest less memory"))
+        };
+        let (starting, heap) = (set_aside(START_HEAP_BYTES)?, set_aside(RUN_HEAP_BYTES)?);
         let ports = OpenPorts::new(name);
         let (battery, ram) = match legacy {
             Some(Legacy { battery, at_tsc, ram }) => {
@@ -101,7 +109,7 @@ impl<B: Backend> Life<B> {
             scheduling: Arc::new(scheduling),
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
-        Ok(Self { vm, rtc, sockets, running, started_tsc })
+        Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap })
     }
 
     /// Why the guest stops, if it does.

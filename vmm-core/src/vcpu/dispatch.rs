@@ -249,7 +249,10 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Mmio
             }
             Ok(_) => self.bounce(access),
-            Err(_) => self.crash("the host has no memory left for page tables", ExitKind::Fatal),
+            Err(_) => self.crash(
+                "its page tables take more memory than is set aside for them",
+                ExitKind::Fatal,
+            ),
         }
     }
 

@@ -179,11 +179,11 @@ impl Vm {
         }
     }
 
-    /// Stops the guest if the host has no memory for its page tables.
+    /// Stops the guest if its page tables need more memory than is set aside for them.
     pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
         if result.is_err() {
             log::error!(
-                "{}: the host has no memory left for page tables: the guest is stopped",
+                "{}: its page tables take more memory than is set aside for them: the guest is stopped",
                 self.name
             );
             self.stop.request(Stop::Crash);

@@ -110,9 +110,10 @@ impl<B: Backend> Vcpu<B> {
             Err(Stuck::Refused) => {
                 self.crash("an instruction that reaches too far", ExitKind::Fatal)
             }
-            Err(Stuck::OutOfMemory) => {
-                self.crash("the host has no memory left for page tables", ExitKind::Fatal)
-            }
+            Err(Stuck::OutOfMemory) => self.crash(
+                "its page tables take more memory than is set aside for them",
+                ExitKind::Fatal,
+            ),
         };
         bouncer.plan = Some(plan);
         self.bouncer = Some(bouncer);

@@ -4,23 +4,39 @@ use super::raw::Run;
 use crate::host::owner::{GuestId, Owner};
 use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 #[cfg(any(test, feature = "owner-map"))]
 use ept::PointsTo;
 use ept::TableMemory;
 
-const TABLE_BYTES: usize = FrameSize::Small.bytes() as usize;
+const TABLE_SIZE: FrameSize = FrameSize::Small;
+const TABLE_BYTES: usize = TABLE_SIZE.bytes() as usize;
 
 /// The frames that hold a guest's tables, by host-physical address.
+///
+/// Tables are made of frames that were set aside for the guest when it was built, and go back to
+/// these: however many it brings about, no other guest has less.
 pub struct TableFrames {
     platform: &'static dyn Platform,
     guest: GuestId,
     frames: BTreeMap<u64, (Frame, Run)>,
+    set_aside: Vec<Frame>,
 }
 
 impl TableFrames {
     /// No tables yet.
     pub const fn new(platform: &'static dyn Platform, guest: GuestId) -> Self {
-        Self { platform, guest, frames: BTreeMap::new() }
+        Self { platform, guest, frames: BTreeMap::new(), set_aside: Vec::new() }
+    }
+
+    /// Sets frames aside for `count` more tables. Those that were are kept if there are too few.
+    pub(super) fn set_aside(&mut self, count: usize) -> Option<()> {
+        self.set_aside.try_reserve(count).ok()?;
+        for _ in 0..count {
+            let frame = self.platform.allocate_frame(TABLE_SIZE, Owner::Tables(self.guest))?;
+            self.set_aside.push(frame);
+        }
+        Some(())
     }
 
     /// A zeroed page for the guest, which is no table: its host-physical address. It goes back with
@@ -35,14 +51,18 @@ impl TableFrames {
     }
 
     fn allocate_for(&mut self, owner: Owner) -> Option<u64> {
-        let frame = self.platform.allocate_frame(FrameSize::Small, owner)?;
+        let frame = self.platform.allocate_frame(TABLE_SIZE, owner)?;
+        Some(self.use_frame(frame))
+    }
+
+    fn use_frame(&mut self, frame: Frame) -> u64 {
         // SAFETY: the frame is ours alone until `free` removes it together with its run.
         #[allow(unsafe_code)]
         let run = unsafe { Run::new(frame.address, TABLE_BYTES) };
         run.clear();
         let hpa = frame.hpa;
         self.frames.insert(hpa, (frame, run));
-        Some(hpa)
+        hpa
     }
 
     /// The memory of a frame that [`TableMemory::allocate`] gave. It is not to be used after it was
@@ -54,14 +74,15 @@ impl TableFrames {
 
 impl TableMemory for TableFrames {
     fn allocate(&mut self) -> Option<u64> {
-        self.allocate_for(Owner::Tables(self.guest))
+        let frame = self.set_aside.pop()?;
+        Some(self.use_frame(frame))
     }
 
     fn free(&mut self, table_hpa: u64) {
         if let Some((frame, _)) = self.frames.remove(&table_hpa) {
             #[cfg(any(test, feature = "owner-map"))]
             self.platform.owners().retire(table_hpa);
-            self.platform.free_frame(frame);
+            self.set_aside.push(frame);
         }
     }
 
@@ -93,6 +114,9 @@ impl Drop for TableFrames {
         #[cfg(any(test, feature = "owner-map"))]
         self.frames.keys().for_each(|&hpa| self.platform.owners().retire(hpa));
         while let Some((_, (frame, _))) = self.frames.pop_first() {
+            self.platform.free_frame(frame);
+        }
+        for frame in self.set_aside.drain(..) {
             self.platform.free_frame(frame);
         }
     }

@@ -28,6 +28,8 @@ pub const PAGE_BYTES: u64 = 4096;
 const MIB: u64 = 1 << 20;
 const FOUR_GIB: u64 = 4 << 30;
 const LOW_PAGES: usize = 256;
+/// The memory that a lowest table maps.
+const TABLE_SPAN: u64 = 2 * MIB;
 /// Where a PC has its I/O APIC, HPET and local APICs.
 const FIXED_DEVICES: core::ops::Range<u64> = 0xfec0_0000..0xfef0_0000;
 
@@ -185,6 +187,23 @@ pub struct SpaceMemory {
     pub shared: Option<Arc<FrameMemory>>,
 }
 
+/// The most second-level tables that a guest with this RAM, so much video memory and so many pages
+/// of the platform's needs, but for those of bounce pages. RAM is mapped in pages of 2 MiB at
+/// least, but at its edges.
+const fn most_tables(ram: &RamLayout, video_bytes: usize, platform_pages: usize) -> usize {
+    const GIB: u64 = 1 << 30;
+    const LARGE: usize = 2 << 20;
+    /// The lowest level for the first mebibytes, for the edges of RAM, for local APIC and ROM.
+    const FIXED: usize = 8;
+    /// Those for an area that moves are free again when all virtual CPUs have flushed. A guest that
+    /// does not wait for that, move after move, is stopped.
+    const MOVES: usize = 4;
+    let top = 1 + 1 + ram.high_end().div_ceil(512 * GIB) as usize;
+    let middle = 4 + ram.high_bytes().div_ceil(GIB) as usize + 1;
+    let areas = video_bytes.div_ceil(LARGE) + 1 + 2;
+    top + middle + FIXED + areas * MOVES + platform_pages
+}
+
 /// The virtual CPU will look at the generation before it enters the guest: nothing waits for it.
 const IDLE: u64 = 1 << 63;
 
@@ -253,6 +272,9 @@ impl GuestSpace {
     ) -> Result<Self, SpaceError> {
         let SpaceMemory { guest, ram, ram_layout, rom, video, shared } = memory;
         let mut frames = TableFrames::new(platform, guest);
+        let platform_pages = shared.as_ref().map_or(0, |_| xen::pages::COUNT);
+        let count = most_tables(&ram_layout, video.length_bytes(), platform_pages);
+        frames.set_aside(count).ok_or(OutOfMemory)?;
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
@@ -495,10 +517,14 @@ impl GuestSpace {
         let mut flush = Flush::default();
         let Nested { tables, frames, .. } = &mut *nested;
         // An area that stays is mapped again when it is touched: an area that goes may have covered
-        // a part of it.
+        // a part of it. So is RAM beside it: all that one table maps goes, and the table with it,
+        // so that an area that moves leaves none behind. The local APIC's page is shown for good.
         for area in &gone {
             self.leave_area(area);
-            flush = flush.and(tables.unmap(frames, area.gpa, area.length_bytes)?);
+            let least = if area.gpa < FIXED_DEVICES.end { 0 } else { FIXED_DEVICES.end };
+            let start = (area.gpa / TABLE_SPAN * TABLE_SPAN).max(least);
+            let end = (area.gpa + area.length_bytes).next_multiple_of(TABLE_SPAN);
+            flush = flush.and(tables.unmap(frames, start, end - start)?);
         }
         self.owe(&mut nested, flush);
         Ok(())

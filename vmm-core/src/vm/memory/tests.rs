@@ -44,6 +44,7 @@ fn memory_that_goes_back_while_it_is_mapped_is_found() {
     let platform = TestPlatform::leak();
     let guest = GuestId::next();
     let mut frames = TableFrames::new(platform, guest);
+    frames.set_aside(4).unwrap();
     let mut tables = NestedTables::new(PAGING.format, PAGING.largest_page, &mut frames).unwrap();
     let memory = FrameMemory::new(platform, Owner::Guest(guest), 2 << 20).unwrap();
     let hpa = memory.extent(0).unwrap().hpa;
@@ -228,4 +229,79 @@ fn a_write_only_page_writes_ram_that_reads_do_not_show() {
     assert!(byte(&space, 0xd0000).is_err());
     space.set_low_pages(&[(0xd0, GuestSpace::ram_page(0xd0))]).unwrap();
     assert_eq!(byte(&space, 0xd0000), Ok(0x66));
+}
+
+const HOLE: u64 = 0xf000_0000;
+
+/// A space of two virtual CPUs, and its machine's memory in use.
+fn space_with_video() -> (GuestSpace, impl Fn() -> u64) {
+    let platform = TestPlatform::leak();
+    let space = GuestSpace::new(platform, PAGING, parts(platform, 16), 2).unwrap();
+    (space, || platform.allocated_bytes())
+}
+
+/// Shows the video memory's first pages at `gpa`, and touches each table's worth of them.
+fn show(space: &GuestSpace, gpa: u64, length_bytes: u64) -> Result<(), SpaceError> {
+    let (backing, offset, writable) = (Backing::Video, 0, true);
+    space
+        .set_areas(AreaOwner::Chipset, &[Area { gpa, length_bytes, backing, offset, writable }])?;
+    for at in (0..length_bytes).step_by(MIB as usize) {
+        assert_eq!(space.resolve_fault(gpa + at, true)?, FaultCause::Memory);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_small_area_may_move_through_the_whole_hole_and_takes_no_memory_with_it() {
+    let (space, in_use) = space_with_video();
+    space.end_sleep(0);
+    let before = in_use();
+    for gpa in (16 * MIB..HOLE).step_by(MIB as usize) {
+        show(&space, gpa, 0x1_0000).unwrap();
+        space.note_flush(0);
+        assert_eq!(in_use(), before, "at {gpa:#x}");
+    }
+    assert_eq!(space.shown(HOLE - MIB).map(|(backing, ..)| backing), Some(Backing::Video));
+    assert_eq!(space.shown(HOLE - 2 * MIB), None);
+}
+
+#[test]
+fn ram_beside_an_area_that_moves_is_there_again_when_it_is_touched() {
+    let platform = TestPlatform::leak();
+    let space = GuestSpace::new(platform, PAGING, parts(platform, 17), 1).unwrap();
+    assert_eq!(space.resolve_fault(16 * MIB, true), Ok(FaultCause::Memory));
+    show(&space, 17 * MIB, MIB).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[]).unwrap();
+    assert_eq!(space.shown(17 * MIB), None);
+    assert_eq!(space.resolve_fault(16 * MIB, true), Ok(FaultCause::Memory));
+    assert_eq!(space.shown(16 * MIB), Some((Backing::Ram, 16 * MIB, true)));
+}
+
+/// One virtual CPU moves an area all the time, and another one never gets to flush.
+#[test]
+fn a_guest_whose_tables_take_too_much_is_refused_and_no_other_has_less() {
+    let (space, in_use) = space_with_video();
+    (0..2).for_each(|vcpu| space.end_sleep(vcpu));
+    let before = in_use();
+    let mut places = (16 * MIB..HOLE).step_by(2 * MIB as usize);
+    let refused = places.find_map(|gpa| {
+        space.note_flush(0);
+        show(&space, gpa, 0x1_0000).err()
+    });
+    assert_eq!(refused, Some(SpaceError::OutOfMemory));
+    assert_eq!(in_use(), before);
+    // They come back to it, and to nobody else, when the other one has flushed.
+    space.note_flush(1);
+    show(&space, 16 * MIB, 2 * MIB).unwrap();
+    assert_eq!(in_use(), before);
+}
+
+#[test]
+fn the_local_apics_page_stays_when_a_page_beside_it_goes() {
+    let (space, _) = space_with_video();
+    (0..2).for_each(|vcpu| space.show_apic(vcpu, true).unwrap());
+    show(&space, 0xfeff_c000, PAGE_BYTES).unwrap();
+    show(&space, 0xfebf_f000, PAGE_BYTES).unwrap();
+    space.set_areas(AreaOwner::Chipset, &[]).unwrap();
+    assert!(space.shows_apic());
 }

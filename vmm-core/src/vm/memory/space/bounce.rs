@@ -76,6 +76,7 @@ impl GuestSpace {
             let (page, note) = frames.run(hpa).zip(frames.run(note)).ok_or(OutOfMemory)?;
             pages.frames.push(Bounce { hpa, page, note });
         }
+        frames.set_aside(BouncePages::TABLES).ok_or(OutOfMemory)?;
         for _ in 0..BouncePages::TABLES {
             pages.tables.push(frames.allocate().ok_or(OutOfMemory)?);
         }
