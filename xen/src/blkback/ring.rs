@@ -97,8 +97,7 @@ impl Ring {
         if produced.wrapping_sub(self.produced) > self.entries {
             return Err(BrokenRing);
         }
-        let is_full = self.consumed.wrapping_sub(self.produced) >= self.entries;
-        if self.consumed == produced || is_full {
+        if self.consumed == produced {
             return Ok(None);
         }
         // The request is read after the index that says that it is there.

@@ -63,7 +63,7 @@ pub struct Device<'a> {
 }
 
 /// Empty nodes of the guest's own.
-const WRITABLE: [&str; 15] = [
+const WRITABLE: [&str; 14] = [
     "control/shutdown",
     "control/feature-poweroff",
     "control/feature-reboot",
@@ -78,7 +78,6 @@ const WRITABLE: [&str; 15] = [
     "feature",
     "attr",
     "error",
-    "hvmloader/generation-id-address",
 ];
 
 /// Makes the nodes that are there before any guest is.
@@ -108,7 +107,8 @@ pub fn create(store: &mut Store, guest: &Guest) -> Result<(), Error> {
         store.mkdir(&join(&home, name))?;
     }
     for name in WRITABLE {
-        directory_of(store, &join(&home, name), &own(guest.domain))?;
+        let private = Permissions::new(Permission::none(guest.domain), &[]);
+        directory_of(store, &join(&home, name), &private)?;
     }
     write_all(store, &join(&home, "platform"), guest.platform)?;
     write_all(
@@ -179,7 +179,7 @@ pub fn add_device(store: &mut Store, domain: DomId, device: &Device) -> Result<(
     add_back_end(store, domain, device)?;
     let front = front_path(domain, device.class, device.id);
     remove_if_there(store, &front)?;
-    directory_of(store, &front, &own(domain))?;
+    directory_of(store, &front, &front_ends(domain))?;
     let back = back_path(domain, device.class, device.id);
     write_all(store, &front, &[("backend", &back), ("backend-id", "0")])?;
     write_all(store, &front, device.front)?;
@@ -232,8 +232,8 @@ fn readable(domain: DomId) -> Permissions {
     Permissions::new(Permission::none(0), &[Permission::read(domain)])
 }
 
-/// Permissions of the guest's own nodes.
-fn own(domain: DomId) -> Permissions {
+/// Permissions of a front end's nodes.
+fn front_ends(domain: DomId) -> Permissions {
     Permissions::new(Permission::none(domain), &[Permission::read(0)])
 }
 

@@ -1,6 +1,6 @@
 //! States and keys, in the order in which front ends go through them.
 
-use super::test_front::{DATA, RING, SETTINGS};
+use super::test_front::{DATA, RING, SETTINGS, segment_bytes};
 use super::*;
 use crate::blkback::spec::Protocol;
 use crate::store::xenbus::State;
@@ -93,6 +93,26 @@ fn unplug_without_a_front_end_is_done_at_once() {
     let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
     front.vbd.unplug(&mut front.store).unwrap();
     assert!(front.vbd.is_unplugged(&front.store));
+    front.guest.grant(RING, false);
+    front.set("ring-ref", "100");
+    front.set("event-channel", "9");
+    front.set("state", "3");
+    assert_eq!(front.back(), State::Closed);
+}
+
+#[test]
+fn requests_from_before_the_connection_are_served() {
+    let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
+    front.guest.grant(RING, false);
+    front.guest.grant(DATA, false);
+    let entry = front.entry_of(0, 1, 5, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    front.set("ring-ref", "100");
+    front.set("event-channel", "9");
+    front.set("state", "4");
+    assert_eq!(front.responses(), [(1, 0, 0)]);
+    assert_eq!(front.guest.bytes(DATA)[0], 5);
 }
 
 #[test]
@@ -173,9 +193,8 @@ fn wrong_keys_close_the_device_with_a_reason() {
     }
 }
 
-#[test]
-fn linux_with_two_queues() {
-    let mut front = Front::new(SETTINGS, TestDisk::new(64, true));
+fn with_two_queues(disk: TestDisk) -> Front {
+    let mut front = Front::new(SETTINGS, disk);
     front.set("multi-queue-num-queues", "2");
     for (queue, (ring, port)) in [(RING, 9), (RING + 1, 10)].into_iter().enumerate() {
         front.guest.grant(ring, false);
@@ -186,6 +205,35 @@ fn linux_with_two_queues() {
     }
     front.set("state", "3");
     assert_eq!((front.back(), front.guest.held()), (State::Connected, vec![RING, RING + 1]));
+    front
+}
+
+#[test]
+fn a_queue_that_is_full_does_not_hold_up_the_other() {
+    let mut front = with_two_queues(TestDisk::new(4096, true));
+    front.guest.grant(DATA, false);
+    front.guest.grant(50, true);
+    front.guest.fill(50, 0, &segment_bytes(&[(DATA, 0, 7); 256]));
+    for id in 0..32 {
+        front.put_indirect(0, id, 0, 256, &[50]);
+    }
+    front.push();
+    (0..10).for_each(|_| front.vbd.serve());
+    assert_eq!(front.disk.queue.lock().len(), 4);
+    front.switch(&mut (RING + 1, 0, 0));
+    let entry = front.entry_of(0, 1, 0, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    assert_eq!(front.disk.queue.lock().len(), 4);
+    for _ in 0..10 {
+        front.disk.complete_one();
+    }
+    assert_eq!(front.responses(), [(1, 0, 0)]);
+}
+
+#[test]
+fn linux_with_two_queues() {
+    let mut front = with_two_queues(TestDisk::new(64, true));
     assert_eq!(front.guest.bound.load(Ordering::Relaxed), 2);
     // The same request numbers come by both, and are answered where they came from.
     let mut other = (RING + 1, 0, 0);

@@ -169,6 +169,7 @@ fn indirect_requests_in_both_widths() {
         assert_eq!(front.ask_indirect(1, 0, 256, &[50]), 0);
         let data = front.disk.data.lock()[..256 * 4096].to_vec();
         assert!(data.iter().all(|&byte| byte == 0x5a));
+        front.guest.fill(50, 0, &segment_bytes(&[segments.clone(), segments].concat()));
         // Too many, none, no such operation, no such page; a list that is not granted.
         assert_eq!(front.ask_indirect(0, 0, 257, &[50]), -1);
         assert_eq!(front.ask_indirect(0, 0, u16::MAX, &[50; 8]), -1);
@@ -193,7 +194,7 @@ fn persistent_grants_are_held_once_and_let_go_at_the_end() {
     let before = front.guest.holds.load(Ordering::Relaxed);
     for round in 0..5 {
         for page in 0..4 {
-            assert_eq!(front.ask(round % 2, 4, &[(DATA + page, 0, 0)]), 0);
+            assert_eq!(front.ask((round + 1) % 2, 4, &[(DATA + page, 0, 0)]), 0);
         }
     }
     assert_eq!(front.guest.holds.load(Ordering::Relaxed), before + 4);
@@ -221,8 +222,15 @@ fn a_batch_is_one_signal_each_way() {
     assert_eq!(front.guest.signals.lock()[&49], 1);
     let expected: Vec<_> = (0..32).map(|id| (id, 0, 0)).collect();
     assert_eq!(front.responses(), expected);
+    // A front end that asks for none is not told of any.
+    front.set_index(12, 32);
+    let entry = front.entry_of(0, 0, 0, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    assert_eq!(front.guest.signals.lock()[&49], 1);
+    front.responses();
     // A front end that wants to hear of the last response only is left alone until then.
-    front.set_index(12, 36);
+    front.set_index(12, 37);
     for id in 0..4 {
         let entry = front.entry_of(0, id, id, &[(DATA, 0, 0)]);
         front.put(&entry);

@@ -244,6 +244,37 @@ fn long_lists_come_in_parts() {
 }
 
 #[test]
+fn parts_of_a_list_are_never_too_long() {
+    for last in 1..110 {
+        let mut store = two_guests();
+        for number in 0..40 {
+            store.mkdir(&format!("/local/domain/1/data/{number:0100}")).unwrap();
+        }
+        store.mkdir(&format!("/local/domain/1/data/{}", "x".repeat(last))).unwrap();
+        let first = ask(&mut store, 1, Kind::DirectoryPart, b"data\x000\0").ok();
+        let names = first.split_once('\0').unwrap().1;
+        let length = names.strip_suffix("\0\0").map_or(names.len(), |names| names.len() + 1);
+        let payload = format!("data\0{length}\0");
+        let second = ask(&mut store, 1, Kind::DirectoryPart, payload.as_bytes()).ok();
+        assert!(second.ends_with("\0\0"), "{last}");
+        assert!(first.ends_with("\0\0") == second.ends_with("\0\0") || length == 40 * 101);
+    }
+}
+
+#[test]
+fn a_guest_owns_what_it_creates_in_anothers_directory() {
+    let mut store = two_guests();
+    ask(&mut store, 1, Kind::SetPerms, b"data\0n1\0b2\0").ok();
+    let before = (store.usage(1).nodes, store.usage(2).nodes);
+    ask(&mut store, 2, Kind::Write, b"/local/domain/1/data/a\0v").ok();
+    assert_eq!((store.usage(1).nodes, store.usage(2).nodes), (before.0, before.1 + 1));
+    assert_eq!(ask(&mut store, 2, Kind::GetPerms, b"/local/domain/1/data/a\0").ok(), "n2\0b2\0");
+    assert_eq!(ask(&mut store, 1, Kind::Read, b"data/a\0").error(), "EACCES");
+    store.release(2);
+    assert_eq!(ask(&mut store, 1, Kind::Directory, b"data\0").ok(), "");
+}
+
+#[test]
 fn a_released_domain_leaves_nothing() {
     let mut store = two_guests();
     ask(&mut store, 1, Kind::Write, b"data/a/b\0v").ok();

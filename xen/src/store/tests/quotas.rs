@@ -125,6 +125,19 @@ fn memory() {
     assert!((80..90).contains(&count), "{count}");
     assert_eq!(write(&mut store, 0, "data/x"), Err("ENOMEM".into()));
     assert!(store.usage(1).memory_bytes <= 100_000);
+    assert_eq!(write(&mut store, 0, "data/0/x/y"), Err("ENOMEM".into()));
+    for number in 0..20 {
+        ask(&mut store, 1, Kind::Write, format!("data/{number}\0").as_bytes()).ok();
+        ask(&mut store, 1, Kind::Mkdir, format!("data/e{number}\0").as_bytes()).ok();
+    }
+    let mut growing = (0..20).map(|number| write(&mut store, 0, &format!("data/e{number}")));
+    assert_eq!(growing.find_map(Result::err), Some("ENOMEM".into()));
+    for number in 0..20 {
+        ask(&mut store, 1, Kind::Rm, format!("data/e{number}\0").as_bytes()).ok();
+    }
+    for number in 0..20 {
+        write(&mut store, 0, &format!("data/{number}")).unwrap();
+    }
     // The same for watches, their events and transactions: each leaves nothing behind.
     ask(&mut store, 1, Kind::Rm, b"data/0\0").ok();
     let token = "t".repeat(3000);

@@ -86,6 +86,36 @@ fn the_guest_writes_where_agents_and_drivers_do() {
 }
 
 #[test]
+fn permissions_are_those_of_libxl() {
+    let mut store = with_guest();
+    let device =
+        Device { class: "vbd", id: 51712, front: &[("virtual-device", "51712")], back: &[] };
+    tree::add_device(&mut store, 1, &device).unwrap();
+    for (path, permissions) in [
+        ("/vm/e0f846bf-e571-4e15-bc9d-564537bbf4fb/uuid", "n0 r1"),
+        ("/local/domain/0/name", "n0"),
+        ("/local/domain/1", "n0 r1"),
+        ("/local/domain/1/memory/target", "n0 r1"),
+        ("/local/domain/1/control", "n0 r1"),
+        ("/local/domain/1/control/shutdown", "n1"),
+        ("/local/domain/1/control/platform-feature-xs_reset_watches", "n0 r1"),
+        ("/local/domain/1/device/suspend", "n0 r1"),
+        ("/local/domain/1/device/suspend/event-channel", "n1"),
+        ("/local/domain/1/data", "n1"),
+        ("/local/domain/1/console/ring-ref", "n0 r1"),
+        ("/local/domain/1/device/vbd", "n0 r1"),
+        ("/local/domain/1/device/vbd/51712/state", "n1 r0"),
+        ("/local/domain/0/backend/vbd", "n0"),
+        ("/local/domain/0/backend/vbd/1", "n0"),
+        ("/local/domain/0/backend/vbd/1/51712/state", "n0 r1"),
+    ] {
+        let entries: Vec<_> =
+            store.permissions(path).unwrap().entries().map(|entry| entry.to_string()).collect();
+        assert_eq!(entries.join(" "), permissions, "{path}");
+    }
+}
+
+#[test]
 fn another_guest_sees_nothing_of_it() {
     let mut store = with_guest();
     tree::create(&mut store, &Guest { domain: 2, uuid: "2", name: "second", ..guest() }).unwrap();
@@ -138,6 +168,7 @@ fn a_removed_guest_leaves_nothing() {
     assert_eq!(after, before);
     assert_eq!(store.list("/local/domain/0/backend/console").unwrap(), ["1"]);
     assert_eq!(store.usage(2), Usage::default());
+    assert!(!store.is_introduced(2));
 }
 
 /// The requests of Linux 6.1 from its start to its disk, in their order, with its answers.

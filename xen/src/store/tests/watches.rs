@@ -71,6 +71,21 @@ fn events_come_only_for_what_is_readable() {
 }
 
 #[test]
+fn a_readable_parent_is_enough() {
+    let mut store = two_guests();
+    ask(&mut store, 1, Kind::Mkdir, b"data/a\0").ok();
+    ask(&mut store, 1, Kind::SetPerms, b"data\0n1\0r2\0").ok();
+    ask(&mut store, 2, Kind::Watch, b"/local/domain/1/data\0t\0").ok();
+    events(&mut store, 2);
+    ask(&mut store, 1, Kind::Write, b"data/a\0secret").ok();
+    assert_eq!(events(&mut store, 2), ["/local/domain/1/data/a\0t\0"]);
+    assert_eq!(ask(&mut store, 1, Kind::TransactionStart, b"\0").ok(), "1\0");
+    ask_in(&mut store, 1, 1, Kind::Write, b"data/a\0secret").ok();
+    ask_in(&mut store, 1, 1, Kind::TransactionEnd, b"T\0").ok();
+    assert_eq!(events(&mut store, 2), ["/local/domain/1/data/a\0t\0"]);
+}
+
+#[test]
 fn a_watch_is_there_once() {
     let mut store = two_guests();
     ask(&mut store, 1, Kind::Watch, b"data\0t\0").ok();
