@@ -20,6 +20,7 @@
 //! Sources: the public headers `io/xs_wire.h`, `docs/misc/xenstore.txt` and
 //! `docs/misc/xenstore-ring.txt` of Xen 4.17, and what its xenstored answers.
 
+pub mod commands;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

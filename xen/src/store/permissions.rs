@@ -56,7 +56,7 @@ impl Permission {
     }
 
     /// Reads an entry as it is sent.
-    fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let (letter, digits) = text.split_first()?;
         let rights = match letter {
             b'n' => Rights::empty(),

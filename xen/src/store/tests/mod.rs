@@ -1,5 +1,6 @@
 //! The store by the byte.
 
+mod commands;
 mod listing;
 mod model;
 mod operations;
