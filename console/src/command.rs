@@ -38,8 +38,8 @@ pub type Dom = Option<String>;
 /// A command with its operands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// The guests, or one: what is shown of them.
-    List(Dom, Columns),
+    /// These guests, or all if none is named: what is shown of them.
+    List(Vec<String>, Columns),
     /// To make a guest.
     Create {
         /// As in [`Request::Create`].
@@ -326,11 +326,12 @@ impl Services<'_> {
             Ok(())
         };
         let reply = match command {
-            Command::List(dom, columns) => {
-                let vcpus: u64 = self.guests.iter().map(Guest::max_vcpus).sum();
-                let guests = self.guests.iter().count() as u64;
+            Command::List(doms, columns) => {
+                let rounds = doms.len().max(1) as u64;
+                let vcpus = rounds * self.guests.iter().map(Guest::max_vcpus).sum::<u64>();
+                let guests = rounds * self.guests.iter().count() as u64;
                 reserve(guests * HEAP_BYTES_PER_GUEST + vcpus * HEAP_BYTES_PER_VCPU)?;
-                Reply::List(self.listed(&dom)?, columns)
+                Reply::List(self.listed(&doms)?, columns)
             }
             Command::Pin(dom, pin) => {
                 self.pin(self.guests.find(dom.as_deref())?, &pin)?;
@@ -450,11 +451,16 @@ impl Services<'_> {
         guest.and_then(|guest| guest.ports.as_ref()).ok_or(Unclear::NoGuest)
     }
 
-    /// The guest that is meant, or all, as they are now.
-    fn listed(&self, dom: &Dom) -> Result<Vec<Listed>, Unclear> {
-        let only = dom.as_deref().map(|dom| self.guests.find(Some(dom))).transpose()?;
-        let meant = self.guests.iter().filter(|guest| only.is_none_or(|n| n == guest.number()));
-        Ok(meant.map(Listed::new).collect())
+    /// The guests that are meant, or all, as they are now.
+    fn listed(&self, doms: &[String]) -> Result<Vec<Listed>, Unclear> {
+        if doms.is_empty() {
+            return Ok(self.guests.iter().map(Listed::new).collect());
+        }
+        let listed = |dom: &String| {
+            let guest = self.guests.get(self.guests.find(Some(dom))?);
+            guest.map(Listed::new).ok_or(Unclear::NoGuest)
+        };
+        doms.iter().map(listed).collect()
     }
 
     /// The virtual CPUs with these numbers, or all, of a guest that runs.

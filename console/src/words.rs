@@ -25,7 +25,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("shutdown", "[-F] -a|DOM", "asks guests to shut down; -F by their power buttons"),
     ("trigger", "DOM TRIGGER [VCPU]", "sends power, sleep, nmi, reset, init or s3resume"),
     ("button-press", "DOM BUTTON", "presses power or sleep"),
-    ("vcpu-list", "[DOM]", "the guests' virtual CPUs"),
+    ("vcpu-list", "[DOM...]", "the guests' virtual CPUs"),
     ("vcpu-set", "[-i] DOM N", "plugs virtual CPUs in, or asks the guest to give some up"),
     ("vcpu-pin", "DOM VCPU|all HARD [SOFT]", "says on which CPUs they run; - leaves it"),
     ("sched-credit2", "[-s] [-d DOM [-w WEIGHT] [-c CAP]]", "shares of the machine"),
@@ -34,7 +34,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("console", "DOM", "moves the serial input to a guest"),
     ("domid", "NAME", "the number of a guest"),
     ("domname", "NUMBER", "the name of a guest"),
-    ("uptime", "[DOM]", "the time since the guests began"),
+    ("uptime", "[DOM...]", "the time since the guests began"),
     ("dmesg", "", "the hypervisor's log"),
     ("stats", "DOM", "a guest's exits"),
     ("dump", "DOM", "the state of its first virtual CPU"),
@@ -105,9 +105,9 @@ fn command_name(typed: &str) -> Option<&'static str> {
 fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
     let ask = |request| Some(Command::Ask(dom(operands)?, request));
     match (name, operands) {
-        ("list", _) => Some(Command::List(dom(operands)?, Columns::Guests)),
-        ("uptime", _) => Some(Command::List(dom(operands)?, Columns::Uptime)),
-        ("vcpu-list", _) => Some(Command::List(dom(operands)?, Columns::Vcpus)),
+        ("list", _) => Some(Command::List(dom(operands)?.into_iter().collect(), Columns::Guests)),
+        ("uptime", _) => Some(Command::List(doms(operands), Columns::Uptime)),
+        ("vcpu-list", _) => Some(Command::List(doms(operands), Columns::Vcpus)),
         ("create", [module, settings @ ..]) => {
             if !settings.iter().all(|setting| setting.contains('=')) {
                 return None;
@@ -237,9 +237,9 @@ fn vcpu_pin(operands: &[&str]) -> Result<Command, Option<String>> {
 /// As [`trigger`].
 fn sched_credit2(operands: &[&str]) -> Result<Command, Option<String>> {
     if let ["-s" | "--schedparam"] = operands {
-        return Ok(Command::List(None, Columns::Pool));
+        return Ok(Command::List(Vec::new(), Columns::Pool));
     }
-    let (mut dom, mut weight, mut cap_percent) = (None, None, None);
+    let (mut dom, mut weight, mut cap_percent): (Dom, _, _) = (None, None, None);
     let mut operands = operands.iter();
     while let Some(option) = operands.next() {
         let value = *operands.next().ok_or(None)?;
@@ -252,8 +252,8 @@ fn sched_credit2(operands: &[&str]) -> Result<Command, Option<String>> {
         }
     }
     match (dom, weight, cap_percent) {
-        (None, None, None) => Ok(Command::List(None, Columns::Shares)),
-        (Some(dom), None, None) => Ok(Command::List(Some(dom), Columns::Share)),
+        (None, None, None) => Ok(Command::List(Vec::new(), Columns::Shares)),
+        (Some(dom), None, None) => Ok(Command::List([dom].into(), Columns::Share)),
         (None, ..) => Err(Some("Must specify a domain.\n".into())),
         (dom, weight, cap_percent) => Ok(Command::SetShare { dom, weight, cap_percent }),
     }
@@ -281,6 +281,11 @@ fn dom(operands: &[&str]) -> Option<Dom> {
         [name] => Some(Some((*name).into())),
         _ => None,
     }
+}
+
+/// The operands, as the names of guests.
+fn doms(operands: &[&str]) -> Vec<String> {
+    operands.iter().map(|&name| name.into()).collect()
 }
 
 /// The number of steps that `step` is asked for.

@@ -107,10 +107,18 @@ impl From<Refusal> for Failure {
 /// The command that `method` stands for.
 fn command(method: &str, params: &Value) -> Result<Command, Failure> {
     let request = match method {
-        "guest.list" => return Ok(Command::List(dom(params)?, Columns::Guests)),
-        "guest.uptime" => return Ok(Command::List(dom(params)?, Columns::Uptime)),
-        "guest.vcpus" => return Ok(Command::List(dom(params)?, Columns::Vcpus)),
-        "guest.share" => return Ok(Command::List(dom(params)?, Columns::Shares)),
+        "guest.list" => {
+            return Ok(Command::List(dom(params)?.into_iter().collect(), Columns::Guests));
+        }
+        "guest.uptime" => {
+            return Ok(Command::List(dom(params)?.into_iter().collect(), Columns::Uptime));
+        }
+        "guest.vcpus" => {
+            return Ok(Command::List(dom(params)?.into_iter().collect(), Columns::Vcpus));
+        }
+        "guest.share" => {
+            return Ok(Command::List(dom(params)?.into_iter().collect(), Columns::Shares));
+        }
         "guest.set_share" => {
             let number = |name| match params.get(name) {
                 None => Ok(None),

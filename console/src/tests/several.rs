@@ -430,6 +430,9 @@ fn virtual_cpus_are_listed_and_pinned_as_xl_does() {
     };
     assert_eq!(answers(&mut bench, "vcpu-list two"), rows("all / all", "all / all"));
     assert_eq!(answers(&mut bench, "vcpu-list").lines().count(), 9);
+    assert_eq!(answers(&mut bench, "vcpu-list two one"), answers(&mut bench, "vcpu-list 2 1"));
+    let unknown = "three is an invalid domain identifier (rc=-6)\r\n";
+    assert_eq!(answers(&mut bench, "vcpu-list one three"), unknown);
     for (command, answer) in [
         ("vcpu-pin two 1 0-1 2", ""),
         ("vcpu-pin two 0 - 1", ""),

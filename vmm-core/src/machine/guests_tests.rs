@@ -82,6 +82,18 @@ impl Bench {
         self.platform.type_at(SerialPort::Com2, call);
     }
 
+    /// Asks with parameters, and returns the answer.
+    fn call(&mut self, method: &str, params: &str) -> String {
+        self.run(10);
+        self.answers();
+        let call = alloc::format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{method}\",\"params\":{params}}}\n"
+        );
+        self.platform.type_at(SerialPort::Com2, call);
+        self.run(10);
+        self.answers()
+    }
+
     fn answers(&mut self) -> String {
         String::from_utf8(self.platform.take_sent(SerialPort::Com2)).unwrap()
     }
@@ -231,4 +243,27 @@ fn guests_are_made_from_modules_as_they_are_asked_for() {
         assert!(line.starts_with(reason), "{line}");
     }
     assert!(bench.guests.has_running());
+}
+
+#[test]
+fn virtual_cpus_and_shares_of_the_run_time_stay_through_the_next_life() {
+    let mut bench = Bench::new();
+    bench.add(GuestConfig { max_vcpus: 3, ..config("a") }).unwrap();
+    assert_eq!(bench.attend(), None);
+    let set = bench.call("guest.set_vcpus", "{\"count\":2}");
+    assert!(set.contains("\"result\":{}"), "{set}");
+    let set = bench.call("guest.set_share", "{\"weight\":512,\"cap\":50}");
+    assert!(set.contains("\"result\":{}"), "{set}");
+    for _ in 0..2 {
+        let listed = bench.call("guest.list", "{}");
+        assert!(
+            listed.contains("\"state\":\"halted\"") && listed.contains("\"vcpus\":2"),
+            "{listed}"
+        );
+        let share = bench.call("guest.share", "{}");
+        assert!(share.contains("\"cap\":50") && share.contains("\"weight\":512"), "{share}");
+        bench.guests.stop("a", Stop::Reset);
+        bench.cpus.call_boot_cpu();
+        bench.run(2000);
+    }
 }
