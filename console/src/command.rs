@@ -75,6 +75,8 @@ pub enum Command {
         /// Its cap, if that changes.
         cap_percent: Option<u32>,
     },
+    /// To press a guest's button.
+    Press(Dom, Trigger),
     /// To have a guest shut down.
     Shutdown {
         /// Every guest, and not one.
@@ -118,6 +120,8 @@ pub enum Reply {
     Done,
     /// To [`Command::List`].
     List(Vec<Listed>, Columns),
+    /// To [`Command::Press`].
+    Pressed,
     /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
     ShuttingDown(Vec<u32>),
     /// To [`Command::Screen`]; none in graphics modes.
@@ -182,8 +186,15 @@ pub enum Refusal {
     },
     /// There is no virtual CPU of this number, or no CPU for it; or for any.
     CannotPin(Option<usize>),
-    /// The weight is none.
-    Weight,
+    /// The weight is none that the guest with this number can have.
+    Weight(u32),
+    /// The cap is more than its virtual CPUs can use.
+    Cap {
+        /// The guest's number.
+        number: u32,
+        /// The most.
+        max: u32,
+    },
     /// The guest with this number has no driver that it could be asked by to shut down.
     NoDriver(u32),
     /// The machine stays on.
@@ -232,9 +243,16 @@ impl fmt::Display for Refusal {
             ),
             Self::CannotPin(Some(vcpu)) => write!(f, "Could not set affinity for vcpu `{vcpu}'."),
             Self::CannotPin(None) => f.write_str("Could not set affinity."),
-            Self::Weight => {
-                f.write_str("Weight out of range, valid values are within range from 1 to 65535")
-            }
+            Self::Weight(number) => write!(
+                f,
+                "Domain {number}:Cpu weight out of range, valid values are within range from 1 to \
+                 {MAX_WEIGHT}\nlibxl_domain_sched_params_set failed."
+            ),
+            Self::Cap { number, max } => write!(
+                f,
+                "Domain {number}:Cpu cap out of range, valid range is from 0 to {max} for \
+                 specified number of vcpus\nlibxl_domain_sched_params_set failed."
+            ),
             Self::NoDriver(number) => write!(
                 f,
                 "Shutting down domain {number}\n\
@@ -337,13 +355,16 @@ impl Services<'_> {
                 self.pin(self.guests.find(dom.as_deref())?, &pin)?;
                 Reply::Done
             }
-            Command::SetShare { weight: Some(weight), .. }
-                if weight == 0 || weight > MAX_WEIGHT =>
-            {
-                return Err(Refusal::Weight);
-            }
             Command::SetShare { dom, weight, cap_percent } => {
-                let scheduling = &self.ports(&dom)?.scheduling;
+                let number = self.guests.find(dom.as_deref())?;
+                let GuestPorts { scheduling, sockets, .. } = self.devices(number)?;
+                let max_cap = sockets.max() * 100;
+                if weight.is_some_and(|weight| weight == 0 || weight > MAX_WEIGHT) {
+                    return Err(Refusal::Weight(number));
+                }
+                if cap_percent.is_some_and(|cap| cap > max_cap) {
+                    return Err(Refusal::Cap { number, max: max_cap });
+                }
                 let old = scheduling.share();
                 scheduling.set_share(Share {
                     weight: weight.unwrap_or(old.weight),
@@ -379,6 +400,10 @@ impl Services<'_> {
                 let number = self.guests.find(dom.as_deref())?;
                 self.send(number, trigger)?;
                 Reply::Done
+            }
+            Command::Press(dom, button) => {
+                self.send(self.guests.find(dom.as_deref())?, button)?;
+                Reply::Pressed
             }
             Command::SetVcpus { dom, count, ignore_host } => {
                 let number = self.guests.find(dom.as_deref())?;

@@ -182,7 +182,7 @@ fn button_press(operands: &[&str]) -> Result<Command, Option<String>> {
     };
     let trigger = Trigger::by_button(name);
     let trigger = trigger.ok_or_else(|| format!("{name} is an invalid button identifier\n"))?;
-    Ok(Command::Trigger(dom, trigger))
+    Ok(Command::Press(dom, trigger))
 }
 
 /// The operands of `vcpu-set`: perhaps an option, a guest, which may be left out, and a number.
@@ -319,6 +319,10 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Err(refusal) => format!("{refusal}\n"),
         Ok(Reply::Done) => String::new(),
         Ok(Reply::List(guests, columns)) => columns.show(&guests),
+        // As xl says it.
+        Ok(Reply::Pressed) => {
+            "WARNING: \"button-press\" is deprecated. Please use \"trigger\"\n".into()
+        }
         Ok(Reply::ShuttingDown(guests)) => shutting_down(&guests),
         Ok(Reply::Screen(Some(screen))) => screen.to_string(),
         Ok(Reply::Screen(None)) => "the guest's screen shows graphics\n".into(),

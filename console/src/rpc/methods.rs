@@ -64,7 +64,7 @@ impl Services<'_> {
     /// A method's result.
     pub(super) fn render(&self, reply: Reply) -> answer::Reply {
         let result = match reply {
-            Reply::Done | Reply::ShuttingDown(_) => done(),
+            Reply::Done | Reply::Pressed | Reply::ShuttingDown(_) => done(),
             Reply::List(guests, columns) => match columns {
                 Columns::Guests => guests.iter().map(listed).collect(),
                 Columns::Uptime => guests.iter().map(uptime).collect(),
@@ -153,7 +153,7 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         "guest.button_press" => {
             let button = Trigger::by_button(text(params, "button")?);
             let button = button.ok_or_else(|| Failure::params("there is no such button"))?;
-            return Ok(Command::Trigger(dom(params)?, button));
+            return Ok(Command::Press(dom(params)?, button));
         }
         "guest.set_vcpus" => {
             let count = integer(params, "count", 0, u32::MAX.into())? as u32;

@@ -471,7 +471,13 @@ fn shares_are_shown_and_changed_as_xl_does() {
         ("sched-credit2 -w 512", "Must specify a domain.\r\n"),
         (
             "sched-credit2 -d two -w 0",
-            "Weight out of range, valid values are within range from 1 to 65535\r\n",
+            "Domain 2:Cpu weight out of range, valid values are within range from 1 to 65535\r\n\
+             libxl_domain_sched_params_set failed.\r\n",
+        ),
+        (
+            "sched-credit2 -d two -c 401",
+            "Domain 2:Cpu cap out of range, valid range is from 0 to 400 for specified number of \
+             vcpus\r\nlibxl_domain_sched_params_set failed.\r\n",
         ),
         (
             "sched-credit2 -d two -w x",
@@ -536,7 +542,8 @@ fn buttons_are_pressed_and_signals_sent_as_xl_does() {
     };
     assert_eq!((has_nmi(&bench, 0), has_nmi(&bench, 1)), ([false; 2], [false, true]));
     assert_eq!((bench.guests[0].1.resets, bench.guests[1].1.resets), (0, 1));
-    assert_eq!(answers(&mut bench, "button-press two sleep"), "");
+    let warning = "WARNING: \"button-press\" is deprecated. Please use \"trigger\"\r\n";
+    assert_eq!(answers(&mut bench, "button-press two sleep"), warning);
     assert_eq!(pm1_status(&bench, 1), 0x200);
     assert_eq!(answers(&mut bench, "shutdown -F two"), BY_BUTTON);
     assert_eq!((pm1_status(&bench, 0), pm1_status(&bench, 1)), (0, 0x300));
