@@ -57,7 +57,7 @@ impl Scheduler {
     pub(super) fn look_around(&mut self, cpu: usize, now_ns: u64) {
         let this = &mut self.cpus[cpu];
         this.look_ns = now_ns + LOOK_NS;
-        let first = this.queue.first(&self.links).map(UnitId).or(this.running);
+        let first = this.queue.first().map(UnitId).or(this.running);
         let Some(first) = first.filter(|_| self.online.contains(cpu)) else { return };
         if self.queued == this.queue.count() {
             return;

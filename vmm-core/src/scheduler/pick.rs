@@ -108,7 +108,7 @@ impl Scheduler {
     /// The first in the queue that has budget.
     pub(super) fn first_of(&mut self, cpu: usize, now_ns: u64) -> Option<UnitId> {
         loop {
-            let unit = UnitId(self.cpus[cpu].queue.first(&self.links)?);
+            let unit = UnitId(self.cpus[cpu].queue.first()?);
             if self.has_budget(unit, now_ns) {
                 return Some(unit);
             }
@@ -127,7 +127,7 @@ impl Scheduler {
         }
         let time = self.units[unit.index()].time;
         loop {
-            let first = UnitId(self.cpus[cpu].queue.first(&self.links)?);
+            let first = UnitId(self.cpus[cpu].queue.first()?);
             if time.since(self.units[first.index()].time) < MARGIN {
                 return None;
             }
@@ -202,7 +202,7 @@ impl Scheduler {
         let this = &self.cpus[cpu];
         let it = &self.units[unit.index()];
         let mut slice_ns = MAX_SLICE_NS;
-        if let Some(first) = this.queue.first(&self.links) {
+        if let Some(first) = this.queue.first() {
             let lead = self.units[usize::from(first)].time.since(it.time) + MARGIN;
             slice_ns = it.rate.run_ns(lead).clamp(MIN_SLICE_NS, slice_ns);
         }

@@ -53,6 +53,9 @@ pub(super) struct Queue {
     /// A bit a word of these.
     words: u64,
     count: u16,
+    /// The unit of the earliest time, which is asked for more often than it changes, and its slot.
+    first: u16,
+    first_slot: u16,
 }
 
 impl Queue {
@@ -63,6 +66,8 @@ impl Queue {
             occupied: [0; SLOTS as usize / 64],
             words: 0,
             count: 0,
+            first: NONE,
+            first_slot: NONE,
         }
     }
 
@@ -83,6 +88,9 @@ impl Queue {
             self.occupied[word] |= 1 << (slot % 64);
             self.words |= 1 << word;
             links.0[usize::from(unit)] = Link { next: unit, previous: unit, slot };
+            if self.first == NONE || self.distance(slot) < self.distance(self.first_slot) {
+                (self.first, self.first_slot) = (unit, slot);
+            }
         } else {
             let next = core::mem::replace(&mut links.0[usize::from(tail)].next, unit);
             links.0[usize::from(next)].previous = unit;
@@ -101,25 +109,37 @@ impl Queue {
             if self.occupied[word] == 0 {
                 self.words &= !(1 << word);
             }
+            if self.first == unit {
+                self.find_first(links);
+            }
         } else {
             links.0[usize::from(previous)].next = next;
             links.0[usize::from(next)].previous = previous;
             if self.tails[usize::from(slot)] == unit {
                 self.tails[usize::from(slot)] = previous;
             }
+            if self.first == unit {
+                self.first = next;
+            }
         }
         self.count -= 1;
     }
 
     /// The unit of the earliest time.
-    pub fn first(&self, links: &Links) -> Option<u16> {
-        let slot = self.occupied_from(self.start())?;
-        Some(links.0[usize::from(self.tails[usize::from(slot)])].next)
+    pub fn first(&self) -> Option<u16> {
+        (self.first != NONE).then_some(self.first)
+    }
+
+    /// The one that was the first is gone, and its slot is empty.
+    fn find_first(&mut self, links: &Links) {
+        let slot = self.occupied_from(self.first_slot);
+        let first = slot.map(|slot| links.0[usize::from(self.tails[usize::from(slot)])].next);
+        (self.first, self.first_slot) = (first.unwrap_or(NONE), slot.unwrap_or(NONE));
     }
 
     /// All units in their order.
     pub fn iter(&self, links: &Links) -> impl Iterator<Item = u16> {
-        let mut next = self.first(links);
+        let mut next = self.first();
         core::iter::from_fn(move || {
             let unit = next?;
             let link = links.0[usize::from(unit)];
@@ -137,8 +157,8 @@ impl Queue {
     /// Moves the clock on to `time`, but not past the first slot with a unit.
     pub fn advance(&mut self, time: VirtualTime) {
         let mut clock = time;
-        if let Some(slot) = self.occupied_from(self.start()) {
-            let slots = i64::from(self.distance(slot)) - BEHIND;
+        if self.first != NONE {
+            let slots = i64::from(self.distance(self.first_slot)) - BEHIND;
             clock = clock.min(self.clock_slot().plus((slots << SLOT_BITS) + (1 << SLOT_BITS) - 1));
         }
         self.clock = self.clock.max(clock);
@@ -238,7 +258,7 @@ mod tests {
             let mut times = [0, 3 * MS, 700 * MS, -8 * MS];
             let (mut queue, mut links) = with(&times);
             for (step, other) in steps {
-                let first = queue.first(&links).expect("four units");
+                let first = queue.first().expect("four units");
                 let earliest = *times.iter().min().expect("four units");
                 prop_assert!(times[usize::from(first)] < earliest + (1 << SLOT_BITS));
                 queue.remove(&mut links, first);
