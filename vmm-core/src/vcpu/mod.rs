@@ -185,9 +185,6 @@ impl<B: Backend> Vcpu<B> {
         };
         let timekeeper = timekeeper.filter(|_| B::takes_posted_interrupts(cpu));
         let backend = B::new(cpu, platform, &setup)?;
-        let bounce_pages = vm.space.reserve_bounce_pages();
-        let bounce_pages =
-            bounce_pages.map_err(|_| Unsupported("too little memory for bounce pages"))?;
         let several = vm.processors.are_several();
         let activity = if index == 0 { Activity::Running } else { Activity::WaitForStartup };
         let mut vcpu = Self {
@@ -213,7 +210,7 @@ impl<B: Backend> Vcpu<B> {
             device_page: None,
             bus: if several { BusUse::Shared } else { BusUse::Alone },
             met_breakpoints: 0,
-            bouncer: Some(Box::new(Bouncer::new(bounce_pages))),
+            bouncer: Some(Box::new(Bouncer::new())),
             left_exit: None,
             msrs: Msrs::default(),
             shutdowns: Shutdowns::default(),

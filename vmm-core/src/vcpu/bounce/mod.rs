@@ -40,6 +40,7 @@ struct Use {
 
 /// The state of a virtual CPU's steps on bounce pages.
 pub(super) struct Bouncer {
+    /// The guest's, in a step.
     pages: BouncePages,
     /// Those that are shown, by their numbers.
     uses: ArrayVec<Use, { BouncePages::COUNT }>,
@@ -51,9 +52,9 @@ pub(super) struct Bouncer {
 }
 
 impl Bouncer {
-    pub(super) fn new(pages: BouncePages) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            pages,
+            pages: BouncePages::default(),
             uses: ArrayVec::new(),
             namer: Namer::new(),
             plan: Some(Box::default()),
@@ -98,6 +99,7 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Fatal,
             );
         };
+        bouncer.pages = self.vm.space.take_bounce_pages();
         let mut plan = bouncer.plan.take().unwrap_or_default();
         self.plan(&mut bouncer, &mut plan);
         let stepped = if self.step_over_task_switch_by(&plan.code) {
@@ -116,6 +118,7 @@ impl<B: Backend> Vcpu<B> {
             ),
         };
         bouncer.plan = Some(plan);
+        self.vm.space.put_bounce_pages(core::mem::take(&mut bouncer.pages));
         self.bouncer = Some(bouncer);
         kind
     }
@@ -123,8 +126,7 @@ impl<B: Backend> Vcpu<B> {
     /// Nothing is shown of them between two steps, and nothing is lost. For tests.
     #[cfg(any(test, feature = "test-platform"))]
     pub(crate) fn check_bounce_pages(&self) {
-        let state = self.bouncer.as_ref().map(|bouncer| bouncer.pages.state());
-        assert_eq!(state, Some((0, BouncePages::TABLES)));
+        assert_eq!(self.vm.space.bounce_state(), Some((0, BouncePages::TABLES)));
     }
 
     fn step_bounced(

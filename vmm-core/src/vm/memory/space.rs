@@ -228,6 +228,8 @@ struct Nested {
     /// Reminders that some virtual CPU has not flushed yet, with the generation that it must
     /// reach.
     owed: Vec<(u64, Flush)>,
+    /// The pages for steps, unless a virtual CPU makes one.
+    bounce: Option<BouncePages>,
     /// For each virtual CPU, whether its processor answers accesses to the local APIC's page.
     answers_apic: Box<[bool]>,
 }
@@ -278,6 +280,7 @@ impl GuestSpace {
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
+        let bounce = Self::make_bounce_pages(&mut frames)?;
         let space = Self {
             guest,
             ram,
@@ -293,6 +296,7 @@ impl GuestSpace {
                 tables,
                 frames,
                 owed: Vec::new(),
+                bounce: Some(bounce),
                 answers_apic: (0..vcpu_count).map(|_| false).collect(),
             }),
             root_hpa,

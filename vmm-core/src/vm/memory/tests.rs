@@ -305,3 +305,20 @@ fn the_local_apics_page_stays_when_a_page_beside_it_goes() {
     space.set_areas(AreaOwner::Chipset, &[]).unwrap();
     assert!(space.shows_apic());
 }
+
+#[test]
+fn virtual_cpus_have_the_bounce_pages_one_after_the_other() {
+    let (space, in_use) = space_with_video();
+    let before = in_use();
+    let pages = space.take_bounce_pages();
+    assert_eq!(space.bounce_state(), None);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| space.put_bounce_pages(space.take_bounce_pages()));
+        std::thread::yield_now();
+        assert!(!other.is_finished(), "both have them");
+        space.put_bounce_pages(pages);
+        other.join().unwrap();
+    });
+    assert_eq!(space.bounce_state(), Some((0, BouncePages::TABLES)));
+    assert_eq!(in_use(), before);
+}

@@ -1,13 +1,16 @@
 //! Pages that stand for those of devices while the guest runs a single instruction.
 
-use super::{GuestSpace, Nested, PAGE_BYTES, SpaceError};
+use super::{GuestSpace, Nested, PAGE_BYTES};
+use crate::vm::memory::nested::TableFrames;
 use crate::vm::memory::raw::Run;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};
 
-/// Pages for one virtual CPU, with all that it takes to show them to the guest: no memory has to be
-/// found when they are needed. They belong to the space that made them.
+/// Pages for a step of one virtual CPU, with all that it takes to show them to the guest: no memory
+/// has to be found when they are needed. They belong to the space that made them, whose virtual
+/// CPUs have them one after the other.
+#[derive(Default)]
 pub struct BouncePages {
     frames: Vec<Bounce>,
     /// Zeroed tables.
@@ -59,12 +62,23 @@ impl BouncePages {
 }
 
 impl GuestSpace {
-    /// Makes the pages for one virtual CPU.
-    ///
-    /// # Errors
-    /// [`SpaceError::OutOfMemory`].
-    pub fn reserve_bounce_pages(&self) -> Result<BouncePages, SpaceError> {
-        let frames = &mut self.nested.lock().frames;
+    /// The pages for a step. Waits until no other virtual CPU has them.
+    pub fn take_bounce_pages(&self) -> BouncePages {
+        loop {
+            if let Some(pages) = self.nested.lock().bounce.take() {
+                return pages;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// The pages of a step that is over. None is shown.
+    pub fn put_bounce_pages(&self, pages: BouncePages) {
+        self.nested.lock().bounce = Some(pages);
+    }
+
+    /// Makes the pages.
+    pub(super) fn make_bounce_pages(frames: &mut TableFrames) -> Result<BouncePages, OutOfMemory> {
         let mut pages = BouncePages {
             frames: Vec::with_capacity(BouncePages::COUNT),
             tables: Vec::with_capacity(BouncePages::TABLES),
@@ -148,10 +162,12 @@ impl GuestSpace {
     }
 }
 
-impl BouncePages {
-    /// Pages that are shown, and tables that are left, for tests.
-    #[cfg(any(test, feature = "test-platform"))]
-    pub fn state(&self) -> (usize, usize) {
-        (self.shown.len(), self.tables.len())
+#[cfg(any(test, feature = "test-platform"))]
+impl GuestSpace {
+    /// The bounce pages that are shown, and the tables for them that are left; `None` in a step.
+    /// For tests.
+    pub fn bounce_state(&self) -> Option<(usize, usize)> {
+        let nested = self.nested.lock();
+        nested.bounce.as_ref().map(|pages| (pages.shown.len(), pages.tables.len()))
     }
 }
