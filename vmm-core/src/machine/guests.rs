@@ -182,7 +182,9 @@ impl<'a, B: Backend> Guests<'a, B> {
         let Some(stop) = life.stop() else { return };
         let State::Lives(life) = core::mem::replace(state, State::Ended) else { return };
         let restart_tsc = life.started_tsc().saturating_add(self.platform.tsc_hz() * MIN_LIFE_S);
+        let stopped_tsc = self.platform.tsc();
         let legacy = life.end(stop, domain, self.cpus, attendant);
+        let end_us = domain.ns_since(stopped_tsc) / 1000;
         let config = domain.config();
         let (what, action) = match stop {
             Stop::PowerOff => ("powered off", config.on_poweroff),
@@ -192,7 +194,10 @@ impl<'a, B: Backend> Guests<'a, B> {
             Stop::Destroy => ("destroyed", Action::Destroy),
         };
         let free_kib = self.platform.free_bytes() >> 10;
-        log::info!("{}: {what}: {action:?}; {free_kib} KiB free", config.name);
+        log::info!(
+            "{}: {what}: {action:?}, taken apart in {end_us} us; {free_kib} KiB free",
+            config.name
+        );
         match action {
             Action::Restart | Action::RenameRestart => {
                 *state = State::Waits { until_tsc: restart_tsc, legacy: legacy.map(Box::new) };

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the same guests without a hypervisor and under Bulkhead, in one run.
 
+mod guests;
 mod report;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,8 @@ struct Measured {
     amd_exits: ExitCosts,
     /// The instructions that defences add to an exit.
     defences: ExitCosts,
+    /// Of the guest itself. None in Bochs.
+    guest: Option<guests::GuestCosts>,
 }
 
 impl BenchArgs {
@@ -138,6 +141,13 @@ impl BenchArgs {
         let step = Step::begin("Measuring the cost of defences");
         let defences = defences(&exits_spec(false))?;
         step.done();
+        let step = Step::begin("Measuring the cost of a guest");
+        let guest_spec = counted(spec(false));
+        let guest = match guest_spec.emulator_kind() {
+            EmulatorKind::Qemu => Some(guests::guest_costs(&guest_spec)?),
+            EmulatorKind::Bochs => None,
+        };
+        step.done();
         let image_bytes = std::fs::metadata(image)?.len();
         let measured = Measured {
             backend,
@@ -149,6 +159,7 @@ impl BenchArgs {
             bulkhead_exits,
             amd_exits,
             defences,
+            guest,
         };
         let table = report::table(&measured);
         println!("{table}");

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 
+use super::guests::GuestCosts;
 use super::{ExitCosts, Exits, Measured};
 use crate::emulator::Backend;
 
@@ -152,6 +153,32 @@ pub fn table(measured: &Measured) -> String {
     for (name, added) in &measured.defences {
         _ = writeln!(text, "| {name} | {added:.0} |");
     }
+    text + &measured.guest.map_or_else(String::new, |costs| guest_table(&costs))
+}
+
+/// The most instructions for making a guest or for ending it: 5 ms at one a nanosecond.
+const LIFE_INSTRUCTIONS: u64 = 5_000_000;
+const GUEST_HEAP_KIB: u64 = 512;
+const VCPU_KIB: u64 = 40;
+
+fn guest_table(costs: &GuestCosts) -> String {
+    let mut text = "\nA guest of 512 MiB with one vCPU that is made and destroyed beside one that \
+        runs, and what it takes of the hypervisor's memory beside RAM, video memory, ROM and page \
+        tables.\n\n| | Bulkhead | at most |\n|---|---|---|\n"
+        .to_owned();
+    let kib = |bytes: u64| bytes.div_ceil(1024);
+    for (name, cost, target) in [
+        ("until its first instruction, instructions", costs.create_instructions, LIFE_INSTRUCTIONS),
+        (
+            "until all of it is given back, instructions",
+            costs.destroy_instructions,
+            LIFE_INSTRUCTIONS,
+        ),
+        ("heap, KiB", kib(costs.heap_bytes), GUEST_HEAP_KIB),
+        ("each further vCPU, heap and frames, KiB", kib(costs.vcpu_bytes), VCPU_KIB),
+    ] {
+        _ = writeln!(text, "| {name} | {} | {} |", count(cost), count(target));
+    }
     text
 }
 
@@ -273,6 +300,7 @@ mod tests {
             bulkhead_exits: costs(421.0),
             amd_exits: costs(342.0),
             defences: vec![("VERW".to_owned(), 1.0)],
+            guest: None,
         };
         let table = super::table(&measured);
         assert!(table.contains("| in 21h (PIC) | 3 | 342 | 8 | 421 | 438 |\n"), "{table}");
