@@ -7,7 +7,7 @@ use devices::block::BlockOp;
 use super::pages::{self, Pages};
 use super::ring::{Request, Segments};
 use super::spec::{
-    OP_FLUSH, OP_INDIRECT, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR,
+    OP_FLUSH, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR,
     STATUS_NOT_SUPPORTED, Segment,
 };
 
@@ -52,10 +52,8 @@ impl Job {
         pages: &mut Pages,
         spare: &mut Vec<u8>,
     ) -> Result<Self, i16> {
-        let (operation, is_indirect) = match request.segments {
-            Segments::Indirect { operation, .. } => (operation, true),
-            Segments::Direct { .. } => (request.operation, false),
-        };
+        let operation = request.answered_operation();
+        let is_indirect = matches!(request.segments, Segments::Indirect { .. });
         let mut segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
         let (steps, segments): (&[BlockOp], _) = match (operation, is_indirect) {
             (OP_READ, _) => (&[BlockOp::Read], segments()?),
@@ -81,7 +79,7 @@ impl Job {
         let mut job = Self {
             queue,
             id: request.id,
-            operation: if is_indirect { OP_INDIRECT } else { operation },
+            operation,
             steps,
             offset_bytes: if length_bytes == 0 { 0 } else { offset_bytes.ok_or(STATUS_ERROR)? },
             buffer: core::mem::take(spare),

@@ -200,7 +200,7 @@ impl Vbd {
         let job = match Job::new(queue, request, geometry, &mut link.pages, &mut spare) {
             Ok(job) => job,
             Err(status) => {
-                link.ring.respond(request.id, request.operation, status)?;
+                link.ring.respond(request.id, request.answered_operation(), status)?;
                 inner.spare = spare;
                 return Ok(0);
             }

@@ -23,6 +23,17 @@ pub(super) struct Request {
     pub segments: Segments,
 }
 
+impl Request {
+    /// The operation that the response names: of an indirect request that which it is about, as
+    /// Linux's front end demands.
+    pub const fn answered_operation(&self) -> u8 {
+        match self.segments {
+            Segments::Direct { .. } => self.operation,
+            Segments::Indirect { operation, .. } => operation,
+        }
+    }
+}
+
 /// Where the segments of a request are.
 #[derive(Debug)]
 pub(super) enum Segments {

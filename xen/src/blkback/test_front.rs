@@ -420,13 +420,14 @@ impl Front {
         self.put(&bytes);
     }
 
-    /// One indirect request on its own.
+    /// One indirect request on its own. Its response names the operation that it is about.
     pub fn ask_indirect(&mut self, op: u8, sector: u64, count: u16, lists: &[u32]) -> i16 {
         self.put_indirect(op, 7, sector, count, lists);
         assert!(self.push());
         self.disk.complete_all();
         let responses = self.responses();
-        let [(7, 6, status)] = responses[..] else { panic!("{responses:?}") };
+        let [(7, answered, status)] = responses[..] else { panic!("{responses:?}") };
+        assert_eq!(answered, op);
         status
     }
 }

@@ -62,6 +62,11 @@ impl Vbd {
         Ok(vbd)
     }
 
+    /// The device's number in the store.
+    pub const fn id(&self) -> u32 {
+        self.settings.id
+    }
+
     /// Its name in the store: events for it are to be followed by [`Vbd::attend`].
     pub const fn local(&self) -> Local {
         self.local
