@@ -34,6 +34,39 @@ impl VirtualDevice {
         if self.index < 4 { Some((self.index as u8 / 2, self.index as u8 % 2)) } else { None }
     }
 
+    /// The number by which PV drivers know it (xen-vbd-interface(7)).
+    ///
+    /// ```
+    /// use config::GuestConfig;
+    ///
+    /// let text = "name='g'\ntype='hvm'\nmemory=8\ndisk=['a,,xvda', 'b,,hdb', 'c,,xvdq']";
+    /// let disks = GuestConfig::parse("g.cfg", text.as_bytes()).0.expect("it is sound").disks;
+    /// let numbers: Vec<_> = disks.iter().map(|disk| disk.device.xen_number()).collect();
+    /// assert_eq!(numbers, [51712, 832, 1 << 28 | 16 << 8]);
+    /// ```
+    pub const fn xen_number(self) -> u32 {
+        let index = self.index as u32;
+        match (self.ide_only, index) {
+            (true, 0..2) => 3 << 8 | index << 6,
+            (true, 2..4) => 22 << 8 | (index - 2) << 6,
+            (_, 0..16) => 202 << 8 | index << 4,
+            _ => 1 << 28 | index << 8,
+        }
+    }
+
+    /// Its name: `hda`, `xvdb`.
+    pub fn name(self) -> String {
+        let mut letters = String::new();
+        let mut rest = u32::from(self.index) + 1;
+        while rest > 0 {
+            rest -= 1;
+            letters.insert(0, char::from(b'a' + (rest % 26) as u8));
+            rest /= 26;
+        }
+        let prefix = if self.ide_only { "hd" } else { "xvd" };
+        format!("{prefix}{letters}")
+    }
+
     /// Reads a name, or a Linux device number (xen-vbd-interface(7)); returns it with true if it
     /// names a partition.
     fn parse(text: &str) -> Option<(Self, bool)> {

@@ -173,7 +173,8 @@ impl Words<'_> {
 #[derive(Default)]
 pub struct Ports {
     ports: Vec<Port>,
-    far: Vec<FarPort>,
+    /// By their numbers, from 1.
+    far: Vec<Option<FarPort>>,
 }
 
 impl Ports {
@@ -216,7 +217,7 @@ impl Ports {
     ) -> Result<u32, Errno> {
         let far = self.far_port(back_end);
         let port = self.take(words, Peer::BackEnd(far), 0)?;
-        self.far[far as usize - 1].bound = Some(port);
+        self.bind_far(far, Some(port));
         Ok(port)
     }
 
@@ -231,29 +232,43 @@ impl Ports {
             _ => return Err(Errno::Inval),
         }
         let far = self.far_port(back_end);
-        self.far[far as usize - 1].bound = Some(port);
+        self.bind_far(far, Some(port));
         self.ports[port as usize].peer = Peer::BackEnd(far);
         Ok(())
     }
 
     /// A back end is gone: its port of the guest's waits for another.
     pub fn disconnect(&mut self, back_end: &Arc<dyn BackEnd>) {
-        let Some(far) = self.far.iter_mut().find(|far| Arc::ptr_eq(&far.back_end, back_end)) else {
-            return;
-        };
-        if let Some(port) = far.bound.take() {
+        let Some(at) = self.place(back_end) else { return };
+        if let Some(FarPort { bound: Some(port), .. }) = self.far[at].take() {
             self.ports[port as usize].peer = Peer::Unbound { remote: BACK_END_DOMAIN };
         }
     }
 
-    /// The number of a back end's port.
+    /// The place of a back end's port.
+    fn place(&self, back_end: &Arc<dyn BackEnd>) -> Option<usize> {
+        let is_it = |far: &FarPort| Arc::ptr_eq(&far.back_end, back_end);
+        self.far.iter().position(|far| far.as_ref().is_some_and(is_it))
+    }
+
+    /// The number of a back end's port, perhaps a new one.
     fn far_port(&mut self, back_end: Arc<dyn BackEnd>) -> u32 {
-        let known = self.far.iter().position(|far| Arc::ptr_eq(&far.back_end, &back_end));
-        let at = known.unwrap_or_else(|| {
-            self.far.push(FarPort { back_end, bound: None });
-            self.far.len() - 1
+        let at = self.place(&back_end).unwrap_or_else(|| {
+            let free = self.far.iter().position(Option::is_none);
+            let at = free.unwrap_or_else(|| {
+                self.far.push(None);
+                self.far.len() - 1
+            });
+            self.far[at] = Some(FarPort { back_end, bound: None });
+            at
         });
         at as u32 + 1
+    }
+
+    fn bind_far(&mut self, far: u32, port: Option<u32>) {
+        if let Some(Some(far)) = self.far.get_mut(far as usize - 1) {
+            far.bound = port;
+        }
     }
 
     /// `EVTCHNOP_alloc_unbound`.
@@ -270,11 +285,12 @@ impl Ports {
     /// [`Errno::Inval`] if it is no such port, or is bound.
     pub fn bind_interdomain(&mut self, words: &Words<'_>, remote_port: u32) -> Result<u32, Errno> {
         let at = (remote_port as usize).checked_sub(1).ok_or(Errno::Inval)?;
-        if self.far.get(at).is_none_or(|far| far.bound.is_some()) {
+        let is_free = |far: &FarPort| far.bound.is_none();
+        if !self.far.get(at).and_then(Option::as_ref).is_some_and(is_free) {
             return Err(Errno::Inval);
         }
         let port = self.take(words, Peer::BackEnd(remote_port), 0)?;
-        self.far[at].bound = Some(port);
+        self.bind_far(remote_port, Some(port));
         // An event may have been sent while it was not bound.
         words.raise(port, 0);
         Ok(port)
@@ -320,7 +336,7 @@ impl Ports {
         *entry = Port::default();
         match peer {
             Peer::Free => return Err(Errno::Inval),
-            Peer::BackEnd(far) => self.far[far as usize - 1].bound = None,
+            Peer::BackEnd(far) => self.bind_far(far, None),
             _ => {}
         }
         if words.has(port) {
@@ -345,7 +361,11 @@ impl Ports {
         let entry = self.get(port).ok_or(Errno::Inval)?;
         match entry.peer {
             Peer::BackEnd(far) => {
-                return Ok(Sent::Tell(self.far[far as usize - 1].back_end.clone()));
+                let there = self.far.get(far as usize - 1).and_then(Option::as_ref);
+                return Ok(match there {
+                    Some(there) => Sent::Tell(there.back_end.clone()),
+                    None => Sent::Done,
+                });
             }
             Peer::Ipi => words.raise(port, entry.vcpu),
             Peer::Unbound { .. } => {}
@@ -404,7 +424,7 @@ impl Ports {
 
     /// A back end sends to the guest.
     pub fn notify(&self, words: &Words<'_>, back_end: &Arc<dyn BackEnd>) {
-        let far = self.far.iter().find(|far| Arc::ptr_eq(&far.back_end, back_end));
+        let far = self.place(back_end).and_then(|at| self.far[at].as_ref());
         if let Some(port) = far.and_then(|far| far.bound)
             && let Some(entry) = self.get(port)
         {

@@ -6,11 +6,13 @@
 
 extern crate alloc;
 
+pub mod backends;
 pub mod blkback;
 pub mod cpuid;
 pub mod device;
 pub mod errno;
 pub mod events;
+pub mod grants;
 pub mod hypercall;
 pub mod machine;
 pub mod pages;

@@ -59,6 +59,8 @@ pub trait Machine: Send + Sync {
     fn interrupt(&self, vcpu: usize, vector: u8);
     /// Virtual CPU `vcpu` is to look for events before it runs on, and wakes for it.
     fn look_for_events(&self, vcpu: usize);
+    /// The back ends' work is to be done a little later, by a timer.
+    fn work_later(&self);
     /// The level of the line that tells of events.
     fn set_line(&self, line: EventLine, high: bool);
     /// Virtual CPU `vcpu` has been started, and is not off.

@@ -203,6 +203,16 @@ impl<'a> Shared<'a> {
         self.memory.fetch_and_u8(gpa, !mask).is_ok_and(|old| old & mask != 0)
     }
 
+    /// Clears the bits of `bits` in a byte.
+    pub fn clear_bits(self, offset: u64, bits: u8) {
+        let _ = self.memory.fetch_and_u8(self.base + offset, !bits);
+    }
+
+    /// Replaces a byte if it is still `expected`; false if it was another, or is no memory.
+    pub fn compare_exchange(self, offset: u64, expected: u8, new: u8) -> bool {
+        self.memory.compare_exchange_u8(self.base + offset, expected, new) == Ok(true)
+    }
+
     /// Bit `bit`, counted from `offset` on.
     pub fn bit(self, offset: u64, bit: u32) -> bool {
         self.byte(offset + u64::from(bit / 8)) & 1 << (bit % 8) != 0

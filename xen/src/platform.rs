@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::events::{BackEnd, Ports, Sent, UPCALL_PENDING, VIRQ_TIMER, Words};
+use crate::grants::{self, CONSOLE_REFERENCE, Grants, NoGrant, STORE_REFERENCE};
 use crate::machine::{Caller, Machine};
 use crate::pages::{self, PAGE_BYTES, Pages, Shared};
 use crate::params::{Callback, Params};
@@ -118,6 +119,7 @@ pub struct PvPlatform {
     identity: Identity,
     /// Locked in this order, and before locks of the machine.
     ports: Mutex<Ports>,
+    grants: Mutex<Grants>,
     state: Mutex<State>,
 }
 
@@ -136,14 +138,28 @@ impl PvPlatform {
             grant_frames: 1,
             vcpus: (0..vcpus).map(|_| VcpuState { scale, ..VcpuState::default() }).collect(),
         };
-        let platform =
-            Self { machine, identity, ports: Mutex::new(Ports::new()), state: Mutex::new(state) };
+        let platform = Self {
+            machine,
+            identity,
+            ports: Mutex::new(Ports::new()),
+            grants: Mutex::default(),
+            state: Mutex::new(state),
+        };
         let mut state = platform.state.lock();
         state.pages.show(&*platform.machine);
         for vcpu in 0..vcpus {
             platform.write_time(&mut state, vcpu);
         }
         platform.write_wall_clock(&mut state);
+        let table = state.pages.at(&*platform.machine, pages::GRANTS);
+        for (reference, gfn) in
+            [(CONSOLE_REFERENCE, pages::CONSOLE_GFN), (STORE_REFERENCE, pages::STORE_GFN)]
+        {
+            if let Some((_, offset)) = grants::place(reference) {
+                // It is the platform's own memory, which takes it.
+                let _ = table.write(offset, &grants::reserved_entry(gfn));
+            }
+        }
         drop(state);
         platform
     }
@@ -161,6 +177,11 @@ impl PvPlatform {
     /// The guest's UUID.
     pub const fn uuid(&self) -> [u8; 16] {
         self.identity.uuid
+    }
+
+    /// Virtual CPUs that there may be.
+    pub const fn vcpu_count(&self) -> usize {
+        self.identity.vcpus
     }
 
     /// Virtual CPU `vcpu`, by a number of the guest's.
@@ -243,6 +264,37 @@ impl PvPlatform {
     pub fn with_page<T>(&self, page: usize, work: impl FnOnce(Shared<'_>) -> T) -> T {
         let state = self.state.lock();
         work(state.pages.at(&*self.machine, page))
+    }
+
+    /// Holds a granted page, so that the guest cannot end the grant, and returns its address. Each
+    /// hold is followed by a [`PvPlatform::release_grant`].
+    ///
+    /// # Errors
+    /// [`NoGrant`].
+    pub fn hold_grant(&self, reference: u32, is_writable: bool) -> Result<u64, NoGrant> {
+        let (frame, offset) = grants::place(reference).ok_or(NoGrant)?;
+        if frame >= self.grant_frames() {
+            return Err(NoGrant);
+        }
+        let mut grants = self.grants.lock();
+        let gpa = self.with_page(pages::GRANTS + frame, |frame| {
+            grants.hold(frame, offset, reference, is_writable)
+        })?;
+        drop(grants);
+        if !self.machine.is_ram(gpa) {
+            self.release_grant(reference, is_writable);
+            return Err(NoGrant);
+        }
+        Ok(gpa)
+    }
+
+    /// Ends a hold.
+    pub fn release_grant(&self, reference: u32, is_writable: bool) {
+        let Some((frame, offset)) = grants::place(reference) else { return };
+        let mut grants = self.grants.lock();
+        self.with_page(pages::GRANTS + frame, |frame| {
+            grants.release(frame, offset, reference, is_writable);
+        });
     }
 
     // Parameters.

@@ -1,6 +1,7 @@
 //! The platform under a machine that is none: guests' documented sequences of calls, and calls that
 //! make no sense.
 
+mod backends;
 mod calls;
 mod events;
 mod linux;
@@ -23,6 +24,7 @@ pub const FREE_GPA: u64 = 0xf000_0000;
 pub enum Told {
     Interrupt { vcpu: usize, vector: u8 },
     Look { vcpu: usize },
+    WorkLater,
     Line { line: EventLine, high: bool },
     Timer { vcpu: usize, at_ns: Option<u64> },
     ShutDown(ShutdownReason),
@@ -87,6 +89,10 @@ impl Machine for TestMachine {
         self.tell(Told::Look { vcpu });
     }
 
+    fn work_later(&self) {
+        self.tell(Told::WorkLater);
+    }
+
     fn set_line(&self, line: EventLine, high: bool) {
         self.tell(Told::Line { line, high });
     }
@@ -128,7 +134,7 @@ impl Caller for TestVcpu<'_> {
 /// A guest with its platform.
 pub struct Guest {
     pub machine: Arc<TestMachine>,
-    pub platform: PvPlatform,
+    pub platform: Arc<PvPlatform>,
     pub width: Width,
     own: Vec<PvVcpu>,
 }
@@ -155,7 +161,7 @@ impl Guest {
             ns_per_tick_q32: 1 << 31,
             utc_start_ns: (1 << 32 | 2) * 1_000_000_000 + 3,
         };
-        let platform = PvPlatform::new(machine.clone(), identity);
+        let platform = Arc::new(PvPlatform::new(machine.clone(), identity));
         let own = (0..vcpus).map(|_| PvVcpu::default()).collect();
         Self { machine, platform, width, own }
     }

@@ -1,0 +1,253 @@
+//! The back ends of one guest, and XenStore, which all guests share.
+
+mod console;
+mod disk;
+mod store_port;
+
+pub use console::{Console, ConsoleOutput};
+pub use disk::DiskSettings;
+
+use crate::blkback::Vbd;
+use crate::events::BackEnd;
+use crate::pages;
+use crate::params::Params;
+use crate::platform::PvPlatform;
+use crate::store::{Connection, DomId, Error, Local, Peer, Store, tree};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use spin::Mutex;
+use store_port::{StorePage, StorePort};
+
+/// Connections and watchers that are served in one go. The rest waits for another: guests may keep
+/// each other busy.
+const MAX_SERVED: usize = 64;
+
+/// XenStore, and the guests that are connected to it.
+#[derive(Default)]
+pub struct SharedStore {
+    store: Mutex<Store>,
+    guests: Mutex<Vec<Weak<BackEnds>>>,
+}
+
+impl SharedStore {
+    /// A store without guests.
+    pub fn new() -> Arc<Self> {
+        let mut store = Store::default();
+        // The paths are valid.
+        let _ = tree::begin(&mut store);
+        Arc::new(Self { store: Mutex::new(store), guests: Mutex::default() })
+    }
+
+    /// Works on the store; then those hear of it that watch what has changed.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
+        let result = work(&mut self.store.lock());
+        self.settle();
+        result
+    }
+
+    /// Serves those for whom something waits.
+    fn settle(&self) {
+        for _ in 0..MAX_SERVED {
+            let Some(peer) = self.store.lock().take_ready() else { return };
+            let guests: Vec<_> = self.guests.lock().iter().filter_map(Weak::upgrade).collect();
+            match peer {
+                Peer::Ring(domain) => {
+                    let found = guests.iter().find(|guest| guest.platform.domain() == domain);
+                    found.into_iter().for_each(|guest| guest.exchange());
+                }
+                Peer::Local(local) => guests.iter().for_each(|guest| guest.attend_disk(local)),
+            }
+        }
+        if let Some(guest) = self.guests.lock().iter().find_map(Weak::upgrade) {
+            guest.ask_for_work();
+        }
+    }
+}
+
+/// The facts that a guest's back ends are made with.
+pub struct Settings<'a> {
+    /// The guest's name.
+    pub name: &'a str,
+    /// Its RAM.
+    pub memory_kib: u64,
+    /// The memory of its display.
+    pub video_kib: u64,
+    /// Virtual CPUs that there may be.
+    pub max_vcpus: u32,
+    /// Those that there are at the start.
+    pub vcpus: u32,
+    /// Its disks.
+    pub disks: Vec<DiskSettings>,
+    /// Where its console writes to.
+    pub console: Arc<dyn ConsoleOutput>,
+}
+
+/// The back ends of one life of a guest. It ends when this is dropped.
+pub struct BackEnds {
+    platform: Arc<PvPlatform>,
+    shared: Arc<SharedStore>,
+    uuid: String,
+    connection: Mutex<Option<Connection>>,
+    store_port: Arc<dyn BackEnd>,
+    console: Arc<Console>,
+    disks: Mutex<Vec<Arc<Vbd>>>,
+    /// Disks that have asked to be served from elsewhere.
+    work: Mutex<BTreeSet<u32>>,
+}
+
+impl BackEnds {
+    /// The back ends of the guest that has `platform`: its nodes in the store, its console, and its
+    /// disks, which wait for front ends.
+    ///
+    /// # Errors
+    /// [`Error`] if the store refuses a node: the name of the guest or of a disk is too long for
+    /// one.
+    pub fn new(
+        platform: &Arc<PvPlatform>,
+        shared: &Arc<SharedStore>,
+        settings: Settings<'_>,
+    ) -> Result<Arc<Self>, Error> {
+        let domain = platform.domain();
+        let console = Console::new(platform, settings.console.clone());
+        let back_ends = Arc::new_cyclic(|itself: &Weak<Self>| Self {
+            platform: platform.clone(),
+            shared: shared.clone(),
+            uuid: uuid_text(platform.uuid()),
+            connection: Mutex::new(Connection::new(domain, &StorePage(platform)).ok()),
+            store_port: Arc::new(StorePort(itself.clone())),
+            console: console.clone(),
+            disks: Mutex::default(),
+            work: Mutex::default(),
+        });
+        // A guest that is new has ports left.
+        let port_of = |back_end: &Arc<dyn BackEnd>| {
+            let connect =
+                platform.with_ports(|ports, words| ports.connect_new(words, back_end.clone()));
+            connect.unwrap_or(0)
+        };
+        let console_port: Arc<dyn BackEnd> = console;
+        let store = tree::Channel { gfn: pages::STORE_GFN, port: port_of(&back_ends.store_port) };
+        let console = tree::Channel { gfn: pages::CONSOLE_GFN, port: port_of(&console_port) };
+        platform.change_params(|params: &mut Params| {
+            (params.store_gfn, params.store_port) = (store.gfn, store.port.into());
+            (params.console_gfn, params.console_port) = (console.gfn, console.port.into());
+        });
+        let guest = tree::Guest {
+            domain,
+            name: settings.name,
+            uuid: &back_ends.uuid,
+            // A guest gives back by how much this is more than its target.
+            static_max_kib: settings.memory_kib,
+            target_kib: settings.memory_kib,
+            videoram_kib: settings.video_kib,
+            max_vcpus: settings.max_vcpus,
+            vcpus: settings.vcpus,
+            store,
+            console,
+            platform: &[("acpi", "1")],
+        };
+        shared.guests.lock().retain(|guest| guest.strong_count() > 0);
+        shared.guests.lock().push(Arc::downgrade(&back_ends));
+        shared.with(|store| {
+            tree::create(store, &guest)?;
+            for disk in settings.disks {
+                let vbd = disk.add(store, &back_ends)?;
+                back_ends.disks.lock().push(vbd);
+            }
+            Ok(())
+        })?;
+        Ok(back_ends)
+    }
+
+    /// The console.
+    pub const fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
+    /// XenStore.
+    pub const fn store(&self) -> &Arc<SharedStore> {
+        &self.shared
+    }
+
+    /// The guest has sent to XenStore.
+    fn serve_store(&self) {
+        self.exchange();
+        self.shared.settle();
+    }
+
+    /// Takes requests from the guest's ring, and puts what waits for the guest into it.
+    fn exchange(&self) {
+        let tells = {
+            let mut store = self.shared.store.lock();
+            let mut connection = self.connection.lock();
+            let page = StorePage(&self.platform);
+            connection.as_mut().is_some_and(|connection| connection.serve(&mut store, &page))
+        };
+        if tells {
+            self.platform.notify(&self.store_port);
+        }
+    }
+
+    /// The disk that has this name in the store looks what has become of its front end.
+    fn attend_disk(&self, local: Local) {
+        let disk = self.disks.lock().iter().find(|disk| disk.local() == local).cloned();
+        if let Some(disk) = disk {
+            self.attend(&disk);
+        }
+    }
+
+    fn attend(&self, disk: &Vbd) {
+        // Its paths are valid.
+        let _ = disk.attend(&mut self.shared.store.lock());
+    }
+
+    /// A disk is to be served from elsewhere.
+    fn call_back(&self, device: u32) {
+        self.work.lock().insert(device);
+        self.ask_for_work();
+    }
+
+    fn ask_for_work(&self) {
+        self.platform.machine().look_for_events(0);
+    }
+
+    /// Does what back ends have asked for. To be called without locks when a virtual CPU was told
+    /// to look for events, and after [`Machine::work_later`](crate::machine::Machine::work_later).
+    pub fn work(&self) {
+        if self.console.pass_output() {
+            self.platform.machine().work_later();
+        }
+        for device in core::mem::take(&mut *self.work.lock()) {
+            let found = self.disks.lock().iter().find(|disk| disk.id() == device).cloned();
+            if let Some(disk) = found {
+                self.attend(&disk);
+                disk.serve();
+            }
+        }
+        self.shared.settle();
+    }
+}
+
+impl Drop for BackEnds {
+    fn drop(&mut self) {
+        let domain: DomId = self.platform.domain();
+        self.shared.with(|store| {
+            for disk in self.disks.get_mut().drain(..) {
+                disk.end(store);
+            }
+            // A part of what was made may be gone already.
+            let _ = tree::remove(store, domain, &self.uuid);
+        });
+    }
+}
+
+/// As xl prints it.
+fn uuid_text(uuid: [u8; 16]) -> String {
+    let hex =
+        |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let parts = [&uuid[..4], &uuid[4..6], &uuid[6..8], &uuid[8..10], &uuid[10..]].map(hex);
+    parts.join("-")
+}

@@ -1,0 +1,177 @@
+//! PV disks of a guest: what blkback needs of it.
+
+use super::BackEnds;
+use crate::blkback::spec::Protocol;
+use crate::blkback::{BadGrant, Guest, Held, Settings, Vbd};
+use crate::events::BackEnd;
+use crate::pages::Shared;
+use crate::platform::PvPlatform;
+use crate::store::{Error, Store, tree};
+use crate::width::Width;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::{Arc, Weak};
+use devices::block::BlockBackend;
+use spin::{Mutex, Once};
+
+/// Of disks and CDs: what images are made for, and what Xen's back ends say.
+const SECTOR_BYTES: u32 = 512;
+/// Rings of a disk.
+const MAX_QUEUES: usize = 4;
+
+/// A disk of a guest's configuration.
+#[derive(Clone)]
+pub struct DiskSettings {
+    /// Its number in the store: 51712 is xvda.
+    pub id: u32,
+    /// Its name: `xvda`.
+    pub name: String,
+    /// Where it comes from, for readers of the store.
+    pub target: String,
+    /// It is a CD-ROM drive.
+    pub is_cdrom: bool,
+    /// The medium.
+    pub medium: Arc<dyn BlockBackend>,
+}
+
+impl DiskSettings {
+    /// Makes its nodes, and the disk behind them.
+    pub(super) fn add(self, store: &mut Store, guest: &Arc<BackEnds>) -> Result<Arc<Vbd>, Error> {
+        let domain = guest.platform.domain();
+        let id = self.id.to_string();
+        let kind = if self.is_cdrom { "cdrom" } else { "disk" };
+        let mode = if self.is_cdrom || self.medium.is_read_only() { "r" } else { "w" };
+        let device = tree::Device {
+            class: "vbd",
+            id: self.id,
+            front: &[("virtual-device", &id), ("device-type", kind)],
+            back: &[
+                ("params", &self.target),
+                ("type", "phy"),
+                ("dev", &self.name),
+                ("mode", mode),
+                ("device-type", kind),
+                ("bootable", "1"),
+                ("removable", if self.is_cdrom { "1" } else { "0" }),
+                ("discard-enable", "0"),
+            ],
+        };
+        tree::add_device(store, domain, &device)?;
+        let settings = Settings {
+            domain,
+            id: self.id,
+            sector_bytes: SECTOR_BYTES,
+            is_cdrom: self.is_cdrom,
+            offers_persistent_grants: false,
+            max_queues: guest.platform.vcpu_count().min(MAX_QUEUES) as u32,
+        };
+        let disk = Arc::new(Once::new());
+        let reached = DiskGuest {
+            platform: Arc::downgrade(&guest.platform),
+            back_ends: Arc::downgrade(guest),
+            disk: disk.clone(),
+            bound: Mutex::default(),
+        };
+        let vbd = Vbd::new(store, settings, self.medium, Arc::new(reached))?;
+        disk.call_once(|| Arc::downgrade(&vbd));
+        Ok(vbd)
+    }
+}
+
+/// The port of a disk's queue.
+struct QueuePort(Arc<Once<Weak<Vbd>>>);
+
+impl BackEnd for QueuePort {
+    fn notified(&self) {
+        if let Some(disk) = self.0.get().and_then(Weak::upgrade) {
+            disk.serve();
+        }
+    }
+}
+
+/// The guest as a disk reaches it.
+struct DiskGuest {
+    platform: Weak<PvPlatform>,
+    back_ends: Weak<BackEnds>,
+    disk: Arc<Once<Weak<Vbd>>>,
+    /// By the guest's ports, which are their names here too.
+    bound: Mutex<BTreeMap<u32, Arc<dyn BackEnd>>>,
+}
+
+impl DiskGuest {
+    fn with_held<T>(
+        &self,
+        held: &Held,
+        work: impl FnOnce(Shared<'_>) -> Option<T>,
+    ) -> Result<T, BadGrant> {
+        let platform = self.platform.upgrade().ok_or(BadGrant)?;
+        work(Shared::at_gpa(platform.machine(), held.gpa)).ok_or(BadGrant)
+    }
+}
+
+impl Guest for DiskGuest {
+    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
+        let platform = self.platform.upgrade().ok_or(BadGrant)?;
+        let gpa = platform.hold_grant(reference, is_writable).map_err(|_| BadGrant)?;
+        Ok(Held { reference, gpa, is_writable })
+    }
+
+    fn release(&self, held: Held) {
+        if let Some(platform) = self.platform.upgrade() {
+            platform.release_grant(held.reference, held.is_writable);
+        }
+    }
+
+    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
+        self.with_held(held, |page| page.read(offset as u64, data).ok())
+    }
+
+    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
+        self.with_held(held, |page| page.write(offset as u64, data).ok())
+    }
+
+    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant> {
+        let mut bytes = [0; 4];
+        self.read(held, offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant> {
+        self.write(held, offset, &value.to_le_bytes())
+    }
+
+    fn bind(&self, port: u32) -> Option<u32> {
+        let platform = self.platform.upgrade()?;
+        let queue: Arc<dyn BackEnd> = Arc::new(QueuePort(self.disk.clone()));
+        platform.with_ports(|ports, _| ports.connect(port, queue.clone())).ok()?;
+        self.bound.lock().insert(port, queue);
+        Some(port)
+    }
+
+    fn unbind(&self, local_port: u32) {
+        let queue = self.bound.lock().remove(&local_port);
+        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
+            platform.with_ports(|ports, _| ports.disconnect(&queue));
+        }
+    }
+
+    fn notify(&self, local_port: u32) {
+        let queue = self.bound.lock().get(&local_port).cloned();
+        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
+            platform.notify(&queue);
+        }
+    }
+
+    fn native_protocol(&self) -> Protocol {
+        match self.platform.upgrade().map(|platform| platform.width()) {
+            Some(Width::Bits64) => Protocol::X86_64,
+            _ => Protocol::X86_32,
+        }
+    }
+
+    fn call_back(&self, device: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.call_back(device);
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The back ends behind hypercalls: XenStore by its ring, a disk by grants and an event channel, the
+//! console by its page.
+
+use super::*;
+use crate::backends::{BackEnds, ConsoleOutput, DiskSettings, Settings, SharedStore};
+use crate::pages::{CONSOLE, STORE};
+use devices::block::HeapDisk;
+
+const XVDA: u32 = 51712;
+const STORE_PORT: u32 = 1;
+const CONSOLE_PORT: u32 = 2;
+/// The guest's grant table.
+const TABLE: u64 = 0x3_0000;
+const RING: u64 = 0x4_0000;
+const DATA: u64 = 0x5_0000;
+
+#[derive(Default)]
+struct Screen {
+    text: Mutex<Vec<u8>>,
+    room: Mutex<usize>,
+}
+
+impl ConsoleOutput for Screen {
+    fn write(&self, bytes: &[u8]) -> usize {
+        let mut room = self.room.lock().unwrap();
+        let count = bytes.len().min(*room);
+        *room -= count;
+        self.text.lock().unwrap().extend(&bytes[..count]);
+        count
+    }
+}
+
+struct Bench {
+    guest: Guest,
+    screen: Arc<Screen>,
+    back_ends: Arc<BackEnds>,
+    shared: Arc<SharedStore>,
+}
+
+impl Bench {
+    fn new(shared: &Arc<SharedStore>) -> Self {
+        let mut guest = Guest::new(Width::Bits64, 1);
+        assert_eq!(guest.put(0, 0, 0x20), 0);
+        assert_eq!(guest.put(1, 0, (TABLE / 4096) as u32), 0);
+        assert_eq!(guest.param(0, Some(2 << 56 | 0xf3)), Ok(2 << 56 | 0xf3));
+        let mut content = vec![0; 64 << 10];
+        content[512..1024].fill(0xd1);
+        let disk = DiskSettings {
+            id: XVDA,
+            name: "xvda".into(),
+            target: "disk.img".into(),
+            is_cdrom: false,
+            medium: Arc::new(HeapDisk::new(content, false)),
+        };
+        let screen = Arc::new(Screen::default());
+        *screen.room.lock().unwrap() = 1 << 20;
+        let settings = Settings {
+            name: "pv",
+            memory_kib: 1024,
+            video_kib: 0,
+            max_vcpus: 1,
+            vcpus: 1,
+            disks: vec![disk],
+            console: screen.clone(),
+        };
+        let back_ends = BackEnds::new(&guest.platform, shared, settings).unwrap();
+        Self { guest, screen, back_ends, shared: shared.clone() }
+    }
+
+    fn page(&self, page: usize, offset: u64, data: &mut [u8]) {
+        GuestMemory::read(&*self.guest.machine.pages, page as u64 * 4096 + offset, data).unwrap();
+    }
+
+    fn set_page(&self, page: usize, offset: u64, data: &[u8]) {
+        GuestMemory::write(&*self.guest.machine.pages, page as u64 * 4096 + offset, data).unwrap();
+    }
+
+    fn index(&self, page: usize, offset: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.page(page, offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    fn set_index(&self, page: usize, offset: u64, value: u32) {
+        self.set_page(page, offset, &value.to_le_bytes());
+    }
+
+    fn send(&mut self, port: u32) {
+        assert_eq!(self.guest.event(4, [port]).0, 0);
+    }
+
+    /// A message to XenStore, and the payload of its answer. Events that come before are dropped.
+    fn store(&mut self, kind: u32, payload: &[u8]) -> (u32, Vec<u8>) {
+        const WATCH_EVENT: u32 = 15;
+        let header = [kind, 9, 0, payload.len() as u32];
+        let message: Vec<u8> = header
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .chain(payload.iter().copied())
+            .collect();
+        let begin = self.index(STORE, 2052);
+        for (at, byte) in (begin..).zip(&message) {
+            self.set_page(STORE, u64::from(at % 1024), &[*byte]);
+        }
+        self.set_index(STORE, 2052, begin + message.len() as u32);
+        self.send(STORE_PORT);
+        loop {
+            let header: [u32; 4] = core::array::from_fn(|_| {
+                let bytes = self.take(4);
+                u32::from_le_bytes(bytes.try_into().unwrap())
+            });
+            let payload = self.take(header[3] as usize);
+            if header[0] != WATCH_EVENT {
+                return (header[0], payload);
+            }
+        }
+    }
+
+    /// Bytes from XenStore.
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let begin = self.index(STORE, 2056);
+        assert!(self.index(STORE, 2060).wrapping_sub(begin) >= count as u32, "no answer");
+        let bytes = (begin..begin + count as u32)
+            .map(|at| {
+                let mut byte = [0];
+                self.page(STORE, 1024 + u64::from(at % 1024), &mut byte);
+                byte[0]
+            })
+            .collect();
+        self.set_index(STORE, 2056, begin + count as u32);
+        bytes
+    }
+
+    fn read(&mut self, path: &str) -> String {
+        let (kind, value) = self.store(2, format!("{path}\0").as_bytes());
+        assert_eq!(kind, 2, "{path}: {}", String::from_utf8_lossy(&value));
+        String::from_utf8(value).unwrap()
+    }
+
+    fn write(&mut self, path: &str, value: &str) {
+        assert_eq!(self.store(11, format!("{path}\0{value}").as_bytes()).0, 11, "{path}");
+    }
+
+    /// Lets domain 0 use a page.
+    fn grant(&self, reference: u64, gpa: u64) {
+        self.guest.poke(TABLE + 8 * reference + 4, &((gpa / 4096) as u32).to_le_bytes());
+        self.guest.poke(TABLE + 8 * reference, &[1, 0, 0, 0]);
+    }
+}
+
+#[test]
+fn a_front_end_reads_a_disk_by_grants_and_an_event_channel() {
+    let mut bench = Bench::new(&SharedStore::new());
+    assert_eq!(bench.guest.param(1, None), Ok(0xfeffc));
+    assert_eq!(bench.guest.param(2, None), Ok(STORE_PORT.into()));
+    assert_eq!(bench.read("name"), "pv");
+    assert_eq!(bench.read("device/vbd/51712/virtual-device"), "51712");
+    let back = bench.read("device/vbd/51712/backend");
+    assert_eq!(back, format!("/local/domain/0/backend/vbd/{DOMAIN}/51712"));
+    assert_eq!(bench.read(&format!("{back}/state")), "2");
+    // As Linux: a ring that it grants, a port, and state 3.
+    bench.grant(8, RING);
+    bench.grant(9, DATA);
+    bench.guest.poke(RING, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(bench.guest.event(6, [u32::from(SELF), 0]).1[1], 3);
+    for (name, value) in
+        [("ring-ref", "8"), ("event-channel", "3"), ("protocol", "x86_64-abi"), ("state", "3")]
+    {
+        bench.write(&format!("device/vbd/51712/{name}"), value);
+    }
+    assert_eq!(bench.read(&format!("{back}/state")), "4");
+    assert_eq!(bench.read(&format!("{back}/sectors")), "128");
+    bench.write("device/vbd/51712/state", "4");
+    assert_eq!(bench.guest.u32_at(TABLE + 64) & 0x18, 0x18, "the ring is in use");
+    // One segment of one sector, at sector 1.
+    let mut request = [0; 112];
+    request[1] = 1;
+    request[8] = 77;
+    request[16] = 1;
+    request[24..28].copy_from_slice(&9_u32.to_le_bytes());
+    bench.guest.poke(RING + 64, &request);
+    bench.guest.poke(RING, &1_u32.to_le_bytes());
+    bench.send(3);
+    assert_eq!(bench.guest.u32_at(RING + 8), 1, "one response");
+    assert_eq!(bench.guest.u64_at(RING + 64), 77);
+    assert_eq!(bench.guest.u32_at(RING + 72), 0, "a read that went well");
+    assert_eq!(bench.guest.u64_at(DATA), 0xd1d1_d1d1_d1d1_d1d1);
+    assert_eq!(bench.guest.u32_at(TABLE + 72), 1, "the page is the guest's again");
+    // The life ends: nothing of the guest is left.
+    let shared = bench.shared.clone();
+    drop(bench.back_ends);
+    assert_eq!(bench.guest.u32_at(TABLE + 64), 1);
+    let left = shared.with(|store| store.list("/local/domain").unwrap());
+    assert_eq!(left, ["0"]);
+}
+
+#[test]
+fn grants_that_are_none_are_refused_and_those_in_use_stay() {
+    let bench = Bench::new(&SharedStore::new());
+    let platform = &bench.guest.platform;
+    bench.grant(8, DATA);
+    assert_eq!(platform.hold_grant(8, true), Ok(DATA));
+    assert_eq!(platform.hold_grant(8, false), Ok(DATA));
+    platform.release_grant(8, true);
+    assert_eq!(bench.guest.u32_at(TABLE + 64), 1 | 8, "a reader is left");
+    platform.release_grant(8, false);
+    assert_eq!(bench.guest.u32_at(TABLE + 64), 1);
+    for (entry, why) in [
+        ([0, 0, 0, 0], "invalid"),
+        ([1, 1, 0, 0], "a part of a page"),
+        ([2, 0, 0, 0], "a transfer"),
+        ([1, 0, 4, 0], "of another domain"),
+        ([5, 0, 0, 0], "read-only"),
+    ] {
+        bench.guest.poke(TABLE + 64, &entry);
+        assert!(platform.hold_grant(8, true).is_err(), "{why}");
+    }
+    assert_eq!(platform.hold_grant(8, false), Ok(DATA));
+    bench.grant(9, FREE_GPA);
+    assert!(platform.hold_grant(9, false).is_err(), "no RAM");
+    assert_eq!(bench.guest.u32_at(TABLE + 72), 1);
+    for reference in [512, 64 * 512, u32::MAX] {
+        assert!(platform.hold_grant(reference, false).is_err());
+    }
+}
+
+#[test]
+fn the_console_writes_as_much_as_there_is_room_for_and_reads_what_is_typed() {
+    let mut bench = Bench::new(&SharedStore::new());
+    assert_eq!(bench.guest.param(18, None), Ok(CONSOLE_PORT.into()));
+    *bench.screen.room.lock().unwrap() = 3;
+    // Around the end of the ring.
+    bench.set_index(CONSOLE, 3080, 2046);
+    bench.set_page(CONSOLE, 1024 + 2046, b"he");
+    bench.set_page(CONSOLE, 1024, b"llo");
+    bench.set_index(CONSOLE, 3084, 2051);
+    bench.guest.told();
+    bench.send(CONSOLE_PORT);
+    assert_eq!(*bench.screen.text.lock().unwrap(), b"hel");
+    assert!(bench.guest.told().contains(&Told::WorkLater));
+    *bench.screen.room.lock().unwrap() = 9;
+    bench.back_ends.work();
+    assert_eq!(*bench.screen.text.lock().unwrap(), b"hello");
+    let console = bench.back_ends.console();
+    assert_eq!(console.put_input(&[b'x'; 2000]), 1024);
+    assert_eq!(console.put_input(b"y"), 0, "the guest has not read");
+    bench.set_index(CONSOLE, 3072, 1024);
+    assert_eq!(console.put_input(b"y"), 1);
+    // Indices that cannot be.
+    bench.set_index(CONSOLE, 3084, 0);
+    bench.set_index(CONSOLE, 3072, 0);
+    bench.send(CONSOLE_PORT);
+    assert_eq!(bench.back_ends.console().put_input(b"z"), 0);
+}
+
+#[test]
+fn a_guest_is_told_of_what_it_watches_and_reads_no_others_nodes() {
+    let shared = SharedStore::new();
+    let mut bench = Bench::new(&shared);
+    // The prompt changes a node that the guest watches.
+    assert_eq!(bench.store(4, b"control/shutdown\0token\0").0, 4);
+    while bench.index(STORE, 2060) != bench.index(STORE, 2056) {
+        bench.take(1);
+    }
+    bench.guest.poke(0x2_0000, &[0; 16]);
+    bench.guest.poke(0x2_0000 + 2048, &[0; 8]);
+    bench.guest.told();
+    let path = format!("/local/domain/{DOMAIN}/control/shutdown");
+    shared.with(|store| store.write(&path, b"poweroff").unwrap());
+    assert_eq!(bench.guest.told(), [Told::Look { vcpu: 0 }], "an event for the watch");
+    assert_eq!(bench.read("control/shutdown"), "poweroff");
+    assert_eq!(bench.store(2, b"/local/domain/0/backend\0").0, 16, "not for it to read");
+}
