@@ -55,4 +55,14 @@ pub struct GuestPorts {
     pub sockets: Arc<CpuHotplug>,
     /// The time that they get.
     pub scheduling: Arc<dyn Scheduling>,
+    /// Its PV console, if it has one.
+    pub pv_console: Option<Arc<dyn TypedInput>>,
+}
+
+/// A console beside COM1, for typed bytes.
+pub trait TypedInput: Send + Sync {
+    /// The guest reads there: it has written there last.
+    fn is_wanted(&self) -> bool;
+    /// Takes bytes, as many as there is room for, and returns how many.
+    fn put(&self, bytes: &[u8]) -> usize;
 }

@@ -29,6 +29,7 @@ use devices::rtc::Battery;
 use devices::uart::Uart;
 use firmware::{MachineDescription, fw_cfg_files};
 use raw_cpuid::CpuIdResult;
+use xen::backends::SharedStore;
 
 const RAM_MIB: u64 = 4;
 const VIDEO_MEMORY_MIB: u32 = 16;
@@ -227,6 +228,8 @@ impl Machine {
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()).with_speculation(defences.guest),
             paging: TestBackend::nested_paging(&cpu),
             utc_s: 0,
+            store: SharedStore::new(),
+            pv_disks: vec![],
         };
         let pc = Pc::new(parts).ok()?;
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());

@@ -28,6 +28,7 @@ use devices::cpu_hotplug::CpuHotplug;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
+use xen::backends::SharedStore;
 
 const MS: u64 = 1_000_000;
 
@@ -45,7 +46,7 @@ impl Guest {
         let platform = TestPlatform::leak();
         let inputs = BootInputs { bios: &BIOS, ..BootInputs::default() };
         let config = GuestConfig::new("g", 8, exits.len() as u32);
-        let domain = Domain::new(platform, &inputs, config).unwrap();
+        let domain = Domain::new(platform, &inputs, config, &SharedStore::new()).unwrap();
         let (cpu, ports) = (TestCpu::default(), OpenPorts::new("g"));
         let features = CpuFeatures::read(cpuid_count);
         let pc =

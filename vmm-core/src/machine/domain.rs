@@ -11,6 +11,7 @@ use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use config::{Disk, DiskKind, GuestConfig};
 use control::guest::OpenPorts;
 use control::mailbox::Mailbox;
@@ -19,6 +20,7 @@ use devices::ide::Drive;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
 use raw_cpuid::native_cpuid::cpuid_count;
+use xen::backends::{DiskSettings, SharedStore};
 
 /// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
 const RESERVE_MIB: u64 = 16;
@@ -36,6 +38,9 @@ pub struct Domain<'a> {
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
     drives: [Option<Drive>; 4],
+    /// The same disks, and those that IDE has no place for, by PV drivers.
+    pv_disks: Vec<DiskSettings>,
+    store: Arc<SharedStore>,
 }
 
 impl<'a> Domain<'a> {
@@ -47,10 +52,17 @@ impl<'a> Domain<'a> {
         platform: &'static dyn Platform,
         inputs: &'a BootInputs,
         config: GuestConfig,
+        store: &Arc<SharedStore>,
     ) -> Result<Self, String> {
         let mut drives = [const { None }; 4];
+        let mut pv_disks = Vec::new();
         for disk in &config.disks {
             let Some((channel, unit)) = disk.device.ide_position() else {
+                if config.xen_platform_pci {
+                    let drive = drive(platform, inputs, &config.name, disk)?;
+                    pv_disks.extend(pv_disk(disk, &drive));
+                    continue;
+                }
                 log::warn!(
                     "{}: disk {:?}: only the first four drives are IDE; left out",
                     config.name,
@@ -58,12 +70,24 @@ impl<'a> Domain<'a> {
                 );
                 continue;
             };
-            drives[usize::from(channel * 2 + unit)] =
-                Some(drive(platform, inputs, &config.name, disk)?);
+            let drive = drive(platform, inputs, &config.name, disk)?;
+            if config.xen_platform_pci {
+                pv_disks.extend(pv_disk(disk, &drive));
+            }
+            drives[usize::from(channel * 2 + unit)] = Some(drive);
         }
         let guest = GuestId::next();
         let mailbox = Arc::new(Mailbox::new(guest.number(), &config.name));
-        Ok(Self { platform, guest, inputs, config, mailbox, drives })
+        Ok(Self {
+            platform,
+            guest,
+            inputs,
+            config,
+            mailbox,
+            drives,
+            pv_disks,
+            store: store.clone(),
+        })
     }
 
     /// The machine underneath.
@@ -181,6 +205,8 @@ impl<'a> Domain<'a> {
             .with_speculation(B::defences(cpu).guest),
             paging,
             utc_s: self.unix_time_s(),
+            store: self.store.clone(),
+            pv_disks: self.pv_disks.clone(),
         };
         Pc::new(parts).map_err(|_| too_much())
     }
@@ -202,6 +228,22 @@ impl<'a> Domain<'a> {
         uuid[8] = uuid[8] & 0x3f | VARIANT;
         uuid
     }
+}
+
+/// The same as PV drivers find it; an empty drive is none for them.
+fn pv_disk(disk: &Disk, drive: &Drive) -> Option<DiskSettings> {
+    let (is_cdrom, medium) = match drive {
+        Drive::Disk(medium) => (false, medium),
+        Drive::Cdrom(Some(medium)) => (true, medium),
+        Drive::Cdrom(None) => return None,
+    };
+    Some(DiskSettings {
+        id: disk.device.xen_number(),
+        name: disk.device.name(),
+        target: disk.target.clone(),
+        is_cdrom,
+        medium: medium.clone(),
+    })
 }
 
 fn drive(
@@ -250,7 +292,8 @@ mod tests {
         let inputs =
             BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
-        let domain = Domain::new(TestPlatform::leak(), &inputs, config)?;
+        let store = SharedStore::new();
+        let domain = Domain::new(TestPlatform::leak(), &inputs, config, &store)?;
         Ok(domain.drives.each_ref().map(Option::is_some))
     }
 

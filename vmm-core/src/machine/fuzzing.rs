@@ -13,6 +13,7 @@ use control::guest::OpenPorts;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
+use xen::backends::SharedStore;
 
 const GIB: u64 = 1 << 30;
 const COM_BASES: [u32; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
@@ -53,7 +54,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     };
     let modules: Vec<_> = config.disks.iter().map(|disk| module(&disk.target)).collect();
     let inputs = BootInputs { modules, bios: &BIOS, ..BootInputs::default() };
-    let domain = Domain::new(platform, &inputs, config.clone())?;
+    let domain = Domain::new(platform, &inputs, config.clone(), &SharedStore::new())?;
     let ports = OpenPorts::new(&config.name);
     let pc = domain.build::<TestBackend>(
         &TestCpu::default(),

@@ -22,6 +22,7 @@ use control::guest::GuestFacts;
 use control::mailbox::{Answer, Request};
 use control::state::{GuestState, GuestStats};
 use devices::local_apic::Kick;
+use xen::backends::SharedStore;
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
 /// runs would otherwise take all of a CPU for being built and torn down, and fill the log with its
@@ -34,6 +35,7 @@ pub struct Guests<'a, B: Backend> {
     cpus: &'static Cpus<B>,
     inputs: &'a BootInputs,
     list: Vec<Guest<'a, B>>,
+    store: Arc<SharedStore>,
 }
 
 struct Guest<'a, B: Backend> {
@@ -74,7 +76,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         attendant: &Attendant,
     ) -> Self {
         attendant.machine.connect(Arc::new(Caller(cpus)));
-        Self { platform, cpus, inputs, list: Vec::new() }
+        Self { platform, cpus, inputs, list: Vec::new(), store: SharedStore::new() }
     }
 
     /// True if there is none.
@@ -116,7 +118,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         );
         let delay_ticks = u64::from(config.autostart_delay_s) * self.platform.tsc_hz();
         let until_tsc = self.platform.tsc().saturating_add(delay_ticks);
-        let domain = Domain::new(self.platform, self.inputs, config)?;
+        let domain = Domain::new(self.platform, self.inputs, config, &self.store)?;
         domain.mailbox().connect(Arc::new(Caller(self.cpus)));
         let facts =
             GuestFacts { memory_mib: domain.config().memory_mib, vcpus: domain.config().vcpus };

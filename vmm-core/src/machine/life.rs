@@ -75,7 +75,7 @@ impl<B: Backend> Life<B> {
             }
             None => (domain.new_battery(), None),
         };
-        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets } =
+        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets, input } =
             domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
@@ -107,6 +107,7 @@ impl<B: Backend> Life<B> {
             processors: vm.chipset.processors.clone(),
             sockets: sockets.clone(),
             scheduling: Arc::new(scheduling),
+            pv_console: input,
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
         Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap })

@@ -1,6 +1,6 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
-use super::pv::PvParts;
+use super::pv::{Pv, PvInput, PvParts, SharedOutput};
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
 use crate::host::kick::VcpuKick;
@@ -19,6 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
 use config::guest::Serial;
+use control::guest::TypedInput;
 use control::mailbox::Mailbox;
 use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
@@ -48,8 +49,8 @@ use devices::vga::{ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES,
 use firmware::MachineDescription;
 use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
+use xen::backends::{DiskSettings, SharedStore};
 use xen::device::{BAR_BYTES, BAR_PORTS, MEMORY_BAR, PORTS_BAR};
-use xen::platform::PvPlatform;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
 const ISA_BRIDGE: Bdf = Bdf::new(1, 0);
@@ -79,6 +80,8 @@ enum AlarmSlot {
     Keyboard,
     /// The first virtual CPU's timer of the PV-on-HVM platform.
     Pv,
+    /// The work of its back ends.
+    PvWork,
     /// The first of four.
     Com,
 }
@@ -122,6 +125,10 @@ pub struct PcParts<'a> {
     pub paging: NestedPaging,
     /// UTC now, in seconds since 1970 began.
     pub utc_s: u64,
+    /// XenStore, if the guest has the PV-on-HVM platform.
+    pub store: Arc<SharedStore>,
+    /// Its PV disks.
+    pub pv_disks: Vec<DiskSettings>,
 }
 
 /// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
@@ -142,6 +149,8 @@ pub struct Pc {
     pub power: Arc<Piix4Pm>,
     /// Which of the virtual CPUs are there.
     pub sockets: Arc<CpuHotplug>,
+    /// The way of typed bytes to the PV console, if there is one.
+    pub input: Option<Arc<dyn TypedInput>>,
 }
 
 /// Where a serial port transmits to that leads nowhere.
@@ -189,7 +198,12 @@ impl Pc {
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
         let wake = IrqLine::new(kicks[0].clone(), 0);
         let (rtc, route) = board.add_timers(&parts, &io_apic, &apic_bus, wake);
-        let com1 = board.add_serial_ports(config, &parts.com1);
+        let output = SharedOutput::new(parts.com1.clone());
+        let com1_output = match config.xen_platform_pci {
+            true => output.clone(),
+            false => parts.com1.clone(),
+        };
+        let com1 = board.add_serial_ports(config, &com1_output);
         let i8042 = board.add_keyboard(chipset.clone());
         let coprocessor = board.add_coprocessor();
         board.add_boot_disk(&parts, space.clone());
@@ -216,7 +230,7 @@ impl Pc {
         let pv = shared.map(|pages| {
             board.add_pv(PvParts {
                 guest: parts.guest,
-                name: &config.name,
+                config,
                 uuid: parts.description.uuid,
                 utc_s: parts.utc_s,
                 space: &space,
@@ -226,6 +240,9 @@ impl Pc {
                 inboxes: &inboxes,
                 queues: &queues,
                 ide: &ide,
+                store: &parts.store,
+                disks: parts.pv_disks,
+                output: &output,
             })
         });
 
@@ -258,7 +275,8 @@ impl Pc {
             layout,
             pci: pci.clone(),
             moving: board.moving,
-            pv,
+            pv: pv.as_ref().map(|pv| pv.platform.clone()),
+            back_ends: pv.as_ref().and_then(|pv| pv.back_ends.clone()),
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
         let wires = inboxes.into_iter().zip(kicks).zip(queues);
@@ -268,7 +286,9 @@ impl Pc {
             kick,
             timers,
         });
-        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets })
+        let console = vm.back_ends.as_ref().map(|back_ends| back_ends.console().clone());
+        let input = console.map(|console| Arc::new(PvInput { console, output }) as _);
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets, input })
     }
 }
 
@@ -471,11 +491,10 @@ impl Board {
     }
 
     /// The PV-on-HVM platform, and its PCI device.
-    fn add_pv(&mut self, parts: PvParts<'_>) -> Arc<PvPlatform> {
-        let (platform, device) = parts.build(|vcpu| match vcpu {
-            0 => AlarmSlot::Pv as usize,
-            _ => 0,
-        });
+    fn add_pv(&mut self, parts: PvParts<'_>) -> Pv {
+        let slot = |vcpu| if vcpu == 0 { AlarmSlot::Pv as usize } else { 0 };
+        let pv = parts.build(slot, AlarmSlot::PvWork as usize);
+        let device = &pv.device;
         self.ports.attach(device.clone());
         let ports = Region::new(PORTS_BAR, 0, BAR_PORTS.into());
         self.add_moving_ports(PLATFORM, device.clone(), ports);
@@ -487,8 +506,8 @@ impl Board {
             space: Space::Mmio,
             index,
         });
-        self.pci.attach(PLATFORM, device);
-        platform
+        self.pci.attach(PLATFORM, device.clone());
+        pv
     }
 
     fn add_vga(&mut self, vga: &Arc<Vga>) {

@@ -5,14 +5,69 @@ use crate::host::owner::GuestId;
 use crate::host::timers::TimerQueue;
 use crate::vm::StopSwitch;
 use crate::vm::memory::{FrameMemory, GuestSpace};
-use crate::vm::pv::{PvMachine, PvTimer};
+use crate::vm::pv::{PvMachine, PvTimer, PvWork};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use config::GuestConfig;
+use control::guest::TypedInput;
+use core::sync::atomic::{AtomicBool, Ordering};
+use devices::console::ByteSink;
 use devices::ide::Ide;
 use devices::local_apic::ApicInbox;
+use spin::Mutex;
+use xen::backends::{BackEnds, Console, ConsoleOutput, DiskSettings, Settings, SharedStore};
 use xen::device::{EmulatedDevices, PlatformDevice, Unplug};
 use xen::platform::{Identity, PvPlatform};
 
 const NS_PER_S: u64 = 1_000_000_000;
+const KIB_PER_MIB: u64 = 1024;
+
+/// The guest's output, which its COM1 and its PV console write by turns.
+pub(super) struct SharedOutput {
+    sink: Arc<dyn ByteSink>,
+    writing: Mutex<()>,
+    /// The last byte came from the PV console.
+    is_pv: AtomicBool,
+}
+
+impl SharedOutput {
+    /// Output to `sink`.
+    pub fn new(sink: Arc<dyn ByteSink>) -> Arc<Self> {
+        Arc::new(Self { sink, writing: Mutex::new(()), is_pv: AtomicBool::new(false) })
+    }
+}
+
+impl ByteSink for SharedOutput {
+    fn put(&self, byte: u8) -> bool {
+        let _writing = self.writing.lock();
+        self.is_pv.store(false, Ordering::Relaxed);
+        self.sink.put(byte)
+    }
+}
+
+impl ConsoleOutput for SharedOutput {
+    fn write(&self, bytes: &[u8]) -> usize {
+        let _writing = self.writing.lock();
+        self.is_pv.store(true, Ordering::Relaxed);
+        bytes.iter().take_while(|&&byte| self.sink.put(byte)).count()
+    }
+}
+
+/// The way of typed bytes to the PV console. They go to the console that has written last.
+pub(super) struct PvInput {
+    pub console: Arc<Console>,
+    pub output: Arc<SharedOutput>,
+}
+
+impl TypedInput for PvInput {
+    fn is_wanted(&self) -> bool {
+        self.output.is_pv.load(Ordering::Relaxed)
+    }
+
+    fn put(&self, bytes: &[u8]) -> usize {
+        self.console.put_input(bytes)
+    }
+}
 
 /// The emulated disks. There are no emulated network cards.
 struct EmulatedDisks(Arc<Ide>);
@@ -28,7 +83,7 @@ impl EmulatedDevices for EmulatedDisks {
 /// The parts of a PC that its PV-on-HVM platform is made of.
 pub(super) struct PvParts<'a> {
     pub guest: GuestId,
-    pub name: &'a str,
+    pub config: &'a GuestConfig,
     pub uuid: [u8; 16],
     pub utc_s: u64,
     pub space: &'a Arc<GuestSpace>,
@@ -39,12 +94,23 @@ pub(super) struct PvParts<'a> {
     /// By virtual CPU.
     pub queues: &'a [Arc<TimerQueue>],
     pub ide: &'a Arc<Ide>,
+    pub store: &'a Arc<SharedStore>,
+    pub disks: Vec<DiskSettings>,
+    pub output: &'a Arc<SharedOutput>,
+}
+
+/// A platform, and what goes with it.
+pub(super) struct Pv {
+    pub platform: Arc<PvPlatform>,
+    pub back_ends: Option<Arc<BackEnds>>,
+    pub device: Arc<PlatformDevice>,
 }
 
 impl PvParts<'_> {
-    /// The platform and its PCI device; `slot` says which slot of its timer queue a virtual CPU's
-    /// timer has.
-    pub fn build(self, slot: impl Fn(usize) -> usize) -> (Arc<PvPlatform>, Arc<PlatformDevice>) {
+    /// The platform with its back ends and its PCI device; `slot` says which slot of its timer
+    /// queue a virtual CPU's timer has, and `work_slot` which one of the first queue is for the
+    /// back ends.
+    pub fn build(self, slot: impl Fn(usize) -> usize, work_slot: usize) -> Pv {
         let queues = || self.queues.iter().enumerate();
         let alarms = queues().map(|(vcpu, queue)| queue.device_alarm(slot(vcpu))).collect();
         let machine = PvMachine::new(
@@ -54,6 +120,7 @@ impl PvParts<'_> {
             self.stop.clone(),
             self.inboxes.to_vec(),
             alarms,
+            self.queues[0].device_alarm(work_slot),
         );
         let identity = Identity {
             domain: self.guest.number() as u16,
@@ -67,7 +134,25 @@ impl PvParts<'_> {
             let timer = PvTimer { platform: platform.clone(), vcpu };
             queue.connect(slot(vcpu), Arc::new(timer));
         }
+        let config = self.config;
+        let settings = Settings {
+            name: &config.name,
+            memory_kib: config.memory_mib * KIB_PER_MIB,
+            video_kib: config.video_memory_mib as u64 * KIB_PER_MIB,
+            max_vcpus: config.max_vcpus,
+            vcpus: config.vcpus,
+            disks: self.disks,
+            console: self.output.clone(),
+        };
+        let back_ends = BackEnds::new(&platform, self.store, settings);
+        let back_ends = back_ends
+            .inspect_err(|error| log::error!("{}: no PV devices: {error:?}", config.name))
+            .ok();
+        if let Some(back_ends) = &back_ends {
+            self.queues[0].connect(work_slot, Arc::new(PvWork(Arc::downgrade(back_ends))));
+        }
         let emulated = Arc::new(EmulatedDisks(self.ide.clone()));
-        (platform, Arc::new(PlatformDevice::new(self.name, emulated)))
+        let device = Arc::new(PlatformDevice::new(&config.name, emulated));
+        Pv { platform, back_ends, device }
     }
 }

@@ -174,6 +174,9 @@ impl<B: Backend> Vcpu<B> {
             self.activity = Activity::Running;
             pv.end_poll(self.index);
         }
+        if let Some(back_ends) = &self.vm.back_ends {
+            back_ends.work();
+        }
         pv.upcall_to_inject(self.index)
     }
 

@@ -24,6 +24,7 @@ use devices::pic::Pic;
 use layout::{Layout, LayoutOrder};
 use memory::{GuestSpace, SpaceError};
 use processors::Processors;
+use xen::backends::BackEnds;
 use xen::platform::PvPlatform;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
@@ -136,6 +137,8 @@ pub struct Vm {
     pub moving: Vec<MovingRegion>,
     /// Xen's guest ABI, if the guest has it.
     pub pv: Option<Arc<PvPlatform>>,
+    /// Its back ends.
+    pub back_ends: Option<Arc<BackEnds>>,
 }
 
 /// A region whose base a PCI function's registers say.

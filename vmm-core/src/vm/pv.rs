@@ -3,13 +3,17 @@
 use super::memory::{Area, AreaOwner, Backing, FrameMemory, GuestSpace, PAGE_BYTES};
 use super::{Stop, StopSwitch};
 use crate::host::clock::VmClock;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use devices::local_apic::ApicInbox;
 use devices::memory::{GuestMemory, NotRam};
 use devices::time::{Alarm, Clock, GuestTime, Timed};
+use xen::backends::BackEnds;
 use xen::machine::{EventLine, Machine, ShownPages, ShutdownReason};
 use xen::platform::PvPlatform;
+
+/// Work that must wait, waits so long.
+const WORK_DELAY_NS: u64 = 1_000_000;
 
 /// The pages of a platform as memory of their own, from address 0.
 struct SharedPages(Arc<FrameMemory>);
@@ -45,10 +49,12 @@ pub struct PvMachine {
     inboxes: Vec<Arc<ApicInbox>>,
     /// By virtual CPU.
     alarms: Vec<Alarm>,
+    /// For the back ends' work.
+    work: Alarm,
 }
 
 impl PvMachine {
-    /// The machine of these parts, the last two by the numbers of virtual CPUs.
+    /// The machine of these parts; inboxes and `alarms` are by virtual CPU.
     pub const fn new(
         space: Arc<GuestSpace>,
         pages: Arc<FrameMemory>,
@@ -56,8 +62,9 @@ impl PvMachine {
         stop: Arc<StopSwitch>,
         inboxes: Vec<Arc<ApicInbox>>,
         alarms: Vec<Alarm>,
+        work: Alarm,
     ) -> Self {
-        Self { space, pages: SharedPages(pages), clock, stop, inboxes, alarms }
+        Self { space, pages: SharedPages(pages), clock, stop, inboxes, alarms, work }
     }
 }
 
@@ -120,6 +127,10 @@ impl Machine for PvMachine {
         self.inboxes[vcpu].post_look();
     }
 
+    fn work_later(&self) {
+        self.work.set(Some(self.clock.now() + WORK_DELAY_NS));
+    }
+
     fn set_line(&self, _line: EventLine, _high: bool) {}
 
     fn is_up(&self, vcpu: usize) -> bool {
@@ -132,6 +143,17 @@ impl Machine for PvMachine {
             ShutdownReason::Reboot | ShutdownReason::SoftReset => Stop::Reset,
             ShutdownReason::Crash => Stop::Crash,
         });
+    }
+}
+
+/// The back ends, which their timer tells.
+pub struct PvWork(pub Weak<BackEnds>);
+
+impl Timed for PvWork {
+    fn expired(&self, _now: GuestTime) {
+        if let Some(back_ends) = self.0.upgrade() {
+            back_ends.work();
+        }
     }
 }
 

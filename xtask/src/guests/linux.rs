@@ -48,6 +48,9 @@ pub const AMD64_CDROM: Linux = Linux {
 /// `linux-amd64-buttons`
 pub const AMD64_BUTTONS: Linux = Linux { modules: &["button", "evdev"], ..AMD64_QUIET };
 
+/// `linux-amd64-pv`
+pub const AMD64_PV: Linux = Linux { modules: &["xen-blkfront"], ..AMD64_QUIET };
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),

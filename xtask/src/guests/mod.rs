@@ -30,6 +30,8 @@ pub enum Guest {
     LinuxAmd64Cdrom,
     /// The same with the drivers of the power button
     LinuxAmd64Buttons,
+    /// The same with the driver of Xen's PV disks
+    LinuxAmd64Pv,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
@@ -135,6 +137,7 @@ impl Guest {
             Self::LinuxAmd64Complaints => linux::AMD64_COMPLAINTS.iso(&name),
             Self::LinuxAmd64Cdrom => linux::AMD64_CDROM.iso(&name),
             Self::LinuxAmd64Buttons => linux::AMD64_BUTTONS.iso(&name),
+            Self::LinuxAmd64Pv => linux::AMD64_PV.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
             Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
