@@ -280,9 +280,9 @@ impl<'a> Fields<'a> {
                 .push(format!("{name}: format {format} is not supported, the disk is left out"));
             return Ok((None, warnings));
         }
-        if device.ide_position().is_none() {
-            warnings
-                .push(format!("{name}: only the first four disks can be attached, it is left out"));
+        // The others are disks for PV drivers, if the guest has them.
+        if device.ide_only && device.ide_position().is_none() {
+            warnings.push(format!("{name}: there are four IDE drives, it is left out"));
             return Ok((None, warnings));
         }
         if is_partition {
@@ -450,7 +450,7 @@ mod tests {
     fn what_cannot_be_attached_is_left_out_with_a_warning() {
         for (text, expected) in [
             ("x.qcow2,qcow2,hda", "hda: format qcow2 is not supported, the disk is left out"),
-            ("x,,xvde", "xvde: only the first four disks can be attached, it is left out"),
+            ("x,,hde", "hde: there are four IDE drives, it is left out"),
         ] {
             assert_eq!(parse(text), Ok((None, Vec::from([expected.into()]))));
         }
