@@ -84,15 +84,31 @@ impl<B: Backend> Vcpu<B> {
     }
 
     /// VMCALL or VMMCALL.
-    #[inline(never)]
     pub(super) fn on_hypercall(&mut self) -> ExitKind {
+        if self.vm.pv.is_some() {
+            return self.on_platform_call();
+        }
+        self.instruction(|vcpu| {
+            vcpu.set_result(Errno::NoSys.result());
+            Ok(())
+        });
+        ExitKind::Hypercall
+    }
+
+    fn set_result(&mut self, result: i64) {
+        match self.width() {
+            Width::Bits64 => self.gprs.set(Gpr::Rax, result as u64),
+            Width::Bits32 => self.gprs.set32(Gpr::Rax, result as u32),
+        }
+    }
+
+    /// A hypercall of a guest that has the platform.
+    #[inline(never)]
+    fn on_platform_call(&mut self) -> ExitKind {
         let mut then = Then::Continue;
         self.instruction(|vcpu| {
             let answer = vcpu.hypercall();
-            match vcpu.width() {
-                Width::Bits64 => vcpu.gprs.set(Gpr::Rax, answer.result as u64),
-                Width::Bits32 => vcpu.gprs.set32(Gpr::Rax, answer.result as u32),
-            }
+            vcpu.set_result(answer.result);
             then = answer.then;
             Ok(())
         });
