@@ -13,7 +13,7 @@ use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
 use control::guest::GuestPorts;
 use control::host::Host;
-use control::mailbox::{Answer, Client, Mailbox, Request};
+use control::mailbox::{Answer, Client, MAX_STORE_TEXT_BYTES, Mailbox, Request};
 use control::scheduling::Share;
 use control::state::{GuestStats, Location, Registers, Steps};
 use core::fmt;
@@ -21,7 +21,7 @@ use devices::vga::TextScreen;
 
 /// The most that an instruction of a step takes, on its way through either console.
 const HEAP_BYTES_PER_STEP: u64 = 3 << 10;
-/// The same of a byte of the log: one becomes six characters at the most.
+/// The same of a byte of the log or of the store: one becomes six characters at the most.
 const HEAP_BYTES_PER_LOG_BYTE: u64 = 16;
 /// The same of a guest in a list.
 const HEAP_BYTES_PER_GUEST: u64 = 4 << 10;
@@ -46,6 +46,13 @@ pub enum Command {
         module: String,
         /// As in [`Request::Create`].
         settings: String,
+    },
+    /// One of Xen's commands for XenStore.
+    Store {
+        /// As in [`Request::Store`].
+        name: String,
+        /// As in [`Request::Store`].
+        words: Vec<String>,
     },
     /// To ask a guest.
     Ask(Dom, Request),
@@ -134,7 +141,7 @@ pub enum Reply {
     Log(Vec<u8>),
     /// To [`Request::Stats`].
     Stats(GuestStats),
-    /// To [`Request::Dump`].
+    /// To [`Request::Dump`], and to [`Command::Store`].
     Dump(String),
     /// To [`Request::Pause`].
     Paused(Location),
@@ -309,7 +316,7 @@ fn reply(answer: Answer) -> Result<Reply, Refusal> {
         Answer::NoRegister(name) => Err(Refusal::NoRegister(name)),
         Answer::Failed(reason) => Err(Refusal::Failed(reason)),
         Answer::Stats(stats) => Ok(Reply::Stats(stats)),
-        Answer::Dump(text) => Ok(Reply::Dump(text)),
+        Answer::Dump(text) | Answer::Text(text) => Ok(Reply::Dump(text)),
         Answer::Paused(location) => Ok(Reply::Paused(location)),
         Answer::Registers(registers, location) => Ok(Reply::Registers(registers, location)),
         Answer::Steps(steps) => Ok(Reply::Steps(steps)),
@@ -374,6 +381,10 @@ impl Services<'_> {
             }
             Command::Create { module, settings } => {
                 return ask(self.machine, client, Request::Create { module, settings });
+            }
+            Command::Store { name, words } => {
+                reserve(MAX_STORE_TEXT_BYTES as u64 * HEAP_BYTES_PER_LOG_BYTE)?;
+                return ask(self.machine, client, Request::Store { name, words });
             }
             Command::Ask(dom, request) => {
                 if let Request::Step(count) = request {

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 32] = [
+const METHODS: [&str; 33] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -40,6 +40,7 @@ const METHODS: [&str; 32] = [
     "guest.create",
     "guest.console",
     "guest.number",
+    "store.command",
     "guest.uptime",
     "guest.stats",
     "guest.pause",

@@ -263,7 +263,7 @@ impl Control {
             }
             Request::SetRegister { name, .. } => Answer::NoRegister(name),
             Request::Step(count) => Answer::Steps(self.step(count)),
-            Request::Create { .. } => Answer::Impossible,
+            Request::Create { .. } | Request::Store { .. } => Answer::Impossible,
         }
     }
 

@@ -43,10 +43,19 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("set", "DOM REGISTER VALUE", "sets a register of such a guest, in hexadecimal"),
     ("catch", "DOM tables|off", "pauses it before each load or store of GDTR, IDTR, LDTR, TR"),
     ("screen", "DOM", "a guest's text screen"),
+    ("xenstore-ls", "[-f] [-p] [PATH]", "XenStore: all nodes below, -f by whole paths"),
+    ("xenstore-list", "[-p] PATH...", "the names below a node"),
+    ("xenstore-read", "[-p] PATH...", "values of nodes"),
+    ("xenstore-write", "PATH VALUE...", "sets values"),
+    ("xenstore-rm", "[-t] PATH...", "removes nodes; -t and those above that are empty then"),
+    ("xenstore-chmod", "[-u] [-r] PATH MODE...", "sets permissions; -u above too, -r below"),
     ("host", "log|reboot|poweroff", "the hypervisor's log; resets the machine, turns it off"),
     ("host", "hang", "hangs the CPU of the consoles, for the watchdog to find it"),
     ("host", "crash", "crashes the hypervisor, to see what it says then"),
 ];
+
+/// Before the names of the commands for XenStore.
+const STORE_PREFIX: &str = "xenstore-";
 
 /// Below the list of commands.
 const HELP_END: &str = "\
@@ -115,6 +124,10 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
             let settings = settings.iter().flat_map(|line| [*line, "\n"]).collect();
             Some(Command::Create { module: (*module).into(), settings })
         }
+        (store, _) if store.starts_with(STORE_PREFIX) => Some(Command::Store {
+            name: store.trim_start_matches(STORE_PREFIX).into(),
+            words: operands.iter().map(|word| (*word).into()).collect(),
+        }),
         ("destroy", _) => ask(Request::Destroy),
         ("reboot", _) => ask(Request::Reset),
         ("shutdown", _) => shutdown(operands),

@@ -8,6 +8,7 @@
 use crate::state::{GuestStats, Location, Registers, Steps};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use devices::local_apic::Kick;
 use spin::Mutex;
@@ -64,7 +65,18 @@ pub enum Request {
         /// Lines of `key=value` that follow those of the configuration, as `xl create` takes them.
         settings: String,
     },
+    /// One of Xen's commands for XenStore, whose name follows `xenstore-`. For the machine's
+    /// mailbox; a guest's vCPU cannot.
+    Store {
+        /// The command's name.
+        name: String,
+        /// Its operands.
+        words: Vec<String>,
+    },
 }
+
+/// The longest text that answers [`Request::Store`], in bytes.
+pub const MAX_STORE_TEXT_BYTES: usize = 256 << 10;
 
 /// The guest's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +95,8 @@ pub enum Answer {
     Stats(GuestStats),
     /// To [`Request::Dump`].
     Dump(String),
+    /// To [`Request::Store`]: its output, of printable characters and line ends.
+    Text(String),
     /// To [`Request::Pause`]: the instruction that it stands before.
     Paused(Location),
     /// To [`Request::Registers`].

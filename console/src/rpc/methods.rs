@@ -139,6 +139,10 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             let (module, settings) = (text(params, "config")?.into(), settings(params)?);
             return Ok(Command::Create { module, settings });
         }
+        "store.command" => {
+            let (name, words) = (text(params, "name")?.into(), words(params)?);
+            return Ok(Command::Store { name, words });
+        }
         "guest.number" => return Ok(Command::NumberOf(text(params, "name")?.into())),
         "guest.name" => {
             let number = integer(params, "number", 0, u32::MAX.into())? as u32;
@@ -216,6 +220,18 @@ fn settings(params: &Value) -> Result<String, Failure> {
         text.push('\n');
     }
     Ok(text)
+}
+
+/// Operands of a command.
+fn words(params: &Value) -> Result<Vec<String>, Failure> {
+    let words = match params.get("words") {
+        None => return Ok(Vec::new()),
+        Some(words) => words.as_array().into_iter().flatten().map(Value::as_str),
+    };
+    let words: Option<Vec<String>> = words.map(|word| word.map(String::from)).collect();
+    words
+        .filter(|_| params["words"].is_array())
+        .ok_or_else(|| Failure::params("words must be a list of strings"))
 }
 
 /// The devices of a guest.

@@ -2,6 +2,7 @@
 
 use super::*;
 use control::host::InputEvent;
+use control::mailbox::MAX_STORE_TEXT_BYTES;
 use control::scheduling::VcpuState;
 use core::sync::atomic::Ordering;
 use serde_json::{Value, json};
@@ -284,6 +285,38 @@ fn the_machine_is_asked_for_a_guest() {
     );
     let wrong = bench.call("guest.create", json!({"config": "two.cfg", "settings": "memory=64"}));
     assert_eq!(wrong, "settings must be a list of strings");
+}
+
+#[test]
+fn the_machine_is_asked_for_the_store() {
+    let mut bench = Several::new(1);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    bench.host.type_at(SerialPort::Com1, "xenstore-ls -f /vm\r");
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    let words = vec!["-f".into(), "/vm".into()];
+    assert_eq!(request, Request::Store { name: "ls".into(), words });
+    assert!(bench.host.reserved_heap_bytes() > 16 * MAX_STORE_TEXT_BYTES as u64);
+    bench.machine.put_answer(client, Answer::Text("/vm/1 = \"\"\n".into()));
+    bench.run_ms(2);
+    assert!(bench.shown().ends_with("/vm/1 = \"\"\r\nbulkhead> "));
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "store.command",
+        "params": {"name": "read", "words": ["/none"]}});
+    bench.host.type_at(SerialPort::Com2, format!("{request}\n"));
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    assert_eq!(request, Request::Store { name: "read".into(), words: vec!["/none".into()] });
+    let reason = "xenstore-read: couldn't read path /none";
+    bench.machine.put_answer(client, Answer::Failed(reason.into()));
+    bench.run_ms(2);
+    let sent = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).unwrap();
+    let answer: Value = serde_json::from_str(&sent).unwrap();
+    assert_eq!(answer["error"]["message"], reason);
+    for words in [json!("/none"), json!([1])] {
+        let wrong = bench.call("store.command", json!({"name": "read", "words": words}));
+        assert_eq!(wrong, "words must be a list of strings");
+    }
+    assert_eq!(bench.host.reserved_heap_bytes(), 0);
 }
 
 impl Several {

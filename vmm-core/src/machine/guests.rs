@@ -7,6 +7,7 @@ use super::choice::asked_config;
 use super::cpus::Cpus;
 use super::domain::Domain;
 use super::life::{Legacy, Life};
+use super::store;
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use crate::vcpu::Housekeeping;
@@ -170,6 +171,7 @@ impl<'a, B: Backend> Guests<'a, B> {
                         Err(reason) => Answer::Failed(reason),
                     }
                 }
+                Request::Store { name, words } => store::command(&self.store, &name, &words),
                 _ => Answer::NoGuest,
             };
             machine.put_answer(client, answer);

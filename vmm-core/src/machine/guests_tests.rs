@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use config::cpus::VcpuCpus;
 use config::{CommandLine, GuestConfig};
 use control::host::{Host, SerialPort};
-use control::mailbox::{Answer, Client, Request};
+use control::mailbox::{Answer, Client, MAX_STORE_TEXT_BYTES, Request};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
@@ -205,6 +205,34 @@ fn a_guest_starts_when_its_delay_is_over() {
     assert!(!bench.guests.has_running() && !bench.guests.is_empty());
     bench.run(200);
     assert!(bench.guests.has_running());
+}
+
+#[test]
+fn the_store_is_read_and_written() {
+    let mut bench = Bench::new();
+    let mut ask = |line: &str| {
+        let mut words = line.split(' ').map(String::from);
+        let name = words.next().unwrap();
+        let machine = bench.attendant.machine.clone();
+        let request = Request::Store { name, words: words.collect() };
+        assert!(machine.post(Client::Prompt, request));
+        bench.run(2);
+        machine.take_answer(Client::Prompt).unwrap()
+    };
+    let text = |text: &str| Answer::Text(text.into());
+    assert_eq!(ask("ls /local/domain/0"), text("domid = \"0\"\nname = \"Domain-0\"\n"));
+    assert_eq!(ask("write /a/b c"), text(""));
+    assert_eq!(ask("read /a/b"), text("c\n"));
+    let reason = "xenstore-read: couldn't read path /none";
+    assert_eq!(ask("read /none"), Answer::Failed(reason.into()));
+    // A listing that no console takes as a whole ends with a sign.
+    let value = "x".repeat(1000);
+    for number in 0..300 {
+        assert_eq!(ask(&format!("write /a/{number} {value}")), text(""));
+    }
+    let Answer::Text(listing) = ask("ls -f /a") else { panic!("no text") };
+    assert!(listing.len() <= MAX_STORE_TEXT_BYTES && listing.len() > MAX_STORE_TEXT_BYTES - 2000);
+    assert!(listing.ends_with("\"\n...\n"));
 }
 
 #[test]

@@ -21,5 +21,6 @@ mod scheduling;
 #[cfg(test)]
 mod shortage_tests;
 mod start;
+mod store;
 
 pub use start::start;

@@ -138,7 +138,7 @@ impl<B: Backend> Vcpu<B> {
                 }
             }
             Request::Step(count) => Answer::Steps(self.steps(count)),
-            Request::Create { .. } => Answer::Impossible,
+            Request::Create { .. } | Request::Store { .. } => Answer::Impossible,
         }
     }
 
