@@ -1,6 +1,7 @@
 //! Guests with Xen drivers in their kernels, and the platform for them.
 
 use anyhow::{Context, ensure};
+use serde_json::json;
 use tests::{Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell};
 use xtask::paths;
 
@@ -43,6 +44,11 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let cpus = if backend == Backend::Svm { 2 } else { 1 };
     let mut machine = with_platform(backend, Guest::LinuxAmd64Pv, cpus, Some(&content))?;
     ensure!(shell(&mut machine, LOAD)? == "loaded");
+    // Both ends are in state 4, as the store says at the management port.
+    let words = ["device/vbd/51712/state", "device/vbd/51712/protocol"]
+        .map(|node| format!("/local/domain/1/{node}"));
+    let answer = machine.call("store.command", json!({ "name": "read", "words": words }))?;
+    ensure!(answer["text"] == "4\nx86_64-abi\n", "{answer}");
     // The last word of the image, in the order of bytes that it was written in.
     let last = "tail -c 4 /dev/xvda | od -A n -t x4";
     ensure!(shell(&mut machine, last)?.trim() == "000fffff");
