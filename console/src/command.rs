@@ -435,6 +435,10 @@ impl Services<'_> {
                     false => [self.guests.find(dom.as_deref())?].into(),
                 };
                 for &number in &numbers {
+                    let pv = self.devices(number)?.pv.clone();
+                    if pv.is_some_and(|pv| pv.ask_to_shut_down()) {
+                        continue;
+                    }
                     if !fallback {
                         return Err(Refusal::NoDriver(number));
                     }

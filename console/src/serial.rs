@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use config::command_line::Escapes;
 use control::budget::Budget;
-use control::guest::TypedInput;
+use control::guest::PvDrivers;
 use control::host::Host;
 use control::output::{OUTPUT_BYTES, OutputRing};
 use devices::uart::Uart;
@@ -59,9 +59,9 @@ impl SerialSide {
 
     /// Moves typed bytes to the guest, as many as it takes: to its PV console, if it has one and
     /// uses that, or to COM1.
-    pub fn pass_input(&mut self, uart: &Uart, pv_console: Option<&dyn TypedInput>) {
-        if let Some(pv_console) = pv_console.filter(|pv_console| pv_console.is_wanted()) {
-            let count = pv_console.put(self.input.make_contiguous());
+    pub fn pass_input(&mut self, uart: &Uart, pv: Option<&dyn PvDrivers>) {
+        if let Some(pv) = pv.filter(|pv| pv.reads_console()) {
+            let count = pv.put(self.input.make_contiguous());
             self.input.drain(..count);
             return;
         }

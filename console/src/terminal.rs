@@ -261,7 +261,7 @@ impl Terminal {
     pub fn exchange(&mut self, guests: &mut Guests) {
         for guest in guests.iter_mut() {
             if let Some(ports) = &guest.ports {
-                guest.serial.pass_input(&ports.uart, ports.pv_console.as_deref());
+                guest.serial.pass_input(&ports.uart, ports.pv.as_deref());
             }
             if !self.shows(guest) {
                 if let Some(ports) = &guest.ports {

@@ -81,7 +81,7 @@ impl TestGuest {
             processors,
             sockets: sockets.clone(),
             scheduling: scheduling.clone(),
-            pv_console: None,
+            pv: None,
         };
         Self {
             clock,

@@ -55,14 +55,16 @@ pub struct GuestPorts {
     pub sockets: Arc<CpuHotplug>,
     /// The time that they get.
     pub scheduling: Arc<dyn Scheduling>,
-    /// Its PV console, if it has one.
-    pub pv_console: Option<Arc<dyn TypedInput>>,
+    /// The way to its PV drivers, if it may have some.
+    pub pv: Option<Arc<dyn PvDrivers>>,
 }
 
-/// A console beside COM1, for typed bytes.
-pub trait TypedInput: Send + Sync {
-    /// The guest reads there: it has written there last.
-    fn is_wanted(&self) -> bool;
-    /// Takes bytes, as many as there is room for, and returns how many.
+/// PV drivers in a guest's kernel.
+pub trait PvDrivers: Send + Sync {
+    /// The guest reads from its PV console, not from COM1: it has written there last.
+    fn reads_console(&self) -> bool;
+    /// The PV console takes bytes, as many as there is room for, and returns how many.
     fn put(&self, bytes: &[u8]) -> usize;
+    /// Asks the kernel to shut down; false if it has no driver that could be asked.
+    fn ask_to_shut_down(&self) -> bool;
 }

@@ -167,6 +167,16 @@ impl BackEnds {
         &self.console
     }
 
+    /// Asks the kernel by `control/shutdown`: `poweroff`, `reboot`, `halt`. False if it has no PV
+    /// drivers that would hear of it: it has told no callback.
+    pub fn ask(&self, word: &str) -> bool {
+        if self.platform.params().callback == 0 {
+            return false;
+        }
+        let path = format!("/local/domain/{}/control/shutdown", self.platform.domain());
+        self.shared.with(|store| store.write(&path, word.as_bytes())).is_ok()
+    }
+
     /// XenStore.
     pub const fn store(&self) -> &Arc<SharedStore> {
         &self.shared

@@ -1,11 +1,13 @@
 //! Several guests.
 
 use super::*;
+use control::guest::PvDrivers;
 use control::host::InputEvent;
 use control::mailbox::MAX_STORE_TEXT_BYTES;
 use control::scheduling::VcpuState;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
+use std::sync::Mutex;
 
 /// A machine, the consoles and guests called `one`, `two`, ...
 pub struct Several {
@@ -412,6 +414,50 @@ fn a_guest_is_made_at_the_prompt() {
     bench.machine.put_answer(client, Answer::Failed("two: memory: too much".into()));
     bench.run_ms(2);
     assert!(bench.shown().ends_with("two: memory: too much\r\nbulkhead> "));
+}
+
+/// PV drivers that keep what reaches them.
+#[derive(Default)]
+struct Drivers {
+    typed: Mutex<Vec<u8>>,
+    room: AtomicUsize,
+    shut_down: AtomicUsize,
+}
+
+impl PvDrivers for Drivers {
+    fn reads_console(&self) -> bool {
+        self.room.load(Ordering::Relaxed) > 0
+    }
+
+    fn put(&self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.room.load(Ordering::Relaxed));
+        self.typed.lock().unwrap().extend(&bytes[..count]);
+        count
+    }
+
+    fn ask_to_shut_down(&self) -> bool {
+        self.shut_down.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+#[test]
+fn a_guest_with_pv_drivers_is_asked_by_them_and_reads_where_it_writes() {
+    let mut bench = Several::new(1);
+    let drivers = Arc::new(Drivers::default());
+    let mut ports = bench.guests[0].0.ports.clone();
+    ports.pv = Some(drivers.clone());
+    bench.consoles.attach(1, ports);
+    bench.types("one");
+    drivers.room.store(2, Ordering::Relaxed);
+    bench.types("pv");
+    assert_eq!(
+        (bench.reads(0), drivers.typed.lock().unwrap().as_slice()),
+        ("one".into(), &b"pv"[..])
+    );
+    bench.types(SWITCH);
+    answers(&mut bench, "shutdown one");
+    assert_eq!(drivers.shut_down.load(Ordering::Relaxed), 1);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl<B: Backend> Life<B> {
             }
             None => (domain.new_battery(), None),
         };
-        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets, input } =
+        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets, pv } =
             domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
@@ -107,7 +107,7 @@ impl<B: Backend> Life<B> {
             processors: vm.chipset.processors.clone(),
             sockets: sockets.clone(),
             scheduling: Arc::new(scheduling),
-            pv_console: input,
+            pv,
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
         Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap })

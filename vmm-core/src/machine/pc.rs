@@ -1,6 +1,6 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
-use super::pv::{Pv, PvInput, PvParts, SharedOutput};
+use super::pv::{Pv, PvParts, PvPorts, SharedOutput};
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
 use crate::host::kick::VcpuKick;
@@ -19,7 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
 use config::guest::Serial;
-use control::guest::TypedInput;
+use control::guest::PvDrivers;
 use control::mailbox::Mailbox;
 use devices::boot_disk::BootDisk;
 use devices::bus::{PioDevice, Region};
@@ -149,8 +149,8 @@ pub struct Pc {
     pub power: Arc<Piix4Pm>,
     /// Which of the virtual CPUs are there.
     pub sockets: Arc<CpuHotplug>,
-    /// The way of typed bytes to the PV console, if there is one.
-    pub input: Option<Arc<dyn TypedInput>>,
+    /// The way to PV drivers, if there may be some.
+    pub pv: Option<Arc<dyn PvDrivers>>,
 }
 
 /// Where a serial port transmits to that leads nowhere.
@@ -286,9 +286,9 @@ impl Pc {
             kick,
             timers,
         });
-        let console = vm.back_ends.as_ref().map(|back_ends| back_ends.console().clone());
-        let input = console.map(|console| Arc::new(PvInput { console, output }) as _);
-        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets, input })
+        let back_ends = vm.back_ends.as_ref().map(Arc::downgrade);
+        let pv = back_ends.map(|back_ends| Arc::new(PvPorts { back_ends, output }) as _);
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets, pv })
     }
 }
 

@@ -6,16 +6,16 @@ use crate::host::timers::TimerQueue;
 use crate::vm::StopSwitch;
 use crate::vm::memory::{FrameMemory, GuestSpace};
 use crate::vm::pv::{PvMachine, PvTimer, PvWork};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
-use control::guest::TypedInput;
+use control::guest::PvDrivers;
 use core::sync::atomic::{AtomicBool, Ordering};
 use devices::console::ByteSink;
 use devices::ide::Ide;
 use devices::local_apic::ApicInbox;
 use spin::Mutex;
-use xen::backends::{BackEnds, Console, ConsoleOutput, DiskSettings, Settings, SharedStore};
+use xen::backends::{BackEnds, ConsoleOutput, DiskSettings, Settings, SharedStore};
 use xen::device::{EmulatedDevices, PlatformDevice, Unplug};
 use xen::platform::{Identity, PvPlatform};
 
@@ -53,19 +53,23 @@ impl ConsoleOutput for SharedOutput {
     }
 }
 
-/// The way of typed bytes to the PV console. They go to the console that has written last.
-pub(super) struct PvInput {
-    pub console: Arc<Console>,
+/// The way to a guest's PV drivers. Typed bytes go to the console that has written last.
+pub(super) struct PvPorts {
+    pub back_ends: Weak<BackEnds>,
     pub output: Arc<SharedOutput>,
 }
 
-impl TypedInput for PvInput {
-    fn is_wanted(&self) -> bool {
+impl PvDrivers for PvPorts {
+    fn reads_console(&self) -> bool {
         self.output.is_pv.load(Ordering::Relaxed)
     }
 
     fn put(&self, bytes: &[u8]) -> usize {
-        self.console.put_input(bytes)
+        self.back_ends.upgrade().map_or(0, |back_ends| back_ends.console().put_input(bytes))
+    }
+
+    fn ask_to_shut_down(&self) -> bool {
+        self.back_ends.upgrade().is_some_and(|back_ends| back_ends.ask("poweroff"))
     }
 }
 

@@ -265,8 +265,7 @@ fn a_guest_is_told_of_what_it_watches_and_reads_no_others_nodes() {
     bench.guest.poke(0x2_0000, &[0; 16]);
     bench.guest.poke(0x2_0000 + 2048, &[0; 8]);
     bench.guest.told();
-    let path = format!("/local/domain/{DOMAIN}/control/shutdown");
-    shared.with(|store| store.write(&path, b"poweroff").unwrap());
+    assert!(bench.back_ends.ask("poweroff"));
     assert_eq!(bench.guest.told(), [Told::Look { vcpu: 0 }], "an event for the watch");
     assert_eq!(bench.read("control/shutdown"), "poweroff");
     assert_eq!(bench.store(2, b"/local/domain/0/backend\0").0, 16, "not for it to read");
