@@ -74,7 +74,7 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     machine.expect_serial("got typed\n")?;
     // The store tells what the kernel can do, and asks it to shut down.
     let path = "/local/domain/1/control/feature-poweroff";
-    let told = machine.call("xenstore.read", json!({ "words": [path] }))?;
+    let told = machine.call("store.command", json!({ "name": "read", "words": [path] }))?;
     ensure!(told["text"] == "1\n", "{told}");
     let complaints = "dmesg | grep -iE '(xvd|blkfront|xenbus).*(fail|error|wrong|disabled for)'";
     let complaints = shell(&mut machine, complaints)?;
