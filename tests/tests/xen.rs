@@ -5,6 +5,11 @@ use serde_json::json;
 use tests::{Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell};
 use xtask::paths;
 
+/// Loads the driver and waits for the disk. The kernel says that no driver is for the CD-ROM, as
+/// under Xen: not on the console.
+const LOAD: &str =
+    "dmesg -n 1; load-modules; until [ -b /dev/xvda ]; do sleep 0.1; done; echo loaded";
+
 on_both_backends! { linux_finds_xen, linux_reads_and_writes_a_pv_disk }
 
 /// A machine whose Linux has the platform, with as many virtual CPUs as it has CPUs, and `disk` as
@@ -36,9 +41,6 @@ fn with_platform(
 /// The guest finds its disk by the PV driver; it reads there what the image holds, and in its next
 /// life what it has written itself.
 fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
-    // The kernel says that no driver is for the CD-ROM, as under Xen.
-    const LOAD: &str =
-        "dmesg -n 1; load-modules; until [ -b /dev/xvda ]; do sleep 0.1; done; echo loaded";
     const NEXT_LIFE: &str = "reset: Restart";
     let content: Vec<u8> = (0..1_u32 << 20).flat_map(|word| word.to_le_bytes()).collect();
     let cpus = if backend == Backend::Svm { 2 } else { 1 };
@@ -82,6 +84,23 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let helper = "printf '#!/bin/sh\\npoweroff -f\\n' > /sbin/poweroff; chmod +x /sbin/poweroff";
     shell(&mut machine, helper)?;
     machine.call("guest.shutdown", json!({}))?;
+    machine.expect_serial("powered off: Destroy")
+}
+
+/// As drivers of old kernels do, that have no vector for events.
+#[test]
+fn linux_is_told_of_events_by_an_interrupt_line() -> Result<()> {
+    let content = vec![0x5a; 1 << 20];
+    let mut machine = with_platform(Backend::Svm, Guest::LinuxAmd64PvLine, 1, Some(&content))?;
+    ensure!(shell(&mut machine, LOAD)? == "loaded");
+    ensure!(shell(&mut machine, "tr -d Z < /dev/xvda | wc -c; wc -c < /dev/xvda")? == "0\n1048576");
+    let events = "grep xen-platform-pci /proc/interrupts | awk '{ print ($2 > 20) }'";
+    ensure!(shell(&mut machine, events)? == "1");
+    // No timer of Xen's: those need a vector.
+    ensure!(shell(&mut machine, "grep -c virq /proc/interrupts")? == "0");
+    let complaints = shell(&mut machine, "dmesg | grep -iE 'nobody cared|xen.*fail'")?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    machine.serial().write(b"poweroff -f\n")?;
     machine.expect_serial("powered off: Destroy")
 }
 

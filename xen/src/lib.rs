@@ -1,6 +1,8 @@
 //! The PV-on-HVM platform: what guests with Xen drivers in their kernels find under Xen.
 //!
-//! [`blkback`] serves PV disks. [`store`] is XenStore, the tree of settings that guests and back ends share.
+//! [`platform`] is one guest's, and [`hypercall`] its calls. [`store`] is XenStore, the tree of
+//! settings that guests and back ends share; [`blkback`] serves PV disks, and [`backends`] joins
+//! all of them.
 #![cfg_attr(not(any(test, feature = "fuzzing")), no_std)]
 #![forbid(unsafe_code)]
 

@@ -14,6 +14,7 @@ use crate::vm::cpuid::{CpuidTable, PvFacts};
 use crate::vm::layout::{Layout, ROM_BASE, ROM_BYTES};
 use crate::vm::memory::{FrameMemory, GuestSpace, MemoryPart, PAGE_BYTES, SpaceError, SpaceMemory};
 use crate::vm::processors::Processors;
+use crate::vm::pv::EventLines;
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -33,10 +34,11 @@ use devices::hpet::{FIRST_ROUTE, Hpet, HpetLines, LegacyRoute};
 use devices::i8042::I8042;
 use devices::ide::{Drive, Ide};
 use devices::io_apic::IoApic;
+use devices::io_apic::spec::INPUTS;
 use devices::irq::IrqLine;
 use devices::local_apic::{ApicBus, ApicInbox, LintPin};
 use devices::pci::i440fx::I440fx;
-use devices::pci::piix3::Piix3;
+use devices::pci::piix3::{ISA_IRQS, Piix3};
 use devices::pci::piix4_pm::Piix4Pm;
 use devices::pci::{Bdf, MapObserver, PciBus, Space};
 use devices::pic::Pic;
@@ -214,7 +216,7 @@ impl Pc {
         board.pci.attach(HOST_BRIDGE, host_bridge.clone());
         let isa_bridge = Piix3::new(board.lines.all(IsaSource::Pirq), chipset.clone());
         board.ports.attach(isa_bridge.clone());
-        board.pci.attach(ISA_BRIDGE, isa_bridge);
+        board.pci.attach(ISA_BRIDGE, isa_bridge.clone());
         let ide = board.add_ide(parts.drives, space.clone());
         let power = board.add_power_management(chipset.clone());
         let sockets = CpuHotplug::new(apic_bus.clone(), power.clone(), config.vcpus);
@@ -240,6 +242,7 @@ impl Pc {
                 inboxes: &inboxes,
                 queues: &queues,
                 ide: &ide,
+                lines: board.event_lines(&io_apic, isa_bridge.clone()),
                 store: &parts.store,
                 disks: parts.pv_disks,
                 output: &output,
@@ -488,6 +491,15 @@ impl Board {
         }
         self.pci.attach(POWER_MANAGEMENT, pm.clone());
         pm
+    }
+
+    /// The lines by which the PV-on-HVM platform can tell of events.
+    fn event_lines(&self, io_apic: &Arc<IoApic>, pci: Arc<Piix3>) -> EventLines {
+        let line = |gsi| match gsi {
+            0..ISA_IRQS => self.lines.wire(gsi, IsaSource::Pv),
+            _ => IrqLine::new(io_apic.clone(), gsi as u32),
+        };
+        EventLines { gsis: (0..INPUTS).map(line).collect(), pci }
     }
 
     /// The PV-on-HVM platform, and its PCI device.

@@ -5,7 +5,7 @@ use crate::host::owner::GuestId;
 use crate::host::timers::TimerQueue;
 use crate::vm::StopSwitch;
 use crate::vm::memory::{FrameMemory, GuestSpace};
-use crate::vm::pv::{PvMachine, PvTimer, PvWork};
+use crate::vm::pv::{EventLines, PvMachine, PvTimer, PvWork, SharedPages};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
@@ -98,6 +98,7 @@ pub(super) struct PvParts<'a> {
     /// By virtual CPU.
     pub queues: &'a [Arc<TimerQueue>],
     pub ide: &'a Arc<Ide>,
+    pub lines: EventLines,
     pub store: &'a Arc<SharedStore>,
     pub disks: Vec<DiskSettings>,
     pub output: &'a Arc<SharedOutput>,
@@ -117,15 +118,16 @@ impl PvParts<'_> {
     pub fn build(self, slot: impl Fn(usize) -> usize, work_slot: usize) -> Pv {
         let queues = || self.queues.iter().enumerate();
         let alarms = queues().map(|(vcpu, queue)| queue.device_alarm(slot(vcpu))).collect();
-        let machine = PvMachine::new(
-            self.space.clone(),
-            self.pages,
-            self.clock.clone(),
-            self.stop.clone(),
-            self.inboxes.to_vec(),
+        let machine = PvMachine {
+            space: self.space.clone(),
+            pages: SharedPages(self.pages),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            inboxes: self.inboxes.to_vec(),
             alarms,
-            self.queues[0].device_alarm(work_slot),
-        );
+            work: self.queues[0].device_alarm(work_slot),
+            lines: self.lines,
+        };
         let identity = Identity {
             domain: self.guest.number() as u16,
             vcpus: self.queues.len(),

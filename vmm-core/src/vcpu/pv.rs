@@ -193,6 +193,9 @@ impl<B: Backend> Vcpu<B> {
         if let Some(back_ends) = &self.vm.back_ends {
             back_ends.work();
         }
+        if pv.holds_line(self.index) {
+            self.apic.keep_look();
+        }
         pv.upcall_to_inject(self.index)
     }
 

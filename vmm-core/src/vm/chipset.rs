@@ -29,6 +29,8 @@ pub enum IsaSource {
     Sci = 2,
     /// COM3 and COM4, which share with COM1 and COM2.
     SecondDevice = 3,
+    /// Events of the PV-on-HVM platform.
+    Pv = 4,
 }
 
 impl IsaSource {

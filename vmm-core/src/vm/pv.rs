@@ -5,6 +5,7 @@ use super::{Stop, StopSwitch};
 use crate::host::clock::VmClock;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use devices::irq::{IrqLine, LineTarget};
 use devices::local_apic::ApicInbox;
 use devices::memory::{GuestMemory, NotRam};
 use devices::time::{Alarm, Clock, GuestTime, Timed};
@@ -16,7 +17,7 @@ use xen::platform::PvPlatform;
 const WORK_DELAY_NS: u64 = 1_000_000;
 
 /// The pages of a platform as memory of their own, from address 0.
-struct SharedPages(Arc<FrameMemory>);
+pub struct SharedPages(pub Arc<FrameMemory>);
 
 impl GuestMemory for SharedPages {
     fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
@@ -42,30 +43,31 @@ impl GuestMemory for SharedPages {
 
 /// The machine around a platform.
 pub struct PvMachine {
-    space: Arc<GuestSpace>,
-    pages: SharedPages,
-    clock: Arc<VmClock>,
-    stop: Arc<StopSwitch>,
-    inboxes: Vec<Arc<ApicInbox>>,
-    /// By virtual CPU.
-    alarms: Vec<Alarm>,
+    /// Its guest-physical memory.
+    pub space: Arc<GuestSpace>,
+    /// The platform's pages.
+    pub pages: SharedPages,
+    /// Its time.
+    pub clock: Arc<VmClock>,
+    /// Ends it.
+    pub stop: Arc<StopSwitch>,
+    /// The local APICs, by virtual CPU.
+    pub inboxes: Vec<Arc<ApicInbox>>,
+    /// The virtual CPUs' timers.
+    pub alarms: Vec<Alarm>,
     /// For the back ends' work.
-    work: Alarm,
+    pub work: Alarm,
+    /// The lines that can tell of events.
+    pub lines: EventLines,
 }
 
-impl PvMachine {
-    /// The machine of these parts; inboxes and `alarms` are by virtual CPU.
-    pub const fn new(
-        space: Arc<GuestSpace>,
-        pages: Arc<FrameMemory>,
-        clock: Arc<VmClock>,
-        stop: Arc<StopSwitch>,
-        inboxes: Vec<Arc<ApicInbox>>,
-        alarms: Vec<Alarm>,
-        work: Alarm,
-    ) -> Self {
-        Self { space, pages: SharedPages(pages), clock, stop, inboxes, alarms, work }
-    }
+/// The lines by which a guest can be told of events.
+pub struct EventLines {
+    /// Global system interrupts.
+    pub gsis: Vec<IrqLine>,
+    /// The interrupt pins of PCI devices, numbered as
+    /// [`Piix3`](devices::pci::piix3::Piix3) takes them.
+    pub pci: Arc<dyn LineTarget>,
 }
 
 impl Machine for PvMachine {
@@ -131,7 +133,19 @@ impl Machine for PvMachine {
         self.work.set(Some(self.clock.now() + WORK_DELAY_NS));
     }
 
-    fn set_line(&self, _line: EventLine, _high: bool) {}
+    fn set_line(&self, line: EventLine, high: bool) {
+        match line {
+            EventLine::Gsi(number) => {
+                if let Some(line) = self.lines.gsis.get(usize::from(number)) {
+                    line.set(high);
+                }
+            }
+            EventLine::Pci { device, pin } => {
+                let input = u32::from(device) << 2 | u32::from(pin);
+                self.lines.pci.set_line(input, high);
+            }
+        }
+    }
 
     fn is_up(&self, vcpu: usize) -> bool {
         vcpu < self.inboxes.len()

@@ -41,6 +41,29 @@ fn a_masked_port_waits_until_it_is_unmasked() {
     assert_eq!(guest.told(), [], "it was not masked");
 }
 
+/// As drivers do that have no vector: INTA of the platform device, slot 3.
+#[test]
+fn a_line_is_high_until_the_guest_has_seen_to_its_events() {
+    let mut guest = guest(2);
+    let line = EventLine::Pci { device: 3, pin: 0 };
+    assert_eq!(guest.param(0, Some(1 << 56 | 3 << 11)), Ok(1 << 56 | 3 << 11));
+    assert_eq!(guest.event(7, [0, 0]), (0, [0, 1]));
+    assert_eq!(guest.event(7, [1, 0]), (0, [1, 2]));
+    assert_eq!(guest.event(4, [2]).0, 0);
+    assert_eq!(guest.told(), [], "it is for the first virtual CPU");
+    assert_eq!(guest.event(4, [1]).0, 0);
+    assert_eq!(guest.told(), [Told::Line { line, high: true }, Told::Look { vcpu: 0 }]);
+    assert!(guest.platform.holds_line(0));
+    guest.poke(SHARED_INFO, &[0]);
+    guest.told();
+    assert!(!guest.platform.holds_line(0));
+    assert_eq!(guest.told(), [Told::Line { line, high: false }]);
+    assert!(!guest.platform.holds_line(1));
+    // Another callback leaves no line behind.
+    assert_eq!(guest.param(0, Some(2 << 56 | 0x33)), Ok(2 << 56 | 0x33));
+    assert_eq!(guest.told()[0], Told::Line { line, high: false });
+}
+
 #[test]
 fn a_back_end_and_its_front_end_tell_each_other() {
     let mut guest = guest(1);

@@ -51,6 +51,10 @@ pub const AMD64_BUTTONS: Linux = Linux { modules: &["button", "evdev"], ..AMD64_
 /// `linux-amd64-pv`
 pub const AMD64_PV: Linux = Linux { modules: &["xen-blkfront"], ..AMD64_QUIET };
 
+/// `linux-amd64-pv-line`
+pub const AMD64_PV_LINE: Linux =
+    Linux { cmdline: "console=ttyS0,115200 quiet xen_no_vector_callback", ..AMD64_PV };
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),
