@@ -20,6 +20,7 @@ use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
 use devices::cpu_hotplug::CpuHotplug;
 use devices::rtc::{Battery, Rtc};
+use xen::store::Quotas;
 
 /// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
@@ -27,6 +28,18 @@ const START_HEAP_BYTES: u64 = 4 << 20;
 /// The most heap that its devices take and give back while it runs: a chunk of each IDE channel,
 /// which of a CD may have to be turned into raw sectors, one of the boot disk, and lists of pages.
 const RUN_HEAP_BYTES: u64 = 320 << 10;
+
+/// The same of a PV disk: the data of a request, which media answer at once, and lists.
+const PV_DISK_HEAP_BYTES: u64 = (1 << 20) + (128 << 10);
+
+/// The most heap that a guest takes and gives back while it runs.
+fn run_heap_bytes(config: &GuestConfig) -> u64 {
+    if !config.xen_platform_pci {
+        return RUN_HEAP_BYTES;
+    }
+    let store_bytes = Quotas::default().memory_bytes as u64;
+    RUN_HEAP_BYTES + store_bytes + config.disks.len() as u64 * PV_DISK_HEAP_BYTES
+}
 
 /// A guest that runs.
 pub struct Life<B: Backend> {
@@ -67,7 +80,8 @@ impl<B: Backend> Life<B> {
             let budget = Budget::reserve(platform, bytes);
             budget.map_err(|too_little| format!("{name}: {too_little}: give the guest less memory"))
         };
-        let (starting, heap) = (set_aside(START_HEAP_BYTES)?, set_aside(RUN_HEAP_BYTES)?);
+        let (starting, heap) =
+            (set_aside(START_HEAP_BYTES)?, set_aside(run_heap_bytes(domain.config()))?);
         let ports = OpenPorts::new(name);
         let (battery, ram) = match legacy {
             Some(Legacy { battery, at_tsc, ram }) => {
