@@ -14,6 +14,8 @@ pub mod cpuid;
 pub mod device;
 pub mod errno;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod grants;
 pub mod hypercall;
 pub mod machine;
@@ -21,6 +23,8 @@ pub mod pages;
 pub mod params;
 pub mod platform;
 pub mod store;
+#[cfg(any(test, feature = "fuzzing"))]
+mod test_guest;
 #[cfg(test)]
 mod tests;
 pub mod time;

@@ -2,33 +2,15 @@
 //! console by its page.
 
 use super::*;
-use crate::backends::{BackEnds, ConsoleOutput, DiskSettings, Settings, SharedStore};
+use crate::backends::{BackEnds, SharedStore};
 use crate::pages::{CONSOLE, STORE};
-use devices::block::HeapDisk;
 
-const XVDA: u32 = 51712;
 const STORE_PORT: u32 = 1;
 const CONSOLE_PORT: u32 = 2;
 /// The guest's grant table.
 const TABLE: u64 = 0x3_0000;
 const RING: u64 = 0x4_0000;
 const DATA: u64 = 0x5_0000;
-
-#[derive(Default)]
-struct Screen {
-    text: Mutex<Vec<u8>>,
-    room: Mutex<usize>,
-}
-
-impl ConsoleOutput for Screen {
-    fn write(&self, bytes: &[u8]) -> usize {
-        let mut room = self.room.lock().unwrap();
-        let count = bytes.len().min(*room);
-        *room -= count;
-        self.text.lock().unwrap().extend(&bytes[..count]);
-        count
-    }
-}
 
 struct Bench {
     guest: Guest,
@@ -45,25 +27,9 @@ impl Bench {
         assert_eq!(guest.param(0, Some(2 << 56 | 0xf3)), Ok(2 << 56 | 0xf3));
         let mut content = vec![0; 64 << 10];
         content[512..1024].fill(0xd1);
-        let disk = DiskSettings {
-            id: XVDA,
-            name: "xvda".into(),
-            target: "disk.img".into(),
-            is_cdrom: false,
-            medium: Arc::new(HeapDisk::new(content, false)),
-        };
         let screen = Arc::new(Screen::default());
         *screen.room.lock().unwrap() = 1 << 20;
-        let settings = Settings {
-            name: "pv",
-            memory_kib: 1024,
-            video_kib: 0,
-            max_vcpus: 1,
-            vcpus: 1,
-            disks: vec![disk],
-            console: screen.clone(),
-        };
-        let back_ends = BackEnds::new(&guest.platform, shared, settings).unwrap();
+        let back_ends = guest.back_ends(shared, &screen, content);
         Self { guest, screen, back_ends, shared: shared.clone() }
     }
 
