@@ -69,8 +69,11 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
                    cmp - /tmp/same && echo same";
     ensure!(shell(&mut machine, compare)? == "same");
-    // Typed bytes go to the console that has written last.
-    machine.serial().write(b"echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; echo got $line\n")?;
+    // Typed bytes go to the console that has written last. Both write byte by byte: a second of the
+    // guest's lets one come to its end before the other begins.
+    let read =
+        "sleep 1; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; sleep 1; echo got $line\n";
+    machine.serial().write(read.as_bytes())?;
     machine.expect_serial("ready\n")?;
     machine.serial().write(b"typed\n")?;
     machine.expect_serial("got typed\n")?;
