@@ -5,6 +5,7 @@
 use crate::bus::{Access, PioDevice, Region};
 use crate::local_apic::ApicBus;
 use crate::lock::DeviceLock;
+use crate::nospec;
 use crate::pci::piix4_pm::Piix4Pm;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -126,7 +127,7 @@ impl CpuHotplug {
 
     fn write_status(&self, state: &mut State, written: Status) {
         let number = state.selector as usize;
-        let Some(cpu) = state.cpus.get_mut(number) else { return };
+        let Some(mut cpu) = nospec::get(&state.cpus, number).copied() else { return };
         if written.inserting() {
             cpu.set_inserting(false);
         }
@@ -134,9 +135,10 @@ impl CpuHotplug {
             cpu.set_removing(false);
         }
         if written.eject() && cpu.enabled() && number != 0 {
-            *cpu = Status::new();
+            cpu = Status::new();
             self.processors.remove(number);
         }
+        state.cpus[number] = cpu;
     }
 }
 
@@ -154,7 +156,7 @@ impl State {
     }
 
     fn status(&self) -> Status {
-        self.cpus.get(self.selector as usize).copied().unwrap_or_default()
+        nospec::get(&self.cpus, self.selector as usize).copied().unwrap_or_default()
     }
 
     fn is_selected(&self) -> bool {

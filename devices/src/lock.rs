@@ -18,10 +18,24 @@ pub mod rank {
     pub const BUS: u8 = 20;
     /// The places in the guest's memory where things are shown.
     pub const LAYOUT: u8 = 30;
+    /// XenStore, and the list of guests that are connected to it.
+    pub const PV_STORE: u8 = 32;
+    /// A PV back end, or a guest's connection to XenStore.
+    pub const PV_BACK_END: u8 = 33;
+    /// The lists of a back end's that are looked into for a moment.
+    pub const PV_LIST: u8 = 34;
+    /// The event channels of a guest.
+    pub const PV_PORTS: u8 = 35;
+    /// The grants of a guest that are in use.
+    pub const PV_GRANTS: u8 = 36;
+    /// The rest of a guest's PV-on-HVM platform.
+    pub const PV_STATE: u8 = 37;
     /// A device.
     pub const DEVICE: u8 = 40;
     /// The account of a timer's ticks: those that are owed are put on its line.
     pub const TICKS: u8 = 45;
+    /// The output that two consoles of a guest share.
+    pub const OUTPUT: u8 = 47;
     /// A junction of interrupt lines.
     pub const LINE: u8 = 50;
     /// An interrupt controller.

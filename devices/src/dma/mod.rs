@@ -10,6 +10,7 @@ pub mod spec;
 mod tests;
 
 use crate::bus::{Access, PioDevice, Region};
+use crate::lock::DeviceLock;
 use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -166,7 +167,7 @@ pub struct Dma {
     // Wiring.
     memory: Arc<dyn GuestMemory>,
     // Volatile state.
-    controllers: [spin::Mutex<Controller>; 2],
+    controllers: [DeviceLock<Controller>; 2],
     pages: [AtomicU8; PAGES],
 }
 
@@ -175,7 +176,7 @@ impl Dma {
     pub fn new(memory: Arc<dyn GuestMemory>) -> Self {
         Self {
             memory,
-            controllers: core::array::from_fn(|_| spin::Mutex::new(Controller::new())),
+            controllers: core::array::from_fn(|_| DeviceLock::new(Controller::new())),
             pages: [const { AtomicU8::new(0) }; PAGES],
         }
     }

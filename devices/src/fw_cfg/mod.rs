@@ -15,6 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::bus::{Access, PioDevice, Region, read_element};
+use crate::lock::DeviceLock;
 use crate::memory::{GuestMemory, NotRam};
 use spec::{DmaCommand, DmaControl, Interfaces, key};
 
@@ -50,7 +51,7 @@ pub struct FwCfg {
     /// Sorted by number.
     items: Vec<(u16, Arc<[u8]>)>,
     memory: Arc<dyn GuestMemory>,
-    state: spin::Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,7 +77,7 @@ impl FwCfg {
         items.push((key::FILE_DIRECTORY, directory(&files).into()));
         items.extend((key::FILE_FIRST..).zip(files).map(|(key, (_, data))| (key, data)));
         items.sort_unstable_by_key(|&(key, _)| key);
-        Self { items, memory, state: spin::Mutex::default() }
+        Self { items, memory, state: DeviceLock::default() }
     }
 
     /// The contents of the item that `selector` selects; empty if there is none.

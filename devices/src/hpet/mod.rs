@@ -10,11 +10,10 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use spin::Mutex;
-
 use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::{IrqLine, Ticks};
 use crate::local_apic::ApicBus;
+use crate::lock::DeviceLock;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use legacy_route::LegacyRoute;
 use spec::{
@@ -77,7 +76,7 @@ pub struct Hpet {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     lines: HpetLines,
-    state: Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 fn tick_at(time: GuestTime) -> u64 {
@@ -208,7 +207,7 @@ impl Hpet {
 
     /// A timer block after power-on, halted. `alarm` is shared by the three timers.
     pub fn new(clock: Arc<dyn Clock>, alarm: Alarm, lines: HpetLines) -> Self {
-        Self { clock, alarm, lines, state: Mutex::new(State::new()) }
+        Self { clock, alarm, lines, state: DeviceLock::new(State::new()) }
     }
 
     /// The line that a timer drives, if it sends no messages.

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use spin::Mutex;
 
 use super::*;
 use crate::irq::LineProbe;

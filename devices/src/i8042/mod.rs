@@ -18,6 +18,7 @@ pub use mouse::Buttons;
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
 use crate::keys::Key;
+use crate::lock::DeviceLock;
 use crate::ring::Ring;
 use crate::system_control::SystemControl;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
@@ -279,7 +280,7 @@ pub struct I8042 {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     // Volatile state.
-    state: spin::Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 impl I8042 {
@@ -291,7 +292,7 @@ impl I8042 {
         clock: Arc<dyn Clock>,
         alarm: Alarm,
     ) -> Self {
-        Self { irq1, irq12, system, clock, alarm, state: spin::Mutex::new(State::new()) }
+        Self { irq1, irq12, system, clock, alarm, state: DeviceLock::new(State::new()) }
     }
 
     /// A key is pressed or released; false if the keyboard has no room for it now, then the caller

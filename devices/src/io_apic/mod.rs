@@ -12,6 +12,7 @@ mod tests;
 use crate::bus::{Access, MmioDevice, Region};
 use crate::irq::LineTarget;
 use crate::local_apic::{ApicBus, Destination, EoiListener, Message};
+use crate::lock::ControllerLock;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -43,7 +44,7 @@ pub struct IoApic {
     /// Bit n: entry n has its remote IRR set. Lets an end of interrupt that is not ours return
     /// without the lock.
     awaiting_eoi: AtomicU32,
-    state: spin::Mutex<State>,
+    state: ControllerLock<State>,
 }
 
 impl IoApic {
@@ -54,7 +55,7 @@ impl IoApic {
             levels: AtomicU32::new(0),
             unmasked: AtomicU32::new(0),
             awaiting_eoi: AtomicU32::new(0),
-            state: spin::Mutex::new(State::new()),
+            state: ControllerLock::new(State::new()),
         });
         let listener: Arc<dyn EoiListener> = io_apic.clone();
         bus.connect_io_apic(Arc::downgrade(&listener));

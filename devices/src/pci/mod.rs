@@ -10,6 +10,7 @@ pub mod config;
 pub mod i440fx;
 pub mod piix3;
 pub mod piix4_pm;
+#[cfg(any(test, feature = "test-wires"))]
 pub mod power_probe;
 
 pub use bus::{MapObserver, PciBus};

@@ -11,10 +11,9 @@ mod tests;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use spin::Mutex;
-
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, LineTarget};
+use crate::lock::ControllerLock;
 use chip::Chip;
 use spec::{
     CASCADE_INPUT, ELCR_BASE, ELCR1_WRITABLE, ELCR2_WRITABLE, PRIMARY_BASE, SECONDARY_BASE,
@@ -64,13 +63,16 @@ pub struct Acknowledged {
 pub struct Pic {
     /// INTR. Driven under the lock only, so that its changes keep their order.
     output: IrqLine,
-    state: Mutex<State>,
+    state: ControllerLock<State>,
 }
 
 impl Pic {
     /// A pair after power-on, whose output is `output`.
     pub fn new(output: IrqLine) -> Self {
-        Self { output, state: Mutex::new(State { primary: Chip::new(), secondary: Chip::new() }) }
+        Self {
+            output,
+            state: ControllerLock::new(State { primary: Chip::new(), secondary: Chip::new() }),
+        }
     }
 
     /// True if INTR is high. A single atomic load.

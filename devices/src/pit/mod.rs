@@ -13,10 +13,9 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use spin::Mutex;
-
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::{IrqLine, Ticks};
+use crate::lock::DeviceLock;
 use crate::ticks::{MIN_SPACING_BEHIND_NS, MIN_SPACING_NS};
 use crate::time::{Alarm, Clock, GuestTime, Timed, ns_to_ticks, ticks_to_ns};
 use counter::Counter;
@@ -63,7 +62,7 @@ pub struct Pit {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     irq0: IrqLine,
-    state: Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 fn tick_at(time: GuestTime) -> i64 {
@@ -73,7 +72,7 @@ fn tick_at(time: GuestTime) -> i64 {
 impl Pit {
     /// A timer after power-on: no counter runs. `irq0` follows counter 0's output.
     pub fn new(clock: Arc<dyn Clock>, alarm: Alarm, irq0: IrqLine) -> Self {
-        Self { clock, alarm, irq0, state: Mutex::new(State::new()) }
+        Self { clock, alarm, irq0, state: DeviceLock::new(State::new()) }
     }
 
     fn tick(&self) -> i64 {

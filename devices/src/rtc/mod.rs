@@ -12,10 +12,9 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use spin::Mutex;
-
 use crate::bus::{Access, PioDevice, Region};
 use crate::irq::IrqLine;
+use crate::lock::DeviceLock;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 pub use battery::Battery;
 use clockwork::Clockwork;
@@ -38,7 +37,7 @@ pub struct Rtc {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     irq8: IrqLine,
-    state: Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 impl Rtc {
@@ -54,7 +53,7 @@ impl Rtc {
         battery.clockwork.shift_ns(clock.now().as_ns() as i64);
         contents.write_to(&mut battery.cmos);
         let state = State { index: Index::new(), extended_index: Index::new(), kept: battery };
-        Self { clock, alarm, irq8, state: Mutex::new(state) }
+        Self { clock, alarm, irq8, state: DeviceLock::new(state) }
     }
 
     /// The state that outlives this machine, as a reset leaves it.

@@ -15,6 +15,7 @@ mod tests;
 use crate::bus::{Access, PioDevice, Region};
 use crate::console::ByteSink;
 use crate::irq::IrqLine;
+use crate::lock::DeviceLock;
 use crate::ring::Ring;
 use crate::time::{Alarm, Clock, GuestTime, Timed};
 use alloc::sync::Arc;
@@ -260,7 +261,7 @@ pub struct Uart {
     clock: Arc<dyn Clock>,
     alarm: Alarm,
     // Volatile state.
-    state: spin::Mutex<State>,
+    state: DeviceLock<State>,
     /// The line status register, so that a guest that polls it needs no lock.
     lsr: AtomicU8,
 }
@@ -276,7 +277,7 @@ impl Uart {
     ) -> Self {
         let state = State::new();
         let lsr = AtomicU8::new(state.lsr().into_bits());
-        Self { base, irq, sink, clock, alarm, state: spin::Mutex::new(state), lsr }
+        Self { base, irq, sink, clock, alarm, state: DeviceLock::new(state), lsr }
     }
 
     /// The far end sends a byte; false if the line has no room, then the caller keeps it. Also

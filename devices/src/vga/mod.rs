@@ -33,9 +33,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use spin::Mutex;
-
 use crate::bus::{Access, MmioDevice, PioDevice, Region};
+use crate::lock::DeviceLock;
 use crate::memory::DeviceMemory;
 use crate::pci::ConfigSpace;
 use crate::time::Clock;
@@ -100,8 +99,8 @@ pub struct Vga {
     memory: VgaMemory,
     edid: [u8; edid::EDID_BYTES],
     mapping_generation: AtomicU32,
-    config: Mutex<ConfigSpace>,
-    state: Mutex<State>,
+    config: DeviceLock<ConfigSpace>,
+    state: DeviceLock<State>,
 }
 
 /// The card's memories, which can be mapped into the guest.
@@ -132,11 +131,11 @@ impl Vga {
         }
         Self {
             clock,
-            config: Mutex::new(pci::config_space(vram_bytes, rom_bytes)),
+            config: DeviceLock::new(pci::config_space(vram_bytes, rom_bytes)),
             memory,
             edid: edid::edid(vram_bytes),
             mapping_generation: AtomicU32::new(0),
-            state: Mutex::default(),
+            state: DeviceLock::default(),
         }
     }
 
