@@ -51,7 +51,9 @@ fn triggers_reach_the_kernel_and_the_power_button_turns_off(backend: Backend) ->
     ensure!(shell(&mut machine, &format!("taskset -c 1 true; {nmis}"))? == "0 1");
     let listen = "load-modules; cd /sys/class/input; \
                   button=$(dirname $(dirname $(grep -l 'Power Button' event*/device/name))); \
-                  { head -c 1 /dev/input/$button >/dev/null && poweroff -f; } & sleep 1";
+                  { head -c 1 /dev/input/$button >/dev/null && poweroff -f; } & \
+                  until ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q /dev/input/$button; \
+                  do sleep 0.1; done";
     shell(&mut machine, listen)?;
     machine.call("guest.shutdown", json!({ "fallback": true }))?;
     machine.expect_serial("powered off: Destroy")

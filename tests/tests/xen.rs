@@ -69,10 +69,10 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
                    cmp - /tmp/same && echo same";
     ensure!(shell(&mut machine, compare)? == "same");
-    // Typed bytes go to the console that has written last. Both write byte by byte: a second of the
-    // guest's lets one come to its end before the other begins.
-    let read =
-        "sleep 1; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; sleep 1; echo got $line\n";
+    // Typed bytes go to the console that has written last. Both write byte by byte; stty waits
+    // until what was written to its terminal has gone out.
+    let read = "stty -F /dev/ttyS0 echo; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; \
+                stty -F /dev/hvc0 echo; echo got $line\n";
     machine.serial().write(read.as_bytes())?;
     machine.expect_serial("ready\n")?;
     machine.serial().write(b"typed\n")?;
@@ -107,8 +107,8 @@ fn linux_is_told_of_events_by_an_interrupt_line() -> Result<()> {
     machine.expect_serial("powered off: Destroy")
 }
 
-/// The kernel runs by Xen's clock, timers and events, on all of its virtual CPUs. In Bochs a machine
-/// with one CPU does: several take minutes.
+/// The kernel runs by Xen's clock, timers and events, on all of its virtual CPUs. In Bochs a
+/// machine with one CPU does: several take minutes.
 fn linux_finds_xen(backend: Backend) -> Result<()> {
     let cpus = if backend == Backend::Svm { 2 } else { 1 };
     let mut machine = with_platform(backend, Guest::LinuxAmd64, cpus, None)?;

@@ -18,18 +18,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use spin::Mutex;
+use core::ops::Deref;
+use devices::lock::{Ranked, rank};
 use store_port::{StorePage, StorePort};
 
 /// Connections and watchers that are served in one go. The rest waits for another: guests may keep
 /// each other busy.
-const MAX_SERVED: usize = 64;
+const MAX_SERVED: usize = 16;
 
 /// XenStore, and the guests that are connected to it.
 #[derive(Default)]
 pub struct SharedStore {
-    store: Mutex<Store>,
-    guests: Mutex<Vec<Weak<BackEnds>>>,
+    store: Ranked<Store, { rank::PV_STORE }>,
+    guests: Ranked<Vec<Weak<BackEnds>>, { rank::PV_STORE }>,
 }
 
 impl SharedStore {
@@ -38,7 +39,7 @@ impl SharedStore {
         let mut store = Store::default();
         // The paths are valid.
         let _ = tree::begin(&mut store);
-        Arc::new(Self { store: Mutex::new(store), guests: Mutex::default() })
+        Arc::new(Self { store: Ranked::new(store), guests: Ranked::default() })
     }
 
     /// Works on the store; then those hear of it that watch what has changed.
@@ -61,9 +62,9 @@ impl SharedStore {
                 Peer::Local(local) => guests.iter().for_each(|guest| guest.attend_disk(local)),
             }
         }
-        if let Some(guest) = self.guests.lock().iter().find_map(Weak::upgrade) {
-            guest.ask_for_work();
-        }
+        // Some of them may stand still.
+        let guests: Vec<_> = self.guests.lock().iter().filter_map(Weak::upgrade).collect();
+        guests.iter().for_each(|guest| guest.ask_for_work());
     }
 }
 
@@ -85,17 +86,17 @@ pub struct Settings<'a> {
     pub console: Arc<dyn ConsoleOutput>,
 }
 
-/// The back ends of one life of a guest. It ends when this is dropped.
+/// The back ends of one life of a guest.
 pub struct BackEnds {
     platform: Arc<PvPlatform>,
     shared: Arc<SharedStore>,
     uuid: String,
-    connection: Mutex<Option<Connection>>,
+    connection: Ranked<Option<Connection>, { rank::PV_BACK_END }>,
     store_port: Arc<dyn BackEnd>,
     console: Arc<Console>,
-    disks: Mutex<Vec<Arc<Vbd>>>,
+    disks: Ranked<Vec<Arc<Vbd>>, { rank::PV_LIST }>,
     /// Disks that have asked to be served from elsewhere.
-    work: Mutex<BTreeSet<u32>>,
+    work: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
 }
 
 impl BackEnds {
@@ -105,23 +106,23 @@ impl BackEnds {
     /// # Errors
     /// [`Error`] if the store refuses a node: the name of the guest or of a disk is too long for
     /// one.
-    pub fn new(
+    pub fn connect(
         platform: &Arc<PvPlatform>,
         shared: &Arc<SharedStore>,
         settings: Settings<'_>,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<OwnedBackEnds, Error> {
         let domain = platform.domain();
         let console = Console::new(platform, settings.console.clone());
-        let back_ends = Arc::new_cyclic(|itself: &Weak<Self>| Self {
+        let back_ends = OwnedBackEnds(Arc::new_cyclic(|itself: &Weak<Self>| Self {
             platform: platform.clone(),
             shared: shared.clone(),
             uuid: uuid_text(platform.uuid()),
-            connection: Mutex::new(Connection::new(domain, &StorePage(platform)).ok()),
+            connection: Ranked::new(Connection::new(domain, &StorePage(platform)).ok()),
             store_port: Arc::new(StorePort(itself.clone())),
             console: console.clone(),
-            disks: Mutex::default(),
-            work: Mutex::default(),
-        });
+            disks: Ranked::default(),
+            work: Ranked::default(),
+        }));
         // A guest that is new has ports left.
         let port_of = |back_end: &Arc<dyn BackEnd>| {
             let connect =
@@ -149,8 +150,10 @@ impl BackEnds {
             console,
             platform: &[("acpi", "1")],
         };
-        shared.guests.lock().retain(|guest| guest.strong_count() > 0);
-        shared.guests.lock().push(Arc::downgrade(&back_ends));
+        let mut guests = shared.guests.lock();
+        guests.retain(|guest| guest.strong_count() > 0);
+        guests.push(Arc::downgrade(&back_ends));
+        drop(guests);
         shared.with(|store| {
             tree::create(store, &guest)?;
             for disk in settings.disks {
@@ -175,11 +178,6 @@ impl BackEnds {
         }
         let path = format!("/local/domain/{}/control/shutdown", self.platform.domain());
         self.shared.with(|store| store.write(&path, word.as_bytes())).is_ok()
-    }
-
-    /// XenStore.
-    pub const fn store(&self) -> &Arc<SharedStore> {
-        &self.shared
     }
 
     /// The guest has sent to XenStore.
@@ -230,7 +228,9 @@ impl BackEnds {
         if self.console.pass_output() {
             self.platform.machine().work_later();
         }
-        for device in core::mem::take(&mut *self.work.lock()) {
+        // Disks that are served here ask for more work.
+        let devices = core::mem::take(&mut *self.work.lock());
+        for device in devices {
             let found = self.disks.lock().iter().find(|disk| disk.id() == device).cloned();
             if let Some(disk) = found {
                 self.attend(&disk);
@@ -241,11 +241,24 @@ impl BackEnds {
     }
 }
 
-impl Drop for BackEnds {
+/// The back ends of one life of a guest, which end with it: when this is dropped, which is done
+/// without locks. Others may still reach them for a moment.
+pub struct OwnedBackEnds(Arc<BackEnds>);
+
+impl Deref for OwnedBackEnds {
+    type Target = Arc<BackEnds>;
+
+    fn deref(&self) -> &Arc<BackEnds> {
+        &self.0
+    }
+}
+
+impl Drop for OwnedBackEnds {
     fn drop(&mut self) {
         let domain: DomId = self.platform.domain();
+        let disks = core::mem::take(&mut *self.disks.lock());
         self.shared.with(|store| {
-            for disk in self.disks.get_mut().drain(..) {
+            for disk in disks {
                 disk.end(store);
             }
             // A part of what was made may be gone already.

@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use devices::bus::{Access, MmioDevice, PioDevice, Region};
+use devices::lock::DeviceLock;
 use devices::pci::config::CommandStatus;
 use devices::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegion, Space};
-use spin::Mutex;
 
 /// XenSource's, and the platform device's.
 const VENDOR: u16 = 0x5853;
@@ -75,7 +75,7 @@ struct State {
 pub struct PlatformDevice {
     guest: String,
     emulated: Arc<dyn EmulatedDevices>,
-    state: Mutex<State>,
+    state: DeviceLock<State>,
 }
 
 impl PlatformDevice {
@@ -95,7 +95,7 @@ impl PlatformDevice {
             .with_interrupt_pin(1)
             .with_command_status(CommandStatus::new().with_io(true).with_memory(true));
         let state = State { config, flags: 0, line: String::new(), lines_left: MAX_LINES };
-        Self { guest: guest.into(), emulated, state: Mutex::new(state) }
+        Self { guest: guest.into(), emulated, state: DeviceLock::new(state) }
     }
 
     /// A byte of a line for the log.
@@ -177,6 +177,7 @@ impl MmioDevice for PlatformDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spin::Mutex;
 
     #[derive(Default)]
     struct Probe(Mutex<Vec<Unplug>>);

@@ -12,22 +12,10 @@ pub enum Errno {
     NoEnt = 2,
     /// There is no such domain.
     Srch = 3,
-    /// A transfer failed.
-    Io = 5,
     /// An address that is not, or not wholly, in one page.
     NxIo = 6,
-    /// Too many of something.
-    TooBig = 7,
-    /// Once more, please.
-    Again = 11,
-    /// No memory.
-    NoMem = 12,
-    /// It belongs to another.
-    Acces = 13,
     /// A pointer that leads nowhere.
     Fault = 14,
-    /// In use.
-    Busy = 16,
     /// It exists already.
     Exist = 17,
     /// An argument makes no sense.
@@ -36,8 +24,6 @@ pub enum Errno {
     NoSpc = 28,
     /// Not in this interface.
     NoSys = 38,
-    /// Not offered.
-    OpNotSupp = 95,
 }
 
 impl Errno {

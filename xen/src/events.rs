@@ -2,7 +2,6 @@
 //! that something is to be seen to. Two-level words in the shared info.
 
 use crate::errno::Errno;
-use crate::machine::Machine;
 use crate::pages::Shared;
 use crate::width::Width;
 use alloc::sync::Arc;
@@ -101,8 +100,6 @@ pub enum Sent {
 
 /// Where the words of events are, and who is told of them.
 pub struct Words<'a> {
-    /// The virtual machine.
-    pub machine: &'a dyn Machine,
     /// The layout.
     pub width: Width,
     /// The shared info.

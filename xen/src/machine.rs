@@ -63,8 +63,6 @@ pub trait Machine: Send + Sync {
     fn work_later(&self);
     /// The level of the line that tells of events.
     fn set_line(&self, line: EventLine, high: bool);
-    /// Virtual CPU `vcpu` has been started, and is not off.
-    fn is_up(&self, vcpu: usize) -> bool;
     /// Ends the guest.
     fn shut_down(&self, reason: ShutdownReason);
 }

@@ -13,8 +13,8 @@ use crate::time::{RunState, RunTimes, TimeScale};
 use crate::width::Width;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use devices::lock::{Ranked, rank};
 use devices::time::GuestTime;
-use spin::Mutex;
 
 /// Virtual CPUs that have a part of the shared info.
 const LEGACY_VCPUS: usize = 32;
@@ -30,21 +30,11 @@ pub struct PvVcpu {
     pub run_state_area: Option<u64>,
     /// Linear address at which the guest wants another copy of its time.
     pub time_area: Option<u64>,
-    /// It sleeps in a hypercall until an event comes.
-    pub waits: bool,
-    /// An upcall is to be delivered past the local APIC, if it is still pending then.
-    pub upcall_due: bool,
 }
 
 impl Default for PvVcpu {
     fn default() -> Self {
-        Self {
-            times: RunTimes::new(RunState::Runnable),
-            run_state_area: None,
-            time_area: None,
-            waits: false,
-            upcall_due: false,
-        }
+        Self { times: RunTimes::new(RunState::Runnable), run_state_area: None, time_area: None }
     }
 }
 
@@ -61,6 +51,8 @@ pub(crate) enum Polling {
 /// The part of a virtual CPU that others use.
 #[derive(Debug, Default)]
 struct VcpuState {
+    /// It was started, and is not off.
+    is_up: bool,
     /// Guest-physical address of its own `vcpu_info`.
     info_gpa: Option<u64>,
     /// Its own vector for events.
@@ -114,9 +106,9 @@ pub struct PvPlatform {
     machine: Arc<dyn Machine>,
     identity: Identity,
     /// Locked in this order, and before locks of the machine.
-    ports: Mutex<Ports>,
-    grants: Mutex<Grants>,
-    state: Mutex<State>,
+    ports: Ranked<Ports, { rank::PV_PORTS }>,
+    grants: Ranked<Grants, { rank::PV_GRANTS }>,
+    state: Ranked<State, { rank::PV_STATE }>,
 }
 
 impl PvPlatform {
@@ -125,6 +117,7 @@ impl PvPlatform {
     pub fn new(machine: Arc<dyn Machine>, identity: Identity) -> Self {
         let Identity { vcpus, ns_per_tick_q32, .. } = identity;
         let scale = TimeScale { zero_tsc: 0, ns_per_tick_q32, stable: true };
+        let vcpu_state = |vcpu| VcpuState { is_up: vcpu == 0, scale, ..VcpuState::default() };
         let state = State {
             pages: Pages::default(),
             params: Params::default(),
@@ -132,14 +125,14 @@ impl PvPlatform {
             marks_updates: false,
             wall_version: 0,
             grant_frames: 1,
-            vcpus: (0..vcpus).map(|_| VcpuState { scale, ..VcpuState::default() }).collect(),
+            vcpus: (0..vcpus).map(vcpu_state).collect(),
         };
         let platform = Self {
             machine,
             identity,
-            ports: Mutex::new(Ports::new()),
-            grants: Mutex::default(),
-            state: Mutex::new(state),
+            ports: Ranked::new(Ports::new()),
+            grants: Ranked::default(),
+            state: Ranked::new(state),
         };
         let mut state = platform.state.lock();
         state.pages.show(&*platform.machine);
@@ -187,6 +180,16 @@ impl PvPlatform {
     pub fn vcpu(&self, vcpu: impl Into<u64>) -> Result<usize, Errno> {
         let vcpu = usize::try_from(vcpu.into()).map_err(|_| Errno::NoEnt)?;
         (vcpu < self.identity.vcpus).then_some(vcpu).ok_or(Errno::NoEnt)
+    }
+
+    /// Virtual CPU `vcpu` was started, and is not off.
+    pub fn is_up(&self, vcpu: usize) -> bool {
+        self.state.lock().vcpus[vcpu].is_up
+    }
+
+    /// Virtual CPU `vcpu` starts, or waits to be started.
+    pub fn set_up(&self, vcpu: usize, is_up: bool) {
+        self.state.lock().vcpus[vcpu].is_up = is_up;
     }
 
     /// The number of a domain that is the guest itself.

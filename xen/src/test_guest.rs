@@ -1,6 +1,8 @@
 //! A guest and a machine that are none, for tests and fuzz targets.
 
-use crate::backends::{BackEnds, ConsoleOutput, DiskSettings, Settings, SharedStore};
+use crate::backends::{
+    BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
+};
 use crate::hypercall::{Answer, Call};
 use crate::machine::{BadPointer, Caller, EventLine, Machine, ShownPages, ShutdownReason};
 use crate::platform::{Identity, PvPlatform, PvVcpu};
@@ -93,10 +95,6 @@ impl Machine for TestMachine {
         self.tell(Told::Line { line, high });
     }
 
-    fn is_up(&self, vcpu: usize) -> bool {
-        vcpu == 0
-    }
-
     fn shut_down(&self, reason: ShutdownReason) {
         self.tell(Told::ShutDown(reason));
     }
@@ -187,7 +185,7 @@ impl Guest {
         shared: &Arc<SharedStore>,
         screen: &Arc<Screen>,
         content: Vec<u8>,
-    ) -> Arc<BackEnds> {
+    ) -> OwnedBackEnds {
         let disk = DiskSettings {
             id: XVDA,
             name: "xvda".into(),
@@ -204,7 +202,7 @@ impl Guest {
             disks: vec![disk],
             console: screen.clone(),
         };
-        BackEnds::new(&self.platform, shared, settings).unwrap()
+        BackEnds::connect(&self.platform, shared, settings).unwrap()
     }
 
     /// A hypercall of virtual CPU `vcpu`.

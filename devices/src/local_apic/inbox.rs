@@ -76,6 +76,7 @@ const ERROR: u32 = 1 << 11;
 const LEVEL_VECTORS: u32 = 1 << 12;
 const RESET: u32 = 1 << 13;
 const LOOK: u32 = 1 << 14;
+const LOOK_AGAIN: u32 = 1 << 15;
 
 /// Interrupts posted and not yet moved to the registers: Intel's posted-interrupt descriptor (SDM
 /// volume 3, 30.6). A processor that has posted interrupts moves `vectors` to the register page
@@ -90,6 +91,15 @@ struct Posted {
     /// Summary of all that waits: zero when there is nothing to do.
     pending: AtomicU32,
     reserved: [u32; 7],
+}
+
+/// Why a virtual CPU looks for what is told past its local APIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// [`ApicInbox::post_look`].
+    New,
+    /// [`LocalApic::keep_look`](super::LocalApic::keep_look), and nothing new since.
+    Again,
 }
 
 /// The part of a local APIC that others reach.
@@ -201,16 +211,21 @@ impl ApicInbox {
 
     /// It is to look once more: what it has found must wait. Called by the vCPU itself.
     pub(super) fn keep_look(&self) {
-        self.posted.pending.fetch_or(LOOK, Ordering::SeqCst);
+        self.posted.pending.fetch_or(LOOK_AGAIN, Ordering::SeqCst);
     }
 
-    pub(super) fn take_look(&self) -> bool {
-        self.take(LOOK)
+    pub(super) fn take_look(&self) -> Option<Look> {
+        const BOTH: u32 = LOOK | LOOK_AGAIN;
+        if self.posted.pending.load(Ordering::Relaxed) & BOTH == 0 {
+            return None;
+        }
+        let taken = self.posted.pending.fetch_and(!BOTH, Ordering::SeqCst);
+        Some(if taken & LOOK != 0 { Look::New } else { Look::Again })
     }
 
     /// True if something waits, [`ApicInbox::post_look`] apart.
     pub(super) fn has_messages(&self) -> bool {
-        self.posted.pending.load(Ordering::Relaxed) & !LOOK != 0
+        self.posted.pending.load(Ordering::Relaxed) & !(LOOK | LOOK_AGAIN) != 0
     }
 
     fn post_event(&self, event: u32) {
@@ -218,8 +233,8 @@ impl ApicInbox {
         self.kick.kick();
     }
 
-    /// Requests the edge-triggered interrupt of `vector`, which is a legal one, also of an APIC that
-    /// is disabled: it is delivered when that is enabled.
+    /// Requests the edge-triggered interrupt of `vector`, which is a legal one, also of an APIC
+    /// that is disabled: it is delivered when that is enabled.
     pub fn post_upcall(&self, vector: u8) {
         self.post(vector, false);
     }
@@ -307,7 +322,9 @@ impl ApicInbox {
     }
 
     pub(super) fn take_sipi(&self) -> Option<u8> {
-        self.take(SIPI).then(|| self.sipi_vector.load(Ordering::SeqCst))
+        // One that is removed meanwhile does not start.
+        let starts = self.take(SIPI) && !self.routing().absent();
+        starts.then(|| self.sipi_vector.load(Ordering::SeqCst))
     }
 
     pub(super) fn take_error(&self) -> bool {

@@ -23,7 +23,7 @@ mod timer_interrupt;
 mod tests;
 
 pub use bus::{ApicBus, Destination, EoiListener, Message};
-pub use inbox::{ApicInbox, Kick, Routing};
+pub use inbox::{ApicInbox, Kick, Look, Routing};
 pub use lint::LintPin;
 pub use page::{PAGE_BYTES, RegisterPage, Vectors};
 pub use registers::{GpFault, Interface};
@@ -206,12 +206,12 @@ impl LocalApic {
         self.inbox.has_messages()
     }
 
-    /// True once after [`ApicInbox::post_look`].
-    pub fn take_look(&self) -> bool {
+    /// Once after [`ApicInbox::post_look`] or [`LocalApic::keep_look`].
+    pub fn take_look(&self) -> Option<Look> {
         self.inbox.take_look()
     }
 
-    /// [`LocalApic::take_look`] is to be true once more.
+    /// [`LocalApic::take_look`] is to answer once more: what was found must wait.
     pub fn keep_look(&self) {
         self.inbox.keep_look();
     }

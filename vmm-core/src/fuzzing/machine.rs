@@ -165,6 +165,7 @@ fn cpuid(leaf: u32, _subleaf: u32) -> CpuIdResult {
 fn config(ram_mib: u64, video_memory_mib: u32) -> GuestConfig {
     let mut config = GuestConfig::new("fuzz", ram_mib, 1);
     config.video_memory_mib = video_memory_mib;
+    config.xen_platform_pci = true;
     config.serial = [Serial::Console, Serial::Null, Serial::Null, Serial::None];
     config
 }

@@ -32,12 +32,16 @@ const RUN_HEAP_BYTES: u64 = 320 << 10;
 /// The same of a PV disk: the data of a request, which media answer at once, and lists.
 const PV_DISK_HEAP_BYTES: u64 = (1 << 20) + (128 << 10);
 
+/// Its replies from the store that wait, twenty of 4 KiB, and one on its way. Its nodes in the
+/// store are there twice while a transaction ends or a directory is removed.
+const STORE_REPLIES_BYTES: u64 = 96 << 10;
+
 /// The most heap that a guest takes and gives back while it runs.
 fn run_heap_bytes(config: &GuestConfig) -> u64 {
     if !config.xen_platform_pci {
         return RUN_HEAP_BYTES;
     }
-    let store_bytes = Quotas::default().memory_bytes as u64;
+    let store_bytes = 2 * Quotas::default().memory_bytes as u64 + STORE_REPLIES_BYTES;
     RUN_HEAP_BYTES + store_bytes + config.disks.len() as u64 * PV_DISK_HEAP_BYTES
 }
 

@@ -252,8 +252,12 @@ impl Pc {
         let pci = Arc::new(board.pci);
         board.ports.attach(pci.clone());
         let layout = Layout::new(space.clone(), vga.clone(), host_bridge)?;
+        let (platform, back_ends) = match pv {
+            Some(pv) => (Some(pv.platform), pv.back_ends),
+            None => (None, None),
+        };
         let mut cpuid = parts.cpuid;
-        if pv.is_some() {
+        if platform.is_some() {
             cpuid = cpuid.with_pv(PvFacts {
                 domain: parts.guest.number(),
                 tsc_hz: clock.tsc_hz(),
@@ -278,8 +282,8 @@ impl Pc {
             layout,
             pci: pci.clone(),
             moving: board.moving,
-            pv: pv.as_ref().map(|pv| pv.platform.clone()),
-            back_ends: pv.as_ref().and_then(|pv| pv.back_ends.clone()),
+            pv: platform,
+            back_ends,
         });
         pci.observe(Arc::<Vm>::downgrade(&vm) as Weak<dyn MapObserver>);
         let wires = inboxes.into_iter().zip(kicks).zip(queues);
@@ -289,7 +293,7 @@ impl Pc {
             kick,
             timers,
         });
-        let back_ends = vm.back_ends.as_ref().map(Arc::downgrade);
+        let back_ends = vm.back_ends.as_ref().map(|back_ends| Arc::downgrade(back_ends));
         let pv = back_ends.map(|back_ends| Arc::new(PvPorts { back_ends, output }) as _);
         Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets, pv })
     }

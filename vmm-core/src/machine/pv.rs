@@ -14,8 +14,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use devices::console::ByteSink;
 use devices::ide::Ide;
 use devices::local_apic::ApicInbox;
-use spin::Mutex;
-use xen::backends::{BackEnds, ConsoleOutput, DiskSettings, Settings, SharedStore};
+use devices::lock::{Ranked, rank};
+use xen::backends::{BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore};
 use xen::device::{EmulatedDevices, PlatformDevice, Unplug};
 use xen::platform::{Identity, PvPlatform};
 
@@ -25,7 +25,7 @@ const KIB_PER_MIB: u64 = 1024;
 /// The guest's output, which its COM1 and its PV console write by turns.
 pub(super) struct SharedOutput {
     sink: Arc<dyn ByteSink>,
-    writing: Mutex<()>,
+    writing: Ranked<(), { rank::OUTPUT }>,
     /// The last byte came from the PV console.
     is_pv: AtomicBool,
 }
@@ -33,7 +33,7 @@ pub(super) struct SharedOutput {
 impl SharedOutput {
     /// Output to `sink`.
     pub fn new(sink: Arc<dyn ByteSink>) -> Arc<Self> {
-        Arc::new(Self { sink, writing: Mutex::new(()), is_pv: AtomicBool::new(false) })
+        Arc::new(Self { sink, writing: Ranked::new(()), is_pv: AtomicBool::new(false) })
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) struct PvParts<'a> {
 /// A platform, and what goes with it.
 pub(super) struct Pv {
     pub platform: Arc<PvPlatform>,
-    pub back_ends: Option<Arc<BackEnds>>,
+    pub back_ends: Option<OwnedBackEnds>,
     pub device: Arc<PlatformDevice>,
 }
 
@@ -150,7 +150,7 @@ impl PvParts<'_> {
             disks: self.disks,
             console: self.output.clone(),
         };
-        let back_ends = BackEnds::new(&platform, self.store, settings);
+        let back_ends = BackEnds::connect(&platform, self.store, settings);
         let back_ends = back_ends
             .inspect_err(|error| log::error!("{}: no PV devices: {error:?}", config.name))
             .ok();

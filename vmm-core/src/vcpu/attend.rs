@@ -147,7 +147,7 @@ impl<B: Backend> Vcpu<B> {
             state: match self.activity {
                 _ if self.paused => GuestState::Paused,
                 Activity::Running => GuestState::Running,
-                Activity::Halted => GuestState::Halted,
+                Activity::Halted | Activity::Polling => GuestState::Halted,
                 Activity::Frozen => GuestState::Frozen,
                 Activity::WaitForStartup => GuestState::Waiting,
             },

@@ -218,14 +218,12 @@ impl<B: Backend> Vcpu<B> {
             } else {
                 self.apic.init();
             }
-            if let Some(pv) = &self.vm.pv {
-                pv.repeat_upcall(self.index);
-            }
             self.place_apic();
             self.init_registers();
             self.pending = None;
             self.activity =
                 if self.index == 0 { Activity::Running } else { Activity::WaitForStartup };
+            self.tell_platform_of_start();
         }
         let Some(page) = self.apic.take_sipi() else { return };
         if self.activity == Activity::WaitForStartup {
@@ -235,6 +233,7 @@ impl<B: Backend> Vcpu<B> {
             self.backend.set_segment(SegmentName::Cs, start);
             self.backend.set_rip(0);
             self.activity = Activity::Running;
+            self.tell_platform_of_start();
         }
     }
 

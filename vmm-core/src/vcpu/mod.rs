@@ -60,6 +60,8 @@ pub enum Activity {
     Running,
     /// In HLT.
     Halted,
+    /// In a hypercall, until an event or an interrupt comes.
+    Polling,
     /// Before an x87 instruction, until its error has been seen to.
     Frozen,
     /// After INIT, waiting for a start-up message.
@@ -239,8 +241,8 @@ impl<B: Backend> Vcpu<B> {
         self.apic.power_on();
         reset::power_on(&mut self.backend);
         self.msrs = Msrs::default();
-        let start_tsc = self.vm.clock.start_tsc().wrapping_add(self.stood_ticks);
-        self.backend.set_tsc_offset(start_tsc.wrapping_neg());
+        self.backend.set_tsc_offset(self.vm.clock.start_tsc().wrapping_neg());
+        self.note_tsc_offset();
     }
 
     /// The registers after INIT.

@@ -6,6 +6,7 @@ use crate::backend::Backend;
 use crate::host::processor::Vendor;
 use crate::vm::memory::PAGE_BYTES;
 use alloc::sync::Arc;
+use devices::local_apic::Look;
 use devices::memory::GuestMemory;
 use devices::time::Clock;
 use emulator::paging::{Access, AccessKind, Privilege};
@@ -96,30 +97,51 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn set_result(&mut self, result: i64) {
+        self.set_by_width(Gpr::Rax, result as u64);
+    }
+
+    /// Sets a register as code of the mode does.
+    fn set_by_width(&mut self, register: Gpr, value: u64) {
         match self.width() {
-            Width::Bits64 => self.gprs.set(Gpr::Rax, result as u64),
-            Width::Bits32 => self.gprs.set32(Gpr::Rax, result as u32),
+            Width::Bits64 => self.gprs.set(register, value),
+            Width::Bits32 => self.gprs.set32(register, value as u32),
         }
     }
 
     /// A hypercall of a guest that has the platform.
     #[inline(never)]
     fn on_platform_call(&mut self) -> ExitKind {
-        let mut then = Then::Continue;
-        self.instruction(|vcpu| {
-            let answer = vcpu.hypercall();
-            vcpu.set_result(answer.result);
-            then = answer.then;
-            Ok(())
-        });
-        match then {
-            Then::Continue => ExitKind::Hypercall,
+        let next_rip = match self.next_rip() {
+            Ok(next_rip) => next_rip,
+            Err(fault) => {
+                self.raise(fault);
+                return ExitKind::Hypercall;
+            }
+        };
+        let answer = self.hypercall();
+        if let Then::Again { first, second } = answer.then {
+            let [to_first, to_second, ..] = Self::argument_registers(self.width());
+            self.set_by_width(to_first, first);
+            self.set_by_width(to_second, second);
+            return ExitKind::Hypercall;
+        }
+        self.set_result(answer.result);
+        self.complete_instruction(next_rip);
+        match answer.then {
+            Then::Yield => ExitKind::Pause,
             Then::Wait => {
-                self.activity = Activity::Halted;
+                self.activity = Activity::Polling;
                 self.halt_at_tick_gate();
                 ExitKind::Hypercall
             }
-            Then::Yield => ExitKind::Pause,
+            Then::Continue | Then::Again { .. } => ExitKind::Hypercall,
+        }
+    }
+
+    const fn argument_registers(width: Width) -> [Gpr; 5] {
+        match width {
+            Width::Bits64 => ARGUMENTS_64,
+            Width::Bits32 => ARGUMENTS_32,
         }
     }
 
@@ -132,10 +154,7 @@ impl<B: Backend> Vcpu<B> {
             Width::Bits64 => self.gprs.get(register),
             Width::Bits32 => self.gprs.get32(register).into(),
         };
-        let registers = match self.width() {
-            Width::Bits64 => ARGUMENTS_64,
-            Width::Bits32 => ARGUMENTS_32,
-        };
+        let registers = Self::argument_registers(self.width());
         let call = Call { number: argument(Gpr::Rax), arguments: registers.map(argument) };
         self.with_pv(&pv, |pv, own, guest| pv.hypercall(own, guest, &call))
     }
@@ -170,6 +189,15 @@ impl<B: Backend> Vcpu<B> {
         Ok(true)
     }
 
+    /// The virtual CPU was reset by INIT, or starts.
+    #[cold]
+    pub(super) fn tell_platform_of_start(&self) {
+        if let Some(pv) = &self.vm.pv {
+            pv.set_up(self.index, self.activity != Activity::WaitForStartup);
+            pv.repeat_upcall(self.index);
+        }
+    }
+
     /// The guest has set its time stamp counter.
     pub(super) fn note_tsc_offset(&self) {
         if let Some(pv) = &self.vm.pv {
@@ -178,20 +206,19 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// Something may be told past the local APIC: the vector of an upcall that is pending. It ends a
-    /// sleep in a hypercall.
+    /// Something may be told past the local APIC: the vector of an upcall that is pending. It ends
+    /// a sleep in a hypercall.
     pub(super) fn pending_upcall(&mut self) -> Option<u8> {
-        if !self.apic.take_look() {
-            return None;
-        }
+        let look = self.apic.take_look()?;
         let pv = self.vm.pv.clone()?;
-        if self.pv.waits {
-            self.pv.waits = false;
-            self.activity = Activity::Running;
-            pv.end_poll(self.index);
-        }
-        if let Some(back_ends) = &self.vm.back_ends {
-            back_ends.work();
+        if look == Look::New {
+            if self.activity == Activity::Polling {
+                self.activity = Activity::Running;
+                pv.end_poll(self.index);
+            }
+            if let Some(back_ends) = &self.vm.back_ends {
+                back_ends.work();
+            }
         }
         if pv.holds_line(self.index) {
             self.apic.keep_look();

@@ -24,7 +24,7 @@ use devices::pic::Pic;
 use layout::{Layout, LayoutOrder};
 use memory::{GuestSpace, SpaceError};
 use processors::Processors;
-use xen::backends::BackEnds;
+use xen::backends::OwnedBackEnds;
 use xen::platform::PvPlatform;
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
@@ -138,7 +138,7 @@ pub struct Vm {
     /// Xen's guest ABI, if the guest has it.
     pub pv: Option<Arc<PvPlatform>>,
     /// Its back ends.
-    pub back_ends: Option<Arc<BackEnds>>,
+    pub back_ends: Option<OwnedBackEnds>,
 }
 
 /// A region whose base a PCI function's registers say.
@@ -186,7 +186,7 @@ impl Vm {
     pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
         if result.is_err() {
             log::error!(
-                "{}: its page tables take more memory than is set aside for them: the guest is stopped",
+                "{}: the guest is stopped: its page tables need more memory than is set aside",
                 self.name
             );
             self.stop.request(Stop::Crash);

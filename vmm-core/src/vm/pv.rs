@@ -29,11 +29,11 @@ impl GuestMemory for SharedPages {
     }
 
     fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
-        self.0.fetch_change(gpa as usize, u8::MAX, bits).ok_or(NotRam { gpa })
+        self.0.fetch_or(gpa as usize, bits).ok_or(NotRam { gpa })
     }
 
     fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
-        self.0.fetch_change(gpa as usize, bits, 0).ok_or(NotRam { gpa })
+        self.0.fetch_and(gpa as usize, bits).ok_or(NotRam { gpa })
     }
 
     fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
@@ -145,10 +145,6 @@ impl Machine for PvMachine {
                 self.lines.pci.set_line(input, high);
             }
         }
-    }
-
-    fn is_up(&self, vcpu: usize) -> bool {
-        vcpu < self.inboxes.len()
     }
 
     fn shut_down(&self, reason: ShutdownReason) {

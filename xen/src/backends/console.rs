@@ -4,7 +4,7 @@ use crate::events::BackEnd;
 use crate::pages::{CONSOLE, Shared};
 use crate::platform::PvPlatform;
 use alloc::sync::{Arc, Weak};
-use spin::Mutex;
+use devices::lock::{Ranked, rank};
 
 const INPUT: u64 = 0;
 const INPUT_BYTES: u32 = 1024;
@@ -29,7 +29,7 @@ pub struct Console {
     output: Arc<dyn ConsoleOutput>,
     itself: Weak<Self>,
     /// Held while bytes are moved.
-    moving: Mutex<()>,
+    moving: Ranked<(), { rank::PV_BACK_END }>,
 }
 
 impl Console {
@@ -39,7 +39,7 @@ impl Console {
             platform: Arc::downgrade(platform),
             output,
             itself: itself.clone(),
-            moving: Mutex::new(()),
+            moving: Ranked::new(()),
         })
     }
 

@@ -12,7 +12,8 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::{Arc, Weak};
 use devices::block::BlockBackend;
-use spin::{Mutex, Once};
+use devices::lock::{Ranked, rank};
+use spin::Once;
 
 /// Of disks and CDs: what images are made for, and what Xen's back ends say.
 const SECTOR_BYTES: u32 = 512;
@@ -70,7 +71,7 @@ impl DiskSettings {
             platform: Arc::downgrade(&guest.platform),
             back_ends: Arc::downgrade(guest),
             disk: disk.clone(),
-            bound: Mutex::default(),
+            bound: Ranked::default(),
         };
         let vbd = Vbd::new(store, settings, self.medium, Arc::new(reached))?;
         disk.call_once(|| Arc::downgrade(&vbd));
@@ -95,7 +96,7 @@ struct DiskGuest {
     back_ends: Weak<BackEnds>,
     disk: Arc<Once<Weak<Vbd>>>,
     /// By the guest's ports, which are their names here too.
-    bound: Mutex<BTreeMap<u32, Arc<dyn BackEnd>>>,
+    bound: Ranked<BTreeMap<u32, Arc<dyn BackEnd>>, { rank::PV_LIST }>,
 }
 
 impl DiskGuest {
@@ -128,16 +129,6 @@ impl Guest for DiskGuest {
 
     fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
         self.with_held(held, |page| page.write(offset as u64, data).ok())
-    }
-
-    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant> {
-        let mut bytes = [0; 4];
-        self.read(held, offset, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant> {
-        self.write(held, offset, &value.to_le_bytes())
     }
 
     fn bind(&self, port: u32) -> Option<u32> {

@@ -18,16 +18,6 @@ impl SharedPage for StorePage<'_> {
     fn write(&self, offset: usize, data: &[u8]) -> Result<(), PageGone> {
         self.0.with_page(STORE, |page| page.write(offset as u64, data)).map_err(|_| PageGone)
     }
-
-    fn read_u32(&self, offset: usize) -> Result<u32, PageGone> {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn write_u32(&self, offset: usize, value: u32) -> Result<(), PageGone> {
-        self.write(offset, &value.to_le_bytes())
-    }
 }
 
 /// The port.

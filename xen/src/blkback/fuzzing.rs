@@ -70,7 +70,12 @@ fn step(front: &mut Front, input: &mut Input) -> Option<()> {
             front.put_indirect(op, 1, sector(input)?, count, &[reference(input)?]);
             front.push();
         }
-        11 if has_ring => front.set_index(input.pick(&[0, 4, 8, 12])?, input.u32()?),
+        // An index, mostly near those that are right.
+        11 if has_ring => {
+            let (offset, choice) = (input.pick(&[0, 4, 8, 12])?, input.u8()?);
+            let near = front.index(8).wrapping_add(u32::from(choice)).wrapping_sub(70);
+            front.set_index(offset, if choice < 140 { near } else { input.u32()? });
+        }
         12 if has_ring => {
             let place = usize::from(input.u16()? % 512) * 8;
             front.guest.fill(RING, place, input.bytes(8)?);

@@ -28,29 +28,35 @@ pub trait Guest: Send + Sync {
     /// Lets a page go.
     fn release(&self, held: Held);
 
-    /// Copies from a page.
+    /// Copies from a page: an aligned number of 4 bytes in one access.
     ///
     /// # Errors
     /// [`BadGrant`] if it is gone.
     fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant>;
 
-    /// Copies to a page that is writable.
+    /// Copies to a page that is writable: an aligned number of 4 bytes in one access.
     ///
     /// # Errors
     /// [`BadGrant`] if it is gone.
     fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant>;
 
-    /// Reads an index of a ring, in one access.
+    /// Reads an index of a ring.
     ///
     /// # Errors
     /// [`BadGrant`] if the page is gone.
-    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant>;
+    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant> {
+        let mut bytes = [0; 4];
+        self.read(held, offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
 
-    /// Writes an index of a ring, in one access.
+    /// Writes an index of a ring.
     ///
     /// # Errors
     /// [`BadGrant`] if the page is gone.
-    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant>;
+    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant> {
+        self.write(held, offset, &value.to_le_bytes())
+    }
 
     /// Connects to a port that the guest has allocated for domain 0, and returns the end here;
     /// none if there is no such port.

@@ -30,7 +30,9 @@ pub(super) struct Job {
     /// The steps that are left, one after the other.
     steps: &'static [BlockOp],
     pub offset_bytes: u64,
-    /// The data to write, or room for that to be read.
+    /// Length of its data.
+    pub length_bytes: usize,
+    /// The data to write, or room for that to be read; not while the medium has it.
     pub buffer: Vec<u8>,
     /// Where the data that is read goes.
     pub segments: Vec<Segment>,
@@ -41,7 +43,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Prepares a request, with the data that is to be written. The buffer is made of `spare`.
+    /// Prepares a request, with the data that is to be written. Its buffer is `spare` if that is
+    /// large enough.
     ///
     /// # Errors
     /// The status to answer.
@@ -76,18 +79,25 @@ impl Job {
         if is_write && geometry.is_read_only {
             return Err(STATUS_ERROR);
         }
+        let mut buffer = if length_bytes == 0 { Vec::new() } else { core::mem::take(spare) };
+        if buffer.capacity() < length_bytes {
+            // Never both at once, and no more than is asked for.
+            drop(buffer);
+            buffer = Vec::with_capacity(length_bytes);
+        }
+        buffer.resize(length_bytes, 0);
         let mut job = Self {
             queue,
             id: request.id,
             operation,
             steps,
             offset_bytes: if length_bytes == 0 { 0 } else { offset_bytes.ok_or(STATUS_ERROR)? },
-            buffer: core::mem::take(spare),
+            length_bytes,
+            buffer,
             segments,
             is_barrier: operation == OP_WRITE_BARRIER,
             is_orphan: false,
         };
-        job.buffer.resize(length_bytes, 0);
         if is_write && pages.gather(&job.segments, &mut job.buffer).is_err() {
             *spare = job.buffer;
             return Err(STATUS_ERROR);

@@ -28,21 +28,25 @@ use alloc::vec::Vec;
 use devices::block::{
     BlockBackend, BlockClient, BlockCompletion, BlockOp, BlockRequest, Submitted,
 };
-use spin::Mutex;
+use devices::lock::{Ranked, rank};
 
 pub use guest::{BadGrant, Guest, Held};
 use job::{Geometry, Job};
 use pages::Pages;
 use ring::{BrokenRing, Request, Ring};
-use spec::{STATUS_ERROR, STATUS_OKAY};
+use spec::{MAX_INDIRECT_SEGMENTS, PAGE_BYTES, STATUS_ERROR, STATUS_OKAY};
 
 use crate::store::xenbus::State;
 use crate::store::{DomId, Local};
 
-/// Data on its way for one disk. A request that would pass it waits, if it is not the only one.
+/// Data of the largest request.
+const MAX_BYTES_A_REQUEST: usize = MAX_INDIRECT_SEGMENTS * PAGE_BYTES;
+
+/// Data on its way for one disk, at most. Requests wait while the largest would pass it.
 const MAX_BYTES_IN_FLIGHT: usize = 4 << 20;
 
-/// Data of the requests that are taken in one go, at most: the guest's CPU waits meanwhile.
+/// No further request is taken in a go once those taken have so much data, which the last may
+/// pass: the guest's CPU waits meanwhile.
 const MAX_BYTES_A_GO: usize = 1 << 20;
 
 /// The settings of a disk.
@@ -70,7 +74,7 @@ pub struct Vbd {
     guest: Arc<dyn Guest>,
     local: Local,
     itself: Weak<Vbd>,
-    inner: Mutex<Inner>,
+    inner: Ranked<Inner, { rank::PV_BACK_END }>,
 }
 
 /// The part that changes.
@@ -81,7 +85,9 @@ struct Inner {
     is_broken: bool,
     /// The queue that is served first.
     first_queue: usize,
+    /// Requests that the medium works on, by their tags.
     jobs: BTreeMap<u64, Job>,
+    /// Data of these, and of barriers that wait.
     bytes_in_flight: usize,
     last_tag: u64,
     /// A buffer for the next request.
@@ -123,7 +129,7 @@ impl Inner {
     fn has_room(&self, queue: usize) -> bool {
         let queue = self.queues.get(queue);
         let is_held_up = queue.is_none_or(|it| it.has_barrier || it.waiting.is_some());
-        !is_held_up && (self.jobs.is_empty() || self.bytes_in_flight < MAX_BYTES_IN_FLIGHT)
+        !is_held_up && self.bytes_in_flight <= MAX_BYTES_IN_FLIGHT - MAX_BYTES_A_REQUEST
     }
 
     /// Takes a step's result, and copies data that was read. Returns false if it failed.
@@ -139,7 +145,10 @@ impl Inner {
     }
 
     fn answer(&mut self, job: Job, status: i16) -> Result<(), BrokenRing> {
-        self.spare = job.buffer;
+        self.bytes_in_flight -= job.length_bytes;
+        if self.spare.capacity() < job.buffer.capacity() {
+            self.spare = job.buffer;
+        }
         self.queue(job.queue)?.ring.respond(job.id, job.operation, status)
     }
 }
@@ -195,17 +204,16 @@ impl Vbd {
         request: &Request,
     ) -> Result<usize, BrokenRing> {
         let geometry = self.geometry();
-        let mut spare = core::mem::take(&mut inner.spare);
-        let link = inner.queue(queue)?;
-        let job = match Job::new(queue, request, geometry, &mut link.pages, &mut spare) {
+        let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
+        let job = match Job::new(queue, request, geometry, &mut link.pages, &mut inner.spare) {
             Ok(job) => job,
             Err(status) => {
                 link.ring.respond(request.id, request.answered_operation(), status)?;
-                inner.spare = spare;
                 return Ok(0);
             }
         };
-        let bytes = job.buffer.len();
+        let bytes = job.length_bytes;
+        inner.bytes_in_flight += bytes;
         if job.is_barrier && link.in_flight > 0 {
             link.waiting = Some(job);
         } else {
@@ -223,7 +231,6 @@ impl Vbd {
                 BlockOp::Flush => vec![],
                 BlockOp::Read | BlockOp::Write => core::mem::take(&mut job.buffer),
             };
-            let bytes = buffer.len();
             let request = BlockRequest { tag, op, offset_bytes: job.offset_bytes, buffer };
             match self.medium.submit(request) {
                 Submitted::Done(completion) => {
@@ -235,7 +242,6 @@ impl Vbd {
                     let queue = inner.queue(job.queue)?;
                     queue.in_flight += 1;
                     queue.has_barrier = job.is_barrier;
-                    inner.bytes_in_flight += bytes;
                     inner.jobs.insert(tag, job);
                     return Ok(());
                 }
@@ -292,8 +298,8 @@ impl BlockClient for Vbd {
     fn complete(&self, completion: BlockCompletion) {
         let inner = &mut self.inner.lock();
         let Some(job) = inner.jobs.remove(&completion.0.tag) else { return };
-        inner.bytes_in_flight -= completion.0.buffer.len();
         if job.is_orphan {
+            inner.bytes_in_flight -= job.length_bytes;
             if inner.jobs.is_empty() {
                 // The state of the back end waits for this.
                 self.guest.call_back(self.settings.id);

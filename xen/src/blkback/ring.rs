@@ -105,10 +105,12 @@ impl Ring {
     /// [`BrokenRing`].
     pub fn take(&mut self) -> Result<Option<Request>, BrokenRing> {
         let produced = self.index(REQ_PROD)?;
-        if produced.wrapping_sub(self.produced) > self.entries {
+        let waiting = produced.wrapping_sub(self.consumed);
+        let unanswered = self.consumed.wrapping_sub(self.produced);
+        if waiting > self.entries - unanswered {
             return Err(BrokenRing);
         }
-        if self.consumed == produced {
+        if waiting == 0 {
             return Ok(None);
         }
         // The request is read after the index that says that it is there.

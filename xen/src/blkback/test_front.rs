@@ -1,6 +1,8 @@
 //! A guest, its front end, and a disk that takes its time, for tests and fuzz targets.
 #![cfg_attr(not(test), allow(dead_code, reason = "tests use more than fuzz targets"))]
 
+use spin::Mutex;
+
 use super::spec::Protocol;
 use super::*;
 use crate::store::xenbus::{self, State};
@@ -101,16 +103,6 @@ impl Guest for TestGuest {
         let page = pages.get_mut(&held.reference).ok_or(BadGrant)?;
         page.bytes[offset..offset + data.len()].copy_from_slice(data);
         Ok(())
-    }
-
-    fn read_u32(&self, held: &Held, offset: usize) -> Result<u32, BadGrant> {
-        let mut bytes = [0; 4];
-        self.read(held, offset, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn write_u32(&self, held: &Held, offset: usize, value: u32) -> Result<(), BadGrant> {
-        self.write(held, offset, &value.to_le_bytes())
     }
 
     fn bind(&self, port: u32) -> Option<u32> {

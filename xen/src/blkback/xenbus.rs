@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use devices::block::{BlockBackend, BlockClient};
-use spin::Mutex;
+use devices::lock::Ranked;
 
 use super::pages::Pages;
 use super::ring::Ring;
@@ -46,7 +46,7 @@ impl Vbd {
             guest,
             local,
             itself: Weak::clone(itself),
-            inner: Mutex::new(Inner {
+            inner: Ranked::new(Inner {
                 state: State::Initialising,
                 queues: vec![],
                 is_broken: false,
@@ -205,6 +205,7 @@ impl Vbd {
                 let client: Weak<dyn BlockClient> = self.itself.clone();
                 self.medium.connect(client);
                 self.describe(store)?;
+                tree::set_error(store, self.settings.domain, CLASS, self.settings.id, None)?;
                 self.set_state(store, inner, State::Connected)?;
                 // Requests may be there already, whose signal came too early.
                 self.pump(inner);
@@ -248,9 +249,7 @@ impl Vbd {
 
     /// Says why the front end cannot be served, and asks it to close.
     fn give_up(&self, store: &mut Store, inner: &mut Inner, reason: &str) -> Result<(), Error> {
-        let (domain, id) = (self.settings.domain, self.settings.id);
-        let path = format!("/local/domain/0/error/backend/{CLASS}/{domain}/{id}/error");
-        store.write(&path, reason.as_bytes())?;
+        tree::set_error(store, self.settings.domain, CLASS, self.settings.id, Some(reason))?;
         self.set_state(store, inner, State::Closing)
     }
 
@@ -265,7 +264,8 @@ impl Inner {
     /// Lets the guest's pages and its port go. The requests that are on their way are
     /// answered to no one.
     fn disconnect(&mut self) {
-        self.queues.clear();
+        let waiting = self.queues.drain(..).filter_map(|mut queue| queue.waiting.take());
+        self.bytes_in_flight -= waiting.map(|job| job.length_bytes).sum::<usize>();
         self.is_broken = false;
         self.jobs.values_mut().for_each(|job| job.is_orphan = true);
     }

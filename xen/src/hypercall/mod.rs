@@ -53,6 +53,13 @@ pub enum Then {
     Yield,
     /// It sleeps until an event or an interrupt comes.
     Wait,
+    /// It makes the same call again, with other values of the first two arguments.
+    Again {
+        /// The first argument.
+        first: u64,
+        /// The second one.
+        second: u64,
+    },
 }
 
 /// The result of a call, and the way after it.
@@ -105,7 +112,7 @@ impl PvPlatform {
     /// Carries out a hypercall of the kernel's.
     pub fn hypercall(&self, own: &mut PvVcpu, caller: &mut dyn Caller, call: &Call) -> Answer {
         if call.number == number::MULTICALL {
-            return self.multicall(own, caller, call.arguments[0], call.arguments[1]).into();
+            return self.multicall(own, caller, call.arguments[0], call.arguments[1]);
         }
         self.single_call(own, caller, call)
     }
@@ -126,7 +133,7 @@ impl PvPlatform {
             number::GRANT_TABLE_OP => self.grant_table_op(caller, first, second, third),
             number::VM_ASSIST => self.vm_assist(first, second),
             number::VCPU_OP => self.vcpu_op(own, caller, first, second, third),
-            number::SCHED_OP => return self.sched_op(own, caller, first, second),
+            number::SCHED_OP => return self.sched_op(caller, first, second),
             number::EVENT_CHANNEL_OP => self.event_channel_op(caller, first, second),
             number::HVM_OP => self.hvm_op(caller, first, second),
             // For the domain that manages others.

@@ -3,7 +3,7 @@
 use super::{Answer, Then, read};
 use crate::errno::Errno;
 use crate::machine::{Caller, ShutdownReason};
-use crate::platform::{PvPlatform, PvVcpu};
+use crate::platform::PvPlatform;
 use crate::width::Width;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -31,25 +31,13 @@ struct Poll32 {
 }
 
 impl PvPlatform {
-    pub(super) fn sched_op(
-        &self,
-        own: &mut PvVcpu,
-        caller: &mut dyn Caller,
-        command: u64,
-        linear: u64,
-    ) -> Answer {
+    pub(super) fn sched_op(&self, caller: &mut dyn Caller, command: u64, linear: u64) -> Answer {
         match command {
             0 => Answer { result: 0, then: Then::Yield },
-            1 => {
-                own.waits = true;
-                Answer { result: 0, then: Then::Wait }
-            }
+            1 => Answer { result: 0, then: Then::Wait },
             2 => self.shut_down(caller, linear).into(),
             3 => match self.poll(caller, linear) {
-                Ok(true) => {
-                    own.waits = true;
-                    Answer { result: 0, then: Then::Wait }
-                }
+                Ok(true) => Answer { result: 0, then: Then::Wait },
                 Ok(false) => Answer { result: 0, then: Then::Continue },
                 Err(error) => Err(error).into(),
             },

@@ -39,13 +39,13 @@ impl PvPlatform {
     ) -> Result<i64, Errno> {
         let vcpu = self.vcpu(vcpu)?;
         let is_own = vcpu == caller.vcpu();
-        // Timers, and areas at linear addresses, are for the virtual CPU itself.
+        // One-shot timers, and areas at linear addresses, are for the virtual CPU itself.
         match command {
-            5..=9 | 13 if !is_own => return Err(Errno::Inval),
+            5 | 8 | 9 | 13 if !is_own => return Err(Errno::Inval),
             _ => {}
         }
         match command {
-            3 => Ok(i64::from(self.machine().is_up(vcpu))),
+            3 => Ok(i64::from(self.is_up(vcpu))),
             4 if is_own => {
                 let now_ns = self.machine().now().as_ns();
                 let (bytes, length) = own.times.bytes(caller.width(), now_ns, false);

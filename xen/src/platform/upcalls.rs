@@ -114,7 +114,6 @@ impl PvPlatform {
             }
         };
         work(&Words {
-            machine: &*self.machine,
             width: state.width,
             shared_info: state.pages.at(&*self.machine, pages::SHARED_INFO),
             vcpu_info: &vcpu_info,

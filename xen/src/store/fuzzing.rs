@@ -15,8 +15,8 @@ use super::{SharedPage, Store, path as paths};
 /// Steps in one run, at most.
 const MAX_STEPS: usize = 200;
 
-/// A page of the test's.
-struct Page(RefCell<Vec<u8>>);
+/// A page of a guest's, in a test.
+pub(super) struct Page(pub RefCell<Vec<u8>>);
 
 impl SharedPage for Page {
     fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), PageGone> {
@@ -29,16 +29,6 @@ impl SharedPage for Page {
         let mut page = self.0.borrow_mut();
         page.get_mut(offset..offset + data.len()).ok_or(PageGone)?.copy_from_slice(data);
         Ok(())
-    }
-
-    fn read_u32(&self, offset: usize) -> Result<u32, PageGone> {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn write_u32(&self, offset: usize, value: u32) -> Result<(), PageGone> {
-        self.write(offset, &value.to_le_bytes())
     }
 }
 

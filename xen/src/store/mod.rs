@@ -146,16 +146,6 @@ impl Store {
         self.clients.contains_key(&Peer::Ring(domain))
     }
 
-    /// Drops the watches, the transactions and what waits to be sent of a guest's connection: it
-    /// begins anew, as after a soft reset.
-    pub fn reset(&mut self, domain: DomId) {
-        let peer = Peer::Ring(domain);
-        if self.clients.contains_key(&peer) {
-            self.disconnect(peer);
-            self.clients.insert(peer, Client::default());
-        }
-    }
-
     /// Forgets a guest that is gone: its connection, the nodes that belong to it with all below,
     /// and its place in the permissions of others. Tells watches, also of `@releaseDomain`.
     pub fn release(&mut self, domain: DomId) {

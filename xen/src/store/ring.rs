@@ -36,29 +36,35 @@ pub struct PageGone;
 
 /// The page that guest and hypervisor share. The guest may write it at any moment.
 pub trait SharedPage {
-    /// Copies from the page.
+    /// Copies from the page: an aligned number of 4 bytes in one access.
     ///
     /// # Errors
     /// [`PageGone`].
     fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), PageGone>;
 
-    /// Copies to the page.
+    /// Copies to the page: an aligned number of 4 bytes in one access.
     ///
     /// # Errors
     /// [`PageGone`].
     fn write(&self, offset: usize, data: &[u8]) -> Result<(), PageGone>;
 
-    /// Reads an index. To be done in one access.
+    /// Reads an index.
     ///
     /// # Errors
     /// [`PageGone`].
-    fn read_u32(&self, offset: usize) -> Result<u32, PageGone>;
+    fn read_u32(&self, offset: usize) -> Result<u32, PageGone> {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
 
-    /// Writes an index. To be done in one access.
+    /// Writes an index.
     ///
     /// # Errors
     /// [`PageGone`].
-    fn write_u32(&self, offset: usize, value: u32) -> Result<(), PageGone>;
+    fn write_u32(&self, offset: usize, value: u32) -> Result<(), PageGone> {
+        self.write(offset, &value.to_le_bytes())
+    }
 }
 
 /// Why a connection died, as the page tells it.

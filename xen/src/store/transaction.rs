@@ -24,7 +24,7 @@ struct Touched {
     event: Option<bool>,
 }
 
-/// A transaction.
+/// A transaction of a guest's: domain 0 begins none.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     touched: BTreeMap<String, Touched>,
@@ -54,7 +54,7 @@ impl Transaction {
         if let Some(touched) = self.touched.get(path) {
             return Ok(touched.node.clone());
         }
-        if domain != 0 && self.touched.len() >= nodes.quotas.transaction_nodes {
+        if self.touched.len() >= nodes.quotas.transaction_nodes {
             self.has_failed = true;
             return Err(Error::NoSpace);
         }
@@ -158,24 +158,25 @@ impl Transaction {
         Ok(())
     }
 
-    /// Looks whether the domain may have what the transaction makes. Others of its transactions
-    /// may have made nodes since this one counted them.
+    /// Looks whether the domain may have the nodes that the transaction makes, and each owner of
+    /// some the memory. Other transactions may have made nodes since this one counted them.
     fn check_quotas(&self, domain: DomId, nodes: &Nodes) -> Result<(), Error> {
-        if domain == 0 {
-            return Ok(());
-        }
-        let own = |node: &&Arc<Node>| node.permissions.owner() == domain;
-        let (mut old_bytes, mut new_bytes) = (0, 0);
-        for (path, touched) in self.touched.iter().filter(|(_, touched)| touched.is_modified) {
-            let bytes = |node: &Arc<Node>| node.memory_bytes(path);
-            old_bytes += nodes.get(path).filter(own).map_or(0, bytes);
-            new_bytes += touched.node.as_ref().filter(own).map_or(0, bytes);
-        }
         let usage = nodes.usage(domain);
         if self.added_nodes > 0 && self.nodes_with(usage.nodes) > nodes.quotas.nodes {
             return Err(Error::NoSpace);
         }
-        let has_memory = nodes.has_memory(domain, new_bytes.saturating_sub(old_bytes));
-        if has_memory { Ok(()) } else { Err(Error::NoMemory) }
+        let mut bytes: BTreeMap<DomId, (usize, usize)> = BTreeMap::new();
+        for (path, touched) in self.touched.iter().filter(|(_, touched)| touched.is_modified) {
+            if let Some(old) = nodes.get(path) {
+                bytes.entry(old.permissions.owner()).or_default().0 += old.memory_bytes(path);
+            }
+            if let Some(new) = &touched.node {
+                bytes.entry(new.permissions.owner()).or_default().1 += new.memory_bytes(path);
+            }
+        }
+        let may_have = |(&owner, &(old, new)): (&DomId, &(usize, usize))| {
+            nodes.has_memory(owner, usize::saturating_sub(new, old))
+        };
+        if bytes.iter().all(may_have) { Ok(()) } else { Err(Error::NoMemory) }
     }
 }

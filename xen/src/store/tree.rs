@@ -62,6 +62,10 @@ pub struct Device<'a> {
     pub back: &'a [Entry<'a>],
 }
 
+/// The directories of domain 0 for its back ends, and for what is wrong with them.
+const BACK_ENDS: &str = "/local/domain/0/backend";
+const BACK_END_ERRORS: &str = "/local/domain/0/error/backend";
+
 /// Empty nodes of the guest's own.
 const WRITABLE: [&str; 14] = [
     "control/shutdown",
@@ -147,8 +151,10 @@ pub fn set_vcpu(store: &mut Store, domain: DomId, vcpu: u32, is_on: bool) -> Res
 /// # Errors
 /// [`Error::Invalid`] if the UUID is no name of a node.
 pub fn remove(store: &mut Store, domain: DomId, uuid: &str) -> Result<(), Error> {
-    for class in store.list("/local/domain/0/backend").unwrap_or_default() {
-        remove_if_there(store, &format!("/local/domain/0/backend/{class}/{domain}"))?;
+    for directory in [BACK_ENDS, BACK_END_ERRORS] {
+        for class in store.list(directory).unwrap_or_default() {
+            remove_if_there(store, &format!("{directory}/{class}/{domain}"))?;
+        }
     }
     remove_if_there(store, &join("/vm", uuid))?;
     remove_if_there(store, &home(domain))?;
@@ -167,7 +173,25 @@ pub fn front_path(domain: DomId, class: &str, id: u32) -> String {
 
 /// The back end's directory.
 pub fn back_path(domain: DomId, class: &str, id: u32) -> String {
-    format!("/local/domain/0/backend/{class}/{domain}/{id}")
+    format!("{BACK_ENDS}/{class}/{domain}/{id}")
+}
+
+/// Says why a device does not work, or that nothing is wrong with it any more.
+///
+/// # Errors
+/// None, if the class is a name of a node.
+pub fn set_error(
+    store: &mut Store,
+    domain: DomId,
+    class: &str,
+    id: u32,
+    reason: Option<&str>,
+) -> Result<(), Error> {
+    let directory = format!("{BACK_END_ERRORS}/{class}/{domain}/{id}");
+    match reason {
+        Some(reason) => store.write(&join(&directory, "error"), reason.as_bytes()),
+        None => remove_if_there(store, &directory),
+    }
 }
 
 /// Makes the nodes of a device, in state 1 on both sides. The front end learns of it by the last
@@ -191,6 +215,7 @@ pub fn add_device(store: &mut Store, domain: DomId, device: &Device) -> Result<(
 /// # Errors
 /// None, if the class is a name of a node.
 pub fn remove_device(store: &mut Store, domain: DomId, class: &str, id: u32) -> Result<(), Error> {
+    set_error(store, domain, class, id, None)?;
     remove_if_there(store, &back_path(domain, class, id))?;
     remove_if_there(store, &front_path(domain, class, id))
 }

@@ -55,7 +55,8 @@ impl<'a> View<'a> {
                 let mut node = Node::clone(&before);
                 node.value = value.to_vec();
                 self.check_size(&node)?;
-                self.check_memory(value.len().saturating_sub(before.value.len()))?;
+                let added = value.len().saturating_sub(before.value.len());
+                self.check_memory(before.permissions.owner(), added)?;
                 self.save(path, Some(node))?;
             }
             Err(Error::NotFound) => self.create(path, value)?,
@@ -121,7 +122,8 @@ impl<'a> View<'a> {
         let mut node = Node::clone(&before);
         node.permissions = permissions;
         self.check_size(&node)?;
-        self.check_memory(node.size_bytes().saturating_sub(before.size_bytes()))?;
+        let added = node.size_bytes().saturating_sub(before.size_bytes());
+        self.check_memory(node.permissions.owner(), added)?;
         self.save(path, Some(node))?;
         self.note(path, false, Some(before))
     }
@@ -179,8 +181,11 @@ impl<'a> View<'a> {
             listing.add_child(path::base(child));
         }
         self.check_size(&listing)?;
+        let (owner, lister) = (permissions.owner(), ancestor.permissions.owner());
+        let listed_bytes = listing.size_bytes() - ancestor.size_bytes();
         let added_bytes: usize = added.iter().map(|(path, node)| node.memory_bytes(path)).sum();
-        self.check_memory(added_bytes + listing.size_bytes() - ancestor.size_bytes())?;
+        self.check_memory(lister, listed_bytes)?;
+        self.check_memory(owner, added_bytes + if owner == lister { listed_bytes } else { 0 })?;
         for (path, node) in added {
             self.save(path, Some(node))?;
         }
@@ -227,7 +232,9 @@ impl<'a> View<'a> {
         if is_too_big { Err(Error::NoSpace) } else { Ok(()) }
     }
 
-    fn check_memory(&self, bytes: usize) -> Result<(), Error> {
-        if self.nodes.has_memory(self.domain, bytes) { Ok(()) } else { Err(Error::NoMemory) }
+    /// Looks whether a node may grow, at the cost of its owner: it may have let others write.
+    fn check_memory(&self, owner: DomId, bytes: usize) -> Result<(), Error> {
+        let is_allowed = self.domain == 0 || self.nodes.has_memory(owner, bytes);
+        if is_allowed { Ok(()) } else { Err(Error::NoMemory) }
     }
 }

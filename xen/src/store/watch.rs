@@ -58,8 +58,17 @@ impl Watch {
         path.get(self.hidden_bytes..).unwrap_or("")
     }
 
+    /// True if `change` is at or below its path.
+    fn is_of(&self, change: &Change) -> bool {
+        let rest = change.path.strip_prefix(&self.path);
+        rest.is_some_and(|rest| {
+            let is_below = self.path == "/" || rest.starts_with('/');
+            rest.is_empty() || (is_below && !change.is_exact)
+        })
+    }
+
     pub fn memory_bytes(&self) -> usize {
-        2 * self.path.len() + self.token.len() + OVERHEAD_BYTES
+        self.path.len() + self.token.len() + OVERHEAD_BYTES
     }
 }
 
@@ -67,7 +76,6 @@ impl Watch {
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     by_id: BTreeMap<WatchId, Watch>,
-    by_path: BTreeMap<String, Vec<WatchId>>,
     last_id: WatchId,
 }
 
@@ -78,56 +86,40 @@ impl Watches {
 
     /// The watch of a peer with this path and token.
     pub fn find(&self, peer: Peer, path: &str, token: &[u8]) -> Option<WatchId> {
-        let ids = self.by_path.get(path)?;
-        let is_it = |watch: &Watch| watch.peer == peer && watch.token == token;
-        ids.iter().copied().find(|id| self.by_id.get(id).is_some_and(is_it))
+        let is_it =
+            |watch: &Watch| watch.peer == peer && watch.token == token && watch.path == path;
+        self.by_id.iter().find(|(_, watch)| is_it(watch)).map(|(&id, _)| id)
     }
 
     /// The watches of a peer.
     pub fn of(&self, peer: Peer) -> Vec<WatchId> {
-        let own = self.by_id.iter().filter(|(_, watch)| watch.peer == peer);
-        own.map(|(&id, _)| id).collect()
+        self.filtered(|watch| watch.peer == peer)
     }
 
     pub fn add(&mut self, watch: Watch) -> WatchId {
         self.last_id += 1;
-        self.by_path.entry(watch.path.clone()).or_default().push(self.last_id);
         self.by_id.insert(self.last_id, watch);
         self.last_id
     }
 
     pub fn remove(&mut self, id: WatchId) -> Option<Watch> {
-        let watch = self.by_id.remove(&id)?;
-        if let Some(ids) = self.by_path.get_mut(&watch.path) {
-            ids.retain(|&other| other != id);
-            if ids.is_empty() {
-                self.by_path.remove(&watch.path);
-            }
-        }
-        Some(watch)
+        self.by_id.remove(&id)
     }
 
-    /// The watches that are to tell of a change.
+    /// The watches that are to tell of a change, in the order in which they were registered.
+    ///
+    /// All are looked at: there are some hundred, while a path may have a thousand names in it.
     pub fn concerned(&self, change: &Change) -> Vec<WatchId> {
-        let mut concerned = Vec::new();
-        let mut path = Some(change.path.as_str());
-        while let Some(watched) = path {
-            concerned.extend(self.by_path.get(watched).into_iter().flatten());
-            path = path::parent(watched).filter(|_| !change.is_exact);
-        }
-        let is_visible = |id: &WatchId| {
-            self.by_id.get(id).is_some_and(|watch| change.is_visible_to(watch.peer.domain()))
-        };
-        concerned.retain(is_visible);
-        concerned
+        self.filtered(|watch| watch.is_of(change) && change.is_visible_to(watch.peer.domain()))
     }
 
     /// The watches of something that is no node.
     pub fn of_special(&self, name: &str) -> Vec<WatchId> {
-        let is_privileged =
-            |id: &WatchId| self.by_id.get(id).is_some_and(|watch| watch.peer.domain() == 0);
-        let mut ids = self.by_path.get(name).cloned().unwrap_or_default();
-        ids.retain(is_privileged);
-        ids
+        self.filtered(|watch| watch.path == name && watch.peer.domain() == 0)
+    }
+
+    fn filtered(&self, is_wanted: impl Fn(&Watch) -> bool) -> Vec<WatchId> {
+        let wanted = self.by_id.iter().filter(|(_, watch)| is_wanted(watch));
+        wanted.map(|(&id, _)| id).collect()
     }
 }

@@ -1,12 +1,13 @@
-//! The back ends behind hypercalls: XenStore by its ring, a disk by grants and an event channel, the
-//! console by its page.
+//! The back ends behind hypercalls: XenStore by its ring, a disk by grants and an event channel,
+//! the console by its page.
 
 use super::*;
-use crate::backends::{BackEnds, SharedStore};
+use crate::backends::{OwnedBackEnds, SharedStore};
 use crate::pages::{CONSOLE, STORE};
 
 const STORE_PORT: u32 = 1;
 const CONSOLE_PORT: u32 = 2;
+const DISK_BYTES: usize = 1 << 20;
 /// The guest's grant table.
 const TABLE: u64 = 0x3_0000;
 const RING: u64 = 0x4_0000;
@@ -15,7 +16,7 @@ const DATA: u64 = 0x5_0000;
 struct Bench {
     guest: Guest,
     screen: Arc<Screen>,
-    back_ends: Arc<BackEnds>,
+    back_ends: OwnedBackEnds,
     shared: Arc<SharedStore>,
 }
 
@@ -25,7 +26,7 @@ impl Bench {
         assert_eq!(guest.put(0, 0, 0x20), 0);
         assert_eq!(guest.put(1, 0, (TABLE / 4096) as u32), 0);
         assert_eq!(guest.param(0, Some(2 << 56 | 0xf3)), Ok(2 << 56 | 0xf3));
-        let mut content = vec![0; 64 << 10];
+        let mut content = vec![0; DISK_BYTES];
         content[512..1024].fill(0xd1);
         let screen = Arc::new(Screen::default());
         *screen.room.lock().unwrap() = 1 << 20;
@@ -107,6 +108,19 @@ impl Bench {
         assert_eq!(self.store(11, format!("{path}\0{value}").as_bytes()).0, 11, "{path}");
     }
 
+    /// As Linux: a ring that it grants, a port, and state 3.
+    fn connect(&mut self) {
+        self.grant(8, RING);
+        self.grant(9, DATA);
+        self.guest.poke(RING, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(self.guest.event(6, [u32::from(SELF), 0]).1[1], 3);
+        for (name, value) in
+            [("ring-ref", "8"), ("event-channel", "3"), ("protocol", "x86_64-abi"), ("state", "3")]
+        {
+            self.write(&format!("device/vbd/51712/{name}"), value);
+        }
+    }
+
     /// Lets domain 0 use a page.
     fn grant(&self, reference: u64, gpa: u64) {
         self.guest.poke(TABLE + 8 * reference + 4, &((gpa / 4096) as u32).to_le_bytes());
@@ -124,18 +138,9 @@ fn a_front_end_reads_a_disk_by_grants_and_an_event_channel() {
     let back = bench.read("device/vbd/51712/backend");
     assert_eq!(back, format!("/local/domain/0/backend/vbd/{DOMAIN}/51712"));
     assert_eq!(bench.read(&format!("{back}/state")), "2");
-    // As Linux: a ring that it grants, a port, and state 3.
-    bench.grant(8, RING);
-    bench.grant(9, DATA);
-    bench.guest.poke(RING, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
-    assert_eq!(bench.guest.event(6, [u32::from(SELF), 0]).1[1], 3);
-    for (name, value) in
-        [("ring-ref", "8"), ("event-channel", "3"), ("protocol", "x86_64-abi"), ("state", "3")]
-    {
-        bench.write(&format!("device/vbd/51712/{name}"), value);
-    }
+    bench.connect();
     assert_eq!(bench.read(&format!("{back}/state")), "4");
-    assert_eq!(bench.read(&format!("{back}/sectors")), "128");
+    assert_eq!(bench.read(&format!("{back}/sectors")), "2048");
     bench.write("device/vbd/51712/state", "4");
     assert_eq!(bench.guest.u32_at(TABLE + 64) & 0x18, 0x18, "the ring is in use");
     // One segment of one sector, at sector 1.
@@ -158,6 +163,35 @@ fn a_front_end_reads_a_disk_by_grants_and_an_event_channel() {
     assert_eq!(bench.guest.u32_at(TABLE + 64), 1);
     let left = shared.with(|store| store.list("/local/domain").unwrap());
     assert_eq!(left, ["0"]);
+}
+
+/// A disk that is served on behalf of the last request asks for more of it.
+#[test]
+fn requests_of_more_than_a_go_are_served_to_the_last() {
+    const SEGMENTS: u64 = 256;
+    const LIST: u64 = 0x6_0000;
+    let mut bench = Bench::new(&SharedStore::new());
+    bench.connect();
+    bench.grant(10, LIST);
+    for segment in 0..SEGMENTS {
+        bench.guest.poke(LIST + 8 * segment, &[9, 0, 0, 0, 0, 7, 0, 0]);
+    }
+    for number in 0..3 {
+        let mut request = [0; 112];
+        // Indirect: a read of 1 MiB.
+        (request[0], request[3], request[8], request[28]) = (6, 1, number, 10);
+        bench.guest.poke(RING + 64 + 112 * u64::from(number), &request);
+    }
+    bench.guest.poke(RING, &3_u32.to_le_bytes());
+    bench.guest.told();
+    bench.send(3);
+    let mut rounds = 0;
+    while bench.guest.told().contains(&Told::Look { vcpu: 0 }) && rounds < 10 {
+        bench.back_ends.work();
+        rounds += 1;
+    }
+    assert!(rounds > 1, "all in one go");
+    assert_eq!(bench.guest.u32_at(RING + 8), 3);
 }
 
 #[test]

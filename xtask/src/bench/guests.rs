@@ -1,4 +1,5 @@
-//! The cost of a guest by itself: making it, ending it, and the memory that it takes beside its own.
+//! The cost of a guest by itself: making it, ending it, and the memory that it takes beside its
+//! own.
 
 use std::path::Path;
 

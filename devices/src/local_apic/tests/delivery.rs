@@ -138,3 +138,18 @@ fn a_processor_that_takes_and_ends_interrupts_in_the_page_is_followed() {
     apic.ended(0x59);
     assert_eq!(apic.highest_pending(), Some(0x59), "still asserted");
 }
+
+#[test]
+fn a_look_that_is_kept_is_no_new_one() {
+    let machine = Machine::enabled(1);
+    let apic = &machine.apics[0];
+    assert_eq!(apic.take_look(), None);
+    apic.keep_look();
+    assert!(apic.has_pending() && !apic.has_messages());
+    assert_eq!(apic.take_look(), Some(Look::Again));
+    apic.keep_look();
+    apic.inbox().post_look();
+    assert!(apic.has_pending() && !apic.has_messages());
+    assert_eq!(apic.take_look(), Some(Look::New));
+    assert_eq!((apic.take_look(), apic.has_pending()), (None, false));
+}

@@ -93,13 +93,19 @@ impl<B: Backend> Vcpu<B> {
     /// which was refused `access` to a device.
     #[cold]
     pub(super) fn bounce(&mut self, access: MemoryAccess) -> ExitKind {
-        let Some(mut bouncer) = self.bouncer.take().filter(|_| self.backend.can_step()) else {
+        let can_step = self.backend.can_step();
+        let Some(mut bouncer) = self.bouncer.take_if(|_| can_step) else {
             return self.crash(
                 "an access to a device that this processor cannot make in a step",
                 ExitKind::Fatal,
             );
         };
-        bouncer.pages = self.vm.space.take_bounce_pages();
+        let Some(pages) = self.vm.space.take_bounce_pages() else {
+            // Another virtual CPU makes a step: the guest is refused the access once more.
+            self.bouncer = Some(bouncer);
+            return ExitKind::Mmio;
+        };
+        bouncer.pages = pages;
         let mut plan = bouncer.plan.take().unwrap_or_default();
         self.plan(&mut bouncer, &mut plan);
         let stepped = if self.step_over_task_switch_by(&plan.code) {

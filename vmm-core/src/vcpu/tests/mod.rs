@@ -3,6 +3,7 @@
 mod exceptions;
 mod host;
 mod interrupts;
+mod pv;
 mod registers;
 mod resets;
 mod tasks;

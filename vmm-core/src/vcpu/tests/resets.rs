@@ -92,4 +92,14 @@ fn a_virtual_cpu_that_is_removed_begins_anew_and_keeps_the_time() {
     assert_eq!(backend.system_register(SystemRegister::LStar), 0);
     assert_eq!((backend.xcr0, backend.vectors[5], backend.tsc_offset), (1, [0; 32], offset));
     assert_eq!(machine.vcpu.read_msr(MTRR_DEFAULT_TYPE), Ok(0));
+    // The same once guest time has stood still.
+    let clock = machine.vcpu.vm().clock.clone();
+    clock.stop();
+    machine.platform.advance_ns(5_000);
+    clock.start();
+    machine.vcpu.follow_clock();
+    let offset = machine.vcpu.registers_mut().0.tsc_offset;
+    processors.remove(0);
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.registers_mut().0.tsc_offset, offset);
 }

@@ -136,12 +136,18 @@ impl FrameMemory {
         done
     }
 
-    /// Sets the bits of `set` in a byte, or keeps only those of `keep` if not all are kept, in one
-    /// piece, and returns it as it was; `None` past the end.
-    pub fn fetch_change(&self, offset: usize, keep: u8, set: u8) -> Option<u8> {
-        let done = self.piece(offset)?.run.fetch_change(offset % LARGE, keep, set);
+    /// Sets bits of a byte in one piece, and returns it as it was; `None` past the end.
+    pub fn fetch_or(&self, offset: usize, bits: u8) -> Option<u8> {
+        let old = self.piece(offset)?.run.fetch_or(offset % LARGE, bits);
         self.note_write(offset, 1);
-        done
+        old
+    }
+
+    /// Keeps only `bits` of a byte: the counterpart of [`FrameMemory::fetch_or`].
+    pub fn fetch_and(&self, offset: usize, bits: u8) -> Option<u8> {
+        let old = self.piece(offset)?.run.fetch_and(offset % LARGE, bits);
+        self.note_write(offset, 1);
+        old
     }
 
     /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past

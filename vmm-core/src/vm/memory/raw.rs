@@ -73,27 +73,29 @@ impl Run {
     /// Replaces the byte at `offset` by `new` if it is still `expected`, in one piece; `None` if it
     /// is outside.
     pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
+        let byte = self.byte(offset)?;
+        Some(byte.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+    }
+
+    /// Sets bits of the byte at `offset` in one piece, and returns it as it was; `None` if it is
+    /// outside.
+    pub fn fetch_or(&self, offset: usize, bits: u8) -> Option<u8> {
+        Some(self.byte(offset)?.fetch_or(bits, Ordering::AcqRel))
+    }
+
+    /// Keeps only `bits` of the byte at `offset`: the counterpart of [`Run::fetch_or`].
+    pub fn fetch_and(&self, offset: usize, bits: u8) -> Option<u8> {
+        Some(self.byte(offset)?.fetch_and(bits, Ordering::AcqRel))
+    }
+
+    /// The byte at `offset`, for accesses in one piece.
+    fn byte(&self, offset: usize) -> Option<&AtomicU8> {
         if !self.holds(offset, 1) {
             return None;
         }
         // SAFETY: the byte is inside the run, which is mapped (condition of `new`), and is never
-        // accessed by reference.
-        let byte = unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) };
-        Some(byte.compare_exchange(expected, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-    }
-
-    /// Sets the bits of `set` in the byte at `offset`, or keeps only those of `keep` if not all are
-    /// kept, in one piece, and returns the byte as it was; `None` if it is outside.
-    pub fn fetch_change(&self, offset: usize, keep: u8, set: u8) -> Option<u8> {
-        if !self.holds(offset, 1) {
-            return None;
-        }
-        // SAFETY: as in `compare_exchange`.
-        let byte = unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) };
-        Some(match keep {
-            u8::MAX => byte.fetch_or(set, Ordering::AcqRel),
-            _ => byte.fetch_and(keep, Ordering::AcqRel),
-        })
+        // accessed by another kind of reference. The run is mapped for as long as it is used.
+        Some(unsafe { AtomicU8::from_ptr((self.address + offset) as *mut u8) })
     }
 
     /// Fills the run with zeroes.
@@ -157,6 +159,16 @@ mod tests {
     fn a_run_is_cleared_to_its_end() {
         let bytes = with_run(|run| run.clear());
         assert_eq!(bytes[1..=LENGTH], [0; LENGTH]);
+    }
+
+    #[test]
+    fn bits_of_a_byte_are_set_and_cleared() {
+        let bytes = with_run(|run| {
+            assert_eq!(run.fetch_or(5, 0x05), Some(0xaa));
+            assert_eq!(run.fetch_and(5, 0x0f), Some(0xaf));
+            assert_eq!((run.fetch_or(LENGTH, 1), run.fetch_and(LENGTH, 1)), (None, None));
+        });
+        assert_eq!(bytes[6], 0x0f);
     }
 
     #[test]

@@ -154,6 +154,35 @@ fn memory() {
 }
 
 #[test]
+fn memory_is_the_owners_whoever_writes() {
+    let mut store = two_guests_with(Quotas { memory_bytes: 20_000, ..Quotas::default() });
+    for number in 0..20 {
+        ask(&mut store, 2, Kind::Write, format!("data/{number}\0").as_bytes()).ok();
+        let open = format!("data/{number}\0b2\0");
+        ask(&mut store, 2, Kind::SetPerms, open.as_bytes()).ok();
+    }
+    let value = "x".repeat(1000);
+    let write = |store: &mut Store, id, number| {
+        let payload = format!("/local/domain/2/data/{number}\0{value}");
+        ask_in(store, 1, id, Kind::Write, payload.as_bytes()).result
+    };
+    // Each transaction stays within the memory of its own domain, and both pass the owner's.
+    for (id, numbers) in [(1, 0..9), (2, 9..18)] {
+        ask(&mut store, 1, Kind::TransactionStart, b"\0").ok();
+        numbers.for_each(|number| assert_eq!(write(&mut store, id, number), Ok("OK\0".into())));
+        let end = ask_in(&mut store, 1, id, Kind::TransactionEnd, b"T\0").result;
+        assert_eq!(end, if id == 1 { Ok("OK\0".into()) } else { Err("ENOMEM".into()) });
+    }
+    let failed = (9..20).find_map(|number| write(&mut store, 0, number).err());
+    assert_eq!(failed, Some("ENOMEM".into()));
+    assert!((18_000..=20_000).contains(&store.usage(2).memory_bytes));
+    // The owner finds its memory used up, and has the right to empty its nodes.
+    let payload = format!("data/x\0{}", "x".repeat(1500));
+    assert_eq!(ask(&mut store, 2, Kind::Write, payload.as_bytes()).error(), "ENOMEM");
+    ask(&mut store, 2, Kind::Write, b"data/0\0").ok();
+}
+
+#[test]
 fn events_that_are_not_fetched_stop_at_the_memory_quota() {
     let mut store = two_guests_with(Quotas { memory_bytes: 20_000, ..Quotas::default() });
     ask(&mut store, 1, Kind::Watch, b"/local/domain/2/data\0t\0").ok();

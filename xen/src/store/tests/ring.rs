@@ -1,35 +1,9 @@
 //! The ring page.
 
 use super::*;
+use crate::store::fuzzing::Page;
 use core::cell::RefCell;
 use proptest::prelude::*;
-
-/// A page of a guest's.
-struct Page(RefCell<Vec<u8>>);
-
-impl SharedPage for Page {
-    fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), PageGone> {
-        let page = self.0.borrow();
-        data.copy_from_slice(page.get(offset..offset + data.len()).ok_or(PageGone)?);
-        Ok(())
-    }
-
-    fn write(&self, offset: usize, data: &[u8]) -> Result<(), PageGone> {
-        let mut page = self.0.borrow_mut();
-        page.get_mut(offset..offset + data.len()).ok_or(PageGone)?.copy_from_slice(data);
-        Ok(())
-    }
-
-    fn read_u32(&self, offset: usize) -> Result<u32, PageGone> {
-        let mut bytes = [0; 4];
-        self.read(offset, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn write_u32(&self, offset: usize, value: u32) -> Result<(), PageGone> {
-        self.write(offset, &value.to_le_bytes())
-    }
-}
 
 /// Something that a guest does to its ring.
 type Break = Box<dyn Fn(&Guest)>;
@@ -276,17 +250,33 @@ fn a_page_that_is_gone_ends_the_connection() {
 
 proptest! {
     /// Any bytes in the page, between any changes of it: no panic, and no more memory than the
-    /// quota.
+    /// quota. A guest whose connection has died begins anew.
     #[test]
     fn any_page_is_survived(
-        steps in prop::collection::vec((0..PAGE_BYTES, any::<[u8; 8]>(), any::<bool>()), 0..40)
+        steps in prop::collection::vec(
+            (any::<[u8; 8]>(), prop_oneof![
+                (0..2048_usize).prop_map(|offset| (offset, None)),
+                (0..4_usize, -20..1100_i32)
+                    .prop_map(|(index, distance)| (REQ_CONS + 4 * index, Some(distance))),
+            ]),
+            0..80,
+        )
     ) {
         let mut guest = Guest::new();
-        for (offset, bytes, is_index) in steps {
-            let offset = if is_index { 2048 + offset % 24 } else { offset % 2048 };
-            guest.page.write(offset, &bytes).unwrap();
+        for (bytes, (offset, distance)) in steps {
+            match distance {
+                None => guest.page.write(offset, &bytes).unwrap(),
+                // From the other index of the same ring.
+                Some(distance) => {
+                    let other = guest.index(offset ^ 4);
+                    guest.set_index(offset, other.wrapping_add_signed(distance));
+                }
+            }
             guest.serve();
             prop_assert!(guest.store.usage(1).memory_bytes <= Quotas::default().memory_bytes);
+            if guest.connection.error().is_some() {
+                guest = Guest::new();
+            }
         }
     }
 

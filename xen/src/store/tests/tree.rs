@@ -163,10 +163,13 @@ fn a_removed_guest_leaves_nothing() {
     let before: Vec<_> = ["/local/domain", "/vm"].map(|path| store.list(path).unwrap()).into();
     tree::create(&mut store, &Guest { domain: 2, uuid: "2", name: "second", ..guest() }).unwrap();
     ask(&mut store, 2, Kind::Write, b"data/a\0v").ok();
+    tree::set_error(&mut store, 1, "vbd", 51712, Some("of the other")).unwrap();
+    tree::set_error(&mut store, 2, "vbd", 51712, Some("why not")).unwrap();
     tree::remove(&mut store, 2, "2").unwrap();
     let after: Vec<_> = ["/local/domain", "/vm"].map(|path| store.list(path).unwrap()).into();
     assert_eq!(after, before);
     assert_eq!(store.list("/local/domain/0/backend/console").unwrap(), ["1"]);
+    assert_eq!(store.list("/local/domain/0/error/backend/vbd").unwrap(), ["1"]);
     assert_eq!(store.usage(2), Usage::default());
     assert!(!store.is_introduced(2));
 }

@@ -19,7 +19,7 @@ fn events_have_the_path_as_it_was_watched() {
     ask(&mut store, 1, Kind::Watch, b"/local/domain/1/data\0absolute\0").ok();
     let answer = ask(&mut store, 1, Kind::Write, b"data/a/b\0v");
     assert_eq!(answer.events, ["data/a/b\0relative\0", "/local/domain/1/data/a/b\0absolute\0"]);
-    // Its own directory, which is no relative path, gives paths relative to it all the same.
+    // Its own directory by its whole path gives whole paths.
     ask(&mut store, 1, Kind::Watch, b"/local/domain/1\0home\0").ok();
     let answer = ask(&mut store, 1, Kind::Write, b"data/a\0v");
     assert_eq!(answer.events.last().unwrap(), "/local/domain/1/data/a\0home\0");
@@ -49,7 +49,8 @@ fn removal_is_told_once_by_the_watched_path_if_that_was_below() {
     ask(&mut store, 1, Kind::Watch, b"data/a/b\0below\0").ok();
     ask(&mut store, 1, Kind::Watch, b"data/a/none\0none\0").ok();
     let events = ask(&mut store, 1, Kind::Rm, b"data/a\0").events;
-    assert_eq!(events, ["data/a/b\0below\0", "data/a\0same\0", "data/a\0above\0"]);
+    // Nodes below are told first, then the node itself, to each in its turn.
+    assert_eq!(events, ["data/a/b\0below\0", "data/a\0above\0", "data/a\0same\0"]);
 }
 
 #[test]

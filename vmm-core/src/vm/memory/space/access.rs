@@ -1,6 +1,6 @@
 //! Reads and writes of guest memory, page by page.
 
-use super::{GuestSpace, LowPage, PAGE_BYTES};
+use super::{FrameMemory, GuestSpace, LowPage, PAGE_BYTES};
 use core::sync::atomic::Ordering;
 use devices::memory::{GuestMemory, NotRam};
 
@@ -63,10 +63,12 @@ impl GuestSpace {
 }
 
 impl GuestSpace {
-    fn fetch_change(&self, gpa: u64, keep: u8, set: u8) -> Result<u8, NotRam> {
-        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        let changed = if writable { memory.fetch_change(offset, keep, set) } else { None };
-        changed.ok_or(NotRam { gpa })
+    /// The memory of a byte that the guest can write to, and where it is there.
+    fn writable(&self, gpa: u64) -> Result<(&FrameMemory, usize), NotRam> {
+        match self.locate(gpa) {
+            Some((memory, offset, true)) => Ok((memory, offset)),
+            _ => Err(NotRam { gpa }),
+        }
     }
 }
 
@@ -90,18 +92,17 @@ impl GuestMemory for GuestSpace {
     }
 
     fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
-        let (memory, offset, writable) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        if !writable {
-            return Err(NotRam { gpa });
-        }
+        let (memory, offset) = self.writable(gpa)?;
         memory.compare_exchange(offset, expected, new).ok_or(NotRam { gpa })
     }
 
     fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
-        self.fetch_change(gpa, u8::MAX, bits)
+        let (memory, offset) = self.writable(gpa)?;
+        memory.fetch_or(offset, bits).ok_or(NotRam { gpa })
     }
 
     fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
-        self.fetch_change(gpa, bits, 0)
+        let (memory, offset) = self.writable(gpa)?;
+        memory.fetch_and(offset, bits).ok_or(NotRam { gpa })
     }
 }

@@ -1,5 +1,7 @@
 //! Pages that stand for those of devices while the guest runs a single instruction.
 
+#[cfg(any(test, feature = "test-platform"))]
+use super::BACKINGS;
 use super::{GuestSpace, Nested, PAGE_BYTES};
 use crate::vm::memory::nested::TableFrames;
 use crate::vm::memory::raw::Run;
@@ -62,14 +64,9 @@ impl BouncePages {
 }
 
 impl GuestSpace {
-    /// The pages for a step. Waits until no other virtual CPU has them.
-    pub fn take_bounce_pages(&self) -> BouncePages {
-        loop {
-            if let Some(pages) = self.nested.lock().bounce.take() {
-                return pages;
-            }
-            core::hint::spin_loop();
-        }
+    /// The pages for a step; `None` while another virtual CPU has them.
+    pub fn take_bounce_pages(&self) -> Option<BouncePages> {
+        self.nested.lock().bounce.take()
     }
 
     /// The pages of a step that is over. None is shown.
@@ -148,7 +145,7 @@ impl GuestSpace {
         if write && !may_write || execute && !may_execute {
             return false;
         }
-        let memories = [&self.ram, &*self.rom, &*self.video];
+        let memories = BACKINGS.map(|backing| self.backing(backing));
         let found =
             memories.into_iter().find_map(|memory| memory.offset_of(mapping.hpa).zip(Some(memory)));
         let offset = (mapping.hpa % PAGE_BYTES) as usize;

@@ -1,0 +1,63 @@
+//! Hypercalls.
+
+use super::*;
+use crate::vcpu::Activity;
+use devices::memory::GuestMemory;
+
+const VMMCALL: &[u8] = &[0x0f, 0x01, 0xd9];
+/// Where a list of calls is.
+const LIST: u64 = 0x3_0000;
+const MULTICALL: u64 = 13;
+const XEN_VERSION: u32 = 17;
+const SCHED_OP: u64 = 29;
+const SCHED_OP_BLOCK: u64 = 1;
+/// Bytes of a call in a list of 32-bit code.
+const ENTRY_BYTES: u64 = 32;
+
+fn call(machine: &mut Machine, number: u64, arguments: [u64; 2]) {
+    let (_, gprs) = machine.vcpu.registers_mut();
+    gprs.set(Gpr::Rax, number);
+    gprs.set(Gpr::Rbx, arguments[0]);
+    gprs.set(Gpr::Rcx, arguments[1]);
+    machine.put_instruction(VMMCALL);
+    machine.exit(Exit::Hypercall);
+}
+
+#[test]
+fn a_long_list_of_calls_lets_the_host_in_between() {
+    let mut machine = machine();
+    let space = machine.vcpu.vm().space.clone();
+    for index in 0..20 {
+        let at = LIST + ENTRY_BYTES * index;
+        space.write(at, &XEN_VERSION.to_le_bytes()).unwrap();
+    }
+    call(&mut machine, MULTICALL, [LIST, 20]);
+    let mut exits = 1;
+    let start = machine.vcpu.backend.rip;
+    while machine.vcpu.gprs.get(Gpr::Rax) == MULTICALL {
+        assert_eq!(machine.vcpu.gprs.get(Gpr::Rcx), 20 - 8 * exits);
+        machine.exit(Exit::Hypercall);
+        exits += 1;
+    }
+    assert_eq!(exits, 3);
+    assert_eq!(machine.vcpu.backend.rip, start + VMMCALL.len() as u64);
+    let versions: Vec<_> =
+        (0..20).map(|index| space.read_u32(LIST + ENTRY_BYTES * index + 4)).collect();
+    assert_eq!(versions, [Ok(4 << 16 | 17); 20]);
+}
+
+#[test]
+fn an_event_ends_a_sleep_in_a_hypercall_and_no_other() {
+    let mut machine = machine();
+    let inbox = machine.vcpu.apic.inbox().clone();
+    call(&mut machine, SCHED_OP, [SCHED_OP_BLOCK, 0]);
+    assert_eq!(machine.vcpu.activity(), Activity::Polling);
+    inbox.post_look();
+    machine.exit(Exit::HostNmi);
+    assert_eq!(machine.vcpu.activity(), Activity::Running);
+    machine.put_instruction(&[0xf4]);
+    machine.exit(Exit::Halt);
+    inbox.post_look();
+    machine.vcpu.deliver_events();
+    assert_eq!(machine.vcpu.activity(), Activity::Halted);
+}
