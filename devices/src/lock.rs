@@ -32,6 +32,10 @@ pub mod rank {
     pub const PV_STATE: u8 = 37;
     /// A device.
     pub const DEVICE: u8 = 40;
+    /// A bridge of the virtual switch: its ports, and behind which of them an address is.
+    pub const NET_BRIDGE: u8 = 42;
+    /// The frames that wait at a port of a bridge.
+    pub const NET_PORT: u8 = 43;
     /// The account of a timer's ticks: those that are owed are put on its line.
     pub const TICKS: u8 = 45;
     /// The output that two consoles of a guest share.

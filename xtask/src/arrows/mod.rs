@@ -19,12 +19,13 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 14] = [
+const CRATES: [&str; 15] = [
     "boot",
     "svm",
     "vmx",
     "vmm-core",
     "xen",
+    "net",
     "console",
     "config",
     "control",
