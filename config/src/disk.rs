@@ -157,7 +157,8 @@ struct Fields<'a> {
     warnings: Vec<String>,
 }
 
-/// Parses the string of a disk.
+/// Parses the string of a disk, as the list `disk` holds it, or the words of `xl block-attach` with
+/// commas between them.
 ///
 /// # Errors
 /// The first fault in it.

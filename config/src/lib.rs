@@ -30,7 +30,7 @@ mod vif;
 pub mod xl_cfg;
 
 pub use command_line::CommandLine;
-pub use disk::{Disk, DiskKind, VirtualDevice};
+pub use disk::{Disk, DiskKind, VirtualDevice, parse as parse_disk};
 pub use guest::GuestConfig;
 pub use vif::Vif;
 

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
+use control::disks::{DiskChange, DiskFacts};
 use control::guest::GuestPorts;
 use control::host::Host;
 use control::mailbox::{Answer, Client, MAX_STORE_TEXT_BYTES, Mailbox, Request};
@@ -28,6 +29,9 @@ const HEAP_BYTES_PER_GUEST: u64 = 4 << 10;
 
 /// The same of a virtual CPU in a list, with the CPUs that it may be on.
 const HEAP_BYTES_PER_VCPU: u64 = 24 << 10;
+
+/// The same of all disks of a guest in a list.
+const HEAP_BYTES_PER_DISKS: u64 = 64 << 10;
 
 /// The greatest weight of a guest.
 const MAX_WEIGHT: u32 = 65_535;
@@ -54,6 +58,10 @@ pub enum Command {
         /// As in [`Request::Store`].
         words: Vec<String>,
     },
+    /// The disks of these guests.
+    ListDisks(Vec<Dom>),
+    /// To change a guest's disks.
+    ChangeDisk(Dom, DiskChange),
     /// To ask a guest.
     Ask(Dom, Request),
     /// A guest's text screen.
@@ -127,6 +135,8 @@ pub enum Reply {
     Done,
     /// To [`Command::List`].
     List(Vec<Listed>, Columns),
+    /// To [`Command::ListDisks`].
+    Disks(Vec<DiskFacts>),
     /// To [`Command::Press`].
     Pressed,
     /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
@@ -315,6 +325,7 @@ fn reply(answer: Answer) -> Result<Reply, Refusal> {
         Answer::Impossible => Err(Refusal::Impossible),
         Answer::NoRegister(name) => Err(Refusal::NoRegister(name)),
         Answer::Failed(reason) => Err(Refusal::Failed(reason)),
+        Answer::Disks(disks) => Ok(Reply::Disks(disks)),
         Answer::Stats(stats) => Ok(Reply::Stats(stats)),
         Answer::Dump(text) | Answer::Text(text) => Ok(Reply::Dump(text)),
         Answer::Paused(location) => Ok(Reply::Paused(location)),
@@ -385,6 +396,17 @@ impl Services<'_> {
             Command::Store { name, words } => {
                 reserve(MAX_STORE_TEXT_BYTES as u64 * HEAP_BYTES_PER_LOG_BYTE)?;
                 return ask(self.machine, client, Request::Store { name, words });
+            }
+            Command::ListDisks(doms) => {
+                let numbers: Result<Vec<u32>, Unclear> =
+                    doms.iter().map(|dom| self.guests.find(dom.as_deref())).collect();
+                let numbers = numbers?;
+                reserve(numbers.len() as u64 * HEAP_BYTES_PER_DISKS)?;
+                return ask(self.machine, client, Request::ListDisks(numbers));
+            }
+            Command::ChangeDisk(dom, change) => {
+                let guest = self.guests.find(dom.as_deref())?;
+                return ask(self.machine, client, Request::ChangeDisk { guest, change });
             }
             Command::Ask(dom, request) => {
                 if let Request::Step(count) = request {

@@ -4,6 +4,7 @@ use super::guests::Guest;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use control::disks::DiskFacts;
 use control::guest::GuestFacts;
 use control::scheduling::{Share, VcpuFacts, VcpuState, guest_state};
 use control::state::GuestState;
@@ -156,6 +157,27 @@ impl Columns {
             (Self::Pool, _) | (Self::Vcpus | Self::Shares | Self::Share, None) => Ok(()),
         }
     }
+}
+
+/// Disks, in the columns of `xl block-list`.
+pub fn disks(disks: &[DiskFacts]) -> String {
+    let mut text = format!(
+        "{:5} {:3} {:6} {:5} {:6} {:8} {:30}\n",
+        "Vdev", "BE", "handle", "state", "evt-ch", "ring-ref", "BE-path"
+    );
+    // As xl writes what is not there.
+    let or_none = |number: Option<u32>| number.map_or(-1, i64::from);
+    for disk in disks {
+        let DiskFacts { guest, id, state, back_end, .. } = disk;
+        let (port, ring) = (or_none(disk.event_channel), or_none(disk.ring_ref));
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{id:<5} {:<3} {guest:<6} {state:<5} {port:<6} {ring:<8} {back_end:30}",
+            0
+        );
+    }
+    text
 }
 
 /// Seconds, with tenths.

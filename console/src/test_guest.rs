@@ -263,7 +263,10 @@ impl Control {
             }
             Request::SetRegister { name, .. } => Answer::NoRegister(name),
             Request::Step(count) => Answer::Steps(self.step(count)),
-            Request::Create { .. } | Request::Store { .. } => Answer::Impossible,
+            Request::Create { .. }
+            | Request::Store { .. }
+            | Request::ListDisks(_)
+            | Request::ChangeDisk { .. } => Answer::Impossible,
         }
     }
 

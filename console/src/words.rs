@@ -3,13 +3,14 @@
 
 use super::command::{Command, Dom, Pin, Refusal, Reply};
 use super::guests::Guests;
-use super::listed::Columns;
+use super::listed::{self, Columns};
 use super::parse_value;
 use super::triggers::Trigger;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
+use control::disks::DiskChange;
 use control::host::Host;
 use control::mailbox::{MAX_STEPS, Request};
 use control::state::{GuestStats, Steps};
@@ -31,6 +32,9 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("sched-credit2", "[-s] [-d DOM [-w WEIGHT] [-c CAP]]", "shares of the machine"),
     ("pause", "DOM", "holds a guest, and its time"),
     ("unpause", "DOM", "lets it go on"),
+    ("block-list", "[DOM...]", "the guests' disks"),
+    ("block-attach", "DOM DISK", "plugs a disk in, as disk= has it: MODULE,,VDEV"),
+    ("block-detach", "[--force] DOM VDEV", "takes a disk from a guest, which is asked first"),
     ("console", "DOM", "moves the serial input to a guest"),
     ("domid", "NAME", "the number of a guest"),
     ("domname", "NUMBER", "the name of a guest"),
@@ -88,6 +92,8 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
         "vcpu-set" => vcpu_set(operands),
         "vcpu-pin" => vcpu_pin(operands),
         "sched-credit2" => sched_credit2(operands),
+        "block-attach" => block_attach(operands, guests).ok_or(None),
+        "block-detach" => block_detach(operands).ok_or(None),
         _ => command(name, operands, guests.iter().count() == 1).ok_or(None),
     };
     match parsed {
@@ -115,6 +121,10 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
     let ask = |request| Some(Command::Ask(dom(operands)?, request));
     match (name, operands) {
         ("list", _) => Some(Command::List(dom(operands)?.into_iter().collect(), Columns::Guests)),
+        ("block-list", []) => Some(Command::ListDisks([None].into())),
+        ("block-list", _) => {
+            Some(Command::ListDisks(doms(operands).into_iter().map(Some).collect()))
+        }
         ("uptime", _) => Some(Command::List(doms(operands), Columns::Uptime)),
         ("vcpu-list", _) => Some(Command::List(doms(operands), Columns::Vcpus)),
         ("create", [module, settings @ ..]) => {
@@ -287,6 +297,40 @@ fn shutdown(operands: &[&str]) -> Option<Command> {
     (!all || dom.is_none()).then_some(Command::Shutdown { all, dom, fallback })
 }
 
+/// The operands of `block-attach`: a guest, which may be left out before a disk that is one word,
+/// and the disk, of one word or several.
+fn block_attach(operands: &[&str], guests: &Guests) -> Option<Command> {
+    let (dom, disk) = match operands {
+        [disk] => (None, &[*disk][..]),
+        [first, ..] if first.contains(['=', ',']) && guests.find(Some(first)).is_err() => {
+            (None, operands)
+        }
+        [dom, disk @ ..] => (Some((*dom).into()), disk),
+        [] => return None,
+    };
+    // A disk in quotes may have blanks; words without quotes are fields.
+    let quotes = ['\'', '"'];
+    let disk = match disk.first()?.strip_prefix(quotes) {
+        Some(_) => disk.join(" ").trim_matches(quotes).into(),
+        None => disk.join(","),
+    };
+    Some(Command::ChangeDisk(dom, DiskChange::Attach { disk }))
+}
+
+/// The operands of `block-detach`: a guest, which may be left out, the disk, and perhaps an option.
+fn block_detach(operands: &[&str]) -> Option<Command> {
+    let (options, names): (Vec<&str>, Vec<&str>) =
+        operands.iter().partition(|operand| operand.starts_with('-'));
+    let is_forced = match options[..] {
+        [] => false,
+        ["--force"] => true,
+        _ => return None,
+    };
+    let (device, dom) = names.split_last()?;
+    let change = DiskChange::Detach { device: (*device).into(), is_forced };
+    Some(Command::ChangeDisk(self::dom(dom)?, change))
+}
+
 /// The one operand that names a guest, or none.
 fn dom(operands: &[&str]) -> Option<Dom> {
     match operands {
@@ -332,6 +376,7 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Err(refusal) => format!("{refusal}\n"),
         Ok(Reply::Done) => String::new(),
         Ok(Reply::List(guests, columns)) => columns.show(&guests),
+        Ok(Reply::Disks(disks)) => listed::disks(&disks),
         // As xl says it.
         Ok(Reply::Pressed) => {
             "WARNING: \"button-press\" is deprecated. Please use \"trigger\"\n".into()

@@ -5,6 +5,7 @@
 //! of its own for one request or its answer, under a lock that is held while one of them is moved
 //! in or out and never while a request is carried out.
 
+use crate::disks::{DiskChange, DiskFacts};
 use crate::state::{GuestStats, Location, Registers, Steps};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -73,6 +74,15 @@ pub enum Request {
         /// Its operands.
         words: Vec<String>,
     },
+    /// The disks of the guests with these numbers. For the machine's mailbox, as the next.
+    ListDisks(Vec<u32>),
+    /// To change a guest's disks.
+    ChangeDisk {
+        /// The guest's number.
+        guest: u32,
+        /// The change.
+        change: DiskChange,
+    },
 }
 
 /// The longest text that answers [`Request::Store`], in bytes.
@@ -91,6 +101,8 @@ pub enum Answer {
     Impossible,
     /// No register of this name can be set.
     NoRegister(String),
+    /// To [`Request::ListDisks`].
+    Disks(Vec<DiskFacts>),
     /// To [`Request::Stats`].
     Stats(GuestStats),
     /// To [`Request::Dump`].

@@ -5,7 +5,7 @@ mod disk;
 mod store_port;
 
 pub use console::{Console, ConsoleOutput};
-pub use disk::DiskSettings;
+pub use disk::{DiskLink, DiskSettings};
 
 use crate::blkback::Vbd;
 use crate::events::BackEnd;
@@ -208,8 +208,10 @@ impl BackEnds {
     }
 
     fn attend(&self, disk: &Vbd) {
+        let store = &mut self.shared.store.lock();
         // Its paths are valid.
-        let _ = disk.attend(&mut self.shared.store.lock());
+        let _ = disk.attend(store);
+        self.drop_if_unplugged(store, disk);
     }
 
     /// A disk is to be served from elsewhere.

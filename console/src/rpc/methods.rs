@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::Budget;
+use control::disks::{DiskChange, DiskFacts};
 use control::guest::GuestPorts;
 use control::host::Host;
 use control::mailbox::{Client, MAX_STEPS, Request};
@@ -73,6 +74,7 @@ impl Services<'_> {
                     guests.iter().filter_map(share).collect()
                 }
             },
+            Reply::Disks(disks) => disks.iter().map(disk).collect(),
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
             Reply::Number(number) => json!({"number": number}),
             Reply::Name(name) => json!({"name": name}),
@@ -138,6 +140,17 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         "guest.create" => {
             let (module, settings) = (text(params, "config")?.into(), settings(params)?);
             return Ok(Command::Create { module, settings });
+        }
+        "guest.disks" => return Ok(Command::ListDisks([dom(params)?].into())),
+        "guest.attach_disk" => {
+            let disk = text(params, "disk")?.into();
+            return Ok(Command::ChangeDisk(dom(params)?, DiskChange::Attach { disk }));
+        }
+        "guest.detach_disk" => {
+            let device = text(params, "vdev")?.into();
+            let is_forced = flag(params, "force", Some(false))?;
+            let change = DiskChange::Detach { device, is_forced };
+            return Ok(Command::ChangeDisk(dom(params)?, change));
         }
         "store.command" => {
             let (name, words) = (text(params, "name")?.into(), words(params)?);
@@ -314,6 +327,19 @@ fn share(guest: &Listed) -> Option<Value> {
         "weight": share.weight,
         "cap": share.cap_percent,
     }))
+}
+
+fn disk(disk: &DiskFacts) -> Value {
+    json!({
+        "number": disk.guest,
+        "vdev": disk.name,
+        "id": disk.id,
+        "target": disk.target,
+        "state": disk.state,
+        "event_channel": disk.event_channel,
+        "ring_ref": disk.ring_ref,
+        "back_end": disk.back_end,
+    })
 }
 
 /// A list of CPUs, as a configuration has it.

@@ -1,6 +1,7 @@
 //! Several guests.
 
 use super::*;
+use control::disks::{DiskChange, DiskFacts};
 use control::guest::PvDrivers;
 use control::host::InputEvent;
 use control::mailbox::MAX_STORE_TEXT_BYTES;
@@ -319,6 +320,61 @@ fn the_machine_is_asked_for_the_store() {
         assert_eq!(wrong, "words must be a list of strings");
     }
     assert_eq!(bench.host.reserved_heap_bytes(), 0);
+}
+
+#[test]
+fn disks_are_listed_and_changed_as_xl_does() {
+    let mut bench = Several::new(2);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    let attach = |disk: &str| DiskChange::Attach { disk: disk.into() };
+    let detach = |device: &str, is_forced| DiskChange::Detach { device: device.into(), is_forced };
+    let long = "format=raw,vdev=xvdb,access=rw,target=more.img";
+    for (line, guest, change) in [
+        ("block-attach two more.img,,xvdb", 2, attach("more.img,,xvdb")),
+        (&format!("block-attach two '{long}'"), 2, attach(long)),
+        ("block-attach 1 phy:more.img xvdb w", 1, attach("phy:more.img,xvdb,w")),
+        ("block-attach 1 'more.img, raw, xvdb'", 1, attach("more.img, raw, xvdb")),
+        ("block-detach two xvdb", 2, detach("xvdb", false)),
+        ("block-detach --force 1 51728", 1, detach("51728", true)),
+    ] {
+        bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
+        bench.attend();
+        let (client, request) = bench.machine.take_request().expect(line);
+        assert_eq!(request, Request::ChangeDisk { guest, change }, "{line}");
+        bench.machine.put_answer(client, Answer::Done);
+        bench.run_ms(2);
+        assert!(bench.shown().ends_with(&format!("{line}\r\nbulkhead> ")));
+    }
+    for line in ["block-attach", "block-detach two", "block-detach -x two xvdb"] {
+        bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
+        bench.run_ms(2);
+        assert_eq!(bench.machine.take_request(), None, "{line}");
+        assert!(!bench.shown().is_empty());
+    }
+    bench.host.type_at(SerialPort::Com1, "block-list 1 two\r");
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    assert_eq!(request, Request::ListDisks(vec![1, 2]));
+    let disk = |guest, id: u32, link: Option<u32>| DiskFacts {
+        guest,
+        id,
+        name: "hdc".into(),
+        target: "a.iso".into(),
+        state: 1,
+        event_channel: link,
+        ring_ref: link,
+        back_end: format!("/local/domain/0/backend/vbd/{guest}/{id}"),
+    };
+    let disks = vec![disk(1, 5632, None), disk(2, 51712, Some(9))];
+    bench.machine.put_answer(client, Answer::Disks(disks));
+    bench.run_ms(2);
+    // As xl 4.17 shows them.
+    let list = "Vdev  BE  handle state evt-ch ring-ref BE-path                       \r\n\
+                5632  0   1      1     -1     -1       /local/domain/0/backend/vbd/1/5632\r\n\
+                51712 0   2      1     9      9        /local/domain/0/backend/vbd/2/51712\r\n\
+                bulkhead> ";
+    let shown = bench.shown();
+    assert!(shown.ends_with(list), "{shown}");
 }
 
 impl Several {

@@ -1,6 +1,6 @@
 //! A domain: what stays of a guest through all its lives, and how its PC is built from it.
 
-use super::disk::{MemoryDisk, ModuleImage};
+use super::disks::Disks;
 use super::pc::{Pc, PcParts};
 use crate::backend::Backend;
 use crate::host::features::CpuFeatures;
@@ -11,12 +11,9 @@ use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use config::{Disk, DiskKind, GuestConfig};
+use config::GuestConfig;
 use control::guest::OpenPorts;
 use control::mailbox::Mailbox;
-use devices::block::BlockBackend;
-use devices::ide::Drive;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -37,9 +34,7 @@ pub struct Domain<'a> {
     inputs: &'a BootInputs,
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
-    drives: [Option<Drive>; 4],
-    /// The same disks, and those that IDE has no place for, by PV drivers.
-    pv_disks: Vec<DiskSettings>,
+    disks: Disks,
     store: Arc<SharedStore>,
 }
 
@@ -54,40 +49,10 @@ impl<'a> Domain<'a> {
         config: GuestConfig,
         store: &Arc<SharedStore>,
     ) -> Result<Self, String> {
-        let mut drives = [const { None }; 4];
-        let mut pv_disks = Vec::new();
-        for disk in &config.disks {
-            let Some((channel, unit)) = disk.device.ide_position() else {
-                if config.xen_platform_pci {
-                    let drive = drive(platform, inputs, &config.name, disk)?;
-                    pv_disks.extend(pv_disk(disk, &drive));
-                    continue;
-                }
-                log::warn!(
-                    "{}: disk {:?}: only the first four drives are IDE; left out",
-                    config.name,
-                    disk.target
-                );
-                continue;
-            };
-            let drive = drive(platform, inputs, &config.name, disk)?;
-            if config.xen_platform_pci {
-                pv_disks.extend(pv_disk(disk, &drive));
-            }
-            drives[usize::from(channel * 2 + unit)] = Some(drive);
-        }
+        let disks = Disks::new(platform, inputs, &config)?;
         let guest = GuestId::next();
         let mailbox = Arc::new(Mailbox::new(guest.number(), &config.name));
-        Ok(Self {
-            platform,
-            guest,
-            inputs,
-            config,
-            mailbox,
-            drives,
-            pv_disks,
-            store: store.clone(),
-        })
+        Ok(Self { platform, guest, inputs, config, mailbox, disks, store: store.clone() })
     }
 
     /// The machine underneath.
@@ -134,10 +99,25 @@ impl<'a> Domain<'a> {
             .unwrap_or(u64::MAX)
     }
 
-    /// The drives by their places.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) const fn drives(&self) -> &[Option<Drive>; 4] {
-        &self.drives
+    /// Its disks.
+    pub const fn disks(&self) -> &Disks {
+        &self.disks
+    }
+
+    /// One disk more, from now on and when it starts the next time.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn attach_disk(&mut self, text: &str) -> Result<DiskSettings, String> {
+        let settings = self.disks.attach(self.inputs, text)?;
+        self.config.disks = self.disks.configured();
+        Ok(settings)
+    }
+
+    /// It has the disk with this number no longer.
+    pub fn remove_disk(&mut self, id: u32) {
+        self.disks.remove(id);
+        self.config.disks = self.disks.configured();
     }
 
     /// Builds the PC of one life, for CPUs that have `features` in common.
@@ -191,7 +171,7 @@ impl<'a> Domain<'a> {
             battery,
             ram,
             rom: None,
-            drives: self.drives.clone(),
+            drives: self.disks.drives(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,
             com1: ports.output.clone(),
@@ -206,7 +186,7 @@ impl<'a> Domain<'a> {
             paging,
             utc_s: self.unix_time_s(),
             store: self.store.clone(),
-            pv_disks: self.pv_disks.clone(),
+            pv_disks: self.disks.pv(),
         };
         Pc::new(parts).map_err(|_| too_much())
     }
@@ -230,57 +210,6 @@ impl<'a> Domain<'a> {
     }
 }
 
-/// The same as PV drivers find it; an empty drive is none for them.
-fn pv_disk(disk: &Disk, drive: &Drive) -> Option<DiskSettings> {
-    let (is_cdrom, medium) = match drive {
-        Drive::Disk(medium) => (false, medium),
-        Drive::Cdrom(Some(medium)) => (true, medium),
-        Drive::Cdrom(None) => return None,
-    };
-    Some(DiskSettings {
-        id: disk.device.xen_number(),
-        name: disk.device.name(),
-        target: disk.target.clone(),
-        is_cdrom,
-        medium: medium.clone(),
-    })
-}
-
-fn drive(
-    platform: &'static dyn Platform,
-    inputs: &BootInputs,
-    guest: &str,
-    disk: &Disk,
-) -> Result<Drive, String> {
-    if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
-        return Ok(Drive::Cdrom(None));
-    }
-    let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
-    let image = found.map(|module| module.data).ok_or_else(|| {
-        let file_name = disk.target.rsplit('/').next().unwrap_or_default();
-        let names = inputs.module_names();
-        format!(
-            "{guest}: disk {:?}: there is no boot module called {file_name:?} (there are {names:?})",
-            disk.target
-        )
-    })?;
-    if image.is_empty() {
-        return Err(format!("{guest}: disk {:?}: the boot module is empty", disk.target));
-    }
-    if disk.kind == DiskKind::CdRom {
-        return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
-    }
-    let backend: Arc<dyn BlockBackend> = if disk.read_only {
-        Arc::new(ModuleImage(image))
-    } else {
-        let copy = MemoryDisk::new(platform, image);
-        Arc::new(
-            copy.ok_or_else(|| format!("{guest}: disk {:?}: no memory for a copy", disk.target))?,
-        )
-    };
-    Ok(Drive::Disk(backend))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,7 +223,7 @@ mod tests {
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let store = SharedStore::new();
         let domain = Domain::new(TestPlatform::leak(), &inputs, config, &store)?;
-        Ok(domain.drives.each_ref().map(Option::is_some))
+        Ok(domain.disks.drives().each_ref().map(Option::is_some))
     }
 
     #[test]

@@ -72,7 +72,8 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     }
     let has_hpet = pc.vm.mmio.regions().iter().flatten().any(|&(start, _)| start == HPET_BASE);
     assert_eq!(has_hpet, config.hpet);
-    for (place, drive) in (0u8..).zip(domain.drives()) {
+    let drives = domain.disks().drives();
+    for (place, drive) in (0u8..).zip(&drives) {
         let disk = config.disks.iter().find(|disk| {
             disk.device.ide_position().is_some_and(|(channel, unit)| channel * 2 + unit == place)
         });
@@ -83,7 +84,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
             (wanted, _) => panic!("drive {place} is not {wanted:?}"),
         }
     }
-    for (port, drives) in IDE_STATUS.into_iter().zip(domain.drives().chunks(2)) {
+    for (port, drives) in IDE_STATUS.into_iter().zip(drives.chunks(2)) {
         let is_empty = drives.iter().all(Option::is_none);
         assert_eq!(pc.vm.ports.read(port, 1) & 0xff == FLOATING, is_empty, "channel at {port:#x}");
     }

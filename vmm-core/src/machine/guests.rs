@@ -2,6 +2,8 @@
 //! CPU looks after them between the virtual CPUs that it runs, when one has stopped, when one is
 //! to start, and when something is asked of one that does not run.
 
+mod disks;
+
 use super::attendant::Attendant;
 use super::choice::asked_config;
 use super::cpus::Cpus;
@@ -23,7 +25,8 @@ use control::guest::GuestFacts;
 use control::mailbox::{Answer, Request};
 use control::state::{GuestState, GuestStats};
 use devices::local_apic::Kick;
-use xen::backends::SharedStore;
+use disks::Detaching;
+use xen::backends::{BackEnds, SharedStore};
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
 /// runs would otherwise take all of a CPU for being built and torn down, and fill the log with its
@@ -42,6 +45,17 @@ pub struct Guests<'a, B: Backend> {
 struct Guest<'a, B: Backend> {
     domain: Domain<'a>,
     state: State<B>,
+    detaching: Vec<Detaching>,
+}
+
+impl<B: Backend> Guest<'_, B> {
+    /// The back ends of its present life, if it has one and may have PV drivers.
+    fn back_ends(&self) -> Option<&Arc<BackEnds>> {
+        match &self.state {
+            State::Lives(life) => life.back_ends(),
+            State::Waits { .. } | State::Ended => None,
+        }
+    }
 }
 
 enum State<B: Backend> {
@@ -125,7 +139,8 @@ impl<'a, B: Backend> Guests<'a, B> {
             GuestFacts { memory_mib: domain.config().memory_mib, vcpus: domain.config().vcpus };
         let number = domain.mailbox().number();
         attendant.consoles.introduce(domain.mailbox().clone(), facts);
-        self.list.push(Guest { domain, state: State::Waits { until_tsc, legacy: None } });
+        let state = State::Waits { until_tsc, legacy: None };
+        self.list.push(Guest { domain, state, detaching: Vec::new() });
         self.cpus.call_boot_cpu_at(until_tsc);
         Ok(number)
     }
@@ -138,6 +153,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         self.answer_for_machine(cpu, attendant);
         for index in 0..self.list.len() {
             self.end_life(index, attendant);
+            self.finish_detaching(index, attendant);
             self.answer(index, attendant);
             if let Err(reason) = self.begin_life(index, cpu, attendant) {
                 refusal = Some(reason);
@@ -172,6 +188,13 @@ impl<'a, B: Backend> Guests<'a, B> {
                     }
                 }
                 Request::Store { name, words } => store::command(&self.store, &name, &words),
+                Request::ListDisks(numbers) => self.list_disks(&numbers),
+                Request::ChangeDisk { guest, change } => {
+                    match self.change_disk(client, guest, &change) {
+                        Some(answer) => answer,
+                        None => continue,
+                    }
+                }
                 _ => Answer::NoGuest,
             };
             machine.put_answer(client, answer);
@@ -181,7 +204,7 @@ impl<'a, B: Backend> Guests<'a, B> {
 
     /// Ends the guest's life, if it has stopped.
     fn end_life(&mut self, index: usize, attendant: &mut Attendant) {
-        let Guest { domain, state } = &mut self.list[index];
+        let Guest { domain, state, .. } = &mut self.list[index];
         let State::Lives(life) = state else { return };
         let Some(stop) = life.stop() else { return };
         let State::Lives(life) = core::mem::replace(state, State::Ended) else { return };
@@ -213,7 +236,7 @@ impl<'a, B: Backend> Guests<'a, B> {
 
     /// Answers what is asked of a guest that waits for its start: it can be ended for good.
     fn answer(&mut self, index: usize, attendant: &mut Attendant) {
-        let Guest { domain, state } = &mut self.list[index];
+        let Guest { domain, state, .. } = &mut self.list[index];
         while matches!(state, State::Waits { .. })
             && let Some((client, request)) = domain.mailbox().take_request()
         {
@@ -235,7 +258,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         cpu: &B::Cpu,
         attendant: &mut Attendant,
     ) -> Result<(), String> {
-        let Guest { domain, state } = &mut self.list[index];
+        let Guest { domain, state, .. } = &mut self.list[index];
         let State::Waits { until_tsc, legacy } = state else { return Ok(()) };
         if self.platform.tsc() < *until_tsc {
             self.cpus.call_boot_cpu_at(*until_tsc);

@@ -295,3 +295,83 @@ fn virtual_cpus_and_shares_of_the_run_time_stay_through_the_next_life() {
         bench.run(2000);
     }
 }
+
+#[test]
+fn disks_are_plugged_in_and_let_go_and_the_next_life_has_what_is_left() {
+    let module = |name: &str, data: &'static [u8]| Module { command_line: name.into(), data };
+    let mut bench = Bench::with_modules(&[
+        module("root.img", &[1; 4096]),
+        module("more.img", &[2; 8192]),
+        module("cd.iso", &[3; 2048]),
+    ]);
+    let text = "type='hvm'; name='a'; memory=8; xen_platform_pci=1; disk=['root.img,,xvda']";
+    let config = GuestConfig::parse("a.cfg", text.as_bytes()).0.unwrap();
+    let number = bench.add(config).unwrap();
+    assert_eq!(bench.attend(), None);
+    let path = |id| alloc::format!("/local/domain/0/backend/vbd/{number}/{id}");
+    let listed = |bench: &mut Bench| bench.call("guest.disks", "{}");
+    let reserved = bench.platform.reserved_heap_bytes();
+    let attach = |bench: &mut Bench, disk: &str| {
+        bench.call("guest.attach_disk", &alloc::format!("{{\"disk\":\"{disk}\"}}"))
+    };
+    assert!(attach(&mut bench, "more.img,,xvdb").contains("\"result\":{}"));
+    assert!(bench.platform.reserved_heap_bytes() > reserved);
+    let list = listed(&mut bench);
+    assert!(list.contains(&path(51728)) && list.contains("\"target\":\"more.img\""), "{list}");
+    assert!(list.contains("\"state\":1") && list.contains("\"ring_ref\":null"), "{list}");
+    for (disk, reason) in [
+        ("more.img,,xvdb", "device already exists in xenstore"),
+        ("more.img,,hda", "device already exists in xenstore"),
+        ("none.img,,xvdc", "there is no boot module called"),
+        ("more.img,,xvd", "is not a vdev"),
+        ("more.img,qcow2,xvdc", "format qcow2 is not supported"),
+        (",,xvdc,cdrom", "an empty drive is no PV disk"),
+    ] {
+        let refused = attach(&mut bench, disk);
+        let end = "libxl_device_disk_add failed.";
+        assert!(refused.contains(reason) && refused.contains(end), "{disk}: {refused}");
+    }
+    bench.platform.refuse_heap_after(2);
+    let refused = attach(&mut bench, "cd.iso,,xvde,cdrom");
+    assert!(refused.contains("too little memory"), "{refused}");
+    bench.platform.grant_heap();
+    assert!(!listed(&mut bench).contains(&path(51776)), "nothing is left of it");
+    let detach = |bench: &mut Bench, params: &str| bench.call("guest.detach_disk", params);
+    assert!(attach(&mut bench, "cd.iso,,xvde,cdrom").contains("\"result\":{}"));
+    let refused = detach(&mut bench, "{\"vdev\":\"xvdz\"}");
+    assert!(refused.contains("Error: Device xvdz not connected."), "{refused}");
+    // By its number. No front end is there to be asked.
+    assert!(detach(&mut bench, "{\"vdev\":\"51712\"}").contains("\"result\":{}"));
+    assert!(!listed(&mut bench).contains("root.img"));
+    bench.guests.stop("a", Stop::Reset);
+    bench.cpus.call_boot_cpu();
+    bench.run(2000);
+    let list = listed(&mut bench);
+    assert!(list.contains(&path(51728)) && list.contains(&path(51776)), "{list}");
+    assert!(!list.contains(&path(51712)), "{list}");
+    assert!(detach(&mut bench, "{\"vdev\":\"xvdb\",\"force\":true}").contains("\"result\":{}"));
+    assert!(!listed(&mut bench).contains("more.img"));
+}
+
+#[test]
+fn a_guest_has_so_many_disks_and_one_without_pv_devices_gets_no_more() {
+    let module = Module { command_line: "more.img".into(), data: &[2; 512] };
+    let mut bench = Bench::with_modules(&[module]);
+    let add = |bench: &mut Bench, name: &str, has_pv: bool| {
+        bench.add(GuestConfig { xen_platform_pci: has_pv, ..config(name) }).unwrap();
+        assert_eq!(bench.attend(), None);
+    };
+    add(&mut bench, "a", true);
+    for disk in 0..33 {
+        let params = alloc::format!("{{\"disk\":\"more.img,,d{disk},ro\"}}");
+        let answer = bench.call("guest.attach_disk", &params);
+        match disk {
+            0..32 => assert!(answer.contains("\"result\":{}"), "{disk}: {answer}"),
+            _ => assert!(answer.contains("a guest has 32 disks at the most"), "{answer}"),
+        }
+    }
+    add(&mut bench, "b", false);
+    let params = "{\"guest\":\"b\",\"disk\":\"more.img,,xvdb\"}";
+    let refused = bench.call("guest.attach_disk", params);
+    assert!(refused.contains("xen_platform_pci=0"), "{refused}");
+}

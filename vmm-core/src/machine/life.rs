@@ -6,7 +6,7 @@ use super::domain::Domain;
 use super::pc::Pc;
 use super::scheduling::GuestScheduling;
 use crate::backend::Backend;
-use crate::host::platform::MAX_CPUS;
+use crate::host::platform::{MAX_CPUS, Platform};
 use crate::scheduler::{Affinity, CpuSet, DomainParams};
 use crate::vcpu::{Vcpu, VcpuWires};
 use crate::vm::memory::FrameMemory;
@@ -14,12 +14,14 @@ use crate::vm::{Stop, Vm};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use config::GuestConfig;
 use config::cpus::CpuList;
 use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
 use devices::cpu_hotplug::CpuHotplug;
 use devices::rtc::{Battery, Rtc};
+use xen::backends::{BackEnds, DiskSettings};
 use xen::store::Quotas;
 
 /// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
@@ -54,6 +56,8 @@ pub struct Life<B: Backend> {
     started_tsc: u64,
     /// Set aside as long as it lives.
     _heap: Budget,
+    /// And as long as it has the disks with these numbers, which came later.
+    disk_heaps: Vec<(u32, Budget)>,
 }
 
 /// The parts of a PC that outlast a reset.
@@ -128,7 +132,8 @@ impl<B: Backend> Life<B> {
             pv,
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
-        Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap })
+        let disk_heaps = Vec::new();
+        Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap, disk_heaps })
     }
 
     /// Why the guest stops, if it does.
@@ -140,6 +145,34 @@ impl<B: Backend> Life<B> {
     #[cfg(test)]
     pub fn request_stop(&self, stop: Stop) {
         self.vm.stop.request(stop);
+    }
+
+    /// Its back ends, if it may have PV drivers.
+    pub fn back_ends(&self) -> Option<&Arc<BackEnds>> {
+        self.vm.back_ends.as_deref()
+    }
+
+    /// Plugs a disk in.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn plug(
+        &mut self,
+        platform: &'static dyn Platform,
+        disk: DiskSettings,
+    ) -> Result<(), String> {
+        let back_ends = self.back_ends().ok_or("the guest has no PV devices")?;
+        let heap = Budget::reserve(platform, PV_DISK_HEAP_BYTES);
+        let heap = heap.map_err(|too_little| format!("{too_little}"))?;
+        let id = disk.id;
+        back_ends.add_disk(disk).map_err(|error| format!("XenStore: {error:?}"))?;
+        self.disk_heaps.push((id, heap));
+        Ok(())
+    }
+
+    /// The disk with this number is gone.
+    pub fn unplugged(&mut self, id: u32) {
+        self.disk_heaps.retain(|(disk, _)| *disk != id);
     }
 
     /// The time stamp counter when it began.

@@ -6,6 +6,7 @@ mod cpus;
 #[cfg(test)]
 mod cpus_tests;
 mod disk;
+mod disks;
 mod domain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

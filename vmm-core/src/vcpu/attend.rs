@@ -138,7 +138,10 @@ impl<B: Backend> Vcpu<B> {
                 }
             }
             Request::Step(count) => Answer::Steps(self.steps(count)),
-            Request::Create { .. } | Request::Store { .. } => Answer::Impossible,
+            Request::Create { .. }
+            | Request::Store { .. }
+            | Request::ListDisks(_)
+            | Request::ChangeDisk { .. } => Answer::Impossible,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::blkback::{BadGrant, Guest, Held, Settings, Vbd};
 use crate::events::BackEnd;
 use crate::pages::Shared;
 use crate::platform::PvPlatform;
-use crate::store::{Error, Store, tree};
+use crate::store::{DomId, Error, Store, tree, xenbus};
 use crate::width::Width;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -15,6 +15,8 @@ use devices::block::BlockBackend;
 use devices::lock::{Ranked, rank};
 use spin::Once;
 
+/// The class of the device.
+const CLASS: &str = "vbd";
 /// Of disks and CDs: what images are made for, and what Xen's back ends say.
 const SECTOR_BYTES: u32 = 512;
 /// Rings of a disk.
@@ -43,7 +45,7 @@ impl DiskSettings {
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
         let mode = if self.is_cdrom || self.medium.is_read_only() { "r" } else { "w" };
         let device = tree::Device {
-            class: "vbd",
+            class: CLASS,
             id: self.id,
             front: &[("virtual-device", &id), ("device-type", kind)],
             back: &[
@@ -76,6 +78,89 @@ impl DiskSettings {
         let vbd = Vbd::new(store, settings, self.medium, Arc::new(reached))?;
         disk.call_once(|| Arc::downgrade(&vbd));
         Ok(vbd)
+    }
+}
+
+/// Disks that come and go while the guest runs.
+impl BackEnds {
+    /// Gives the guest one more disk (`xl block-attach`).
+    ///
+    /// # Errors
+    /// [`Error`] if the store refuses a node; nothing is left of the disk then.
+    pub fn add_disk(self: &Arc<Self>, disk: DiskSettings) -> Result<(), Error> {
+        let id = disk.id;
+        self.shared.with(|store| match disk.add(store, self) {
+            Ok(vbd) => {
+                self.disks.lock().push(vbd);
+                Ok(())
+            }
+            Err(error) => {
+                // Its path is valid.
+                let _ = tree::remove_device(store, self.platform.domain(), CLASS, id);
+                Err(error)
+            }
+        })
+    }
+
+    /// True if the guest has the disk with this number.
+    pub fn has_disk(&self, id: u32) -> bool {
+        self.disks.lock().iter().any(|disk| disk.id() == id)
+    }
+
+    /// Asks the front end to let a disk go, which is removed when it has been, at once if there is
+    /// no front end (`xl block-detach`); or removes it in any case (`--force`).
+    pub fn remove_disk(&self, id: u32, is_forced: bool) {
+        let found = self.disks.lock().iter().find(|disk| disk.id() == id).cloned();
+        let Some(disk) = found else { return };
+        self.shared.with(|store| {
+            if is_forced {
+                return self.drop_disk(store, &disk);
+            }
+            // Its paths are valid.
+            let _ = disk.unplug(store);
+            self.drop_if_unplugged(store, &disk);
+        });
+    }
+
+    /// Removes a disk if its front end was asked for it and has let it go.
+    pub(super) fn drop_if_unplugged(&self, store: &mut Store, disk: &Vbd) {
+        if disk.is_unplugged(store) {
+            self.drop_disk(store, disk);
+        }
+    }
+
+    fn drop_disk(&self, store: &mut Store, disk: &Vbd) {
+        disk.end(store);
+        // Its path is valid.
+        let _ = tree::remove_device(store, self.platform.domain(), CLASS, disk.id());
+        self.disks.lock().retain(|other| other.id() != disk.id());
+    }
+}
+
+/// The way in which a disk and its front end are connected, as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskLink {
+    /// The front end's state.
+    pub state: u32,
+    /// Its event channel, if it has told one.
+    pub event_channel: Option<u32>,
+    /// The grant of its ring, if that is one page.
+    pub ring_ref: Option<u32>,
+    /// The back end's directory.
+    pub back_end: String,
+}
+
+impl DiskLink {
+    /// The link of the disk with this number, whether there is one or not.
+    pub fn of(store: &Store, domain: DomId, id: u32) -> Self {
+        let front = tree::front_path(domain, CLASS, id);
+        let number = |name| xenbus::number(store, &front, name);
+        Self {
+            state: xenbus::state(store, &front) as u32,
+            event_channel: number("event-channel"),
+            ring_ref: number("ring-ref"),
+            back_end: tree::back_path(domain, CLASS, id),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod pages;
 mod ring;
 pub mod spec;
 #[cfg(any(test, feature = "fuzzing"))]
-mod test_front;
+pub(crate) mod test_front;
 #[cfg(test)]
 mod tests;
 mod xenbus;

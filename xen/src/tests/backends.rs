@@ -2,8 +2,10 @@
 //! the console by its page.
 
 use super::*;
-use crate::backends::{OwnedBackEnds, SharedStore};
+use crate::backends::{DiskLink, DiskSettings, OwnedBackEnds, SharedStore};
+use crate::blkback::test_front::TestDisk;
 use crate::pages::{CONSOLE, STORE};
+use crate::store::Error;
 
 const STORE_PORT: u32 = 1;
 const CONSOLE_PORT: u32 = 2;
@@ -12,6 +14,10 @@ const DISK_BYTES: usize = 1 << 20;
 const TABLE: u64 = 0x3_0000;
 const RING: u64 = 0x4_0000;
 const DATA: u64 = 0x5_0000;
+const XVDB: u32 = 51728;
+/// The ring of `xvdb`, and its grant.
+const MORE_RING: u64 = 0x7_0000;
+const MORE_REF: u32 = 20;
 
 struct Bench {
     guest: Guest,
@@ -110,15 +116,64 @@ impl Bench {
 
     /// As Linux: a ring that it grants, a port, and state 3.
     fn connect(&mut self) {
-        self.grant(8, RING);
         self.grant(9, DATA);
-        self.guest.poke(RING, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
-        assert_eq!(self.guest.event(6, [u32::from(SELF), 0]).1[1], 3);
-        for (name, value) in
-            [("ring-ref", "8"), ("event-channel", "3"), ("protocol", "x86_64-abi"), ("state", "3")]
-        {
-            self.write(&format!("device/vbd/51712/{name}"), value);
+        assert_eq!(self.connect_disk(51712, 8, RING), 3);
+    }
+
+    /// The same for any disk; the port is returned.
+    fn connect_disk(&mut self, id: u32, ring_ref: u32, ring: u64) -> u32 {
+        self.grant(ring_ref.into(), ring);
+        self.guest.poke(ring, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        let port = self.guest.event(6, [u32::from(SELF), 0]).1[1];
+        for (name, value) in [
+            ("ring-ref", &*ring_ref.to_string()),
+            ("event-channel", &port.to_string()),
+            ("protocol", "x86_64-abi"),
+            ("state", "3"),
+        ] {
+            self.write(&format!("device/vbd/{id}/{name}"), value);
         }
+        self.write(&format!("device/vbd/{id}/state"), "4");
+        port
+    }
+
+    /// Puts requests of one sector into a ring and signals: reads of sector 1, to [`DATA`].
+    fn read_sectors(&mut self, ring: u64, port: u32, count: u32) {
+        for number in 0..count {
+            let mut request = [0; 112];
+            (request[1], request[8], request[16]) = (1, number as u8, 1);
+            request[24..28].copy_from_slice(&9_u32.to_le_bytes());
+            self.guest.poke(ring + 64 + 112 * u64::from(number), &request);
+        }
+        self.guest.poke(ring, &count.to_le_bytes());
+        self.send(port);
+    }
+
+    fn responses(&self, ring: u64) -> u32 {
+        self.guest.u32_at(ring + 8)
+    }
+
+    /// One more disk, beside `xvda`.
+    fn plug(&self, disk: &Arc<TestDisk>) -> Result<(), Error> {
+        self.back_ends.add_disk(DiskSettings {
+            id: XVDB,
+            name: "xvdb".into(),
+            target: "more.img".into(),
+            is_cdrom: false,
+            medium: disk.clone(),
+        })
+    }
+
+    fn link(&self, id: u32) -> DiskLink {
+        self.shared.with(|store| DiskLink::of(store, DOMAIN, id))
+    }
+
+    /// True if the store knows nothing of the disk any more.
+    fn is_gone(&self, id: u32) -> bool {
+        let link = self.link(id);
+        let paths = [link.back_end, format!("/local/domain/{DOMAIN}/device/vbd/{id}")];
+        !self.back_ends.has_disk(id)
+            && paths.iter().all(|path| self.shared.with(|store| store.list(path).is_err()))
     }
 
     /// Lets domain 0 use a page.
@@ -141,19 +196,10 @@ fn a_front_end_reads_a_disk_by_grants_and_an_event_channel() {
     bench.connect();
     assert_eq!(bench.read(&format!("{back}/state")), "4");
     assert_eq!(bench.read(&format!("{back}/sectors")), "2048");
-    bench.write("device/vbd/51712/state", "4");
     assert_eq!(bench.guest.u32_at(TABLE + 64) & 0x18, 0x18, "the ring is in use");
-    // One segment of one sector, at sector 1.
-    let mut request = [0; 112];
-    request[1] = 1;
-    request[8] = 77;
-    request[16] = 1;
-    request[24..28].copy_from_slice(&9_u32.to_le_bytes());
-    bench.guest.poke(RING + 64, &request);
-    bench.guest.poke(RING, &1_u32.to_le_bytes());
-    bench.send(3);
-    assert_eq!(bench.guest.u32_at(RING + 8), 1, "one response");
-    assert_eq!(bench.guest.u64_at(RING + 64), 77);
+    bench.read_sectors(RING, 3, 1);
+    assert_eq!(bench.responses(RING), 1, "one response");
+    assert_eq!(bench.guest.u64_at(RING + 64), 0, "to this request");
     assert_eq!(bench.guest.u32_at(RING + 72), 0, "a read that went well");
     assert_eq!(bench.guest.u64_at(DATA), 0xd1d1_d1d1_d1d1_d1d1);
     assert_eq!(bench.guest.u32_at(TABLE + 72), 1, "the page is the guest's again");
@@ -269,4 +315,75 @@ fn a_guest_is_told_of_what_it_watches_and_reads_no_others_nodes() {
     assert_eq!(bench.guest.told(), [Told::Look { vcpu: 0 }], "an event for the watch");
     assert_eq!(bench.read("control/shutdown"), "poweroff");
     assert_eq!(bench.store(2, b"/local/domain/0/backend\0").0, 16, "not for it to read");
+}
+
+/// A disk comes while another is busy, is busy itself when the guest is asked for it, and goes when
+/// the guest lets it.
+#[test]
+fn a_disk_comes_and_goes_while_others_work() {
+    let mut bench = Bench::new(&SharedStore::new());
+    bench.connect();
+    let disk = Arc::new(TestDisk::new(64, true));
+    bench.plug(&disk).unwrap();
+    let back = bench.read("device/vbd/51728/backend");
+    assert_eq!(bench.read(&format!("{back}/params")), "more.img");
+    assert_eq!(bench.read(&format!("{back}/state")), "2");
+    bench.read_sectors(RING, 3, 2);
+    let port = bench.connect_disk(XVDB, MORE_REF, MORE_RING);
+    let link = DiskLink {
+        state: 4,
+        event_channel: Some(port),
+        ring_ref: Some(MORE_REF),
+        back_end: back.clone(),
+    };
+    assert_eq!(bench.link(XVDB), link);
+    bench.read_sectors(MORE_RING, port, 3);
+    assert!(disk.complete_one());
+    bench.back_ends.remove_disk(XVDB, false);
+    assert_eq!(bench.read(&format!("{back}/online")), "0");
+    assert_eq!(bench.read(&format!("{back}/state")), "5");
+    // Requests on their way are answered until the front end closes.
+    assert!(disk.complete_one());
+    assert_eq!(bench.responses(MORE_RING), 2);
+    bench.write("device/vbd/51728/state", "5");
+    bench.write("device/vbd/51728/state", "6");
+    assert!(bench.back_ends.has_disk(XVDB), "the medium still works");
+    assert_eq!(bench.read(&format!("{back}/state")), "5");
+    disk.complete_all();
+    bench.back_ends.work();
+    assert!(bench.is_gone(XVDB));
+    assert_eq!(bench.guest.u32_at(TABLE + 8 * u64::from(MORE_REF)), 1, "the ring is the guest's");
+    assert_eq!(bench.responses(MORE_RING), 2, "none is written after the close");
+    // The other one goes on, and the same comes again.
+    bench.read_sectors(RING, 3, 4);
+    assert_eq!(bench.responses(RING), 4);
+    bench.plug(&disk).unwrap();
+    assert_eq!(bench.read(&format!("{back}/online")), "1");
+    assert_eq!(bench.read("device/vbd/51728/state"), "1");
+}
+
+#[test]
+fn a_disk_without_a_front_end_or_by_force_goes_at_once() {
+    let mut bench = Bench::new(&SharedStore::new());
+    let disk = Arc::new(TestDisk::new(64, true));
+    bench.plug(&disk).unwrap();
+    bench.back_ends.remove_disk(XVDB, false);
+    assert!(bench.is_gone(XVDB));
+    bench.back_ends.remove_disk(XVDB, false);
+    bench.plug(&disk).unwrap();
+    bench.grant(9, DATA);
+    let port = bench.connect_disk(XVDB, MORE_REF, MORE_RING);
+    bench.read_sectors(MORE_RING, port, 3);
+    // A front end that is asked and does nothing keeps its disk, until it is not asked.
+    bench.back_ends.remove_disk(XVDB, false);
+    assert!(bench.back_ends.has_disk(XVDB));
+    bench.back_ends.remove_disk(XVDB, true);
+    assert!(bench.is_gone(XVDB));
+    assert_eq!(bench.guest.u32_at(TABLE + 8 * u64::from(MORE_REF)), 1, "the ring is the guest's");
+    disk.complete_all();
+    bench.send(port);
+    bench.back_ends.work();
+    assert_eq!(bench.responses(MORE_RING), 0);
+    bench.plug(&disk).unwrap();
+    assert_eq!(bench.link(XVDB).state, 1);
 }
