@@ -98,6 +98,23 @@ pub enum Sent {
     Tell(Arc<dyn BackEnd>),
 }
 
+/// Whether a virtual interrupt is none of a virtual CPU's, but of all.
+const fn is_global(virq: u32) -> bool {
+    !matches!(virq, VIRQ_TIMER | VIRQ_DEBUG | VIRQ_XENOPROF | VIRQ_XENPMU)
+}
+
+/// Whether a virtual interrupt may be bound at a virtual CPU, which is looked for later.
+///
+/// # Errors
+/// [`Errno::Inval`] for one that there is not, or a global one at another virtual CPU than the
+/// first.
+pub const fn check_virq(virq: u32, vcpu: u32) -> Result<(), Errno> {
+    if virq >= VIRQ_COUNT || is_global(virq) && vcpu != 0 {
+        return Err(Errno::Inval);
+    }
+    Ok(())
+}
+
 /// Where the words of events are, and who is told of them.
 pub struct Words<'a> {
     /// The layout.
@@ -293,16 +310,11 @@ impl Ports {
         Ok(port)
     }
 
-    /// `EVTCHNOP_bind_virq`.
+    /// `EVTCHNOP_bind_virq`, after [`check_virq`].
     ///
     /// # Errors
-    /// [`Errno::Inval`] for one that there is not, or a global one at another virtual CPU than the
-    /// first; [`Errno::Exist`] if it is bound already.
+    /// [`Errno::Exist`] if it is bound already.
     pub fn bind_virq(&mut self, words: &Words<'_>, virq: u32, vcpu: usize) -> Result<u32, Errno> {
-        let is_local = matches!(virq, VIRQ_TIMER | VIRQ_DEBUG | VIRQ_XENOPROF | VIRQ_XENPMU);
-        if virq >= VIRQ_COUNT || !is_local && vcpu != 0 {
-            return Err(Errno::Inval);
-        }
         if self.port_of_virq(virq, vcpu).is_some() {
             return Err(Errno::Exist);
         }
@@ -393,8 +405,6 @@ impl Ports {
     /// [`Errno::Inval`] if the port belongs to one virtual CPU for good.
     pub fn bind_vcpu(&mut self, port: u32, vcpu: usize) -> Result<(), Errno> {
         let entry = self.get_mut(port).ok_or(Errno::Inval)?;
-        let is_global =
-            |virq| !matches!(virq, VIRQ_TIMER | VIRQ_DEBUG | VIRQ_XENOPROF | VIRQ_XENPMU);
         match entry.peer {
             Peer::Unbound { .. } | Peer::BackEnd(_) => {}
             Peer::Virq(virq) if is_global(virq) => {}

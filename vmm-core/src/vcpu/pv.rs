@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use devices::local_apic::Look;
 use devices::memory::GuestMemory;
 use devices::time::Clock;
-use emulator::paging::{Access, AccessKind, Privilege};
+use emulator::paging::{Access, AccessKind, Privilege, is_canonical};
 use emulator::registers::{Fault, Gpr};
 use xen::errno::Errno;
 use xen::hypercall::page::{self, Instruction};
@@ -41,8 +41,12 @@ impl<B: Backend> Guest<'_, B> {
         let mut done = 0;
         while done < length {
             let mut at = linear.wrapping_add(done as u64);
-            if self.width() == Width::Bits32 {
-                at &= 0xffff_ffff;
+            match self.width() {
+                Width::Bits32 => at &= 0xffff_ffff,
+                Width::Bits64 if !is_canonical(at, vcpu.backend.cr4().la57()) => {
+                    return Err(BadPointer);
+                }
+                Width::Bits64 => {}
             }
             let room = (PAGE_BYTES - at % PAGE_BYTES) as usize;
             let part = done..done + room.min(length - done);

@@ -25,6 +25,7 @@ impl PvPlatform {
             }
             1 => {
                 let [virq, vcpu, _]: [u32; 3] = read(caller, linear)?;
+                crate::events::check_virq(virq, vcpu)?;
                 let vcpu = self.vcpu(vcpu)?;
                 let port = self.with_ports(|ports, words| ports.bind_virq(words, virq, vcpu))?;
                 done(write(caller, linear.wrapping_add(8), &port))

@@ -65,13 +65,9 @@ impl PvPlatform {
         linear: u64,
         count: u64,
     ) -> Result<i64, Errno> {
-        if count == 0 {
-            return Ok(0);
-        }
         match command {
-            2 if count != 1 => Err(Errno::Inval),
+            2 | 6 if count != 1 => Err(Errno::Inval),
             2 => self.setup_table(caller, linear),
-            6 if count != 1 => Err(Errno::Inval),
             6 => {
                 let mut size: QuerySize = read(caller, linear)?;
                 (size.frames, size.max_frames) = (0, 0);

@@ -58,6 +58,8 @@ impl PvPlatform {
         linear: u64,
     ) -> Result<i64, Errno> {
         match command & COMMAND {
+            // These have no extents.
+            2..=4 | 14 | 15 if command & !COMMAND != 0 => Err(Errno::Inval),
             _ if command & !COMMAND != 0 => Err(Errno::NoSys),
             2 => Ok(self.machine().last_ram_page() as i64),
             3 | 4 => {

@@ -43,7 +43,7 @@ impl PvPlatform {
             },
             4 | 7 => Err(Errno::Perm).into(),
             // The reason by which the guest will stop is told before it does.
-            5 => Ok(0).into(),
+            5 => read::<u32>(caller, linear).map(|_| 0).into(),
             _ => Err(Errno::NoSys).into(),
         }
     }

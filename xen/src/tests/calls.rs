@@ -25,7 +25,7 @@ fn numbers_that_are_not_a_guests_are_refused_as_xen_does() {
 #[test]
 fn pointers_that_lead_nowhere_are_faults() {
     let mut guest = Guest::new(Width::Bits64, 1);
-    let calls: [(u64, &[u64]); 9] = [
+    let calls: [(u64, &[u64]); 10] = [
         (17, &[1, BAD]),
         (17, &[6, BAD - 4]),
         (12, &[7, BAD]),
@@ -33,6 +33,7 @@ fn pointers_that_lead_nowhere_are_faults() {
         (34, &[23, BAD]),
         (24, &[8, 0, BAD]),
         (29, &[3, BAD]),
+        (29, &[5, BAD]),
         (32, &[1, BAD]),
         (20, &[6, BAD, 1]),
     ];
@@ -75,6 +76,10 @@ fn pages_go_only_where_they_can_be() {
     all_ones[8..16].fill(0);
     assert_eq!(guest.op(12, 7, all_ones).0, INVAL);
     guest.poke(ARGUMENT, &SELF.to_le_bytes());
+    for command in [2, 3, 4, 14, 15] {
+        let from_extent_1 = guest.call(12, &[command | 1 << 6, ARGUMENT]);
+        assert_eq!(from_extent_1, INVAL, "{command} has no extents");
+    }
     assert_eq!(guest.call(12, &[14, ARGUMENT]), 255);
     assert_eq!(guest.call(12, &[3, ARGUMENT]), 256);
 }
@@ -182,6 +187,9 @@ fn a_guest_ends_itself_by_its_reason() {
 #[test]
 fn tables_of_grants_have_one_version() {
     let mut guest = Guest::new(Width::Bits64, 1);
+    for (op, count) in [(2, 0), (2, 2), (6, 0), (6, 2)] {
+        assert_eq!(guest.call(20, &[op, ARGUMENT, count]), INVAL, "{op} takes one");
+    }
     assert_eq!(guest.op(20, 8, [1, 0, 0, 0]).0, 0);
     assert_eq!(guest.op(20, 8, [2, 0, 0, 0]).0, NOSYS);
     assert_eq!(guest.op(20, 8, [3, 0, 0, 0]).0, INVAL);

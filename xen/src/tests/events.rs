@@ -112,6 +112,8 @@ fn what_cannot_be_bound_sent_or_closed() {
     let mut guest = guest(2);
     assert_eq!(guest.event(1, [0, 2, 0]).0, -2, "no such virtual CPU");
     assert_eq!(guest.event(1, [24, 0, 0]).0, -22);
+    assert_eq!(guest.event(1, [24, 2, 0]).0, -22, "its number is looked at first");
+    assert_eq!(guest.event(1, [2, 2, 0]).0, -22);
     assert_eq!(guest.event(1, [2, 1, 0]).0, -22, "the console's is global");
     assert_eq!(guest.event(1, [0, 1, 0]), (0, [0, 1, 1]));
     assert_eq!(guest.event(1, [0, 1, 0]).0, -17);

@@ -1,8 +1,10 @@
 //! Hypercalls.
 
 use super::*;
+use crate::backend::{Backend, SystemRegister};
 use crate::vcpu::Activity;
 use devices::memory::GuestMemory;
+use emulator::registers::SegmentName;
 
 const VMMCALL: &[u8] = &[0x0f, 0x01, 0xd9];
 /// Where a list of calls is.
@@ -60,4 +62,39 @@ fn an_event_ends_a_sleep_in_a_hypercall_and_no_other() {
     inbox.post_look();
     machine.vcpu.deliver_events();
     assert_eq!(machine.vcpu.activity(), Activity::Halted);
+}
+
+#[test]
+fn pointers_of_64_bit_code_are_canonical_or_lead_nowhere() {
+    const PRESENT_WRITABLE: u64 = 3;
+    const LARGE: u64 = 0x80;
+    const TABLES: u64 = 0x4_0000;
+    const GET_FEATURES: u64 = 6;
+    let mut machine = machine();
+    let space = machine.vcpu.vm().space.clone();
+    // The first 2 MiB are mapped to themselves.
+    for (level, entry) in [TABLES + 0x1000, TABLES + 0x2000, LARGE].into_iter().enumerate() {
+        let entry = (entry | PRESENT_WRITABLE).to_le_bytes();
+        space.write(TABLES + 0x1000 * level as u64, &entry).unwrap();
+    }
+    let backend = &mut machine.vcpu.backend;
+    backend.set_system_register(SystemRegister::Cr3, TABLES);
+    backend.cr0 = backend.cr0.with_paging(true);
+    backend.cr4 = backend.cr4.with_pae(true);
+    backend.efer.set_long_mode_enable(true);
+    backend.efer.set_long_mode_active(true);
+    let mut code = backend.segment(SegmentName::Cs);
+    code.attributes = code.attributes.with_long(true).with_default_big(false);
+    backend.set_segment(SegmentName::Cs, code);
+    for (pointer, result) in
+        [(LIST, 0), (1 << 48 | LIST, -14), (1 << 63 | LIST, -14), (u64::MAX, -14)]
+    {
+        let (_, gprs) = machine.vcpu.registers_mut();
+        gprs.set(Gpr::Rax, XEN_VERSION.into());
+        gprs.set(Gpr::Rdi, GET_FEATURES);
+        gprs.set(Gpr::Rsi, pointer);
+        machine.put_instruction(VMMCALL);
+        machine.exit(Exit::Hypercall);
+        assert_eq!(machine.vcpu.gprs.get(Gpr::Rax) as i64, result, "{pointer:#x}");
+    }
 }
