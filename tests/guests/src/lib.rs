@@ -29,6 +29,7 @@ pub mod report;
 pub mod serial;
 pub mod smp;
 pub mod user;
+pub mod xen;
 
 pub use boot::page_tables;
 pub use global::Global;

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use super::config::has_platform;
 use super::guests::Guest;
 use crate::emulator::{Backend, EmulatorKind, Spec};
 
@@ -55,14 +56,22 @@ const SPECULATION_TOPIC: &str = "speculation";
 const SPECULATION_CPU: &str = "sapphire_rapids";
 
 /// The topics about several processors, and how many their guests have.
-const SMP_TOPICS: [(&str, u32); 5] =
-    [("smp_ipi", 4), ("smp_memory", 4), ("smp_resets", 2), ("smp_routing", 2), ("smp_start", 4)];
+const SMP_TOPICS: [(&str, u32); 7] = [
+    ("smp_ipi", 4),
+    ("smp_memory", 4),
+    ("smp_resets", 2),
+    ("smp_routing", 2),
+    ("smp_start", 4),
+    ("xen_events", 2),
+    ("xen_shared", 2),
+];
 
 /// The processors of a machine whose guest has several, under Bulkhead: fewer, so that they are
 /// shared.
 const SHARED_CPUS: u32 = 2;
 
-fn vcpus(topic: &str) -> u32 {
+/// The processors of a topic's guest.
+pub fn vcpus(topic: &str) -> u32 {
     SMP_TOPICS.iter().find(|(name, _)| *name == topic).map_or(1, |&(_, vcpus)| vcpus)
 }
 
@@ -83,6 +92,8 @@ impl Environment {
     /// Whether guests of `topic` run there.
     pub fn has(self, topic: &str) -> bool {
         match self {
+            // The platform is the hypervisor's; once with each way into it.
+            _ if has_platform(topic) => matches!(self, Self::SvmQemu | Self::VmxBochs),
             Self::VmxBochsApicv => APICV_TOPICS.contains(&topic),
             Self::VmxBochsPosted => POSTED_TOPICS.contains(&topic),
             Self::BochsAvx512 => topic == FORMS_TOPIC,
@@ -98,18 +109,20 @@ impl Environment {
         matches!(self, Self::Qemu | Self::Bochs | Self::BochsAvx512)
     }
 
-    /// The machine with the same processor, and nothing between it and the guest.
+    /// The machine with the same processor, and nothing between it and the guest, on which `topic`
+    /// runs.
     pub fn counterpart(self, topic: &str) -> Option<Self> {
-        match self {
+        let direct = match self {
             Self::SvmQemu => Some(Self::Qemu),
             Self::VmxBochs => Some(Self::Bochs),
-            Self::VmxBochsApicv => Some(Self::BochsAvx512).filter(|direct| direct.has(topic)),
+            Self::VmxBochsApicv => Some(Self::BochsAvx512),
             Self::Qemu
             | Self::Bochs
             | Self::BochsAvx512
             | Self::SvmBochs
             | Self::VmxBochsPosted => None,
-        }
+        };
+        direct.filter(|direct| direct.has(topic))
     }
 
     /// More of QEMU's arguments: its HPET sends no messages unless it is told to.
@@ -152,8 +165,9 @@ impl Environment {
             backend,
             direct,
             iso: Some(guest.iso.clone()),
-            config: guest.disk.as_ref().map(|disk| disk.config.clone()),
-            hard_disk: guest.disk.as_ref().map(|disk| disk.image.clone()),
+            config: guest.config.clone(),
+            hard_disk: guest.hard_disks.first().cloned(),
+            disks: guest.hard_disks.iter().skip(1).cloned().collect(),
             memory_mib: MEMORY_MIB,
             cpu: cpu.map(str::to_owned),
             cmdline: cmdline.to_owned(),

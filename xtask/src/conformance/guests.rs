@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSegment};
 
-use super::disk::Disk;
+use super::{config, disk};
 use crate::{build, paths, progress, setup};
 
 /// A block of a CD-ROM: what the BIOS loads; the guest reads the others.
@@ -21,8 +21,10 @@ pub struct Guest {
     pub topic: String,
     /// Its CD-ROM.
     pub iso: PathBuf,
-    /// Its hard disk, if its topic needs one.
-    pub disk: Option<Disk>,
+    /// Its hard disks, by letter.
+    pub hard_disks: Vec<PathBuf>,
+    /// Its xl.cfg for the hypervisor, if it is more than a CD-ROM drive.
+    pub config: Option<PathBuf>,
 }
 
 /// Builds the guests of all topics: one for each file of `tests/guests/src/bin`.
@@ -40,8 +42,9 @@ pub fn make() -> Result<Vec<Guest>> {
         let source = source?.path();
         let topic = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let iso = iso(&topic, &built.join(&topic))?;
-        let disk = Disk::make(&topic, &iso)?;
-        guests.push(Guest { topic, iso, disk });
+        let hard_disks = disk::make(&topic)?;
+        let config = config::make(&topic, &iso, &hard_disks)?;
+        guests.push(Guest { topic, iso, hard_disks, config });
     }
     guests.sort_by(|one, other| one.topic.cmp(&other.topic));
     Ok(guests)

@@ -1,5 +1,6 @@
 //! `cargo xtask conformance`: the conformance guests on every machine.
 
+mod config;
 mod disk;
 mod environment;
 mod guests;

@@ -15,9 +15,11 @@ test from inside what the virtual CPU and PC promise. Each runs without a hyperv
 (`-cpu max`) and Bochs (Haswell), under Bulkhead on AMD-V in QEMU and Bochs (Ryzen), and under
 Bulkhead on VT-x in Bochs (Haswell); what concerns them once more with the local APIC in hardware
 (Skylake-X), and with a second CPU that posts the timers' interrupts. `device_code` stays in QEMU:
-Bochs stops in it with some builds. Every case must hold as the manuals say, and every fact that a
-guest reports must be the same on all machines, but for the emulators' own bugs that are listed
-below. [testing.md](testing.md) says how to add a topic.
+Bochs stops in it with some builds. Topics that begin with `xen_` are about the PV-on-HVM platform,
+which no emulator has by itself: they run on each backend, and await what Xen and its public headers
+say ([xen.md](xen.md)). Every case must hold as the manuals say, and every fact that a guest reports
+must be the same on all machines, but for the emulators' own bugs that are listed below.
+[testing.md](testing.md) says how to add a topic.
 
 A cell has the cases that hold and facts that agree; behind it, cases that do not because of a
 listed bug, and those that the processor or the machine has nothing for.

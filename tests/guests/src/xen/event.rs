@@ -1,0 +1,104 @@
+//! Event channels (event_channel.h).
+
+use super::bytes::Bytes;
+use super::mode::op;
+use super::{DOMAIN_SELF, arguments, number};
+use crate::cpu::peek;
+
+/// Sub-operations.
+#[allow(missing_docs)]
+pub mod sub {
+    pub const BIND_INTERDOMAIN: u64 = 0;
+    pub const BIND_VIRQ: u64 = 1;
+    pub const CLOSE: u64 = 3;
+    pub const SEND: u64 = 4;
+    pub const STATUS: u64 = 5;
+    pub const ALLOC_UNBOUND: u64 = 6;
+    pub const BIND_IPI: u64 = 7;
+    pub const BIND_VCPU: u64 = 8;
+    pub const UNMASK: u64 = 9;
+    pub const RESET: u64 = 10;
+    pub const INIT_CONTROL: u64 = 11;
+    pub const EXPAND_ARRAY: u64 = 12;
+    pub const SET_PRIORITY: u64 = 13;
+}
+
+/// The states of a port that [`status`] tells.
+#[allow(missing_docs)]
+pub mod state {
+    pub const CLOSED: u32 = 0;
+    pub const UNBOUND: u32 = 1;
+    pub const INTERDOMAIN: u32 = 2;
+    pub const VIRQ: u32 = 4;
+    pub const IPI: u32 = 5;
+}
+
+/// The virtual interrupt of the timer.
+pub const VIRQ_TIMER: u32 = 0;
+
+fn call(sub: u64, structure: Bytes) -> i64 {
+    op(number::EVENT_CHANNEL_OP, sub, structure)
+}
+
+/// A call that yields a port, at `offset`.
+fn bind(sub: u64, structure: Bytes, offset: u64) -> Result<u32, i64> {
+    match call(sub, structure) {
+        0 => Ok(peek(arguments() + offset)),
+        error => Err(error),
+    }
+}
+
+/// A port of the guest's own virtual CPUs.
+///
+/// # Errors
+/// As the call.
+pub fn bind_ipi(vcpu: u32) -> Result<u32, i64> {
+    bind(sub::BIND_IPI, Bytes::new().u32(vcpu).u32(0), 4)
+}
+
+/// A port of a virtual interrupt.
+///
+/// # Errors
+/// As the call.
+pub fn bind_virq(virq: u32, vcpu: u32) -> Result<u32, i64> {
+    bind(sub::BIND_VIRQ, Bytes::new().u32(virq).u32(vcpu).u32(0), 8)
+}
+
+/// A port for a domain to bind to.
+///
+/// # Errors
+/// As the call.
+pub fn alloc_unbound(remote: u16) -> Result<u32, i64> {
+    bind(sub::ALLOC_UNBOUND, Bytes::new().u16(DOMAIN_SELF).u16(remote).u32(0), 4)
+}
+
+/// Closes a port.
+pub fn close(port: u32) -> i64 {
+    call(sub::CLOSE, Bytes::new().u32(port))
+}
+
+/// Sends by a port.
+pub fn send(port: u32) -> i64 {
+    call(sub::SEND, Bytes::new().u32(port))
+}
+
+/// Unmasks a port.
+pub fn unmask(port: u32) -> i64 {
+    call(sub::UNMASK, Bytes::new().u32(port))
+}
+
+/// Has a port told to another virtual CPU.
+pub fn bind_vcpu(port: u32, vcpu: u32) -> i64 {
+    call(sub::BIND_VCPU, Bytes::new().u32(port).u32(vcpu))
+}
+
+/// The state of a port, and its virtual CPU.
+///
+/// # Errors
+/// As the call.
+pub fn status(port: u32) -> Result<(u32, u32), i64> {
+    match call(sub::STATUS, Bytes::new().u16(DOMAIN_SELF).u32(port).u32(0).u32(0).u32(0).u32(0)) {
+        0 => Ok((peek(arguments() + 8), peek(arguments() + 12))),
+        error => Err(error),
+    }
+}
