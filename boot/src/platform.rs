@@ -5,9 +5,7 @@ use crate::cpu::{self, lapic, start_up, tsc};
 use crate::drivers::serial::{COM1, COM2};
 use crate::drivers::{display, i8042};
 use crate::memory::image;
-#[cfg(feature = "owner-map")]
-use crate::memory::owners;
-use crate::memory::{heap, host};
+use crate::memory::{heap, host, owners};
 use crate::power;
 use crate::report::{log, panic};
 use alloc::vec::Vec;
@@ -114,6 +112,15 @@ impl Platform for Machine {
 
     fn free_frame(&self, frame: Frame) {
         host::free(frame);
+    }
+
+    fn split_frame(&self, hpa: u64, size: FrameSize) {
+        // The frame map knows small frames in any case.
+        owners::split(hpa, size);
+    }
+
+    fn address_of(&self, hpa: u64) -> usize {
+        hpa as usize
     }
 
     #[cfg(feature = "owner-map")]

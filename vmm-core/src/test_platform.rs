@@ -6,6 +6,7 @@ use crate::host::owner::Owner;
 use crate::host::owner_map::OwnerMap;
 use crate::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use control::host::{Display, Host, InputEvent, SerialPort};
 use control::test_host::TestHost;
@@ -29,9 +30,13 @@ pub struct TestPlatform {
     self_interrupts: AtomicU64,
     /// Frames that are still handed out, if they are limited.
     frames_left: Mutex<Option<u64>>,
+    /// There are none of more than 4 KiB.
+    is_fragmented: AtomicBool,
     /// Frames of 4 KiB and 2 MiB that were given back, with what they held: the next owner has to
     /// clear them.
     spare: [Mutex<Vec<Frame>>; 2],
+    /// Frames that were split, by address, with the bytes of them that are not back on the heap.
+    split: Mutex<BTreeMap<usize, (FrameSize, u64)>>,
     machine_checks: Once<Box<dyn Registers + Send + Sync>>,
     machine_check: AtomicBool,
 }
@@ -92,6 +97,31 @@ impl TestPlatform {
     /// From now on only so many frames are handed out.
     pub fn limit_frames(&self, count: Option<u64>) {
         *self.frames_left.lock() = count;
+    }
+
+    /// From now on there are frames of 4 KiB alone.
+    pub fn fragment(&self) {
+        self.is_fragmented.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives a frame back to the heap, or notes it until the whole that it was a part of can be.
+    #[allow(unsafe_code)]
+    fn deallocate(&self, frame: &Frame) {
+        let mut whole = (frame.address, frame.size);
+        let mut split = self.split.lock();
+        if let Some((&start, (size, left))) = split.range_mut(..=frame.address).next_back()
+            && frame.address - start < size.bytes() as usize
+        {
+            *left -= frame.size.bytes();
+            if *left > 0 {
+                return;
+            }
+            whole = (start, *size);
+            split.remove(&start);
+        }
+        let (address, size) = whole;
+        // SAFETY: `allocate_frame` made it with this layout, and its owners have given it back.
+        unsafe { std::alloc::dealloc(address as *mut u8, layout(size)) };
     }
 
     fn owned(&self, frame: Frame, owner: Owner) -> Frame {
@@ -196,6 +226,9 @@ impl Platform for TestPlatform {
 
     #[allow(unsafe_code)]
     fn allocate_frame(&self, size: FrameSize, owner: Owner) -> Option<Frame> {
+        if size != FrameSize::Small && self.is_fragmented.load(Ordering::Relaxed) {
+            return None;
+        }
         if let Some(left) = &mut *self.frames_left.lock() {
             *left = left.checked_sub(1)?;
         }
@@ -209,7 +242,6 @@ impl Platform for TestPlatform {
         Some(self.owned(Frame { address: pointer as usize, hpa: pointer as u64, size }, owner))
     }
 
-    #[allow(unsafe_code)]
     fn free_frame(&self, frame: Frame) {
         const MAX_SPARE: [usize; 2] = [256, 32];
         if let Err(violation) = self.owners.take_back(frame.hpa, frame.size.bytes()) {
@@ -222,8 +254,25 @@ impl Platform for TestPlatform {
                 return kept.push(frame);
             }
         }
-        // SAFETY: `allocate_frame` made it with this layout, and the owner gives it back.
-        unsafe { std::alloc::dealloc(frame.address as *mut u8, layout(frame.size)) };
+        self.deallocate(&frame);
+    }
+
+    fn split_frame(&self, hpa: u64, size: FrameSize) {
+        if let Err(violation) = self.owners.split(hpa, size.bytes()) {
+            panic!("{violation}");
+        }
+        let mut split = self.split.lock();
+        let is_part = split
+            .range(..=hpa as usize)
+            .next_back()
+            .is_some_and(|(start, (size, _))| hpa as usize - start < size.bytes() as usize);
+        if !is_part {
+            split.insert(hpa as usize, (size, size.bytes()));
+        }
+    }
+
+    fn address_of(&self, hpa: u64) -> usize {
+        hpa as usize
     }
 
     fn owners(&self) -> &OwnerMap {

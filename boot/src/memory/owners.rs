@@ -46,3 +46,10 @@ pub fn take_back(_frame: &Frame) {
     #[cfg(feature = "owner-map")]
     checked::demand(map().take_back(_frame.hpa, _frame.size.bytes()));
 }
+
+/// A frame is 512 smaller ones from now on.
+#[inline]
+pub fn split(_hpa: u64, _size: FrameSize) {
+    #[cfg(feature = "owner-map")]
+    checked::demand(map().split(_hpa, _size.bytes()));
+}

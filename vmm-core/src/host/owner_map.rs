@@ -13,6 +13,8 @@ use ept::PointsTo;
 use spin::Mutex;
 
 const TABLE_BYTES: u64 = 4 << 10;
+/// Those of the next smaller size in a frame.
+const PARTS: u64 = 512;
 /// Runs of memory that the hypervisor takes for good; neighbours are one.
 const MAX_RUNS: usize = 64;
 
@@ -77,8 +79,8 @@ struct Held {
 struct State {
     /// By host-physical address.
     frames: BTreeMap<u64, Held>,
-    /// The frame that an entry, by table and index, points into.
-    entries: BTreeMap<(u64, usize), u64>,
+    /// The address that an entry, by table and index, points to, and how many bytes it shows.
+    entries: BTreeMap<(u64, usize), (u64, u64)>,
 }
 
 /// The owners of all frames.
@@ -147,6 +149,32 @@ impl OwnerMap {
         Ok(())
     }
 
+    /// A frame is 512 of the next smaller size from now on.
+    ///
+    /// # Errors
+    /// [`Violation::NotHandedOut`]; [`Violation::StillMapped`] if one entry shows more than one of
+    /// the parts.
+    pub fn split(&self, hpa: u64, bytes: u64) -> Result<(), Violation> {
+        let mut state = self.state.lock();
+        let State { frames, entries } = &mut *state;
+        let held = frames.get(&hpa).filter(|held| held.bytes == bytes);
+        let &Held { owner, entries: count, .. } = held.ok_or(Violation::NotHandedOut { hpa })?;
+        let part_bytes = bytes / PARTS;
+        let within = |target: u64| (hpa..hpa + bytes).contains(&target);
+        if entries.values().any(|&(target, shown)| within(target) && shown > part_bytes) {
+            return Err(Violation::StillMapped { hpa, of: owner, entries: count });
+        }
+        for part in (hpa..hpa + bytes).step_by(part_bytes as usize) {
+            frames.insert(part, Held { bytes: part_bytes, owner, entries: 0 });
+        }
+        for &target in entries.values().filter(|&&(target, _)| within(target)) {
+            if let Some(part) = held_mut(frames, Some(target)) {
+                part.entries += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// An entry of a guest's tables changes.
     ///
     /// # Errors
@@ -159,12 +187,14 @@ impl OwnerMap {
         let target = match to {
             PointsTo::Nothing => None,
             PointsTo::Table { hpa } => {
-                Some(state.frame(guest, hpa, TABLE_BYTES, |owner| owner == Owner::Tables(guest))?)
+                state.check(guest, hpa, TABLE_BYTES, |owner| owner == Owner::Tables(guest))?;
+                Some((hpa, TABLE_BYTES))
             }
             PointsTo::Page { hpa, bytes, write } => {
-                Some(state.frame(guest, hpa, bytes, |owner| {
+                state.check(guest, hpa, bytes, |owner| {
                     owner == Owner::Guest(guest) || owner == Owner::Shared && !write
-                })?)
+                })?;
+                Some((hpa, bytes))
             }
         };
         state.point(table_hpa, index, target);
@@ -183,34 +213,41 @@ impl OwnerMap {
 }
 
 impl State {
-    /// The frame that memory is in, if an owner that is allowed has it.
-    fn frame(
+    /// Memory is in one frame of an owner that is allowed.
+    fn check(
         &self,
         guest: GuestId,
         hpa: u64,
         bytes: u64,
         is_allowed: impl Fn(Owner) -> bool,
-    ) -> Result<u64, Violation> {
+    ) -> Result<(), Violation> {
         let around = self.frames.range(..=hpa).next_back();
         let around = around.filter(|(start, held)| hpa + bytes <= *start + held.bytes);
         match around {
-            Some((&start, held)) if is_allowed(held.owner) => Ok(start),
+            Some((_, held)) if is_allowed(held.owner) => Ok(()),
             _ => Err(Violation::Foreign { guest, hpa, of: around.map(|(_, held)| held.owner) }),
         }
     }
 
-    fn point(&mut self, table_hpa: u64, index: usize, target: Option<u64>) {
+    fn point(&mut self, table_hpa: u64, index: usize, target: Option<(u64, u64)>) {
         let old = match target {
-            Some(frame) => self.entries.insert((table_hpa, index), frame),
+            Some(target) => self.entries.insert((table_hpa, index), target),
             None => self.entries.remove(&(table_hpa, index)),
         };
-        if let Some(held) = target.and_then(|frame| self.frames.get_mut(&frame)) {
+        if let Some(held) = held_mut(&mut self.frames, target) {
             held.entries += 1;
         }
-        if let Some(held) = old.and_then(|frame| self.frames.get_mut(&frame)) {
+        if let Some(held) = held_mut(&mut self.frames, old) {
             held.entries -= 1;
         }
     }
+}
+
+/// The frame that an entry points into.
+fn held_mut(frames: &mut BTreeMap<u64, Held>, target: Option<(u64, u64)>) -> Option<&mut Held> {
+    let (hpa, _) = target?;
+    let (_, held) = frames.range_mut(..=hpa).next_back()?;
+    Some(held)
 }
 
 #[cfg(test)]

@@ -30,6 +30,14 @@ impl FrameSize {
             Self::Huge => 1 << 30,
         }
     }
+
+    /// The next smaller size, of which 512 make this one; of the smallest, that itself.
+    pub const fn smaller(self) -> Self {
+        match self {
+            Self::Small | Self::Large => Self::Small,
+            Self::Huge => Self::Large,
+        }
+    }
 }
 
 /// One frame of host memory, owned by whom it was handed to until it is given back.
@@ -77,6 +85,11 @@ pub trait Platform: Host {
     fn allocate_frame(&self, size: FrameSize, owner: Owner) -> Option<Frame>;
     /// Takes memory back.
     fn free_frame(&self, frame: Frame);
+    /// A frame of [`FrameSize::Large`] or [`FrameSize::Huge`] that is handed out is 512 of the next
+    /// smaller size from now on, which go back one by one.
+    fn split_frame(&self, hpa: u64, size: FrameSize);
+    /// Where the hypervisor reads and writes a frame that is handed out: [`Frame::address`].
+    fn address_of(&self, hpa: u64) -> usize;
     /// Whose the frames are that were handed out.
     #[cfg(any(test, feature = "owner-map"))]
     fn owners(&self) -> &OwnerMap;

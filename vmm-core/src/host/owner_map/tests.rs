@@ -93,3 +93,28 @@ fn a_frame_that_is_freed_while_it_is_mapped_is_found() {
     assert_eq!(map.take_back(LOWER, 4096), Ok(()));
     assert_eq!(map.take_back(ROM, FRAME), Ok(()));
 }
+
+#[test]
+fn the_parts_of_a_frame_go_back_one_by_one_when_no_entry_shows_them() {
+    let (map, guest, _) = map();
+    map.set_entry(LOWER, 3, page(RAM + 0x3000, true)).unwrap();
+    map.set_entry(LOWER, 4, page(RAM + 0x4000, true)).unwrap();
+    assert_eq!(map.split(RAM, FRAME), Ok(()));
+    assert_eq!(map.split(RAM, FRAME), Err(Violation::NotHandedOut { hpa: RAM }));
+    let still = Violation::StillMapped { hpa: RAM + 0x3000, of: Owner::Guest(guest), entries: 1 };
+    assert_eq!(map.take_back(RAM + 0x3000, 4096), Err(still));
+    map.set_entry(LOWER, 3, PointsTo::Nothing).unwrap();
+    assert_eq!(map.take_back(RAM + 0x3000, 4096), Ok(()));
+    assert_eq!(map.take_back(RAM + 0x5000, 4096), Ok(()));
+    let foreign = Violation::Foreign { guest, hpa: RAM + 0x3000, of: None };
+    assert_eq!(map.set_entry(LOWER, 3, page(RAM + 0x3000, true)), Err(foreign));
+    map.hand_out(RAM + 0x3000, 4096, Owner::Hypervisor).unwrap();
+}
+
+#[test]
+fn a_frame_is_not_split_under_an_entry_that_shows_all_of_it() {
+    let (map, guest, _) = map();
+    map.set_entry(TABLE, 1, PointsTo::Page { hpa: RAM, bytes: FRAME, write: true }).unwrap();
+    let still = Violation::StillMapped { hpa: RAM, of: Owner::Guest(guest), entries: 1 };
+    assert_eq!(map.split(RAM, FRAME), Err(still));
+}
