@@ -7,7 +7,6 @@ use crate::backend::{Backend, SystemRegister};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidState;
 use crate::vm::memory::{FaultCause, PAGE_BYTES};
-use devices::memory::GuestMemory;
 use emulator::MemoryAccess;
 use emulator::breakpoints;
 use emulator::instruction;
@@ -192,7 +191,7 @@ impl<B: Backend> Vcpu<B> {
         if linear % PAGE_BYTES <= PAGE_BYTES - 4 {
             let mut start = [0; 4];
             let gpa = self.code_gpa(linear)?;
-            let is_read = self.vm.space.read(gpa, &mut start).is_ok();
+            let is_read = self.vm.space.read_as_vcpu(gpa, &mut start).is_ok();
             if let Some(length) = instruction::simple_length(&start).filter(|_| is_read) {
                 return Ok(rip.wrapping_add(length as u64));
             }

@@ -301,7 +301,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
         }
         let mut bytes = [0; 8];
         let part = &mut bytes[..usize::from(size_bytes).min(8)];
-        match self.vm.space.read(gpa, part) {
+        match self.vm.space.read_as_vcpu(gpa, part) {
             Ok(()) => u64::from_le_bytes(bytes),
             Err(_) => self.vm.mmio.read(gpa, size_bytes),
         }
@@ -318,7 +318,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
             return;
         }
         let bytes = value.to_le_bytes();
-        if self.vm.space.write(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {
+        if self.vm.space.write_as_vcpu(gpa, &bytes[..usize::from(size_bytes).min(8)]).is_err() {
             self.write_device(gpa, size_bytes, value);
         }
     }
@@ -329,7 +329,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
             for (element, at) in data.chunks_exact_mut(size).zip((gpa..).step_by(size)) {
                 element.copy_from_slice(&self.read_gpa(at, element_bytes).to_le_bytes()[..size]);
             }
-        } else if self.vm.space.read(gpa, data).is_err() {
+        } else if self.vm.space.read_as_vcpu(gpa, data).is_err() {
             self.vm.mmio.read_run(gpa, element_bytes, data);
         }
     }
@@ -342,7 +342,7 @@ impl<B: Backend> EmulatedCpu for Vcpu<B> {
                 bytes[..size].copy_from_slice(element);
                 self.write_gpa(at, element_bytes, u64::from_le_bytes(bytes));
             }
-        } else if self.vm.space.write(gpa, data).is_err() {
+        } else if self.vm.space.write_as_vcpu(gpa, data).is_err() {
             // Only string instructions come here, which are none with LOCK.
             self.lock_bus();
             self.vm.mmio.write_run(gpa, element_bytes, data);

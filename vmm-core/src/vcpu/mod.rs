@@ -491,13 +491,13 @@ impl<B: Backend> Vcpu<B> {
         if self.vm.stop.requested().is_some() || self.timers.take_changed() {
             self.arm_host_timer();
         }
-        self.vm.space.begin_sleep(self.index);
         self.note_use();
         self.note_run_state(RunState::Blocked);
+        self.vm.space.begin_sleep(self.index);
         self.platform.idle();
+        self.vm.space.end_sleep(self.index);
         self.note_run_state(RunState::Running);
         self.used_from_tsc = self.platform.tsc();
-        self.vm.space.end_sleep(self.index);
         self.after_host_interrupt();
     }
 }

@@ -7,7 +7,6 @@ use crate::host::processor::Vendor;
 use crate::vm::memory::PAGE_BYTES;
 use alloc::sync::Arc;
 use devices::local_apic::Look;
-use devices::memory::GuestMemory;
 use devices::time::Clock;
 use emulator::paging::{Access, AccessKind, Privilege, is_canonical};
 use emulator::registers::{Fault, Gpr};
@@ -72,13 +71,13 @@ impl<B: Backend> Caller for Guest<'_, B> {
 
     fn read(&self, linear: u64, data: &mut [u8]) -> Result<(), BadPointer> {
         self.in_pages(linear, data.len(), AccessKind::Read, |gpa, part| {
-            self.0.vm.space.read(gpa, &mut data[part]).map_err(|_| BadPointer)
+            self.0.vm.space.read_as_vcpu(gpa, &mut data[part]).map_err(|_| BadPointer)
         })
     }
 
     fn write(&mut self, linear: u64, data: &[u8]) -> Result<(), BadPointer> {
         self.in_pages(linear, data.len(), AccessKind::Write, |gpa, part| {
-            self.0.vm.space.write(gpa, &data[part]).map_err(|_| BadPointer)
+            self.0.vm.space.write_as_vcpu(gpa, &data[part]).map_err(|_| BadPointer)
         })
     }
 }
@@ -188,7 +187,10 @@ impl<B: Backend> Vcpu<B> {
         if number != 0 || !self.vm.space.is_writable_ram(gpa) {
             return Err(Fault::PROTECTION);
         }
-        self.vm.space.write(gpa, &page::content(instruction)).map_err(|_| Fault::PROTECTION)?;
+        self.vm
+            .space
+            .write_as_vcpu(gpa, &page::content(instruction))
+            .map_err(|_| Fault::PROTECTION)?;
         pv.latch_width(self.width());
         Ok(true)
     }

@@ -1,5 +1,6 @@
 //! Guest-physical memory as the processor finds it: RAM, ROM, and devices where there is neither.
-//! The local APICs, each of which only its own virtual CPU reaches, are not there.
+//! The local APICs, each of which only its own virtual CPU reaches, are not there. Only virtual CPUs
+//! of the guest come here.
 
 use crate::vm::Vm;
 use crate::vm::memory::PAGE_BYTES;
@@ -18,7 +19,7 @@ const fn piece_bytes(gpa: u64, length_bytes: usize) -> usize {
 impl GuestMemory for Vm {
     #[inline]
     fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
-        self.space.read(gpa, data).or_else(|_| {
+        self.space.read_as_vcpu(gpa, data).or_else(|_| {
             self.read_in_pieces(gpa, data);
             Ok(())
         })
@@ -26,7 +27,7 @@ impl GuestMemory for Vm {
 
     #[inline]
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
-        self.space.write(gpa, data).or_else(|_| {
+        self.space.write_as_vcpu(gpa, data).or_else(|_| {
             self.write_in_pieces(gpa, data);
             Ok(())
         })
@@ -34,7 +35,7 @@ impl GuestMemory for Vm {
 
     fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
         if self.space.is_memory(gpa) {
-            return self.space.compare_exchange_u8(gpa, expected, new);
+            return self.space.compare_exchange_as_vcpu(gpa, expected, new);
         }
         let is_equal = self.mmio.read(gpa, 1) as u8 == expected;
         if is_equal {
@@ -49,7 +50,7 @@ impl Vm {
     fn read_in_pieces(&self, mut gpa: u64, mut data: &mut [u8]) {
         while !data.is_empty() {
             let (piece, rest) = data.split_at_mut(piece_bytes(gpa, data.len()));
-            if self.space.read(gpa, piece).is_err() {
+            if self.space.read_as_vcpu(gpa, piece).is_err() {
                 let value = self.mmio.read(gpa, piece.len() as u8).to_le_bytes();
                 piece.copy_from_slice(&value[..piece.len()]);
             }
@@ -62,7 +63,7 @@ impl Vm {
     fn write_in_pieces(&self, mut gpa: u64, mut data: &[u8]) {
         while !data.is_empty() {
             let (piece, rest) = data.split_at(piece_bytes(gpa, data.len()));
-            if self.space.write(gpa, piece).is_err() {
+            if self.space.write_as_vcpu(gpa, piece).is_err() {
                 let mut value = [0; 8];
                 value[..piece.len()].copy_from_slice(piece);
                 self.mmio.write(gpa, piece.len() as u8, u64::from_le_bytes(value));

@@ -6,33 +6,64 @@ use crate::host::owner::Owner;
 use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use devices::lock::{Ranked, rank};
 
+const PAGE: usize = FrameSize::Small.bytes() as usize;
 const LARGE: usize = FrameSize::Large.bytes() as usize;
 const HUGE: usize = FrameSize::Huge.bytes() as usize;
+const PIECES_PER_HUGE: usize = HUGE / LARGE;
+const PAGES_PER_PIECE: usize = LARGE / PAGE;
 
 /// A linear piece of memory on 2 MiB and 1 GiB frames, which go back to the platform when it is
 /// dropped.
 ///
 /// Each 2 MiB are cleared when they are touched for the first time, so that a large guest starts at
-/// once.
+/// once. Single pages of memory that is [divisible](FrameMemory::divisible) can go back before the
+/// rest, and leave holes.
 pub struct FrameMemory {
     platform: &'static dyn Platform,
-    frames: Vec<Frame>,
+    owner: Owner,
     /// One for each 2 MiB.
-    pieces: Box<[Piece]>,
+    pieces: Vec<Piece>,
+    /// For whoever changes what a piece is.
     clearing: Ranked<(), { rank::CLEARING }>,
     /// The pages that were written, if that is logged.
     log: Option<PageLog>,
+    /// Pages that are not there.
+    holes: AtomicU64,
 }
 
 struct Piece {
+    /// All of it, until it is [`DIVIDED`].
     run: Run,
-    /// Index of the frame that it is in.
-    frame: u32,
     hpa: u64,
-    cleared: AtomicBool,
+    /// [`UNTOUCHED`], [`WHOLE`] or [`DIVIDED`].
+    state: AtomicU8,
+    /// It is a part of a frame of 1 GiB.
+    in_huge: AtomicBool,
+    /// Once it is [`DIVIDED`], the host-physical addresses of its pages, which are a frame each, and
+    /// [`HOLE`] where there is none. Empty if it cannot be divided.
+    pages: Box<[AtomicU64]>,
+}
+
+/// A piece that was not cleared yet.
+const UNTOUCHED: u8 = 0;
+/// A piece that is one run of memory.
+const WHOLE: u8 = 1;
+/// A piece whose pages are frames of their own.
+const DIVIDED: u8 = 2;
+
+/// A page that is not there. No frame has an odd address.
+const HOLE: u64 = 1;
+
+/// Why a page cannot be put into a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPage {
+    /// There is no hole.
+    NoHole,
+    /// The platform has no memory.
+    NoMemory,
 }
 
 /// A part of [`FrameMemory`] that is contiguous in host memory, and cleared.
@@ -46,40 +77,126 @@ pub struct Extent {
     pub hpa: u64,
 }
 
+/// The addresses of a piece's pages, none of which is there.
+fn no_pages() -> Option<Box<[AtomicU64]>> {
+    let mut pages = Vec::new();
+    pages.try_reserve_exact(PAGES_PER_PIECE).ok()?;
+    pages.extend((0..PAGES_PER_PIECE).map(|_| AtomicU64::new(HOLE)));
+    Some(pages.into())
+}
+
+impl Piece {
+    /// The address of a page, which is not there if the piece is not divided.
+    fn page(&self, offset: usize) -> Option<&AtomicU64> {
+        self.pages.get(offset % LARGE / PAGE)
+    }
+
+    fn is_divided(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DIVIDED
+    }
+
+    /// Where in the piece the byte at a host-physical address is.
+    fn offset_of(&self, hpa: u64) -> Option<usize> {
+        if !self.is_divided() {
+            return hpa
+                .checked_sub(self.hpa)
+                .map(|offset| offset as usize)
+                .filter(|&at| at < LARGE);
+        }
+        let (page, within) = (hpa & !(PAGE as u64 - 1), hpa as usize % PAGE);
+        let index = self.pages.iter().position(|it| it.load(Ordering::Relaxed) == page)?;
+        Some(index * PAGE + within)
+    }
+}
+
 impl FrameMemory {
     /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it
     /// is asked before anything of that size is allocated.
     pub fn new(platform: &'static dyn Platform, owner: Owner, length_bytes: usize) -> Option<Self> {
+        Self::build(platform, owner, length_bytes, false)
+    }
+
+    /// The same, of which single pages can be given back. Where the platform has no frame of 2 MiB
+    /// left, it is made of smaller ones.
+    pub fn divisible(
+        platform: &'static dyn Platform,
+        owner: Owner,
+        length_bytes: usize,
+    ) -> Option<Self> {
+        Self::build(platform, owner, length_bytes, true)
+    }
+
+    fn build(
+        platform: &'static dyn Platform,
+        owner: Owner,
+        length_bytes: usize,
+        is_divisible: bool,
+    ) -> Option<Self> {
         let count = length_bytes.div_ceil(LARGE);
         if count as u64 > platform.free_bytes() / LARGE as u64 {
             return None;
+        }
+        let mut lists = Vec::new();
+        if is_divisible {
+            lists.try_reserve_exact(count).ok()?;
+            while lists.len() < count {
+                lists.push(no_pages()?);
+            }
         }
         let mut pieces = Vec::new();
         pieces.try_reserve_exact(count).ok()?;
         let mut memory = Self {
             platform,
-            frames: Vec::new(),
-            pieces: Box::default(),
+            owner,
+            pieces,
             clearing: Ranked::new(()),
             log: None,
+            holes: AtomicU64::new(0),
         };
-        while pieces.len() < count {
-            memory.frames.try_reserve(1).ok()?;
-            let huge = pieces.len() % (HUGE / LARGE) == 0 && count - pieces.len() >= HUGE / LARGE;
+        while memory.pieces.len() < count {
+            let missing = count - memory.pieces.len();
+            let is_place = memory.pieces.len().is_multiple_of(PIECES_PER_HUGE);
+            let huge = is_place && missing >= PIECES_PER_HUGE;
             let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge, owner)).flatten();
-            let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large, owner))?;
-            for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
-                // SAFETY: the frame is ours alone until `drop`, which ends every use of the run,
-                // and every CPU maps it at this address.
-                #[allow(unsafe_code)]
-                let run = unsafe { Run::new(frame.address + offset, LARGE) };
-                let (index, hpa) = (memory.frames.len() as u32, frame.hpa + offset as u64);
-                pieces.push(Piece { run, frame: index, hpa, cleared: AtomicBool::new(false) });
+            let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large, owner));
+            match frame {
+                Some(frame) => memory.add_frame(&frame, &mut lists),
+                None => memory.add_pages(lists.pop()?)?,
             }
-            memory.frames.push(frame);
         }
-        memory.pieces = pieces.into();
         Some(memory)
+    }
+
+    /// Puts a frame of 2 MiB or more behind the last piece.
+    fn add_frame(&mut self, frame: &Frame, lists: &mut Vec<Box<[AtomicU64]>>) {
+        for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
+            // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, or
+            // until it is divided; from then on the run is not used (see `take_page` for who still
+            // is at it), and every CPU maps it at this address.
+            #[allow(unsafe_code)]
+            let run = unsafe { Run::new(frame.address + offset, LARGE) };
+            self.pieces.push(Piece {
+                run,
+                hpa: frame.hpa + offset as u64,
+                state: AtomicU8::new(UNTOUCHED),
+                in_huge: AtomicBool::new(frame.size == FrameSize::Huge),
+                pages: lists.pop().unwrap_or_default(),
+            });
+        }
+    }
+
+    /// Puts a piece of single pages behind the last one.
+    fn add_pages(&mut self, pages: Box<[AtomicU64]>) -> Option<()> {
+        self.holes.fetch_add(PAGES_PER_PIECE as u64, Ordering::Relaxed);
+        let first = self.pieces.len() * LARGE;
+        self.pieces.push(Piece {
+            run: Run::empty(),
+            hpa: HOLE,
+            state: AtomicU8::new(DIVIDED),
+            in_huge: AtomicBool::new(false),
+            pages,
+        });
+        (first..first + LARGE).step_by(PAGE).try_for_each(|offset| self.put_page(offset).ok())
     }
 
     /// The memory with a log of what is written to it from now on. The guest's own writes must be
@@ -94,27 +211,47 @@ impl FrameMemory {
         self.log.as_ref()
     }
 
-    /// Length in bytes, a multiple of 2 MiB.
-    pub fn length_bytes(&self) -> usize {
+    /// Length in bytes, a multiple of 2 MiB, with holes.
+    pub const fn length_bytes(&self) -> usize {
         self.pieces.len() * LARGE
     }
 
-    /// Copies out; false if the range passes the end (a part may have been copied).
+    /// Single pages can be given back.
+    pub fn is_divisible(&self) -> bool {
+        self.pieces.first().is_some_and(|piece| !piece.pages.is_empty())
+    }
+
+    /// Pages that are not there.
+    pub fn holes(&self) -> u64 {
+        self.holes.load(Ordering::Relaxed)
+    }
+
+    /// False in a hole and past the end.
+    #[inline]
+    pub fn is_there(&self, offset: usize) -> bool {
+        match self.pieces.get(offset / LARGE) {
+            Some(piece) if piece.is_divided() => self.run_around(offset).is_some(),
+            piece => piece.is_some(),
+        }
+    }
+
+    /// Copies out; false if the range touches a hole or passes the end (a part may have been
+    /// copied).
     #[inline]
     pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {
-        if let Some(piece) = self.piece(offset)
-            && piece.run.read(offset % LARGE, data)
+        if let Some(run) = self.whole(offset)
+            && run.read(offset % LARGE, data)
         {
             return true;
         }
         self.read_across(offset, data)
     }
 
-    /// Copies in; false if the range passes the end (a part may have been copied).
+    /// Copies in; false as [`FrameMemory::read`] (a part may have been copied).
     #[inline]
     pub fn write(&self, offset: usize, data: &[u8]) -> bool {
-        if let Some(piece) = self.piece(offset)
-            && piece.run.write(offset % LARGE, data)
+        if let Some(run) = self.whole(offset)
+            && run.write(offset % LARGE, data)
         {
             self.note_write(offset, data.len());
             return true;
@@ -129,73 +266,181 @@ impl FrameMemory {
         }
     }
 
-    /// Replaces a byte by `new` if it is still `expected`, in one piece; `None` past the end.
+    /// Replaces a byte by `new` if it is still `expected`, in one piece; `None` in a hole and past
+    /// the end.
     pub fn compare_exchange(&self, offset: usize, expected: u8, new: u8) -> Option<bool> {
-        let done = self.piece(offset)?.run.compare_exchange(offset % LARGE, expected, new);
+        let (run, at) = self.run_around(offset)?;
+        let done = run.compare_exchange(at, expected, new);
         self.note_write(offset, 1);
         done
     }
 
-    /// Sets bits of a byte in one piece, and returns it as it was; `None` past the end.
+    /// Sets bits of a byte in one piece, and returns it as it was; `None` as above.
     pub fn fetch_or(&self, offset: usize, bits: u8) -> Option<u8> {
-        let old = self.piece(offset)?.run.fetch_or(offset % LARGE, bits);
+        let (run, at) = self.run_around(offset)?;
+        let old = run.fetch_or(at, bits);
         self.note_write(offset, 1);
         old
     }
 
     /// Keeps only `bits` of a byte: the counterpart of [`FrameMemory::fetch_or`].
     pub fn fetch_and(&self, offset: usize, bits: u8) -> Option<u8> {
-        let old = self.piece(offset)?.run.fetch_and(offset % LARGE, bits);
+        let (run, at) = self.run_around(offset)?;
+        let old = run.fetch_and(at, bits);
         self.note_write(offset, 1);
         old
     }
 
-    /// The piece around a byte, cleared, or its whole frame if all of that is cleared; `None` past
-    /// the end.
+    /// The contiguous memory around a byte, as much as is cleared: a page, a piece or its whole
+    /// frame. `None` in a hole and past the end. No page is to be given back meanwhile.
     pub fn extent(&self, offset: u64) -> Option<Extent> {
-        let piece = self.piece(usize::try_from(offset).ok()?)?;
-        let frame = self.frames.get(piece.frame as usize)?;
-        // A frame starts at a multiple of its size.
-        let first = (offset & !(frame.size.bytes() - 1)) as usize / LARGE;
-        let siblings = self.pieces.get(first..first + frame.size.bytes() as usize / LARGE)?;
-        let is_whole = siblings.iter().all(|sibling| sibling.cleared.load(Ordering::Acquire));
-        let (length_bytes, hpa) =
-            if is_whole { (frame.size.bytes(), frame.hpa) } else { (LARGE as u64, piece.hpa) };
+        let index = usize::try_from(offset).ok()? / LARGE;
+        let piece = self.pieces.get(index)?;
+        self.touch(piece);
+        let (length_bytes, hpa) = if piece.is_divided() {
+            match piece.page(offset as usize)?.load(Ordering::Acquire) {
+                HOLE => return None,
+                hpa => (PAGE, hpa),
+            }
+        } else if let Some(first) = self.whole_gib(index) {
+            (HUGE, first.hpa)
+        } else {
+            (LARGE, piece.hpa)
+        };
+        let length_bytes = length_bytes as u64;
         Some(Extent { offset: offset & !(length_bytes - 1), length_bytes, hpa })
+    }
+
+    /// The first piece of the 1 GiB frame that a piece is in, if all of that is cleared.
+    fn whole_gib(&self, index: usize) -> Option<&Piece> {
+        // A frame starts at a multiple of its size.
+        let first = index / PIECES_PER_HUGE * PIECES_PER_HUGE;
+        let siblings = self.pieces.get(first..first + PIECES_PER_HUGE)?;
+        let is_whole = |piece: &Piece| {
+            piece.in_huge.load(Ordering::Relaxed) && piece.state.load(Ordering::Acquire) == WHOLE
+        };
+        siblings.iter().all(is_whole).then_some(&siblings[0])
     }
 
     /// The offset at which the byte at a host-physical address is, if it is in this memory.
     pub fn offset_of(&self, hpa: u64) -> Option<u64> {
-        let holds = |piece: &Piece| hpa >= piece.hpa && hpa - piece.hpa < LARGE as u64;
-        let index = self.pieces.iter().position(holds)?;
-        Some((index * LARGE) as u64 + hpa - self.pieces.get(index)?.hpa)
+        let mut pieces = self.pieces.iter().enumerate();
+        pieces.find_map(|(index, piece)| Some((index * LARGE + piece.offset_of(hpa)?) as u64))
     }
 
-    /// The piece around a byte, cleared.
+    /// Takes the page at `offset` out, and leaves a hole; `None` if there is one already, past the
+    /// end, or if the memory is not divisible.
+    ///
+    /// Accesses to the page that had begun may go on, and second-level tables may show it: the
+    /// frame goes back to the platform when neither can be.
+    pub(super) fn take_page(&self, offset: usize) -> Option<Frame> {
+        let index = offset / LARGE;
+        let page = self.pieces.get(index)?.page(offset)?;
+        let _clearing = self.clearing.lock();
+        self.divide(index);
+        let hpa = page.swap(HOLE, Ordering::AcqRel);
+        (hpa != HOLE).then(|| {
+            self.holes.fetch_add(1, Ordering::Relaxed);
+            self.small_frame(hpa)
+        })
+    }
+
+    /// Puts a page of zeroes into the hole at `offset`.
+    ///
+    /// # Errors
+    /// [`NoPage`].
+    pub(super) fn put_page(&self, offset: usize) -> Result<(), NoPage> {
+        let piece = self.pieces.get(offset / LARGE).filter(|piece| piece.is_divided());
+        let page = piece.and_then(|piece| piece.page(offset)).ok_or(NoPage::NoHole)?;
+        let _clearing = self.clearing.lock();
+        if page.load(Ordering::Relaxed) != HOLE {
+            return Err(NoPage::NoHole);
+        }
+        let frame = self.platform.allocate_frame(FrameSize::Small, self.owner);
+        let frame = frame.ok_or(NoPage::NoMemory)?;
+        self.run_of(frame.hpa).clear();
+        page.store(frame.hpa, Ordering::Release);
+        self.holes.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the pages of a piece frames of their own. To be called with `clearing` locked.
+    fn divide(&self, index: usize) {
+        let piece = &self.pieces[index];
+        match piece.state.load(Ordering::Acquire) {
+            DIVIDED => return,
+            WHOLE => {}
+            _ => piece.run.clear(),
+        }
+        if piece.in_huge.load(Ordering::Relaxed) {
+            let first = index / PIECES_PER_HUGE * PIECES_PER_HUGE;
+            self.platform.split_frame(self.pieces[first].hpa, FrameSize::Huge);
+            for sibling in &self.pieces[first..first + PIECES_PER_HUGE] {
+                sibling.in_huge.store(false, Ordering::Relaxed);
+            }
+        }
+        self.platform.split_frame(piece.hpa, FrameSize::Large);
+        for (page, hpa) in piece.pages.iter().zip((piece.hpa..).step_by(PAGE)) {
+            page.store(hpa, Ordering::Relaxed);
+        }
+        piece.state.store(DIVIDED, Ordering::Release);
+    }
+
+    fn small_frame(&self, hpa: u64) -> Frame {
+        Frame { address: self.platform.address_of(hpa), hpa, size: FrameSize::Small }
+    }
+
+    /// The memory of a page.
+    fn run_of(&self, hpa: u64) -> Run {
+        // SAFETY: the page is a frame of ours until it is taken out, and then goes back only when
+        // nobody is at it any more (`take_page`); every CPU maps it at this address.
+        #[allow(unsafe_code)]
+        unsafe {
+            Run::new(self.platform.address_of(hpa), PAGE)
+        }
+    }
+
+    /// The piece around a byte, if it is in the state that nearly all are in.
     #[inline]
-    fn piece(&self, offset: usize) -> Option<&Piece> {
+    fn whole(&self, offset: usize) -> Option<&Run> {
         let piece = self.pieces.get(offset / LARGE)?;
-        if !piece.cleared.load(Ordering::Acquire) {
+        (piece.state.load(Ordering::Acquire) == WHOLE).then_some(&piece.run)
+    }
+
+    /// The piece or page around a byte, cleared, and where the byte is in it.
+    fn run_around(&self, offset: usize) -> Option<(Run, usize)> {
+        let piece = self.pieces.get(offset / LARGE)?;
+        self.touch(piece);
+        if !piece.is_divided() {
+            return Some((piece.run, offset % LARGE));
+        }
+        let hpa = piece.page(offset)?.load(Ordering::Acquire);
+        (hpa != HOLE).then(|| (self.run_of(hpa), offset % PAGE))
+    }
+
+    /// Clears a piece if it was not touched before.
+    #[inline]
+    fn touch(&self, piece: &Piece) {
+        if piece.state.load(Ordering::Acquire) == UNTOUCHED {
             self.clear(piece);
         }
-        Some(piece)
     }
 
     #[cold]
     fn clear(&self, piece: &Piece) {
         let _clearing = self.clearing.lock();
-        if !piece.cleared.load(Ordering::Acquire) {
+        if piece.state.load(Ordering::Acquire) == UNTOUCHED {
             piece.run.clear();
-            piece.cleared.store(true, Ordering::Release);
+            piece.state.store(WHOLE, Ordering::Release);
         }
     }
 
     fn read_across(&self, mut offset: usize, mut data: &mut [u8]) -> bool {
         while !data.is_empty() {
-            let Some(piece) = self.piece(offset) else { return false };
-            let count = data.len().min(LARGE - offset % LARGE);
+            let Some((run, at)) = self.run_around(offset) else { return false };
+            let count = data.len().min(run.length() - at);
             let (now, later) = data.split_at_mut(count);
-            piece.run.read(offset % LARGE, now);
+            run.read(at, now);
             (data, offset) = (later, offset + count);
         }
         true
@@ -203,10 +448,10 @@ impl FrameMemory {
 
     fn write_across(&self, mut offset: usize, mut data: &[u8]) -> bool {
         while !data.is_empty() {
-            let Some(piece) = self.piece(offset) else { return false };
-            let count = data.len().min(LARGE - offset % LARGE);
+            let Some((run, at)) = self.run_around(offset) else { return false };
+            let count = data.len().min(run.length() - at);
             let (now, later) = data.split_at(count);
-            piece.run.write(offset % LARGE, now);
+            run.write(at, now);
             self.note_write(offset, count);
             (data, offset) = (later, offset + count);
         }
@@ -216,8 +461,23 @@ impl FrameMemory {
 
 impl Drop for FrameMemory {
     fn drop(&mut self) {
-        for frame in self.frames.drain(..) {
-            self.platform.free_frame(frame);
+        let mut pieces = &self.pieces[..];
+        while let Some(piece) = pieces.first() {
+            let mut count = 1;
+            if piece.is_divided() {
+                let pages = piece.pages.iter().map(|page| page.load(Ordering::Relaxed));
+                pages
+                    .filter(|&hpa| hpa != HOLE)
+                    .for_each(|hpa| self.platform.free_frame(self.small_frame(hpa)));
+            } else {
+                let mut size = FrameSize::Large;
+                if piece.in_huge.load(Ordering::Relaxed) {
+                    (size, count) = (FrameSize::Huge, PIECES_PER_HUGE);
+                }
+                let address = self.platform.address_of(piece.hpa);
+                self.platform.free_frame(Frame { address, hpa: piece.hpa, size });
+            }
+            pieces = &pieces[count..];
         }
     }
 }

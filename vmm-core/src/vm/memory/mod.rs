@@ -17,6 +17,6 @@ mod tests;
 pub use frames::FrameMemory;
 pub use part::MemoryPart;
 pub use space::{
-    Area, AreaOwner, Backing, BouncePages, FaultCause, GuestSpace, LowPage, PAGE_BYTES, Side,
-    SpaceError, SpaceMemory,
+    Area, AreaOwner, Backing, BouncePages, FaultCause, GuestSpace, LowPage, MAX_LEAVING,
+    PAGE_BYTES, Side, SpaceError, SpaceMemory,
 };

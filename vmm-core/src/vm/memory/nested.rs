@@ -21,12 +21,21 @@ pub struct TableFrames {
     guest: GuestId,
     frames: BTreeMap<u64, (Frame, Run)>,
     set_aside: Vec<Frame>,
+    /// Pages of the guest's on their way back, with the generation that each virtual CPU must have
+    /// flushed for.
+    leaving: Vec<(u64, Frame)>,
 }
 
 impl TableFrames {
     /// No tables yet.
     pub const fn new(platform: &'static dyn Platform, guest: GuestId) -> Self {
-        Self { platform, guest, frames: BTreeMap::new(), set_aside: Vec::new() }
+        Self {
+            platform,
+            guest,
+            frames: BTreeMap::new(),
+            set_aside: Vec::new(),
+            leaving: Vec::new(),
+        }
     }
 
     /// Sets frames aside for `count` more tables. Those that were are kept if there are too few.
@@ -37,6 +46,28 @@ impl TableFrames {
             self.set_aside.push(frame);
         }
         Some(())
+    }
+
+    /// So many pages can leave at once.
+    pub(super) fn make_room_to_leave(&mut self, count: usize) -> Option<()> {
+        self.leaving.try_reserve_exact(count).ok()
+    }
+
+    /// Pages that may leave now beside those that do.
+    pub(super) const fn room_to_leave(&self) -> usize {
+        self.leaving.capacity() - self.leaving.len()
+    }
+
+    /// A page leaves the guest, and goes back when all have flushed for this generation.
+    pub(super) fn leave(&mut self, generation: u64, page: Frame) {
+        self.leaving.push((generation, page));
+    }
+
+    /// All have flushed for `generation`: what has left by then goes back.
+    pub(super) fn let_go(&mut self, generation: u64) {
+        for (_, page) in self.leaving.extract_if(.., |(left, _)| *left <= generation) {
+            self.platform.free_frame(page);
+        }
     }
 
     /// A zeroed page for the guest, which is no table: its host-physical address. It goes back with
@@ -119,5 +150,6 @@ impl Drop for TableFrames {
         for frame in self.set_aside.drain(..) {
             self.platform.free_frame(frame);
         }
+        self.let_go(u64::MAX);
     }
 }

@@ -24,6 +24,16 @@ impl Run {
         Self { address, length }
     }
 
+    /// A run of no bytes.
+    pub const fn empty() -> Self {
+        Self { address: 0, length: 0 }
+    }
+
+    /// Its length.
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
     /// Copies out `data.len()` bytes from `offset` on; false, and nothing is copied, if the run is
     /// too short.
     pub fn read(&self, offset: usize, data: &mut [u8]) -> bool {

@@ -4,10 +4,12 @@
 mod access;
 mod areas;
 mod bounce;
+mod holes;
 mod video;
 
 pub use areas::{Area, AreaOwner};
 pub use bounce::{BouncePages, Side};
+pub use holes::MAX_LEAVING;
 
 use super::frames::FrameMemory;
 use super::nested::TableFrames;
@@ -145,8 +147,13 @@ pub struct SpaceMemory {
 
 /// The most second-level tables that a guest with this RAM, so much video memory and so many pages
 /// of the platform's needs, but for those of bounce pages. RAM is mapped in pages of 2 MiB at
-/// least, but at its edges.
-const fn most_tables(ram: &RamLayout, video_bytes: usize, platform_pages: usize) -> usize {
+/// least, but at its edges, and where single pages can be given back.
+const fn most_tables(
+    ram: &RamLayout,
+    gives_back: bool,
+    video_bytes: usize,
+    platform_pages: usize,
+) -> usize {
     const GIB: u64 = 1 << 30;
     const LARGE: usize = 2 << 20;
     /// The lowest level for the first mebibytes, for the edges of RAM, for local APIC and ROM.
@@ -157,7 +164,8 @@ const fn most_tables(ram: &RamLayout, video_bytes: usize, platform_pages: usize)
     let top = 1 + 1 + ram.high_end().div_ceil(512 * GIB) as usize;
     let middle = 4 + ram.high_bytes().div_ceil(GIB) as usize + 1;
     let areas = video_bytes.div_ceil(LARGE) + 1 + 2;
-    top + middle + FIXED + areas * MOVES + platform_pages
+    let lowest = if gives_back { (ram.bytes() as usize).div_ceil(LARGE) } else { 0 };
+    top + middle + FIXED + lowest + areas * MOVES + platform_pages
 }
 
 /// The virtual CPU will look at the generation before it enters the guest: nothing waits for it.
@@ -203,6 +211,8 @@ pub struct GuestSpace {
     ram_layout: RamLayout,
     low_pages: Box<[AtomicU32]>,
     areas: RwLock<Areas>,
+    /// Accesses by others than the guest's own virtual CPUs, if pages can be given back.
+    outsiders: RwLock<()>,
     a20: AtomicBool,
     root_hpa: u64,
     /// A page that belongs to the tables, and is no table.
@@ -231,8 +241,12 @@ impl GuestSpace {
         let SpaceMemory { guest, ram, ram_layout, rom, video, shared } = memory;
         let mut frames = TableFrames::new(platform, guest);
         let platform_pages = shared.as_ref().map_or(0, |_| xen::pages::COUNT);
-        let count = most_tables(&ram_layout, video.length_bytes(), platform_pages);
+        let gives_back = ram.is_divisible();
+        let count = most_tables(&ram_layout, gives_back, video.length_bytes(), platform_pages);
         frames.set_aside(count).ok_or(OutOfMemory)?;
+        if gives_back {
+            frames.make_room_to_leave(MAX_LEAVING).ok_or(OutOfMemory)?;
+        }
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
@@ -247,6 +261,7 @@ impl GuestSpace {
             ram_layout,
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
+            outsiders: RwLock::new(()),
             a20: AtomicBool::new(true),
             nested: Ranked::new(Nested {
                 tables,
@@ -359,7 +374,7 @@ impl GuestSpace {
 
     /// True if memory, not a device, answers at `gpa`.
     pub fn is_memory(&self, gpa: u64) -> bool {
-        self.locate(gpa).is_some()
+        self.locate(gpa).is_some_and(|(memory, offset, _)| memory.is_there(offset))
     }
 
     /// Puts content into the ROM, at `offset`. Outside is ignored.
@@ -529,11 +544,16 @@ impl GuestSpace {
 
     fn owe(&self, nested: &mut Nested, flush: Flush) {
         if flush.is_needed() {
-            let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
-            nested.owed.push((generation, flush));
-            if let Some(sharers) = self.sharers.get() {
-                sharers.processors.interrupt_running();
-            }
+            self.owe_flush(nested, flush);
+        }
+    }
+
+    /// Each virtual CPU is to flush, and ends its accesses before.
+    fn owe_flush(&self, nested: &mut Nested, flush: Flush) {
+        let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
+        nested.owed.push((generation, flush));
+        if let Some(sharers) = self.sharers.get() {
+            sharers.processors.interrupt_running();
         }
     }
 
@@ -567,7 +587,8 @@ impl GuestSpace {
     /// of [`GuestSpace::shown`].
     #[cfg(any(test, feature = "test-platform"))]
     pub fn found(&self, gpa: u64) -> Option<(Backing, u64, bool)> {
-        let (memory, offset, writable) = self.locate(gpa)?;
+        let (memory, offset, writable) =
+            self.locate(gpa).filter(|(memory, offset, _)| memory.is_there(*offset))?;
         let backing =
             BACKINGS.into_iter().find(|&backing| core::ptr::eq(self.backing(backing), memory))?;
         Some((backing, offset as u64, writable))
@@ -634,5 +655,6 @@ impl GuestSpace {
         for (_, flush) in paid {
             flush.flushed(frames);
         }
+        frames.let_go(reached);
     }
 }

@@ -22,8 +22,7 @@ impl GuestSpace {
     #[inline]
     fn read_in_page(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
         let (memory, offset, _) = self.locate(gpa).ok_or(NotRam { gpa })?;
-        memory.read(offset, data);
-        Ok(())
+        memory.read(offset, data).then_some(()).ok_or(NotRam { gpa })
     }
 
     fn read_pages(&self, mut gpa: u64, mut data: &mut [u8]) -> Result<(), NotRam> {
@@ -40,7 +39,7 @@ impl GuestSpace {
     fn write_in_page(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
         match self.locate(gpa) {
             Some((memory, offset, true)) => {
-                memory.write(offset, data);
+                return memory.write(offset, data).then_some(()).ok_or(NotRam { gpa });
             }
             _ if self.has_ram_beneath(gpa) => {
                 self.ram.write(gpa as usize, data);
@@ -70,11 +69,13 @@ impl GuestSpace {
             _ => Err(NotRam { gpa }),
         }
     }
-}
 
-impl GuestMemory for GuestSpace {
+    /// [`GuestMemory::read`] by a virtual CPU of the guest.
+    ///
+    /// # Errors
+    /// [`NotRam`].
     #[inline]
-    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+    pub fn read_as_vcpu(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
         if data.len() <= Self::room(gpa) {
             self.read_in_page(gpa, data)
         } else {
@@ -82,8 +83,12 @@ impl GuestMemory for GuestSpace {
         }
     }
 
+    /// [`GuestMemory::write`] by a virtual CPU of the guest.
+    ///
+    /// # Errors
+    /// [`NotRam`].
     #[inline]
-    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+    pub fn write_as_vcpu(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
         if data.len() <= Self::room(gpa) {
             self.write_in_page(gpa, data)
         } else {
@@ -91,17 +96,49 @@ impl GuestMemory for GuestSpace {
         }
     }
 
-    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
+    /// [`GuestMemory::compare_exchange_u8`] by a virtual CPU of the guest.
+    ///
+    /// # Errors
+    /// [`NotRam`].
+    pub fn compare_exchange_as_vcpu(
+        &self,
+        gpa: u64,
+        expected: u8,
+        new: u8,
+    ) -> Result<bool, NotRam> {
         let (memory, offset) = self.writable(gpa)?;
         memory.compare_exchange(offset, expected, new).ok_or(NotRam { gpa })
     }
+}
+
+/// Accesses by anybody, on any CPU. Those of the guest's virtual CPUs, which flush before pages that
+/// were given back are another's, take a shorter way.
+impl GuestMemory for GuestSpace {
+    #[inline]
+    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+        let _outside = self.outside();
+        self.read_as_vcpu(gpa, data)
+    }
+
+    #[inline]
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+        let _outside = self.outside();
+        self.write_as_vcpu(gpa, data)
+    }
+
+    fn compare_exchange_u8(&self, gpa: u64, expected: u8, new: u8) -> Result<bool, NotRam> {
+        let _outside = self.outside();
+        self.compare_exchange_as_vcpu(gpa, expected, new)
+    }
 
     fn fetch_or_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        let _outside = self.outside();
         let (memory, offset) = self.writable(gpa)?;
         memory.fetch_or(offset, bits).ok_or(NotRam { gpa })
     }
 
     fn fetch_and_u8(&self, gpa: u64, bits: u8) -> Result<u8, NotRam> {
+        let _outside = self.outside();
         let (memory, offset) = self.writable(gpa)?;
         memory.fetch_and(offset, bits).ok_or(NotRam { gpa })
     }

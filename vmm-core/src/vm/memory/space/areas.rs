@@ -80,7 +80,9 @@ impl GuestSpace {
     /// True if RAM that the guest can write to is at `gpa`.
     pub fn is_writable_ram(&self, gpa: u64) -> bool {
         let found = self.locate(gpa);
-        found.is_some_and(|(memory, _, writable)| writable && core::ptr::eq(memory, &*self.ram))
+        found.is_some_and(|(memory, offset, writable)| {
+            writable && core::ptr::eq(memory, &*self.ram) && memory.is_there(offset)
+        })
     }
 
     /// Changes which areas above 1 MiB show memory. Areas that would cover RAM, the interrupt
