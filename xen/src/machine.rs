@@ -2,12 +2,17 @@
 //! virtual CPU that makes a hypercall.
 
 use crate::width::Width;
+use alloc::vec::Vec;
+use core::ops::Range;
 use devices::memory::GuestMemory;
 use devices::time::GuestTime;
 
 /// A pointer of the guest's leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPointer;
+
+/// Pages that are given back in one go, at the most: those of the largest extent.
+pub const MAX_PAGES_A_GO: usize = 512;
 
 /// Why a guest ends itself (sched.h, `SHUTDOWN_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +51,18 @@ pub trait Machine: Send + Sync {
     fn is_free(&self, gpa: u64) -> bool;
     /// Shows the platform's pages at these addresses, and nowhere else.
     fn show(&self, pages: &[ShownPages]);
-    /// Pages of RAM.
+    /// Pages of RAM that the guest has.
     fn ram_pages(&self) -> u64;
+    /// The pages of RAM that the guest can have, by the addresses at which they are.
+    fn ram_ranges(&self) -> Vec<Range<u64>>;
+    /// Gives the RAM at these page numbers, at most [`MAX_PAGES_A_GO`], back to the host, and leaves
+    /// holes. Returns how many, from the first on: it stops where no RAM is. `None`, and nothing is
+    /// done, if the guest has to come again for it.
+    fn give_back(&self, gfns: &[u64]) -> Option<usize>;
+    /// Puts pages of zeroes into the holes at these page numbers. Returns how many, from the first
+    /// on: it stops where there is no hole, when the guest has `most` pages, and when the host has
+    /// no memory.
+    fn take_again(&self, gfns: &[u64], most: u64) -> usize;
     /// The last page of RAM.
     fn last_ram_page(&self) -> u64;
     /// Guest time now.

@@ -1,8 +1,8 @@
 //! The pages that the platform shares with its guest, and where the guest has put them.
 //!
-//! A page that the guest puts over RAM of its own lives there from then on: that RAM is the page.
-//! Anywhere else, and before the guest has put it anywhere, it lives in memory of the platform's,
-//! which is shown at the guest's address.
+//! A page that the guest puts over RAM of its own, or into a hole there, lives there from then on:
+//! that RAM is the page. When it goes elsewhere it leaves a hole. Anywhere else, and before the guest
+//! has put it anywhere, it lives in memory of the platform's, which is shown at the guest's address.
 
 use crate::errno::Errno;
 use crate::machine::{Machine, ShownPages};
@@ -66,7 +66,9 @@ impl Pages {
             return Err(Errno::Inval);
         }
         let place = match () {
-            () if machine.is_ram(gpa) => Place::Ram(gfn),
+            () if machine.is_ram(gpa) || machine.take_again(&[gfn], u64::MAX) == 1 => {
+                Place::Ram(gfn)
+            }
             () if machine.is_free(gpa) => Place::Shown(gfn),
             () => return Err(Errno::Perm),
         };
@@ -84,6 +86,7 @@ impl Pages {
         self.at(machine, page).read(0, &mut content).map_err(|_| Errno::Fault)?;
         self.0[page] = place;
         self.at(machine, page).write(0, &content).map_err(|_| Errno::Fault)?;
+        leave(machine, old);
         self.show(machine);
         Ok(())
     }
@@ -96,13 +99,20 @@ impl Pages {
         };
         let mut content = [0; PAGE_BYTES as usize];
         let read = self.at(machine, page).read(0, &mut content);
-        self.0[page] = Place::Hidden;
+        let old = core::mem::replace(&mut self.0[page], Place::Hidden);
         if read.is_ok() {
             // It is the platform's own memory, which takes it.
             let _ = self.at(machine, page).write(0, &content);
         }
+        leave(machine, old);
         self.show(machine);
         true
+    }
+
+    /// One of the pages is at page number `gfn`.
+    pub fn is_at(&self, gfn: u64) -> bool {
+        let there = [Place::Shown(gfn), Place::Ram(gfn)];
+        self.0.iter().any(|place| there.contains(place))
     }
 
     /// Page number at which the guest finds a page, if it does.
@@ -140,6 +150,14 @@ impl Pages {
                 Shared { memory: machine.pages(), base: page as u64 * PAGE_BYTES }
             }
         }
+    }
+}
+
+/// A page has left its place: RAM that was there is a hole, unless the guest would have to come
+/// again for it, which concerns nobody.
+fn leave(machine: &dyn Machine, place: Place) {
+    if let Place::Ram(gfn) = place {
+        let _ = machine.give_back(&[gfn]);
     }
 }
 

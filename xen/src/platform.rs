@@ -13,6 +13,7 @@ use crate::time::{RunState, RunTimes, TimeScale};
 use crate::width::Width;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
 use devices::lock::{Ranked, rank};
 use devices::time::GuestTime;
 
@@ -105,6 +106,8 @@ pub struct Identity {
 pub struct PvPlatform {
     machine: Arc<dyn Machine>,
     identity: Identity,
+    /// Pages of RAM that the guest may have.
+    max_pages: AtomicU64,
     /// Locked in this order, and before locks of the machine.
     ports: Ranked<Ports, { rank::PV_PORTS }>,
     grants: Ranked<Grants, { rank::PV_GRANTS }>,
@@ -128,6 +131,7 @@ impl PvPlatform {
             vcpus: (0..vcpus).map(vcpu_state).collect(),
         };
         let platform = Self {
+            max_pages: AtomicU64::new(all_pages(&*machine)),
             machine,
             identity,
             ports: Ranked::new(Ports::new()),
@@ -225,7 +229,18 @@ impl PvPlatform {
         (state.width, state.marks_updates)
     }
 
+    /// Pages of RAM that the guest may have (`XENMEM_maximum_reservation`).
+    pub fn max_pages(&self) -> u64 {
+        self.max_pages.load(Ordering::Relaxed)
+    }
+
     // Pages.
+
+    /// The first of these page numbers at which the guest finds a page of the platform's.
+    pub fn first_of_ours(&self, gfns: &[u64]) -> Option<usize> {
+        let state = self.state.lock();
+        gfns.iter().position(|&gfn| state.pages.is_at(gfn))
+    }
 
     /// Puts page `page` at the guest's page number `gfn`.
     ///
@@ -332,6 +347,12 @@ impl PvPlatform {
         drop(ports);
         Ok(())
     }
+}
+
+/// Pages of RAM that the guest can have.
+fn all_pages(machine: &dyn Machine) -> u64 {
+    let lengths = machine.ram_ranges().into_iter().map(|range| range.end - range.start);
+    lengths.sum::<u64>() / pages::PAGE_BYTES
 }
 
 /// The page of the shared info that a hypercall may put somewhere.

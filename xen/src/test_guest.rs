@@ -4,12 +4,17 @@ use crate::backends::{
     BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
 };
 use crate::hypercall::{Answer, Call};
-use crate::machine::{BadPointer, Caller, EventLine, Machine, ShownPages, ShutdownReason};
+use crate::machine::{
+    BadPointer, Caller, EventLine, MAX_PAGES_A_GO, Machine, ShownPages, ShutdownReason,
+};
 use crate::platform::{Identity, PvPlatform, PvVcpu};
 use crate::width::Width;
 use devices::block::HeapDisk;
-use devices::memory::{GuestMemory, TestMemory};
+use devices::memory::{GuestMemory, NotRam, TestMemory};
 use devices::time::GuestTime;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub const RAM_BYTES: u64 = 1 << 20;
@@ -33,18 +38,44 @@ pub struct TestMachine {
     pub pages: Arc<TestMemory>,
     pub now_ns: Mutex<u64>,
     pub shown: Mutex<Vec<ShownPages>>,
+    /// Pages of RAM that are not there.
+    pub holes: Mutex<BTreeSet<u64>>,
+    /// Pages that the host has for the guest's holes.
+    pub host_pages: Mutex<u64>,
+    /// The guest has to come again once before pages go back.
+    pub makes_wait: AtomicBool,
     told: Mutex<Vec<Told>>,
 }
 
 impl TestMachine {
+    /// No hole is in a range of a few pages.
+    fn check(&self, gpa: u64, length: usize) -> Result<(), NotRam> {
+        let last = gpa.saturating_add(length as u64).saturating_sub(1);
+        let is_there = length == 0 || (gpa / 4096..=last / 4096).all(|gfn| self.is_ram(gfn * 4096));
+        is_there.then_some(()).ok_or(NotRam { gpa })
+    }
+
     fn tell(&self, told: Told) {
         self.told.lock().unwrap().push(told);
     }
 }
 
+/// RAM, but for its holes.
+impl GuestMemory for TestMachine {
+    fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
+        self.check(gpa, data.len())?;
+        GuestMemory::read(&*self.ram, gpa, data)
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), NotRam> {
+        self.check(gpa, data.len())?;
+        GuestMemory::write(&*self.ram, gpa, data)
+    }
+}
+
 impl Machine for TestMachine {
     fn memory(&self) -> &dyn GuestMemory {
-        &*self.ram
+        self
     }
 
     fn pages(&self) -> &dyn GuestMemory {
@@ -52,7 +83,7 @@ impl Machine for TestMachine {
     }
 
     fn is_ram(&self, gpa: u64) -> bool {
-        gpa < RAM_BYTES
+        gpa < RAM_BYTES && !self.holes.lock().unwrap().contains(&(gpa / 4096))
     }
 
     fn is_free(&self, gpa: u64) -> bool {
@@ -64,7 +95,35 @@ impl Machine for TestMachine {
     }
 
     fn ram_pages(&self) -> u64 {
-        RAM_BYTES / 4096
+        RAM_BYTES / 4096 - self.holes.lock().unwrap().len() as u64
+    }
+
+    fn ram_ranges(&self) -> Vec<Range<u64>> {
+        core::iter::once(0..RAM_BYTES).collect()
+    }
+
+    fn give_back(&self, gfns: &[u64]) -> Option<usize> {
+        assert!(gfns.len() <= MAX_PAGES_A_GO);
+        if self.makes_wait.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let mut holes = self.holes.lock().unwrap();
+        let is_given = |gfn: &&u64| **gfn < RAM_BYTES / 4096 && holes.insert(**gfn);
+        Some(gfns.iter().take_while(is_given).count())
+    }
+
+    fn take_again(&self, gfns: &[u64], most: u64) -> usize {
+        let (mut holes, mut left) = (self.holes.lock().unwrap(), self.host_pages.lock().unwrap());
+        let is_taken = |gfn: &&u64| {
+            let may = *left > 0 && RAM_BYTES / 4096 - (holes.len() as u64) < most;
+            let is_taken = may && holes.remove(*gfn);
+            *left -= u64::from(is_taken);
+            if is_taken {
+                GuestMemory::write(&*self.ram, **gfn * 4096, &[0; 4096]).unwrap();
+            }
+            is_taken
+        };
+        gfns.iter().take_while(is_taken).count()
     }
 
     fn last_ram_page(&self) -> u64 {
@@ -165,6 +224,9 @@ impl Guest {
             pages: TestMemory::new(crate::pages::COUNT * 4096),
             now_ns: Mutex::new(0),
             shown: Mutex::default(),
+            holes: Mutex::default(),
+            host_pages: Mutex::new(u64::MAX),
+            makes_wait: AtomicBool::new(false),
             told: Mutex::default(),
         });
         let identity = Identity {

@@ -152,7 +152,11 @@ impl<'a> Domain<'a> {
             Some(ram) => ram,
             None => {
                 let owner = Owner::Guest(self.guest);
-                let ram = FrameMemory::new(self.platform, owner, description.ram.bytes() as usize);
+                let make = match self.config.xen_platform_pci {
+                    true => FrameMemory::divisible,
+                    false => FrameMemory::new,
+                };
+                let ram = make(self.platform, owner, description.ram.bytes() as usize);
                 Arc::new(ram.ok_or_else(too_much)?)
             }
         };

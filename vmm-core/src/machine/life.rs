@@ -198,7 +198,10 @@ impl<B: Backend> Life<B> {
         let at_tsc = domain.platform().tsc();
         let legacy = |ram| Legacy { battery: self.rtc.battery(), at_tsc, ram };
         match stop {
-            Stop::Reset => Some(legacy(Some(self.vm.space.ram().clone()))),
+            // One that has given memory back gets all of it again, new.
+            Stop::Reset => {
+                Some(legacy(Some(self.vm.space.ram().clone()).filter(|ram| ram.holes() == 0)))
+            }
             Stop::PowerCycle => Some(legacy(None)),
             Stop::PowerOff | Stop::Crash | Stop::Destroy => None,
         }

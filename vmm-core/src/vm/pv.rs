@@ -1,16 +1,20 @@
 //! The virtual machine as its PV-on-HVM platform needs it.
 
-use super::memory::{Area, AreaOwner, Backing, FrameMemory, GuestSpace, PAGE_BYTES};
+use super::memory::{
+    Area, AreaOwner, Backing, FrameMemory, GuestSpace, MAX_LEAVING, PAGE_BYTES, SpaceError,
+};
 use super::{Stop, StopSwitch};
 use crate::host::clock::VmClock;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
+use core::ops::Range;
 use devices::irq::{IrqLine, LineTarget};
 use devices::local_apic::ApicInbox;
 use devices::memory::{GuestMemory, NotRam};
 use devices::time::{Alarm, Clock, GuestTime, Timed};
 use xen::backends::BackEnds;
-use xen::machine::{EventLine, Machine, ShownPages, ShutdownReason};
+use xen::machine::{EventLine, MAX_PAGES_A_GO, Machine, ShownPages, ShutdownReason};
 use xen::platform::PvPlatform;
 
 /// Work that must wait, waits so long.
@@ -70,6 +74,26 @@ pub struct EventLines {
     pub pci: Arc<dyn LineTarget>,
 }
 
+impl PvMachine {
+    /// Stops the guest if its page tables need more memory than is set aside for them.
+    fn checked<T>(&self, result: Result<T, SpaceError>) -> Option<T> {
+        result
+            .inspect_err(|_| {
+                log::error!("no memory for the page tables of a PV guest: it is stopped");
+                self.stop.request(Stop::Crash);
+            })
+            .ok()
+    }
+}
+
+/// The addresses of pages. A number that is too large is none of RAM.
+fn addresses(gfns: &[u64]) -> ArrayVec<u64, MAX_PAGES_A_GO> {
+    let address = |gfn: &u64| gfn.checked_mul(PAGE_BYTES).unwrap_or(!(PAGE_BYTES - 1));
+    gfns.iter().take(MAX_PAGES_A_GO).map(address).collect()
+}
+
+const _: () = assert!(MAX_PAGES_A_GO <= MAX_LEAVING);
+
 impl Machine for PvMachine {
     fn memory(&self) -> &dyn GuestMemory {
         &*self.space
@@ -96,15 +120,23 @@ impl Machine for PvMachine {
             writable: true,
         };
         let areas: Vec<_> = pages.iter().map(area).collect();
-        if self.space.set_areas(AreaOwner::Platform, &areas).is_err() {
-            log::error!("no memory to show a page of the PV platform: the guest is stopped");
-            self.stop.request(Stop::Crash);
-        }
+        self.checked(self.space.set_areas(AreaOwner::Platform, &areas));
     }
 
     fn ram_pages(&self) -> u64 {
-        let layout = self.space.ram_layout();
-        (layout.low_end() + layout.high_bytes()) / PAGE_BYTES
+        self.space.ram_pages()
+    }
+
+    fn ram_ranges(&self) -> Vec<Range<u64>> {
+        self.space.ram_layout().ranges().collect()
+    }
+
+    fn give_back(&self, gfns: &[u64]) -> Option<usize> {
+        self.checked(self.space.give_back(&addresses(gfns))).unwrap_or(Some(0))
+    }
+
+    fn take_again(&self, gfns: &[u64], most: u64) -> usize {
+        self.checked(self.space.take_again(&addresses(gfns), most)).unwrap_or(0)
     }
 
     fn last_ram_page(&self) -> u64 {

@@ -120,7 +120,7 @@ impl PvPlatform {
     fn single_call(&self, own: &mut PvVcpu, caller: &mut dyn Caller, call: &Call) -> Answer {
         let [first, second, third, ..] = call.arguments;
         let result = match call.number {
-            number::MEMORY_OP => self.memory_op(caller, first, second),
+            number::MEMORY_OP => return self.memory_op(caller, first, second),
             number::SET_TIMER_OP => {
                 let at_ns = match caller.width() {
                     Width::Bits32 => second << 32 | first,

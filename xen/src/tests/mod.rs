@@ -6,6 +6,7 @@ mod calls;
 mod events;
 mod linux;
 mod random;
+mod reservation;
 
 use crate::machine::{EventLine, ShutdownReason};
 use crate::test_guest::*;
