@@ -2,13 +2,19 @@
 
 use anyhow::{Context, ensure};
 use serde_json::json;
-use tests::{Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends, shell};
+use tests::{
+    Backend, Guest, LINUX_MARKER, LINUX_PROMPT, Machine, Result, Spec, linux, on_both_backends,
+    shell,
+};
 use xtask::paths;
 
 /// Loads the driver and waits for the disk. The kernel says that no driver is for the CD-ROM, as
 /// under Xen: not on the console.
 const LOAD: &str =
     "dmesg -n 1; load-modules; until [ -b /dev/xvda ]; do sleep 0.1; done; echo loaded";
+
+/// The hypervisor says so when a guest is started again by its firmware.
+const RESTARTED: &str = "reset: Restart";
 
 on_both_backends! { linux_finds_xen, linux_reads_and_writes_a_pv_disk }
 
@@ -17,6 +23,7 @@ on_both_backends! { linux_finds_xen, linux_reads_and_writes_a_pv_disk }
 fn with_platform(
     backend: Backend,
     guest: Guest,
+    memory_mib: u32,
     cpus: u32,
     disk: Option<&[u8]>,
 ) -> Result<Machine> {
@@ -30,7 +37,8 @@ fn with_platform(
         disks += ", 'file:/disk.img,xvda,w'";
     }
     let text = format!(
-        "type='hvm'\nname='pv'\nmemory=128\nvcpus={cpus}\nxen_platform_pci=1\ndisk=[{disks}]\n"
+        "type='hvm'\nname='pv'\nmemory={memory_mib}\nvcpus={cpus}\nxen_platform_pci=1\n\
+         disk=[{disks}]\n"
     );
     std::fs::write(&config, text)?;
     let disks = disk.map(|_| image).into_iter().collect();
@@ -41,10 +49,9 @@ fn with_platform(
 /// The guest finds its disk by the PV driver; it reads there what the image holds, and in its next
 /// life what it has written itself.
 fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
-    const NEXT_LIFE: &str = "reset: Restart";
     let content: Vec<u8> = (0..1_u32 << 20).flat_map(|word| word.to_le_bytes()).collect();
     let cpus = if backend == Backend::Svm { 2 } else { 1 };
-    let mut machine = with_platform(backend, Guest::LinuxAmd64Pv, cpus, Some(&content))?;
+    let mut machine = with_platform(backend, Guest::LinuxAmd64Pv, 128, cpus, Some(&content))?;
     ensure!(shell(&mut machine, LOAD)? == "loaded");
     // Both ends are in state 4, as the store says at the management port.
     let words = ["device/vbd/51712/state", "device/vbd/51712/protocol"]
@@ -63,7 +70,7 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let write = "seq 1 100000 | dd of=/dev/xvda bs=64k conv=fsync 2>/dev/null; echo written";
     ensure!(shell(&mut machine, write)? == "written");
     machine.serial().write(b"reboot -f\n")?;
-    machine.expect_serial(NEXT_LIFE)?;
+    machine.expect_serial(RESTARTED)?;
     machine.expect_serial(LINUX_PROMPT)?;
     ensure!(shell(&mut machine, LOAD)? == "loaded");
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
@@ -94,7 +101,7 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
 #[test]
 fn linux_is_told_of_events_by_an_interrupt_line() -> Result<()> {
     let content = vec![0x5a; 1 << 20];
-    let mut machine = with_platform(Backend::Svm, Guest::LinuxAmd64PvLine, 1, Some(&content))?;
+    let mut machine = with_platform(Backend::Svm, Guest::LinuxAmd64PvLine, 128, 1, Some(&content))?;
     ensure!(shell(&mut machine, LOAD)? == "loaded");
     ensure!(shell(&mut machine, "tr -d Z < /dev/xvda | wc -c; wc -c < /dev/xvda")? == "0\n1048576");
     let events = "grep xen-platform-pci /proc/interrupts | awk '{ print ($2 > 20) }'";
@@ -107,11 +114,35 @@ fn linux_is_told_of_events_by_an_interrupt_line() -> Result<()> {
     machine.expect_serial("powered off: Destroy")
 }
 
+/// A kernel that another one has started (kexec) finds a platform as new: its events, its clock,
+/// XenStore and its disk, on all virtual CPUs. The kernel wants twice the memory that it needs.
+#[test]
+fn a_kernel_started_by_another_finds_the_platform_as_new() -> Result<()> {
+    let guest = Guest::LinuxAmd64PvKexec;
+    let iso = std::fs::read(guest.iso()?)?;
+    let mut machine = with_platform(Backend::Svm, guest, 256, 2, Some(&iso))?;
+    ensure!(shell(&mut machine, LOAD)? == "loaded");
+    let sum = shell(&mut machine, "sha256sum < /dev/xvda")?;
+    shell(&mut machine, "mount -o ro /dev/xvda /mnt; echo first > /tmp/kernel")?;
+    machine.serial().write(b"kexec /mnt/linux /mnt/initrd.gz; echo error $?\n")?;
+    machine.expect_serial(LINUX_MARKER)?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    ensure!(shell(&mut machine, "cat /tmp/kernel 2>/dev/null; nproc")? == "2");
+    ensure!(!machine.serial().text().contains(RESTARTED), "the firmware started it");
+    ensure!(shell(&mut machine, LOAD)? == "loaded");
+    ensure!(shell(&mut machine, "sha256sum < /dev/xvda")? == sum);
+    let complaints =
+        shell(&mut machine, "dmesg | grep -iE 'xen.*(fail|error|bug)|rcu.*stall|lockup|unstable'")?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("powered off: Destroy")
+}
+
 /// The kernel runs by Xen's clock, timers and events, on all of its virtual CPUs. In Bochs a
 /// machine with one CPU does: several take minutes.
 fn linux_finds_xen(backend: Backend) -> Result<()> {
     let cpus = if backend == Backend::Svm { 2 } else { 1 };
-    let mut machine = with_platform(backend, Guest::LinuxAmd64, cpus, None)?;
+    let mut machine = with_platform(backend, Guest::LinuxAmd64, 128, cpus, None)?;
     let clock = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     ensure!(shell(&mut machine, &format!("cat {clock}"))? == "xen");
     let version = "cd /sys/hypervisor; cat type version/major version/minor version/extra";

@@ -9,6 +9,7 @@ pub use disk::{DiskLink, DiskSettings};
 
 use crate::blkback::Vbd;
 use crate::events::BackEnd;
+use crate::machine::ShutdownReason;
 use crate::pages;
 use crate::params::Params;
 use crate::platform::PvPlatform;
@@ -20,6 +21,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Deref;
 use devices::lock::{Ranked, rank};
+use disk::Disk;
 use store_port::{StorePage, StorePort};
 
 /// Connections and watchers that are served in one go. The rest waits for another: guests may keep
@@ -69,9 +71,9 @@ impl SharedStore {
 }
 
 /// The facts that a guest's back ends are made with.
-pub struct Settings<'a> {
+pub struct Settings {
     /// The guest's name.
-    pub name: &'a str,
+    pub name: String,
     /// Its RAM.
     pub memory_kib: u64,
     /// The memory of its display.
@@ -91,10 +93,12 @@ pub struct BackEnds {
     platform: Arc<PvPlatform>,
     shared: Arc<SharedStore>,
     uuid: String,
+    /// Without disks.
+    settings: Settings,
     connection: Ranked<Option<Connection>, { rank::PV_BACK_END }>,
     store_port: Arc<dyn BackEnd>,
     console: Arc<Console>,
-    disks: Ranked<Vec<Arc<Vbd>>, { rank::PV_LIST }>,
+    disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
     /// Disks that have asked to be served from elsewhere.
     work: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
 }
@@ -109,60 +113,87 @@ impl BackEnds {
     pub fn connect(
         platform: &Arc<PvPlatform>,
         shared: &Arc<SharedStore>,
-        settings: Settings<'_>,
+        mut settings: Settings,
     ) -> Result<OwnedBackEnds, Error> {
-        let domain = platform.domain();
+        let disks = core::mem::take(&mut settings.disks);
         let console = Console::new(platform, settings.console.clone());
         let back_ends = OwnedBackEnds(Arc::new_cyclic(|itself: &Weak<Self>| Self {
             platform: platform.clone(),
             shared: shared.clone(),
             uuid: uuid_text(platform.uuid()),
-            connection: Ranked::new(Connection::new(domain, &StorePage(platform)).ok()),
+            settings,
+            connection: Ranked::default(),
             store_port: Arc::new(StorePort(itself.clone())),
-            console: console.clone(),
+            console,
             disks: Ranked::default(),
             work: Ranked::default(),
         }));
+        let mut guests = shared.guests.lock();
+        guests.retain(|guest| guest.strong_count() > 0);
+        guests.push(Arc::downgrade(&back_ends));
+        drop(guests);
+        shared.with(|store| {
+            back_ends.begin(store)?;
+            for settings in disks {
+                let disk = Disk::new(settings, store, &back_ends)?;
+                back_ends.disks.lock().push(disk);
+            }
+            Ok(())
+        })?;
+        Ok(back_ends)
+    }
+
+    /// Joins store and console to ports of a guest that has none yet, and makes its nodes.
+    fn begin(&self, store: &mut Store) -> Result<(), Error> {
+        let domain = self.platform.domain();
+        *self.connection.lock() = Connection::new(domain, &StorePage(&self.platform)).ok();
         // A guest that is new has ports left.
         let port_of = |back_end: &Arc<dyn BackEnd>| {
             let connect =
-                platform.with_ports(|ports, words| ports.connect_new(words, back_end.clone()));
+                self.platform.with_ports(|ports, words| ports.connect_new(words, back_end.clone()));
             connect.unwrap_or(0)
         };
-        let console_port: Arc<dyn BackEnd> = console;
-        let store = tree::Channel { gfn: pages::STORE_GFN, port: port_of(&back_ends.store_port) };
-        let console = tree::Channel { gfn: pages::CONSOLE_GFN, port: port_of(&console_port) };
-        platform.change_params(|params: &mut Params| {
-            (params.store_gfn, params.store_port) = (store.gfn, store.port.into());
+        let console: Arc<dyn BackEnd> = self.console.clone();
+        let ring = tree::Channel { gfn: pages::STORE_GFN, port: port_of(&self.store_port) };
+        let console = tree::Channel { gfn: pages::CONSOLE_GFN, port: port_of(&console) };
+        self.platform.change_params(|params: &mut Params| {
+            (params.store_gfn, params.store_port) = (ring.gfn, ring.port.into());
             (params.console_gfn, params.console_port) = (console.gfn, console.port.into());
         });
+        let settings = &self.settings;
         let guest = tree::Guest {
             domain,
-            name: settings.name,
-            uuid: &back_ends.uuid,
+            name: &settings.name,
+            uuid: &self.uuid,
             // A guest gives back by how much this is more than its target.
             static_max_kib: settings.memory_kib,
             target_kib: settings.memory_kib,
             videoram_kib: settings.video_kib,
             max_vcpus: settings.max_vcpus,
             vcpus: settings.vcpus,
-            store,
+            store: ring,
             console,
             platform: &[("acpi", "1")],
         };
-        let mut guests = shared.guests.lock();
-        guests.retain(|guest| guest.strong_count() > 0);
-        guests.push(Arc::downgrade(&back_ends));
-        drop(guests);
-        shared.with(|store| {
-            tree::create(store, &guest)?;
-            for disk in settings.disks {
-                let vbd = disk.add(store, &back_ends)?;
-                back_ends.disks.lock().push(vbd);
-            }
-            Ok(())
-        })?;
-        Ok(back_ends)
+        tree::create(store, &guest)
+    }
+
+    /// Another kernel starts in the guest's memory: it finds platform, store and devices as at the
+    /// guest's start. To be called by a virtual CPU of the guest's, without locks.
+    pub fn soft_reset(&self) {
+        let domain = self.platform.domain();
+        let disks = self.disks.lock().clone();
+        disks.iter().for_each(|disk| disk.vbd.let_go());
+        self.platform.soft_reset();
+        let made = self.shared.with(|store| {
+            tree::remove(store, domain, &self.uuid)?;
+            self.begin(store)?;
+            disks.iter().try_for_each(|disk| disk.start_over(store, domain))
+        });
+        // It has had these nodes before.
+        if made.is_err() {
+            self.platform.machine().shut_down(ShutdownReason::Crash);
+        }
     }
 
     /// The console.
@@ -201,9 +232,9 @@ impl BackEnds {
 
     /// The disk that has this name in the store looks what has become of its front end.
     fn attend_disk(&self, local: Local) {
-        let disk = self.disks.lock().iter().find(|disk| disk.local() == local).cloned();
+        let disk = self.disks.lock().iter().find(|disk| disk.vbd.local() == local).cloned();
         if let Some(disk) = disk {
-            self.attend(&disk);
+            self.attend(&disk.vbd);
         }
     }
 
@@ -233,10 +264,10 @@ impl BackEnds {
         // Disks that are served here ask for more work.
         let devices = core::mem::take(&mut *self.work.lock());
         for device in devices {
-            let found = self.disks.lock().iter().find(|disk| disk.id() == device).cloned();
+            let found = self.disks.lock().iter().find(|disk| disk.vbd.id() == device).cloned();
             if let Some(disk) = found {
-                self.attend(&disk);
-                disk.serve();
+                self.attend(&disk.vbd);
+                disk.vbd.serve();
             }
         }
         self.shared.settle();
@@ -261,7 +292,7 @@ impl Drop for OwnedBackEnds {
         let disks = core::mem::take(&mut *self.disks.lock());
         self.shared.with(|store| {
             for disk in disks {
-                disk.end(store);
+                disk.vbd.end(store);
             }
             // A part of what was made may be gone already.
             let _ = tree::remove(store, domain, &self.uuid);

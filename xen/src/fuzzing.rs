@@ -1,6 +1,7 @@
 //! The platform and its back ends under a guest that does anything.
 
 use crate::backends::{BackEnds, SharedStore};
+use crate::hypercall::Then;
 use crate::pages::{CONSOLE, STORE};
 use crate::test_guest::{ARGUMENT, Guest, RAM_BYTES, SELF, Screen, TestVcpu, Told};
 use crate::width::Width;
@@ -52,7 +53,7 @@ pub fn platform(data: &[u8]) {
 /// One step; none if the input has run out.
 fn step(guest: &mut Guest, back_ends: &BackEnds, screen: &Screen, input: &mut Input) -> Option<()> {
     match input.u8()? % 16 {
-        0..=8 => call(guest, input)?,
+        0..=8 => call(guest, back_ends, input)?,
         9 | 10 => {
             let (gpa, length) = (u64::from(input.u16()? % 0x100) << 8, input.u8()? % 32);
             guest.poke(gpa, input.bytes(length.into())?);
@@ -90,14 +91,14 @@ fn step(guest: &mut Guest, back_ends: &BackEnds, screen: &Screen, input: &mut In
             }
             let ram = guest.machine.ram.clone();
             let mut caller = TestVcpu { number: vcpu, width: guest.width, ram: &ram };
-            guest.platform.write_run_state(&guest.own[vcpu], &mut caller);
+            guest.platform.write_run_state(&mut guest.own[vcpu], &mut caller);
         }
     }
     Some(())
 }
 
 /// A hypercall whose structure is made up of numbers that may mean something.
-fn call(guest: &mut Guest, input: &mut Input) -> Option<()> {
+fn call(guest: &mut Guest, back_ends: &BackEnds, input: &mut Input) -> Option<()> {
     let number = input.pick(&NUMBERS)?;
     for at in (ARGUMENT..).step_by(4).take(usize::from(input.u8()? % 8)) {
         let word = match input.u8()? {
@@ -119,6 +120,9 @@ fn call(guest: &mut Guest, input: &mut Input) -> Option<()> {
     let arguments = [argument(input)?, argument(input)?, argument(input)?];
     let vcpu = usize::from(input.u8()?) % VCPUS;
     let answer = guest.call_on(vcpu, number, &arguments);
+    if answer.then == Then::SoftReset {
+        back_ends.soft_reset();
+    }
     assert!(answer.result >= -95, "{number} {arguments:?}: {answer:?}");
     Some(())
 }

@@ -23,8 +23,6 @@ pub enum ShutdownReason {
     Reboot,
     /// It met what it cannot go on from, or its watchdog bit.
     Crash,
-    /// Another kernel starts in its memory.
-    SoftReset,
 }
 
 /// A range of guest-physical addresses that shows pages of the platform's own.

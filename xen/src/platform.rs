@@ -7,7 +7,7 @@ use crate::errno::Errno;
 use crate::events::Ports;
 use crate::grants::{self, CONSOLE_REFERENCE, Grants, NoGrant, STORE_REFERENCE};
 use crate::machine::Machine;
-use crate::pages::{self, Pages, Shared};
+use crate::pages::{self, PAGE_BYTES, Pages, Shared};
 use crate::params::{Callback, Params};
 use crate::time::{RunState, RunTimes, TimeScale};
 use crate::width::Width;
@@ -31,11 +31,18 @@ pub struct PvVcpu {
     pub run_state_area: Option<u64>,
     /// Linear address at which the guest wants another copy of its time.
     pub time_area: Option<u64>,
+    /// The kernel that has asked for them: soft resets until then.
+    kernel: u32,
 }
 
 impl Default for PvVcpu {
     fn default() -> Self {
-        Self { times: RunTimes::new(RunState::Runnable), run_state_area: None, time_area: None }
+        Self {
+            times: RunTimes::new(RunState::Runnable),
+            run_state_area: None,
+            time_area: None,
+            kernel: 0,
+        }
     }
 }
 
@@ -76,6 +83,8 @@ impl VcpuState {
 
 /// The state that calls change, apart from the ports.
 struct State {
+    /// Soft resets so far.
+    kernel: u32,
     pages: Pages,
     params: Params,
     width: Width,
@@ -122,6 +131,7 @@ impl PvPlatform {
         let scale = TimeScale { zero_tsc: 0, ns_per_tick_q32, stable: true };
         let vcpu_state = |vcpu| VcpuState { is_up: vcpu == 0, scale, ..VcpuState::default() };
         let state = State {
+            kernel: 0,
             pages: Pages::default(),
             params: Params::default(),
             width: Width::default(),
@@ -138,13 +148,18 @@ impl PvPlatform {
             grants: Ranked::default(),
             state: Ranked::new(state),
         };
-        let mut state = platform.state.lock();
-        state.pages.show(&*platform.machine);
-        for vcpu in 0..vcpus {
-            platform.write_time(&mut state, vcpu);
+        platform.begin(&mut platform.state.lock());
+        platform
+    }
+
+    /// Shows a guest that begins what is there before it asks.
+    fn begin(&self, state: &mut State) {
+        state.pages.show(&*self.machine);
+        for vcpu in 0..self.identity.vcpus {
+            self.write_time(state, vcpu);
         }
-        platform.write_wall_clock(&mut state);
-        let table = state.pages.at(&*platform.machine, pages::GRANTS);
+        self.write_wall_clock(state);
+        let table = state.pages.at(&*self.machine, pages::GRANTS);
         for (reference, gfn) in
             [(CONSOLE_REFERENCE, pages::CONSOLE_GFN), (STORE_REFERENCE, pages::STORE_GFN)]
         {
@@ -153,8 +168,46 @@ impl PvPlatform {
                 let _ = table.write(offset, &grants::reserved_entry(gfn));
             }
         }
+    }
+
+    /// Another kernel starts in the guest's memory, as by kexec: all is as at the guest's start,
+    /// but for time and for the virtual CPUs that run. A page that was put over RAM is that RAM
+    /// from now on. To be called when no back end holds a grant or is bound to a port.
+    pub fn soft_reset(&self) {
+        let mut ports = self.ports.lock();
+        let mut state = self.state.lock();
+        if let Callback::Line(line) = Callback::decode(state.params.callback) {
+            self.machine.set_line(line, false);
+        }
+        state.kernel = state.kernel.wrapping_add(1);
+        state.pages = Pages::default();
+        for page in 0..pages::COUNT {
+            // It is the platform's own memory, which takes it.
+            let _ = state.pages.at(&*self.machine, page).write(0, &[0; PAGE_BYTES as usize]);
+        }
+        state.params.callback = 0;
+        state.marks_updates = false;
+        state.grant_frames = 1;
+        for vcpu in 0..self.identity.vcpus {
+            let VcpuState { is_up, scale, time_version, .. } = state.vcpus[vcpu];
+            state.vcpus[vcpu] = VcpuState { is_up, scale, time_version, ..VcpuState::default() };
+            self.arm(&state, vcpu);
+        }
+        self.begin(&mut state);
         drop(state);
-        platform
+        // Back ends are dropped without locks.
+        let old = core::mem::replace(&mut *ports, Ports::new());
+        drop(ports);
+        drop(old);
+    }
+
+    /// Forgets the areas that a kernel has asked for which runs no more: their addresses mean
+    /// something else now.
+    pub(crate) fn forget_old_areas(&self, own: &mut PvVcpu) {
+        let kernel = self.state.lock().kernel;
+        if own.kernel != kernel {
+            (own.run_state_area, own.time_area, own.kernel) = (None, None, kernel);
+        }
     }
 
     /// The machine.

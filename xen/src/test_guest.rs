@@ -256,7 +256,7 @@ impl Guest {
             medium: Arc::new(HeapDisk::new(content, false)),
         };
         let settings = Settings {
-            name: "pv",
+            name: "pv".into(),
             memory_kib: 1024,
             video_kib: 0,
             max_vcpus: self.own.len() as u32,

@@ -142,7 +142,7 @@ impl PvParts<'_> {
         }
         let config = self.config;
         let settings = Settings {
-            name: &config.name,
+            name: config.name.clone(),
             memory_kib: config.memory_mib * KIB_PER_MIB,
             video_kib: config.video_memory_mib as u64 * KIB_PER_MIB,
             max_vcpus: config.max_vcpus,

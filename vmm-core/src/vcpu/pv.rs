@@ -137,7 +137,21 @@ impl<B: Backend> Vcpu<B> {
                 self.halt_at_tick_gate();
                 ExitKind::Hypercall
             }
+            Then::SoftReset => {
+                self.soft_reset_platform();
+                ExitKind::Hypercall
+            }
             Then::Continue | Then::Again { .. } => ExitKind::Hypercall,
+        }
+    }
+
+    /// Another kernel starts in the guest's memory. The virtual CPU holds no lock here.
+    #[cold]
+    fn soft_reset_platform(&self) {
+        match (&self.vm.back_ends, &self.vm.pv) {
+            (Some(back_ends), _) => back_ends.soft_reset(),
+            (None, Some(pv)) => pv.soft_reset(),
+            (None, None) => {}
         }
     }
 

@@ -182,7 +182,7 @@ impl Machine for PvMachine {
     fn shut_down(&self, reason: ShutdownReason) {
         self.stop.request(match reason {
             ShutdownReason::PowerOff => Stop::PowerOff,
-            ShutdownReason::Reboot | ShutdownReason::SoftReset => Stop::Reset,
+            ShutdownReason::Reboot => Stop::Reset,
             ShutdownReason::Crash => Stop::Crash,
         });
     }

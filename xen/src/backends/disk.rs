@@ -38,9 +38,8 @@ pub struct DiskSettings {
 }
 
 impl DiskSettings {
-    /// Makes its nodes, and the disk behind them.
-    pub(super) fn add(self, store: &mut Store, guest: &Arc<BackEnds>) -> Result<Arc<Vbd>, Error> {
-        let domain = guest.platform.domain();
+    /// Makes its nodes in the store.
+    fn add(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
         let id = self.id.to_string();
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
         let mode = if self.is_cdrom || self.medium.is_read_only() { "r" } else { "w" };
@@ -59,12 +58,35 @@ impl DiskSettings {
                 ("discard-enable", "0"),
             ],
         };
-        tree::add_device(store, domain, &device)?;
-        let settings = Settings {
+        tree::add_device(store, domain, &device)
+    }
+}
+
+/// A disk of a guest.
+#[derive(Clone)]
+pub struct Disk {
+    settings: DiskSettings,
+    /// Its back end.
+    pub vbd: Arc<Vbd>,
+}
+
+impl Disk {
+    /// A disk with its nodes, which waits for a front end.
+    ///
+    /// # Errors
+    /// [`Error`] if the store refuses a node.
+    pub fn new(
+        settings: DiskSettings,
+        store: &mut Store,
+        guest: &Arc<BackEnds>,
+    ) -> Result<Self, Error> {
+        let domain = guest.platform.domain();
+        settings.add(store, domain)?;
+        let vbd_settings = Settings {
             domain,
-            id: self.id,
+            id: settings.id,
             sector_bytes: SECTOR_BYTES,
-            is_cdrom: self.is_cdrom,
+            is_cdrom: settings.is_cdrom,
             offers_persistent_grants: false,
             max_queues: guest.platform.vcpu_count().min(MAX_QUEUES) as u32,
         };
@@ -75,9 +97,19 @@ impl DiskSettings {
             disk: disk.clone(),
             bound: Ranked::default(),
         };
-        let vbd = Vbd::new(store, settings, self.medium, Arc::new(reached))?;
+        let vbd = Vbd::new(store, vbd_settings, settings.medium.clone(), Arc::new(reached))?;
         disk.call_once(|| Arc::downgrade(&vbd));
-        Ok(vbd)
+        Ok(Self { settings, vbd })
+    }
+
+    /// Makes its nodes anew, and waits for another front end.
+    ///
+    /// # Errors
+    /// [`Error`] if the store refuses a node.
+    pub fn start_over(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
+        self.settings.add(store, domain)?;
+        self.vbd.let_go();
+        self.vbd.attend(store)
     }
 }
 
@@ -89,9 +121,9 @@ impl BackEnds {
     /// [`Error`] if the store refuses a node; nothing is left of the disk then.
     pub fn add_disk(self: &Arc<Self>, disk: DiskSettings) -> Result<(), Error> {
         let id = disk.id;
-        self.shared.with(|store| match disk.add(store, self) {
-            Ok(vbd) => {
-                self.disks.lock().push(vbd);
+        self.shared.with(|store| match Disk::new(disk, store, self) {
+            Ok(disk) => {
+                self.disks.lock().push(disk);
                 Ok(())
             }
             Err(error) => {
@@ -104,14 +136,14 @@ impl BackEnds {
 
     /// True if the guest has the disk with this number.
     pub fn has_disk(&self, id: u32) -> bool {
-        self.disks.lock().iter().any(|disk| disk.id() == id)
+        self.disks.lock().iter().any(|disk| disk.vbd.id() == id)
     }
 
     /// Asks the front end to let a disk go, which is removed when it has been, at once if there is
     /// no front end (`xl block-detach`); or removes it in any case (`--force`).
     pub fn remove_disk(&self, id: u32, is_forced: bool) {
-        let found = self.disks.lock().iter().find(|disk| disk.id() == id).cloned();
-        let Some(disk) = found else { return };
+        let found = self.disks.lock().iter().find(|disk| disk.vbd.id() == id).cloned();
+        let Some(Disk { vbd: disk, .. }) = found else { return };
         self.shared.with(|store| {
             if is_forced {
                 return self.drop_disk(store, &disk);
@@ -133,7 +165,7 @@ impl BackEnds {
         disk.end(store);
         // Its path is valid.
         let _ = tree::remove_device(store, self.platform.domain(), CLASS, disk.id());
-        self.disks.lock().retain(|other| other.id() != disk.id());
+        self.disks.lock().retain(|other| other.vbd.id() != disk.id());
     }
 }
 

@@ -130,6 +130,14 @@ impl Vbd {
         self.inner.lock().state == State::Closed && !self.is_online(store)
     }
 
+    /// Lets the guest's pages and its ports go at once, whatever it does: another kernel starts.
+    /// The next [`Vbd::attend`] waits for that one's front end.
+    pub fn let_go(&self) {
+        let inner = &mut self.inner.lock();
+        inner.disconnect();
+        inner.state = State::Initialising;
+    }
+
     /// Lets the guest's pages and its port go at once, whatever it does: its life ends. Returns
     /// false if the medium still works on requests, after which [`Guest::call_back`] is called.
     pub fn end(&self, store: &mut Store) -> bool {

@@ -60,6 +60,9 @@ pub enum Then {
         /// The second one.
         second: u64,
     },
+    /// Another kernel starts in the guest's memory: its platform and its back ends are to begin
+    /// anew, and the virtual CPU goes on.
+    SoftReset,
 }
 
 /// The result of a call, and the way after it.

@@ -35,7 +35,10 @@ impl PvPlatform {
         match command {
             0 => Answer { result: 0, then: Then::Yield },
             1 => Answer { result: 0, then: Then::Wait },
-            2 => self.shut_down(caller, linear).into(),
+            2 => match self.shut_down(caller, linear) {
+                Ok((result, then)) => Answer { result, then },
+                Err(error) => Err(error).into(),
+            },
             3 => match self.poll(caller, linear) {
                 Ok(true) => Answer { result: 0, then: Then::Wait },
                 Ok(false) => Answer { result: 0, then: Then::Continue },
@@ -48,7 +51,7 @@ impl PvPlatform {
         }
     }
 
-    fn shut_down(&self, caller: &dyn Caller, linear: u64) -> Result<i64, Errno> {
+    fn shut_down(&self, caller: &dyn Caller, linear: u64) -> Result<(i64, Then), Errno> {
         const POWER_OFF: u32 = 0;
         const REBOOT: u32 = 1;
         const SUSPEND: u32 = 2;
@@ -60,13 +63,13 @@ impl PvPlatform {
         let reason = match read::<u32>(caller, linear)? {
             POWER_OFF => ShutdownReason::PowerOff,
             REBOOT => ShutdownReason::Reboot,
-            SUSPEND => return Ok(CANCELLED),
+            SUSPEND => return Ok((CANCELLED, Then::Continue)),
             CRASH | WATCHDOG => ShutdownReason::Crash,
-            SOFT_RESET => ShutdownReason::SoftReset,
+            SOFT_RESET => return Ok((0, Then::SoftReset)),
             _ => return Err(Errno::Inval),
         };
         self.machine().shut_down(reason);
-        Ok(0)
+        Ok((0, Then::Continue))
     }
 
     /// True if the virtual CPU is to sleep.

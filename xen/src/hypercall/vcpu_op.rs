@@ -37,6 +37,7 @@ impl PvPlatform {
         vcpu: u64,
         linear: u64,
     ) -> Result<i64, Errno> {
+        self.forget_old_areas(own);
         let vcpu = self.vcpu(vcpu)?;
         let is_own = vcpu == caller.vcpu();
         // One-shot timers, and areas at linear addresses, are for the virtual CPU itself.

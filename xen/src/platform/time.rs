@@ -132,7 +132,8 @@ impl PvPlatform {
     }
 
     /// Shows the guest the run state of the virtual CPU that calls, if it has asked for that.
-    pub fn write_run_state(&self, own: &PvVcpu, caller: &mut dyn Caller) {
+    pub fn write_run_state(&self, own: &mut PvVcpu, caller: &mut dyn Caller) {
+        self.forget_old_areas(own);
         let Some(linear) = own.run_state_area else { return };
         let (width, marks) = self.run_state_layout();
         let now_ns = self.machine.now().as_ns();

@@ -211,6 +211,41 @@ fn a_front_end_reads_a_disk_by_grants_and_an_event_channel() {
     assert_eq!(left, ["0"]);
 }
 
+#[test]
+fn another_kernel_finds_all_as_at_the_start() {
+    let mut bench = Bench::new(&SharedStore::new());
+    bench.connect();
+    bench.write("device/vbd/51712/state", "4");
+    bench.write("data/old", "");
+    let area = (0x9_0000_u64).to_le_bytes();
+    bench.guest.poke(0x8_0000, &area);
+    assert_eq!(bench.guest.call(24, &[5, 0, 0x8_0000]), 0);
+    assert!(bench.guest.own[0].run_state_area.is_some());
+    bench.back_ends.soft_reset();
+    assert_eq!(bench.guest.u32_at(TABLE + 64) & 0x18, 0, "the ring was let go");
+    assert_eq!(bench.guest.param(0, None), Ok(0), "no callback");
+    assert_eq!(bench.guest.param(1, None), Ok(0xfeffc));
+    assert_eq!(bench.guest.param(2, None), Ok(STORE_PORT.into()));
+    assert_eq!(bench.guest.call(24, &[9, 0, 0]), 0);
+    assert_eq!(bench.guest.own[0].run_state_area, None);
+    // Shared info and grant table are where the old kernel had them no more.
+    let ram = bench.guest.u64_at(0x2_0000);
+    bench.guest.told();
+    bench.guest.platform.timer_expired(0, devices::time::GuestTime::from_ns(1 << 40));
+    assert_eq!(bench.guest.u64_at(0x2_0000), ram);
+    // The next one goes the same way.
+    assert_eq!(bench.guest.put(0, 0, 0x22), 0);
+    assert_eq!(bench.guest.put(1, 0, (TABLE / 4096) as u32), 0);
+    assert_eq!(bench.guest.param(0, Some(2 << 56 | 0xf3)), Ok(2 << 56 | 0xf3));
+    assert_eq!(bench.store(2, b"data/old\0").0, 16, "forgotten");
+    let back = bench.read("device/vbd/51712/backend");
+    assert_eq!(bench.read(&format!("{back}/state")), "2");
+    assert_eq!(bench.read("device/vbd/51712/state"), "1");
+    bench.connect();
+    assert_eq!(bench.read(&format!("{back}/state")), "4");
+    assert_eq!(bench.read(&format!("{back}/feature-flush-cache")), "1");
+}
+
 /// A disk that is served on behalf of the last request asks for more of it.
 #[test]
 fn requests_of_more_than_a_go_are_served_to_the_last() {

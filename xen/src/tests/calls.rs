@@ -169,16 +169,17 @@ fn several_calls_in_one_have_results_of_their_own() {
 #[test]
 fn a_guest_ends_itself_by_its_reason() {
     let mut guest = Guest::new(Width::Bits64, 1);
-    let reasons = [
-        (0, ShutdownReason::PowerOff),
-        (1, ShutdownReason::Reboot),
-        (3, ShutdownReason::Crash),
-        (5, ShutdownReason::SoftReset),
-    ];
+    let reasons =
+        [(0, ShutdownReason::PowerOff), (1, ShutdownReason::Reboot), (3, ShutdownReason::Crash)];
     for (number, reason) in reasons {
         assert_eq!(guest.op(29, 2, [number, 0, 0, 0]).0, 0);
         assert_eq!(guest.told(), [Told::ShutDown(reason)]);
     }
+    guest.poke(ARGUMENT, &[5, 0, 0, 0]);
+    assert_eq!(
+        guest.call_on(0, 29, &[2, ARGUMENT]),
+        crate::hypercall::Answer { result: 0, then: Then::SoftReset }
+    );
     assert_eq!(guest.op(29, 2, [2, 0, 0, 0]).0, 1, "a suspend is cancelled");
     assert_eq!(guest.op(29, 2, [6, 0, 0, 0]).0, INVAL);
     assert_eq!(guest.call(29, &[4, ARGUMENT]), PERM);

@@ -95,7 +95,7 @@ fn run_states_are_written_where_the_guest_wants_them() {
     guest.own[0].times.enter(crate::time::RunState::Running, 600);
     let ram = guest.machine.ram.clone();
     let mut caller = TestVcpu { number: 0, width: Width::Bits64, ram: &ram };
-    guest.platform.write_run_state(&guest.own[0], &mut caller);
+    guest.platform.write_run_state(&mut guest.own[0], &mut caller);
     let area = [8, 16, 24].map(|offset| guest.u64_at(0x4_0000 + offset));
     assert_eq!(area, [1000, 400, 600], "the mark of being written is gone");
     assert_eq!(guest.call(24, &[4, 0, 0x5_0000]), 0);

@@ -18,6 +18,8 @@ pub struct Linux {
     cmdline: &'static str,
     /// Kernel modules that the script `load-modules` in the guest loads, in this order.
     modules: &'static [&'static str],
+    /// A program of its own: its name and its source.
+    program: Option<(&'static str, &'static str)>,
 }
 
 const VERBOSE: &str = "console=tty0 console=ttyS0,115200";
@@ -31,6 +33,7 @@ pub const AMD64: Linux = Linux {
     busybox: "busybox-static",
     cmdline: VERBOSE,
     modules: &[],
+    program: None,
 };
 
 /// `linux-amd64-quiet`
@@ -55,6 +58,13 @@ pub const AMD64_PV: Linux = Linux { modules: &["xen-blkfront"], ..AMD64_QUIET };
 pub const AMD64_PV_LINE: Linux =
     Linux { cmdline: "console=ttyS0,115200 quiet xen_no_vector_callback", ..AMD64_PV };
 
+/// `linux-amd64-pv-kexec`
+pub const AMD64_PV_KEXEC: Linux = Linux {
+    modules: &["xen-blkfront", "cdrom", "isofs"],
+    program: Some(("kexec", include_str!("kexec.asm"))),
+    ..AMD64_QUIET
+};
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),
@@ -62,6 +72,7 @@ pub const I686_PAE: Linux = Linux {
     busybox: "busybox-static:i386",
     cmdline: VERBOSE,
     modules: &[],
+    program: None,
 };
 
 /// `linux-686-pae-complaints`
@@ -136,7 +147,9 @@ impl Linux {
     /// If a package cannot be had or a tool fails.
     pub fn iso(&self, name: &str) -> Result<PathBuf> {
         let package = self.source.dependency(self.kernel, "linux-image-")?;
-        let recipe = format!("{package} {} {:?}\n{INIT}\n{TSC}", self.cmdline, self.modules);
+        let (_, program) = self.program.unwrap_or_default();
+        let recipe =
+            format!("{package} {} {:?}\n{INIT}\n{TSC}{program}", self.cmdline, self.modules);
         cached(name, &recipe, |iso: &Path| {
             let files = self.source.unpacked(&package)?;
             let kernel = find(&files.join("boot"), &|name| name.starts_with("vmlinuz-"))
@@ -157,7 +170,10 @@ impl Linux {
         let busybox = busybox.with_context(|| format!("no program busybox in {}", self.busybox))?;
         std::fs::copy(busybox, tree.join("bin/busybox"))?;
         write_program(&tree.join("init"), &INIT.replace("@MARKER@", super::LINUX_MARKER))?;
-        assemble(TSC, &tree.join("bin/tsc"))?;
+        assemble(TSC, "elf32", "elf_i386", &tree.join("bin/tsc"))?;
+        if let Some((name, source)) = self.program {
+            assemble(source, "elf64", "elf_x86_64", &tree.join("bin").join(name))?;
+        }
         // Debian 12 has modules in lib, as they are; Debian 13 in usr/lib, compressed.
         let folders = ["lib/modules", "usr/lib/modules"].map(|folder| kernel_files.join(folder));
         let folder = folders.iter().find(|folder| folder.is_dir());
@@ -197,14 +213,14 @@ fn write_program(path: &Path, text: &str) -> Result<()> {
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
 }
 
-/// Makes a static 32-bit program.
-fn assemble(source: &str, program: &Path) -> Result<()> {
+/// Makes a static program, in an object format of nasm's and an emulation of ld's.
+fn assemble(source: &str, format: &str, emulation: &str, program: &Path) -> Result<()> {
     let (assembly, object) = (paths::build("guests/program.asm"), paths::build("guests/program.o"));
     std::fs::write(&assembly, source)?;
     let mut nasm = Command::new("nasm");
-    nasm.args(["-f", "elf32", "-o"]).args([&object, &assembly]);
+    nasm.args(["-f", format, "-o"]).args([&object, &assembly]);
     let mut link = Command::new("ld");
-    link.args(["-m", "elf_i386", "-s", "-o"]).args([program, &object]);
+    link.args(["-m", emulation, "-s", "-o"]).args([program, &object]);
     for mut command in [nasm, link] {
         let status = command.stdin(Stdio::null()).status()?;
         ensure!(status.success(), "{} failed", command.get_program().to_string_lossy());

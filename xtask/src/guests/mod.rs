@@ -34,6 +34,8 @@ pub enum Guest {
     LinuxAmd64Pv,
     /// The same, which is told of Xen's events by an interrupt line
     LinuxAmd64PvLine,
+    /// The same, which starts another kernel by kexec
+    LinuxAmd64PvKexec,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
@@ -141,6 +143,7 @@ impl Guest {
             Self::LinuxAmd64Buttons => linux::AMD64_BUTTONS.iso(&name),
             Self::LinuxAmd64Pv => linux::AMD64_PV.iso(&name),
             Self::LinuxAmd64PvLine => linux::AMD64_PV_LINE.iso(&name),
+            Self::LinuxAmd64PvKexec => linux::AMD64_PV_KEXEC.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
             Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
