@@ -35,6 +35,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("block-list", "[DOM...]", "the guests' disks"),
     ("block-attach", "DOM DISK", "plugs a disk in, as disk= has it: MODULE,,VDEV"),
     ("block-detach", "[--force] DOM VDEV", "takes a disk from a guest, which is asked first"),
+    ("cd-insert", "DOM VDEV MODULE", "puts another disc into a CD-ROM drive"),
+    ("cd-eject", "DOM VDEV", "takes the disc out of a CD-ROM drive"),
     ("console", "DOM", "moves the serial input to a guest"),
     ("domid", "NAME", "the number of a guest"),
     ("domname", "NUMBER", "the name of a guest"),
@@ -125,6 +127,8 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("block-list", _) => {
             Some(Command::ListDisks(doms(operands).into_iter().map(Some).collect()))
         }
+        ("cd-insert", [dom @ .., device, target]) => Some(insert(self::dom(dom)?, device, target)),
+        ("cd-eject", [dom @ .., device]) => Some(insert(self::dom(dom)?, device, "")),
         ("uptime", _) => Some(Command::List(doms(operands), Columns::Uptime)),
         ("vcpu-list", _) => Some(Command::List(doms(operands), Columns::Vcpus)),
         ("create", [module, settings @ ..]) => {
@@ -315,6 +319,12 @@ fn block_attach(operands: &[&str], guests: &Guests) -> Option<Command> {
         None => disk.join(","),
     };
     Some(Command::ChangeDisk(dom, DiskChange::Attach { disk }))
+}
+
+/// `cd-insert`, and without a target `cd-eject`.
+fn insert(dom: Dom, device: &str, target: &str) -> Command {
+    let change = DiskChange::Insert { device: device.into(), target: target.into() };
+    Command::ChangeDisk(dom, change)
 }
 
 /// The operands of `block-detach`: a guest, which may be left out, the disk, and perhaps an option.

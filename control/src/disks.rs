@@ -17,6 +17,13 @@ pub enum DiskChange {
         /// It is removed at once, and the guest is not asked.
         is_forced: bool,
     },
+    /// To put another disc into a CD-ROM drive.
+    Insert {
+        /// The drive's name (`hdc`) or number.
+        device: String,
+        /// The boot module with the disc; empty to take out the one that is in the drive.
+        target: String,
+    },
 }
 
 /// A disk in a list.

@@ -8,6 +8,7 @@
 
 use crate::block::{BlockBackend, BlockOp, BlockRequest, Submitted};
 use crate::bus::{Access, PioDevice, Region};
+use crate::ide::Ide;
 use crate::ide::spec::CD_SECTOR_BYTES;
 use crate::memory::GuestMemory;
 use alloc::sync::Arc;
@@ -81,22 +82,24 @@ struct State {
 
 /// The device: CD-ROM drives as the BIOS numbers them.
 pub struct BootDisk {
-    /// The disc in each drive.
-    discs: Vec<Option<Arc<dyn BlockBackend>>>,
+    /// The places of the drives, as the BIOS numbers them.
+    drives: Vec<usize>,
+    ide: Arc<Ide>,
     memory: Arc<dyn GuestMemory>,
     state: crate::lock::DeviceLock<State>,
 }
 
 impl BootDisk {
-    /// A device that reads `discs`, those in the drives from [`FIRST_DRIVE`] on, into `memory`.
-    pub fn new(discs: Vec<Option<Arc<dyn BlockBackend>>>, memory: Arc<dyn GuestMemory>) -> Self {
-        Self { discs, memory, state: crate::lock::DeviceLock::default() }
+    /// A device that reads the discs in drives of `ide` into `memory`: those at the places `drives`,
+    /// from [`FIRST_DRIVE`] on.
+    pub fn new(drives: Vec<usize>, ide: Arc<Ide>, memory: Arc<dyn GuestMemory>) -> Self {
+        Self { drives, ide, memory, state: crate::lock::DeviceLock::default() }
     }
 
     /// Does what the packet asks for; `None` if it is left to the BIOS.
     fn extended_read(&self, request: Request) -> Option<()> {
         let drive = usize::from(request.drive().checked_sub(FIRST_DRIVE)?);
-        let disc = self.discs.get(drive)?.as_deref()?;
+        let disc = &*self.ide.disc(*self.drives.get(drive)?)?;
         let mut packet = Packet::new_zeroed();
         self.memory.read(request.packet_gpa().into(), packet.as_mut_bytes()).ok()?;
         let sectors = packet.sectors.get();

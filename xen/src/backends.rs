@@ -182,6 +182,7 @@ impl BackEnds {
     /// guest's start. To be called by a virtual CPU of the guest's, without locks.
     pub fn soft_reset(&self) {
         let domain = self.platform.domain();
+        self.shared.with(|store| self.drop_leaving(store));
         let disks = self.disks.lock().clone();
         disks.iter().for_each(|disk| disk.vbd.let_go());
         self.platform.soft_reset();

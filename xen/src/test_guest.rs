@@ -253,7 +253,7 @@ impl Guest {
             name: "xvda".into(),
             target: "disk.img".into(),
             is_cdrom: false,
-            medium: Arc::new(HeapDisk::new(content, false)),
+            medium: Some(Arc::new(HeapDisk::new(content, false))),
         };
         let settings = Settings {
             name: "pv".into(),

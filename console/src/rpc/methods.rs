@@ -152,6 +152,14 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             let change = DiskChange::Detach { device, is_forced };
             return Ok(Command::ChangeDisk(dom(params)?, change));
         }
+        "guest.insert_cd" | "guest.eject_cd" => {
+            let device = text(params, "vdev")?.into();
+            let target = match method {
+                "guest.insert_cd" => text(params, "target")?.into(),
+                _ => String::new(),
+            };
+            return Ok(Command::ChangeDisk(dom(params)?, DiskChange::Insert { device, target }));
+        }
         "store.command" => {
             let (name, words) = (text(params, "name")?.into(), words(params)?);
             return Ok(Command::Store { name, words });

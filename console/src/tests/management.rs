@@ -199,6 +199,8 @@ fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
         "guest.disks",
         "guest.attach_disk",
         "guest.detach_disk",
+        "guest.insert_cd",
+        "guest.eject_cd",
         "store.command",
         "host.reboot",
         "host.poweroff",

@@ -1,5 +1,7 @@
 use super::*;
 use crate::block::{BlockClient, BlockError, HeapDisk};
+use crate::ide::Drive;
+use crate::irq::LineProbe;
 use crate::memory::TestMemory;
 use alloc::sync::Weak;
 use proptest::prelude::*;
@@ -31,12 +33,20 @@ fn packet(sectors: u16, segment: u16, offset: u16, first_sector: u64) -> Packet 
 struct Bench {
     memory: Arc<TestMemory>,
     device: BootDisk,
+    ide: Arc<Ide>,
 }
 
 impl Bench {
     fn new(discs: Vec<Option<Arc<dyn BlockBackend>>>) -> Self {
         let memory = TestMemory::new(MEMORY_BYTES);
-        Self { device: BootDisk::new(discs, memory.clone()), memory }
+        let places = (0..discs.len()).collect();
+        let mut drives = [const { None }; 4];
+        for (drive, disc) in drives.iter_mut().zip(discs) {
+            *drive = Some(Drive::Cdrom(disc));
+        }
+        let irqs = [LineProbe::wired().1, LineProbe::wired().1];
+        let ide = Arc::new(Ide::new(drives, irqs, memory.clone()));
+        Self { device: BootDisk::new(places, ide.clone(), memory.clone()), ide, memory }
     }
 
     /// Does as the boot ROM does; true if the read was done.
@@ -192,4 +202,14 @@ proptest! {
             prop_assert!(data.iter().enumerate().all(|(index, &byte)| byte == expected(index)));
         }
     }
+}
+
+#[test]
+fn the_disc_is_the_one_that_is_in_the_drive_now() {
+    let bench = Bench::new(alloc::vec![None, Some(disc(20))]);
+    let first = packet(1, 0x1000, 0, 1);
+    assert!(!bench.ask(0xe0, &first) && bench.ask(0xe1, &first));
+    assert_eq!(bench.ide.change_disc(0, Some(disc(30))), Ok(()));
+    assert_eq!(bench.ide.change_disc(1, None), Ok(()));
+    assert!(bench.ask(0xe0, &first) && !bench.ask(0xe1, &first));
 }

@@ -1,6 +1,7 @@
 //! The commands of a CD-ROM drive: those of an ATA packet device, and the packets (MMC-5) that run
 //! on it.
 
+use super::DoorLocked;
 use super::channel::{CHUNK_BYTES, Channel, Extent, Transport};
 use super::identify;
 use super::mmc;
@@ -46,6 +47,27 @@ struct PacketFeature {
     __: u8,
 }
 
+/// An event of class media (MMC-5, table 306).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum MediaEvent {
+    #[default]
+    None = 0,
+    /// Someone wants to open the tray, which is locked.
+    EjectRequest = 1,
+    NewMedia = 2,
+    Removal = 3,
+}
+
+/// A disc that was put in place of another. Systems that do not ask for events learn of it as from
+/// a drive that is slow to load (and from QEMU's): first there is no medium, then it has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Change {
+    #[default]
+    Told,
+    Removed,
+    Inserted,
+}
+
 /// A CD-ROM drive.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CdState {
@@ -57,8 +79,10 @@ pub(super) struct CdState {
     pub attention: Option<Sense>,
     pub tray_open: bool,
     pub tray_locked: bool,
-    /// GET EVENT STATUS NOTIFICATION has not told of the medium yet.
-    pub new_medium_event: bool,
+    /// Not yet told by GET EVENT STATUS NOTIFICATION.
+    pub event: MediaEvent,
+    /// Not yet told by commands that need the medium.
+    pub change: Change,
     pub transfer_mode: TransferMode,
 }
 
@@ -74,6 +98,40 @@ impl CdState {
             return Err(Sense::TRAY_OPEN);
         }
         NonZeroU32::new(self.sectors).ok_or(Sense::NO_MEDIUM)
+    }
+
+    /// Another disc of so many sectors is put in, or none with 0: the tray is open then.
+    ///
+    /// # Errors
+    /// [`DoorLocked`], of which the system is told: it may want to unlock it.
+    pub fn change_disc(&mut self, sectors: u32) -> Result<(), DoorLocked> {
+        if self.tray_locked && !self.tray_open {
+            self.event = MediaEvent::EjectRequest;
+            return Err(DoorLocked);
+        }
+        let had_disc = self.readable_sectors().is_ok();
+        self.sectors = sectors;
+        self.tray_open = sectors == 0;
+        self.change = Change::Removed;
+        match (self.tray_open, had_disc) {
+            (false, _) => self.event = MediaEvent::NewMedia,
+            (true, true) => self.event = MediaEvent::Removal,
+            (true, false) => {}
+        }
+        Ok(())
+    }
+
+    /// The sense with which a command that can be refused is refused, as it is the first or second
+    /// one since another disc was put in.
+    pub fn tell_change(&mut self) -> Option<Sense> {
+        self.readable_sectors().ok()?;
+        let (next, sense) = match self.change {
+            Change::Told => return None,
+            Change::Removed => (Change::Inserted, Sense::NO_MEDIUM),
+            Change::Inserted => (Change::Told, Sense::MEDIUM_CHANGED),
+        };
+        self.change = next;
+        Some(sense)
     }
 
     /// The last of them.
@@ -158,7 +216,7 @@ impl Channel {
     }
 
     /// Ends the packet command with a check condition.
-    fn fail_packet(&mut self, sense: Sense) {
+    pub(super) fn fail_packet(&mut self, sense: Sense) {
         if let UnitKind::Cdrom(cd) = &mut self.unit().kind {
             cd.sense = sense;
         }

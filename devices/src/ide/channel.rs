@@ -5,6 +5,8 @@
 //! A request to the back end is put into `outbox`; [`Channel::pump`] submits it, and
 //! [`Channel::completed`] goes on, at once or later.
 
+use super::DoorLocked;
+use super::atapi::Sense;
 use super::busmaster::BusMaster;
 use super::spec::{
     CD_RAW_SECTOR_BYTES, CD_SECTOR_BYTES, DIAGNOSTICS_PASSED, DeviceControl, DeviceHead, Error,
@@ -136,6 +138,32 @@ impl Channel {
             self.state.units[place].kind = UnitKind::Absent;
             self.media[place] = None;
         }
+    }
+
+    /// The disc in the CD-ROM drive at `place`, if the tray is closed.
+    pub fn disc(&self, place: usize) -> Option<Arc<dyn BlockBackend>> {
+        match &self.state.units[place].kind {
+            UnitKind::Cdrom(cd) if !cd.tray_open => self.media[place].clone(),
+            _ => None,
+        }
+    }
+
+    /// Puts another disc of so many sectors into the CD-ROM drive at `place`, if there is one, or
+    /// takes the one out that is in it. A read that is on its way fails.
+    pub fn change_disc(
+        &mut self,
+        place: usize,
+        sectors: u32,
+        disc: Option<Arc<dyn BlockBackend>>,
+    ) -> Result<(), DoorLocked> {
+        let UnitKind::Cdrom(cd) = &mut self.state.units[place].kind else { return Ok(()) };
+        cd.change_disc(sectors)?;
+        self.media[place] = disc;
+        if self.state.selected == place && matches!(self.state.job, Job::Read { .. }) {
+            self.cancel();
+            self.fail_packet(Sense::NO_MEDIUM);
+        }
+        Ok(())
     }
 
     pub fn task(&mut self) -> &mut TaskFile {

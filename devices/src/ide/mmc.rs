@@ -1,6 +1,6 @@
 //! The packet commands themselves (MMC-5, SPC-3): what a CD-ROM drive answers to each.
 
-use super::atapi::{CdState, Sense, msf};
+use super::atapi::{CdState, MediaEvent, Sense, msf};
 use super::spec::{CD_SECTOR_BYTES, PACKET_BYTES};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -97,6 +97,9 @@ pub(super) fn execute(cd: &mut CdState, packet: &[u8; PACKET_BYTES]) -> Outcome 
         cd.attention = None;
         return Err(attention);
     }
+    if !passes && let Some(sense) = cd.tell_change() {
+        return Err(sense);
+    }
     if code != REQUEST_SENSE {
         cd.sense = Sense::NONE;
     }
@@ -190,7 +193,7 @@ fn start_stop(cd: &mut CdState, packet: &Packet<'_>) -> Outcome {
         return Err(Sense::REMOVAL_PREVENTED);
     }
     if start && cd.tray_open && cd.sectors != 0 {
-        cd.new_medium_event = true;
+        cd.event = MediaEvent::NewMedia;
         cd.attention = Some(Sense::MEDIUM_CHANGED);
     }
     cd.tray_open = !start;
@@ -343,7 +346,6 @@ fn get_configuration(cd: &CdState, packet: &Packet<'_>) -> Outcome {
 
 fn get_event_status(cd: &mut CdState, packet: &Packet<'_>) -> Outcome {
     const MEDIA: u8 = 4;
-    const NEW_MEDIA: u8 = 2;
     const NO_EVENT_AVAILABLE: u8 = 0x80;
     let is_polled = packet.byte(1) & 1 != 0;
     if !is_polled {
@@ -353,7 +355,7 @@ fn get_event_status(cd: &mut CdState, packet: &Packet<'_>) -> Outcome {
     if packet.byte(4) & 1 << MEDIA == 0 {
         return data(vec![0, 2, NO_EVENT_AVAILABLE, 1 << MEDIA], allocated);
     }
-    let event = if core::mem::take(&mut cd.new_medium_event) { NEW_MEDIA } else { 0 };
+    let event = core::mem::take(&mut cd.event) as u8;
     let status = u8::from(cd.tray_open) | u8::from(cd.readable_sectors().is_ok()) << 1;
     data(vec![0, 6, MEDIA, 1 << MEDIA, event, status, 0, 0], allocated)
 }

@@ -59,14 +59,20 @@ impl Drive {
                 (UnitKind::Disk(DiskState::new(sectors)), Some(medium))
             }
             Some(Self::Cdrom(medium)) => {
-                let bytes = medium.as_ref().map_or(0, |medium| medium.size_bytes());
-                let sectors =
-                    u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX);
-                (UnitKind::Cdrom(CdState::power_on(sectors)), medium)
+                (UnitKind::Cdrom(CdState::power_on(disc_sectors(medium.as_ref()))), medium)
             }
         }
     }
 }
+
+fn disc_sectors(disc: Option<&Arc<dyn BlockBackend>>) -> u32 {
+    let bytes = disc.map_or(0, |disc| disc.size_bytes());
+    u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX)
+}
+
+/// The guest has locked a drive's door. It has been told that someone wants it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorLocked;
 
 /// A channel as its drives' back ends see it.
 struct ChannelPort(DeviceLock<Channel>);
@@ -138,6 +144,30 @@ impl Ide {
         for channel in &self.channels {
             channel.0.lock().remove_disks(|unit| keep_first && unit.number == 0);
         }
+    }
+
+    /// The disc in the CD-ROM drive at `place` (0 to 3), if the tray is closed.
+    pub fn disc(&self, place: usize) -> Option<Arc<dyn BlockBackend>> {
+        self.channels.get(place / 2)?.0.lock().disc(place % 2)
+    }
+
+    /// Puts another disc into the CD-ROM drive at `place`, or takes the disc out, which leaves the
+    /// tray open. Does nothing where there is no such drive.
+    ///
+    /// # Errors
+    /// [`DoorLocked`].
+    pub fn change_disc(
+        &self,
+        place: usize,
+        disc: Option<Arc<dyn BlockBackend>>,
+    ) -> Result<(), DoorLocked> {
+        let Some(port) = self.channels.get(place / 2) else { return Ok(()) };
+        if let Some(disc) = &disc {
+            let client: Weak<ChannelPort> = Arc::downgrade(port);
+            disc.connect(client);
+        }
+        let sectors = disc_sectors(disc.as_ref());
+        port.0.lock().change_disc(place % 2, sectors, disc)
     }
 
     fn channel(&self, region: u8) -> &DeviceLock<Channel> {

@@ -8,6 +8,8 @@ use alloc::vec;
 use proptest::prelude::*;
 use spin::Mutex;
 
+mod discs;
+
 const CD_SECTORS: usize = 200;
 const DISK_SECTORS: usize = 4096;
 const PRD_TABLE: u32 = 0x1000;

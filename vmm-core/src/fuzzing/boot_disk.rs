@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use devices::block::{BlockBackend, HeapDisk};
 use devices::boot_disk::BootDisk;
 use devices::bus::{Access, PioDevice};
+use devices::ide::{Drive, Ide};
+use devices::irq::LineProbe;
 use devices::memory::{GuestMemory, TestMemory};
 use emulator::fuzzing::Input;
 
@@ -29,11 +31,15 @@ struct Bench {
 pub fn boot_disk(data: &[u8]) {
     let discs = DISC_BYTES
         .map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());
-    let drive =
-        |disc: &Vec<u8>| Some(Arc::new(HeapDisk::new(disc.clone(), true)) as Arc<dyn BlockBackend>);
+    let drive = |disc: &Vec<u8>| {
+        let disc: Arc<dyn BlockBackend> = Arc::new(HeapDisk::new(disc.clone(), true));
+        Some(Drive::Cdrom(Some(disc)))
+    };
     let memory = TestMemory::new(MEMORY_BYTES);
-    let drives = vec![drive(&discs[0]), drive(&discs[1]), None];
-    let device = BootDisk::new(drives, memory.clone());
+    let drives = [drive(&discs[0]), drive(&discs[1]), Some(Drive::Cdrom(None)), None];
+    let irqs = [LineProbe::wired().1, LineProbe::wired().1];
+    let ide = Arc::new(Ide::new(drives, irqs, memory.clone()));
+    let device = BootDisk::new(vec![0, 1, 2], ide, memory.clone());
     let mut bench = Bench { device, memory, expected: vec![0; MEMORY_BYTES], discs };
     let mut input = Input::new(data);
     for _ in 0..MAX_REQUESTS {

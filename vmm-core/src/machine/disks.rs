@@ -72,7 +72,7 @@ impl Disks {
     /// The same disks, and those that IDE has no place for, as PV drivers find them.
     pub fn pv(&self) -> Vec<DiskSettings> {
         let list = self.list.iter().filter(|_| self.has_pv);
-        list.filter_map(|(disk, drive)| pv_disk(disk, drive)).collect()
+        list.map(|(disk, drive)| pv_disk(disk, drive)).collect()
     }
 
     /// The disk that is called so, or has this number.
@@ -104,9 +104,37 @@ impl Disks {
             return Err(format!("a guest has {MAX_DISKS} disks at the most"));
         }
         let drive = self.drive(inputs, &disk)?;
-        let settings = pv_disk(&disk, &drive).ok_or("an empty drive is no PV disk")?;
+        let settings = pv_disk(&disk, &drive);
         self.list.push((disk, drive));
         Ok(settings)
+    }
+
+    /// The disc of a boot module for the drive that is called so, or has this number, and the drive
+    /// as it is with it; with an empty target, as it is without a disc.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words of libxl where it has them.
+    pub fn disc(
+        &self,
+        inputs: &BootInputs,
+        device: &str,
+        target: &str,
+    ) -> Result<(Disk, Option<Arc<dyn BlockBackend>>), String> {
+        let drive = self.find(device).filter(|disk| disk.kind == DiskKind::CdRom);
+        let drive = drive.ok_or("Virtual device not found")?;
+        let disk = Disk { target: target.into(), ..drive.clone() };
+        let disc = match target {
+            "" => None,
+            _ => Some(Arc::new(ModuleImage(image(inputs, &disk)?)) as _),
+        };
+        Ok((disk, disc))
+    }
+
+    /// The drive is so from now on.
+    pub fn set_disc(&mut self, disk: Disk, disc: Option<Arc<dyn BlockBackend>>) {
+        if let Some(entry) = self.list.iter_mut().find(|(other, _)| other.device == disk.device) {
+            *entry = (disk, Drive::Cdrom(disc));
+        }
     }
 
     /// The disk with this number is gone. A copy that it is stays, and is found again when its
@@ -119,18 +147,7 @@ impl Disks {
         if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
             return Ok(Drive::Cdrom(None));
         }
-        let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
-        let image = found.map(|module| module.data).ok_or_else(|| {
-            let file_name = disk.target.rsplit('/').next().unwrap_or_default();
-            let names = inputs.module_names();
-            format!(
-                "disk {:?}: there is no boot module called {file_name:?} (there are {names:?})",
-                disk.target
-            )
-        })?;
-        if image.is_empty() {
-            return Err(format!("disk {:?}: the boot module is empty", disk.target));
-        }
+        let image = image(inputs, disk)?;
         if disk.kind == DiskKind::CdRom {
             return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
         }
@@ -163,18 +180,34 @@ impl Disks {
     }
 }
 
-/// The same as PV drivers find it; an empty drive is none for them.
-fn pv_disk(disk: &Disk, drive: &Drive) -> Option<DiskSettings> {
+/// The same as PV drivers find it.
+fn pv_disk(disk: &Disk, drive: &Drive) -> DiskSettings {
     let (is_cdrom, medium) = match drive {
-        Drive::Disk(medium) => (false, medium),
-        Drive::Cdrom(Some(medium)) => (true, medium),
-        Drive::Cdrom(None) => return None,
+        Drive::Disk(medium) => (false, Some(medium)),
+        Drive::Cdrom(medium) => (true, medium.as_ref()),
     };
-    Some(DiskSettings {
+    DiskSettings {
         id: disk.device.xen_number(),
         name: disk.device.name(),
         target: disk.target.clone(),
         is_cdrom,
-        medium: medium.clone(),
-    })
+        medium: medium.cloned(),
+    }
+}
+
+/// The boot module that is the disk's target.
+fn image(inputs: &BootInputs, disk: &Disk) -> Result<&'static [u8], String> {
+    let target = &disk.target;
+    let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
+    let image = found.map(|module| module.data).ok_or_else(|| {
+        let file_name = target.rsplit('/').next().unwrap_or_default();
+        let names = inputs.module_names();
+        format!(
+            "disk {target:?}: there is no boot module called {file_name:?} (there are {names:?})"
+        )
+    })?;
+    if image.is_empty() {
+        return Err(format!("disk {target:?}: the boot module is empty"));
+    }
+    Ok(image)
 }

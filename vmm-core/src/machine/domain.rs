@@ -11,9 +11,10 @@ use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use config::GuestConfig;
+use config::{Disk, GuestConfig};
 use control::guest::OpenPorts;
 use control::mailbox::Mailbox;
+use devices::block::BlockBackend;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -112,6 +113,24 @@ impl<'a> Domain<'a> {
         let settings = self.disks.attach(self.inputs, text)?;
         self.config.disks = self.disks.configured();
         Ok(settings)
+    }
+
+    /// Puts the disc of a boot module into the drive that is called so, or has this number, or with
+    /// an empty target takes out the one that is in it; `change` does it in the present life.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn change_disc(
+        &mut self,
+        device: &str,
+        target: &str,
+        change: impl FnOnce(&Disk, Option<Arc<dyn BlockBackend>>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (disk, disc) = self.disks.disc(self.inputs, device, target)?;
+        change(&disk, disc.clone())?;
+        self.disks.set_disc(disk, disc);
+        self.config.disks = self.disks.configured();
+        Ok(())
     }
 
     /// It has the disk with this number no longer.

@@ -325,7 +325,6 @@ fn disks_are_plugged_in_and_let_go_and_the_next_life_has_what_is_left() {
         ("none.img,,xvdc", "there is no boot module called"),
         ("more.img,,xvd", "is not a vdev"),
         ("more.img,qcow2,xvdc", "format qcow2 is not supported"),
-        (",,xvdc,cdrom", "an empty drive is no PV disk"),
     ] {
         let refused = attach(&mut bench, disk);
         let end = "libxl_device_disk_add failed.";
@@ -374,4 +373,63 @@ fn a_guest_has_so_many_disks_and_one_without_pv_devices_gets_no_more() {
     let params = "{\"guest\":\"b\",\"disk\":\"more.img,,xvdb\"}";
     let refused = bench.call("guest.attach_disk", params);
     assert!(refused.contains("xen_platform_pci=0"), "{refused}");
+}
+
+#[test]
+fn discs_are_changed_in_every_drive_and_stay_through_the_next_life() {
+    let module = |name: &str, data: &'static [u8]| Module { command_line: name.into(), data };
+    let mut bench = Bench::with_modules(&[
+        module("a.iso", &[1; 4096]),
+        module("b.iso", &[2; 10240]),
+        module("disk.img", &[3; 512]),
+    ]);
+    for (name, has_pv) in [("pv", 1), ("ide", 0)] {
+        let text = alloc::format!(
+            "type='hvm'; name='{name}'; memory=8; xen_platform_pci={has_pv}\n\
+             disk=['a.iso,,hdc:cdrom', ',,hdd:cdrom', 'disk.img,,hda']"
+        );
+        let config = GuestConfig::parse("a.cfg", text.as_bytes()).0.unwrap();
+        let number = bench.add(config).unwrap();
+        assert_eq!(bench.attend(), None);
+        let change = |bench: &mut Bench, method: &str, params: &str| {
+            let params = alloc::format!("{{\"guest\":\"{name}\",{params}}}");
+            bench.call(method, &params)
+        };
+        let read = |bench: &mut Bench, id: u32, node: &str| {
+            let back = alloc::format!("/local/domain/0/backend/vbd/{number}/{id}");
+            let words = alloc::format!("\"name\":\"read\",\"words\":[\"{back}/{node}\"]");
+            bench.call("store.command", &alloc::format!("{{{words}}}"))
+        };
+        for (device, target) in [("hdc", "b.iso"), ("5696", "a.iso")] {
+            let params = alloc::format!("\"vdev\":\"{device}\",\"target\":\"{target}\"");
+            let answer = change(&mut bench, "guest.insert_cd", &params);
+            assert!(answer.contains("\"result\":{}"), "{answer}");
+        }
+        for life in 0..2 {
+            let list = change(&mut bench, "guest.disks", "\"x\":0");
+            assert!(list.contains("\"target\":\"b.iso\",\"vdev\":\"hdc\""), "{list}");
+            assert!(list.contains("\"target\":\"a.iso\",\"vdev\":\"hdd\""), "{list}");
+            if has_pv == 1 {
+                assert!(read(&mut bench, 5632, "params").contains("b.iso"), "{life}");
+                assert!(read(&mut bench, 5632, "sectors").contains("\"20\\n\""), "{life}");
+                assert!(read(&mut bench, 5696, "state").contains("\"2\\n\""), "{life}");
+            }
+            bench.guests.stop(name, Stop::Reset);
+            bench.cpus.call_boot_cpu();
+            bench.run(2000);
+        }
+        let answer = change(&mut bench, "guest.eject_cd", "\"vdev\":\"hdc\"");
+        assert!(answer.contains("\"result\":{}"), "{answer}");
+        if has_pv == 1 {
+            assert!(read(&mut bench, 5632, "state").contains("\"1\\n\""), "no disc, no offer");
+        }
+        for (params, reason) in [
+            ("\"vdev\":\"hda\",\"target\":\"b.iso\"", "Virtual device not found"),
+            ("\"vdev\":\"xvdf\",\"target\":\"b.iso\"", "Virtual device not found"),
+            ("\"vdev\":\"hdc\",\"target\":\"c.iso\"", "there is no boot module called"),
+        ] {
+            let answer = change(&mut bench, "guest.insert_cd", params);
+            assert!(answer.contains(reason), "{answer}");
+        }
+    }
 }

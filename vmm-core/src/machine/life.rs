@@ -15,11 +15,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use config::GuestConfig;
 use config::cpus::CpuList;
+use config::{Disk, GuestConfig};
 use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
+use devices::block::BlockBackend;
 use devices::cpu_hotplug::CpuHotplug;
+use devices::ide::{DoorLocked, Ide};
 use devices::rtc::{Battery, Rtc};
 use xen::backends::{BackEnds, DiskSettings};
 use xen::store::Quotas;
@@ -50,6 +52,7 @@ fn run_heap_bytes(config: &GuestConfig) -> u64 {
 /// A guest that runs.
 pub struct Life<B: Backend> {
     vm: Arc<Vm>,
+    ide: Arc<Ide>,
     rtc: Arc<Rtc>,
     sockets: Arc<CpuHotplug>,
     running: RunningGuest<B>,
@@ -97,7 +100,7 @@ impl<B: Backend> Life<B> {
             }
             None => (domain.new_battery(), None),
         };
-        let Pc { vm, vcpus, com1, vga, i8042, rtc, power, sockets, pv } =
+        let Pc { vm, vcpus, com1, ide, vga, i8042, rtc, power, sockets, pv } =
             domain.build::<B>(cpu, cpus.features(), &ports, battery, ram)?;
         let first = vcpus.first().ok_or_else(|| format!("{name}: vcpus: none to run"))?;
         let first = first.kick.clone();
@@ -133,7 +136,7 @@ impl<B: Backend> Life<B> {
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
         let disk_heaps = Vec::new();
-        Ok(Self { vm, rtc, sockets, running, started_tsc, _heap: heap, disk_heaps })
+        Ok(Self { vm, ide, rtc, sockets, running, started_tsc, _heap: heap, disk_heaps })
     }
 
     /// Why the guest stops, if it does.
@@ -167,6 +170,31 @@ impl<B: Backend> Life<B> {
         let id = disk.id;
         back_ends.add_disk(disk).map_err(|error| format!("XenStore: {error:?}"))?;
         self.disk_heaps.push((id, heap));
+        Ok(())
+    }
+
+    /// Puts another disc into a drive, or takes the disc out.
+    ///
+    /// # Errors
+    /// Why it cannot, in the words of QEMU.
+    pub fn change_disc(
+        &self,
+        disk: &Disk,
+        disc: Option<Arc<dyn BlockBackend>>,
+    ) -> Result<(), String> {
+        let id = disk.device.xen_number();
+        if let Some((channel, unit)) = disk.device.ide_position() {
+            let changed = self.ide.change_disc(usize::from(channel * 2 + unit), disc.clone());
+            changed.map_err(|DoorLocked| {
+                format!(
+                    "Device 'ide-{id}' is locked and force was not specified, wait for tray to \
+                     open and try again"
+                )
+            })?;
+        }
+        if let Some(back_ends) = self.back_ends() {
+            back_ends.change_disc(id, disc, &disk.target);
+        }
         Ok(())
     }
 

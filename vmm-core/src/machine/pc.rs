@@ -141,6 +141,8 @@ pub struct Pc {
     pub vcpus: Vec<VcpuWires>,
     /// COM1.
     pub com1: Arc<Uart>,
+    /// Disks and CD-ROM drives.
+    pub ide: Arc<Ide>,
     /// The screen.
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
@@ -208,7 +210,7 @@ impl Pc {
         let com1 = board.add_serial_ports(config, &com1_output);
         let i8042 = board.add_keyboard(chipset.clone());
         let coprocessor = board.add_coprocessor();
-        board.add_boot_disk(&parts, space.clone());
+        let boot_drives = parts.description.boot_rom.is_some().then(|| boot_drives(&parts));
         let facts = parts.description.facts();
         board.ports.attach(Arc::new(FwCfg::new(&facts, parts.files, space.clone())));
 
@@ -218,6 +220,9 @@ impl Pc {
         board.ports.attach(isa_bridge.clone());
         board.pci.attach(ISA_BRIDGE, isa_bridge.clone());
         let ide = board.add_ide(parts.drives, space.clone());
+        if let Some(drives) = boot_drives {
+            board.ports.attach(Arc::new(BootDisk::new(drives, ide.clone(), space.clone())));
+        }
         let power = board.add_power_management(chipset.clone());
         let sockets = CpuHotplug::new(apic_bus.clone(), power.clone(), config.vcpus);
         let sockets = Arc::new(sockets);
@@ -295,7 +300,7 @@ impl Pc {
         });
         let back_ends = vm.back_ends.as_ref().map(|back_ends| Arc::downgrade(back_ends));
         let pv = back_ends.map(|back_ends| Arc::new(PvPorts { back_ends, output }) as _);
-        Ok(Self { vcpus: vcpus.collect(), vm, com1, vga, i8042, rtc, power, sockets, pv })
+        Ok(Self { vcpus: vcpus.collect(), vm, com1, ide, vga, i8042, rtc, power, sockets, pv })
     }
 }
 
@@ -344,6 +349,18 @@ fn memory(parts: &PcParts<'_>) -> Result<Memory, SpaceError> {
         rom: MemoryPart::new(rom, 0, VGA_ROM_BYTES),
     };
     Ok(Memory { space, vga, shared })
+}
+
+/// The places of the CD-ROM drives, as the BIOS numbers them.
+fn boot_drives(parts: &PcParts<'_>) -> Vec<usize> {
+    let position =
+        |index: usize| BootDevice::Ide { channel: index as u8 / 2, unit: index as u8 % 2 };
+    let is_cd = |index: &usize| matches!(parts.drives[*index], Some(Drive::Cdrom(_)));
+    let cds: Vec<_> = (0..parts.drives.len()).filter(is_cd).collect();
+    let numbered = cds.iter().map(|&index| position(index)).collect();
+    let numbered = parts.description.numbered_cds(numbered);
+    let place = |device: &BootDevice| cds.iter().copied().find(|&cd| position(cd) == *device);
+    numbered.iter().filter_map(place).collect()
 }
 
 /// A PC while devices are put on it.
@@ -449,30 +466,6 @@ impl Board {
             Arc::new(Coprocessor::new(self.lines.wire(COPROCESSOR_IRQ, IsaSource::Device)));
         self.ports.attach(coprocessor.clone());
         coprocessor
-    }
-
-    /// The device of the boot ROM, if there is one: the discs in the drives as the BIOS numbers
-    /// them.
-    fn add_boot_disk(&mut self, parts: &PcParts<'_>, memory: Arc<GuestSpace>) {
-        if parts.description.boot_rom.is_none() {
-            return;
-        }
-        let position =
-            |index: usize| BootDevice::Ide { channel: index as u8 / 2, unit: index as u8 % 2 };
-        let cds: Vec<_> = parts
-            .drives
-            .iter()
-            .enumerate()
-            .filter_map(|(index, drive)| match drive {
-                Some(Drive::Cdrom(disc)) => Some((position(index), disc)),
-                _ => None,
-            })
-            .collect();
-        let numbered =
-            parts.description.numbered_cds(cds.iter().map(|&(device, _)| device).collect());
-        let disc = |device: &BootDevice| cds.iter().find(|(other, _)| other == device)?.1.clone();
-        let discs = numbered.iter().map(disc).collect();
-        self.ports.attach(Arc::new(BootDisk::new(discs, memory)));
     }
 
     fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) -> Arc<Ide> {

@@ -33,8 +33,8 @@ pub struct DiskSettings {
     pub target: String,
     /// It is a CD-ROM drive.
     pub is_cdrom: bool,
-    /// The medium.
-    pub medium: Arc<dyn BlockBackend>,
+    /// The medium; none in a CD-ROM drive without a disc.
+    pub medium: Option<Arc<dyn BlockBackend>>,
 }
 
 impl DiskSettings {
@@ -42,7 +42,11 @@ impl DiskSettings {
     fn add(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
         let id = self.id.to_string();
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
-        let mode = if self.is_cdrom || self.medium.is_read_only() { "r" } else { "w" };
+        let mode = if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.is_read_only()) {
+            "r"
+        } else {
+            "w"
+        };
         let device = tree::Device {
             class: CLASS,
             id: self.id,
@@ -152,6 +156,28 @@ impl BackEnds {
             let _ = disk.unplug(store);
             self.drop_if_unplugged(store, &disk);
         });
+    }
+
+    /// Puts another disc into a CD-ROM drive, or takes it out.
+    pub fn change_disc(&self, id: u32, disc: Option<Arc<dyn BlockBackend>>, target: &str) {
+        let mut disks = self.disks.lock();
+        let Some(disk) = disks.iter_mut().find(|disk| disk.vbd.id() == id) else { return };
+        (disk.settings.medium, disk.settings.target) = (disc.clone(), target.into());
+        let vbd = disk.vbd.clone();
+        drop(disks);
+        // Its paths are valid.
+        let _ = self.shared.with(|store| vbd.change_medium(store, disc, target));
+    }
+
+    /// Removes the disks that a front end was asked to let go which is gone now: another kernel
+    /// starts.
+    pub(super) fn drop_leaving(&self, store: &mut Store) {
+        let disks = self.disks.lock().clone();
+        for disk in disks {
+            if disk.vbd.is_leaving(store) {
+                self.drop_disk(store, &disk.vbd);
+            }
+        }
     }
 
     /// Removes a disk if its front end was asked for it and has let it go.

@@ -70,7 +70,6 @@ pub struct Settings {
 /// A PV disk.
 pub struct Vbd {
     settings: Settings,
-    medium: Arc<dyn BlockBackend>,
     guest: Arc<dyn Guest>,
     local: Local,
     itself: Weak<Vbd>,
@@ -80,6 +79,8 @@ pub struct Vbd {
 /// The part that changes.
 struct Inner {
     state: State,
+    /// None in a CD-ROM drive without a disc.
+    medium: Option<Arc<dyn BlockBackend>>,
     /// The rings of a front end that is connected.
     queues: Vec<Queue>,
     is_broken: bool,
@@ -203,7 +204,7 @@ impl Vbd {
         queue: usize,
         request: &Request,
     ) -> Result<usize, BrokenRing> {
-        let geometry = self.geometry();
+        let geometry = self.geometry(inner);
         let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
         let job = match Job::new(queue, request, geometry, &mut link.pages, &mut inner.spare) {
             Ok(job) => job,
@@ -232,7 +233,8 @@ impl Vbd {
                 BlockOp::Read | BlockOp::Write => core::mem::take(&mut job.buffer),
             };
             let request = BlockRequest { tag, op, offset_bytes: job.offset_bytes, buffer };
-            match self.medium.submit(request) {
+            let Some(medium) = &inner.medium else { return inner.answer(job, STATUS_ERROR) };
+            match medium.submit(request) {
                 Submitted::Done(completion) => {
                     if !inner.finish_step(&mut job, completion) {
                         return inner.answer(job, STATUS_ERROR);
@@ -286,10 +288,12 @@ impl Vbd {
         }
     }
 
-    fn geometry(&self) -> Geometry {
+    fn geometry(&self, inner: &Inner) -> Geometry {
         let sector_bytes = u64::from(self.settings.sector_bytes);
-        let size_bytes = self.medium.size_bytes();
-        let is_read_only = self.medium.is_read_only() || self.settings.is_cdrom;
+        let medium = inner.medium.as_ref();
+        let size_bytes = medium.map_or(0, |medium| medium.size_bytes());
+        let is_read_only =
+            self.settings.is_cdrom || medium.is_none_or(|medium| medium.is_read_only());
         Geometry { size_bytes: size_bytes - size_bytes % sector_bytes, sector_bytes, is_read_only }
     }
 }

@@ -251,7 +251,7 @@ impl Front {
         let disk = Arc::new(disk);
         let vbd = {
             let (disk, guest) = (Arc::clone(&disk), Arc::clone(&guest));
-            Vbd::new(&mut store, settings, disk, guest).unwrap()
+            Vbd::new(&mut store, settings, Some(disk), guest).unwrap()
         };
         let protocol = Protocol::X86_64;
         Self { store, guest, disk, vbd, protocol, pages: 1, ring: RING, req_prod: 0, rsp_cons: 0 }

@@ -29,25 +29,25 @@ const TOKEN: &[u8] = b"front";
 
 impl Vbd {
     /// A disk whose nodes are in the store ([`tree::add_device`]), and which begins to look for its
-    /// front end.
+    /// front end; a CD-ROM drive without a disc waits for one before.
     ///
     /// # Errors
     /// None, as the paths are valid.
     pub fn new(
         store: &mut Store,
         settings: Settings,
-        medium: Arc<dyn BlockBackend>,
+        medium: Option<Arc<dyn BlockBackend>>,
         guest: Arc<dyn Guest>,
     ) -> Result<Arc<Self>, Error> {
         let local = store.open();
         let vbd = Arc::new_cyclic(|itself| Self {
             settings,
-            medium,
             guest,
             local,
             itself: Weak::clone(itself),
             inner: Ranked::new(Inner {
                 state: State::Initialising,
+                medium,
                 queues: vec![],
                 is_broken: false,
                 first_queue: 0,
@@ -125,6 +125,40 @@ impl Vbd {
         }
     }
 
+    /// Another disc is in the drive, or none (`xl cd-insert`). Requests that are on their way are
+    /// done by the one before. A front end that is connected is told of the new size, as of a disk
+    /// that has grown.
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn change_medium(
+        &self,
+        store: &mut Store,
+        medium: Option<Arc<dyn BlockBackend>>,
+        target: &str,
+    ) -> Result<(), Error> {
+        store.write(&join(&self.back(), "params"), target.as_bytes())?;
+        let inner = &mut self.inner.lock();
+        if let Some(medium) = &medium {
+            let client: Weak<dyn BlockClient> = self.itself.clone();
+            medium.connect(client);
+        }
+        inner.medium = medium;
+        match inner.state {
+            State::Connected => {
+                self.describe(store, inner)?;
+                xenbus::set_state(store, &self.back(), State::Connected)
+            }
+            State::Initialising | State::InitWait => self.offer(store, inner),
+            _ => Ok(()),
+        }
+    }
+
+    /// True after [`Vbd::unplug`].
+    pub fn is_leaving(&self, store: &Store) -> bool {
+        !self.is_online(store)
+    }
+
     /// True if the disk was let go after [`Vbd::unplug`], so that it and its nodes may be removed.
     pub fn is_unplugged(&self, store: &Store) -> bool {
         self.inner.lock().state == State::Closed && !self.is_online(store)
@@ -169,7 +203,10 @@ impl Vbd {
 
     /// Writes what the disk can do, and waits for a front end.
     fn offer(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
-        self.describe(store)?;
+        if inner.medium.is_none() {
+            return self.set_state(store, inner, State::Initialising);
+        }
+        self.describe(store, inner)?;
         let persistent = u32::from(self.settings.offers_persistent_grants);
         for (name, value) in [
             ("max-ring-page-order", MAX_RING_PAGE_ORDER),
@@ -186,8 +223,8 @@ impl Vbd {
     }
 
     /// Writes what the disk is.
-    fn describe(&self, store: &mut Store) -> Result<(), Error> {
-        let geometry = self.geometry();
+    fn describe(&self, store: &mut Store, inner: &Inner) -> Result<(), Error> {
+        let geometry = self.geometry(inner);
         let mut info = 0;
         if self.settings.is_cdrom {
             info |= INFO_CDROM | INFO_REMOVABLE;
@@ -210,9 +247,11 @@ impl Vbd {
         match self.queues(store) {
             Ok(queues) => {
                 inner.queues = queues;
-                let client: Weak<dyn BlockClient> = self.itself.clone();
-                self.medium.connect(client);
-                self.describe(store)?;
+                if let Some(medium) = &inner.medium {
+                    let client: Weak<dyn BlockClient> = self.itself.clone();
+                    medium.connect(client);
+                }
+                self.describe(store, inner)?;
                 tree::set_error(store, self.settings.domain, CLASS, self.settings.id, None)?;
                 self.set_state(store, inner, State::Connected)?;
                 // Requests may be there already, whose signal came too early.

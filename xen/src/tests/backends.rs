@@ -160,7 +160,7 @@ impl Bench {
             name: "xvdb".into(),
             target: "more.img".into(),
             is_cdrom: false,
-            medium: disk.clone(),
+            medium: Some(disk.clone()),
         })
     }
 
@@ -421,4 +421,34 @@ fn a_disk_without_a_front_end_or_by_force_goes_at_once() {
     assert_eq!(bench.responses(MORE_RING), 0);
     bench.plug(&disk).unwrap();
     assert_eq!(bench.link(XVDB).state, 1);
+}
+
+/// A kernel that is started by kexec finds the disks that are plugged in, with the discs that are in
+/// them, but for those that the one before was asked to let go.
+#[test]
+fn another_kernel_finds_the_disks_as_they_are_now() {
+    const XVDC: u32 = 51744;
+    let mut bench = Bench::new(&SharedStore::new());
+    let disk = Arc::new(TestDisk::new(64, false));
+    bench.plug(&disk).unwrap();
+    bench.grant(9, DATA);
+    bench.connect_disk(XVDB, MORE_REF, MORE_RING);
+    let drive = DiskSettings {
+        id: XVDC,
+        name: "xvdc".into(),
+        target: String::new(),
+        is_cdrom: true,
+        medium: None,
+    };
+    bench.back_ends.add_disk(drive).unwrap();
+    bench.back_ends.change_disc(XVDC, Some(disk), "a.iso");
+    bench.back_ends.remove_disk(XVDB, false);
+    assert!(bench.back_ends.has_disk(XVDB));
+    bench.back_ends.soft_reset();
+    assert!(bench.is_gone(XVDB) && bench.back_ends.has_disk(51712));
+    let back = bench.link(XVDC).back_end;
+    let read = |node: &str| bench.shared.with(|store| store.read(&format!("{back}/{node}")));
+    assert_eq!(read("params"), Ok(b"a.iso".to_vec()));
+    assert_eq!(read("state"), Ok(b"2".to_vec()));
+    assert_eq!(read("sectors"), Ok(b"64".to_vec()));
 }

@@ -1,4 +1,5 @@
-//! Disks plugged in and unplugged while guests run: `xl block-list`, `block-attach`, `block-detach`.
+//! Disks plugged in and unplugged while guests run: `xl block-list`, `block-attach`, `block-detach`,
+//! `cd-insert` and `cd-eject`.
 
 use super::{Attendant, Guest, Guests, State};
 use crate::backend::Backend;
@@ -65,6 +66,17 @@ impl<B: Backend> Guests<'_, B> {
                     "Domain {number}:{reason}\nlibxl_device_disk_add failed."
                 )),
             }),
+            DiskChange::Insert { device, target } => {
+                let Guest { domain, state, .. } = &mut self.list[index];
+                let changed = domain.change_disc(device, target, |disk, disc| match state {
+                    State::Lives(life) => life.change_disc(disk, disc),
+                    State::Waits { .. } | State::Ended => Ok(()),
+                });
+                Some(match changed {
+                    Ok(()) => Answer::Done,
+                    Err(reason) => Answer::Failed(format!("Domain {number}:{reason}")),
+                })
+            }
             DiskChange::Detach { device, is_forced } => {
                 let guest = &mut self.list[index];
                 let Some(disk) = guest.domain.disks().find(device) else {

@@ -307,3 +307,55 @@ fn the_end_of_a_guest_takes_everything_back() {
     assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
     assert!(front.vbd.end(&mut front.store));
 }
+
+#[test]
+fn discs_come_and_go_while_a_front_end_is_there() {
+    const BACK: &str = "/local/domain/0/backend/vbd/1/51712";
+    let settings = Settings { is_cdrom: true, ..SETTINGS };
+    let mut front = Front::new(settings, TestDisk::new(64, true));
+    let change = |front: &mut Front, disc: Option<&Arc<TestDisk>>, target: &str| {
+        let disc = disc.map(|disc| Arc::clone(disc) as Arc<dyn BlockBackend>);
+        front.vbd.change_medium(&mut front.store, disc, target).unwrap();
+    };
+    // Without a disc nothing is offered.
+    change(&mut front, None, "");
+    assert_eq!(
+        (front.back(), front.back_node("params").unwrap()),
+        (State::Initialising, "".into())
+    );
+    front.set("state", "1");
+    assert_eq!(front.back(), State::Initialising);
+    let slow = Arc::clone(&front.disk);
+    change(&mut front, Some(&slow), "a.iso");
+    assert_eq!(front.back(), State::InitWait);
+    assert_eq!(front.back_node("params").unwrap(), "a.iso");
+    front.connect(Protocol::X86_64, 1, false);
+    front.guest.grant(DATA, false);
+    assert_eq!(
+        (front.back(), front.back_node("sectors").unwrap()),
+        (State::Connected, "64".into())
+    );
+    // A read that the disc before has begun is its own.
+    let entry = front.entry_of(0, 1, 5, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    front.vbd.serve();
+    let watcher = front.store.open();
+    front.store.watch(watcher, &format!("{BACK}/state"), b"").unwrap();
+    front.store.next_event(watcher);
+    let other = Arc::new(TestDisk::new(8, false));
+    other.data.lock().fill(0xee);
+    change(&mut front, Some(&other), "b.iso");
+    assert!(front.store.next_event(watcher).is_some(), "the front end looks at the size");
+    assert_eq!(front.back_node("sectors").unwrap(), "8");
+    slow.complete_all();
+    assert_eq!(front.responses(), [(1, 0, 0)]);
+    assert_eq!(front.guest.bytes(DATA)[0], 5);
+    assert_eq!(front.ask(0, 1, &[(DATA, 0, 0)]), 0);
+    assert_eq!(front.guest.bytes(DATA)[0], 0xee);
+    assert_eq!(front.ask(0, 8, &[(DATA, 0, 0)]), -1, "behind the end");
+    change(&mut front, None, "");
+    assert_eq!(front.back_node("sectors").unwrap(), "0");
+    assert_eq!(front.ask(0, 1, &[(DATA, 0, 0)]), -1);
+    assert_eq!(front.ask(3, 0, &[]), -1, "a flush");
+}
