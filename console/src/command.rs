@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
 use control::disks::{DiskChange, DiskFacts};
-use control::guest::GuestPorts;
+use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
 use control::mailbox::{Answer, Client, MAX_STORE_TEXT_BYTES, Mailbox, Request};
 use control::scheduling::Share;
@@ -66,8 +66,8 @@ pub enum Command {
     Ask(Dom, Request),
     /// A guest's text screen.
     Screen(Dom),
-    /// To move the serial input to a guest.
-    Console(Dom),
+    /// To move the serial input to a guest: to one of its consoles, or both.
+    Console(Dom, Option<ConsoleKind>),
     /// To send a guest an event.
     Trigger(Dom, Trigger),
     /// To plug virtual CPUs into a guest, or ask it to give some up.
@@ -421,9 +421,13 @@ impl Services<'_> {
                 reserve(text_heap_bytes(vga))?;
                 Reply::Screen(vga.text_screen())
             }
-            Command::Console(dom) => {
+            Command::Console(dom, chosen) => {
                 let number = self.guests.find(dom.as_deref())?;
-                self.terminal.give_input(number, self.guests);
+                let has_pv = || self.devices(number).is_ok_and(|ports| ports.pv.is_some());
+                if chosen == Some(ConsoleKind::Pv) && !has_pv() {
+                    return Err(Refusal::Failed("the guest has no PV console".into()));
+                }
+                self.terminal.give_input(number, chosen, self.guests);
                 Reply::Done
             }
             Command::Trigger(dom, Trigger::Reset) => {

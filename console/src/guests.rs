@@ -6,9 +6,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use control::guest::{GuestFacts, GuestPorts};
+use control::guest::{ConsoleKind, GuestFacts, GuestPorts};
 use control::host::Host;
 use control::mailbox::Mailbox;
+use control::output::OutputRing;
 use core::fmt;
 
 /// A guest, from its beginning to its end.
@@ -21,14 +22,77 @@ pub struct Guest {
     pub ports: Option<GuestPorts>,
     /// Keys on their way to it.
     pub keyboard: Keyboard,
-    /// Bytes on their way from and to its COM1.
-    pub serial: SerialSide,
+    /// Bytes on their way from and to its consoles.
+    pub sides: [SerialSide; ConsoleKind::ALL.len()],
+    /// The console that is shown and gets the input; without it both are shown, and the input goes
+    /// to the one that has written last.
+    pub chosen: Option<ConsoleKind>,
+    /// The one that has.
+    pub last_writer: ConsoleKind,
 }
 
 impl Guest {
     fn new(mailbox: Arc<Mailbox>, facts: GuestFacts, host: &'static dyn Host) -> Self {
-        let serial = SerialSide::new(mailbox.name(), host);
-        Self { mailbox, facts, ports: None, keyboard: Keyboard::default(), serial }
+        let sides = ConsoleKind::ALL.map(|_| SerialSide::new(mailbox.name(), host));
+        Self {
+            mailbox,
+            facts,
+            ports: None,
+            keyboard: Keyboard::default(),
+            sides,
+            chosen: None,
+            last_writer: ConsoleKind::Serial,
+        }
+    }
+
+    /// True if this console is shown while the guest is.
+    pub fn shows(&self, console: ConsoleKind) -> bool {
+        self.chosen.is_none_or(|chosen| chosen == console)
+    }
+
+    /// The output of a console, while there is one.
+    pub fn ring(&self, console: ConsoleKind) -> Option<&OutputRing> {
+        self.ports.as_ref().map(|ports| &*ports.output[console as usize])
+    }
+
+    /// Bytes typed for the console that gets the input, or for another; false if there is no room
+    /// for them all.
+    pub fn type_at(&mut self, console: Option<ConsoleKind>, bytes: &[u8]) -> bool {
+        let console = console.or(self.chosen).unwrap_or(self.last_writer);
+        self.sides[console as usize].write(bytes)
+    }
+
+    /// True if the guest has not yet taken all that was typed for it.
+    pub fn has_input(&self) -> bool {
+        self.sides.iter().any(SerialSide::has_input)
+    }
+
+    /// Moves typed bytes on, as many as the guest takes.
+    pub fn pass_input(&mut self) {
+        let Some(ports) = &self.ports else { return };
+        for (console, side) in ConsoleKind::ALL.into_iter().zip(&mut self.sides) {
+            side.pass_input(|bytes| ports.type_at(console, bytes));
+        }
+    }
+
+    /// Keeps what a console has transmitted that is not shown.
+    pub fn keep_output(&mut self, console: ConsoleKind) {
+        let Some(ports) = &self.ports else { return };
+        let index = console as usize;
+        if self.sides[index].keep_output(&ports.output[index]) {
+            self.last_writer = console;
+        }
+    }
+
+    /// Takes the oldest bytes of a console's output.
+    pub fn take_output(&mut self, console: ConsoleKind, into: &mut [u8]) -> usize {
+        let index = console as usize;
+        let ring = self.ports.as_ref().map(|ports| &*ports.output[index]);
+        let count = self.sides[index].take_output(ring, into);
+        if count > 0 {
+            self.last_writer = console;
+        }
+        count
     }
 
     /// The virtual CPUs that it may have.

@@ -80,7 +80,7 @@ use control::host::{Host, SerialPort, host_ns};
 use control::mailbox::{Client, Mailbox};
 use devices::time::ns_to_ticks;
 use devices::vga::{FrameKind, Vga};
-use guests::Guests;
+use guests::{Guest, Guests};
 use rpc::RpcPort;
 use seat::Seat;
 use terminal::Terminal;
@@ -157,7 +157,7 @@ impl Consoles {
     /// Joins the devices of a guest's new life to the consoles.
     pub fn attach(&mut self, number: u32, ports: GuestPorts) {
         let Some(guest) = self.guests.get_mut(number) else { return };
-        ports.output.connect(&self.alarm);
+        ports.output.iter().for_each(|output| output.connect(&self.alarm));
         guest.keyboard.clear();
         guest.ports = Some(ports);
         self.terminal.attach(number, &mut self.guests);
@@ -330,7 +330,7 @@ impl Consoles {
         let busy = self.terminal.has_guest_output(&self.guests)
             || self.commands.iter().any(Option::is_some)
             || self.terminal.is_behind()
-            || self.guests.iter().any(|guest| guest.serial.has_input())
+            || self.guests.iter().any(Guest::has_input)
             || self.rpc.as_ref().is_some_and(RpcPort::is_busy);
         let typing = self.guests.iter().filter_map(|guest| guest.keyboard.deadline_ns(now_ns));
         let deadlines = [

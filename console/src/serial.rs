@@ -1,5 +1,5 @@
-//! A guest's side of the serial console: bytes typed for it and bytes that it transmitted, while
-//! neither can be passed on.
+//! A guest's side of the serial console, for COM1 and for the PV console each: bytes typed for it
+//! and bytes that it transmitted, while neither can be passed on.
 
 use super::escapes::EscapeFilter;
 use alloc::collections::VecDeque;
@@ -7,10 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use config::command_line::Escapes;
 use control::budget::Budget;
-use control::guest::PvDrivers;
 use control::host::Host;
 use control::output::{OUTPUT_BYTES, OutputRing};
-use devices::uart::Uart;
 
 /// Bytes for the guest that wait at most; what is typed beyond is lost.
 const MAX_INPUT: usize = 64 << 10;
@@ -38,7 +36,7 @@ impl SerialSide {
         Self { name: name.into(), host, input, filter, backlog: None, lost: 0 }
     }
 
-    /// Bytes for the guest's COM1; false if there is no room for them all.
+    /// Bytes for the guest; false if there is no room for them all.
     pub fn write(&mut self, bytes: &[u8]) -> bool {
         let fits = self.input.len() + bytes.len() <= MAX_INPUT;
         if fits {
@@ -47,7 +45,7 @@ impl SerialSide {
         fits
     }
 
-    /// The guest's COM1 is gone, and with it its reader.
+    /// The guest's device is gone, and with it its reader.
     pub fn clear_input(&mut self) {
         self.input.clear();
     }
@@ -57,31 +55,26 @@ impl SerialSide {
         !self.input.is_empty()
     }
 
-    /// Moves typed bytes to the guest, as many as it takes: to its PV console, if it has one and
-    /// uses that, or to COM1.
-    pub fn pass_input(&mut self, uart: &Uart, pv: Option<&dyn PvDrivers>) {
-        if let Some(pv) = pv.filter(|pv| pv.reads_console()) {
-            let count = pv.put(self.input.make_contiguous());
+    /// Moves typed bytes to the guest: `give` takes as many as it can, and says how many.
+    pub fn pass_input(&mut self, give: impl FnOnce(&[u8]) -> usize) {
+        if self.has_input() {
+            let count = give(self.input.make_contiguous());
             self.input.drain(..count);
-            return;
-        }
-        while let Some(&byte) = self.input.front()
-            && uart.receive(byte)
-        {
-            self.input.pop_front();
         }
     }
 
-    /// Keeps what the guest has transmitted, so that it need not wait while it is not shown.
-    pub fn keep_output(&mut self, output: &OutputRing) {
+    /// Keeps what the guest has transmitted, so that it need not wait while it is not shown; true
+    /// if there was something.
+    pub fn keep_output(&mut self, output: &OutputRing) -> bool {
         let mut chunk = [0; CHUNK_BYTES];
         // A guest on another CPU may go on meanwhile.
-        for _ in 0..OUTPUT_BYTES / CHUNK_BYTES {
+        for piece in 0..OUTPUT_BYTES / CHUNK_BYTES {
             match output.take(&mut chunk) {
-                0 => return,
+                0 => return piece > 0,
                 count => self.keep(&chunk[..count]),
             }
         }
+        true
     }
 
     fn keep(&mut self, bytes: &[u8]) {

@@ -1,14 +1,15 @@
-//! The console's serial ports, shared by the guests' COM1 and the hypervisor's prompt.
+//! The console's serial ports, shared by the guests' consoles and the hypervisor's prompt.
 
 use super::guests::{Guest, Guests};
 use super::port::send_some;
 use super::prompt::Prompt;
-use super::serial::CHUNK_BYTES;
+use super::serial::{CHUNK_BYTES, SerialSide};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use config::command_line::Escapes;
+use control::guest::ConsoleKind;
 use control::host::{Host, SerialPort};
 use control::printable::Printable;
 use core::fmt::Write;
@@ -33,7 +34,7 @@ const MAX_LAST_WORDS: usize = 64 << 10;
 enum Focus {
     /// The hypervisor's prompt.
     Prompt,
-    /// COM1 of the guest with this number.
+    /// The guest with this number.
     Guest(u32),
 }
 
@@ -88,13 +89,18 @@ impl Terminal {
 
     /// A guest is about to lose its devices. It may come back: the input stays where it is.
     pub fn detach(&mut self, guest: &mut Guest) {
-        guest.serial.clear_input();
-        if self.shows(guest) {
-            self.take_last_output(guest);
-            self.take_terminal_back(guest);
-        } else if let Some(ports) = &guest.ports {
-            guest.serial.keep_output(&ports.output);
+        guest.sides.iter_mut().for_each(SerialSide::clear_input);
+        for console in ConsoleKind::ALL {
+            if self.shows(guest, console) {
+                self.take_last_output(guest, console);
+            } else {
+                guest.keep_output(console);
+            }
         }
+        if self.lines.is_empty() || self.shown == Some(guest.number()) {
+            self.take_terminal_back(guest);
+        }
+        guest.last_writer = ConsoleKind::Serial;
     }
 
     /// A guest is gone: the input, if it had it, goes to the prompt.
@@ -136,21 +142,21 @@ impl Terminal {
     }
 
     /// Shows what a guest transmitted.
-    fn show_of_guest(&mut self, guest: &mut Guest, bytes: &[u8]) {
+    fn show_of_guest(&mut self, side: &mut SerialSide, bytes: &[u8]) {
         let escapes = match (self.escapes, self.focus) {
             // The guest is not to draw over what is typed at the prompt.
             (Escapes::Filter, Focus::Prompt) => Escapes::Mark,
             (escapes, _) => escapes,
         };
         let mut shown = Vec::with_capacity(bytes.len());
-        guest.serial.filter(bytes, escapes, &mut shown);
+        side.filter(bytes, escapes, &mut shown);
         self.show(&shown);
     }
 
     /// Undoes what a guest did to the terminal.
     fn take_terminal_back(&mut self, guest: &mut Guest) {
         let mut sequences = Vec::new();
-        guest.serial.restore(&mut sequences);
+        guest.sides.iter_mut().for_each(|side| side.restore(&mut sequences));
         for line in &mut self.lines {
             line.behind.extend(&sequences);
         }
@@ -163,9 +169,12 @@ impl Terminal {
         }
     }
 
-    /// Moves the input to a guest.
-    pub fn give_input(&mut self, number: u32, guests: &mut Guests) {
+    /// Moves the input to a guest: to one of its consoles, or both.
+    pub fn give_input(&mut self, number: u32, chosen: Option<ConsoleKind>, guests: &mut Guests) {
         self.prompt_chosen = false;
+        if let Some(guest) = guests.get_mut(number) {
+            guest.chosen = chosen;
+        }
         self.set_focus(Focus::Guest(number), guests);
     }
 
@@ -181,7 +190,14 @@ impl Terminal {
                 self.shown = Some(number);
                 if let Some(guest) = guests.get_mut(number) {
                     message += guest.name();
-                    lost = guest.serial.take_lost();
+                    message += match guest.chosen {
+                        None => "",
+                        Some(ConsoleKind::Serial) => " at COM1",
+                        Some(ConsoleKind::Pv) => " at its PV console",
+                    };
+                    let shown = ConsoleKind::ALL.into_iter().filter(|&it| guest.shows(it));
+                    let shown: Vec<_> = shown.map(|console| console as usize).collect();
+                    lost = shown.into_iter().map(|side| guest.sides[side].take_lost()).sum();
                 }
             }
             Focus::Prompt => message += "Bulkhead",
@@ -243,7 +259,7 @@ impl Terminal {
             Focus::Guest(number) => {
                 let guest = guests.get_mut(number).filter(|guest| guest.ports.is_some());
                 if let Some(guest) = guest {
-                    guest.serial.write(&[byte]);
+                    guest.type_at(None, &[byte]);
                 }
                 None
             }
@@ -256,40 +272,38 @@ impl Terminal {
         }
     }
 
-    /// Moves bytes both ways between the guests' COM1 and the console, as far as both take them.
-    /// The output of guests that are not shown is kept.
+    /// Moves bytes both ways between the guests and the console, as far as both take them. Output
+    /// that is not shown is kept.
     pub fn exchange(&mut self, guests: &mut Guests) {
         for guest in guests.iter_mut() {
-            if let Some(ports) = &guest.ports {
-                guest.serial.pass_input(&ports.uart, ports.pv.as_deref());
-            }
-            if !self.shows(guest) {
-                if let Some(ports) = &guest.ports {
-                    guest.serial.keep_output(&ports.output);
+            guest.pass_input();
+            for console in ConsoleKind::ALL {
+                if !self.shows(guest, console) {
+                    guest.keep_output(console);
+                } else if self.most_behind() <= MAX_BEHIND {
+                    self.show_output(guest, console);
                 }
-            } else if self.most_behind() <= MAX_BEHIND {
-                self.show_output(guest);
             }
         }
     }
 
-    /// True if the guest's output is shown. Without a port nothing needs to be kept for later.
-    fn shows(&self, guest: &Guest) -> bool {
-        self.lines.is_empty() || self.shown == Some(guest.number())
+    /// True if the output of a guest's console is shown. Without a port nothing needs to be kept for
+    /// later.
+    fn shows(&self, guest: &Guest, console: ConsoleKind) -> bool {
+        self.lines.is_empty() || self.shown == Some(guest.number()) && guest.shows(console)
     }
 
     /// Shows the next of a guest's output; false if there is none.
-    fn show_output(&mut self, guest: &mut Guest) -> bool {
+    fn show_output(&mut self, guest: &mut Guest, console: ConsoleKind) -> bool {
         let mut chunk = [0; CHUNK_BYTES];
-        let ring = guest.ports.as_ref().map(|ports| &*ports.output);
-        let count = guest.serial.take_output(ring, &mut chunk);
-        self.show_of_guest(guest, &chunk[..count]);
+        let count = guest.take_output(console, &mut chunk);
+        self.show_of_guest(&mut guest.sides[console as usize], &chunk[..count]);
         count != 0
     }
 
     /// Takes what the guest still had to say, whether the ports are behind or not, up to a limit.
-    fn take_last_output(&mut self, guest: &mut Guest) {
-        while self.most_behind() < MAX_LAST_WORDS && self.show_output(guest) {}
+    fn take_last_output(&mut self, guest: &mut Guest, console: ConsoleKind) {
+        while self.most_behind() < MAX_LAST_WORDS && self.show_output(guest, console) {}
     }
 
     fn most_behind(&self) -> usize {
@@ -311,9 +325,11 @@ impl Terminal {
     /// True if a guest has output that can be shown or kept.
     pub fn has_guest_output(&self, guests: &Guests) -> bool {
         let waits = |guest: &Guest| {
-            let ring = guest.ports.as_ref().map(|ports| &*ports.output);
-            let is_kept = self.shows(guest) && guest.serial.has_kept();
-            is_kept || ring.is_some_and(|ring| !ring.is_empty())
+            ConsoleKind::ALL.into_iter().any(|console| {
+                let has_kept = guest.sides[console as usize].has_kept();
+                has_kept && self.shows(guest, console)
+                    || guest.ring(console).is_some_and(|ring| !ring.is_empty())
+            })
         };
         guests.iter().any(waits)
     }

@@ -5,7 +5,7 @@ use crate::Consoles;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use control::guest::{GuestFacts, GuestPorts};
+use control::guest::{ConsoleKind, GuestFacts, GuestPorts};
 use control::mailbox::{Answer, Mailbox, Request};
 use control::output::OutputRing;
 use control::scheduling::{Scheduling, Share, VcpuFacts, VcpuState};
@@ -49,9 +49,14 @@ impl TestGuest {
     /// With so many bytes of video memory.
     pub fn called(number: u32, name: &str, vram_bytes: usize) -> Self {
         let clock = TestClock::new();
-        let output = Arc::new(OutputRing::new());
-        let uart =
-            Uart::new(0x3f8, IrqLine::detached(), output.clone(), clock.clone(), Alarm::detached());
+        let output = ConsoleKind::ALL.map(|_| Arc::new(OutputRing::new()));
+        let uart = Uart::new(
+            0x3f8,
+            IrqLine::detached(),
+            output[0].clone(),
+            clock.clone(),
+            Alarm::detached(),
+        );
         let (vram, odd_even) = (TestMemory::new(vram_bytes), TestMemory::new(ODD_EVEN_BYTES));
         let memory = VgaMemory {
             vram: vram.clone(),

@@ -11,6 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::disks::DiskChange;
+use control::guest::ConsoleKind;
 use control::host::Host;
 use control::mailbox::{MAX_STEPS, Request};
 use control::state::{GuestStats, Steps};
@@ -37,7 +38,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("block-detach", "[--force] DOM VDEV", "takes a disk from a guest, which is asked first"),
     ("cd-insert", "DOM VDEV MODULE", "puts another disc into a CD-ROM drive"),
     ("cd-eject", "DOM VDEV", "takes the disc out of a CD-ROM drive"),
-    ("console", "DOM", "moves the serial input to a guest"),
+    ("console", "[-t pv|serial] DOM", "moves the serial input to a guest, or one of its consoles"),
     ("domid", "NAME", "the number of a guest"),
     ("domname", "NUMBER", "the name of a guest"),
     ("uptime", "[DOM...]", "the time since the guests began"),
@@ -150,7 +151,7 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("stats", _) => ask(Request::Stats),
         ("dump", _) => ask(Request::Dump),
         ("registers", _) => ask(Request::Registers),
-        ("console", _) => Some(Command::Console(dom(operands)?)),
+        ("console", _) => console(operands),
         ("screen", _) => Some(Command::Screen(dom(operands)?)),
         ("domid", [name]) => Some(Command::NumberOf((*name).into())),
         ("domname", [number]) => Some(Command::NameOf(number.parse().ok()?)),
@@ -319,6 +320,23 @@ fn block_attach(operands: &[&str], guests: &Guests) -> Option<Command> {
         None => disk.join(","),
     };
     Some(Command::ChangeDisk(dom, DiskChange::Attach { disk }))
+}
+
+/// The operands of `console`: options, and a guest, which may be left out. Of each kind there is
+/// the console with number 0.
+fn console(operands: &[&str]) -> Option<Command> {
+    let (mut chosen, mut rest) = (None, operands);
+    loop {
+        (chosen, rest) = match rest {
+            ["-t", kind, rest @ ..] => (Some(ConsoleKind::by_name(kind)?), rest),
+            ["-n", "0", rest @ ..] => (chosen, rest),
+            [] => return Some(Command::Console(None, chosen)),
+            [dom] if !dom.starts_with('-') => {
+                return Some(Command::Console(Some((*dom).into()), chosen));
+            }
+            _ => return None,
+        };
+    }
 }
 
 /// `cd-insert`, and without a target `cd-eject`.

@@ -11,11 +11,34 @@ use devices::pci::piix4_pm::Piix4Pm;
 use devices::uart::Uart;
 use devices::vga::Vga;
 
+/// A guest's console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// COM1.
+    Serial,
+    /// The PV console: `hvc0` of Linux.
+    Pv,
+}
+
+impl ConsoleKind {
+    /// All, by their numbers.
+    pub const ALL: [Self; 2] = [Self::Serial, Self::Pv];
+
+    /// By the name that `xl console -t` has for it.
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "serial" => Some(Self::Serial),
+            "pv" => Some(Self::Pv),
+            _ => None,
+        }
+    }
+}
+
 /// Where a new guest's devices transmit to.
 #[derive(Clone)]
 pub struct OpenPorts {
-    /// Of COM1.
-    pub output: Arc<OutputRing>,
+    /// Of COM1 and of the PV console.
+    pub output: [Arc<OutputRing>; ConsoleKind::ALL.len()],
     /// Of the firmware's debug port.
     pub debug: Arc<dyn ByteSink>,
 }
@@ -23,7 +46,8 @@ pub struct OpenPorts {
 impl OpenPorts {
     /// For a guest called `name` that is being built.
     pub fn new(name: &str) -> Self {
-        Self { output: Arc::new(OutputRing::new()), debug: Arc::new(DebugLines::new(name)) }
+        let output = ConsoleKind::ALL.map(|_| Arc::new(OutputRing::new()));
+        Self { output, debug: Arc::new(DebugLines::new(name)) }
     }
 }
 
@@ -39,10 +63,10 @@ pub struct GuestFacts {
 /// The devices of one life of a guest that its consoles use.
 #[derive(Clone)]
 pub struct GuestPorts {
-    /// COM1, which transmits to `output`.
+    /// COM1, which transmits to the first `output`.
     pub uart: Arc<Uart>,
-    /// The output of COM1.
-    pub output: Arc<OutputRing>,
+    /// The output of COM1 and of the PV console.
+    pub output: [Arc<OutputRing>; ConsoleKind::ALL.len()],
     /// The screen.
     pub vga: Arc<Vga>,
     /// Keyboard and mouse.
@@ -59,10 +83,20 @@ pub struct GuestPorts {
     pub pv: Option<Arc<dyn PvDrivers>>,
 }
 
+impl GuestPorts {
+    /// Gives typed bytes to a console, as many as it takes; returns how many.
+    pub fn type_at(&self, console: ConsoleKind, bytes: &[u8]) -> usize {
+        match console {
+            ConsoleKind::Serial => {
+                bytes.iter().take_while(|&&byte| self.uart.receive(byte)).count()
+            }
+            ConsoleKind::Pv => self.pv.as_ref().map_or(0, |pv| pv.put(bytes)),
+        }
+    }
+}
+
 /// PV drivers in a guest's kernel.
 pub trait PvDrivers: Send + Sync {
-    /// The guest reads from its PV console, not from COM1: it has written there last.
-    fn reads_console(&self) -> bool;
     /// The PV console takes bytes, as many as there is room for, and returns how many.
     fn put(&self, bytes: &[u8]) -> usize;
     /// Asks the kernel to shut down; false if it has no driver that could be asked.

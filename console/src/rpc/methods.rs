@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::Budget;
 use control::disks::{DiskChange, DiskFacts};
-use control::guest::GuestPorts;
+use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
 use control::mailbox::{Client, MAX_STEPS, Request};
 use control::scheduling::VcpuFacts;
@@ -189,7 +189,7 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             let fallback = flag(params, "fallback", Some(false))?;
             return Ok(Command::Shutdown { all, dom, fallback });
         }
-        "guest.console" => return Ok(Command::Console(dom(params)?)),
+        "guest.console" => return Ok(Command::Console(dom(params)?, console(params)?)),
         "screen.text" => return Ok(Command::Screen(dom(params)?)),
         "host.log" => return Ok(Command::Log),
         "host.poweroff" => return Ok(Command::PowerOff),
@@ -226,6 +226,13 @@ fn dom(params: &Value) -> Result<Dom, Failure> {
         Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
         Some(_) => Err(Failure::params("guest must be a name or a number")),
     }
+}
+
+/// The parameter that names one of a guest's consoles.
+fn console(params: &Value) -> Result<Option<ConsoleKind>, Failure> {
+    let Some(name) = params.get("type") else { return Ok(None) };
+    let console = name.as_str().and_then(ConsoleKind::by_name);
+    console.map(Some).ok_or_else(|| Failure::params("type must be pv or serial"))
 }
 
 /// Lines for the end of a configuration.
@@ -286,7 +293,11 @@ fn input_mouse(guest: &Guest, params: &Value) -> Result<(), Failure> {
 
 fn serial_write(guest: &mut Guest, params: &Value) -> Result<(), Failure> {
     ports(guest)?;
-    if !guest.serial.write(text(params, "text")?.as_bytes()) {
+    let console = console(params)?;
+    if console == Some(ConsoleKind::Pv) && ports(guest)?.pv.is_none() {
+        return Err(Refusal::Failed("the guest has no PV console".into()).into());
+    }
+    if !guest.type_at(console, text(params, "text")?.as_bytes()) {
         return Err(QueueFull.into());
     }
     Ok(())

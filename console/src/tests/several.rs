@@ -5,8 +5,10 @@ use control::disks::{DiskChange, DiskFacts};
 use control::guest::PvDrivers;
 use control::host::InputEvent;
 use control::mailbox::MAX_STORE_TEXT_BYTES;
+use control::output::OutputRing;
 use control::scheduling::VcpuState;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use devices::console::ByteSink;
 use serde_json::{Value, json};
 use std::sync::Mutex;
 
@@ -211,7 +213,7 @@ fn the_last_words_of_a_guest_that_is_not_shown_wait_until_it_is() {
     bench.shown();
     bench.prints(1, "panic\r\n");
     bench.consoles.detach(2);
-    bench.guests[1].0.ports.output = Arc::new(control::output::OutputRing::new());
+    bench.guests[1].0.ports.output[0] = Arc::new(OutputRing::new());
     bench.attach(1);
     assert_eq!(bench.types(SWITCH), format!("{}panic\r\n", input_to("two")));
 }
@@ -328,6 +330,10 @@ fn disks_are_listed_and_changed_as_xl_does() {
     while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
     let attach = |disk: &str| DiskChange::Attach { disk: disk.into() };
     let detach = |device: &str, is_forced| DiskChange::Detach { device: device.into(), is_forced };
+    let insert = |device: &str, target: &str| DiskChange::Insert {
+        device: device.into(),
+        target: target.into(),
+    };
     let long = "format=raw,vdev=xvdb,access=rw,target=more.img";
     for (line, guest, change) in [
         ("block-attach two more.img,,xvdb", 2, attach("more.img,,xvdb")),
@@ -336,6 +342,8 @@ fn disks_are_listed_and_changed_as_xl_does() {
         ("block-attach 1 'more.img, raw, xvdb'", 1, attach("more.img, raw, xvdb")),
         ("block-detach two xvdb", 2, detach("xvdb", false)),
         ("block-detach --force 1 51728", 1, detach("51728", true)),
+        ("cd-insert two hdc b.iso", 2, insert("hdc", "b.iso")),
+        ("cd-eject 1 5632", 1, insert("5632", "")),
     ] {
         bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
         bench.attend();
@@ -345,7 +353,7 @@ fn disks_are_listed_and_changed_as_xl_does() {
         bench.run_ms(2);
         assert!(bench.shown().ends_with(&format!("{line}\r\nbulkhead> ")));
     }
-    for line in ["block-attach", "block-detach two", "block-detach -x two xvdb"] {
+    for line in ["block-attach", "block-detach", "block-detach -x two xvdb", "cd-insert hdc"] {
         bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
         bench.run_ms(2);
         assert_eq!(bench.machine.take_request(), None, "{line}");
@@ -481,10 +489,6 @@ struct Drivers {
 }
 
 impl PvDrivers for Drivers {
-    fn reads_console(&self) -> bool {
-        self.room.load(Ordering::Relaxed) > 0
-    }
-
     fn put(&self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room.load(Ordering::Relaxed));
         self.typed.lock().unwrap().extend(&bytes[..count]);
@@ -497,23 +501,105 @@ impl PvDrivers for Drivers {
     }
 }
 
-#[test]
-fn a_guest_with_pv_drivers_is_asked_by_them_and_reads_where_it_writes() {
-    let mut bench = Several::new(1);
-    let drivers = Arc::new(Drivers::default());
-    let mut ports = bench.guests[0].0.ports.clone();
+impl Drivers {
+    fn take_typed(&self) -> String {
+        String::from_utf8(core::mem::take(&mut self.typed.lock().unwrap())).unwrap()
+    }
+}
+
+/// A guest with PV drivers, and the output of its PV console.
+fn with_drivers() -> (Several, Arc<Drivers>, Arc<OutputRing>) {
+    let mut bench = Several::new(2);
+    let drivers = Arc::new(Drivers { room: AtomicUsize::new(100), ..Drivers::default() });
+    let ports = &mut bench.guests[0].0.ports;
     ports.pv = Some(drivers.clone());
-    bench.consoles.attach(1, ports);
-    bench.types("one");
-    drivers.room.store(2, Ordering::Relaxed);
-    bench.types("pv");
-    assert_eq!(
-        (bench.reads(0), drivers.typed.lock().unwrap().as_slice()),
-        ("one".into(), &b"pv"[..])
-    );
+    let [_, hvc0] = ports.output.clone();
+    bench.attach(0);
+    bench.shown();
+    (bench, drivers, hvc0)
+}
+
+fn write(ring: &OutputRing, text: &str) {
+    assert!(text.bytes().all(|byte| ring.put(byte)));
+}
+
+#[test]
+fn a_guest_with_pv_drivers_is_asked_by_them_to_shut_down() {
+    let (mut bench, drivers, _) = with_drivers();
+    bench.types(SWITCH);
     bench.types(SWITCH);
     answers(&mut bench, "shutdown one");
     assert_eq!(drivers.shut_down.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn both_consoles_of_a_guest_are_shown_and_the_last_writer_reads_unless_one_is_chosen() {
+    let (mut bench, drivers, hvc0) = with_drivers();
+    bench.types("com");
+    write(&hvc0, "hvc0 login: ");
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "hvc0 login: ");
+    bench.types("pv");
+    assert_eq!((bench.reads(0), drivers.take_typed()), ("com".into(), "pv".into()));
+    bench.prints(0, "ttyS0 login: ");
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "ttyS0 login: ");
+    bench.types("serial");
+    assert_eq!((bench.reads(0), drivers.take_typed()), ("serial".into(), "".into()));
+    // One is chosen: the other's output is kept until it is shown again.
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    bench.types("console -t pv one\r");
+    bench.prints(0, "kept\r\n");
+    write(&hvc0, "shown\r\n");
+    assert_eq!(bench.types("x"), "shown\r\n");
+    assert_eq!((bench.reads(0), drivers.take_typed()), ("".into(), "x".into()));
+    assert_eq!(bench.call("serial.write", json!({"guest": "one", "text": "r"})), json!({}));
+    assert_eq!(drivers.take_typed(), "r");
+    let write_serial = json!({"guest": "one", "text": "s", "type": "serial"});
+    assert_eq!(bench.call("serial.write", write_serial), json!({}));
+    assert_eq!((bench.reads(0), drivers.take_typed()), ("s".into(), "".into()));
+    let result = bench.call("guest.console", json!({"guest": "one", "type": "serial"}));
+    assert_eq!(result, json!({}));
+    let at_com1 = input_to("one at COM1");
+    assert_eq!(bench.shown(), format!("{at_com1}kept\r\n"));
+    write(&hvc0, "aside\r\n");
+    assert_eq!(bench.types("y"), "");
+    assert_eq!(bench.reads(0), "y");
+    assert_eq!(bench.call("guest.console", json!({"guest": "one"})), json!({}));
+    assert_eq!(bench.shown(), format!("{}aside\r\n", input_to("one")));
+    assert_eq!(
+        bench.call("guest.console", json!({"guest": "two", "type": "pv"})),
+        "the guest has no PV console"
+    );
+    assert_eq!(
+        bench.call("serial.write", json!({"guest": "two", "type": "pv", "text": "x"})),
+        "the guest has no PV console"
+    );
+    assert_eq!(
+        bench.call("guest.console", json!({"guest": "one", "type": "vnc"})),
+        "type must be pv or serial"
+    );
+}
+
+#[test]
+fn the_last_words_of_both_consoles_are_shown_or_kept() {
+    let (mut bench, _, hvc0) = with_drivers();
+    bench.prints(0, "last of COM1\r\n");
+    write(&hvc0, "last of hvc0\r\n");
+    bench.consoles.detach(1);
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "last of COM1\r\nlast of hvc0\r\n");
+    bench.attach(0);
+    bench.call("guest.console", json!({"guest": "one", "type": "pv"}));
+    bench.shown();
+    bench.prints(0, "last of COM1\r\n");
+    write(&hvc0, "last of hvc0\r\n");
+    bench.consoles.detach(1);
+    bench.run_ms(10);
+    assert_eq!(bench.shown(), "last of hvc0\r\n");
+    bench.call("guest.console", json!({"guest": "one"}));
+    assert!(bench.types("").ends_with("last of COM1\r\n"));
 }
 
 #[test]

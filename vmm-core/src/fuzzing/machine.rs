@@ -225,6 +225,7 @@ impl Machine {
             firmware: vec![],
             vga_bios: &[],
             com1: output.clone(),
+            hvc0: Arc::new(OutputRing::new()),
             debug: Some(Arc::new(OutputRing::new())),
             cpuid: CpuidTable::new(cpuid, 1, Withheld::default()).with_speculation(defences.guest),
             paging: TestBackend::nested_paging(&cpu),

@@ -12,7 +12,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use config::{Disk, GuestConfig};
-use control::guest::OpenPorts;
+use control::guest::{ConsoleKind, OpenPorts};
 use control::mailbox::Mailbox;
 use devices::block::BlockBackend;
 use devices::rtc::Battery;
@@ -197,7 +197,8 @@ impl<'a> Domain<'a> {
             drives: self.disks.drives(),
             firmware: placements,
             vga_bios: self.inputs.vga_bios,
-            com1: ports.output.clone(),
+            com1: ports.output[ConsoleKind::Serial as usize].clone(),
+            hvc0: ports.output[ConsoleKind::Pv as usize].clone(),
             // Firmware that finds the port takes an exit for each byte.
             debug: log::log_enabled!(log::Level::Debug).then(|| ports.debug.clone()),
             cpuid: CpuidTable::new(

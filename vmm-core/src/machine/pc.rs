@@ -1,6 +1,6 @@
 //! The guest's PC, put together: the i440FX machine that every operating system knows.
 
-use super::pv::{Pv, PvParts, PvPorts, SharedOutput};
+use super::pv::{Pv, PvParts, PvPorts};
 use crate::backend::NestedPaging;
 use crate::host::clock::VmClock;
 use crate::host::kick::VcpuKick;
@@ -119,6 +119,8 @@ pub struct PcParts<'a> {
     pub vga_bios: &'a [u8],
     /// Where COM1 transmits to.
     pub com1: Arc<dyn ByteSink>,
+    /// Where the PV console transmits to.
+    pub hvc0: Arc<dyn ByteSink>,
     /// Where the firmware's debug messages go, if somebody wants them.
     pub debug: Option<Arc<dyn ByteSink>>,
     /// The answers of CPUID.
@@ -202,12 +204,7 @@ impl Pc {
         board.ports.attach(Arc::new(Port92::new(chipset.clone())));
         let wake = IrqLine::new(kicks[0].clone(), 0);
         let (rtc, route) = board.add_timers(&parts, &io_apic, &apic_bus, wake);
-        let output = SharedOutput::new(parts.com1.clone());
-        let com1_output = match config.xen_platform_pci {
-            true => output.clone(),
-            false => parts.com1.clone(),
-        };
-        let com1 = board.add_serial_ports(config, &com1_output);
+        let com1 = board.add_serial_ports(config, &parts.com1);
         let i8042 = board.add_keyboard(chipset.clone());
         let coprocessor = board.add_coprocessor();
         let boot_drives = parts.description.boot_rom.is_some().then(|| boot_drives(&parts));
@@ -250,7 +247,7 @@ impl Pc {
                 lines: board.event_lines(&io_apic, isa_bridge.clone()),
                 store: &parts.store,
                 disks: parts.pv_disks,
-                output: &output,
+                output: parts.hvc0,
             })
         });
 
@@ -299,7 +296,7 @@ impl Pc {
             timers,
         });
         let back_ends = vm.back_ends.as_ref().map(|back_ends| Arc::downgrade(back_ends));
-        let pv = back_ends.map(|back_ends| Arc::new(PvPorts { back_ends, output }) as _);
+        let pv = back_ends.map(|back_ends| Arc::new(PvPorts { back_ends }) as _);
         Ok(Self { vcpus: vcpus.collect(), vm, com1, ide, vga, i8042, rtc, power, sockets, pv })
     }
 }

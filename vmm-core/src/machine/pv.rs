@@ -10,11 +10,9 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use config::GuestConfig;
 use control::guest::PvDrivers;
-use core::sync::atomic::{AtomicBool, Ordering};
 use devices::console::ByteSink;
 use devices::ide::Ide;
 use devices::local_apic::ApicInbox;
-use devices::lock::{Ranked, rank};
 use xen::backends::{BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore};
 use xen::device::{EmulatedDevices, PlatformDevice, Unplug};
 use xen::platform::{Identity, PvPlatform};
@@ -22,48 +20,21 @@ use xen::platform::{Identity, PvPlatform};
 const NS_PER_S: u64 = 1_000_000_000;
 const KIB_PER_MIB: u64 = 1024;
 
-/// The guest's output, which its COM1 and its PV console write by turns.
-pub(super) struct SharedOutput {
-    sink: Arc<dyn ByteSink>,
-    writing: Ranked<(), { rank::OUTPUT }>,
-    /// The last byte came from the PV console.
-    is_pv: AtomicBool,
-}
+/// The output of the PV console.
+struct PvOutput(Arc<dyn ByteSink>);
 
-impl SharedOutput {
-    /// Output to `sink`.
-    pub fn new(sink: Arc<dyn ByteSink>) -> Arc<Self> {
-        Arc::new(Self { sink, writing: Ranked::new(()), is_pv: AtomicBool::new(false) })
-    }
-}
-
-impl ByteSink for SharedOutput {
-    fn put(&self, byte: u8) -> bool {
-        let _writing = self.writing.lock();
-        self.is_pv.store(false, Ordering::Relaxed);
-        self.sink.put(byte)
-    }
-}
-
-impl ConsoleOutput for SharedOutput {
+impl ConsoleOutput for PvOutput {
     fn write(&self, bytes: &[u8]) -> usize {
-        let _writing = self.writing.lock();
-        self.is_pv.store(true, Ordering::Relaxed);
-        bytes.iter().take_while(|&&byte| self.sink.put(byte)).count()
+        bytes.iter().take_while(|&&byte| self.0.put(byte)).count()
     }
 }
 
-/// The way to a guest's PV drivers. Typed bytes go to the console that has written last.
+/// The way to a guest's PV drivers.
 pub(super) struct PvPorts {
     pub back_ends: Weak<BackEnds>,
-    pub output: Arc<SharedOutput>,
 }
 
 impl PvDrivers for PvPorts {
-    fn reads_console(&self) -> bool {
-        self.output.is_pv.load(Ordering::Relaxed)
-    }
-
     fn put(&self, bytes: &[u8]) -> usize {
         self.back_ends.upgrade().map_or(0, |back_ends| back_ends.console().put_input(bytes))
     }
@@ -101,7 +72,8 @@ pub(super) struct PvParts<'a> {
     pub lines: EventLines,
     pub store: &'a Arc<SharedStore>,
     pub disks: Vec<DiskSettings>,
-    pub output: &'a Arc<SharedOutput>,
+    /// Where its console transmits to.
+    pub output: Arc<dyn ByteSink>,
 }
 
 /// A platform, and what goes with it.
@@ -148,7 +120,7 @@ impl PvParts<'_> {
             max_vcpus: config.max_vcpus,
             vcpus: config.vcpus,
             disks: self.disks,
-            console: self.output.clone(),
+            console: Arc::new(PvOutput(self.output)),
         };
         let back_ends = BackEnds::connect(&platform, self.store, settings);
         let back_ends = back_ends
