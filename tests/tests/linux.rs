@@ -94,8 +94,10 @@ fn the_screen_shows_the_console() -> Result<()> {
 }
 
 #[test]
-fn the_cdrom_reads_whole_by_its_driver() -> Result<()> {
-    let spec = spec(Guest::LinuxAmd64Cdrom)?;
+fn the_cdrom_reads_whole_by_its_driver_and_is_changed() -> Result<()> {
+    let other = Guest::Linux686.iso()?;
+    let target = other.file_name().and_then(|name| name.to_str()).context("no name")?;
+    let spec = Spec { disks: vec![other.clone()], ..spec(Guest::LinuxAmd64Cdrom)? };
     let iso = spec.iso.clone().context("no ISO")?;
     let mut machine = linux(&spec)?;
     shell(&mut machine, "load-modules; until [ -e /dev/sr0 ]; do sleep 1; done")?;
@@ -107,6 +109,24 @@ fn the_cdrom_reads_whole_by_its_driver() -> Result<()> {
     assert_eq!(shell(&mut machine, &command)?.as_bytes(), &sum[..32]);
     let listing = shell(&mut machine, "mount -r -t iso9660 /dev/sr0 /mnt; ls /mnt")?;
     ensure!(listing.contains("isolinux"), "the CD-ROM has\n{listing}");
+    // A disc that is mounted stays in, as Linux has locked the door.
+    let insert = json!({ "vdev": "hdc", "target": target });
+    let refusal = machine.call("guest.insert_cd", insert.clone()).unwrap_err();
+    ensure!(refusal.to_string().contains("is locked"), "{refusal}");
+    ensure!(shell(&mut machine, "ls /mnt; umount /mnt")? == listing);
+    machine.call("guest.insert_cd", insert)?;
+    // The drive is without a medium first, as QEMU's is: the kernel is to see the change.
+    let ready = "until head -c 1 /dev/sr0 > /dev/null 2>&1; do sleep 0.1; done; echo ready";
+    ensure!(shell(&mut machine, ready)? == "ready");
+    let sectors = std::fs::metadata(&other)?.len() / 512;
+    ensure!(shell(&mut machine, "cat /sys/block/sr0/size")? == sectors.to_string());
+    let listing = "mount -r -t iso9660 /dev/sr0 /mnt; ls /mnt; umount /mnt";
+    ensure!(shell(&mut machine, listing)?.contains("isolinux"));
+    let sum = std::process::Command::new("md5sum").arg(&other).output()?.stdout;
+    let read = "md5sum < /dev/sr0 | cut -c 1-32";
+    ensure!(shell(&mut machine, read)?.as_bytes() == &sum[..32]);
+    machine.call("guest.eject_cd", json!({ "vdev": "hdc" }))?;
+    ensure!(shell(&mut machine, "cat /dev/sr0 2>&1 | tail -n 1")?.contains("No medium found"));
     Ok(())
 }
 

@@ -41,7 +41,9 @@ fn with_platform(
          disk=[{disks}]\n"
     );
     std::fs::write(&config, text)?;
-    let disks = disk.map(|_| image).into_iter().collect();
+    let more = folder.join("more.img");
+    std::fs::write(&more, vec![b'm'; 1 << 20])?;
+    let disks = disk.map(|_| image).into_iter().chain([more]).collect();
     let (iso, config) = (Some(iso), Some(config));
     linux(&Spec { backend, smp: cpus, iso, config, disks, ..Spec::default() })
 }
@@ -69,20 +71,26 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     }
     let write = "seq 1 100000 | dd of=/dev/xvda bs=64k conv=fsync 2>/dev/null; echo written";
     ensure!(shell(&mut machine, write)? == "written");
+    if backend == Backend::Svm {
+        disks_come_and_go_under_load(&mut machine)?;
+    }
     machine.serial().write(b"reboot -f\n")?;
     machine.expect_serial(RESTARTED)?;
     machine.expect_serial(LINUX_PROMPT)?;
     ensure!(shell(&mut machine, LOAD)? == "loaded");
+    if backend == Backend::Svm {
+        ensure!(shell(&mut machine, "head -n 1 /dev/xvdb")? == "kept");
+    }
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
                    cmp - /tmp/same && echo same";
     ensure!(shell(&mut machine, compare)? == "same");
-    // Typed bytes go to the console that has written last. Both write byte by byte; stty waits
-    // until what was written to its terminal has gone out.
-    let read = "stty -F /dev/ttyS0 echo; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; \
-                stty -F /dev/hvc0 echo; echo got $line\n";
-    machine.serial().write(read.as_bytes())?;
+    // Each of the two consoles can be had alone.
+    machine.serial().write(b"echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; echo got $line\n")?;
+    machine.call("guest.console", json!({ "type": "pv" }))?;
     machine.expect_serial("ready\n")?;
     machine.serial().write(b"typed\n")?;
+    machine.expect_serial("typed\n")?;
+    machine.call("guest.console", json!({ "type": "serial" }))?;
     machine.expect_serial("got typed\n")?;
     // The store tells what the kernel can do, and asks it to shut down.
     let path = "/local/domain/1/control/feature-poweroff";
@@ -95,6 +103,31 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     shell(&mut machine, helper)?;
     machine.call("guest.shutdown", json!({}))?;
     machine.expect_serial("powered off: Destroy")
+}
+
+/// A second disk is plugged in, read, written and let go while the first is busy, and holds what was
+/// written when it comes again. The guest's next life has it too.
+fn disks_come_and_go_under_load(machine: &mut Machine) -> Result<()> {
+    let attach = json!({ "disk": "format=raw,vdev=xvdb,access=rw,target=more.img" });
+    let appears = "until [ -b /dev/xvdb ]; do sleep 0.1; done; ";
+    let busy = "while [ ! -e /tmp/stop ]; do cat /dev/xvda > /dev/null; done & echo busy";
+    ensure!(shell(machine, busy)?.ends_with("busy"));
+    machine.call("guest.attach_disk", attach.clone())?;
+    let read = "tr -d m < /dev/xvdb | wc -c; wc -c < /dev/xvdb";
+    ensure!(shell(machine, &format!("{appears}{read}"))? == "0\n1048576");
+    let write = "echo kept | dd of=/dev/xvdb conv=fsync 2>/dev/null; echo written";
+    ensure!(shell(machine, write)? == "written");
+    let disks = machine.call("guest.disks", json!({}))?;
+    let states: Vec<_> = disks.as_array().context("no list")?.iter().collect();
+    let state = |vdev: &str| states.iter().find(|disk| disk["vdev"] == vdev).map(|it| &it["state"]);
+    ensure!(state("xvda") == Some(&json!(4)) && state("xvdb") == Some(&json!(4)), "{disks}");
+    machine.call("guest.detach_disk", json!({ "vdev": "xvdb" }))?;
+    let gone = "while [ -b /dev/xvdb ]; do sleep 0.1; done; echo gone";
+    ensure!(shell(machine, gone)? == "gone");
+    machine.call("guest.attach_disk", attach)?;
+    ensure!(shell(machine, &format!("{appears}head -n 1 /dev/xvdb"))? == "kept");
+    ensure!(shell(machine, "touch /tmp/stop; wait; echo idle")?.ends_with("idle"));
+    Ok(())
 }
 
 /// As drivers of old kernels do, that have no vector for events.

@@ -42,7 +42,11 @@ impl DiskSettings {
     fn add(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
         let id = self.id.to_string();
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
-        let mode = if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.is_read_only()) { "r" } else { "w" };
+        let mode = if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.is_read_only()) {
+            "r"
+        } else {
+            "w"
+        };
         let device = tree::Device {
             class: CLASS,
             id: self.id,

@@ -319,7 +319,10 @@ fn discs_come_and_go_while_a_front_end_is_there() {
     };
     // Without a disc nothing is offered.
     change(&mut front, None, "");
-    assert_eq!((front.back(), front.back_node("params").unwrap()), (State::Initialising, "".into()));
+    assert_eq!(
+        (front.back(), front.back_node("params").unwrap()),
+        (State::Initialising, "".into())
+    );
     front.set("state", "1");
     assert_eq!(front.back(), State::Initialising);
     let slow = Arc::clone(&front.disk);
@@ -328,7 +331,10 @@ fn discs_come_and_go_while_a_front_end_is_there() {
     assert_eq!(front.back_node("params").unwrap(), "a.iso");
     front.connect(Protocol::X86_64, 1, false);
     front.guest.grant(DATA, false);
-    assert_eq!((front.back(), front.back_node("sectors").unwrap()), (State::Connected, "64".into()));
+    assert_eq!(
+        (front.back(), front.back_node("sectors").unwrap()),
+        (State::Connected, "64".into())
+    );
     // A read that the disc before has begun is its own.
     let entry = front.entry_of(0, 1, 5, &[(DATA, 0, 0)]);
     front.put(&entry);
