@@ -107,6 +107,8 @@ pub struct GuestConfig {
     pub on_reboot: Action,
     /// When it has crashed.
     pub on_crash: Action,
+    /// When it has not set its PV watchdog anew in time.
+    pub on_watchdog: Action,
     /// The graphics card.
     pub vga: Vga,
     /// Video RAM in MiB.
@@ -158,6 +160,7 @@ impl GuestConfig {
             on_poweroff: Action::Destroy,
             on_reboot: Action::Restart,
             on_crash: Action::Destroy,
+            on_watchdog: Action::Destroy,
             vga: Vga::Standard,
             video_memory_mib: LEAST_VIDEO_MEMORY_MIB as u32,
             bios: Bios::SeaBios,
@@ -267,6 +270,7 @@ impl Reader<'_> {
             "on_poweroff" => self.config.on_poweroff = self.action(setting)?,
             "on_reboot" => self.config.on_reboot = self.action(setting)?,
             "on_crash" => self.config.on_crash = self.action(setting)?,
+            "on_watchdog" => self.config.on_watchdog = self.action(setting)?,
             "vga" => self.config.vga = self.vga(setting)?,
             "videoram" => self.config.video_memory_mib = self.video_memory_mib(setting)?,
             "bios" => self.config.bios = self.bios(setting)?,

@@ -28,6 +28,7 @@ pub const READ: &[&str] = &[
     "on_crash",
     "on_poweroff",
     "on_reboot",
+    "on_watchdog",
     "pae",
     "rtc_timeoffset",
     "serial",

@@ -21,8 +21,10 @@ pub enum ShutdownReason {
     PowerOff,
     /// To be started anew.
     Reboot,
-    /// It met what it cannot go on from, or its watchdog bit.
+    /// It met what it cannot go on from.
     Crash,
+    /// Its watchdog was not set anew in time.
+    Watchdog,
 }
 
 /// A range of guest-physical addresses that shows pages of the platform's own.

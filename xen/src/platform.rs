@@ -2,6 +2,7 @@
 
 mod time;
 mod upcalls;
+mod watchdog;
 
 use crate::errno::Errno;
 use crate::events::Ports;
@@ -16,6 +17,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use devices::lock::{Ranked, rank};
 use devices::time::GuestTime;
+use watchdog::Watchdogs;
 
 /// Virtual CPUs that have a part of the shared info.
 const LEGACY_VCPUS: usize = 32;
@@ -93,6 +95,7 @@ struct State {
     wall_version: u32,
     /// Frames of the grant table.
     grant_frames: usize,
+    watchdogs: Watchdogs,
     vcpus: Box<[VcpuState]>,
 }
 
@@ -138,6 +141,7 @@ impl PvPlatform {
             marks_updates: false,
             wall_version: 0,
             grant_frames: 1,
+            watchdogs: Watchdogs::default(),
             vcpus: (0..vcpus).map(vcpu_state).collect(),
         };
         let platform = Self {
@@ -188,6 +192,7 @@ impl PvPlatform {
         state.params.callback = 0;
         state.marks_updates = false;
         state.grant_frames = 1;
+        state.watchdogs = Watchdogs::default();
         for vcpu in 0..self.identity.vcpus {
             let VcpuState { is_up, scale, time_version, .. } = state.vcpus[vcpu];
             state.vcpus[vcpu] = VcpuState { is_up, scale, time_version, ..VcpuState::default() };

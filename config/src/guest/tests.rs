@@ -124,10 +124,11 @@ fn serial_ports_are_listed() {
 fn actions_have_their_names() {
     let (config, warnings) = parse(
         "type='hvm'; name='g'; memory=2; on_poweroff='rename-restart'; \
-         on_reboot='coredump-destroy'; on_crash='coredump-restart'",
+         on_reboot='coredump-destroy'; on_crash='coredump-restart'; on_watchdog='restart'",
     );
-    let actions = [config.on_poweroff, config.on_reboot, config.on_crash];
-    assert_eq!(actions, [Action::RenameRestart, Action::Destroy, Action::Restart]);
+    let actions = [config.on_poweroff, config.on_reboot, config.on_crash, config.on_watchdog];
+    let [renamed, end, again] = [Action::RenameRestart, Action::Destroy, Action::Restart];
+    assert_eq!(actions, [renamed, end, again, again]);
     assert_eq!(warnings.len(), 3);
 }
 

@@ -218,6 +218,7 @@ impl<'a, B: Backend> Guests<'a, B> {
             Stop::Reset => ("reset", config.on_reboot),
             Stop::PowerCycle => ("power cycled", config.on_reboot),
             Stop::Crash => ("crashed", config.on_crash),
+            Stop::Watchdog => ("ended by its watchdog", config.on_watchdog),
             Stop::Destroy => ("destroyed", Action::Destroy),
         };
         let free_kib = self.platform.free_bytes() >> 10;

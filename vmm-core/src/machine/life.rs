@@ -231,7 +231,7 @@ impl<B: Backend> Life<B> {
                 Some(legacy(Some(self.vm.space.ram().clone()).filter(|ram| ram.holes() == 0)))
             }
             Stop::PowerCycle => Some(legacy(None)),
-            Stop::PowerOff | Stop::Crash | Stop::Destroy => None,
+            Stop::PowerOff | Stop::Crash | Stop::Watchdog | Stop::Destroy => None,
         }
     }
 }

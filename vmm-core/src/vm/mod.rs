@@ -44,6 +44,8 @@ pub enum Stop {
     Crash = 4,
     /// It is to be gone for good.
     Destroy = 5,
+    /// It did not set its watchdog anew in time.
+    Watchdog = 6,
 }
 
 /// The switch that stops a guest's virtual CPUs.
@@ -94,6 +96,7 @@ impl StopSwitch {
             2 => Stop::Reset,
             3 => Stop::PowerCycle,
             5 => Stop::Destroy,
+            6 => Stop::Watchdog,
             _ => Stop::Crash,
         }
     }

@@ -184,6 +184,7 @@ impl Machine for PvMachine {
             ShutdownReason::PowerOff => Stop::PowerOff,
             ShutdownReason::Reboot => Stop::Reset,
             ShutdownReason::Crash => Stop::Crash,
+            ShutdownReason::Watchdog => Stop::Watchdog,
         });
     }
 }

@@ -30,6 +30,14 @@ struct Poll32 {
     timeout_ns: U64,
 }
 
+/// `sched_watchdog`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Watchdog {
+    id: u32,
+    timeout_s: u32,
+}
+
 impl PvPlatform {
     pub(super) fn sched_op(&self, caller: &mut dyn Caller, command: u64, linear: u64) -> Answer {
         match command {
@@ -47,8 +55,14 @@ impl PvPlatform {
             4 | 7 => Err(Errno::Perm).into(),
             // The reason by which the guest will stop is told before it does.
             5 => read::<u32>(caller, linear).map(|_| 0).into(),
+            6 => self.watchdog(caller, linear).into(),
             _ => Err(Errno::NoSys).into(),
         }
+    }
+
+    fn watchdog(&self, caller: &dyn Caller, linear: u64) -> Result<i64, Errno> {
+        let Watchdog { id, timeout_s } = read(caller, linear)?;
+        self.set_watchdog(id, timeout_s)
     }
 
     fn shut_down(&self, caller: &dyn Caller, linear: u64) -> Result<(i64, Then), Errno> {
@@ -64,7 +78,8 @@ impl PvPlatform {
             POWER_OFF => ShutdownReason::PowerOff,
             REBOOT => ShutdownReason::Reboot,
             SUSPEND => return Ok((CANCELLED, Then::Continue)),
-            CRASH | WATCHDOG => ShutdownReason::Crash,
+            CRASH => ShutdownReason::Crash,
+            WATCHDOG => ShutdownReason::Watchdog,
             SOFT_RESET => return Ok((0, Then::SoftReset)),
             _ => return Err(Errno::Inval),
         };
@@ -105,5 +120,6 @@ mod tests {
     #[test]
     fn structures_have_the_sizes_of_the_public_headers() {
         assert_eq!((size_of::<Poll64>(), size_of::<Poll32>()), (24, 16));
+        assert_eq!(size_of::<Watchdog>(), 8);
     }
 }

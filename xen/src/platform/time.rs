@@ -1,6 +1,6 @@
 //! Time and timers, and what guests read of them without an exit.
 
-use super::{PvPlatform, PvVcpu, State};
+use super::{PvPlatform, PvVcpu, State, watchdog};
 use crate::events::VIRQ_TIMER;
 use crate::machine::Caller;
 use crate::pages;
@@ -77,7 +77,11 @@ impl PvPlatform {
     }
 
     pub(super) fn arm(&self, state: &State, vcpu: usize) {
-        self.machine.set_timer(vcpu, state.vcpus[vcpu].next_alarm());
+        let mut at = state.vcpus[vcpu].next_alarm();
+        if vcpu == watchdog::VCPU {
+            at = [at, state.watchdogs.due()].into_iter().flatten().min();
+        }
+        self.machine.set_timer(vcpu, at);
     }
 
     /// Sets the timer of virtual CPU `vcpu` to a moment of guest time, or off.
@@ -120,6 +124,9 @@ impl PvPlatform {
         let poll_is_over = own.poll_until.is_some_and(|at| at <= now);
         if poll_is_over {
             own.poll_until = None;
+        }
+        if vcpu == watchdog::VCPU {
+            self.look_at_watchdogs(&mut state, now);
         }
         self.arm(&state, vcpu);
         drop(state);

@@ -9,6 +9,7 @@ const NOENT: i64 = -2;
 const SRCH: i64 = -3;
 const FAULT: i64 = -14;
 const INVAL: i64 = -22;
+const NOSPC: i64 = -28;
 const NOSYS: i64 = -38;
 
 #[test]
@@ -169,8 +170,12 @@ fn several_calls_in_one_have_results_of_their_own() {
 #[test]
 fn a_guest_ends_itself_by_its_reason() {
     let mut guest = Guest::new(Width::Bits64, 1);
-    let reasons =
-        [(0, ShutdownReason::PowerOff), (1, ShutdownReason::Reboot), (3, ShutdownReason::Crash)];
+    let reasons = [
+        (0, ShutdownReason::PowerOff),
+        (1, ShutdownReason::Reboot),
+        (3, ShutdownReason::Crash),
+        (4, ShutdownReason::Watchdog),
+    ];
     for (number, reason) in reasons {
         assert_eq!(guest.op(29, 2, [number, 0, 0, 0]).0, 0);
         assert_eq!(guest.told(), [Told::ShutDown(reason)]);
@@ -183,6 +188,53 @@ fn a_guest_ends_itself_by_its_reason() {
     assert_eq!(guest.op(29, 2, [2, 0, 0, 0]).0, 1, "a suspend is cancelled");
     assert_eq!(guest.op(29, 2, [6, 0, 0, 0]).0, INVAL);
     assert_eq!(guest.call(29, &[4, ARGUMENT]), PERM);
+}
+
+#[test]
+fn a_watchdog_that_is_not_set_anew_ends_the_guest() {
+    const S: u64 = 1_000_000_000;
+    let mut guest = Guest::new(Width::Bits64, 2);
+    let set = |guest: &mut Guest, id: u32, seconds: u32| {
+        let watchdog: Vec<u8> = [id, seconds].into_iter().flat_map(u32::to_le_bytes).collect();
+        guest.poke(ARGUMENT, &watchdog);
+        guest.call(29, &[6, ARGUMENT])
+    };
+    assert_eq!(set(&mut guest, 1, 10), INVAL, "it is not in use");
+    assert_eq!(set(&mut guest, 0, 30), 1);
+    assert_eq!(set(&mut guest, 0, 10), 2);
+    assert_eq!(set(&mut guest, 0, 10), NOSPC);
+    assert_eq!(set(&mut guest, 3, 10), INVAL);
+    assert_eq!(set(&mut guest, u32::MAX, 10), INVAL);
+    assert_eq!(guest.call(29, &[6, RAM_BYTES]), FAULT);
+    // The first virtual CPU's timer is the next of its own and theirs.
+    let last = |guest: &Guest| {
+        let told = guest.told();
+        let is_ended = told.contains(&Told::ShutDown(ShutdownReason::Watchdog));
+        let timer = told.into_iter().rev().find_map(|told| match told {
+            Told::Timer { vcpu: 0, at_ns } => Some(at_ns.map(|ns| ns / S)),
+            _ => None,
+        });
+        (timer.flatten(), is_ended)
+    };
+    assert_eq!(last(&guest), (Some(10), false));
+    assert_eq!(guest.call(15, &[5 * S]), 0);
+    assert_eq!(last(&guest), (Some(5), false));
+    let expire = |guest: &Guest, s: u64| {
+        *guest.machine.now_ns.lock().unwrap() = s * S;
+        guest.platform.timer_expired(0, GuestTime::from_ns(s * S));
+        last(guest)
+    };
+    assert_eq!(expire(&guest, 9), (Some(10), false));
+    assert_eq!(set(&mut guest, 2, 10), 0);
+    assert_eq!(expire(&guest, 10), (Some(19), false));
+    assert_eq!(set(&mut guest, 2, 0), 0, "given up");
+    assert_eq!(set(&mut guest, 2, 10), INVAL);
+    assert_eq!(last(&guest), (Some(30), false));
+    assert_eq!(expire(&guest, 30), (None, true));
+    // Those of a kernel that another one follows do not end that.
+    assert_eq!(set(&mut guest, 0, 10), 1);
+    guest.platform.soft_reset();
+    assert_eq!(last(&guest), (None, false));
 }
 
 #[test]
