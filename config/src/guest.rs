@@ -123,6 +123,8 @@ pub struct GuestConfig {
     pub rtc_offset_s: i64,
     /// True if there is Xen's platform device for PV drivers.
     pub xen_platform_pci: bool,
+    /// True if there is a VM generation ID.
+    pub has_generation_id: bool,
     /// Network cards.
     pub vifs: Vec<Vif>,
     /// The VNC server, if there shall be one.
@@ -168,6 +170,7 @@ impl GuestConfig {
             local_time: false,
             rtc_offset_s: 0,
             xen_platform_pci: false,
+            has_generation_id: false,
             vifs: Vec::new(),
             vnc: None,
             cpu_weight: 256,
@@ -275,6 +278,7 @@ impl Reader<'_> {
             "videoram" => self.config.video_memory_mib = self.video_memory_mib(setting)?,
             "bios" => self.config.bios = self.bios(setting)?,
             "hpet" => self.config.hpet = self.flag(setting)?,
+            "ms_vm_genid" => self.config.has_generation_id = self.generation_id(setting)?,
             "localtime" => self.config.local_time = self.flag(setting)?,
             "rtc_timeoffset" => {
                 self.config.rtc_offset_s = self.number(setting, -(1 << 40), 1 << 40)?
@@ -488,6 +492,14 @@ impl Reader<'_> {
             return Err(self.error(setting, format!("\"{wrong}\" is none of a, c, d, n")));
         }
         Ok(letters.to_owned())
+    }
+
+    fn generation_id(&mut self, setting: &Setting) -> Result<bool> {
+        match self.text(setting)? {
+            "generate" => Ok(true),
+            "none" => Ok(false),
+            _ => Err(self.error(setting, "must be \"generate\" or \"none\"")),
+        }
     }
 
     fn action(&mut self, setting: &Setting) -> Result<Action> {

@@ -21,6 +21,7 @@ impl GuestConfig {
             com_ports: self.serial.map(|serial| serial != Serial::None),
             hpet: self.hpet,
             uuid: self.uuid.unwrap_or(uuid),
+            generation_id: None,
             boot_order: self.boot_devices(),
             boot_menu: false,
             boot_fail_wait_ms: None,

@@ -40,6 +40,7 @@ use seabios::{ImageError, Placement};
 ///     com_ports: [true, false, false, false],
 ///     hpet: true,
 ///     uuid: [0; 16],
+///     generation_id: None,
 ///     boot_order: Vec::new(),
 ///     boot_menu: false,
 ///     boot_fail_wait_ms: None,
@@ -66,6 +67,8 @@ pub struct MachineDescription {
     pub hpet: bool,
     /// The machine's UUID, in the order of its text form.
     pub uuid: [u8; 16],
+    /// The VM generation ID, if the system is to find one.
+    pub generation_id: Option<[u8; 16]>,
     /// Where to boot from, the first choice first.
     pub boot_order: Vec<BootDevice>,
     /// True if the firmware shall offer its boot menu (and wait 2.5 s for the key).
@@ -169,6 +172,7 @@ mod test_machine {
             com_ports: [true, true, false, false],
             hpet: true,
             uuid: *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff",
+            generation_id: None,
             boot_order: Vec::from([BootDevice::Ide { channel: 1, unit: 0 }]),
             boot_menu: false,
             boot_fail_wait_ms: None,

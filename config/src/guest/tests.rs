@@ -173,6 +173,7 @@ fn errors_name_file_line_and_key() {
         ("boot='x'", "g.cfg:2: boot: \"x\" is none of a, c, d, n"),
         ("hpet=2", "g.cfg:2: hpet: must be 0 or 1"),
         ("uuid='12'", "g.cfg:2: uuid: \"12\" is not a UUID"),
+        ("ms_vm_genid='new'", "g.cfg:2: ms_vm_genid: must be \"generate\" or \"none\""),
         ("disk=[\n'x,raw,hd7q']", "g.cfg:3: disk: \"hd7q\" is not a vdev (such as hda)"),
         ("disk=[\n3]", "g.cfg:3: disk: must be a list of strings in quotes"),
         ("disk=['x,,hda',\n'y,,xvda']", "g.cfg:2: disk: two disks are the drive hda"),

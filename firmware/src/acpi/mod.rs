@@ -5,6 +5,7 @@
 
 mod aml;
 mod dsdt;
+mod generation;
 mod loader;
 mod processors;
 mod tables;
@@ -60,9 +61,7 @@ pub fn files(machine: &MachineDescription) -> AcpiFiles {
 
     // The FACS comes first: it is the one that must be aligned, and has no checksum.
     let facs = blob.place(FACS::new().as_bytes());
-    let mut dsdt_table = tables::header(*b"DSDT", 1);
-    dsdt_table.append_slice(dsdt::terms(machine).as_slice());
-    let dsdt = blob.place(dsdt_table.as_slice());
+    let dsdt = blob.place_dsdt(machine);
     let fadt = blob.place_fadt(facs, dsdt);
     let madt = blob.place(&tables::madt(machine));
     let hpet = machine.hpet.then(|| blob.place(&tables::hpet()));
@@ -101,6 +100,20 @@ impl Blob {
         }
         self.script.add_checksum(TABLES_FILE, offset + CHECKSUM_OFFSET, offset, table.len() as u32);
         offset
+    }
+
+    fn place_dsdt(&mut self, machine: &MachineDescription) -> u32 {
+        let mut table = tables::header(*b"DSDT", 1);
+        table.append_slice(dsdt::terms(machine).as_slice());
+        let Some(generation_id) = machine.generation_id else {
+            return self.place(table.as_slice());
+        };
+        let (device, address) = generation::device(self.place(&generation_id));
+        let address = table.len() as u32 + address;
+        table.append_slice(device.as_slice());
+        let mut bytes = Vec::from(table.as_slice());
+        bytes[CHECKSUM_OFFSET as usize] = 0;
+        self.place_with_pointers(&bytes, &[(address, 4)])
     }
 
     fn place_fadt(&mut self, facs: u32, dsdt: u32) -> u32 {

@@ -112,6 +112,7 @@ fn large_machine() -> MachineDescription {
         apic_ids: (0..32).chain([254, 255, 300]).collect(),
         cpus_at_start: 34,
         com_ports: [true; 4],
+        generation_id: Some([0xa5; 16]),
         ..test_machine::description()
     }
 }
@@ -135,6 +136,22 @@ fn pointers_and_checksums_hold_after_loading() {
     for (narrow, wide) in rsdt[36..].chunks_exact(4).zip(xsdt[36..].chunks_exact(8)) {
         assert_eq!(u64::from(read_u32(narrow, 0)), read_u64(wide, 0));
     }
+}
+
+#[test]
+fn the_generation_id_is_where_its_device_says() {
+    let generation_id = Some(*b"generation of it");
+    let machine = MachineDescription { generation_id, ..test_machine::description() };
+    let loaded = Loaded::run(&files(&machine));
+    let tables = loaded.tables();
+    let dsdt = tables["DSDT"];
+    assert_eq!(sum(dsdt), 0);
+    let at = dsdt.windows(4).position(|name| name == b"ADDR").unwrap();
+    // Name (ADDR, Package {address, 0})
+    assert_eq!(dsdt[at + 4..at + 8], [0x12, 8, 2, 0x0c]);
+    let address = read_u32(dsdt, at + 8);
+    assert_eq!(address % 8, 0);
+    assert_eq!(&loaded.at(address.into())[..16], b"generation of it");
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub struct Domain<'a> {
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
     disks: Disks,
+    generation_id: Option<[u8; 16]>,
     store: Arc<SharedStore>,
 }
 
@@ -53,7 +54,20 @@ impl<'a> Domain<'a> {
         let disks = Disks::new(platform, inputs, &config)?;
         let guest = GuestId::next();
         let mailbox = Arc::new(Mailbox::new(guest.number(), &config.name));
-        Ok(Self { platform, guest, inputs, config, mailbox, disks, store: store.clone() })
+        // Another one than any guest has had before, on any machine.
+        let moment = platform.tsc() ^ u64::from(guest.number()).rotate_left(48);
+        let generation_id =
+            config.has_generation_id.then(|| made_up_bytes(platform, &config.name, moment));
+        Ok(Self {
+            platform,
+            guest,
+            inputs,
+            config,
+            mailbox,
+            disks,
+            generation_id,
+            store: store.clone(),
+        })
     }
 
     /// The machine underneath.
@@ -166,6 +180,7 @@ impl<'a> Domain<'a> {
         let apic_ids = (0..self.config.max_vcpus).collect();
         let mut description = self.config.machine_description(self.made_up_uuid(), apic_ids);
         description.cpu_mhz = u16::try_from(self.platform.tsc_hz() / 1_000_000).unwrap_or(0);
+        description.generation_id = self.generation_id;
         description.boot_rom = option_rom::with_checksum(self.inputs.boot_rom);
         let ram = match ram {
             Some(ram) => ram,
@@ -220,18 +235,23 @@ impl<'a> Domain<'a> {
     fn made_up_uuid(&self) -> [u8; 16] {
         const VERSION: u8 = 0x40;
         const VARIANT: u8 = 0x80;
-        let mut hash = self.platform.boot_time_unix_s() ^ self.platform.boot_tsc().rotate_left(32);
-        let mut uuid = [0; 16];
-        for (byte, letter) in
-            uuid.iter_mut().zip(self.config.name.bytes().cycle().chain(core::iter::repeat(0)))
-        {
-            hash = (hash ^ u64::from(letter)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-            *byte = hash as u8;
-        }
+        let mut uuid = made_up_bytes(self.platform, &self.config.name, 0);
         uuid[6] = uuid[6] & 0x0f | VERSION;
         uuid[8] = uuid[8] & 0x3f | VARIANT;
         uuid
     }
+}
+
+/// Bytes that are others on another machine, after another start, of another name and at another
+/// `moment`.
+fn made_up_bytes(platform: &dyn Platform, name: &str, moment: u64) -> [u8; 16] {
+    let mut hash = platform.boot_time_unix_s() ^ platform.boot_tsc().rotate_left(32) ^ moment;
+    let mut bytes = [0; 16];
+    for (byte, letter) in bytes.iter_mut().zip(name.bytes().cycle().chain(core::iter::repeat(0))) {
+        hash = (hash ^ u64::from(letter)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        *byte = hash as u8;
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -261,5 +281,20 @@ mod tests {
                  \"a.iso\"])"
                 .into())
         );
+    }
+
+    #[test]
+    fn each_guest_that_wants_one_has_a_generation_id_of_its_own() {
+        let platform = TestPlatform::leak();
+        let id = |text: &str| {
+            platform.advance_ns(1000);
+            let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
+            let (inputs, store) = (BootInputs::default(), SharedStore::new());
+            Domain::new(platform, &inputs, config, &store).unwrap().generation_id
+        };
+        let text = "type='hvm'; name='g'; memory=8; ms_vm_genid='generate'";
+        let [first, second] = [id(text), id(text)];
+        assert!(first.is_some() && second.is_some() && first != second);
+        assert_eq!(id("type='hvm'; name='g'; memory=8"), None);
     }
 }
