@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: the same guests without a hypervisor and under Bulkhead, in one run.
 
 mod guests;
+mod pv;
 mod report;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::emulator::{Backend, EmulatorKind, Spec};
@@ -32,6 +33,10 @@ pub struct BenchArgs {
     /// Only print, leave docs/performance.md as it is
     #[arg(long)]
     print_only: bool,
+
+    /// Measure only the PV-on-HVM platform in QEMU, and print that
+    #[arg(long)]
+    pv: bool,
 }
 
 /// A boot to userspace.
@@ -93,6 +98,8 @@ struct Measured {
     defences: ExitCosts,
     /// Of the guest itself. None in Bochs.
     guest: Option<guests::GuestCosts>,
+    /// Of the PV-on-HVM platform. None in Bochs.
+    pv: Option<pv::Figures>,
 }
 
 impl BenchArgs {
@@ -113,6 +120,11 @@ impl BenchArgs {
             ..Spec::default()
         };
         let counted = |spec: Spec| Spec { count_instructions: true, ..spec };
+        if self.pv {
+            ensure!(spec(false).emulator_kind() == EmulatorKind::Qemu, "it is measured in QEMU");
+            println!("{}", pv::tables(&pv::figures(&counted(spec(false)))?));
+            return Ok(());
+        }
         // Bochs's CPU time tells nothing: most of it is GRUB reading the ISO.
         let pairs = if spec(false).emulator_kind() == EmulatorKind::Bochs { 0 } else { self.pairs };
         let step = Step::begin("Counting the instructions of a boot without a hypervisor");
@@ -148,6 +160,12 @@ impl BenchArgs {
             EmulatorKind::Bochs => None,
         };
         step.done();
+        let step = Step::begin("Measuring the PV-on-HVM platform");
+        let pv = match guest_spec.emulator_kind() {
+            EmulatorKind::Qemu => Some(pv::figures(&guest_spec)?),
+            EmulatorKind::Bochs => None,
+        };
+        step.done();
         let image_bytes = std::fs::metadata(image)?.len();
         let measured = Measured {
             backend,
@@ -160,6 +178,7 @@ impl BenchArgs {
             amd_exits,
             defences,
             guest,
+            pv,
         };
         let table = report::table(&measured);
         println!("{table}");

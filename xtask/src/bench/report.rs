@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 
 use super::guests::GuestCosts;
-use super::{ExitCosts, Exits, Measured};
+use super::{ExitCosts, Exits, Measured, pv};
 use crate::emulator::Backend;
 
 /// The targets for exits on AMD-V, in instructions: beginnings of names.
@@ -153,7 +153,8 @@ pub fn table(measured: &Measured) -> String {
     for (name, added) in &measured.defences {
         _ = writeln!(text, "| {name} | {added:.0} |");
     }
-    text + &measured.guest.map_or_else(String::new, |costs| guest_table(&costs))
+    text += &measured.guest.map_or_else(String::new, |costs| guest_table(&costs));
+    text + &measured.pv.as_ref().map_or_else(String::new, pv::tables)
 }
 
 /// The most instructions for making a guest or for ending it: 5 ms at one a nanosecond.
@@ -255,7 +256,7 @@ fn section(page: &str, heading: &str) -> Option<String> {
     Some(rest.split("\n## ").next()?.to_owned())
 }
 
-fn total(exits: &Exits) -> u64 {
+pub(super) fn total(exits: &Exits) -> u64 {
     exits.values().sum()
 }
 
@@ -269,7 +270,7 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 /// With commas between thousands.
-fn count(number: u64) -> String {
+pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -301,6 +302,7 @@ mod tests {
             amd_exits: costs(342.0),
             defences: vec![("VERW".to_owned(), 1.0)],
             guest: None,
+            pv: None,
         };
         let table = super::table(&measured);
         assert!(table.contains("| in 21h (PIC) | 3 | 342 | 8 | 421 | 438 |\n"), "{table}");

@@ -65,6 +65,28 @@ pub const AMD64_PV_KEXEC: Linux = Linux {
     ..AMD64_QUIET
 };
 
+/// `linux-amd64-disks`. It leaves IDE's disks where they are beside those of PV drivers.
+pub const AMD64_DISKS: Linux = Linux {
+    cmdline: "console=ttyS0,115200 quiet xen_emul_unplug=unnecessary",
+    modules: &[
+        "scsi_common",
+        "scsi_mod",
+        "libata",
+        "ata_piix",
+        "crct10dif_common",
+        "crct10dif_generic",
+        "crc-t10dif",
+        "crc64",
+        "crc64-rocksoft_generic",
+        "crc64-rocksoft",
+        "t10-pi",
+        "sd_mod",
+        "xen-blkfront",
+    ],
+    program: Some(("read-rate", include_str!("read_rate.asm"))),
+    ..AMD64_QUIET
+};
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),

@@ -36,6 +36,8 @@ pub enum Guest {
     LinuxAmd64PvLine,
     /// The same, which starts another kernel by kexec
     LinuxAmd64PvKexec,
+    /// The same with the drivers of IDE's and of Xen's PV disks at once, for `cargo xtask bench`
+    LinuxAmd64Disks,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
@@ -59,6 +61,8 @@ pub enum Guest {
     GrubRescue,
     /// Measures what exits cost, for `cargo xtask bench`
     Exits,
+    /// Measures what an event of Xen's costs, for `cargo xtask bench`
+    Events,
     /// Attacks the hypervisor, as it is told on its serial port
     Hostile,
     /// Shuts its CPU down by a triple fault
@@ -89,6 +93,7 @@ pub enum Guest {
 
 /// The sources of the guests in assembly language.
 const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm")), ENTER];
+const EVENTS: &[(&str, &str)] = &[("events.asm", include_str!("events.asm")), ENTER, SERIAL];
 const HOSTILE: &[(&str, &str)] = &[
     ("boot.asm", include_str!("hostile/boot.asm")),
     ENTER,
@@ -144,12 +149,14 @@ impl Guest {
             Self::LinuxAmd64Pv => linux::AMD64_PV.iso(&name),
             Self::LinuxAmd64PvLine => linux::AMD64_PV_LINE.iso(&name),
             Self::LinuxAmd64PvKexec => linux::AMD64_PV_KEXEC.iso(&name),
+            Self::LinuxAmd64Disks => linux::AMD64_DISKS.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
             Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
             Self::InstallerSerial => installer::iso(&name, "console=ttyS0,115200"),
             Self::InstallerScreen => installer::iso(&name, ""),
             Self::Exits => assembled::iso(&name, EXITS),
+            Self::Events => assembled::iso(&name, EVENTS),
             Self::Hostile => assembled::iso(&name, HOSTILE),
             Self::Input => assembled::iso(&name, INPUT),
             Self::Mouse => assembled::iso(&name, MOUSE),
