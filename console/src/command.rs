@@ -14,7 +14,9 @@ use control::budget::{Budget, OutOfHeap};
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
-use control::mailbox::{Answer, Client, MAX_STORE_TEXT_BYTES, Mailbox, Request};
+use control::mailbox::{
+    Answer, Client, MAX_STORE_TEXT_BYTES, MAX_WATCH_EVENTS, Mailbox, Request, WatchRequest,
+};
 use control::scheduling::Share;
 use control::state::{GuestStats, Location, Registers, Steps};
 use core::fmt;
@@ -29,6 +31,9 @@ const HEAP_BYTES_PER_GUEST: u64 = 4 << 10;
 
 /// The same of a virtual CPU in a list, with the CPUs that it may be on.
 const HEAP_BYTES_PER_VCPU: u64 = 24 << 10;
+
+/// The same of an event of XenStore: the longest path.
+const HEAP_BYTES_PER_EVENT: u64 = 3 << 10 << 4;
 
 /// The same of all disks of a guest in a list.
 const HEAP_BYTES_PER_DISKS: u64 = 64 << 10;
@@ -58,6 +63,8 @@ pub enum Command {
         /// As in [`Request::Store`].
         words: Vec<String>,
     },
+    /// To watch nodes of XenStore.
+    Watch(WatchRequest),
     /// The disks of these guests.
     ListDisks(Vec<Dom>),
     /// To change a guest's disks.
@@ -135,6 +142,10 @@ pub enum Reply {
     Done,
     /// To [`Command::List`].
     List(Vec<Listed>, Columns),
+    /// To [`WatchRequest::Begin`].
+    Watching(u32),
+    /// To [`WatchRequest::Take`].
+    Events(Vec<String>),
     /// To [`Command::ListDisks`].
     Disks(Vec<DiskFacts>),
     /// To [`Command::Press`].
@@ -325,6 +336,8 @@ fn reply(answer: Answer) -> Result<Reply, Refusal> {
         Answer::Impossible => Err(Refusal::Impossible),
         Answer::NoRegister(name) => Err(Refusal::NoRegister(name)),
         Answer::Failed(reason) => Err(Refusal::Failed(reason)),
+        Answer::Watching(watch) => Ok(Reply::Watching(watch)),
+        Answer::Events(paths) => Ok(Reply::Events(paths)),
         Answer::Disks(disks) => Ok(Reply::Disks(disks)),
         Answer::Stats(stats) => Ok(Reply::Stats(stats)),
         Answer::Dump(text) | Answer::Text(text) => Ok(Reply::Dump(text)),
@@ -396,6 +409,10 @@ impl Services<'_> {
             Command::Store { name, words } => {
                 reserve(MAX_STORE_TEXT_BYTES as u64 * HEAP_BYTES_PER_LOG_BYTE)?;
                 return ask(self.machine, client, Request::Store { name, words });
+            }
+            Command::Watch(request) => {
+                reserve(u64::from(MAX_WATCH_EVENTS) * HEAP_BYTES_PER_EVENT)?;
+                return ask(self.machine, client, Request::Watch(request));
             }
             Command::ListDisks(doms) => {
                 let numbers: Result<Vec<u32>, Unclear> =

@@ -63,6 +63,7 @@ mod test_guest;
 #[cfg(test)]
 mod tests;
 mod triggers;
+mod watch;
 mod words;
 
 use alloc::format;
@@ -84,6 +85,7 @@ use guests::{Guest, Guests};
 use rpc::RpcPort;
 use seat::Seat;
 use terminal::Terminal;
+use watch::{Shown, Watch};
 use words::Typed;
 
 /// Until the next try when something did not go at once: a port was busy, a queue was full.
@@ -98,6 +100,14 @@ const COMMAND_HEAP_BYTES: u64 = 512 << 10;
 /// The prompts: that of the serial ports, and that of the machine's own screen.
 const PROMPTS: [Client; 2] = [Client::Prompt, Client::Screen];
 
+/// A command of a prompt that is not done yet.
+enum Running {
+    /// It waits for its answer.
+    Waiting(Waiting),
+    /// It shows events, until it is ended.
+    Watch(Watch),
+}
+
 /// The consoles.
 pub struct Consoles {
     host: &'static dyn Host,
@@ -107,7 +117,7 @@ pub struct Consoles {
     seat: Seat,
     rpc: Option<RpcPort>,
     /// A command of each prompt that answers are owed to, and the heap that it takes.
-    commands: [Option<(Waiting, Vec<Budget>)>; PROMPTS.len()],
+    commands: [Option<(Running, Vec<Budget>)>; PROMPTS.len()],
     /// Lines of the log wait for the ports.
     log_waits: bool,
     alarm: Arc<ConsoleAlarm>,
@@ -252,6 +262,7 @@ impl Consoles {
     fn take_commands(&mut self) {
         for (place, client) in PROMPTS.into_iter().enumerate() {
             self.finish_command(place);
+            self.interrupt_watch(place);
             while self.commands[place].is_none()
                 && let Some(line) = self.receive(client)
             {
@@ -276,6 +287,11 @@ impl Consoles {
         };
         let command = match words::parse(line, &self.guests) {
             Typed::Command(command) => command,
+            Typed::Watch { paths, count } => {
+                let watch = Watch::begin(&self.machine, client, paths, count);
+                self.commands[place] = Some((Running::Watch(watch), vec![budget]));
+                return;
+            }
             Typed::Text(text) => return self.print(client, &text),
         };
         let mut budgets = vec![budget];
@@ -287,7 +303,7 @@ impl Consoles {
         };
         let outcome = match services.begin(command, client, &mut budgets) {
             Ok(Begun::Waiting(waiting)) => {
-                self.commands[place] = Some((waiting, budgets));
+                self.commands[place] = Some((Running::Waiting(waiting), budgets));
                 return;
             }
             Ok(Begun::Replied(reply)) => Ok(reply),
@@ -296,12 +312,50 @@ impl Consoles {
         self.print(client, &words::show(outcome, self.host));
     }
 
-    /// Prints the outcome of a command that has waited for it, once it is there.
+    /// Prints the outcome of a command that has waited for it, once it is there, or what a watch
+    /// has to show.
     fn finish_command(&mut self, place: usize) {
-        let Some((waiting, _)) = &self.commands[place] else { return };
-        if let Some(outcome) = waiting.take_reply(PROMPTS[place]) {
-            self.print(PROMPTS[place], &words::show(outcome, self.host));
-            self.commands[place] = None;
+        let client = PROMPTS[place];
+        match &mut self.commands[place] {
+            None => {}
+            Some((Running::Waiting(waiting), _)) => {
+                if let Some(outcome) = waiting.take_reply(client) {
+                    self.print(client, &words::show(outcome, self.host));
+                    self.commands[place] = None;
+                }
+            }
+            Some((Running::Watch(watch), _)) => {
+                let Shown { text, is_last } = watch.attend(host_ns(self.host));
+                if is_last {
+                    self.print(client, &text);
+                    self.commands[place] = None;
+                } else if !text.is_empty() {
+                    self.show(client, &text);
+                }
+            }
+        }
+    }
+
+    /// Ends a watch if a line has been typed, or Ctrl-C.
+    fn interrupt_watch(&mut self, place: usize) {
+        let is_watching = matches!(
+            &self.commands[place],
+            Some((Running::Watch(watch), _)) if !watch.is_ending()
+        );
+        if is_watching
+            && self.receive(PROMPTS[place]).is_some()
+            && let Some((Running::Watch(watch), _)) = &mut self.commands[place]
+        {
+            watch.end();
+            self.finish_command(place);
+        }
+    }
+
+    /// Shows a part of what a command has to say.
+    fn show(&mut self, client: Client, text: &str) {
+        match client {
+            Client::Screen => self.seat.show(text),
+            _ => self.terminal.print(text),
         }
     }
 
@@ -328,16 +382,20 @@ impl Consoles {
     /// Host time at which there is something to do even if nothing happens.
     fn deadline_ns(&self, now_ns: u64, other_ns: Option<u64>) -> Option<u64> {
         let busy = self.terminal.has_guest_output(&self.guests)
-            || self.commands.iter().any(Option::is_some)
             || self.terminal.is_behind()
             || self.guests.iter().any(Guest::has_input)
             || self.rpc.as_ref().is_some_and(RpcPort::is_busy);
+        let commands = self.commands.iter().flatten().map(|(running, _)| match running {
+            Running::Waiting(_) => now_ns + RETRY_NS,
+            Running::Watch(watch) => watch.due_ns(now_ns),
+        });
         let typing = self.guests.iter().filter_map(|guest| guest.keyboard.deadline_ns(now_ns));
         let deadlines = [
             busy.then_some(now_ns + RETRY_NS),
             self.log_waits.then_some(now_ns + LOG_RETRY_NS),
             self.seat.deadline_ns(&self.guests),
             typing.min(),
+            commands.min(),
             other_ns,
         ];
         deadlines.into_iter().flatten().min()

@@ -36,7 +36,12 @@ impl Prompt {
                 let taken = self.line.pop();
                 echo.extend_from_slice(taken.map_or(b"", |_| b"\x08 \x08"));
             }
-            CTRL_C | CTRL_U => {
+            CTRL_C => {
+                self.line.clear();
+                echo.extend_from_slice(b"^C\r\n");
+                return Some(String::new());
+            }
+            CTRL_U => {
                 for _ in self.line.drain(..) {
                     echo.extend_from_slice(b"\x08 \x08");
                 }

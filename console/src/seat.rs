@@ -85,8 +85,13 @@ impl Seat {
 
     /// Shows text at the prompt, and the prompt again.
     pub fn print(&mut self, text: &str) {
-        self.panel.print(text);
+        self.show(text);
         self.panel.show_prompt();
+    }
+
+    /// Shows text at the prompt, which is busy.
+    pub fn show(&mut self, text: &str) {
+        self.panel.print(text);
         self.mirror.hurry();
     }
 

@@ -270,6 +270,7 @@ impl Control {
             Request::Step(count) => Answer::Steps(self.step(count)),
             Request::Create { .. }
             | Request::Store { .. }
+            | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ChangeDisk { .. } => Answer::Impossible,
         }

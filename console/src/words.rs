@@ -54,6 +54,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("xenstore-list", "[-p] PATH...", "the names below a node"),
     ("xenstore-read", "[-p] PATH...", "values of nodes"),
     ("xenstore-write", "PATH VALUE...", "sets values"),
+    ("xenstore-watch", "[-n COUNT] PATH...", "shows changes until Ctrl-C, or so many"),
     ("xenstore-rm", "[-t] PATH...", "removes nodes; -t and those above that are empty then"),
     ("xenstore-chmod", "[-u] [-r] PATH MODE...", "sets permissions; -u above too, -r below"),
     ("host", "log|reboot|poweroff", "the hypervisor's log; resets the machine, turns it off"),
@@ -75,6 +76,13 @@ Ctrl-A three times moves the input round: the prompt, and each guest.
 pub enum Typed {
     /// A command.
     Command(Command),
+    /// `xenstore-watch`.
+    Watch {
+        /// The nodes.
+        paths: Vec<String>,
+        /// So many changes are to be shown, or all.
+        count: Option<u32>,
+    },
     /// None: this is to be shown.
     Text(String),
 }
@@ -88,6 +96,9 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
     };
     if name == "help" {
         return Typed::Text(help());
+    }
+    if name == "xenstore-watch" {
+        return watch(operands).unwrap_or_else(|| Typed::Text(usage(name)));
     }
     let parsed = match name {
         "trigger" => trigger(operands),
@@ -175,6 +186,17 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("host", ["hang"]) => Some(Command::Hang),
         _ => None,
     }
+}
+
+/// The operands of `xenstore-watch`.
+fn watch(operands: &[&str]) -> Option<Typed> {
+    let (count, paths) = match operands {
+        ["-n", count, paths @ ..] => (Some(count.parse().ok().filter(|&it| it > 0)?), paths),
+        paths => (None, paths),
+    };
+    let is_right = !paths.is_empty() && !paths.iter().any(|path| path.starts_with('-'));
+    let paths = paths.iter().map(|&path| path.into()).collect();
+    is_right.then_some(Typed::Watch { paths, count })
 }
 
 /// The operands of `trigger`: a guest, the trigger's name, and perhaps a virtual CPU. The guest may
@@ -404,6 +426,8 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Err(refusal) => format!("{refusal}\n"),
         Ok(Reply::Done) => String::new(),
         Ok(Reply::List(guests, columns)) => columns.show(&guests),
+        // Of the management port.
+        Ok(Reply::Watching(_) | Reply::Events(_)) => String::new(),
         Ok(Reply::Disks(disks)) => listed::disks(&disks),
         // As xl says it.
         Ok(Reply::Pressed) => {

@@ -74,7 +74,9 @@ pub enum Request {
         /// Its operands.
         words: Vec<String>,
     },
-    /// The disks of the guests with these numbers. For the machine's mailbox, as the next.
+    /// To watch nodes of XenStore. For the machine's mailbox, as the next two.
+    Watch(WatchRequest),
+    /// The disks of the guests with these numbers.
     ListDisks(Vec<u32>),
     /// To change a guest's disks.
     ChangeDisk {
@@ -84,6 +86,31 @@ pub enum Request {
         change: DiskChange,
     },
 }
+
+/// A request that concerns a watch of nodes in XenStore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchRequest {
+    /// To begin. There are few: the oldest ends if there are too many.
+    Begin {
+        /// The nodes; those below are watched too.
+        paths: Vec<String>,
+    },
+    /// Events that have come.
+    Take {
+        /// As in [`Answer::Watching`].
+        watch: u32,
+        /// At the most, and at the most [`MAX_WATCH_EVENTS`].
+        count: u32,
+    },
+    /// To end.
+    End {
+        /// As in [`Answer::Watching`].
+        watch: u32,
+    },
+}
+
+/// Events that are taken at once.
+pub const MAX_WATCH_EVENTS: u32 = 32;
 
 /// The longest text that answers [`Request::Store`], in bytes.
 pub const MAX_STORE_TEXT_BYTES: usize = 256 << 10;
@@ -101,6 +128,10 @@ pub enum Answer {
     Impossible,
     /// No register of this name can be set.
     NoRegister(String),
+    /// To [`WatchRequest::Begin`]: the number of the watch.
+    Watching(u32),
+    /// To [`WatchRequest::Take`]: the paths of nodes that have changed.
+    Events(Vec<String>),
     /// To [`Request::ListDisks`].
     Disks(Vec<DiskFacts>),
     /// To [`Request::Stats`].

@@ -18,7 +18,7 @@ use control::budget::Budget;
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
-use control::mailbox::{Client, MAX_STEPS, Request};
+use control::mailbox::{Client, MAX_STEPS, MAX_WATCH_EVENTS, Request, WatchRequest};
 use control::scheduling::VcpuFacts;
 use control::state::{GuestStats, Location};
 use devices::i8042::Buttons;
@@ -74,6 +74,8 @@ impl Services<'_> {
                     guests.iter().filter_map(share).collect()
                 }
             },
+            Reply::Watching(watch) => json!({"watch": watch}),
+            Reply::Events(paths) => json!({"paths": paths}),
             Reply::Disks(disks) => disks.iter().map(disk).collect(),
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
             Reply::Number(number) => json!({"number": number}),
@@ -159,6 +161,18 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
                 _ => String::new(),
             };
             return Ok(Command::ChangeDisk(dom(params)?, DiskChange::Insert { device, target }));
+        }
+        "store.watch" => {
+            let paths = strings(params, "paths")?;
+            return Ok(Command::Watch(WatchRequest::Begin { paths }));
+        }
+        "store.events" | "store.unwatch" => {
+            let watch = integer(params, "watch", 0, u32::MAX.into())? as u32;
+            let count = MAX_WATCH_EVENTS;
+            return Ok(Command::Watch(match method {
+                "store.events" => WatchRequest::Take { watch, count },
+                _ => WatchRequest::End { watch },
+            }));
         }
         "store.command" => {
             let (name, words) = (text(params, "name")?.into(), words(params)?);
@@ -252,14 +266,13 @@ fn settings(params: &Value) -> Result<String, Failure> {
 
 /// Operands of a command.
 fn words(params: &Value) -> Result<Vec<String>, Failure> {
-    let words = match params.get("words") {
-        None => return Ok(Vec::new()),
-        Some(words) => words.as_array().into_iter().flatten().map(Value::as_str),
-    };
-    let words: Option<Vec<String>> = words.map(|word| word.map(String::from)).collect();
-    words
-        .filter(|_| params["words"].is_array())
-        .ok_or_else(|| Failure::params("words must be a list of strings"))
+    if params.get("words").is_none() { Ok(Vec::new()) } else { strings(params, "words") }
+}
+
+fn strings(params: &Value, name: &str) -> Result<Vec<String>, Failure> {
+    let list = params.get(name).and_then(Value::as_array);
+    let list = list.and_then(|list| list.iter().map(|it| it.as_str().map(String::from)).collect());
+    list.ok_or_else(|| Failure::params(format!("{name} must be a list of strings")))
 }
 
 /// The devices of a guest.

@@ -4,7 +4,7 @@ use super::*;
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::PvDrivers;
 use control::host::InputEvent;
-use control::mailbox::MAX_STORE_TEXT_BYTES;
+use control::mailbox::{MAX_STORE_TEXT_BYTES, WatchRequest};
 use control::output::OutputRing;
 use control::scheduling::VcpuState;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -383,6 +383,61 @@ fn disks_are_listed_and_changed_as_xl_does() {
                 bulkhead> ";
     let shown = bench.shown();
     assert!(shown.ends_with(list), "{shown}");
+}
+
+impl Several {
+    /// The machine is asked this about a watch, and answers.
+    fn answer_watch(&mut self, expected: &WatchRequest, answer: Answer) {
+        let mut asked = None;
+        for _ in 0..200 {
+            self.run_ms(1);
+            asked = asked.or_else(|| self.machine.take_request());
+            if let Some((client, request)) = asked {
+                assert_eq!(request, Request::Watch(expected.clone()));
+                self.machine.put_answer(client, answer);
+                self.run_ms(2);
+                return;
+            }
+        }
+        panic!("nothing was asked");
+    }
+}
+
+#[test]
+fn changes_of_the_store_are_shown_until_there_were_enough_or_a_line_is_typed() {
+    let mut bench = Several::new(1);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    let events = |paths: &[&str]| Answer::Events(paths.iter().map(|&it| it.into()).collect());
+    let begin = |paths: &[&str]| WatchRequest::Begin {
+        paths: paths.iter().map(|&path| path.into()).collect(),
+    };
+    let take = |watch, count| WatchRequest::Take { watch, count };
+    for (end, echo) in [("\x03", "^C\r\n"), ("\r", "\r\n")] {
+        bench.host.type_at(SerialPort::Com1, "xenstore-watch /a /b\r");
+        bench.answer_watch(&begin(&["/a", "/b"]), Answer::Watching(3));
+        bench.shown();
+        bench.answer_watch(&take(3, 32), events(&["/a", "/a/c"]));
+        assert_eq!(bench.shown(), "/a\r\n/a/c\r\n");
+        assert!(bench.machine.take_request().is_none(), "not at once");
+        bench.answer_watch(&take(3, 32), events(&[]));
+        bench.host.type_at(SerialPort::Com1, end);
+        bench.answer_watch(&WatchRequest::End { watch: 3 }, Answer::Done);
+        assert_eq!(bench.shown(), format!("{echo}bulkhead> "));
+    }
+    bench.host.type_at(SerialPort::Com1, "xenstore-watch -n 3 /a\r");
+    bench.answer_watch(&begin(&["/a"]), Answer::Watching(4));
+    bench.answer_watch(&take(4, 3), events(&["/a"]));
+    bench.shown();
+    bench.answer_watch(&take(4, 2), events(&["/a", "/a"]));
+    bench.answer_watch(&WatchRequest::End { watch: 4 }, Answer::Done);
+    assert_eq!(bench.shown(), "/a\r\n/a\r\nbulkhead> ");
+    bench.host.type_at(SerialPort::Com1, "xenstore-watch a\r");
+    bench.answer_watch(&begin(&["a"]), Answer::Failed("no such watch".into()));
+    assert!(bench.shown().ends_with("no such watch\r\nbulkhead> "));
+    for wrong in ["", "-n 0 /a", "-n /a", "-x /a"] {
+        let shown = bench.types(format!("xenstore-watch {wrong}\r"));
+        assert!(shown.contains("Usage: xenstore-watch [-n COUNT] PATH..."), "{shown}");
+    }
 }
 
 impl Several {

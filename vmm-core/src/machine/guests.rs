@@ -9,7 +9,7 @@ use super::choice::asked_config;
 use super::cpus::Cpus;
 use super::domain::Domain;
 use super::life::{Legacy, Life};
-use super::store;
+use super::store::{self, Watches};
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use crate::vcpu::Housekeeping;
@@ -40,6 +40,7 @@ pub struct Guests<'a, B: Backend> {
     inputs: &'a BootInputs,
     list: Vec<Guest<'a, B>>,
     store: Arc<SharedStore>,
+    watches: Watches,
 }
 
 struct Guest<'a, B: Backend> {
@@ -91,7 +92,14 @@ impl<'a, B: Backend> Guests<'a, B> {
         attendant: &Attendant,
     ) -> Self {
         attendant.machine.connect(Arc::new(Caller(cpus)));
-        Self { platform, cpus, inputs, list: Vec::new(), store: SharedStore::new() }
+        Self {
+            platform,
+            cpus,
+            inputs,
+            list: Vec::new(),
+            store: SharedStore::new(),
+            watches: Watches::default(),
+        }
     }
 
     /// True if there is none.
@@ -188,6 +196,7 @@ impl<'a, B: Backend> Guests<'a, B> {
                     }
                 }
                 Request::Store { name, words } => store::command(&self.store, &name, &words),
+                Request::Watch(request) => self.watches.ask(self.platform, &self.store, &request),
                 Request::ListDisks(numbers) => self.list_disks(&numbers),
                 Request::ChangeDisk { guest, change } => {
                     match self.change_disk(client, guest, &change) {

@@ -236,6 +236,42 @@ fn the_store_is_read_and_written() {
 }
 
 #[test]
+fn nodes_are_watched_by_several_clients_at_once() {
+    let mut bench = Bench::new();
+    bench.add(config("a")).unwrap();
+    assert_eq!(bench.attend(), None);
+    let reserved = bench.platform.reserved_heap_bytes();
+    let write = |bench: &mut Bench, path: &str| {
+        let words = alloc::format!("{{\"name\":\"write\",\"words\":[\"{path}\",\"x\"]}}");
+        bench.call("store.command", &words);
+    };
+    let of = |bench: &mut Bench, method: &str, watch: u32| {
+        bench.call(method, &alloc::format!("{{\"watch\":{watch}}}"))
+    };
+    for number in 1..=8 {
+        let answer = bench.call("store.watch", "{\"paths\":[\"/a\",\"/b\"]}");
+        assert!(answer.contains(&alloc::format!("{{\"watch\":{number}}}")), "{answer}");
+    }
+    // Each begins with the nodes themselves.
+    assert!(of(&mut bench, "store.events", 1).contains("[\"/a\",\"/b\"]"));
+    assert!(of(&mut bench, "store.events", 1).contains("\"paths\":[]"));
+    write(&mut bench, "/a/c");
+    write(&mut bench, "/other");
+    assert!(of(&mut bench, "store.events", 1).contains("\"paths\":[\"/a/c\"]"));
+    assert!(of(&mut bench, "store.events", 8).contains("[\"/a\",\"/b\",\"/a/c\"]"));
+    // One more than there may be: the oldest makes room.
+    bench.call("store.watch", "{\"paths\":[\"/a\"]}");
+    assert!(of(&mut bench, "store.events", 1).contains("there is no watch 1 any more"));
+    for watch in 2..=9 {
+        assert!(of(&mut bench, "store.unwatch", watch).contains("\"result\":{}"));
+    }
+    assert!(of(&mut bench, "store.events", 9).contains("there is no watch 9 any more"));
+    let wrong = bench.call("store.watch", "{\"paths\":[\"/a\",\"//\"]}");
+    assert!(wrong.contains("xenstore-watch: Unable to add watch on //"), "{wrong}");
+    assert_eq!(bench.platform.reserved_heap_bytes(), reserved);
+}
+
+#[test]
 fn guests_are_made_from_modules_as_they_are_asked_for() {
     let module = |name: &str, data: &'static [u8]| Module { command_line: name.into(), data };
     let mut bench = Bench::with_modules(&[

@@ -140,6 +140,7 @@ impl<B: Backend> Vcpu<B> {
             Request::Step(count) => Answer::Steps(self.steps(count)),
             Request::Create { .. }
             | Request::Store { .. }
+            | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ChangeDisk { .. } => Answer::Impossible,
         }

@@ -64,7 +64,7 @@ use watch::{Change, Watch, WatchId, Watches};
 pub type DomId = u16;
 
 /// Events that wait for a part of the hypervisor, in bytes. Further ones are dropped.
-const MAX_LOCAL_EVENT_BYTES: usize = 1 << 20;
+pub const MAX_LOCAL_EVENT_BYTES: usize = 1 << 20;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
