@@ -1,10 +1,11 @@
 //! A PV disk under a front end that does anything.
 
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use devices::block::BlockOp;
+use devices::block::{BlockBackend, BlockOp};
 use emulator::fuzzing::Input;
 
 use super::Settings;
@@ -17,6 +18,9 @@ const MAX_STEPS: usize = 200;
 /// Sectors of the disk.
 const SECTORS: u64 = 64;
 
+/// Sectors of another one, which takes its place at times.
+const OTHER_SECTORS: u64 = 8;
+
 /// A disk, and a front end that has connected once.
 ///
 /// # Panics
@@ -28,12 +32,13 @@ pub fn blkback(data: &[u8]) {
     let is_persistent = choice & 2 != 0;
     let settings = Settings { offers_persistent_grants: is_persistent, ..SETTINGS };
     let disk = TestDisk::new(SECTORS as usize, choice & 4 != 0);
+    let other = Arc::new(TestDisk::new(OTHER_SECTORS as usize, choice & 4 != 0));
     let mut front = Front::new(settings, disk);
     let pages = if choice & 8 == 0 { 1 } else { 2 };
     front.connect(protocol, pages, is_persistent);
     (DATA..DATA + 2).for_each(|page| front.guest.grant(page, false));
     for _ in 0..MAX_STEPS {
-        if step(&mut front, &mut input).is_none() {
+        if step(&mut front, &other, &mut input).is_none() {
             break;
         }
         front.vbd.serve();
@@ -44,6 +49,7 @@ pub fn blkback(data: &[u8]) {
         }
     }
     front.disk.complete_all();
+    other.complete_all();
     front.set("state", "6");
     assert_eq!(front.back(), State::Closed);
     assert!(front.guest.held().is_empty());
@@ -51,9 +57,9 @@ pub fn blkback(data: &[u8]) {
 }
 
 /// One step; none if the input has run out.
-fn step(front: &mut Front, input: &mut Input) -> Option<()> {
+fn step(front: &mut Front, other: &Arc<TestDisk>, input: &mut Input) -> Option<()> {
     let has_ring = (RING..).take(front.pages).all(|page| front.guest.has(page));
-    match input.u8()? % 24 {
+    match input.u8()? % 26 {
         0..=8 if has_ring => {
             let (op, sector) = (input.u8()? % 8, sector(input)?);
             let count = input.u8()? % 13;
@@ -90,11 +96,22 @@ fn step(front: &mut Front, input: &mut Input) -> Option<()> {
         16 => front.guest.revoke(reference(input)?),
         17..=20 => {
             front.disk.complete_one();
+            other.complete_one();
         }
         21 | 22 => {
             let state = (input.u8()? % 9).to_string();
             front.set("state", &state);
         }
+        // `xl cd-insert`, `cd-eject` and `block-detach`.
+        23 => {
+            let medium: Option<Arc<dyn BlockBackend>> = match input.u8()? % 3 {
+                0 => None,
+                1 => Some(Arc::<TestDisk>::clone(&front.disk)),
+                _ => Some(Arc::<TestDisk>::clone(other)),
+            };
+            front.vbd.change_medium(&mut front.store, medium, "disc").unwrap();
+        }
+        24 => front.vbd.unplug(&mut front.store).unwrap(),
         _ => {
             let name = input.pick(&[
                 "ring-ref",

@@ -397,6 +397,33 @@ fn a_disk_comes_and_goes_while_others_work() {
     assert_eq!(bench.read("device/vbd/51728/state"), "1");
 }
 
+/// A kernel whose disk is in use goes on with it in state 5 until its last user is gone (Linux
+/// 2.6.32, with a word in `error`), or closes at once (Linux 6.1: 6; FreeBSD: 5, then 6).
+#[test]
+fn kernels_let_a_disk_go_each_in_its_way() {
+    for (closes_first, goes_on) in [(true, true), (false, false), (true, false)] {
+        let mut bench = Bench::new(&SharedStore::new());
+        let disk = Arc::new(TestDisk::new(64, false));
+        bench.plug(&disk).unwrap();
+        bench.grant(9, DATA);
+        let port = bench.connect_disk(XVDB, MORE_REF, MORE_RING);
+        bench.read_sectors(MORE_RING, port, 1);
+        bench.back_ends.remove_disk(XVDB, false);
+        if closes_first {
+            bench.write("device/vbd/51728/state", "5");
+        }
+        if goes_on {
+            bench.write(&format!("error/device/vbd/{XVDB}/error"), "16 Device in use");
+            bench.read_sectors(MORE_RING, port, 3);
+            assert_eq!(bench.responses(MORE_RING), 3);
+            assert!(bench.back_ends.has_disk(XVDB));
+        }
+        bench.write("device/vbd/51728/state", "6");
+        assert!(bench.is_gone(XVDB));
+        assert_eq!(bench.guest.u32_at(TABLE + 8 * u64::from(MORE_REF)), 1);
+    }
+}
+
 #[test]
 fn a_disk_without_a_front_end_or_by_force_goes_at_once() {
     let mut bench = Bench::new(&SharedStore::new());
