@@ -48,11 +48,13 @@ impl Default for PvVcpu {
     }
 }
 
-/// The ports that a virtual CPU sleeps for.
+/// The events that a virtual CPU sleeps for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Polling {
     #[default]
     None,
+    /// Those that it is told of, whether or not it lets interrupts in.
+    Upcall,
     One(u32),
     /// Several: any event wakes it.
     Any,

@@ -97,26 +97,25 @@ impl RunTimes {
 
     /// In `state` from `now_ns` on.
     pub fn enter(&mut self, state: RunState, now_ns: u64) {
-        self.time_ns[self.state as usize] += now_ns.saturating_sub(self.entry_ns);
+        *self = self.until(now_ns);
         self.entry_ns = now_ns.max(self.entry_ns);
         self.state = state;
     }
 
-    /// `vcpu_runstate_info` (vcpu.h) at `now_ns`, and its length.
-    pub fn bytes(
-        &self,
-        width: Width,
-        now_ns: u64,
-        updating: bool,
-    ) -> ([u8; Self::MAX_BYTES], usize) {
-        let mut now = *self;
-        now.enter(self.state, now_ns);
-        let entry = now.entry_ns | if updating { Self::UPDATING } else { 0 };
+    /// The same with the time in the present state up to `now_ns`.
+    pub fn until(mut self, now_ns: u64) -> Self {
+        self.time_ns[self.state as usize] += now_ns.saturating_sub(self.entry_ns);
+        self
+    }
+
+    /// `vcpu_runstate_info` (vcpu.h), and its length.
+    pub fn bytes(&self, width: Width, updating: bool) -> ([u8; Self::MAX_BYTES], usize) {
+        let entry = self.entry_ns | if updating { Self::UPDATING } else { 0 };
         let mut bytes = [0; Self::MAX_BYTES];
-        bytes[..4].copy_from_slice(&(now.state as u32).to_le_bytes());
+        bytes[..4].copy_from_slice(&(self.state as u32).to_le_bytes());
         // 64-bit numbers are aligned to 4 bytes in the narrow layout.
         let mut at = width.long_bytes();
-        for value in core::iter::once(entry).chain(now.time_ns) {
+        for value in core::iter::once(entry).chain(self.time_ns) {
             bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
             at += 8;
         }
@@ -154,11 +153,11 @@ mod tests {
         let mut times = RunTimes::new(RunState::Blocked);
         times.enter(RunState::Runnable, 100);
         times.enter(RunState::Running, 130);
-        let (wide, length) = times.bytes(Width::Bits64, 1130, false);
+        let (wide, length) = times.until(1130).bytes(Width::Bits64, false);
         assert_eq!(length, 48);
         let value = |at: usize| u64::from_le_bytes(wide[at..at + 8].try_into().unwrap());
-        assert_eq!([8, 16, 24, 32, 40].map(value), [1130, 1000, 30, 100, 0]);
-        let (narrow, length) = times.bytes(Width::Bits32, 1130, true);
+        assert_eq!([8, 16, 24, 32, 40].map(value), [130, 1000, 30, 100, 0], "it began at 130");
+        let (narrow, length) = times.until(1130).bytes(Width::Bits32, true);
         assert_eq!((length, narrow[11]), (44, 0x80));
         assert_eq!(narrow[12..20], wide[16..24]);
     }

@@ -153,13 +153,14 @@ impl<B: Backend> Vcpu<B> {
             let class = self.waiting_class();
             return self.set_window(class);
         }
+        if upcall.is_some() {
+            // It stays until the guest takes it, as a level does.
+            self.apic.keep_look();
+        }
         let class = vector.map_or(EXTINT_CLASS, |vector| vector >> 4);
         let can_take =
             free && self.backend.rflags().interrupt() && !self.backend.interrupt_shadow();
         if !can_take || self.is_trap_first() {
-            if upcall.is_some() {
-                self.apic.keep_look();
-            }
             return self.set_window((self.activity == Activity::Running).then_some(class));
         }
         let vector = match (upcall, vector) {

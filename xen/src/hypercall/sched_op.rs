@@ -42,7 +42,10 @@ impl PvPlatform {
     pub(super) fn sched_op(&self, caller: &mut dyn Caller, command: u64, linear: u64) -> Answer {
         match command {
             0 => Answer { result: 0, then: Then::Yield },
-            1 => Answer { result: 0, then: Then::Wait },
+            1 => {
+                let waits = self.begin_block(caller.vcpu());
+                Answer { result: 0, then: if waits { Then::Wait } else { Then::Continue } }
+            }
             2 => match self.shut_down(caller, linear) {
                 Ok((result, then)) => Answer { result, then },
                 Err(error) => Err(error).into(),

@@ -49,7 +49,7 @@ impl PvPlatform {
             3 => Ok(i64::from(self.is_up(vcpu))),
             4 if is_own => {
                 let now_ns = self.machine().now().as_ns();
-                let (bytes, length) = own.times.bytes(caller.width(), now_ns, false);
+                let (bytes, length) = own.times.until(now_ns).bytes(caller.width(), false);
                 done(caller.write(linear, &bytes[..length]).map_err(Errno::from))
             }
             5 => {
@@ -79,6 +79,8 @@ impl PvPlatform {
                 self.set_single_shot(vcpu, None);
                 Ok(0)
             }
+            // One that runs knows where its part is.
+            10 if !is_own && self.is_up(vcpu) => Err(Errno::Inval),
             10 => {
                 let place: RegisterVcpuInfo = read(caller, linear)?;
                 done(self.register_vcpu_info(vcpu, place.gfn, place.offset))

@@ -143,8 +143,7 @@ impl PvPlatform {
         self.forget_old_areas(own);
         let Some(linear) = own.run_state_area else { return };
         let (width, marks) = self.run_state_layout();
-        let now_ns = self.machine.now().as_ns();
-        let (bytes, length) = own.times.bytes(width, now_ns, marks);
+        let (bytes, length) = own.times.bytes(width, marks);
         let entry = RunTimes::entry_offset(width);
         // An address that leads nowhere now may lead somewhere later.
         if marks {

@@ -27,12 +27,13 @@ impl PvPlatform {
     /// memory is there.
     pub fn register_vcpu_info(&self, vcpu: usize, gfn: u64, offset: u32) -> Result<(), Errno> {
         let offset = u64::from(offset);
-        if offset > PAGE_BYTES - VCPU_INFO_BYTES || offset % 8 != 0 {
+        let ports = self.ports.lock();
+        let mut state = self.state.lock();
+        let alignment = state.width.long_bytes() as u64;
+        if offset > PAGE_BYTES - VCPU_INFO_BYTES || offset % alignment != 0 {
             return Err(Errno::NxIo);
         }
         let gpa = gfn.checked_mul(PAGE_BYTES).ok_or(Errno::Inval)? + offset;
-        let ports = self.ports.lock();
-        let mut state = self.state.lock();
         if state.vcpus[vcpu].info_gpa.is_some() || !self.machine.is_ram(gpa) {
             return Err(Errno::Inval);
         }
@@ -83,6 +84,9 @@ impl PvPlatform {
     /// Tells a virtual CPU that an upcall is pending.
     pub(super) fn deliver(&self, state: &State, vcpu: usize) {
         let vcpu_state = &state.vcpus[vcpu];
+        if vcpu_state.polling == Polling::Upcall {
+            self.machine.look_for_events(vcpu);
+        }
         if let Some(vector) = vcpu_state.upcall_vector {
             self.machine.interrupt(vcpu, vector);
             return;
@@ -169,6 +173,16 @@ impl PvPlatform {
             }
             _ => false,
         }
+    }
+
+    /// Virtual CPU `vcpu` sleeps until it is told of an event; false if one waits already.
+    pub(crate) fn begin_block(&self, vcpu: usize) -> bool {
+        let mut state = self.state.lock();
+        let waits = !self.has_upcall(&state, vcpu);
+        if waits {
+            state.vcpus[vcpu].polling = Polling::Upcall;
+        }
+        waits
     }
 
     /// Virtual CPU `vcpu` sleeps until one of `ports` has an event, or until `deadline_ns`; false

@@ -107,6 +107,11 @@ fn virtual_cpus_that_there_are_not_and_those_of_others() {
         bytes[8..12].copy_from_slice(&offset.to_le_bytes());
         bytes
     };
+    guest.platform.latch_width(Width::Bits64);
+    guest.poke(ARGUMENT, &place(1, 128));
+    assert_eq!(guest.call(24, &[10, 1, ARGUMENT]), INVAL, "it runs");
+    guest.platform.set_up(1, false);
+    assert_eq!(guest.call(24, &[10, 1, ARGUMENT]), 0);
     for (bytes, result) in [
         (place(1, 4096 - 63), -6),
         (place(1, 4), -6),
@@ -258,4 +263,18 @@ fn tables_of_grants_have_one_version() {
     assert_eq!((result, &setup[8..10]), (0, &[0, 0][..]));
     let gfns = [guest.u64_at(0x7_0000), guest.u64_at(0x7_0008)];
     assert_eq!(gfns, [u64::MAX, 0x30], "the first is shown nowhere");
+}
+
+#[test]
+fn a_part_of_a_virtual_cpu_is_aligned_as_the_layout_says() {
+    for (width, results) in [(Width::Bits64, [-6, -6, 0]), (Width::Bits32, [-6, 0, INVAL])] {
+        let mut guest = Guest::new(width, 1);
+        guest.platform.latch_width(width);
+        for (offset, result) in [2_u8, 4, 8].into_iter().zip(results) {
+            let mut place = [0; 16];
+            (place[0], place[8]) = (1, offset);
+            guest.poke(ARGUMENT, &place);
+            assert_eq!(guest.call(24, &[10, 0, ARGUMENT]), result, "{width:?} {offset}");
+        }
+    }
 }

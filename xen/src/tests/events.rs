@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::events::BackEnd;
+use crate::hypercall::Then;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Default)]
@@ -149,4 +150,17 @@ fn ports_end_and_come_back() {
     assert_eq!(last, 1023);
     assert_eq!(guest.event(3, [500]).0, 0);
     assert_eq!(guest.event(7, [0, 0]), (0, [0, 500]));
+}
+
+#[test]
+fn a_sleep_ends_by_an_upcall_and_does_not_begin_while_one_waits() {
+    let mut guest = guest(1);
+    assert_eq!(guest.event(7, [0, 0]), (0, [0, 1]));
+    assert_eq!(guest.op(34, 23, [0, 0, 0, 0, 0x40, 0, 0, 0]).0, 0);
+    assert_eq!(guest.call_on(0, 29, &[1, 0]).then, Then::Wait);
+    guest.told();
+    assert_eq!(guest.event(4, [1]).0, 0);
+    let told = [Told::Look { vcpu: 0 }, Told::Interrupt { vcpu: 0, vector: 0x40 }];
+    assert_eq!(guest.told(), told, "with interrupts off, too");
+    assert_eq!(guest.call_on(0, 29, &[1, 0]).then, Then::Continue);
 }

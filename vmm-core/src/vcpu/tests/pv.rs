@@ -98,3 +98,37 @@ fn pointers_of_64_bit_code_are_canonical_or_lead_nowhere() {
         assert_eq!(machine.vcpu.gprs.get(Gpr::Rax) as i64, result, "{pointer:#x}");
     }
 }
+
+#[test]
+fn an_upcall_past_the_local_apic_comes_until_the_guest_takes_it() {
+    const VECTOR: u8 = 0xf3;
+    const HVM_OP: u64 = 34;
+    const MEMORY_OP: u64 = 12;
+    const SELF: u32 = 0x7ff0;
+    const SHARED_INFO_GFN: u32 = 0x50;
+    const UPCALL_PENDING: u64 = 0x5_0000;
+    let mut machine = machine();
+    let space = machine.vcpu.vm().space.clone();
+    for (number, sub, structure) in [
+        (MEMORY_OP, 7, [SELF, 0, 0, SHARED_INFO_GFN]),
+        (HVM_OP, 0, [SELF, 0, VECTOR.into(), 2 << 24]),
+    ] {
+        let bytes: Vec<u8> = structure.iter().flat_map(|word| word.to_le_bytes()).collect();
+        space.write(LIST, &bytes).unwrap();
+        call(&mut machine, number, [sub, LIST]);
+        assert_eq!(machine.vcpu.gprs.get(Gpr::Rax), 0, "{number}");
+    }
+    machine.put_instruction(&[0x90]);
+    machine.vcpu.backend.rflags.set_interrupt(true);
+    space.write(UPCALL_PENDING, &[1]).unwrap();
+    machine.vcpu.apic.inbox().post_look();
+    let upcall = Some(Event::Interrupt(VECTOR));
+    assert_eq!(next_event(&mut machine), upcall);
+    assert_eq!(next_event(&mut machine), upcall, "it is a level");
+    machine.vcpu.backend.rflags.set_interrupt(false);
+    assert_eq!(next_event(&mut machine), None);
+    machine.vcpu.backend.rflags.set_interrupt(true);
+    assert_eq!(next_event(&mut machine), upcall);
+    space.write(UPCALL_PENDING, &[0]).unwrap();
+    assert_eq!(next_event(&mut machine), None);
+}
