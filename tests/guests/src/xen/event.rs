@@ -1,9 +1,12 @@
 //! Event channels (event_channel.h).
 
+use core::sync::atomic::Ordering;
+
 use super::bytes::Bytes;
 use super::mode::op;
-use super::{DOMAIN_SELF, arguments, number};
-use crate::cpu::peek;
+use super::shared::{self, LAYOUT_64, PENDING, SHARED_INFO, UPCALL_PENDING, VCPU_INFO_BYTES};
+use super::{DOMAIN_SELF, HYPERCALL_MSR, arguments, number, param};
+use crate::cpu::{self, peek, poke};
 
 /// Sub-operations.
 #[allow(missing_docs)]
@@ -101,4 +104,71 @@ pub fn status(port: u32) -> Result<(u32, u32), i64> {
         0 => Ok((peek(arguments() + 8), peek(arguments() + 12))),
         error => Err(error),
     }
+}
+
+/// A page that is written as the page of hypercalls, to latch the width.
+const CALLS: u64 = 0x2f_0000;
+/// Where the bits of pending words stand in a `vcpu_info` of 64-bit code.
+const SELECTOR: u64 = 8;
+
+/// Puts the shared info in its place, with 64-bit structures and all ports masked.
+pub fn set_up() {
+    cpu::wrmsr(HYPERCALL_MSR, CALLS);
+    assert_eq!(shared::add_to_physmap(shared::SPACE_SHARED_INFO, 0, SHARED_INFO), 0);
+    for word in 0..64 {
+        poke(SHARED_INFO + LAYOUT_64.mask + word * 8, u64::MAX);
+    }
+}
+
+/// The part of virtual CPU `vcpu` in the shared info.
+pub const fn vcpu_info(vcpu: u32) -> u64 {
+    SHARED_INFO + vcpu as u64 * VCPU_INFO_BYTES
+}
+
+/// Whether an event of a port waits.
+pub fn is_pending(port: u32) -> bool {
+    shared::bit(SHARED_INFO + PENDING, port)
+}
+
+/// Takes the event of a port, and says whether there was one.
+pub fn take_pending(port: u32) -> bool {
+    shared::clear_bit(SHARED_INFO + PENDING, port)
+}
+
+/// Whether a port is masked.
+pub fn is_masked(port: u32) -> bool {
+    shared::bit(SHARED_INFO + LAYOUT_64.mask, port)
+}
+
+/// Masks a port, or no more, without telling of its events.
+pub fn set_masked(port: u32, masked: bool) {
+    match masked {
+        true => shared::set_bit(SHARED_INFO + LAYOUT_64.mask, port),
+        false => {
+            shared::clear_bit(SHARED_INFO + LAYOUT_64.mask, port);
+        }
+    }
+}
+
+/// Whether a virtual CPU has an upcall pending.
+pub fn has_upcall(vcpu: u32) -> bool {
+    shared::bit(vcpu_info(vcpu) + UPCALL_PENDING, 0)
+}
+
+/// Takes the upcall of a virtual CPU: the words that have pending ports.
+pub fn take_upcall(vcpu: u32) -> u64 {
+    shared::clear_bit(vcpu_info(vcpu) + UPCALL_PENDING, 0);
+    let selector = (vcpu_info(vcpu) + SELECTOR) as usize;
+    let selector = core::ptr::with_exposed_provenance_mut(selector);
+    unsafe { core::sync::atomic::AtomicU64::from_ptr(selector) }.swap(0, Ordering::SeqCst)
+}
+
+/// Sets how events are told (`HVM_PARAM_CALLBACK_IRQ`).
+pub fn set_callback(value: u64) -> i64 {
+    op(number::HVM_OP, 0, param(DOMAIN_SELF, 0, value))
+}
+
+/// Gives a virtual CPU a vector of its own for events.
+pub fn set_upcall_vector(vcpu: u32, vector: u8) -> i64 {
+    op(number::HVM_OP, 23, Bytes::new().u32(vcpu).u8(vector))
 }

@@ -79,6 +79,29 @@ pub fn domain() -> u16 {
     cpu::cpuid(LEAF + 4, 0)[2] as u16
 }
 
+/// `xen_hvm_param`.
+pub fn param(domain: u16, index: u32, value: u64) -> bytes::Bytes {
+    bytes::Bytes::new().u16(domain).u32(index).u64(value)
+}
+
+/// The value of a parameter.
+///
+/// # Errors
+/// As the call.
+pub fn get_param(index: u32) -> Result<u64, i64> {
+    match mode::op(number::HVM_OP, 1, param(DOMAIN_SELF, index, 0)) {
+        0 => Ok(cpu::peek(arguments() + 8)),
+        error => Err(error),
+    }
+}
+
+/// Nanoseconds of the platform's time.
+pub fn now_ns() -> u64 {
+    let result = mode::op(number::HVM_OP, 10, bytes::Bytes::new());
+    assert_eq!(result, 0);
+    cpu::peek(arguments())
+}
+
 /// A name of a case, made of parts: `name!("{}-{}", mode, call)`.
 #[macro_export]
 macro_rules! name {

@@ -10,7 +10,7 @@ use conformance::xen::shared::{
     place,
 };
 use conformance::xen::{
-    DOMAIN_INVALID, DOMAIN_SELF, PAGE_BYTES, RAM_END, arguments, domain, error, number,
+    DOMAIN_INVALID, DOMAIN_SELF, PAGE_BYTES, RAM_END, arguments, domain, error, number, param,
 };
 
 use crate::entry::VERSION;
@@ -106,11 +106,6 @@ fn memory(mode: Mode) {
     equal(&name!("reservations-from-1-{mode}"), later, [error::INVAL; 5]);
     equal(&name!("acquire-resource-{mode}"), of(28, DOMAIN_SELF), error::PERM);
     equal(&name!("memory-63-{mode}"), of(63, DOMAIN_SELF), error::NOSYS);
-}
-
-/// `xen_hvm_param`.
-fn param(domain: u16, index: u32, value: u64) -> Bytes {
-    Bytes::new().u16(domain).u32(index).u64(value)
 }
 
 fn hvm(mode: Mode) {
