@@ -32,7 +32,9 @@ pub fn make(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> Result<Option<Pa
 
 fn text(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> String {
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut disks = format!("'{},raw,hdc,ro,cdrom'", name(iso));
+    // The third drive, unless it is a disk.
+    let cdrom = if hard_disks.len() < 3 { "hdc" } else { "hdd" };
+    let mut disks = format!("'{},raw,{cdrom},ro,cdrom'", name(iso));
     for (letter, disk) in ('a'..).zip(hard_disks) {
         _ = write!(disks, ", '{},raw,hd{letter},rw'", name(disk));
     }

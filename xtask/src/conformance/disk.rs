@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::paths;
 
 /// The topics whose guests have hard disks, and how many.
-const TOPICS: [(&str, usize); 2] = [("ata", 1), ("xen_unplug", 2)];
+const TOPICS: [(&str, usize); 3] = [("ata", 1), ("xen_hostile", 1), ("xen_unplug", 3)];
 
 /// 17 cylinders of 16 heads and 63 sectors. `tests/guests/src/bin/ata/disk.rs` knows these and what
 /// the sectors hold.

@@ -56,13 +56,14 @@ const SPECULATION_TOPIC: &str = "speculation";
 const SPECULATION_CPU: &str = "sapphire_rapids";
 
 /// The topics about several processors, and how many their guests have.
-const SMP_TOPICS: [(&str, u32); 7] = [
+const SMP_TOPICS: [(&str, u32); 8] = [
     ("smp_ipi", 4),
     ("smp_memory", 4),
     ("smp_resets", 2),
     ("smp_routing", 2),
     ("smp_start", 4),
     ("xen_events", 2),
+    ("xen_hostile", 2),
     ("xen_shared", 2),
 ];
 

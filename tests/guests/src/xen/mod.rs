@@ -5,6 +5,7 @@ pub mod bytes;
 pub mod event;
 pub mod mode;
 pub mod shared;
+pub mod store;
 
 use core::fmt::{self, Write};
 
