@@ -10,7 +10,7 @@ use tests::{
     Backend, Guest, LINUX_MARKER, LINUX_PROMPT, Machine, Result, Spec, focus, shell, start_for,
     unless_stalled,
 };
-use xtask::{build, paths};
+use xtask::{build, conformance, paths};
 
 /// The guest's line when it waits for a seed.
 const READY: &str = "HOSTILE ready\n";
@@ -236,6 +236,74 @@ fn play_beside(machine: &mut Machine, rounds: u32) -> Result<()> {
     Moment::now(machine)?.check_since(&before)?;
     ensure!(!machine.serial().text().contains("PANIC"), "the hypervisor panicked");
     Ok(())
+}
+
+/// A front end of PV devices that breaks every rule, in two lives beside a healthy guest, which
+/// computes on.
+fn break_rules_beside(backend: Backend, patience: Duration) -> Result<()> {
+    const TOPIC: &str = "xen_hostile";
+    let folder = paths::empty_build_folder(&format!("tests/front-end-{backend:?}"))?;
+    let linux = Guest::LinuxAmd64Quiet;
+    let guest = conformance::guest(TOPIC)?;
+    let [hostile, healthy] = ["hostile.cfg", "healthy.cfg"].map(|name| folder.join(name));
+    let text = format!(
+        "type = 'hvm'\nname = '{TOPIC}'\nmemory = 64\nvcpus = 2\nxen_platform_pci = 1\n\
+         disk = [ '{TOPIC}.iso,raw,hdc,ro,cdrom', '{TOPIC}-0.img,raw,hda,rw' ]\nboot = 'd'\n"
+    );
+    std::fs::write(&hostile, text)?;
+    let text = format!(
+        "type = 'hvm'\nname = 'healthy'\nmemory = 80\ndisk = [ '{}.iso,raw,hdc,ro,cdrom' ]\n",
+        linux.name()
+    );
+    std::fs::write(&healthy, text)?;
+    let mut disks = guest.hard_disks;
+    disks.extend([linux.iso()?, healthy]);
+    let spec = Spec {
+        backend,
+        smp: 2,
+        image: build::checked_image()?,
+        iso: Some(guest.iso),
+        config: Some(hostile),
+        disks,
+        ..Spec::default()
+    };
+    let mut machine = start_for(&spec, patience)?;
+    let mut play = || {
+        let end = format!("conf {TOPIC} done ");
+        machine.expect_serial(&end)?;
+        focus(&mut machine, "healthy")?;
+        machine.expect_serial(LINUX_PROMPT)?;
+        shell(&mut machine, &format!("dmesg -n 1; {WORK}"))?;
+        let before = Moment::now(&mut machine)?;
+        focus(&mut machine, TOPIC)?;
+        let from = machine.serial().text().len();
+        machine.call("guest.reboot", json!({ "guest": TOPIC }))?;
+        while machine.serial().find(&end, from).is_none() {
+            ensure!(!machine.time_left().is_zero(), "timed out");
+            machine.serial().wait_for_change(Duration::from_millis(200));
+        }
+        Moment::now(&mut machine)?.check_since(&before)?;
+        let serial = machine.serial().text();
+        let failures: Vec<_> = serial.lines().filter(|line| line.contains(" FAIL ")).collect();
+        ensure!(failures.is_empty(), "{failures:?}");
+        ensure!(!serial.contains("PANIC"), "the hypervisor panicked");
+        Ok(())
+    };
+    let played = play();
+    played.with_context(|| machine.report())
+}
+
+#[test]
+fn a_hostile_front_end_does_not_hurt_another_guest() -> Result<()> {
+    break_rules_beside(Backend::Svm, Duration::from_secs(600))
+}
+
+#[test]
+#[ignore = "slow: attacks in Bochs, beside Linux"]
+fn a_hostile_front_end_does_not_hurt_another_guest_on_vmx() -> Result<()> {
+    unless_stalled("a_hostile_front_end_does_not_hurt_another_guest_on_vmx", || {
+        break_rules_beside(Backend::Vmx, Duration::from_secs(3600))
+    })
 }
 
 /// One round, up to the guest's next start.

@@ -19,7 +19,7 @@ pub use environment::Environment;
 use crate::emulator::qemu;
 use crate::machine::{Failure, Machine};
 use crate::{build, paths, retry, times};
-use guests::Guest;
+pub use guests::Guest;
 use results::{Outcome, Results, WHOLE_TOPIC};
 use verdict::{Bug, Runs};
 
@@ -173,6 +173,16 @@ impl ConformanceArgs {
         }
         std::fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+/// The guest of one topic, for a machine of another's making.
+///
+/// # Errors
+/// If a guest cannot be made, or there is no such topic.
+pub fn guest(topic: &str) -> Result<Guest> {
+    let guests = guests::make()?;
+    let found = guests.into_iter().find(|guest| guest.topic == topic);
+    found.with_context(|| format!("there is no topic {topic}"))
 }
 
 /// Runs everything and checks docs/conformance.md, as a part of `cargo xtask test`, which keeps the
