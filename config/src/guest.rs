@@ -331,7 +331,6 @@ impl Reader<'_> {
             "localtime" => is_off(setting),
             "vga" => self.config.vga == Vga::Standard,
             "bios" => self.config.bios == Bios::SeaBios,
-            "maxmem" => false,
             _ => true,
         };
         if !effective {
@@ -352,6 +351,10 @@ impl Reader<'_> {
             (memory, 0) => self.config.max_memory_mib = memory,
             (memory, max) if max < memory => return Err(file_error("maxmem is less than memory")),
             _ => {}
+        }
+        if !self.config.xen_platform_pci && self.config.max_memory_mib > self.config.memory_mib {
+            let without = "has no effect without xen_platform_pci=1";
+            settings.iter().filter(|it| it.key == "maxmem").for_each(|it| self.warn(it, without));
         }
         self.config.max_vcpus = self.max_vcpus.unwrap_or(self.config.vcpus);
         if self.config.max_vcpus < self.config.vcpus {

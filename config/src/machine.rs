@@ -14,7 +14,7 @@ impl GuestConfig {
     /// `apic_ids` are those of all vCPUs that there may be, in their order.
     pub fn machine_description(&self, uuid: [u8; 16], apic_ids: Vec<u32>) -> MachineDescription {
         MachineDescription {
-            ram: RamLayout::new(self.memory_mib << 20),
+            ram: RamLayout::new(self.ram_mib() << 20),
             apic_ids,
             cpus_at_start: self.vcpus,
             cpu_mhz: 0,
@@ -28,6 +28,12 @@ impl GuestConfig {
             vga_bios: None,
             boot_rom: None,
         }
+    }
+
+    /// The RAM that the guest finds when it starts: with PV drivers it can give back what it is not
+    /// to have.
+    pub const fn ram_mib(&self) -> u64 {
+        if self.xen_platform_pci { self.max_memory_mib } else { self.memory_mib }
     }
 
     /// The drives in the order of `boot=`.

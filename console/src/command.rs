@@ -86,6 +86,17 @@ pub enum Command {
         /// More than the machine has CPUs, too.
         ignore_host: bool,
     },
+    /// To say how much memory a guest is to have, or may have.
+    SetMemory {
+        /// The guest.
+        dom: Dom,
+        /// Which of the two.
+        bound: MemoryBound,
+        /// The amount.
+        kib: u64,
+        /// As it was written.
+        size: String,
+    },
     /// To say where a guest's virtual CPUs run.
     Pin(Dom, Pin),
     /// To change a guest's share of the machine.
@@ -122,6 +133,15 @@ pub enum Command {
     Crash,
     /// To let the CPU of the consoles hang.
     Hang,
+}
+
+/// An amount of memory that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryBound {
+    /// The guest is asked to have it.
+    Target,
+    /// The guest can have no more.
+    Max,
 }
 
 /// Where virtual CPUs run.
@@ -205,6 +225,17 @@ pub enum Refusal {
         /// The most.
         max: u32,
     },
+    /// The guest with this number cannot be asked for memory, or not for so much.
+    Memory {
+        /// The guest's number.
+        number: u32,
+        /// The amount that was to be set.
+        bound: MemoryBound,
+        /// As it was written.
+        size: String,
+        /// It has PV drivers.
+        has_drivers: bool,
+    },
     /// So many virtual CPUs are more than the machine's CPUs.
     Overcommitted {
         /// The machine's CPUs.
@@ -262,6 +293,27 @@ impl fmt::Display for Refusal {
                 }
                 let failed = "libxl_set_vcpuonline failed";
                 write!(f, "{failed} domid={number} max_vcpus={count}, rc: -3")
+            }
+            Self::Memory { number, bound, size, has_drivers } => {
+                let (reason, set) = match bound {
+                    MemoryBound::Target => (
+                        "memory_dynamic_max must be less than or equal to memory_static_max",
+                        "dynamic max",
+                    ),
+                    MemoryBound::Max => (
+                        "memory_static_max must be greater than or or equal to memory_dynamic_max",
+                        "static max",
+                    ),
+                };
+                match has_drivers {
+                    true => writeln!(f, "Domain {number}:{reason}")?,
+                    false => writeln!(
+                        f,
+                        "Domain {number}:Cannot get target memory info from \
+                         /local/domain/{number}/memory/target"
+                    )?,
+                }
+                write!(f, "cannot set domid {number} {set} memory to : {size}")
             }
             // As xl says it, with its third m.
             Self::Overcommitted { cpus, count } => write!(
@@ -469,6 +521,19 @@ impl Services<'_> {
                 if !sockets.set_count(count) {
                     let max = sockets.max();
                     return Err(Refusal::MaxVcpus { number, count, max });
+                }
+                Reply::Done
+            }
+            Command::SetMemory { dom, bound, kib, size } => {
+                let number = self.guests.find(dom.as_deref())?;
+                let pv = self.devices(number)?.pv.clone();
+                let has_drivers = pv.is_some();
+                let is_set = pv.is_some_and(|pv| match bound {
+                    MemoryBound::Target => pv.set_memory_target(kib),
+                    MemoryBound::Max => pv.set_max_memory(kib),
+                });
+                if !is_set {
+                    return Err(Refusal::Memory { number, bound, size, has_drivers });
                 }
                 Reply::Done
             }

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 33] = [
+const METHODS: [&str; 35] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -55,6 +55,8 @@ const METHODS: [&str; 33] = [
     "guest.button_press",
     "guest.shutdown",
     "guest.set_vcpus",
+    "guest.set_memory",
+    "guest.set_max_memory",
     "guest.vcpus",
     "guest.pin",
     "guest.share",

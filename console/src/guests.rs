@@ -102,8 +102,10 @@ impl Guest {
 
     /// Its size at this moment.
     pub fn facts_now(&self) -> GuestFacts {
-        let vcpus = self.ports.as_ref().map(|ports| ports.sockets.count());
-        GuestFacts { vcpus: vcpus.unwrap_or(self.facts.vcpus), ..self.facts }
+        let Some(ports) = &self.ports else { return self.facts };
+        let memory_kib = ports.pv.as_ref().and_then(|pv| pv.memory_kib());
+        let memory_mib = memory_kib.map_or(self.facts.memory_mib, |kib| kib / 1024);
+        GuestFacts { memory_mib, vcpus: ports.sockets.count() }
     }
 
     /// Its number.

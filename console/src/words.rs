@@ -1,7 +1,7 @@
 //! The prompt's commands as words: a line that was typed becomes a [`Command`], and its reply
 //! becomes text. Names, operands and columns are those of Xen's `xl`, where it has the command.
 
-use super::command::{Command, Dom, Pin, Refusal, Reply};
+use super::command::{Command, Dom, MemoryBound, Pin, Refusal, Reply};
 use super::guests::Guests;
 use super::listed::{self, Columns};
 use super::parse_value;
@@ -29,6 +29,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("button-press", "DOM BUTTON", "presses power or sleep"),
     ("vcpu-list", "[DOM...]", "the guests' virtual CPUs"),
     ("vcpu-set", "[-i] DOM N", "plugs virtual CPUs in, or asks the guest to give some up"),
+    ("mem-set", "DOM SIZE", "asks a guest to have so much memory: MiB, or with k, m, g, t"),
+    ("mem-max", "DOM SIZE", "lets a guest have no more memory than that"),
     ("vcpu-pin", "DOM VCPU|all HARD [SOFT]", "says on which CPUs they run; - leaves it"),
     ("sched-credit2", "[-s] [-d DOM [-w WEIGHT] [-c CAP]]", "shares of the machine"),
     ("pause", "DOM", "holds a guest, and its time"),
@@ -104,6 +106,8 @@ pub fn parse(line: &str, guests: &Guests) -> Typed {
         "trigger" => trigger(operands),
         "button-press" => button_press(operands),
         "vcpu-set" => vcpu_set(operands),
+        "mem-set" => memory(operands, MemoryBound::Target),
+        "mem-max" => memory(operands, MemoryBound::Max),
         "vcpu-pin" => vcpu_pin(operands),
         "sched-credit2" => sched_credit2(operands),
         "block-attach" => block_attach(operands, guests).ok_or(None),
@@ -233,6 +237,34 @@ fn button_press(operands: &[&str]) -> Result<Command, Option<String>> {
     let trigger = Trigger::by_button(name);
     let trigger = trigger.ok_or_else(|| format!("{name} is an invalid button identifier\n"))?;
     Ok(Command::Press(dom, trigger))
+}
+
+/// The operands of `mem-set` and `mem-max`: a guest, which may be left out, and a size.
+///
+/// # Errors
+/// As [`trigger`].
+fn memory(operands: &[&str], bound: MemoryBound) -> Result<Command, Option<String>> {
+    let (dom, size) = match *operands {
+        [size] => (None, size),
+        [dom, size] => (Some(dom.into()), size),
+        _ => return Err(None),
+    };
+    let kib = size_kib(size).ok_or_else(|| format!("invalid memory size: {size}\n"))?;
+    Ok(Command::SetMemory { dom, bound, kib, size: size.into() })
+}
+
+/// A size as xl takes it: in MiB, or with a letter for its unit.
+fn size_kib(size: &str) -> Option<u64> {
+    let digits = size.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok()?;
+    match &*size[digits.len()..].to_ascii_lowercase() {
+        "t" => number.checked_mul(1 << 30),
+        "g" => number.checked_mul(1 << 20),
+        "" | "m" => number.checked_mul(1 << 10),
+        "k" => Some(number),
+        "b" => Some(number >> 10),
+        _ => None,
+    }
 }
 
 /// The operands of `vcpu-set`: perhaps an option, a guest, which may be left out, and a number.

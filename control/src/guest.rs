@@ -101,4 +101,11 @@ pub trait PvDrivers: Send + Sync {
     fn put(&self, bytes: &[u8]) -> usize;
     /// Asks the kernel to shut down; false if it has no driver that could be asked.
     fn ask_to_shut_down(&self) -> bool;
+    /// The guest's RAM now, of which it may have given some back.
+    fn memory_kib(&self) -> Option<u64>;
+    /// Asks the kernel to have so much RAM, and lets it have no more; false if that is more than
+    /// there can be.
+    fn set_memory_target(&self, kib: u64) -> bool;
+    /// Lets the guest have so much RAM at the most; false if that is less than it is to have.
+    fn set_max_memory(&self, kib: u64) -> bool;
 }

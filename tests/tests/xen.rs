@@ -16,7 +16,9 @@ const LOAD: &str =
 /// The hypervisor says so when a guest is started again by its firmware.
 const RESTARTED: &str = "reset: Restart";
 
-on_both_backends! { linux_finds_xen, linux_reads_and_writes_a_pv_disk }
+on_both_backends! {
+    linux_finds_xen, linux_reads_and_writes_a_pv_disk, linux_gives_memory_back_and_takes_it_again
+}
 
 /// A machine whose Linux has the platform, with as many virtual CPUs as it has CPUs, and `disk` as
 /// its first one, if there is one.
@@ -29,7 +31,8 @@ fn with_platform(
 ) -> Result<Machine> {
     let iso = guest.iso()?;
     let name = iso.file_name().context("the guest's ISO has no name")?.display();
-    let folder = paths::empty_build_folder(&format!("tests/xen-{}-{backend:?}", guest.name()))?;
+    let folder = format!("tests/xen-{}-{memory_mib}-{backend:?}", guest.name());
+    let folder = paths::empty_build_folder(&folder)?;
     let (config, image) = (folder.join("pv.cfg"), folder.join("disk.img"));
     let mut disks = format!("'file:/{name},hdc:cdrom,r'");
     if let Some(content) = disk {
@@ -128,6 +131,57 @@ fn disks_come_and_go_under_load(machine: &mut Machine) -> Result<()> {
     ensure!(shell(machine, &format!("{appears}head -n 1 /dev/xvdb"))? == "kept");
     ensure!(shell(machine, "touch /tmp/stop; wait; echo idle")?.ends_with("idle"));
     Ok(())
+}
+
+/// The balloon driver gives memory back when it is asked to, as much as the host then has more, and
+/// takes it again.
+fn linux_gives_memory_back_and_takes_it_again(backend: Backend) -> Result<()> {
+    const MIB: i64 = 1 << 20;
+    const ALL_MIB: i64 = 160;
+    let cpus = if backend == Backend::Svm { 2 } else { 1 };
+    let mut machine = with_platform(backend, Guest::LinuxAmd64, ALL_MIB as u32, cpus, None)?;
+    let total = "awk '$1 == \"MemTotal:\" { print $2 }' /proc/meminfo";
+    let free = |machine: &mut Machine| -> Result<i64> {
+        let stats = machine.call("guest.stats", json!({}))?;
+        stats["host_free_bytes"].as_i64().context("no free bytes")
+    };
+    let memory = |machine: &mut Machine| -> Result<i64> {
+        let list = machine.call("guest.list", json!({}))?;
+        list[0]["memory_mib"].as_i64().context("no memory")
+    };
+    let all: i64 = shell(&mut machine, total)?.parse()?;
+    let (free_before, given_kib) = (free(&mut machine)?, 40 << 10);
+    // A file that stays, to be compared.
+    ensure!(shell(&mut machine, "seq 1 200000 > /tmp/file; cksum < /tmp/file")?.len() > 5);
+    let sum = shell(&mut machine, "cksum < /tmp/file")?;
+    machine.call("guest.set_memory", json!({ "kib": (ALL_MIB << 10) - given_kib }))?;
+    let reached = |kib: i64| format!("until [ $({total}) -eq {kib} ]; do sleep 0.1; done; echo is");
+    ensure!(shell(&mut machine, &reached(all - given_kib))? == "is");
+    ensure!(memory(&mut machine)? == ALL_MIB - 40);
+    let gained = free(&mut machine)? - free_before;
+    ensure!(gained == 40 * MIB, "the host has {gained} bytes more");
+    // More than it is to have cannot be.
+    let too_much = machine.call("guest.set_memory", json!({ "kib": (ALL_MIB << 10) + 1 }));
+    ensure!(too_much.is_err());
+    machine.call("guest.set_memory", json!({ "kib": ALL_MIB << 10 }))?;
+    ensure!(shell(&mut machine, &reached(all))? == "is");
+    ensure!(memory(&mut machine)? == ALL_MIB && free(&mut machine)? == free_before);
+    ensure!(shell(&mut machine, "cksum < /tmp/file")? == sum);
+    let use_all = "dd if=/dev/zero of=/tmp/zeroes bs=1M count=60 2>/dev/null; rm /tmp/zeroes";
+    shell(&mut machine, use_all)?;
+    if backend == Backend::Svm {
+        // It is to have as much when it starts again, and gives back the rest once more.
+        machine.call("guest.set_memory", json!({ "kib": (ALL_MIB - 28) << 10 }))?;
+        machine.serial().write(b"reboot -f\n")?;
+        machine.expect_serial(RESTARTED)?;
+        machine.expect_serial(LINUX_PROMPT)?;
+        ensure!(shell(&mut machine, &reached(all - (28 << 10)))? == "is");
+    }
+    let complaints =
+        shell(&mut machine, "dmesg | grep -E 'alloon.*(fail|error)|BUG|WARNING|page alloc'")?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("powered off: Destroy")
 }
 
 /// As drivers of old kernels do, that have no vector for events.

@@ -1,5 +1,6 @@
 //! The back ends of one guest, and XenStore, which all guests share.
 
+mod balloon;
 mod console;
 mod disk;
 mod store_port;
@@ -19,6 +20,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use balloon::Balloon;
 use core::ops::Deref;
 use devices::lock::{Ranked, rank};
 use disk::Disk;
@@ -74,8 +76,10 @@ impl SharedStore {
 pub struct Settings {
     /// The guest's name.
     pub name: String,
-    /// Its RAM.
-    pub memory_kib: u64,
+    /// The RAM that it starts with, and may have at most.
+    pub static_max_kib: u64,
+    /// The RAM that it is to have.
+    pub target_kib: u64,
     /// The memory of its display.
     pub video_kib: u64,
     /// Virtual CPUs that there may be.
@@ -98,6 +102,7 @@ pub struct BackEnds {
     connection: Ranked<Option<Connection>, { rank::PV_BACK_END }>,
     store_port: Arc<dyn BackEnd>,
     console: Arc<Console>,
+    balloon: Balloon,
     disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
     /// Disks that have asked to be served from elsewhere.
     work: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
@@ -117,6 +122,7 @@ impl BackEnds {
     ) -> Result<OwnedBackEnds, Error> {
         let disks = core::mem::take(&mut settings.disks);
         let console = Console::new(platform, settings.console.clone());
+        let balloon = Balloon::new(platform, settings.static_max_kib, settings.target_kib);
         let back_ends = OwnedBackEnds(Arc::new_cyclic(|itself: &Weak<Self>| Self {
             platform: platform.clone(),
             shared: shared.clone(),
@@ -125,6 +131,7 @@ impl BackEnds {
             connection: Ranked::default(),
             store_port: Arc::new(StorePort(itself.clone())),
             console,
+            balloon,
             disks: Ranked::default(),
             work: Ranked::default(),
         }));
@@ -165,9 +172,8 @@ impl BackEnds {
             domain,
             name: &settings.name,
             uuid: &self.uuid,
-            // A guest gives back by how much this is more than its target.
-            static_max_kib: settings.memory_kib,
-            target_kib: settings.memory_kib,
+            static_max_kib: settings.static_max_kib,
+            target_kib: self.memory_target_kib(),
             videoram_kib: settings.video_kib,
             max_vcpus: settings.max_vcpus,
             vcpus: settings.vcpus,

@@ -294,6 +294,11 @@ impl PvPlatform {
         self.max_pages.load(Ordering::Relaxed)
     }
 
+    /// It may have so many, beside those that it has, which it keeps.
+    pub fn set_max_pages(&self, pages: u64) {
+        self.max_pages.store(pages, Ordering::Relaxed);
+    }
+
     // Pages.
 
     /// The first of these page numbers at which the guest finds a page of the platform's.

@@ -257,7 +257,8 @@ impl Guest {
         };
         let settings = Settings {
             name: "pv".into(),
-            memory_kib: 1024,
+            static_max_kib: RAM_BYTES / 1024,
+            target_kib: RAM_BYTES / 1024,
             video_kib: 0,
             max_vcpus: self.own.len() as u32,
             vcpus: 1,

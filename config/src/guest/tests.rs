@@ -67,13 +67,13 @@ acpi=1; apic=1; pae="1"
     assert_eq!(
         warnings,
         [
-            "g.cfg:7: maxmem: has no effect yet",
             "g.cfg:9: vif: has no effect yet: the guest has no network card",
             "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and \
              the management port sends it (screen.png)",
             "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and \
              mouse, and no USB",
             "g.cfg:25: on_crash: preserve is not supported yet, destroy is used",
+            "g.cfg:7: maxmem: has no effect without xen_platform_pci=1",
         ]
     );
 }
@@ -84,11 +84,18 @@ fn defaults_are_those_of_xl() {
     assert_eq!(config, GuestConfig::new("g", 256, 1));
     assert_eq!(warnings, [""; 0]);
     let (config, warnings) = parse("type='hvm'; name='g'\nmaxmem=512\nbios='ovmf'");
-    assert_eq!(
-        warnings,
-        ["g.cfg:2: maxmem: has no effect yet", "g.cfg:3: bios: has no effect yet"]
-    );
+    assert_eq!(warnings, ["g.cfg:3: bios: has no effect yet"]);
     assert_eq!((config.memory_mib, config.max_memory_mib), (512, 512));
+}
+
+#[test]
+fn a_guest_with_pv_drivers_finds_the_ram_that_it_may_have() {
+    let text = "type='hvm'; name='g'; memory=256\nmaxmem=512\nxen_platform_pci=";
+    let (config, warnings) = parse(&format!("{text}0"));
+    assert_eq!(warnings, ["g.cfg:2: maxmem: has no effect without xen_platform_pci=1"]);
+    assert_eq!(config.ram_mib(), 256);
+    let (config, warnings) = parse(&format!("{text}1"));
+    assert_eq!((config.memory_mib, config.ram_mib(), warnings.len()), (256, 512, 0));
 }
 
 #[test]

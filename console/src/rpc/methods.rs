@@ -2,7 +2,7 @@
 
 use super::{Failure, Outcome};
 use crate::answer;
-use crate::command::{Begun, Command, Dom, Pin, Refusal, Reply, Services};
+use crate::command::{Begun, Command, Dom, MemoryBound, Pin, Refusal, Reply, Services};
 use crate::guests::{Guest, Unclear};
 use crate::keyboard::QueueFull;
 use crate::listed::{Columns, Listed};
@@ -197,6 +197,15 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         "guest.set_vcpus" => {
             let count = integer(params, "count", 0, u32::MAX.into())? as u32;
             return Ok(Command::SetVcpus { dom: dom(params)?, count, ignore_host: true });
+        }
+        "guest.set_memory" | "guest.set_max_memory" => {
+            let kib = integer(params, "kib", 0, i64::MAX)? as u64;
+            let bound = match method {
+                "guest.set_memory" => MemoryBound::Target,
+                _ => MemoryBound::Max,
+            };
+            let size = format!("{kib}k");
+            return Ok(Command::SetMemory { dom: dom(params)?, bound, kib, size });
         }
         "guest.shutdown" => {
             let (all, dom) = (flag(params, "all", Some(false))?, dom(params)?);

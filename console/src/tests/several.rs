@@ -541,6 +541,8 @@ struct Drivers {
     typed: Mutex<Vec<u8>>,
     room: AtomicUsize,
     shut_down: AtomicUsize,
+    /// Its target, and the most that it may have; it has what it is to have.
+    memory_kib: Mutex<[u64; 2]>,
 }
 
 impl PvDrivers for Drivers {
@@ -553,6 +555,27 @@ impl PvDrivers for Drivers {
     fn ask_to_shut_down(&self) -> bool {
         self.shut_down.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    fn memory_kib(&self) -> Option<u64> {
+        Some(self.memory_kib.lock().unwrap()[0])
+    }
+
+    fn set_memory_target(&self, kib: u64) -> bool {
+        let may = kib <= 128 << 10;
+        if may {
+            *self.memory_kib.lock().unwrap() = [kib; 2];
+        }
+        may
+    }
+
+    fn set_max_memory(&self, kib: u64) -> bool {
+        let memory = &mut *self.memory_kib.lock().unwrap();
+        let may = kib >= memory[0];
+        if may {
+            memory[1] = kib;
+        }
+        may
     }
 }
 
@@ -655,6 +678,48 @@ fn the_last_words_of_both_consoles_are_shown_or_kept() {
     assert_eq!(bench.shown(), "last of hvc0\r\n");
     bench.call("guest.console", json!({"guest": "one"}));
     assert!(bench.types("").ends_with("last of COM1\r\n"));
+}
+
+#[test]
+fn memory_is_set_with_the_sizes_and_messages_of_xl() {
+    const NO_DRIVERS: &str = "Domain 1:Cannot get target memory info from \
+        /local/domain/1/memory/target\r\n\
+        cannot set domid 1 dynamic max memory to : 64\r\n";
+    const TOO_MUCH: &str = "Domain 2:memory_dynamic_max must be less than or equal to \
+        memory_static_max\r\ncannot set domid 2 dynamic max memory to : 131073K\r\n";
+    const TOO_LITTLE: &str = "Domain 2:memory_static_max must be greater than or or equal to \
+        memory_dynamic_max\r\ncannot set domid 2 static max memory to : 65535k\r\n";
+    let mut bench = Several::new(2);
+    let drivers = Arc::new(Drivers::default());
+    let mut ports = bench.guests[1].0.ports.clone();
+    ports.pv = Some(drivers.clone());
+    bench.consoles.attach(2, ports);
+    bench.types(SWITCH);
+    bench.types(SWITCH);
+    for (command, answer, memory_kib) in [
+        ("mem-set two 128", "", [128 << 10; 2]),
+        ("mem-set two 131073K", TOO_MUCH, [128 << 10; 2]),
+        ("mem-set two 65536k", "", [64 << 10; 2]),
+        ("mem-max two 65535k", TOO_LITTLE, [64 << 10; 2]),
+        ("mem-max two 1g", "", [64 << 10, 1 << 20]),
+        ("mem-max two 1T", "", [64 << 10, 1 << 30]),
+        ("mem-set two 33554432b", "", [32 << 10; 2]),
+        ("mem-set two 32M", "", [32 << 10; 2]),
+        ("mem-set two 5x", "invalid memory size: 5x\r\n", [32 << 10; 2]),
+        ("mem-set two 5mb", "invalid memory size: 5mb\r\n", [32 << 10; 2]),
+        ("mem-max two -5", "invalid memory size: -5\r\n", [32 << 10; 2]),
+        ("mem-max two 99999999999999t", "invalid memory size: 99999999999999t\r\n", [32 << 10; 2]),
+        ("mem-set two", "invalid memory size: two\r\n", [32 << 10; 2]),
+        ("mem-set", "Usage: mem-set DOM SIZE\r\n", [32 << 10; 2]),
+        ("mem-set one 64", NO_DRIVERS, [32 << 10; 2]),
+    ] {
+        assert_eq!(answers(&mut bench, command), answer, "{command}");
+        assert_eq!(*drivers.memory_kib.lock().unwrap(), memory_kib, "{command}");
+    }
+    assert_eq!(bench.call("guest.set_memory", json!({"guest": 2, "kib": 49152})), json!({}));
+    assert_eq!(bench.call("guest.list", json!({"guest": 2}))[0]["memory_mib"], 48);
+    assert_eq!(bench.call("guest.set_max_memory", json!({"guest": 2, "kib": 50000})), json!({}));
+    assert_eq!(*drivers.memory_kib.lock().unwrap(), [49152, 50000]);
 }
 
 #[test]

@@ -85,6 +85,11 @@ impl<'a> Domain<'a> {
         self.config.vcpus = vcpus;
     }
 
+    /// It is to have so much memory when it starts the next time.
+    pub fn set_memory_kib(&mut self, kib: u64) {
+        self.config.memory_mib = kib.div_ceil(1024).clamp(1, self.config.max_memory_mib);
+    }
+
     /// It has this weight and cap when it starts the next time.
     pub const fn set_share(&mut self, weight: u32, cap_percent: u32) {
         (self.config.cpu_weight, self.config.cpu_cap_percent) = (weight, cap_percent);
@@ -166,7 +171,7 @@ impl<'a> Domain<'a> {
         ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
         let name = &self.config.name;
-        let wanted = self.config.memory_mib;
+        let wanted = self.config.ram_mib();
         let usable = usable_mib(self.platform.free_bytes(), &self.config);
         let too_much =
             || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");

@@ -64,7 +64,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
         None,
     )?;
 
-    assert_eq!(pc.vm.space.ram_layout().bytes(), config.memory_mib << 20);
+    assert_eq!(pc.vm.space.ram_layout().bytes(), config.ram_mib() << 20);
     let regions = pc.vm.ports.regions();
     for (base, serial) in COM_BASES.into_iter().zip(config.serial) {
         let is_there = regions.iter().flatten().any(|&(start, _)| start == base);

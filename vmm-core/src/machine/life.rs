@@ -221,6 +221,9 @@ impl<B: Backend> Life<B> {
         let params = cpus.schedule(|scheduler, _| scheduler.domain(number));
         domain.set_share(params.weight, params.cap_percent);
         domain.set_vcpus(self.sockets.wanted());
+        if let Some(back_ends) = &self.vm.back_ends {
+            domain.set_memory_kib(back_ends.memory_target_kib());
+        }
         cpus.end_guest(self.running);
         attendant.consoles.detach(domain.mailbox().number());
         let at_tsc = domain.platform().tsc();

@@ -42,6 +42,18 @@ impl PvDrivers for PvPorts {
     fn ask_to_shut_down(&self) -> bool {
         self.back_ends.upgrade().is_some_and(|back_ends| back_ends.ask("poweroff"))
     }
+
+    fn memory_kib(&self) -> Option<u64> {
+        self.back_ends.upgrade().map(|back_ends| back_ends.memory_kib())
+    }
+
+    fn set_memory_target(&self, kib: u64) -> bool {
+        self.back_ends.upgrade().is_some_and(|back_ends| back_ends.set_memory_target(kib))
+    }
+
+    fn set_max_memory(&self, kib: u64) -> bool {
+        self.back_ends.upgrade().is_some_and(|back_ends| back_ends.set_max_memory(kib))
+    }
 }
 
 /// The emulated disks. There are no emulated network cards.
@@ -115,7 +127,8 @@ impl PvParts<'_> {
         let config = self.config;
         let settings = Settings {
             name: config.name.clone(),
-            memory_kib: config.memory_mib * KIB_PER_MIB,
+            static_max_kib: config.ram_mib() * KIB_PER_MIB,
+            target_kib: config.memory_mib * KIB_PER_MIB,
             video_kib: config.video_memory_mib as u64 * KIB_PER_MIB,
             max_vcpus: config.max_vcpus,
             vcpus: config.vcpus,

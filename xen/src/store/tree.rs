@@ -27,9 +27,10 @@ pub struct Guest<'a> {
     pub name: &'a str,
     /// Its UUID, as text.
     pub uuid: &'a str,
-    /// The memory it may have at most (`maxmem`), in KiB, with that of its display.
+    /// The RAM that it may have at most (`maxmem`), in KiB. Linux gives back by how much its own
+    /// count of RAM and this are apart, beside by how much this is more than its target.
     pub static_max_kib: u64,
-    /// The memory that it is to have, in KiB, without that of its display.
+    /// The RAM that it is to have, in KiB.
     pub target_kib: u64,
     /// The memory of its display, in KiB.
     pub videoram_kib: u64,
@@ -144,6 +145,14 @@ pub fn create(store: &mut Store, guest: &Guest) -> Result<(), Error> {
 pub fn set_vcpu(store: &mut Store, domain: DomId, vcpu: u32, is_on: bool) -> Result<(), Error> {
     let path = format!("{}/cpu/{vcpu}/availability", home(domain));
     store.write(&path, if is_on { b"online" } else { b"offline" })
+}
+
+/// Says how much memory a guest is to have (`xl mem-set`).
+///
+/// # Errors
+/// None, as the path is valid.
+pub fn set_memory_target(store: &mut Store, domain: DomId, kib: u64) -> Result<(), Error> {
+    store.write(&join(&home(domain), "memory/target"), kib.to_string().as_bytes())
 }
 
 /// Removes a guest: its nodes, those of its devices' back ends, and its connection.

@@ -479,3 +479,29 @@ fn another_kernel_finds_the_disks_as_they_are_now() {
     assert_eq!(read("state"), Ok(b"2".to_vec()));
     assert_eq!(read("sectors"), Ok(b"64".to_vec()));
 }
+
+#[test]
+fn a_guest_is_asked_for_memory_by_the_store_and_takes_no_more() {
+    const ALL_KIB: u64 = RAM_BYTES / 1024;
+    let guest = Guest::new(Width::Bits64, 1);
+    let (shared, screen) = (SharedStore::new(), Arc::new(Screen::default()));
+    let back_ends = guest.back_ends(&shared, &screen, vec![0; 512]);
+    let nodes = || {
+        ["target", "static-max"].map(|name| {
+            let path = format!("/local/domain/{DOMAIN}/memory/{name}");
+            let value = shared.with(|store| store.read(&path)).unwrap();
+            String::from_utf8(value).unwrap().parse::<u64>().unwrap()
+        })
+    };
+    assert_eq!(nodes(), [ALL_KIB; 2]);
+    assert_eq!((back_ends.memory_kib(), guest.platform.max_pages()), (ALL_KIB, ALL_KIB / 4));
+    assert!(!back_ends.set_memory_target(ALL_KIB + 1));
+    assert!(back_ends.set_memory_target(0));
+    assert_eq!((nodes(), back_ends.memory_target_kib()), ([0, ALL_KIB], 0));
+    // The slack is as much as this guest's RAM.
+    assert_eq!(guest.platform.max_pages(), ALL_KIB / 4);
+    assert!(back_ends.set_memory_target(ALL_KIB / 2));
+    assert!(!back_ends.set_max_memory(ALL_KIB / 2 - 1));
+    assert!(back_ends.set_max_memory(u64::MAX));
+    assert_eq!(nodes(), [ALL_KIB / 2, ALL_KIB]);
+}
