@@ -176,6 +176,8 @@ fn linux_gives_memory_back_and_takes_it_again(backend: Backend) -> Result<()> {
         machine.expect_serial(RESTARTED)?;
         machine.expect_serial(LINUX_PROMPT)?;
         ensure!(shell(&mut machine, &reached(all - (28 << 10)))? == "is");
+        // RAM that it has never touched is the host's, too.
+        ensure!(free(&mut machine)? >= free_before + 28 * MIB);
     }
     let complaints =
         shell(&mut machine, "dmesg | grep -E 'alloon.*(fail|error)|BUG|WARNING|page alloc'")?;

@@ -171,7 +171,8 @@ impl<'a> Domain<'a> {
         ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
         let name = &self.config.name;
-        let wanted = self.config.ram_mib();
+        // More than that is found when it is touched.
+        let wanted = self.config.memory_mib;
         let usable = usable_mib(self.platform.free_bytes(), &self.config);
         let too_much =
             || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
@@ -191,11 +192,11 @@ impl<'a> Domain<'a> {
             Some(ram) => ram,
             None => {
                 let owner = Owner::Guest(self.guest);
-                let make = match self.config.xen_platform_pci {
-                    true => FrameMemory::divisible,
-                    false => FrameMemory::new,
+                let (bytes, present) = (description.ram.bytes() as usize, (wanted << 20) as usize);
+                let ram = match self.config.xen_platform_pci {
+                    true => FrameMemory::divisible(self.platform, owner, bytes, present),
+                    false => FrameMemory::new(self.platform, owner, bytes),
                 };
-                let ram = make(self.platform, owner, description.ram.bytes() as usize);
                 Arc::new(ram.ok_or_else(too_much)?)
             }
         };

@@ -231,7 +231,7 @@ impl<B: Backend> Life<B> {
         match stop {
             // One that has given memory back gets all of it again, new.
             Stop::Reset => {
-                Some(legacy(Some(self.vm.space.ram().clone()).filter(|ram| ram.holes() == 0)))
+                Some(legacy(Some(self.vm.space.ram().clone()).filter(|ram| ram.missing() == 0)))
             }
             Stop::PowerCycle => Some(legacy(None)),
             Stop::PowerOff | Stop::Crash | Stop::Watchdog | Stop::Destroy => None,

@@ -185,11 +185,13 @@ impl Vm {
         }
     }
 
-    /// Stops the guest if its page tables need more memory than is set aside for them.
+    /// Stops the guest if its page tables need more memory than is set aside for them, or RAM that it
+    /// touches for the first time finds none.
     pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
         if result.is_err() {
             log::error!(
-                "{}: the guest is stopped: its page tables need more memory than is set aside",
+                "{}: the guest is stopped: its page tables need more memory than is set aside, or \
+                 the machine has none for RAM that is touched for the first time",
                 self.name
             );
             self.stop.request(Stop::Crash);

@@ -6,7 +6,7 @@ use crate::host::owner::Owner;
 use crate::host::platform::{Frame, FrameSize, Platform};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use devices::lock::{Ranked, rank};
 
 const PAGE: usize = FrameSize::Small.bytes() as usize;
@@ -30,15 +30,17 @@ pub struct FrameMemory {
     clearing: Ranked<(), { rank::CLEARING }>,
     /// The pages that were written, if that is logged.
     log: Option<PageLog>,
-    /// Pages that are not there.
-    holes: AtomicU64,
+    /// Pages that are not there: holes, and pieces that were not touched yet.
+    missing: AtomicU64,
+    /// A piece was touched for which there was no frame.
+    is_short: AtomicBool,
 }
 
 struct Piece {
-    /// All of it, until it is [`DIVIDED`].
-    run: Run,
-    hpa: u64,
-    /// [`UNTOUCHED`], [`WHOLE`] or [`DIVIDED`].
+    /// Where it is, while it is [`UNTOUCHED`] or [`WHOLE`].
+    address: AtomicUsize,
+    hpa: AtomicU64,
+    /// [`ABSENT`], [`UNTOUCHED`], [`WHOLE`] or [`DIVIDED`].
     state: AtomicU8,
     /// It is a part of a frame of 1 GiB.
     in_huge: AtomicBool,
@@ -47,12 +49,14 @@ struct Piece {
     pages: Box<[AtomicU64]>,
 }
 
+/// A piece that has no frame before it is touched.
+const ABSENT: u8 = 0;
 /// A piece that was not cleared yet.
-const UNTOUCHED: u8 = 0;
+const UNTOUCHED: u8 = 1;
 /// A piece that is one run of memory.
-const WHOLE: u8 = 1;
+const WHOLE: u8 = 2;
 /// A piece whose pages are frames of their own.
-const DIVIDED: u8 = 2;
+const DIVIDED: u8 = 3;
 
 /// A page that is not there. No frame has an odd address.
 const HOLE: u64 = 1;
@@ -86,6 +90,33 @@ fn no_pages() -> Option<Box<[AtomicU64]>> {
 }
 
 impl Piece {
+    /// A piece in this state, at an address that says nothing if it has no frame of its own.
+    fn new(state: u8, address: usize, hpa: u64, pages: Box<[AtomicU64]>) -> Self {
+        Self {
+            address: AtomicUsize::new(address),
+            hpa: AtomicU64::new(hpa),
+            state: AtomicU8::new(state),
+            in_huge: AtomicBool::new(false),
+            pages,
+        }
+    }
+
+    /// All of it, while it is [`UNTOUCHED`] or [`WHOLE`].
+    #[inline]
+    fn run(&self) -> Run {
+        // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, or until it
+        // is divided; from then on no run is made of it (see `take_page` for who still is at it),
+        // and every CPU maps it at this address.
+        #[allow(unsafe_code)]
+        unsafe {
+            Run::new(self.address.load(Ordering::Relaxed), LARGE)
+        }
+    }
+
+    fn hpa(&self) -> u64 {
+        self.hpa.load(Ordering::Relaxed)
+    }
+
     /// The address of a page, which is not there if the piece is not divided.
     fn page(&self, offset: usize) -> Option<&AtomicU64> {
         self.pages.get(offset % LARGE / PAGE)
@@ -97,11 +128,13 @@ impl Piece {
 
     /// Where in the piece the byte at a host-physical address is.
     fn offset_of(&self, hpa: u64) -> Option<usize> {
-        if !self.is_divided() {
-            return hpa
-                .checked_sub(self.hpa)
-                .map(|offset| offset as usize)
-                .filter(|&at| at < LARGE);
+        match self.state.load(Ordering::Acquire) {
+            ABSENT => return None,
+            DIVIDED => {}
+            _ => {
+                let offset = hpa.checked_sub(self.hpa());
+                return offset.map(|offset| offset as usize).filter(|&at| at < LARGE);
+            }
         }
         let (page, within) = (hpa & !(PAGE as u64 - 1), hpa as usize % PAGE);
         let index = self.pages.iter().position(|it| it.load(Ordering::Relaxed) == page)?;
@@ -113,35 +146,39 @@ impl FrameMemory {
     /// `length_bytes` of zeroes, rounded up to 2 MiB. `None` if the platform has not got them: it
     /// is asked before anything of that size is allocated.
     pub fn new(platform: &'static dyn Platform, owner: Owner, length_bytes: usize) -> Option<Self> {
-        Self::build(platform, owner, length_bytes, false)
+        let count = length_bytes.div_ceil(LARGE);
+        Self::build(platform, owner, count, count, Vec::new())
     }
 
     /// The same, of which single pages can be given back. Where the platform has no frame of 2 MiB
-    /// left, it is made of smaller ones.
+    /// left, it is made of smaller ones. There are `present_bytes` at first; for the rest the
+    /// platform is asked when it is touched.
     pub fn divisible(
         platform: &'static dyn Platform,
         owner: Owner,
         length_bytes: usize,
+        present_bytes: usize,
     ) -> Option<Self> {
-        Self::build(platform, owner, length_bytes, true)
+        let count = length_bytes.div_ceil(LARGE);
+        let present = present_bytes.div_ceil(LARGE).min(count);
+        let mut lists = Vec::new();
+        lists.try_reserve_exact(count).ok()?;
+        while lists.len() < count {
+            lists.push(no_pages()?);
+        }
+        Self::build(platform, owner, count, present, lists)
     }
 
+    /// Of `count` pieces, the first of which are present; each takes one of the lists of pages.
     fn build(
         platform: &'static dyn Platform,
         owner: Owner,
-        length_bytes: usize,
-        is_divisible: bool,
+        count: usize,
+        present: usize,
+        mut lists: Vec<Box<[AtomicU64]>>,
     ) -> Option<Self> {
-        let count = length_bytes.div_ceil(LARGE);
-        if count as u64 > platform.free_bytes() / LARGE as u64 {
+        if present as u64 > platform.free_bytes() / LARGE as u64 {
             return None;
-        }
-        let mut lists = Vec::new();
-        if is_divisible {
-            lists.try_reserve_exact(count).ok()?;
-            while lists.len() < count {
-                lists.push(no_pages()?);
-            }
         }
         let mut pieces = Vec::new();
         pieces.try_reserve_exact(count).ok()?;
@@ -151,18 +188,25 @@ impl FrameMemory {
             pieces,
             clearing: Ranked::new(()),
             log: None,
-            holes: AtomicU64::new(0),
+            missing: AtomicU64::new(0),
+            is_short: AtomicBool::new(false),
         };
-        while memory.pieces.len() < count {
-            let missing = count - memory.pieces.len();
+        while memory.pieces.len() < present {
+            let missing = present - memory.pieces.len();
             let is_place = memory.pieces.len().is_multiple_of(PIECES_PER_HUGE);
             let huge = is_place && missing >= PIECES_PER_HUGE;
             let frame = huge.then(|| platform.allocate_frame(FrameSize::Huge, owner)).flatten();
             let frame = frame.or_else(|| platform.allocate_frame(FrameSize::Large, owner));
             match frame {
                 Some(frame) => memory.add_frame(&frame, &mut lists),
-                None => memory.add_pages(lists.pop()?)?,
+                None => {
+                    memory.add_absent(lists.pop()?);
+                    memory.provide(memory.pieces.last()?)?;
+                }
             }
+        }
+        while memory.pieces.len() < count {
+            memory.add_absent(lists.pop()?);
         }
         Some(memory)
     }
@@ -170,33 +214,17 @@ impl FrameMemory {
     /// Puts a frame of 2 MiB or more behind the last piece.
     fn add_frame(&mut self, frame: &Frame, lists: &mut Vec<Box<[AtomicU64]>>) {
         for offset in (0..frame.size.bytes() as usize).step_by(LARGE) {
-            // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, or
-            // until it is divided; from then on the run is not used (see `take_page` for who still
-            // is at it), and every CPU maps it at this address.
-            #[allow(unsafe_code)]
-            let run = unsafe { Run::new(frame.address + offset, LARGE) };
-            self.pieces.push(Piece {
-                run,
-                hpa: frame.hpa + offset as u64,
-                state: AtomicU8::new(UNTOUCHED),
-                in_huge: AtomicBool::new(frame.size == FrameSize::Huge),
-                pages: lists.pop().unwrap_or_default(),
-            });
+            let (address, hpa) = (frame.address + offset, frame.hpa + offset as u64);
+            let piece = Piece::new(UNTOUCHED, address, hpa, lists.pop().unwrap_or_default());
+            piece.in_huge.store(frame.size == FrameSize::Huge, Ordering::Relaxed);
+            self.pieces.push(piece);
         }
     }
 
-    /// Puts a piece of single pages behind the last one.
-    fn add_pages(&mut self, pages: Box<[AtomicU64]>) -> Option<()> {
-        self.holes.fetch_add(PAGES_PER_PIECE as u64, Ordering::Relaxed);
-        let first = self.pieces.len() * LARGE;
-        self.pieces.push(Piece {
-            run: Run::empty(),
-            hpa: HOLE,
-            state: AtomicU8::new(DIVIDED),
-            in_huge: AtomicBool::new(false),
-            pages,
-        });
-        (first..first + LARGE).step_by(PAGE).try_for_each(|offset| self.put_page(offset).ok())
+    /// Puts a piece behind the last one that has no frame yet.
+    fn add_absent(&mut self, pages: Box<[AtomicU64]>) {
+        self.missing.fetch_add(PAGES_PER_PIECE as u64, Ordering::Relaxed);
+        self.pieces.push(Piece::new(ABSENT, 0, 0, pages));
     }
 
     /// The memory with a log of what is written to it from now on. The guest's own writes must be
@@ -221,9 +249,14 @@ impl FrameMemory {
         self.pieces.first().is_some_and(|piece| !piece.pages.is_empty())
     }
 
-    /// Pages that are not there.
-    pub fn holes(&self) -> u64 {
-        self.holes.load(Ordering::Relaxed)
+    /// Pages that are not there: holes, and those that have no frame before they are touched.
+    pub fn missing(&self) -> u64 {
+        self.missing.load(Ordering::Relaxed)
+    }
+
+    /// A part that was touched for the first time is not there: the platform had no memory.
+    pub fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
     }
 
     /// False in a hole and past the end.
@@ -296,16 +329,16 @@ impl FrameMemory {
     pub fn extent(&self, offset: u64) -> Option<Extent> {
         let index = usize::try_from(offset).ok()? / LARGE;
         let piece = self.pieces.get(index)?;
-        self.touch(piece);
+        self.touch(piece)?;
         let (length_bytes, hpa) = if piece.is_divided() {
             match piece.page(offset as usize)?.load(Ordering::Acquire) {
                 HOLE => return None,
                 hpa => (PAGE, hpa),
             }
         } else if let Some(first) = self.whole_gib(index) {
-            (HUGE, first.hpa)
+            (HUGE, first.hpa())
         } else {
-            (LARGE, piece.hpa)
+            (LARGE, piece.hpa())
         };
         let length_bytes = length_bytes as u64;
         Some(Extent { offset: offset & !(length_bytes - 1), length_bytes, hpa })
@@ -337,10 +370,10 @@ impl FrameMemory {
         let index = offset / LARGE;
         let page = self.pieces.get(index)?.page(offset)?;
         let _clearing = self.clearing.lock();
-        self.divide(index);
+        self.divide(index)?;
         let hpa = page.swap(HOLE, Ordering::AcqRel);
         (hpa != HOLE).then(|| {
-            self.holes.fetch_add(1, Ordering::Relaxed);
+            self.missing.fetch_add(1, Ordering::Relaxed);
             self.small_frame(hpa)
         })
     }
@@ -360,30 +393,68 @@ impl FrameMemory {
         let frame = frame.ok_or(NoPage::NoMemory)?;
         self.run_of(frame.hpa).clear();
         page.store(frame.hpa, Ordering::Release);
-        self.holes.fetch_sub(1, Ordering::Relaxed);
+        self.missing.fetch_sub(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Makes the pages of a piece frames of their own. To be called with `clearing` locked.
-    fn divide(&self, index: usize) {
+    fn divide(&self, index: usize) -> Option<()> {
         let piece = &self.pieces[index];
-        match piece.state.load(Ordering::Acquire) {
-            DIVIDED => return,
-            WHOLE => {}
-            _ => piece.run.clear(),
+        self.prepare(piece)?;
+        if piece.is_divided() {
+            return Some(());
         }
         if piece.in_huge.load(Ordering::Relaxed) {
             let first = index / PIECES_PER_HUGE * PIECES_PER_HUGE;
-            self.platform.split_frame(self.pieces[first].hpa, FrameSize::Huge);
+            self.platform.split_frame(self.pieces[first].hpa(), FrameSize::Huge);
             for sibling in &self.pieces[first..first + PIECES_PER_HUGE] {
                 sibling.in_huge.store(false, Ordering::Relaxed);
             }
         }
-        self.platform.split_frame(piece.hpa, FrameSize::Large);
-        for (page, hpa) in piece.pages.iter().zip((piece.hpa..).step_by(PAGE)) {
+        self.platform.split_frame(piece.hpa(), FrameSize::Large);
+        for (page, hpa) in piece.pages.iter().zip((piece.hpa()..).step_by(PAGE)) {
             page.store(hpa, Ordering::Relaxed);
         }
         piece.state.store(DIVIDED, Ordering::Release);
+        Some(())
+    }
+
+    /// Clears a piece, and finds it a frame, if it was not touched before. To be called with
+    /// `clearing` locked.
+    fn prepare(&self, piece: &Piece) -> Option<()> {
+        if piece.state.load(Ordering::Acquire) == ABSENT {
+            self.provide(piece)?;
+        }
+        if piece.state.load(Ordering::Acquire) == UNTOUCHED {
+            piece.run().clear();
+            piece.state.store(WHOLE, Ordering::Release);
+        }
+        Some(())
+    }
+
+    /// Finds a frame for a piece that has none: one of 2 MiB, or its pages one by one.
+    fn provide(&self, piece: &Piece) -> Option<()> {
+        if let Some(frame) = self.platform.allocate_frame(FrameSize::Large, self.owner) {
+            piece.address.store(frame.address, Ordering::Relaxed);
+            piece.hpa.store(frame.hpa, Ordering::Relaxed);
+            piece.state.store(UNTOUCHED, Ordering::Release);
+        } else {
+            for (done, page) in piece.pages.iter().enumerate() {
+                let Some(frame) = self.platform.allocate_frame(FrameSize::Small, self.owner) else {
+                    for page in &piece.pages[..done] {
+                        let frame = self.small_frame(page.swap(HOLE, Ordering::Relaxed));
+                        self.platform.free_frame(frame);
+                    }
+                    self.is_short.store(true, Ordering::Relaxed);
+                    return None;
+                };
+                self.run_of(frame.hpa).clear();
+                page.store(frame.hpa, Ordering::Relaxed);
+            }
+            piece.state.store(DIVIDED, Ordering::Release);
+        }
+        self.missing.fetch_sub(PAGES_PER_PIECE as u64, Ordering::Relaxed);
+        Some(())
     }
 
     fn small_frame(&self, hpa: u64) -> Frame {
@@ -402,37 +473,35 @@ impl FrameMemory {
 
     /// The piece around a byte, if it is in the state that nearly all are in.
     #[inline]
-    fn whole(&self, offset: usize) -> Option<&Run> {
+    fn whole(&self, offset: usize) -> Option<Run> {
         let piece = self.pieces.get(offset / LARGE)?;
-        (piece.state.load(Ordering::Acquire) == WHOLE).then_some(&piece.run)
+        (piece.state.load(Ordering::Acquire) == WHOLE).then(|| piece.run())
     }
 
     /// The piece or page around a byte, cleared, and where the byte is in it.
     fn run_around(&self, offset: usize) -> Option<(Run, usize)> {
         let piece = self.pieces.get(offset / LARGE)?;
-        self.touch(piece);
+        self.touch(piece)?;
         if !piece.is_divided() {
-            return Some((piece.run, offset % LARGE));
+            return Some((piece.run(), offset % LARGE));
         }
         let hpa = piece.page(offset)?.load(Ordering::Acquire);
         (hpa != HOLE).then(|| (self.run_of(hpa), offset % PAGE))
     }
 
-    /// Clears a piece if it was not touched before.
+    /// Clears a piece if it was not touched before; `None` if there is no frame for it.
     #[inline]
-    fn touch(&self, piece: &Piece) {
-        if piece.state.load(Ordering::Acquire) == UNTOUCHED {
-            self.clear(piece);
+    fn touch(&self, piece: &Piece) -> Option<()> {
+        match piece.state.load(Ordering::Acquire) {
+            ABSENT | UNTOUCHED => self.touch_first(piece),
+            _ => Some(()),
         }
     }
 
     #[cold]
-    fn clear(&self, piece: &Piece) {
+    fn touch_first(&self, piece: &Piece) -> Option<()> {
         let _clearing = self.clearing.lock();
-        if piece.state.load(Ordering::Acquire) == UNTOUCHED {
-            piece.run.clear();
-            piece.state.store(WHOLE, Ordering::Release);
-        }
+        self.prepare(piece)
     }
 
     fn read_across(&self, mut offset: usize, mut data: &mut [u8]) -> bool {
@@ -464,18 +533,22 @@ impl Drop for FrameMemory {
         let mut pieces = &self.pieces[..];
         while let Some(piece) = pieces.first() {
             let mut count = 1;
-            if piece.is_divided() {
-                let pages = piece.pages.iter().map(|page| page.load(Ordering::Relaxed));
-                pages
-                    .filter(|&hpa| hpa != HOLE)
-                    .for_each(|hpa| self.platform.free_frame(self.small_frame(hpa)));
-            } else {
-                let mut size = FrameSize::Large;
-                if piece.in_huge.load(Ordering::Relaxed) {
-                    (size, count) = (FrameSize::Huge, PIECES_PER_HUGE);
+            match piece.state.load(Ordering::Relaxed) {
+                ABSENT => {}
+                DIVIDED => {
+                    let pages = piece.pages.iter().map(|page| page.load(Ordering::Relaxed));
+                    pages
+                        .filter(|&hpa| hpa != HOLE)
+                        .for_each(|hpa| self.platform.free_frame(self.small_frame(hpa)));
                 }
-                let address = self.platform.address_of(piece.hpa);
-                self.platform.free_frame(Frame { address, hpa: piece.hpa, size });
+                _ => {
+                    let mut size = FrameSize::Large;
+                    if piece.in_huge.load(Ordering::Relaxed) {
+                        (size, count) = (FrameSize::Huge, PIECES_PER_HUGE);
+                    }
+                    let (address, hpa) = (piece.address.load(Ordering::Relaxed), piece.hpa());
+                    self.platform.free_frame(Frame { address, hpa, size });
+                }
             }
             pieces = &pieces[count..];
         }

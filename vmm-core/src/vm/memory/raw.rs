@@ -24,11 +24,6 @@ impl Run {
         Self { address, length }
     }
 
-    /// A run of no bytes.
-    pub const fn empty() -> Self {
-        Self { address: 0, length: 0 }
-    }
-
     /// Its length.
     pub const fn length(&self) -> usize {
         self.length

@@ -509,8 +509,14 @@ impl GuestSpace {
             return Ok(FaultCause::Memory);
         }
         let Some(area) = self.area_of(gpa) else { return Ok(FaultCause::Device) };
-        let Some(extent) = self.backing(area.backing).extent(gpa - area.gpa + area.offset) else {
-            return Ok(FaultCause::Device);
+        let memory = self.backing(area.backing);
+        let Some(extent) = memory.extent(gpa - area.gpa + area.offset) else {
+            // A hole, or RAM that there is no memory for.
+            return if memory.is_short() {
+                Err(OutOfMemory.into())
+            } else {
+                Ok(FaultCause::Device)
+            };
         };
         let start = extent.offset.max(area.offset);
         let end = (extent.offset + extent.length_bytes).min(area.offset + area.length_bytes);

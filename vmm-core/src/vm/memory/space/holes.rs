@@ -23,7 +23,7 @@ impl GuestSpace {
 
     /// Pages of RAM that the guest has.
     pub fn ram_pages(&self) -> u64 {
-        self.ram_layout.bytes() / PAGE_BYTES - self.ram.holes()
+        (self.ram_layout.bytes() / PAGE_BYTES).saturating_sub(self.ram.missing())
     }
 
     /// An access by another than a virtual CPU of the guest begins, and ends when this is dropped.

@@ -16,6 +16,16 @@ const VCPUS: usize = 2;
 const GIB: u64 = 1 << 30;
 
 fn space_of(platform: &'static TestPlatform, ram_mib: u64, vcpus: usize) -> GuestSpace {
+    space_with(platform, ram_mib, usize::MAX, vcpus)
+}
+
+/// One of whose RAM the first part is present.
+fn space_with(
+    platform: &'static TestPlatform,
+    ram_mib: u64,
+    present_bytes: usize,
+    vcpus: usize,
+) -> GuestSpace {
     const PAGING: NestedPaging = NestedPaging {
         format: ept::Format::Npt,
         largest_page: ept::PageSize::Size1G,
@@ -24,7 +34,8 @@ fn space_of(platform: &'static TestPlatform, ram_mib: u64, vcpus: usize) -> Gues
     let guest = GuestId::next();
     let memory =
         |mib: u64| FrameMemory::new(platform, Owner::Guest(guest), (mib << 20) as usize).unwrap();
-    let ram = FrameMemory::divisible(platform, Owner::Guest(guest), (ram_mib << 20) as usize);
+    let ram_bytes = (ram_mib << 20) as usize;
+    let ram = FrameMemory::divisible(platform, Owner::Guest(guest), ram_bytes, present_bytes);
     let memory = SpaceMemory {
         guest,
         ram: Arc::new(ram.unwrap()),
@@ -164,13 +175,14 @@ fn memory_is_made_of_single_pages_where_there_are_no_larger_frames() {
     let before = platform.allocated_bytes();
     platform.limit_frames(Some(512 + 511));
     platform.fragment();
-    let memory = FrameMemory::divisible(platform, Owner::Hypervisor, 2 << 20).unwrap();
-    assert_eq!(memory.holes(), 0);
+    let pages = || FrameMemory::divisible(platform, Owner::Hypervisor, 2 << 20, 2 << 20);
+    let memory = pages().unwrap();
+    assert_eq!(memory.missing(), 0);
     assert!(memory.write(4095, &[1, 2]) && memory.is_there((2 << 20) - 1));
     let mut found = [0; 4];
     assert!(memory.read(4094, &mut found));
     assert_eq!(found, [0, 1, 2, 0]);
-    assert!(FrameMemory::divisible(platform, Owner::Hypervisor, 2 << 20).is_none());
+    assert!(pages().is_none());
     drop(memory);
     assert_eq!(platform.allocated_bytes(), before);
 }
@@ -199,6 +211,35 @@ fn a_guest_has_no_more_pages_than_it_may() {
     assert_eq!(space.give_back(&gpas), given(2));
     assert_eq!(space.take_again(&gpas, pages - 2), Ok(0));
     assert_eq!(space.take_again(&gpas, pages - 1), Ok(1));
+}
+
+#[test]
+fn ram_beyond_what_is_present_is_found_when_it_is_touched() {
+    let platform = TestPlatform::leak();
+    let before = platform.allocated_bytes();
+    let space = space_with(platform, 16, 4 << 20, 1);
+    let start = platform.allocated_bytes();
+    assert_eq!(space.ram_pages(), 4 * MIB / PAGE_BYTES);
+    assert!(space.is_writable_ram(9 * MIB));
+    assert_eq!(space.resolve_fault(9 * MIB, false), Ok(FaultCause::Memory));
+    assert_eq!(space.write(12 * MIB - 1, &[1, 2]), Ok(()));
+    assert_eq!([0, 1].map(|at| byte(&space, 12 * MIB - 1 + at)), [Ok(1), Ok(2)]);
+    assert_eq!(space.ram_pages(), 10 * MIB / PAGE_BYTES);
+    assert_eq!(platform.allocated_bytes(), start + 6 * MIB);
+    // A page of a piece that was never touched goes, too.
+    assert_eq!(space.give_back(&[14 * MIB]), given(1));
+    space.note_flush(0);
+    assert_eq!(platform.allocated_bytes(), start + 8 * MIB - PAGE_BYTES);
+    // In single pages where there is nothing else, and else not at all.
+    platform.fragment();
+    assert_eq!(space.write(6 * MIB, &[3; 5000]), Ok(()));
+    platform.limit_frames(Some(511));
+    assert_eq!(space.write(4 * MIB, &[3]), Err(NotRam { gpa: 4 * MIB }));
+    assert_eq!(space.resolve_fault(4 * MIB, false), Err(SpaceError::OutOfMemory));
+    platform.limit_frames(None);
+    assert_eq!(space.resolve_fault(4 * MIB, false), Ok(FaultCause::Memory));
+    drop(space);
+    assert_eq!(platform.allocated_bytes(), before);
 }
 
 /// Runs `work` on another CPU while `held` is, and sees that it does not come to its end before.
