@@ -2,7 +2,8 @@
 
 use crate::backends::{BackEnds, SharedStore};
 use crate::hypercall::Then;
-use crate::pages::{CONSOLE, STORE};
+use crate::machine::Machine;
+use crate::pages::{CONSOLE, PAGE_BYTES, STORE};
 use crate::test_guest::{ARGUMENT, Guest, RAM_BYTES, SELF, Screen, TestVcpu, Told};
 use crate::width::Width;
 use devices::memory::GuestMemory;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 
 /// Steps in one run, at most.
 const MAX_STEPS: usize = 200;
+/// Parts of one call, at most.
+const MAX_PARTS: usize = 8;
 const VCPUS: usize = 2;
 /// Hypercalls with commands, the more often the more they can do.
 const NUMBERS: [u64; 16] = [12, 12, 13, 15, 17, 20, 20, 21, 24, 24, 29, 32, 32, 32, 34, 99];
@@ -117,13 +120,20 @@ fn call(guest: &mut Guest, back_ends: &BackEnds, input: &mut Input) -> Option<()
             _ => input.u64()?,
         })
     };
-    let arguments = [argument(input)?, argument(input)?, argument(input)?];
+    let mut arguments = [argument(input)?, argument(input)?, argument(input)?];
     let vcpu = usize::from(input.u8()?) % VCPUS;
-    let answer = guest.call_on(vcpu, number, &arguments);
-    if answer.then == Then::SoftReset {
-        back_ends.soft_reset();
+    for _ in 0..MAX_PARTS {
+        let answer = guest.call_on(vcpu, number, &arguments);
+        assert!(answer.result >= -95, "{number} {arguments:?}: {answer:?}");
+        if answer.then == Then::SoftReset {
+            back_ends.soft_reset();
+        }
+        // It is made in parts.
+        let Then::Again { first, second } = answer.then else { break };
+        arguments[..2].copy_from_slice(&[first, second]);
     }
-    assert!(answer.result >= -95, "{number} {arguments:?}: {answer:?}");
+    let pages = guest.machine.ram_pages();
+    assert!(pages <= RAM_BYTES / PAGE_BYTES, "{pages} pages of RAM");
     Some(())
 }
 
