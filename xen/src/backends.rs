@@ -22,6 +22,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use balloon::Balloon;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicBool, Ordering};
 use devices::lock::{Ranked, rank};
 use disk::Disk;
 use store_port::{StorePage, StorePort};
@@ -106,6 +107,10 @@ pub struct BackEnds {
     disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
     /// Disks that have asked to be served from elsewhere.
     work: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
+    /// Disks that look for requests by the clock.
+    looking: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
+    /// There are some.
+    is_looking: AtomicBool,
 }
 
 impl BackEnds {
@@ -134,6 +139,8 @@ impl BackEnds {
             balloon,
             disks: Ranked::default(),
             work: Ranked::default(),
+            looking: Ranked::default(),
+            is_looking: AtomicBool::new(false),
         }));
         let mut guests = shared.guests.lock();
         guests.retain(|guest| guest.strong_count() > 0);
@@ -258,6 +265,33 @@ impl BackEnds {
         self.ask_for_work();
     }
 
+    /// A disk is to look for requests in a while, and before whenever the guest idles.
+    fn look_later(&self, device: u32) {
+        self.looking.lock().insert(device);
+        self.is_looking.store(true, Ordering::Release);
+        self.platform.machine().work_soon();
+    }
+
+    /// A virtual CPU has nothing to run. To be called without locks.
+    #[inline]
+    pub fn idle(&self) {
+        if self.is_looking.load(Ordering::Acquire) {
+            self.serve_early();
+        }
+    }
+
+    #[cold]
+    fn serve_early(&self) {
+        let devices = self.looking.lock().clone();
+        self.disks_of(&devices).iter().for_each(|disk| disk.serve());
+    }
+
+    fn disks_of(&self, devices: &BTreeSet<u32>) -> Vec<Arc<Vbd>> {
+        let disks = self.disks.lock();
+        let vbds = disks.iter().map(|disk| &disk.vbd);
+        vbds.filter(|vbd| devices.contains(&vbd.id())).cloned().collect()
+    }
+
     fn ask_for_work(&self) {
         self.platform.machine().look_for_events(0);
     }
@@ -270,12 +304,13 @@ impl BackEnds {
         }
         // Disks that are served here ask for more work.
         let devices = core::mem::take(&mut *self.work.lock());
-        for device in devices {
-            let found = self.disks.lock().iter().find(|disk| disk.vbd.id() == device).cloned();
-            if let Some(disk) = found {
-                self.attend(&disk.vbd);
-                disk.vbd.serve();
-            }
+        for disk in self.disks_of(&devices) {
+            self.attend(&disk);
+            disk.serve();
+        }
+        if self.is_looking.swap(false, Ordering::AcqRel) {
+            let devices = core::mem::take(&mut *self.looking.lock());
+            self.disks_of(&devices).iter().for_each(|disk| disk.look());
         }
         self.shared.settle();
     }

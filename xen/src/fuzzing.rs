@@ -42,7 +42,7 @@ pub fn platform(data: &[u8]) {
                     assert!(vcpu < VCPUS && vector >= FIRST_VECTOR, "{told:?}");
                 }
                 Told::Look { vcpu } | Told::Timer { vcpu, .. } => assert!(vcpu < VCPUS, "{told:?}"),
-                Told::Line { .. } | Told::WorkLater | Told::ShutDown(_) => {}
+                Told::Line { .. } | Told::WorkLater | Told::WorkSoon | Told::ShutDown(_) => {}
             }
         }
         if told.iter().any(|told| matches!(told, Told::Look { .. } | Told::WorkLater)) {

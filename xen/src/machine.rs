@@ -76,6 +76,9 @@ pub trait Machine: Send + Sync {
     fn look_for_events(&self, vcpu: usize);
     /// The back ends' work is to be done a little later, by a timer.
     fn work_later(&self);
+
+    /// The same after a shorter while, in which a guest that is busy makes several requests.
+    fn work_soon(&self);
     /// The level of the line that tells of events.
     fn set_line(&self, line: EventLine, high: bool);
     /// Ends the guest.

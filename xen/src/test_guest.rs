@@ -27,6 +27,7 @@ pub enum Told {
     Interrupt { vcpu: usize, vector: u8 },
     Look { vcpu: usize },
     WorkLater,
+    WorkSoon,
     Line { line: EventLine, high: bool },
     Timer { vcpu: usize, at_ns: Option<u64> },
     ShutDown(ShutdownReason),
@@ -148,6 +149,10 @@ impl Machine for TestMachine {
 
     fn work_later(&self) {
         self.tell(Told::WorkLater);
+    }
+
+    fn work_soon(&self) {
+        self.tell(Told::WorkSoon);
     }
 
     fn set_line(&self, line: EventLine, high: bool) {

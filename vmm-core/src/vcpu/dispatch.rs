@@ -47,6 +47,7 @@ impl<B: Backend> Vcpu<B> {
                     vcpu.halt_at_tick_gate();
                     Ok(())
                 });
+                self.idle_platform();
                 ExitKind::Halt
             }
             Exit::Hypercall => self.on_hypercall(),

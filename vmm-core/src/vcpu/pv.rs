@@ -135,6 +135,7 @@ impl<B: Backend> Vcpu<B> {
             Then::Wait => {
                 self.activity = Activity::Polling;
                 self.halt_at_tick_gate();
+                self.idle_platform();
                 ExitKind::Hypercall
             }
             Then::SoftReset => {
@@ -207,6 +208,14 @@ impl<B: Backend> Vcpu<B> {
             .map_err(|_| Fault::PROTECTION)?;
         pv.latch_width(self.width());
         Ok(true)
+    }
+
+    /// The virtual CPU has nothing to run: back ends take requests that they were not told of.
+    #[inline(never)]
+    pub(super) fn idle_platform(&self) {
+        if let Some(back_ends) = &self.vm.back_ends {
+            back_ends.idle();
+        }
     }
 
     /// The virtual CPU was reset by INIT, or starts.

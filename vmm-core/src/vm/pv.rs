@@ -19,6 +19,8 @@ use xen::platform::PvPlatform;
 
 /// Work that must wait, waits so long.
 const WORK_DELAY_NS: u64 = 1_000_000;
+/// Requests that a back end is not told of wait so long at most.
+const LOOK_DELAY_NS: u64 = 100_000;
 
 /// The pages of a platform as memory of their own, from address 0.
 pub struct SharedPages(pub Arc<FrameMemory>);
@@ -159,6 +161,10 @@ impl Machine for PvMachine {
 
     fn look_for_events(&self, vcpu: usize) {
         self.inboxes[vcpu].post_look();
+    }
+
+    fn work_soon(&self) {
+        self.work.set(Some(self.clock.now() + LOOK_DELAY_NS));
     }
 
     fn work_later(&self) {

@@ -308,4 +308,10 @@ impl Guest for DiskGuest {
             back_ends.call_back(device);
         }
     }
+
+    fn look_later(&self, device: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.look_later(device);
+        }
+    }
 }

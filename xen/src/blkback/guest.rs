@@ -73,4 +73,8 @@ pub trait Guest: Send + Sync {
 
     /// Asks that `Vbd::serve` and `Vbd::attend` be called soon, from elsewhere.
     fn call_back(&self, device: u32);
+
+    /// Asks that `Vbd::look` be called in a while, and `Vbd::serve` whenever the guest has nothing
+    /// to run before that.
+    fn look_later(&self, device: u32);
 }

@@ -4,13 +4,14 @@
 //! page of the guest's while the disk works: a page is held for the moment in which data is copied,
 //! so that nothing of the guest's is in use when its request is answered.
 //!
-//! Its owner calls [`Vbd::attend`] when the store has events for it, and [`Vbd::serve`] when the
-//! guest signals; both may be called at any time.
+//! Its owner calls [`Vbd::attend`] when the store has events for it, [`Vbd::serve`] when the guest
+//! signals or idles, and [`Vbd::look`] when it was asked to; all may be called at any time.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod guest;
 mod job;
+mod pace;
 mod pages;
 mod ring;
 pub mod spec;
@@ -32,6 +33,7 @@ use devices::lock::{Ranked, rank};
 
 pub use guest::{BadGrant, Guest, Held};
 use job::{Geometry, Job};
+use pace::Pace;
 use pages::Pages;
 use ring::{BrokenRing, Request, Ring};
 use spec::{MAX_INDIRECT_SEGMENTS, PAGE_BYTES, STATUS_ERROR, STATUS_OKAY};
@@ -91,6 +93,9 @@ struct Inner {
     /// Data of these, and of barriers that wait.
     bytes_in_flight: usize,
     last_tag: u64,
+    pace: Pace,
+    /// [`Vbd::look`] will be called.
+    will_look: bool,
     /// A buffer for the next request.
     spare: Vec<u8>,
 }
@@ -155,9 +160,20 @@ impl Inner {
 }
 
 impl Vbd {
-    /// Takes the requests that are in the rings. To be called when the guest signals.
+    /// Takes the requests that are in the rings. To be called when the guest signals, and when it
+    /// has nothing to run.
     pub fn serve(&self) {
         self.pump(&mut self.inner.lock());
+    }
+
+    /// Looks by the clock, as was asked for by [`Guest::look_later`].
+    pub fn look(&self) {
+        let inner = &mut self.inner.lock();
+        self.pump(inner);
+        inner.pace.look();
+        inner.will_look = false;
+        // From now on the front end may have to tell of each.
+        self.pump(inner);
     }
 
     /// Serves each queue, in turn the first.
@@ -172,25 +188,33 @@ impl Vbd {
             let result = self.take_requests(inner, queue);
             self.publish(inner, queue, result);
         }
+        if inner.pace.gathers() && !inner.will_look {
+            inner.will_look = true;
+            self.guest.look_later(self.settings.id);
+        }
     }
 
     /// Takes requests, as many as the ring has entries: the guest may go on adding some, and is
     /// served again after others.
     fn take_requests(&self, inner: &mut Inner, queue: usize) -> Result<(), BrokenRing> {
         let mut turns = inner.queue(queue)?.ring.entries();
-        let mut bytes = 0;
+        let (mut bytes, mut is_first) = (0, true);
         while inner.has_room(queue) {
             if turns == 0 || bytes >= MAX_BYTES_A_GO {
-                if inner.queue(queue)?.ring.ask_for_event()? {
+                if inner.queue(queue)?.ring.ask_for_event(1)? {
                     self.guest.call_back(self.settings.id);
                 }
                 break;
             }
             turns -= 1;
-            let ring = &mut inner.queue(queue)?.ring;
+            let ring = &mut inner.queues.get_mut(queue).ok_or(BrokenRing)?.ring;
             match ring.take()? {
-                Some(request) => bytes += self.begin(inner, queue, &request)?,
-                None if ring.ask_for_event()? => {}
+                Some(request) => {
+                    inner.pace.count(is_first);
+                    is_first = false;
+                    bytes += self.begin(inner, queue, &request)?;
+                }
+                None if ring.ask_for_event(inner.pace.awaited(ring.entries()))? => {}
                 None => break,
             }
         }

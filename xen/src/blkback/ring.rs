@@ -122,12 +122,12 @@ impl Ring {
         parse(self.protocol, bytes).map(Some).ok_or(BrokenRing)
     }
 
-    /// Asks to be told of the next request. Returns true if one is there by now.
+    /// Asks to be told when `count` further requests are there. Returns true if one is by now.
     ///
     /// # Errors
     /// [`BrokenRing`].
-    pub fn ask_for_event(&mut self) -> Result<bool, BrokenRing> {
-        self.set_index(REQ_EVENT, self.consumed.wrapping_add(1))?;
+    pub fn ask_for_event(&mut self, count: u32) -> Result<bool, BrokenRing> {
+        self.set_index(REQ_EVENT, self.consumed.wrapping_add(count))?;
         // Looked at only after the front end can know that it has to tell.
         fence(Ordering::SeqCst);
         Ok(self.index(REQ_PROD)? != self.consumed)

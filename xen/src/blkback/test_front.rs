@@ -35,6 +35,7 @@ pub struct TestGuest {
     /// Signals, by the port here.
     pub signals: Mutex<BTreeMap<u32, u32>>,
     pub calls: AtomicU32,
+    pub looks: AtomicU32,
     pub bound: AtomicU32,
     pub holds: AtomicU32,
     native: Protocol,
@@ -126,6 +127,11 @@ impl Guest for TestGuest {
     fn call_back(&self, device: u32) {
         assert_eq!(device, XVDA);
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn look_later(&self, device: u32) {
+        assert_eq!(device, XVDA);
+        self.looks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -244,6 +250,7 @@ impl Front {
             pages: Mutex::default(),
             signals: Mutex::default(),
             calls: 0.into(),
+            looks: 0.into(),
             bound: 0.into(),
             holds: 0.into(),
             native: Protocol::X86_64,

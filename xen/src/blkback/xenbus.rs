@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use devices::block::{BlockBackend, BlockClient};
 use devices::lock::Ranked;
 
+use super::pace::Pace;
 use super::pages::Pages;
 use super::ring::Ring;
 use super::spec::{
@@ -54,6 +55,8 @@ impl Vbd {
                 jobs: BTreeMap::new(),
                 bytes_in_flight: 0,
                 last_tag: 0,
+                pace: Pace::default(),
+                will_look: false,
                 spare: vec![],
             }),
         });

@@ -30,7 +30,7 @@ struct Reads {
     multiplier: u64,
 }
 
-const RANDOM: Reads = Reads { bytes: 4096, depth: 32, count: 4096, multiplier: 1_664_525 };
+const RANDOM: Reads = Reads { bytes: 4096, depth: 32, count: 8192, multiplier: 1_664_525 };
 const SEQUENTIAL: Reads = Reads { bytes: 1 << 20, depth: 1, count: 64, multiplier: 1 };
 
 /// Written to the console.

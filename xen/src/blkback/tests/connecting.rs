@@ -136,6 +136,8 @@ fn rings_of_several_pages_and_of_both_widths() {
                 let sector = number % 1024;
                 assert_eq!(front.ask(0, sector, &[(DATA, 2, 2)]), 0);
                 assert_eq!(front.guest.bytes(DATA)[1024], sector as u8);
+                // Each is told of: it decides so after as many looks.
+                (0..4).for_each(|_| front.vbd.look());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod connecting;
 mod hostile;
+mod pace;
 mod requests;
 
 use super::*;
