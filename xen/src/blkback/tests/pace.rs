@@ -77,6 +77,11 @@ fn a_front_end_with_few_requests_tells_of_each() {
         assert_eq!(front.responses().len(), 1);
     }
     assert_eq!(looks(&front), looks_before, "nothing looks by the clock");
+    // Longer than the first time.
+    for told in 4..=2 * PATIENCE + 1 {
+        assert_eq!(read(&mut front), told <= 2 * PATIENCE, "{told}");
+        front.responses();
+    }
 }
 
 #[test]
