@@ -2,6 +2,7 @@
 
 mod balloon;
 mod console;
+mod device;
 mod disk;
 mod store_port;
 
@@ -23,6 +24,7 @@ use alloc::vec::Vec;
 use balloon::Balloon;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, Ordering};
+use device::Class;
 use devices::lock::{Ranked, rank};
 use disk::Disk;
 use store_port::{StorePage, StorePort};
@@ -105,8 +107,8 @@ pub struct BackEnds {
     console: Arc<Console>,
     balloon: Balloon,
     disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
-    /// Disks that have asked to be served from elsewhere.
-    work: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
+    /// Devices that have asked to be served from elsewhere.
+    work: Ranked<BTreeSet<(Class, u32)>, { rank::PV_LIST }>,
     /// Disks that look for requests by the clock.
     looking: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
     /// There are some.
@@ -259,9 +261,9 @@ impl BackEnds {
         self.drop_if_unplugged(store, disk);
     }
 
-    /// A disk is to be served from elsewhere.
-    fn call_back(&self, device: u32) {
-        self.work.lock().insert(device);
+    /// A device is to be served from elsewhere.
+    fn call_back(&self, class: Class, device: u32) {
+        self.work.lock().insert((class, device));
         self.ask_for_work();
     }
 
@@ -292,6 +294,19 @@ impl BackEnds {
         vbds.filter(|vbd| devices.contains(&vbd.id())).cloned().collect()
     }
 
+    /// The same for a little later.
+    fn call_back_later(&self, class: Class, device: u32) {
+        self.work.lock().insert((class, device));
+        self.platform.machine().work_later();
+    }
+
+    fn work_on_disk(&self, id: u32) {
+        for disk in self.disks_of(&[id].into()) {
+            self.attend(&disk);
+            disk.serve();
+        }
+    }
+
     fn ask_for_work(&self) {
         self.platform.machine().look_for_events(0);
     }
@@ -302,11 +317,12 @@ impl BackEnds {
         if self.console.pass_output() {
             self.platform.machine().work_later();
         }
-        // Disks that are served here ask for more work.
+        // Devices that are served here ask for more work.
         let devices = core::mem::take(&mut *self.work.lock());
-        for disk in self.disks_of(&devices) {
-            self.attend(&disk);
-            disk.serve();
+        for (class, device) in devices {
+            match class {
+                Class::Disk => self.work_on_disk(device),
+            }
         }
         if self.is_looking.swap(false, Ordering::AcqRel) {
             let devices = core::mem::take(&mut *self.looking.lock());

@@ -17,12 +17,16 @@ pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod grants;
+pub mod guest;
 pub mod hypercall;
 pub mod machine;
 pub mod pages;
 pub mod params;
 pub mod platform;
+pub mod ring;
 pub mod store;
+#[cfg(any(test, feature = "fuzzing"))]
+mod test_grants;
 #[cfg(any(test, feature = "fuzzing"))]
 mod test_guest;
 #[cfg(test)]

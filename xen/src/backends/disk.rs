@@ -1,19 +1,13 @@
-//! PV disks of a guest: what blkback needs of it.
+//! PV disks of a guest.
 
 use super::BackEnds;
-use crate::blkback::spec::Protocol;
-use crate::blkback::{BadGrant, Guest, Held, Settings, Vbd};
+use super::device::{Class, DeviceGuest};
+use crate::blkback::{Settings, Vbd};
 use crate::events::BackEnd;
-use crate::pages::Shared;
-use crate::platform::PvPlatform;
 use crate::store::{DomId, Error, Store, tree, xenbus};
-use crate::width::Width;
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use devices::block::BlockBackend;
-use devices::lock::{Ranked, rank};
-use spin::Once;
 
 /// The class of the device.
 const CLASS: &str = "vbd";
@@ -94,15 +88,9 @@ impl Disk {
             offers_persistent_grants: false,
             max_queues: guest.platform.vcpu_count().min(MAX_QUEUES) as u32,
         };
-        let disk = Arc::new(Once::new());
-        let reached = DiskGuest {
-            platform: Arc::downgrade(&guest.platform),
-            back_ends: Arc::downgrade(guest),
-            disk: disk.clone(),
-            bound: Ranked::default(),
-        };
-        let vbd = Vbd::new(store, vbd_settings, settings.medium.clone(), Arc::new(reached))?;
-        disk.call_once(|| Arc::downgrade(&vbd));
+        let reached = DeviceGuest::new(guest, Class::Disk);
+        let vbd = Vbd::new(store, vbd_settings, settings.medium.clone(), reached.clone())?;
+        reached.connect(&vbd);
         Ok(Self { settings, vbd })
     }
 
@@ -222,96 +210,8 @@ impl DiskLink {
     }
 }
 
-/// The port of a disk's queue.
-struct QueuePort(Arc<Once<Weak<Vbd>>>);
-
-impl BackEnd for QueuePort {
+impl BackEnd for Vbd {
     fn notified(&self) {
-        if let Some(disk) = self.0.get().and_then(Weak::upgrade) {
-            disk.serve();
-        }
-    }
-}
-
-/// The guest as a disk reaches it.
-struct DiskGuest {
-    platform: Weak<PvPlatform>,
-    back_ends: Weak<BackEnds>,
-    disk: Arc<Once<Weak<Vbd>>>,
-    /// By the guest's ports, which are their names here too.
-    bound: Ranked<BTreeMap<u32, Arc<dyn BackEnd>>, { rank::PV_LIST }>,
-}
-
-impl DiskGuest {
-    fn with_held<T>(
-        &self,
-        held: &Held,
-        work: impl FnOnce(Shared<'_>) -> Option<T>,
-    ) -> Result<T, BadGrant> {
-        let platform = self.platform.upgrade().ok_or(BadGrant)?;
-        work(Shared::at_gpa(platform.machine(), held.gpa)).ok_or(BadGrant)
-    }
-}
-
-impl Guest for DiskGuest {
-    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
-        let platform = self.platform.upgrade().ok_or(BadGrant)?;
-        let gpa = platform.hold_grant(reference, is_writable).map_err(|_| BadGrant)?;
-        Ok(Held { reference, gpa, is_writable })
-    }
-
-    fn release(&self, held: Held) {
-        if let Some(platform) = self.platform.upgrade() {
-            platform.release_grant(held.reference, held.is_writable);
-        }
-    }
-
-    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
-        self.with_held(held, |page| page.read(offset as u64, data).ok())
-    }
-
-    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
-        self.with_held(held, |page| page.write(offset as u64, data).ok())
-    }
-
-    fn bind(&self, port: u32) -> Option<u32> {
-        let platform = self.platform.upgrade()?;
-        let queue: Arc<dyn BackEnd> = Arc::new(QueuePort(self.disk.clone()));
-        platform.with_ports(|ports, _| ports.connect(port, queue.clone())).ok()?;
-        self.bound.lock().insert(port, queue);
-        Some(port)
-    }
-
-    fn unbind(&self, local_port: u32) {
-        let queue = self.bound.lock().remove(&local_port);
-        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
-            platform.with_ports(|ports, _| ports.disconnect(&queue));
-        }
-    }
-
-    fn notify(&self, local_port: u32) {
-        let queue = self.bound.lock().get(&local_port).cloned();
-        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
-            platform.notify(&queue);
-        }
-    }
-
-    fn native_protocol(&self) -> Protocol {
-        match self.platform.upgrade().map(|platform| platform.width()) {
-            Some(Width::Bits64) => Protocol::X86_64,
-            _ => Protocol::X86_32,
-        }
-    }
-
-    fn call_back(&self, device: u32) {
-        if let Some(back_ends) = self.back_ends.upgrade() {
-            back_ends.call_back(device);
-        }
-    }
-
-    fn look_later(&self, device: u32) {
-        if let Some(back_ends) = self.back_ends.upgrade() {
-            back_ends.look_later(device);
-        }
+        self.serve();
     }
 }

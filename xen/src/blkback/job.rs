@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use devices::block::BlockOp;
 
+use super::entries::{Request, Segments};
 use super::pages::{self, Pages};
-use super::ring::{Request, Segments};
 use super::spec::{
     OP_FLUSH, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR,
     STATUS_NOT_SUPPORTED, Segment,

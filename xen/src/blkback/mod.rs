@@ -7,13 +7,12 @@
 //! Its owner calls [`Vbd::attend`] when the store has events for it, [`Vbd::serve`] when the guest
 //! signals or idles, and [`Vbd::look`] when it was asked to; all may be called at any time.
 
+mod entries;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod guest;
 mod job;
 mod pace;
 mod pages;
-mod ring;
 pub mod spec;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod test_front;
@@ -31,13 +30,14 @@ use devices::block::{
 };
 use devices::lock::{Ranked, rank};
 
-pub use guest::{BadGrant, Guest, Held};
+use entries::{Request, respond, take};
 use job::{Geometry, Job};
 use pace::Pace;
 use pages::Pages;
-use ring::{BrokenRing, Request, Ring};
-use spec::{MAX_INDIRECT_SEGMENTS, PAGE_BYTES, STATUS_ERROR, STATUS_OKAY};
+use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_OKAY};
 
+use crate::guest::Guest;
+use crate::ring::{BrokenRing, PAGE_BYTES, Ring};
 use crate::store::xenbus::State;
 use crate::store::{DomId, Local};
 
@@ -103,6 +103,7 @@ struct Inner {
 /// A ring with its event channel.
 struct Queue {
     guest: Arc<dyn Guest>,
+    protocol: Protocol,
     ring: Ring,
     pages: Pages,
     port: u32,
@@ -115,8 +116,9 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(guest: Arc<dyn Guest>, ring: Ring, pages: Pages, port: u32) -> Self {
-        Self { guest, ring, pages, port, in_flight: 0, has_barrier: false, waiting: None }
+    fn new(guest: Arc<dyn Guest>, protocol: Protocol, ring: Ring, pages: Pages, port: u32) -> Self {
+        let (in_flight, has_barrier, waiting) = (0, false, None);
+        Self { guest, protocol, ring, pages, port, in_flight, has_barrier, waiting }
     }
 }
 
@@ -155,7 +157,7 @@ impl Inner {
         if self.spare.capacity() < job.buffer.capacity() {
             self.spare = job.buffer;
         }
-        self.queue(job.queue)?.ring.respond(job.id, job.operation, status)
+        respond(&mut self.queue(job.queue)?.ring, job.id, job.operation, status)
     }
 }
 
@@ -201,20 +203,20 @@ impl Vbd {
         let (mut bytes, mut is_first) = (0, true);
         while inner.has_room(queue) {
             if turns == 0 || bytes >= MAX_BYTES_A_GO {
-                if inner.queue(queue)?.ring.ask_for_event(1)? {
+                if inner.queue(queue)?.ring.ask_for_event(1)? > 0 {
                     self.guest.call_back(self.settings.id);
                 }
                 break;
             }
             turns -= 1;
-            let ring = &mut inner.queues.get_mut(queue).ok_or(BrokenRing)?.ring;
-            match ring.take()? {
+            let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
+            match take(&mut link.ring, link.protocol)? {
                 Some(request) => {
                     inner.pace.count(is_first);
                     is_first = false;
                     bytes += self.begin(inner, queue, &request)?;
                 }
-                None if ring.ask_for_event(inner.pace.awaited(ring.entries()))? => {}
+                None if link.ring.ask_for_event(inner.pace.awaited(link.ring.entries()))? > 0 => {}
                 None => break,
             }
         }
@@ -233,7 +235,7 @@ impl Vbd {
         let job = match Job::new(queue, request, geometry, &mut link.pages, &mut inner.spare) {
             Ok(job) => job,
             Err(status) => {
-                link.ring.respond(request.id, request.answered_operation(), status)?;
+                respond(&mut link.ring, request.id, request.answered_operation(), status)?;
                 return Ok(0);
             }
         };

@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::guest::{BadGrant, Guest, Held};
-use super::ring::Segments;
+use super::entries::Segments;
 use super::spec::{
     MAX_INDIRECT_SEGMENTS, MAX_SEGMENTS, SECTOR_BYTES, SECTORS_PER_PAGE, SEGMENTS_PER_PAGE, Segment,
 };
+use crate::guest::{BadGrant, Guest, Held};
 
 /// Pages that are held for good, at most; others are held for a moment.
 const MAX_PERSISTENT: usize = 1056;

@@ -4,23 +4,13 @@
 use zerocopy::byteorder::little_endian::{I16, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// A page.
-pub const PAGE_BYTES: usize = 4096;
+use crate::ring::{self, PAGE_BYTES};
+use crate::width::Width;
+
 /// The unit of sector numbers, whatever the disk's sectors are.
 pub const SECTOR_BYTES: u64 = 512;
 /// Sectors in a page.
 pub const SECTORS_PER_PAGE: u8 = 8;
-
-/// Places in the first page of a ring.
-pub const REQ_PROD: usize = 0;
-/// The request that the back end wants to be told of.
-pub const REQ_EVENT: usize = 4;
-/// Responses so far.
-pub const RSP_PROD: usize = 8;
-/// The response that the front end wants to be told of.
-pub const RSP_EVENT: usize = 12;
-/// The first entry.
-pub const ENTRIES: usize = 64;
 
 /// Segments of a request without indirection (`BLKIF_MAX_SEGMENTS_PER_REQUEST`).
 pub const MAX_SEGMENTS: usize = 11;
@@ -83,10 +73,17 @@ impl Protocol {
         }
     }
 
-    /// Entries of a ring of so many pages: the largest power of two that fits.
+    /// Entries of a ring of so many pages.
     pub const fn entries(self, pages: usize) -> u32 {
-        let fitting = (pages * PAGE_BYTES - ENTRIES) / self.stride_bytes();
-        1 << fitting.ilog2()
+        ring::entries(pages, self.stride_bytes())
+    }
+
+    /// The layout of a front end that does not name it, in a guest of this width.
+    pub const fn native(width: Width) -> Self {
+        match width {
+            Width::Bits32 => Self::X86_32,
+            Width::Bits64 => Self::X86_64,
+        }
     }
 }
 

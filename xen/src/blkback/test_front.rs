@@ -7,10 +7,11 @@ use super::spec::Protocol;
 use super::*;
 use crate::store::xenbus::{self, State};
 use crate::store::{Store, tree};
+use crate::test_grants::{PORT, TestGuest};
+use crate::width::Width;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
-use core::sync::atomic::{AtomicU32, Ordering};
 use devices::block::BlockError;
 
 /// xvda.
@@ -19,121 +20,6 @@ pub const XVDA: u32 = 51712;
 pub const RING: u32 = 100;
 /// References of pages for data.
 pub const DATA: u32 = 1000;
-/// The guest's port; so is the next one.
-const PORT: u32 = 9;
-
-/// A granted page.
-struct Page {
-    bytes: Vec<u8>,
-    is_read_only: bool,
-    holds: u32,
-}
-
-/// A guest's grants and ports.
-pub struct TestGuest {
-    pages: Mutex<BTreeMap<u32, Page>>,
-    /// Signals, by the port here.
-    pub signals: Mutex<BTreeMap<u32, u32>>,
-    pub calls: AtomicU32,
-    pub looks: AtomicU32,
-    pub bound: AtomicU32,
-    pub holds: AtomicU32,
-    native: Protocol,
-}
-
-impl TestGuest {
-    pub fn grant(&self, reference: u32, is_read_only: bool) {
-        let page = Page { bytes: vec![0; 4096], is_read_only, holds: 0 };
-        self.pages.lock().insert(reference, page);
-    }
-
-    pub fn revoke(&self, reference: u32) {
-        self.pages.lock().remove(&reference);
-    }
-
-    pub fn has(&self, reference: u32) -> bool {
-        self.pages.lock().contains_key(&reference)
-    }
-
-    pub fn bytes(&self, reference: u32) -> Vec<u8> {
-        self.pages.lock()[&reference].bytes.clone()
-    }
-
-    pub fn fill(&self, reference: u32, offset: usize, bytes: &[u8]) {
-        let mut pages = self.pages.lock();
-        let page = pages.get_mut(&reference).unwrap();
-        page.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Pages that are held now.
-    pub fn held(&self) -> Vec<u32> {
-        let pages = self.pages.lock();
-        pages.iter().filter(|(_, page)| page.holds > 0).map(|(&reference, _)| reference).collect()
-    }
-}
-
-impl Guest for TestGuest {
-    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
-        let mut pages = self.pages.lock();
-        let page = pages.get_mut(&reference).ok_or(BadGrant)?;
-        if page.is_read_only && is_writable {
-            return Err(BadGrant);
-        }
-        page.holds += 1;
-        self.holds.fetch_add(1, Ordering::Relaxed);
-        Ok(Held { reference, gpa: 0, is_writable })
-    }
-
-    fn release(&self, held: Held) {
-        if let Some(page) = self.pages.lock().get_mut(&held.reference) {
-            // It may be another page by now.
-            page.holds = page.holds.saturating_sub(1);
-        }
-    }
-
-    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
-        let pages = self.pages.lock();
-        let page = pages.get(&held.reference).ok_or(BadGrant)?;
-        data.copy_from_slice(&page.bytes[offset..offset + data.len()]);
-        Ok(())
-    }
-
-    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
-        assert!(held.is_writable);
-        let mut pages = self.pages.lock();
-        let page = pages.get_mut(&held.reference).ok_or(BadGrant)?;
-        page.bytes[offset..offset + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn bind(&self, port: u32) -> Option<u32> {
-        let is_allocated = (PORT..PORT + 2).contains(&port);
-        is_allocated.then(|| self.bound.fetch_add(1, Ordering::Relaxed)).map(|_| 40 + port)
-    }
-
-    fn unbind(&self, local_port: u32) {
-        assert!(local_port >= 40 + PORT);
-        self.bound.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn notify(&self, local_port: u32) {
-        *self.signals.lock().entry(local_port).or_default() += 1;
-    }
-
-    fn native_protocol(&self) -> Protocol {
-        self.native
-    }
-
-    fn call_back(&self, device: u32) {
-        assert_eq!(device, XVDA);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn look_later(&self, device: u32) {
-        assert_eq!(device, XVDA);
-        self.looks.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// A disk that completes at once, or when it is told.
 pub struct TestDisk {
@@ -246,15 +132,7 @@ impl Front {
         let front = [("virtual-device", "51712"), ("device-type", "disk")];
         let device = tree::Device { class: "vbd", id: XVDA, front: &front, back: &[] };
         tree::add_device(&mut store, 1, &device).unwrap();
-        let guest = Arc::new(TestGuest {
-            pages: Mutex::default(),
-            signals: Mutex::default(),
-            calls: 0.into(),
-            looks: 0.into(),
-            bound: 0.into(),
-            holds: 0.into(),
-            native: Protocol::X86_64,
-        });
+        let guest = Arc::new(TestGuest::new(Width::Bits64, XVDA));
         let disk = Arc::new(disk);
         let vbd = {
             let (disk, guest) = (Arc::clone(&disk), Arc::clone(&guest));

@@ -12,11 +12,12 @@ use devices::lock::Ranked;
 
 use super::pace::Pace;
 use super::pages::Pages;
-use super::ring::Ring;
 use super::spec::{
     INFO_CDROM, INFO_READ_ONLY, INFO_REMOVABLE, MAX_INDIRECT_SEGMENTS, Protocol, SECTOR_BYTES,
 };
-use super::{Guest, Inner, Queue, Settings, Vbd};
+use super::{Inner, Queue, Settings, Vbd};
+use crate::guest::Guest;
+use crate::ring::Ring;
 use crate::store::path::join;
 use crate::store::xenbus::{self, State};
 use crate::store::{Error, Local, Store, tree};
@@ -269,7 +270,7 @@ impl Vbd {
     fn queues(&self, store: &Store) -> Result<Vec<Queue>, &'static str> {
         let front = self.front();
         let protocol = match xenbus::text(store, &front, "protocol") {
-            None => self.guest.native_protocol(),
+            None => Protocol::native(self.guest.width()),
             Some(name) => Protocol::from_name(name.trim()).ok_or("protocol is not known")?,
         };
         let is_persistent = self.settings.offers_persistent_grants
@@ -288,11 +289,11 @@ impl Vbd {
             let port = xenbus::number(store, &directory, "event-channel");
             let port = port.ok_or("event-channel is missing")?;
             let guest = Arc::clone(&self.guest);
-            let ring = Ring::new(Arc::clone(&guest), protocol, &references)
+            let ring = Ring::new(Arc::clone(&guest), protocol.stride_bytes(), &references)
                 .map_err(|_| "ring-ref cannot be mapped")?;
             let port = guest.bind(port).ok_or("event-channel cannot be bound")?;
             let pages = Pages::new(Arc::clone(&guest), is_persistent);
-            queues.push(Queue::new(guest, ring, pages, port));
+            queues.push(Queue::new(guest, protocol, ring, pages, port));
         }
         Ok(queues)
     }

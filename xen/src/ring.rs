@@ -1,49 +1,33 @@
-//! The ring that requests come by, and responses go by.
+//! A ring that requests come by, and responses go by (`io/ring.h`).
 
+use crate::guest::{BadGrant, Guest, Held};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{Ordering, fence};
 
-use zerocopy::byteorder::little_endian::{I16, U64};
-use zerocopy::{FromBytes, IntoBytes};
+/// A page.
+pub const PAGE_BYTES: usize = 4096;
+/// Places in the first page of a ring.
+pub const REQ_PROD: usize = 0;
+/// The request that the back end wants to be told of.
+pub const REQ_EVENT: usize = 4;
+/// Responses so far.
+pub const RSP_PROD: usize = 8;
+/// The response that the front end wants to be told of.
+pub const RSP_EVENT: usize = 12;
+/// The first entry.
+pub const ENTRIES: usize = 64;
 
-use super::guest::{BadGrant, Guest, Held};
-use super::spec::{
-    ENTRIES, Indirect32, Indirect64, MAX_INDIRECT_PAGES, MAX_SEGMENTS, OP_INDIRECT, PAGE_BYTES,
-    Protocol, REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD, Request32, Request64, Response, Segment,
-};
-
-/// A request, whatever the layout.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub operation: u8,
-    pub id: u64,
-    pub sector: u64,
-    pub segments: Segments,
+/// Entries of a ring of so many pages: the largest power of two that fits.
+pub const fn entries(pages: usize, stride_bytes: usize) -> u32 {
+    let fitting = (pages * PAGE_BYTES - ENTRIES) / stride_bytes;
+    1 << fitting.ilog2()
 }
 
-impl Request {
-    /// The operation that the response names: of an indirect request that which it is about, as
-    /// Linux's front end demands.
-    pub const fn answered_operation(&self) -> u8 {
-        match self.segments {
-            Segments::Direct { .. } => self.operation,
-            Segments::Indirect { operation, .. } => operation,
-        }
-    }
-}
-
-/// Where the segments of a request are.
-#[derive(Debug)]
-pub(super) enum Segments {
-    Direct { count: usize, segments: [Segment; MAX_SEGMENTS] },
-    Indirect { operation: u8, count: usize, pages: [u32; MAX_INDIRECT_PAGES] },
-}
-
-/// The front end has moved an index out of the ring.
+/// The front end has moved an index out of the ring, or the ring is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BrokenRing;
+pub struct BrokenRing;
 
 impl From<BadGrant> for BrokenRing {
     fn from(_: BadGrant) -> Self {
@@ -52,9 +36,9 @@ impl From<BadGrant> for BrokenRing {
 }
 
 /// A ring that is mapped.
-pub(super) struct Ring {
+pub struct Ring {
     guest: Arc<dyn Guest>,
-    protocol: Protocol,
+    stride_bytes: usize,
     pages: Vec<Held>,
     entries: u32,
     /// Requests that were taken.
@@ -65,21 +49,21 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Maps a ring, which is empty: the indices are taken as they are, but for those of requests
-    /// that wait.
+    /// Maps a ring of one page or more, which is empty: the indices are taken as they are, but for
+    /// those of requests that wait.
     ///
     /// # Errors
     /// [`BrokenRing`].
     pub fn new(
         guest: Arc<dyn Guest>,
-        protocol: Protocol,
+        stride_bytes: usize,
         references: &[u32],
     ) -> Result<Self, BrokenRing> {
         let mut ring = Self {
             guest,
-            protocol,
+            stride_bytes,
             pages: vec![],
-            entries: protocol.entries(references.len()),
+            entries: entries(references.len(), stride_bytes),
             consumed: 0,
             produced: 0,
             published: 0,
@@ -99,48 +83,57 @@ impl Ring {
         self.entries
     }
 
-    /// Takes the next request; none if there is none at this moment.
+    /// Requests that are there, and have not been taken.
     ///
     /// # Errors
     /// [`BrokenRing`].
-    pub fn take(&mut self) -> Result<Option<Request>, BrokenRing> {
-        let produced = self.index(REQ_PROD)?;
-        let waiting = produced.wrapping_sub(self.consumed);
+    pub fn waiting(&self) -> Result<u32, BrokenRing> {
+        let waiting = self.index(REQ_PROD)?.wrapping_sub(self.consumed);
         let unanswered = self.consumed.wrapping_sub(self.produced);
-        if waiting > self.entries - unanswered {
-            return Err(BrokenRing);
-        }
-        if waiting == 0 {
-            return Ok(None);
+        if waiting > self.entries - unanswered { Err(BrokenRing) } else { Ok(waiting) }
+    }
+
+    /// The next request, which is not taken yet. False if there is none at this moment.
+    ///
+    /// # Errors
+    /// [`BrokenRing`].
+    pub fn peek(&self, request: &mut [u8]) -> Result<bool, BrokenRing> {
+        if self.waiting()? == 0 {
+            return Ok(false);
         }
         // The request is read after the index that says that it is there.
         fence(Ordering::Acquire);
-        let mut bytes = [0; size_of::<Request64>()];
-        let bytes = &mut bytes[..self.protocol.stride_bytes()];
-        self.read(self.offset(self.consumed), bytes)?;
-        self.consumed = self.consumed.wrapping_add(1);
-        parse(self.protocol, bytes).map(Some).ok_or(BrokenRing)
+        self.read(self.offset(self.consumed), request)?;
+        Ok(true)
     }
 
-    /// Asks to be told when `count` further requests are there. Returns true if one is by now.
+    /// Takes the next request. False if there is none at this moment.
     ///
     /// # Errors
     /// [`BrokenRing`].
-    pub fn ask_for_event(&mut self, count: u32) -> Result<bool, BrokenRing> {
-        self.set_index(REQ_EVENT, self.consumed.wrapping_add(count))?;
+    pub fn take(&mut self, request: &mut [u8]) -> Result<bool, BrokenRing> {
+        let is_there = self.peek(request)?;
+        self.consumed = self.consumed.wrapping_add(is_there.into());
+        Ok(is_there)
+    }
+
+    /// Asks to be told once so many requests are there. Returns how many are by now.
+    ///
+    /// # Errors
+    /// [`BrokenRing`].
+    pub fn ask_for_event(&mut self, requests: u32) -> Result<u32, BrokenRing> {
+        self.set_index(REQ_EVENT, self.consumed.wrapping_add(requests))?;
         // Looked at only after the front end can know that it has to tell.
         fence(Ordering::SeqCst);
-        Ok(self.index(REQ_PROD)? != self.consumed)
+        self.waiting()
     }
 
     /// Puts a response behind the others. The front end does not know of it yet.
     ///
     /// # Errors
     /// [`BrokenRing`].
-    pub fn respond(&mut self, id: u64, operation: u8, status: i16) -> Result<(), BrokenRing> {
-        let response =
-            Response { id: U64::new(id), operation, padding: 0, status: I16::new(status) };
-        self.write(self.offset(self.produced), response.as_bytes())?;
+    pub fn respond(&mut self, response: &[u8]) -> Result<(), BrokenRing> {
+        self.write(self.offset(self.produced), response)?;
         self.produced = self.produced.wrapping_add(1);
         Ok(())
     }
@@ -164,7 +157,7 @@ impl Ring {
     }
 
     fn offset(&self, index: u32) -> usize {
-        ENTRIES + (index & (self.entries - 1)) as usize * self.protocol.stride_bytes()
+        ENTRIES + (index & (self.entries - 1)) as usize * self.stride_bytes
     }
 
     fn index(&self, offset: usize) -> Result<u32, BrokenRing> {
@@ -205,36 +198,4 @@ impl Drop for Ring {
             self.guest.release(held);
         }
     }
-}
-
-/// Reads an entry.
-fn parse(protocol: Protocol, bytes: &[u8]) -> Option<Request> {
-    // The structures differ in their padding, and have the same fields.
-    macro_rules! direct {
-        ($layout:ty) => {{
-            let (request, _) = <$layout>::read_from_prefix(bytes).ok()?;
-            let segments =
-                Segments::Direct { count: request.nr_segments.into(), segments: request.seg };
-            (request.id.get(), request.sector_number.get(), segments)
-        }};
-    }
-    macro_rules! indirect {
-        ($layout:ty) => {{
-            let (request, _) = <$layout>::read_from_prefix(bytes).ok()?;
-            let segments = Segments::Indirect {
-                operation: request.indirect_op,
-                count: request.nr_segments.get().into(),
-                pages: request.indirect_grefs.map(u32::from),
-            };
-            (request.id.get(), request.sector_number.get(), segments)
-        }};
-    }
-    let operation = *bytes.first()?;
-    let (id, sector, segments) = match (protocol, operation) {
-        (Protocol::X86_32, OP_INDIRECT) => indirect!(Indirect32),
-        (Protocol::X86_64, OP_INDIRECT) => indirect!(Indirect64),
-        (Protocol::X86_32, _) => direct!(Request32),
-        (Protocol::X86_64, _) => direct!(Request64),
-    };
-    Some(Request { operation, id, sector, segments })
 }

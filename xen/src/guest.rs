@@ -1,6 +1,6 @@
 //! The guest, as a back end reaches it.
 
-use super::spec::Protocol;
+use crate::width::Width;
 
 /// A granted page that is held: the guest cannot take it back meanwhile.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,13 +68,16 @@ pub trait Guest: Send + Sync {
     /// Signals the guest's end.
     fn notify(&self, local_port: u32);
 
-    /// The layout of rings of a front end that does not name it.
-    fn native_protocol(&self) -> Protocol;
+    /// The layout of structures that the guest has shown to be its own.
+    fn width(&self) -> Width;
 
-    /// Asks that `Vbd::serve` and `Vbd::attend` be called soon, from elsewhere.
+    /// Asks that the device `device` be served and attended to soon, from elsewhere.
     fn call_back(&self, device: u32);
 
-    /// Asks that `Vbd::look` be called in a while, and `Vbd::serve` whenever the guest has nothing
-    /// to run before that.
+    /// Asks that the disk `device` look for requests in a while, and be served whenever the guest has
+    /// nothing to run before that.
     fn look_later(&self, device: u32);
+
+    /// The same for a little later.
+    fn call_back_later(&self, device: u32);
 }

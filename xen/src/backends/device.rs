@@ -1,0 +1,137 @@
+//! The guest as the back ends of its devices reach it.
+
+use super::BackEnds;
+use crate::events::BackEnd;
+use crate::guest::{BadGrant, Guest, Held};
+use crate::pages::Shared;
+use crate::platform::PvPlatform;
+use crate::width::Width;
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use devices::lock::{Ranked, rank};
+use spin::Once;
+
+/// The kinds of devices, each with numbers of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// `vbd`
+    Disk,
+}
+
+/// A device that is served when its guest signals; it is known once it has been made.
+type Device = Arc<Once<Weak<dyn BackEnd>>>;
+
+/// The port of one of a device's queues.
+struct QueuePort(Device);
+
+impl BackEnd for QueuePort {
+    fn notified(&self) {
+        if let Some(device) = self.0.get().and_then(Weak::upgrade) {
+            device.notified();
+        }
+    }
+}
+
+/// The guest as a device reaches it.
+pub struct DeviceGuest {
+    platform: Weak<PvPlatform>,
+    back_ends: Weak<BackEnds>,
+    class: Class,
+    device: Device,
+    /// By the guest's ports, which are their names here too.
+    bound: Ranked<BTreeMap<u32, Arc<dyn BackEnd>>, { rank::PV_LIST }>,
+}
+
+impl DeviceGuest {
+    /// For a device that is to be made.
+    pub fn new(back_ends: &Arc<BackEnds>, class: Class) -> Arc<Self> {
+        Arc::new(Self {
+            platform: Arc::downgrade(&back_ends.platform),
+            back_ends: Arc::downgrade(back_ends),
+            class,
+            device: Device::default(),
+            bound: Ranked::default(),
+        })
+    }
+
+    /// This is the device.
+    pub fn connect(&self, device: &Arc<impl BackEnd + 'static>) {
+        let device: Weak<dyn BackEnd> = Arc::downgrade(device) as _;
+        self.device.call_once(|| device);
+    }
+
+    fn with_held<T>(
+        &self,
+        held: &Held,
+        work: impl FnOnce(Shared<'_>) -> Option<T>,
+    ) -> Result<T, BadGrant> {
+        let platform = self.platform.upgrade().ok_or(BadGrant)?;
+        work(Shared::at_gpa(platform.machine(), held.gpa)).ok_or(BadGrant)
+    }
+}
+
+impl Guest for DeviceGuest {
+    fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
+        let platform = self.platform.upgrade().ok_or(BadGrant)?;
+        let gpa = platform.hold_grant(reference, is_writable).map_err(|_| BadGrant)?;
+        Ok(Held { reference, gpa, is_writable })
+    }
+
+    fn release(&self, held: Held) {
+        if let Some(platform) = self.platform.upgrade() {
+            platform.release_grant(held.reference, held.is_writable);
+        }
+    }
+
+    fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
+        self.with_held(held, |page| page.read(offset as u64, data).ok())
+    }
+
+    fn write(&self, held: &Held, offset: usize, data: &[u8]) -> Result<(), BadGrant> {
+        self.with_held(held, |page| page.write(offset as u64, data).ok())
+    }
+
+    fn bind(&self, port: u32) -> Option<u32> {
+        let platform = self.platform.upgrade()?;
+        let queue: Arc<dyn BackEnd> = Arc::new(QueuePort(self.device.clone()));
+        platform.with_ports(|ports, _| ports.connect(port, queue.clone())).ok()?;
+        self.bound.lock().insert(port, queue);
+        Some(port)
+    }
+
+    fn unbind(&self, local_port: u32) {
+        let queue = self.bound.lock().remove(&local_port);
+        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
+            platform.with_ports(|ports, _| ports.disconnect(&queue));
+        }
+    }
+
+    fn notify(&self, local_port: u32) {
+        let queue = self.bound.lock().get(&local_port).cloned();
+        if let (Some(queue), Some(platform)) = (queue, self.platform.upgrade()) {
+            platform.notify(&queue);
+        }
+    }
+
+    fn width(&self) -> Width {
+        self.platform.upgrade().map(|platform| platform.width()).unwrap_or_default()
+    }
+
+    fn call_back(&self, device: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.call_back(self.class, device);
+        }
+    }
+
+    fn look_later(&self, device: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.look_later(device);
+        }
+    }
+
+    fn call_back_later(&self, device: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.call_back_later(self.class, device);
+        }
+    }
+}
