@@ -1,11 +1,10 @@
 //! Ethernet frames as they pass between network cards of guests: with the work that a real card
 //! would do on them (checksums, segmentation) left undone where nobody needs it.
 
+use crate::headers::{HEADER_BYTES, Places};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Destination, source and EtherType.
-pub const HEADER_BYTES: usize = 14;
 /// The longest frame: its length has 16 bits wherever it is told.
 pub const MAX_BYTES: usize = 0xffff;
 
@@ -84,14 +83,25 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame, without its check sequence.
+    /// A frame, without its check sequence. One that is to be cut has its checksum computed then.
     ///
     /// # Errors
-    /// [`Malformed`] if it is too short or too long, or is to be cut into segments without data.
+    /// [`Malformed`] if it is too short or too long, or has not the headers for the work that is
+    /// left undone on it.
     pub fn new(bytes: Vec<u8>, checksum: Checksum, gso: Option<Gso>) -> Result<Self, Malformed> {
-        let is_cut_to_nothing = gso.is_some_and(|gso| gso.segment_bytes == 0);
-        if !(HEADER_BYTES..=MAX_BYTES).contains(&bytes.len()) || is_cut_to_nothing {
+        if !(HEADER_BYTES..=MAX_BYTES).contains(&bytes.len()) {
             return Err(Malformed);
+        }
+        let checksum = if gso.is_some() { Checksum::Blank } else { checksum };
+        if checksum == Checksum::Blank {
+            let places = Places::of(&bytes).ok_or(Malformed)?;
+            let can_be_cut = |gso: Gso| {
+                let has_data = places.tcp_data_at(&bytes).is_some();
+                has_data && gso.segment_bytes > 0 && places.is_v6 == (gso.kind == GsoKind::TcpV6)
+            };
+            if !gso.is_none_or(can_be_cut) {
+                return Err(Malformed);
+            }
         }
         Ok(Self { bytes, checksum, gso })
     }

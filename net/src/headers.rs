@@ -1,8 +1,9 @@
 //! Where the headers of a frame are.
 
-use crate::frame::HEADER_BYTES;
 use etherparse::{IpNumber, IpSlice, TcpHeaderSlice};
 
+/// Destination, source and EtherType.
+pub const HEADER_BYTES: usize = 14;
 const ETHER_TYPE_AT: usize = 12;
 pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;

@@ -9,7 +9,7 @@
 //! let its own locks go ([`Calls`]).
 //!
 //! ```
-//! use net::{Calls, Checksum, Frame, Mac, PortSettings, Receiver, SourceFilter, Switch};
+//! use net::{Calls, Checksum, Clock, Frame, Mac, PortSettings, Receiver, SourceFilter, Switch};
 //! use std::sync::{Arc, Weak};
 //! use std::sync::atomic::{AtomicU32, Ordering};
 //!
@@ -22,7 +22,15 @@
 //!     }
 //! }
 //!
-//! let switch = Switch::default();
+//! struct Stopped;
+//!
+//! impl Clock for Stopped {
+//!     fn now_ns(&self) -> u64 {
+//!         0
+//!     }
+//! }
+//!
+//! let switch = Switch::new(Arc::new(Stopped));
 //! let cards = [Arc::new(Card::default()), Arc::new(Card::default())];
 //! let plug = |index: u8| {
 //!     let mac = Mac([0, 0x16, 0x3e, 0, 0, index]);
@@ -30,6 +38,7 @@
 //!     let port = switch.plug("xenbr0", PortSettings {
 //!         mac,
 //!         filter: SourceFilter { mac: Some(mac), networks: vec![] },
+//!         mtu: 1500,
 //!         receiver,
 //!     });
 //!     port.set_queues(1);
@@ -41,7 +50,7 @@
 //! bytes[6..12].copy_from_slice(&one.mac().0);
 //! let frame = Frame::new(bytes, Checksum::Complete, None).unwrap();
 //! let mut calls = Calls::default();
-//! one.send(frame.clone(), 0, &mut calls);
+//! one.send(frame.clone(), &mut calls);
 //! calls.call();
 //! assert_eq!(cards[1].0.load(Ordering::Relaxed), 1);
 //! assert_eq!(*other.take(0).unwrap(), frame);
@@ -64,10 +73,11 @@ mod tests;
 
 pub use bridge::{AGEING_NS, MAX_ADDRESSES};
 pub use filter::{Network, SourceFilter};
-pub use frame::{Checksum, Frame, Gso, GsoKind, HEADER_BYTES, MAX_BYTES, Mac, Malformed};
+pub use frame::{Checksum, Frame, Gso, GsoKind, MAX_BYTES, Mac, Malformed};
+pub use headers::HEADER_BYTES;
 pub use offload::Segments;
 pub use port::{
     Counters, MAX_GROUPS, MAX_WAITING_BYTES, MAX_WAITING_FRAMES, PortSettings, Receiver, Traffic,
 };
 pub use rate::{Credit, Rate};
-pub use switch::{Calls, Port, Switch};
+pub use switch::{Calls, Clock, Port, Switch};

@@ -1,7 +1,7 @@
 //! The work that senders have left to the card: checksums, and the cutting of segments.
 
-use crate::frame::{Checksum, Frame, GsoKind, HEADER_BYTES};
-use crate::headers::{Places, Transport};
+use crate::frame::{Checksum, Frame};
+use crate::headers::{self, HEADER_BYTES, Places, Transport};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use etherparse::checksum::Sum16BitWords;
@@ -44,22 +44,22 @@ fn get_u16(frame: &[u8], at: usize) -> u16 {
 }
 
 impl Frame {
-    /// The frame with its checksum; none if it has left that out, and is neither TCP nor UDP.
-    pub fn completed(self: Arc<Self>) -> Option<Arc<Self>> {
-        if self.checksum != Checksum::Blank {
-            return Some(self);
-        }
-        let places = Places::of(&self.bytes)?;
+    /// The frame with its checksum.
+    pub fn completed(self: Arc<Self>) -> Arc<Self> {
+        let places = match self.checksum {
+            Checksum::Blank => Places::of(&self.bytes),
+            Checksum::Complete | Checksum::Validated => None,
+        };
+        let Some(places) = places else { return self };
         let mut frame = Arc::unwrap_or_clone(self);
         complete(&mut frame.bytes, &places);
         frame.checksum = Checksum::Validated;
-        Some(Arc::new(frame))
+        Arc::new(frame)
     }
 
-    /// True if its checksum is left out, and it is over IPv6.
-    pub fn is_blank_v6(&self) -> bool {
-        self.checksum == Checksum::Blank
-            && Places::of(&self.bytes).is_some_and(|places| places.is_v6)
+    /// True if it is over IPv6.
+    pub fn is_v6(&self) -> bool {
+        headers::ether_type(&self.bytes) == headers::IPV6
     }
 }
 
@@ -75,13 +75,10 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Those of a frame that is to be cut; none if it is not what it says that it is.
+    /// Those of a frame; none if it is not to be cut.
     pub fn new(frame: Arc<Frame>) -> Option<Self> {
-        let gso = frame.gso?;
+        frame.gso?;
         let places = Places::of(&frame.bytes)?;
-        if places.is_v6 != (gso.kind == GsoKind::TcpV6) {
-            return None;
-        }
         let data_at = places.tcp_data_at(&frame.bytes)?;
         Some(Self { frame, places, data_at, next: data_at, count: 0 })
     }

@@ -3,7 +3,7 @@
 
 use crate::filter::SourceFilter;
 use crate::frame::{Frame, Mac};
-use crate::headers::Places;
+use crate::headers::{HEADER_BYTES, Places};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec;
@@ -17,7 +17,9 @@ pub const MAX_WAITING_BYTES: usize = 512 << 10;
 pub const MAX_WAITING_FRAMES: usize = 1024;
 /// Groups that a card can ask for by their addresses, at most.
 pub const MAX_GROUPS: usize = 64;
-/// A frame counts as so many bytes at the least: it has its own allocation.
+/// A frame may be so much longer than its data: its header, and a tag of a virtual LAN.
+const FRAMING_BYTES: usize = HEADER_BYTES + 4;
+/// A frame counts as so many bytes at the least, and as a power of two, which its memory is.
 const MIN_FRAME_BYTES: usize = 256;
 
 /// A card of a guest. Called without locks of the switch's and of other cards'.
@@ -32,6 +34,9 @@ pub struct PortSettings {
     pub mac: Mac,
     /// The addresses that it may send from.
     pub filter: SourceFilter,
+    /// The most data of a frame that it gets: as in a Linux bridge longer ones are dropped, but for
+    /// those that are to be cut.
+    pub mtu: usize,
     /// The card.
     pub receiver: Weak<dyn Receiver>,
 }
@@ -43,8 +48,8 @@ pub struct Traffic {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Frames that did not pass: of those sent, by the filter; of those for the card, because too
-    /// many waited.
+    /// Frames that did not pass: of those sent, because of their source; of those for the card,
+    /// because too many waited, or they were too long.
     pub dropped: u64,
 }
 
@@ -96,6 +101,7 @@ pub struct PortState {
     pub id: u64,
     pub mac: Mac,
     pub filter: SourceFilter,
+    pub max_frame_bytes: usize,
     receiver: Weak<dyn Receiver>,
     waiting: Ranked<Waiting, { rank::NET_PORT }>,
     sent: AtomicTraffic,
@@ -108,6 +114,7 @@ impl PortState {
             id,
             mac: settings.mac,
             filter: settings.filter,
+            max_frame_bytes: settings.mtu.saturating_add(FRAMING_BYTES),
             receiver: settings.receiver,
             waiting: Ranked::default(),
             sent: AtomicTraffic::default(),
@@ -155,7 +162,11 @@ impl PortState {
             return None;
         }
         let cost = cost(frame);
-        if waiting.frames == MAX_WAITING_FRAMES || waiting.bytes + cost > MAX_WAITING_BYTES {
+        let is_long = frame.gso().is_none() && frame.bytes().len() > self.max_frame_bytes;
+        if is_long
+            || waiting.frames == MAX_WAITING_FRAMES
+            || waiting.bytes + cost > MAX_WAITING_BYTES
+        {
             self.received.drop_one();
             return None;
         }
@@ -184,7 +195,7 @@ impl PortState {
 }
 
 fn cost(frame: &Frame) -> usize {
-    frame.bytes().len().max(MIN_FRAME_BYTES)
+    frame.bytes().len().next_power_of_two().max(MIN_FRAME_BYTES)
 }
 
 /// A number that is the same for all frames of a connection (FNV-1a of addresses and ports).

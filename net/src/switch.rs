@@ -8,14 +8,25 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use devices::lock::{Ranked, rank};
 
+/// The time that all cards of a switch have in common, whatever their guests' clocks say.
+pub trait Clock: Send + Sync {
+    /// Nanoseconds since some moment.
+    fn now_ns(&self) -> u64;
+}
+
 /// A switch with any number of bridges, between which nothing passes. A bridge is there as long as
 /// it has ports.
-#[derive(Default)]
 pub struct Switch {
+    clock: Arc<dyn Clock>,
     bridges: Ranked<Vec<Weak<Bridge>>, { rank::NET_BRIDGE }>,
 }
 
 impl Switch {
+    /// A switch without bridges, which tells the time by `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, bridges: Ranked::default() }
+    }
+
     /// Plugs a card into the bridge called `bridge`. It is down at first.
     pub fn plug(&self, bridge: &str, settings: PortSettings) -> Port {
         let bridge = {
@@ -29,12 +40,13 @@ impl Switch {
             })
         };
         let state = bridge.plug(|id| Arc::new(PortState::new(id, settings)));
-        Port { bridge, state }
+        Port { clock: self.clock.clone(), bridge, state }
     }
 }
 
 /// A card's end of a port, which is unplugged when this is dropped.
 pub struct Port {
+    clock: Arc<dyn Clock>,
     bridge: Arc<Bridge>,
     state: Arc<PortState>,
 }
@@ -50,6 +62,11 @@ impl Port {
         self.state.mac
     }
 
+    /// The longest frame that the card gets, but for those that are to be cut.
+    pub fn max_frame_bytes(&self) -> usize {
+        self.state.max_frame_bytes
+    }
+
     /// The card takes frames by so many queues from now on; by none while it is down. Frames that
     /// waited are gone, and it wants those of all groups.
     pub fn set_queues(&self, queues: usize) {
@@ -62,15 +79,20 @@ impl Port {
         self.state.set_groups(groups)
     }
 
-    /// The card sends a frame at this time, which is the same clock's for all ports.
+    /// The time by the switch's clock.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// The card sends a frame.
     ///
-    /// A frame that its receiver has no room for is dropped, as in a Linux bridge: nobody who sends
-    /// waits for a receiver that is slow, or pretends to be.
-    pub fn send(&self, frame: Frame, now_ns: u64, calls: &mut Calls) {
+    /// A frame that its receiver has no room for is dropped, as in a Linux bridge: no sender waits
+    /// for a receiver that is slow, or pretends to be.
+    pub fn send(&self, frame: Frame, calls: &mut Calls) {
         if !self.state.admit(&frame) {
             return;
         }
-        let ports = self.bridge.route(self.state.id, &frame, now_ns);
+        let ports = self.bridge.route(self.state.id, &frame, self.now_ns());
         let frame = Arc::new(frame);
         for port in ports {
             calls.0.extend(port.put(&frame));

@@ -7,7 +7,8 @@ mod switching;
 use crate::*;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use etherparse::PacketBuilder;
 
 #[derive(Default)]
@@ -18,6 +19,43 @@ struct Card {
 impl Receiver for Card {
     fn frames_wait(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn now_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A switch with its clock.
+struct Bench {
+    switch: Switch,
+    clock: Arc<TestClock>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Arc::new(TestClock::default());
+        Self { switch: Switch::new(clock.clone()), clock }
+    }
+
+    fn send(&self, port: &Port, frame: Frame, now_ns: u64) {
+        self.clock.0.store(now_ns, Ordering::Relaxed);
+        let mut calls = Calls::default();
+        port.send(frame, &mut calls);
+        calls.call();
+    }
+}
+
+impl Deref for Bench {
+    type Target = Switch;
+
+    fn deref(&self) -> &Switch {
+        &self.switch
     }
 }
 
@@ -38,19 +76,14 @@ fn plain(from: Mac, to: Mac, length: usize) -> Frame {
 fn plug(switch: &Switch, bridge: &str, index: u8, filter: SourceFilter) -> (Arc<Card>, Port) {
     let card = Arc::new(Card::default());
     let weak: alloc::sync::Weak<Card> = Arc::downgrade(&card);
-    let port = switch.plug(bridge, PortSettings { mac: mac(index), filter, receiver: weak });
+    let port = switch
+        .plug(bridge, PortSettings { mac: mac(index), filter, mtu: MAX_BYTES, receiver: weak });
     port.set_queues(1);
     (card, port)
 }
 
 fn open(switch: &Switch, index: u8) -> (Arc<Card>, Port) {
     plug(switch, "xenbr0", index, SourceFilter::default())
-}
-
-fn send(port: &Port, frame: Frame, now_ns: u64) {
-    let mut calls = Calls::default();
-    port.send(frame, now_ns, &mut calls);
-    calls.call();
 }
 
 fn drain(port: &Port) -> Vec<Arc<Frame>> {

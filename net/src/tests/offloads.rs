@@ -47,7 +47,7 @@ fn blank_checksums_are_completed() {
         let spoilt = spoil(bytes.clone(), checksum_at);
         assert!(!is_sound(&spoilt));
         let frame = Arc::new(Frame::new(spoilt, Checksum::Blank, None).unwrap());
-        let completed = frame.completed().unwrap();
+        let completed = frame.completed();
         assert_eq!((completed.bytes(), completed.checksum()), (&bytes[..], Checksum::Validated));
     }
 }
@@ -57,21 +57,19 @@ fn padding_is_no_part_of_the_sum() {
     let short = tcp(false, b"");
     let padded = [&short[..], &[0xff; 6]].concat();
     let frame = Frame::new(spoil(padded.clone(), 34 + 16), Checksum::Blank, None).unwrap();
-    assert_eq!(Arc::new(frame).completed().unwrap().bytes(), padded);
+    assert_eq!(Arc::new(frame).completed().bytes(), padded);
 }
 
 #[test]
-fn what_has_no_checksum_cannot_be_completed() {
+fn only_what_has_a_checksum_can_leave_it_out() {
     let other = plain(mac(1), mac(2), 60);
-    let blank = Frame::new(other.bytes().to_vec(), Checksum::Blank, None).unwrap();
-    assert_eq!(Arc::new(blank).completed(), None);
+    assert_eq!(Frame::new(other.bytes().to_vec(), Checksum::Blank, None), Err(Malformed));
     let complete = Arc::new(other);
-    assert_eq!(complete.clone().completed(), Some(complete));
+    assert_eq!(complete.clone().completed(), complete);
     // A fragment's sum is in the first of them, over all.
     let mut fragment = udp_v4([10, 0, 0, 1], (5, 6), &[0; 64]);
     fragment[14 + 6] |= 0x20;
-    let fragment = Frame::new(fragment, Checksum::Blank, None).unwrap();
-    assert_eq!(Arc::new(fragment).completed(), None);
+    assert_eq!(Frame::new(fragment, Checksum::Blank, None), Err(Malformed));
 }
 
 #[test]
@@ -81,24 +79,27 @@ fn a_zero_sum_of_udp_is_all_ones() {
     let sum = |bytes: &[u8]| u16::from_be_bytes([bytes[40], bytes[41]]);
     let zero = make(sum(&make(0)));
     let frame = Frame::new(zero.clone(), Checksum::Blank, None).unwrap();
-    assert_eq!(sum(Arc::new(frame).completed().unwrap().bytes()), 0xffff);
+    assert_eq!(sum(Arc::new(frame).completed().bytes()), 0xffff);
 }
 
-fn segments(bytes: Vec<u8>, segment_bytes: u16, kind: GsoKind) -> Option<Segments> {
+fn segments(bytes: Vec<u8>, segment_bytes: u16, kind: GsoKind) -> Result<Segments, Malformed> {
     let gso = Some(Gso { segment_bytes, kind });
-    Segments::new(Arc::new(Frame::new(bytes, Checksum::Blank, gso).unwrap()))
+    let frame = Frame::new(bytes, Checksum::Complete, gso)?;
+    assert_eq!(frame.checksum(), Checksum::Blank);
+    Ok(Segments::new(Arc::new(frame)).unwrap())
 }
 
 #[test]
 fn only_tcp_of_the_right_kind_is_cut() {
-    assert!(segments(tcp(false, b"abc"), 1, GsoKind::TcpV6).is_none());
-    assert!(segments(tcp(true, b"abc"), 1, GsoKind::TcpV4).is_none());
-    assert!(segments(udp_v4([1; 4], (5, 6), b"abc"), 1, GsoKind::TcpV4).is_none());
+    assert!(segments(tcp(false, b"abc"), 1, GsoKind::TcpV4).is_ok());
+    assert!(segments(tcp(false, b"abc"), 1, GsoKind::TcpV6).is_err());
+    assert!(segments(tcp(true, b"abc"), 1, GsoKind::TcpV4).is_err());
+    assert!(segments(udp_v4([1; 4], (5, 6), b"abc"), 1, GsoKind::TcpV4).is_err());
     let mut bad = tcp(false, b"abc");
     bad[34 + 12] = 0x40;
-    assert!(segments(bad, 1, GsoKind::TcpV4).is_none());
-    let gso = Some(Gso { segment_bytes: 0, kind: GsoKind::TcpV4 });
-    assert_eq!(Frame::new(tcp(false, b"abc"), Checksum::Blank, gso), Err(Malformed));
+    assert!(segments(bad, 1, GsoKind::TcpV4).is_err());
+    assert!(segments(tcp(false, b"abc"), 0, GsoKind::TcpV4).is_err());
+    assert!(Segments::new(Arc::new(plain(mac(1), mac(2), 60))).is_none());
 }
 
 proptest! {
@@ -150,14 +151,16 @@ proptest! {
             bytes[if is_v4 { 23 } else { 20 }] = if kind & 4 == 0 { 6 } else { 17 };
         }
         for kind in [GsoKind::TcpV4, GsoKind::TcpV6] {
-            if let Some(segments) = segments(bytes.clone(), 7, kind) {
+            if let Ok(segments) = segments(bytes.clone(), 7, kind) {
                 prop_assert!(segments.count() <= bytes.len());
             }
         }
-        let frame = Arc::new(Frame::new(bytes, Checksum::Blank, None).unwrap());
         let networks = vec![Network { address: [10, 0, 0, 1].into(), prefix_bits: 33 }];
+        let frame = Frame::new(bytes.clone(), Checksum::Complete, None).unwrap();
         SourceFilter { mac: None, networks }.permits(&frame);
-        let length = frame.bytes().len();
-        prop_assert!(frame.completed().is_none_or(|frame| frame.bytes().len() == length));
+        if let Ok(frame) = Frame::new(bytes, Checksum::Blank, None) {
+            let length = frame.bytes().len();
+            prop_assert_eq!(Arc::new(frame).completed().bytes().len(), length);
+        }
     }
 }

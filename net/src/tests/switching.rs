@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 #[test]
 fn an_unknown_address_is_everywhere_and_a_known_one_at_its_port() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (card_b, b), (card_c, c)] = [1, 2, 3].map(|index| open(&switch, index));
-    send(&a, plain(mac(1), mac(2), 60), 0);
+    switch.send(&a, plain(mac(1), mac(2), 60), 0);
     assert_eq!([drain(&a).len(), drain(&b).len(), drain(&c).len()], [0, 1, 1]);
-    send(&b, plain(mac(2), mac(1), 60), 1);
+    switch.send(&b, plain(mac(2), mac(1), 60), 1);
     assert_eq!([drain(&a).len(), drain(&b).len(), drain(&c).len()], [1, 0, 0]);
-    send(&a, plain(mac(1), mac(2), 60), 2);
-    send(&a, plain(mac(1), Mac::BROADCAST, 60), 3);
+    switch.send(&a, plain(mac(1), mac(2), 60), 2);
+    switch.send(&a, plain(mac(1), Mac::BROADCAST, 60), 3);
     assert_eq!([drain(&a).len(), drain(&b).len(), drain(&c).len()], [0, 2, 1]);
     // A card that has frames waiting is not told of more.
     assert_eq!([card_b, card_c].map(|card| card.calls.load(Ordering::Relaxed)), [2, 2]);
@@ -19,39 +19,39 @@ fn an_unknown_address_is_everywhere_and_a_known_one_at_its_port() {
 
 #[test]
 fn addresses_move_and_are_forgotten() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, b), (_, c)] = [1, 2, 3].map(|index| open(&switch, index));
     let counts = || [drain(&a).len(), drain(&b).len(), drain(&c).len()];
-    send(&b, plain(mac(9), mac(1), 60), 0);
+    switch.send(&b, plain(mac(9), mac(1), 60), 0);
     counts();
-    send(&c, plain(mac(9), mac(1), 60), 1);
+    switch.send(&c, plain(mac(9), mac(1), 60), 1);
     counts();
-    send(&a, plain(mac(1), mac(9), 60), AGEING_NS);
+    switch.send(&a, plain(mac(1), mac(9), 60), AGEING_NS);
     assert_eq!(counts(), [0, 0, 1]);
-    send(&a, plain(mac(1), mac(9), 60), AGEING_NS + 1);
+    switch.send(&a, plain(mac(1), mac(9), 60), AGEING_NS + 1);
     assert_eq!(counts(), [0, 1, 1]);
     // The port that had it is gone.
-    send(&c, plain(mac(9), mac(1), 60), AGEING_NS + 2);
+    switch.send(&c, plain(mac(9), mac(1), 60), AGEING_NS + 2);
     drop(c);
-    send(&a, plain(mac(1), mac(9), 60), AGEING_NS + 3);
+    switch.send(&a, plain(mac(1), mac(9), 60), AGEING_NS + 3);
     assert_eq!(drain(&b).len(), 1);
 }
 
 #[test]
 fn a_port_that_learns_without_end_forgets_its_own_oldest_alone() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, b), (_, c)] = [1, 2, 3].map(|index| open(&switch, index));
-    send(&b, plain(mac(2), mac(1), 60), 0);
+    switch.send(&b, plain(mac(2), mac(1), 60), 0);
     let made_up = |number: u32| {
         let [_, _, high, low] = number.to_be_bytes();
         Mac([2, 0, 0, 0, high, low])
     };
     for number in 0..=MAX_ADDRESSES as u32 {
-        send(&c, plain(made_up(number), mac(1), 60), 1);
+        switch.send(&c, plain(made_up(number), mac(1), 60), 1);
     }
     let reaches = |to: Mac| {
         [&a, &b, &c].into_iter().for_each(|port| drop(drain(port)));
-        send(&a, plain(mac(1), to, 60), 2);
+        switch.send(&a, plain(mac(1), to, 60), 2);
         (drain(&b).len(), drain(&c).len())
     };
     assert_eq!(reaches(mac(2)), (1, 0));
@@ -62,53 +62,53 @@ fn a_port_that_learns_without_end_forgets_its_own_oldest_alone() {
 
 #[test]
 fn bridges_are_apart_and_go_with_their_last_port() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let (_, a) = open(&switch, 1);
     let (_, b) = plug(&switch, "xenbr1", 2, SourceFilter::default());
-    send(&a, plain(mac(1), Mac::BROADCAST, 60), 0);
+    switch.send(&a, plain(mac(1), Mac::BROADCAST, 60), 0);
     assert!(drain(&b).is_empty());
     assert_eq!((a.bridge(), b.bridge()), ("xenbr0", "xenbr1"));
     // The address is not known to a bridge of the same name that begins anew.
     drop(b);
     let [(_, b), (_, c)] = [2, 3].map(|it| plug(&switch, "xenbr1", it, SourceFilter::default()));
-    send(&b, plain(mac(2), mac(3), 60), 1);
+    switch.send(&b, plain(mac(2), mac(3), 60), 1);
     assert_eq!(drain(&c).len(), 1);
 }
 
 #[test]
 fn a_card_that_is_down_gets_nothing() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (card, b)] = [1, 2].map(|index| open(&switch, index));
-    send(&a, plain(mac(1), mac(2), 60), 0);
+    switch.send(&a, plain(mac(1), mac(2), 60), 0);
     b.set_queues(0);
-    send(&a, plain(mac(1), mac(2), 60), 0);
+    switch.send(&a, plain(mac(1), mac(2), 60), 0);
     b.set_queues(1);
     assert!(drain(&b).is_empty());
-    send(&a, plain(mac(1), mac(2), 60), 0);
+    switch.send(&a, plain(mac(1), mac(2), 60), 0);
     assert_eq!((drain(&b).len(), card.calls.load(Ordering::Relaxed)), (1, 2));
 }
 
 #[test]
 fn frames_that_no_card_may_send_or_that_are_for_bridges_pass_nowhere() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, b)] = [1, 2].map(|index| open(&switch, index));
     for source in [Mac::BROADCAST, Mac([0; 6]), Mac([1, 0, 0x5e, 0, 0, 1])] {
-        send(&a, plain(source, mac(2), 60), 0);
+        switch.send(&a, plain(source, mac(2), 60), 0);
     }
     assert_eq!((a.counters().sent.frames, a.counters().sent.dropped), (0, 3));
-    send(&a, plain(mac(1), Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), 60), 0);
+    switch.send(&a, plain(mac(1), Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]), 60), 0);
     assert!(drain(&b).is_empty());
-    send(&a, plain(mac(1), Mac([0x01, 0x80, 0xc2, 0, 0, 0]), 60), 0);
+    switch.send(&a, plain(mac(1), Mac([0x01, 0x80, 0xc2, 0, 0, 0]), 60), 0);
     assert_eq!(drain(&b).len(), 1);
 }
 
 #[test]
 fn a_card_gets_the_groups_that_it_wants() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, b)] = [1, 2].map(|index| open(&switch, index));
     let group = |last| Mac([0x33, 0x33, 0, 0, 0, last]);
     let got = |to| {
-        send(&a, plain(mac(1), to, 60), 0);
+        switch.send(&a, plain(mac(1), to, 60), 0);
         drain(&b).len()
     };
     assert_eq!(got(group(1)), 1);
@@ -123,7 +123,7 @@ fn a_card_gets_the_groups_that_it_wants() {
 
 #[test]
 fn connections_keep_to_a_queue_and_spread_over_all() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, b)] = [1, 2].map(|index| open(&switch, index));
     b.set_queues(4);
     let mut used = BTreeSet::new();
@@ -131,7 +131,7 @@ fn connections_keep_to_a_queue_and_spread_over_all() {
         let mut taken = BTreeSet::new();
         for data in [&b"x"[..], b"longer"] {
             let bytes = udp_v4([10, 0, 0, 1], (port, 53), data);
-            send(&a, Frame::new(bytes, Checksum::Complete, None).unwrap(), 0);
+            switch.send(&a, Frame::new(bytes, Checksum::Complete, None).unwrap(), 0);
             taken.extend((0..4).filter(|&queue| b.take(queue).is_some()));
         }
         assert_eq!(taken.len(), 1);
@@ -142,14 +142,14 @@ fn connections_keep_to_a_queue_and_spread_over_all() {
 
 #[test]
 fn an_address_that_a_port_alone_may_use_is_not_learned_elsewhere() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let own = SourceFilter { mac: Some(mac(1)), networks: vec![] };
     let (_, a) = plug(&switch, "xenbr0", 1, own);
     let [(_, b), (_, c)] = [2, 3].map(|index| open(&switch, index));
-    send(&a, plain(mac(1), mac(3), 60), 0);
-    send(&b, plain(mac(1), mac(3), 60), 1);
+    switch.send(&a, plain(mac(1), mac(3), 60), 0);
+    switch.send(&b, plain(mac(1), mac(3), 60), 1);
     [&a, &b].into_iter().for_each(|port| drop(drain(port)));
-    send(&c, plain(mac(3), mac(1), 60), 2);
+    switch.send(&c, plain(mac(3), mac(1), 60), 2);
     assert_eq!((drain(&a).len(), drain(&b).len()), (1, 0));
 }
 
@@ -182,7 +182,7 @@ proptest! {
     /// Ports 0 to 2 are on one bridge and 3 on another; port 1 may use its own address alone.
     #[test]
     fn frames_go_only_where_they_may(steps in steps()) {
-        let switch = Switch::default();
+        let switch = Bench::new();
         let ports: Vec<_> = (0..4_u8).map(|index| {
             let own = (index == 1).then_some(mac(1));
             let filter = SourceFilter { mac: own, networks: vec![] };
@@ -203,7 +203,7 @@ proptest! {
                 Step::Send { port, from, to, length } => {
                     let to = if to == 8 { Mac::BROADCAST } else { mac(to) };
                     let before: Vec<_> = ports.iter().map(|(_, port)| port.counters()).collect();
-                    send(&ports[port].1, plain(mac(from), to, length), now);
+                    switch.send(&ports[port].1, plain(mac(from), to, length), now);
                     let may = port != 1 || from == 1;
                     let counts = ports.iter().map(|(_, port)| port.counters()).zip(before);
                     for (index, (after, before)) in counts.enumerate() {
@@ -222,17 +222,36 @@ proptest! {
 
 #[test]
 fn a_slow_card_loses_frames_and_holds_up_nobody() {
-    let switch = Switch::default();
+    let switch = Bench::new();
     let [(_, a), (_, slow), (_, quick)] = [1, 2, 3].map(|index| open(&switch, index));
     for _ in 0..20 {
-        send(&a, plain(mac(1), Mac::BROADCAST, MAX_BYTES), 0);
+        switch.send(&a, plain(mac(1), Mac::BROADCAST, MAX_BYTES), 0);
         assert_eq!(drain(&quick).len(), 1);
     }
-    assert_eq!(slow.counters().received.frames, (MAX_WAITING_BYTES / MAX_BYTES) as u64);
+    assert_eq!(slow.counters().received.frames, (MAX_WAITING_BYTES / 65_536) as u64);
     assert_eq!(slow.counters().received.dropped, 20 - slow.counters().received.frames);
     drain(&slow);
     for _ in 0..MAX_WAITING_FRAMES + 10 {
-        send(&a, plain(mac(1), mac(2), 14), 0);
+        switch.send(&a, plain(mac(1), mac(2), 14), 0);
     }
     assert_eq!(drain(&slow).len(), MAX_WAITING_FRAMES);
+}
+
+#[test]
+fn a_frame_is_as_long_as_its_receiver_takes_it() {
+    let switch = Bench::new();
+    let (_, a) = open(&switch, 1);
+    let card = Arc::new(Card::default());
+    let weak: alloc::sync::Weak<Card> = Arc::downgrade(&card);
+    let filter = SourceFilter::default();
+    let b = switch.plug("xenbr0", PortSettings { mac: mac(2), filter, mtu: 1500, receiver: weak });
+    b.set_queues(1);
+    for length in [1518, 1519] {
+        switch.send(&a, plain(mac(1), mac(2), length), 0);
+    }
+    assert_eq!((drain(&b).len(), b.counters().received.dropped), (1, 1));
+    let gso = Some(Gso { segment_bytes: 1448, kind: GsoKind::TcpV4 });
+    let long = Frame::new(tcp(false, &[0; 3000]), Checksum::Blank, gso).unwrap();
+    switch.send(&a, long, 0);
+    assert_eq!((drain(&b).len(), b.counters().received.frames), (1, 2));
 }
