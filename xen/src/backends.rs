@@ -1,11 +1,13 @@
 //! The back ends of one guest, and XenStore, which all guests share.
 
 mod balloon;
+mod card;
 mod console;
 mod device;
 mod disk;
 mod store_port;
 
+pub use card::{CardLink, CardSettings};
 pub use console::{Console, ConsoleOutput};
 pub use disk::{DiskLink, DiskSettings};
 
@@ -22,6 +24,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use balloon::Balloon;
+use card::Card;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, Ordering};
 use device::Class;
@@ -66,7 +69,7 @@ impl SharedStore {
                     let found = guests.iter().find(|guest| guest.platform.domain() == domain);
                     found.into_iter().for_each(|guest| guest.exchange());
                 }
-                Peer::Local(local) => guests.iter().for_each(|guest| guest.attend_disk(local)),
+                Peer::Local(local) => guests.iter().for_each(|guest| guest.attend_device(local)),
             }
         }
         // Some of them may stand still.
@@ -91,6 +94,8 @@ pub struct Settings {
     pub vcpus: u32,
     /// Its disks.
     pub disks: Vec<DiskSettings>,
+    /// Its network cards.
+    pub cards: Vec<CardSettings>,
     /// Where its console writes to.
     pub console: Arc<dyn ConsoleOutput>,
 }
@@ -100,13 +105,14 @@ pub struct BackEnds {
     platform: Arc<PvPlatform>,
     shared: Arc<SharedStore>,
     uuid: String,
-    /// Without disks.
+    /// Without disks and cards.
     settings: Settings,
     connection: Ranked<Option<Connection>, { rank::PV_BACK_END }>,
     store_port: Arc<dyn BackEnd>,
     console: Arc<Console>,
     balloon: Balloon,
     disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
+    cards: Ranked<Vec<Card>, { rank::PV_LIST }>,
     /// Devices that have asked to be served from elsewhere.
     work: Ranked<BTreeSet<(Class, u32)>, { rank::PV_LIST }>,
     /// Disks that look for requests by the clock.
@@ -117,10 +123,10 @@ pub struct BackEnds {
 
 impl BackEnds {
     /// The back ends of the guest that has `platform`: its nodes in the store, its console, and its
-    /// disks, which wait for front ends.
+    /// disks and network cards, which wait for front ends.
     ///
     /// # Errors
-    /// [`Error`] if the store refuses a node: the name of the guest or of a disk is too long for
+    /// [`Error`] if the store refuses a node: the name of the guest or of a device is too long for
     /// one.
     pub fn connect(
         platform: &Arc<PvPlatform>,
@@ -128,6 +134,7 @@ impl BackEnds {
         mut settings: Settings,
     ) -> Result<OwnedBackEnds, Error> {
         let disks = core::mem::take(&mut settings.disks);
+        let cards = core::mem::take(&mut settings.cards);
         let console = Console::new(platform, settings.console.clone());
         let balloon = Balloon::new(platform, settings.static_max_kib, settings.target_kib);
         let back_ends = OwnedBackEnds(Arc::new_cyclic(|itself: &Weak<Self>| Self {
@@ -140,6 +147,7 @@ impl BackEnds {
             console,
             balloon,
             disks: Ranked::default(),
+            cards: Ranked::default(),
             work: Ranked::default(),
             looking: Ranked::default(),
             is_looking: AtomicBool::new(false),
@@ -153,6 +161,10 @@ impl BackEnds {
             for settings in disks {
                 let disk = Disk::new(settings, store, &back_ends)?;
                 back_ends.disks.lock().push(disk);
+            }
+            for settings in cards {
+                let card = Card::new(settings, store, &back_ends)?;
+                back_ends.cards.lock().push(card);
             }
             Ok(())
         })?;
@@ -200,11 +212,14 @@ impl BackEnds {
         self.shared.with(|store| self.drop_leaving(store));
         let disks = self.disks.lock().clone();
         disks.iter().for_each(|disk| disk.vbd.let_go());
+        let cards = self.cards.lock().clone();
+        cards.iter().for_each(|card| card.vif.let_go());
         self.platform.soft_reset();
         let made = self.shared.with(|store| {
             tree::remove(store, domain, &self.uuid)?;
             self.begin(store)?;
-            disks.iter().try_for_each(|disk| disk.start_over(store, domain))
+            disks.iter().try_for_each(|disk| disk.start_over(store, domain))?;
+            cards.iter().try_for_each(|card| card.start_over(store, domain))
         });
         // It has had these nodes before.
         if made.is_err() {
@@ -246,11 +261,16 @@ impl BackEnds {
         }
     }
 
-    /// The disk that has this name in the store looks what has become of its front end.
-    fn attend_disk(&self, local: Local) {
+    /// The device that has this name in the store looks what has become of its front end.
+    fn attend_device(&self, local: Local) {
         let disk = self.disks.lock().iter().find(|disk| disk.vbd.local() == local).cloned();
         if let Some(disk) = disk {
-            self.attend(&disk.vbd);
+            return self.attend(&disk.vbd);
+        }
+        let card = self.cards.lock().iter().find(|card| card.vif.local() == local).cloned();
+        if let Some(card) = card {
+            // Its paths are valid.
+            let _ = card.vif.attend(&mut self.shared.store.lock());
         }
     }
 
@@ -322,6 +342,7 @@ impl BackEnds {
         for (class, device) in devices {
             match class {
                 Class::Disk => self.work_on_disk(device),
+                Class::Card => self.work_on_card(device),
             }
         }
         if self.is_looking.swap(false, Ordering::AcqRel) {
@@ -348,9 +369,13 @@ impl Drop for OwnedBackEnds {
     fn drop(&mut self) {
         let domain: DomId = self.platform.domain();
         let disks = core::mem::take(&mut *self.disks.lock());
+        let cards = core::mem::take(&mut *self.cards.lock());
         self.shared.with(|store| {
             for disk in disks {
                 disk.vbd.end(store);
+            }
+            for card in cards {
+                card.vif.end(store);
             }
             // A part of what was made may be gone already.
             let _ = tree::remove(store, domain, &self.uuid);

@@ -20,6 +20,7 @@ pub mod grants;
 pub mod guest;
 pub mod hypercall;
 pub mod machine;
+pub mod netback;
 pub mod pages;
 pub mod params;
 pub mod platform;

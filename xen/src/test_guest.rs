@@ -268,6 +268,7 @@ impl Guest {
             max_vcpus: self.own.len() as u32,
             vcpus: 1,
             disks: vec![disk],
+            cards: vec![],
             console: screen.clone(),
         };
         BackEnds::connect(&self.platform, shared, settings).unwrap()

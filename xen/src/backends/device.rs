@@ -16,6 +16,8 @@ use spin::Once;
 pub enum Class {
     /// `vbd`
     Disk,
+    /// `vif`
+    Card,
 }
 
 /// A device that is served when its guest signals; it is known once it has been made.

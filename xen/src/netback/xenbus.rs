@@ -1,0 +1,241 @@
+//! How a card and its front end find each other, by XenStore.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::{Arc, Weak};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use devices::lock::Ranked;
+use net::{Credit, Port, Receiver};
+
+use super::delivery::{Abilities, Delivery};
+use super::spec::{RxRequest, TxRequest};
+use super::{Inner, Queue, Settings, Vif};
+use crate::guest::Guest;
+use crate::ring::Ring;
+use crate::store::path::join;
+use crate::store::xenbus::{self, State};
+use crate::store::{Error, Local, Store, tree};
+
+/// The class of the device.
+pub const CLASS: &str = "vif";
+/// The token of its watch.
+const TOKEN: &[u8] = b"front";
+
+impl Vif {
+    /// A card whose nodes are in the store ([`tree::add_device`]), and which begins to look for its
+    /// front end. `plug` plugs it into the switch.
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn new(
+        store: &mut Store,
+        settings: Settings,
+        guest: Arc<dyn Guest>,
+        plug: impl FnOnce(Weak<dyn Receiver>) -> Port,
+    ) -> Result<Arc<Self>, Error> {
+        let local = store.open();
+        let vif = Arc::new_cyclic(|itself: &Weak<Self>| {
+            let port = plug(itself.clone());
+            let inner = Inner {
+                state: State::Initialising,
+                queues: vec![],
+                is_broken: false,
+                first_queue: 0,
+                abilities: Abilities::default(),
+                tells_of_buffers: false,
+                groups: None,
+                credit: settings.rate.map(|rate| Credit::new(rate, port.now_ns())),
+            };
+            Self { settings, guest, port, local, inner: Ranked::new(inner) }
+        });
+        store.watch(local, &join(&vif.front(), "state"), TOKEN)?;
+        vif.offer(store, &mut vif.inner.lock())?;
+        Ok(vif)
+    }
+
+    /// The device's number in the store.
+    pub const fn id(&self) -> u32 {
+        self.settings.id
+    }
+
+    /// Its name in the store: events for it are to be followed by [`Vif::attend`].
+    pub const fn local(&self) -> Local {
+        self.local
+    }
+
+    /// Follows the front end's state.
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn attend(&self, store: &mut Store) -> Result<(), Error> {
+        while store.next_event(self.local).is_some() {}
+        let inner = &mut self.inner.lock();
+        if inner.is_broken {
+            self.disconnect(inner);
+            self.give_up(store, inner, "the ring's indices or requests are wrong")?;
+        }
+        match xenbus::state(store, &self.front()) {
+            State::Initialising if inner.state == State::InitWait => Ok(()),
+            State::Initialising if self.is_online(store) => {
+                self.disconnect(inner);
+                self.offer(store, inner)
+            }
+            State::Connected => match inner.state {
+                State::Initialising | State::InitWait | State::Closed if self.is_online(store) => {
+                    self.connect(store, inner)
+                }
+                _ => Ok(()),
+            },
+            State::Closing if inner.state != State::Closed => {
+                self.disconnect(inner);
+                self.set_state(store, inner, State::Closing)
+            }
+            // In state 0 the front end's directory has been removed.
+            State::Initialising | State::Closed | State::Unknown => {
+                self.disconnect(inner);
+                self.set_state(store, inner, State::Closed)
+            }
+            State::Initialised
+            | State::Closing
+            | State::InitWait
+            | State::Reconfiguring
+            | State::Reconfigured => Ok(()),
+        }
+    }
+
+    /// Lets the guest's pages and its ports go at once, whatever it does: another kernel starts.
+    /// The next [`Vif::attend`] waits for that one's front end.
+    pub fn let_go(&self) {
+        let inner = &mut self.inner.lock();
+        self.disconnect(inner);
+        inner.state = State::Initialising;
+    }
+
+    /// Lets the guest's pages and its ports go at once, whatever it does: its life ends.
+    pub fn end(&self, store: &mut Store) {
+        store.close(self.local);
+        self.disconnect(&mut self.inner.lock());
+    }
+
+    fn front(&self) -> String {
+        tree::front_path(self.settings.domain, CLASS, self.settings.id)
+    }
+
+    fn back(&self) -> String {
+        tree::back_path(self.settings.domain, CLASS, self.settings.id)
+    }
+
+    fn is_online(&self, store: &Store) -> bool {
+        xenbus::number(store, &self.back(), "online") != Some(0)
+    }
+
+    fn set_state(&self, store: &mut Store, inner: &mut Inner, state: State) -> Result<(), Error> {
+        if inner.state == state {
+            return Ok(());
+        }
+        inner.state = state;
+        xenbus::set_state(store, &self.back(), state)
+    }
+
+    /// Writes what the card can do, and waits for a front end.
+    fn offer(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
+        for (name, value) in [
+            ("feature-sg", 1),
+            ("feature-gso-tcpv4", 1),
+            ("feature-gso-tcpv6", 1),
+            ("feature-ipv6-csum-offload", 1),
+            ("feature-rx-copy", 1),
+            ("feature-rx-flip", 0),
+            ("feature-multicast-control", 1),
+            ("feature-split-event-channels", 1),
+            ("multi-queue-max-queues", self.settings.max_queues),
+        ] {
+            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+        }
+        self.set_state(store, inner, State::InitWait)
+    }
+
+    fn connect(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
+        match self.queues(store) {
+            Ok(queues) => {
+                let front = self.front();
+                let has = |name: &str| xenbus::number(store, &front, name).unwrap_or(0) != 0;
+                inner.abilities = Abilities {
+                    sg: has("feature-sg"),
+                    gso_v4: has("feature-gso-tcpv4"),
+                    gso_v6: has("feature-gso-tcpv6"),
+                    blank_v4: !has("feature-no-csum-offload"),
+                    blank_v6: has("feature-ipv6-csum-offload"),
+                };
+                inner.tells_of_buffers = has("feature-rx-notify");
+                inner.groups = has("request-multicast-control").then(BTreeSet::new);
+                self.port.set_queues(queues.len());
+                self.port.set_groups(inner.groups.clone());
+                inner.queues = queues;
+                tree::set_error(store, self.settings.domain, CLASS, self.settings.id, None)?;
+                self.set_state(store, inner, State::Connected)?;
+                // Requests may be there already, whose signal came too early.
+                self.guest.call_back(self.settings.id);
+                Ok(())
+            }
+            Err(reason) => self.give_up(store, inner, reason),
+        }
+    }
+
+    /// Maps the rings, and binds the ports, that the front end names.
+    fn queues(&self, store: &Store) -> Result<Vec<Queue>, &'static str> {
+        let front = self.front();
+        if xenbus::number(store, &front, "request-rx-copy").unwrap_or(0) == 0 {
+            return Err("request-rx-copy is missing: pages are not flipped");
+        }
+        let directories: Vec<String> = match xenbus::number(store, &front, "multi-queue-num-queues")
+        {
+            None | Some(1) => vec![front],
+            Some(queues) if (1..=self.settings.max_queues).contains(&queues) => {
+                (0..queues).map(|queue| format!("{front}/queue-{queue}")).collect()
+            }
+            Some(_) => return Err("multi-queue-num-queues is out of range"),
+        };
+        directories.iter().map(|directory| self.queue(store, directory)).collect()
+    }
+
+    fn queue(&self, store: &Store, directory: &str) -> Result<Queue, &'static str> {
+        let number = |name: &str| xenbus::number(store, directory, name);
+        let map = |name: &str, stride_bytes| {
+            let reference = number(name)?;
+            Ring::new(Arc::clone(&self.guest), stride_bytes, &[reference]).ok()
+        };
+        let tx = map("tx-ring-ref", size_of::<TxRequest>());
+        let tx = tx.ok_or("tx-ring-ref is missing, or cannot be mapped")?;
+        let rx = map("rx-ring-ref", size_of::<RxRequest>());
+        let rx = rx.ok_or("rx-ring-ref is missing, or cannot be mapped")?;
+        let split = number("event-channel-tx").zip(number("event-channel-rx"));
+        let ports = split.or_else(|| number("event-channel").map(|port| (port, port)));
+        let (tx_port, rx_port) = ports.ok_or("event-channel is missing")?;
+        let unbound = "event-channel cannot be bound";
+        let bound = self.guest.bind(tx_port).ok_or(unbound)?;
+        let delivery = Delivery::default();
+        let guest = Arc::clone(&self.guest);
+        let mut queue = Queue { guest, tx, rx, tx_port: bound, rx_port: bound, delivery };
+        if rx_port != tx_port {
+            queue.rx_port = self.guest.bind(rx_port).ok_or(unbound)?;
+        }
+        Ok(queue)
+    }
+
+    /// Says why the front end cannot be served, and asks it to close.
+    fn give_up(&self, store: &mut Store, inner: &mut Inner, reason: &str) -> Result<(), Error> {
+        tree::set_error(store, self.settings.domain, CLASS, self.settings.id, Some(reason))?;
+        self.set_state(store, inner, State::Closing)
+    }
+
+    /// Lets the guest's pages and its ports go, with the frames that wait.
+    fn disconnect(&self, inner: &mut Inner) {
+        self.port.set_queues(0);
+        inner.queues.clear();
+        inner.is_broken = false;
+    }
+}
