@@ -238,6 +238,10 @@ type Result<T, E = Diagnostic> = core::result::Result<T, E>;
 
 impl Reader<'_> {
     fn read(&mut self, settings: &[Setting]) -> Result<()> {
+        // Other settings have an effect by this one.
+        for setting in settings.iter().filter(|setting| setting.key == "xen_platform_pci") {
+            self.apply(setting)?;
+        }
         for setting in settings {
             self.apply(setting)?;
             self.warn_without_effect(setting);
@@ -317,9 +321,7 @@ impl Reader<'_> {
     fn warn_without_effect(&mut self, setting: &Setting) {
         let effective = match setting.key.as_str() {
             "vif" => {
-                if !self.config.vifs.is_empty() {
-                    self.warn(setting, "has no effect yet: the guest has no network card");
-                }
+                self.warn_of_cards(setting);
                 true
             }
             "vnc" => {
@@ -627,13 +629,28 @@ impl Reader<'_> {
     fn vifs(&mut self, setting: &Setting) -> Result<Vec<Vif>> {
         let mut vifs = Vec::new();
         for (line, text) in self.strings(setting)? {
-            let (vif, problems) = vif::parse(&text);
+            let parsed = vif::parse(&text);
+            let (vif, problems) =
+                parsed.map_err(|problem| Diagnostic { line, ..self.error(setting, problem) })?;
             vifs.push(vif);
             for problem in problems {
                 self.add_warning(Diagnostic { line, ..self.error(setting, problem) });
             }
         }
         Ok(vifs)
+    }
+
+    /// Names the cards that are asked for, and that there cannot be.
+    fn warn_of_cards(&mut self, setting: &Setting) {
+        let vifs = &self.config.vifs;
+        let model = vifs.iter().filter(|vif| !vif.is_pv_alone).find_map(|vif| vif.model.clone());
+        if !self.config.xen_platform_pci && !vifs.is_empty() {
+            let lack = "has no effect: without xen_platform_pci the guest has no network card";
+            self.warn(setting, lack);
+        } else if let Some(model) = model {
+            let lack = format!("there is no {model}: the guest needs PV drivers for its card");
+            self.warn(setting, lack);
+        }
     }
 
     fn vnc(&mut self, settings: &[Setting]) -> Result<()> {

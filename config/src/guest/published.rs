@@ -15,7 +15,7 @@ macro_rules! published {
     };
 }
 
-const NO_CARD: &str = "vif: has no effect yet: the guest has no network card";
+const NO_CARD: &str = "vif: has no effect: without xen_platform_pci the guest has no network card";
 const SCREEN: &str =
     "the machine's display shows the guest's screen, and the management port sends it (screen.png)";
 

@@ -67,7 +67,7 @@ acpi=1; apic=1; pae="1"
     assert_eq!(
         warnings,
         [
-            "g.cfg:9: vif: has no effect yet: the guest has no network card",
+            "g.cfg:9: vif: has no effect: without xen_platform_pci the guest has no network card",
             "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and \
              the management port sends it (screen.png)",
             "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and \
@@ -268,4 +268,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn cards_are_for_pv_drivers() {
+    let file = |pci: u8, vif: &str| {
+        format!("type='hvm'; name='g'; memory=8; xen_platform_pci={pci}\nvif=[{vif}]")
+    };
+    let (config, warnings) = parse(&file(1, "'bridge=lan', 'model=e1000,type=vif'"));
+    let bridges: Vec<_> = config.vifs.iter().map(|vif| vif.bridge.as_str()).collect();
+    assert_eq!((bridges.as_slice(), warnings.as_slice()), (&["lan", "xenbr0"][..], &[][..]));
+    let lack = "g.cfg:2: vif: there is no e1000: the guest needs PV drivers for its card";
+    assert_eq!(parse(&file(1, "'', 'model=e1000'")).1, [lack]);
+    let lack =
+        "g.cfg:2: vif: has no effect: without xen_platform_pci the guest has no network card";
+    assert_eq!(parse(&file(0, "'model=e1000'")).1, [lack]);
+    assert_eq!(parse(&file(0, "")).1, [""; 0]);
+    // A filter that is not understood would let all through.
+    let (config, _) = GuestConfig::parse("g.cfg", file(1, "'ip=10.0.0'").as_bytes());
+    let error = config.unwrap_err().to_string();
+    assert_eq!(error, "g.cfg:2: vif: \"10.0.0\" is no address, as 10.0.0.1 or 10.0.0.0/24");
 }
