@@ -232,6 +232,7 @@ impl Machine {
             utc_s: 0,
             store: SharedStore::new(),
             pv_disks: vec![],
+            pv_cards: vec![],
         };
         let pc = Pc::new(parts).ok()?;
         let (com1, i8042) = (pc.com1.clone(), pc.i8042.clone());

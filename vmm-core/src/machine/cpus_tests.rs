@@ -3,6 +3,7 @@
 use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
 use super::fuzzing::BIOS;
+use super::network;
 use super::scheduling::GuestScheduling;
 use crate::backend::exit::Exit;
 use crate::host::features::CpuFeatures;
@@ -46,7 +47,9 @@ impl Guest {
         let platform = TestPlatform::leak();
         let inputs = BootInputs { bios: &BIOS, ..BootInputs::default() };
         let config = GuestConfig::new("g", 8, exits.len() as u32);
-        let domain = Domain::new(platform, &inputs, config, &SharedStore::new()).unwrap();
+        let domain =
+            Domain::new(platform, &inputs, config, &SharedStore::new(), &network::switch(platform))
+                .unwrap();
         let (cpu, ports) = (TestCpu::default(), OpenPorts::new("g"));
         let features = CpuFeatures::read(cpuid_count);
         let pc =

@@ -1,6 +1,7 @@
 //! A domain: what stays of a guest through all its lives, and how its PC is built from it.
 
 use super::disks::Disks;
+use super::network;
 use super::pc::{Pc, PcParts};
 use crate::backend::Backend;
 use crate::host::features::CpuFeatures;
@@ -11,14 +12,16 @@ use crate::vm::memory::FrameMemory;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use config::{Disk, GuestConfig};
 use control::guest::{ConsoleKind, OpenPorts};
 use control::mailbox::Mailbox;
 use devices::block::BlockBackend;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
+use net::Switch;
 use raw_cpuid::native_cpuid::cpuid_count;
-use xen::backends::{DiskSettings, SharedStore};
+use xen::backends::{CardSettings, DiskSettings, SharedStore};
 
 /// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
 const RESERVE_MIB: u64 = 16;
@@ -36,6 +39,7 @@ pub struct Domain<'a> {
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
     disks: Disks,
+    cards: Vec<CardSettings>,
     generation_id: Option<[u8; 16]>,
     store: Arc<SharedStore>,
 }
@@ -50,6 +54,7 @@ impl<'a> Domain<'a> {
         inputs: &'a BootInputs,
         config: GuestConfig,
         store: &Arc<SharedStore>,
+        switch: &Arc<Switch>,
     ) -> Result<Self, String> {
         let disks = Disks::new(platform, inputs, &config)?;
         let guest = GuestId::next();
@@ -62,6 +67,7 @@ impl<'a> Domain<'a> {
             platform,
             guest,
             inputs,
+            cards: network::cards(&config, switch),
             config,
             mailbox,
             disks,
@@ -232,6 +238,7 @@ impl<'a> Domain<'a> {
             utc_s: self.unix_time_s(),
             store: self.store.clone(),
             pv_disks: self.disks.pv(),
+            pv_cards: self.cards.clone(),
         };
         Pc::new(parts).map_err(|_| too_much())
     }
@@ -272,7 +279,8 @@ mod tests {
             BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let store = SharedStore::new();
-        let domain = Domain::new(TestPlatform::leak(), &inputs, config, &store)?;
+        let platform = TestPlatform::leak();
+        let domain = Domain::new(platform, &inputs, config, &store, &network::switch(platform))?;
         Ok(domain.disks.drives().each_ref().map(Option::is_some))
     }
 
@@ -296,7 +304,8 @@ mod tests {
             platform.advance_ns(1000);
             let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
             let (inputs, store) = (BootInputs::default(), SharedStore::new());
-            Domain::new(platform, &inputs, config, &store).unwrap().generation_id
+            let switch = network::switch(platform);
+            Domain::new(platform, &inputs, config, &store, &switch).unwrap().generation_id
         };
         let text = "type='hvm'; name='g'; memory=8; ms_vm_genid='generate'";
         let [first, second] = [id(text), id(text)];

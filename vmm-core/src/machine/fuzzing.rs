@@ -1,6 +1,7 @@
 //! A user's text, made into its PC.
 
 use super::domain::Domain;
+use super::network;
 use crate::host::features::CpuFeatures;
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::{TestBackend, TestCpu};
@@ -54,7 +55,13 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
     };
     let modules: Vec<_> = config.disks.iter().map(|disk| module(&disk.target)).collect();
     let inputs = BootInputs { modules, bios: &BIOS, ..BootInputs::default() };
-    let domain = Domain::new(platform, &inputs, config.clone(), &SharedStore::new())?;
+    let domain = Domain::new(
+        platform,
+        &inputs,
+        config.clone(),
+        &SharedStore::new(),
+        &network::switch(platform),
+    )?;
     let ports = OpenPorts::new(&config.name);
     let pc = domain.build::<TestBackend>(
         &TestCpu::default(),

@@ -9,6 +9,7 @@ use super::choice::asked_config;
 use super::cpus::Cpus;
 use super::domain::Domain;
 use super::life::{Legacy, Life};
+use super::network;
 use super::store::{self, Watches};
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
@@ -26,6 +27,7 @@ use control::mailbox::{Answer, Request};
 use control::state::{GuestState, GuestStats};
 use devices::local_apic::Kick;
 use disks::Detaching;
+use net::Switch;
 use xen::backends::{BackEnds, SharedStore};
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
@@ -41,6 +43,7 @@ pub struct Guests<'a, B: Backend> {
     list: Vec<Guest<'a, B>>,
     store: Arc<SharedStore>,
     watches: Watches,
+    switch: Arc<Switch>,
 }
 
 struct Guest<'a, B: Backend> {
@@ -99,6 +102,7 @@ impl<'a, B: Backend> Guests<'a, B> {
             list: Vec::new(),
             store: SharedStore::new(),
             watches: Watches::default(),
+            switch: network::switch(platform),
         }
     }
 
@@ -141,7 +145,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         );
         let delay_ticks = u64::from(config.autostart_delay_s) * self.platform.tsc_hz();
         let until_tsc = self.platform.tsc().saturating_add(delay_ticks);
-        let domain = Domain::new(self.platform, self.inputs, config, &self.store)?;
+        let domain = Domain::new(self.platform, self.inputs, config, &self.store, &self.switch)?;
         domain.mailbox().connect(Arc::new(Caller(self.cpus)));
         let facts =
             GuestFacts { memory_mib: domain.config().memory_mib, vcpus: domain.config().vcpus };

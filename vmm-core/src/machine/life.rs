@@ -36,6 +36,11 @@ const RUN_HEAP_BYTES: u64 = 320 << 10;
 /// The same of a PV disk: the data of a request, which media answer at once, and lists.
 const PV_DISK_HEAP_BYTES: u64 = (1 << 20) + (128 << 10);
 
+/// The same of a PV network card: the frames that wait for the guest, one that it sends, one that
+/// is being given to it with what it is cut into or has its checksum put into, and the addresses
+/// that are learned behind it.
+const PV_CARD_HEAP_BYTES: u64 = net::MAX_WAITING_BYTES as u64 + (288 << 10);
+
 /// Its replies from the store that wait, twenty of 4 KiB, and one on its way. Its nodes in the
 /// store are there twice while a transaction ends or a directory is removed.
 const STORE_REPLIES_BYTES: u64 = 96 << 10;
@@ -46,7 +51,9 @@ fn run_heap_bytes(config: &GuestConfig) -> u64 {
         return RUN_HEAP_BYTES;
     }
     let store_bytes = 2 * Quotas::default().memory_bytes as u64 + STORE_REPLIES_BYTES;
-    RUN_HEAP_BYTES + store_bytes + config.disks.len() as u64 * PV_DISK_HEAP_BYTES
+    let disks_bytes = config.disks.len() as u64 * PV_DISK_HEAP_BYTES;
+    let cards_bytes = config.vifs.len() as u64 * PV_CARD_HEAP_BYTES;
+    RUN_HEAP_BYTES + store_bytes + disks_bytes + cards_bytes
 }
 
 /// A guest that runs.

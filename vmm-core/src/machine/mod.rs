@@ -14,6 +14,7 @@ mod guests;
 #[cfg(test)]
 mod guests_tests;
 mod life;
+mod network;
 pub(crate) mod pc;
 mod pv;
 #[cfg(test)]

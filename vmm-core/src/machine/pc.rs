@@ -51,7 +51,7 @@ use devices::vga::{ODD_EVEN_BYTES, REGION_REGISTERS, ROM_BYTES as VGA_ROM_BYTES,
 use firmware::MachineDescription;
 use firmware::boot_order::BootDevice;
 use firmware::seabios::Placement;
-use xen::backends::{DiskSettings, SharedStore};
+use xen::backends::{CardSettings, DiskSettings, SharedStore};
 use xen::device::{BAR_BYTES, BAR_PORTS, MEMORY_BAR, PORTS_BAR};
 
 const HOST_BRIDGE: Bdf = Bdf::new(0, 0);
@@ -133,6 +133,8 @@ pub struct PcParts<'a> {
     pub store: Arc<SharedStore>,
     /// Its PV disks.
     pub pv_disks: Vec<DiskSettings>,
+    /// Its PV network cards.
+    pub pv_cards: Vec<CardSettings>,
 }
 
 /// A PC: what its virtual CPUs share, and the devices that the hypervisor itself talks to.
@@ -247,6 +249,7 @@ impl Pc {
                 lines: board.event_lines(&io_apic, isa_bridge.clone()),
                 store: &parts.store,
                 disks: parts.pv_disks,
+                cards: parts.pv_cards,
                 output: parts.hvc0,
             })
         });

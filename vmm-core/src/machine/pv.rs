@@ -13,7 +13,9 @@ use control::guest::PvDrivers;
 use devices::console::ByteSink;
 use devices::ide::Ide;
 use devices::local_apic::ApicInbox;
-use xen::backends::{BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore};
+use xen::backends::{
+    BackEnds, CardSettings, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
+};
 use xen::device::{EmulatedDevices, PlatformDevice, Unplug};
 use xen::platform::{Identity, PvPlatform};
 
@@ -84,6 +86,7 @@ pub(super) struct PvParts<'a> {
     pub lines: EventLines,
     pub store: &'a Arc<SharedStore>,
     pub disks: Vec<DiskSettings>,
+    pub cards: Vec<CardSettings>,
     /// Where its console transmits to.
     pub output: Arc<dyn ByteSink>,
 }
@@ -133,6 +136,7 @@ impl PvParts<'_> {
             max_vcpus: config.max_vcpus,
             vcpus: config.vcpus,
             disks: self.disks,
+            cards: self.cards,
             console: Arc::new(PvOutput(self.output)),
         };
         let back_ends = BackEnds::connect(&platform, self.store, settings);
