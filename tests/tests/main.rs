@@ -16,6 +16,7 @@ mod installer;
 mod last_words;
 mod linux;
 mod machine_checks;
+mod net;
 mod patterns;
 mod posted;
 mod ram;

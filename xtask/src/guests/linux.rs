@@ -52,7 +52,7 @@ pub const AMD64_CDROM: Linux = Linux {
 pub const AMD64_BUTTONS: Linux = Linux { modules: &["button", "evdev"], ..AMD64_QUIET };
 
 /// `linux-amd64-pv`
-pub const AMD64_PV: Linux = Linux { modules: &["xen-blkfront"], ..AMD64_QUIET };
+pub const AMD64_PV: Linux = Linux { modules: &["xen-blkfront", "xen-netfront"], ..AMD64_QUIET };
 
 /// `linux-amd64-pv-line`
 pub const AMD64_PV_LINE: Linux =

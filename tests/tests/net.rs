@@ -1,0 +1,77 @@
+//! PV network cards of guests, and the virtual switch between them.
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tests::{
+    Backend, Guest, LINUX_PROMPT, Machine, Result, Spec, focus, on_both_backends, shell, start,
+};
+use xtask::paths;
+
+on_both_backends! { two_guests_reach_each_other }
+
+/// Loads the driver, waits for the card, and gives it an address.
+fn bring_up(machine: &mut Machine, name: &str, address: &str) -> Result<()> {
+    focus(machine, name)?;
+    machine.serial().write(b"\n")?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    let line = format!(
+        "dmesg -n 1; load-modules; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done; \
+         ip addr add {address}/24 dev eth0; ip link set eth0 up; cat /sys/class/net/eth0/address"
+    );
+    let mac = shell(machine, &line)?;
+    ensure!(mac.starts_with("00:16:3e:"), "{mac}");
+    Ok(())
+}
+
+/// Two guests with a card each on one bridge find each other by ARP; a file comes from one to the
+/// other by TCP, in segments of up to 64 KiB, and is the same there.
+fn two_guests_reach_each_other(backend: Backend) -> Result<()> {
+    let (cpus, mebibytes) = if backend == Backend::Svm { (2, 32) } else { (1, 2) };
+    let iso = Guest::LinuxAmd64Pv.iso()?;
+    let name = iso.file_name().context("the guest's ISO has no name")?.display();
+    let folder = paths::empty_build_folder(&format!("tests/net-{backend:?}"))?;
+    // The machine has memory for the first one, and a little more.
+    let [alpha, beta] = [("alpha", 160), ("beta", 80)].map(|(guest, memory)| {
+        let config = folder.join(format!("{guest}.cfg"));
+        let text = format!(
+            "type='hvm'\nname='{guest}'\nmemory={memory}\nxen_platform_pci=1\n\
+             disk=['file:/{name},hdc:cdrom,r']\nvif=['bridge=xenbr0,ip=10.9.0.0/24,antispoof=1']\n"
+        );
+        std::fs::write(&config, text).map(|()| config)
+    });
+    let (config, disks) = (Some(alpha?), vec![beta?]);
+    let iso = Some(iso);
+    let spec = Spec { backend, smp: cpus, iso, config, disks, ..Spec::default() };
+    let mut machine = start(&spec)?;
+    machine.expect_serial(LINUX_PROMPT)?;
+    bring_up(&mut machine, "alpha", "10.9.0.2")?;
+    shell(&mut machine, "ip route add 10.8.0.1 dev eth0")?;
+    let serve = format!(
+        "dd if=/dev/urandom of=/tmp/data bs=1M count={mebibytes} 2>/dev/null; \
+         httpd -h /tmp; md5sum < /tmp/data"
+    );
+    let sent = shell(&mut machine, &serve)?;
+    bring_up(&mut machine, "beta", "10.9.0.1")?;
+    let ping = shell(&mut machine, "ping -c 3 -i 0.2 10.9.0.2 | grep -c 'bytes from 10.9.0.2'")?;
+    ensure!(ping == "3", "{ping}");
+    let received = shell(&mut machine, "wget -q -O - http://10.9.0.2/data | md5sum")?;
+    ensure!(sent == received, "{sent} {received}");
+    // Segments have passed whole: far fewer frames than of 1500 bytes.
+    let statistics =
+        "cd /sys/class/net/eth0/statistics; echo $(( $(cat rx_bytes) / $(cat rx_packets) ))";
+    let mean: u32 = shell(&mut machine, statistics)?.parse()?;
+    ensure!(mean > 8000, "{mean} bytes a frame");
+    // An address that is not its own does not get through, though the other would answer.
+    shell(&mut machine, "ip addr add 10.8.0.1/32 dev eth0")?;
+    let ping = "ping -c 1 -W 2 -I 10.8.0.1 10.9.0.2 | grep -c 'bytes from'";
+    ensure!(shell(&mut machine, ping)? == "0");
+    let complaints = "dmesg | grep -iE '(net|vif|xen).*(fail|error|wrong|bad|timeout)'";
+    let complaints = shell(&mut machine, complaints)?;
+    ensure!(complaints.is_empty(), "{complaints}");
+    // The store has both ends in state 4.
+    let paths = ["/local/domain/0/backend/vif/1/0/state", "/local/domain/1/device/vif/0/state"];
+    let states = machine.call("store.command", json!({ "name": "read", "words": paths }))?;
+    ensure!(states["text"] == "4\n4\n", "{states}");
+    machine.serial().write(b"poweroff -f\n")?;
+    machine.expect_serial("beta: powered off: Destroy")
+}
