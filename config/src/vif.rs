@@ -82,7 +82,7 @@ impl Default for Vif {
 /// meant to.
 ///
 /// # Errors
-/// What is wrong with one of those.
+/// The fault of one of those.
 pub fn parse(text: &str) -> Result<(Vif, Vec<String>), String> {
     let mut vif = Vif::default();
     let mut problems = Vec::new();

@@ -108,7 +108,7 @@ impl Card {
 }
 
 impl BackEnds {
-    /// What has passed the card with this number, if there is one.
+    /// The frames that have passed the card with this number, if there is one.
     pub fn card_counters(&self, id: u32) -> Option<Counters> {
         self.card(id).map(|vif| vif.counters())
     }

@@ -117,7 +117,7 @@ impl Vif {
         calls.call();
     }
 
-    /// What has passed.
+    /// The frames that have passed.
     pub fn counters(&self) -> Counters {
         self.port.counters()
     }

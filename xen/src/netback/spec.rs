@@ -113,7 +113,7 @@ pub struct Extra {
     pub kind: u8,
     /// [`EXTRA_MORE`]
     pub flags: u8,
-    /// What it says: of a group its address.
+    /// Its content: of a group its address.
     pub body: [u8; 6],
 }
 

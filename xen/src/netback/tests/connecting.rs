@@ -40,7 +40,7 @@ fn linux_goes_from_1_to_4_and_back() {
     assert_eq!(bench.back(1), State::Closed);
     assert!(bench.fronts[1].guest.held().is_empty());
     assert_eq!(bench.fronts[1].guest.bound.load(Ordering::Relaxed), 0);
-    // What is sent meanwhile is not kept for the next one.
+    // Frames that are sent meanwhile are not kept for the next one.
     let bytes = plain(mac(1), mac(2), 60);
     assert_eq!(bench.fronts[0].send(&bytes, 0, None), [STATUS_OKAY]);
     bench.set(1, "state", "1");
