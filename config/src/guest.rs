@@ -26,6 +26,8 @@ const LEAST_VIDEO_MEMORY_MIB: i64 = 16;
 const MAX_VIDEO_MEMORY_MIB: i64 = 128;
 /// Warnings about one file; the others are counted.
 const MAX_WARNINGS: usize = 64;
+/// Network cards of a guest, as QEMU has them.
+const MAX_VIFS: usize = 8;
 
 /// The action when a guest has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -628,7 +630,11 @@ impl Reader<'_> {
 
     fn vifs(&mut self, setting: &Setting) -> Result<Vec<Vif>> {
         let mut vifs = Vec::new();
-        for (line, text) in self.strings(setting)? {
+        let strings = self.strings(setting)?;
+        if strings.len() > MAX_VIFS {
+            self.warn(setting, format!("a guest has at most {MAX_VIFS} network cards"));
+        }
+        for (line, text) in strings.into_iter().take(MAX_VIFS) {
             let parsed = vif::parse(&text);
             let (vif, problems) =
                 parsed.map_err(|problem| Diagnostic { line, ..self.error(setting, problem) })?;

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
+use control::cards::CardFacts;
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
@@ -37,6 +38,9 @@ const HEAP_BYTES_PER_EVENT: u64 = 3 << 10 << 4;
 
 /// The same of all disks of a guest in a list.
 const HEAP_BYTES_PER_DISKS: u64 = 64 << 10;
+
+/// The same of its network cards, of which a configuration rarely has more than eight.
+const HEAP_BYTES_PER_CARDS: u64 = 16 << 10;
 
 /// The greatest weight of a guest.
 const MAX_WEIGHT: u32 = 65_535;
@@ -67,6 +71,8 @@ pub enum Command {
     Watch(WatchRequest),
     /// The disks of these guests.
     ListDisks(Vec<Dom>),
+    /// The network cards of these guests.
+    ListCards(Vec<Dom>),
     /// To change a guest's disks.
     ChangeDisk(Dom, DiskChange),
     /// To ask a guest.
@@ -168,6 +174,8 @@ pub enum Reply {
     Events(Vec<String>),
     /// To [`Command::ListDisks`].
     Disks(Vec<DiskFacts>),
+    /// To [`Command::ListCards`].
+    Cards(Vec<CardFacts>),
     /// To [`Command::Press`].
     Pressed,
     /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
@@ -391,6 +399,7 @@ fn reply(answer: Answer) -> Result<Reply, Refusal> {
         Answer::Watching(watch) => Ok(Reply::Watching(watch)),
         Answer::Events(paths) => Ok(Reply::Events(paths)),
         Answer::Disks(disks) => Ok(Reply::Disks(disks)),
+        Answer::Cards(cards) => Ok(Reply::Cards(cards)),
         Answer::Stats(stats) => Ok(Reply::Stats(stats)),
         Answer::Dump(text) | Answer::Text(text) => Ok(Reply::Dump(text)),
         Answer::Paused(location) => Ok(Reply::Paused(location)),
@@ -472,6 +481,13 @@ impl Services<'_> {
                 let numbers = numbers?;
                 reserve(numbers.len() as u64 * HEAP_BYTES_PER_DISKS)?;
                 return ask(self.machine, client, Request::ListDisks(numbers));
+            }
+            Command::ListCards(doms) => {
+                let numbers: Result<Vec<u32>, Unclear> =
+                    doms.iter().map(|dom| self.guests.find(dom.as_deref())).collect();
+                let numbers = numbers?;
+                reserve(numbers.len() as u64 * HEAP_BYTES_PER_CARDS)?;
+                return ask(self.machine, client, Request::ListCards(numbers));
             }
             Command::ChangeDisk(dom, change) => {
                 let guest = self.guests.find(dom.as_deref())?;

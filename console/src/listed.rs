@@ -4,6 +4,7 @@ use super::guests::Guest;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use control::cards::CardFacts;
 use control::disks::DiskFacts;
 use control::guest::GuestFacts;
 use control::scheduling::{Share, VcpuFacts, VcpuState, guest_state};
@@ -157,6 +158,34 @@ impl Columns {
             (Self::Pool, _) | (Self::Vcpus | Self::Shares | Self::Share, None) => Ok(()),
         }
     }
+}
+
+/// Network cards, in the columns of `xl network-list`; those behind, of frames that have passed and
+/// those that have not, are Bulkhead's own.
+pub fn cards(cards: &[CardFacts]) -> String {
+    let mut text = format!(
+        "{:3} {:2} {:17} {:6} {:5} {:6} {:>5}/{:5} {:30}",
+        "Idx", "BE", "Mac Addr.", "handle", "state", "evt-ch", "tx-", "rx-ring-ref", "BE-path"
+    );
+    text += "     rx-bytes  rx-pkts rx-drop     tx-bytes  tx-pkts tx-drop\n";
+    let or_none = |number: Option<u32>| number.map_or(-1, i64::from);
+    for card in cards {
+        let CardFacts { id, mac, state, back_end, sent, received, .. } = card;
+        let port = or_none(card.event_channel);
+        let (tx, rx) = (or_none(card.tx_ring_ref), or_none(card.rx_ring_ref));
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "{id:<3} {:<2} {mac:17}{id:>6} {state:>5} {port:>6} {tx:>5}/{rx:<11} {back_end:30}",
+            0
+        );
+        for traffic in [received, sent] {
+            let (bytes, frames, dropped) = (traffic.bytes, traffic.frames, traffic.dropped);
+            let _ = write!(text, " {bytes:>12} {frames:>8} {dropped:>7}");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Disks, in the columns of `xl block-list`.

@@ -272,6 +272,7 @@ impl Control {
             | Request::Store { .. }
             | Request::Watch(_)
             | Request::ListDisks(_)
+            | Request::ListCards(_)
             | Request::ChangeDisk { .. } => Answer::Impossible,
         }
     }

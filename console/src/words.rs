@@ -36,6 +36,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("pause", "DOM", "holds a guest, and its time"),
     ("unpause", "DOM", "lets it go on"),
     ("block-list", "[DOM...]", "the guests' disks"),
+    ("network-list", "[DOM...]", "the guests' network cards"),
     ("block-attach", "DOM DISK", "plugs a disk in, as disk= has it: MODULE,,VDEV"),
     ("block-detach", "[--force] DOM VDEV", "takes a disk from a guest, which is asked first"),
     ("cd-insert", "DOM VDEV MODULE", "puts another disc into a CD-ROM drive"),
@@ -142,6 +143,10 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("block-list", []) => Some(Command::ListDisks([None].into())),
         ("block-list", _) => {
             Some(Command::ListDisks(doms(operands).into_iter().map(Some).collect()))
+        }
+        ("network-list", []) => Some(Command::ListCards([None].into())),
+        ("network-list", _) => {
+            Some(Command::ListCards(doms(operands).into_iter().map(Some).collect()))
         }
         ("cd-insert", [dom @ .., device, target]) => Some(insert(self::dom(dom)?, device, target)),
         ("cd-eject", [dom @ .., device]) => Some(insert(self::dom(dom)?, device, "")),
@@ -461,6 +466,7 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         // Of the management port.
         Ok(Reply::Watching(_) | Reply::Events(_)) => String::new(),
         Ok(Reply::Disks(disks)) => listed::disks(&disks),
+        Ok(Reply::Cards(cards)) => listed::cards(&cards),
         // As xl says it.
         Ok(Reply::Pressed) => {
             "WARNING: \"button-press\" is deprecated. Please use \"trigger\"\n".into()

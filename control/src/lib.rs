@@ -39,6 +39,7 @@ extern crate alloc;
 
 pub mod alarm;
 pub mod budget;
+pub mod cards;
 pub mod disks;
 pub mod guest;
 pub mod host;

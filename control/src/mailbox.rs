@@ -5,6 +5,7 @@
 //! of its own for one request or its answer, under a lock that is held while one of them is moved
 //! in or out and never while a request is carried out.
 
+use crate::cards::CardFacts;
 use crate::disks::{DiskChange, DiskFacts};
 use crate::state::{GuestStats, Location, Registers, Steps};
 use alloc::string::String;
@@ -78,6 +79,8 @@ pub enum Request {
     Watch(WatchRequest),
     /// The disks of the guests with these numbers.
     ListDisks(Vec<u32>),
+    /// The network cards of these guests.
+    ListCards(Vec<u32>),
     /// To change a guest's disks.
     ChangeDisk {
         /// The guest's number.
@@ -134,6 +137,8 @@ pub enum Answer {
     Events(Vec<String>),
     /// To [`Request::ListDisks`].
     Disks(Vec<DiskFacts>),
+    /// To [`Request::ListCards`].
+    Cards(Vec<CardFacts>),
     /// To [`Request::Stats`].
     Stats(GuestStats),
     /// To [`Request::Dump`].

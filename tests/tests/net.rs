@@ -65,6 +65,10 @@ fn two_guests_reach_each_other(backend: Backend) -> Result<()> {
     shell(&mut machine, "ip addr add 10.8.0.1/32 dev eth0")?;
     let ping = "ping -c 1 -W 2 -I 10.8.0.1 10.9.0.2 | grep -c 'bytes from'";
     ensure!(shell(&mut machine, ping)? == "0");
+    let cards = machine.call("guest.cards", json!({ "guest": "beta" }))?;
+    let (sent, received) = (&cards[0]["sent"], &cards[0]["received"]);
+    ensure!(sent["dropped"].as_u64() > Some(0), "{cards}");
+    ensure!(received["bytes"].as_u64() > Some(mebibytes << 20), "{cards}");
     let complaints = "dmesg | grep -iE '(net|vif|xen).*(fail|error|wrong|bad|timeout)'";
     let complaints = shell(&mut machine, complaints)?;
     ensure!(complaints.is_empty(), "{complaints}");

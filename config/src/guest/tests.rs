@@ -284,6 +284,9 @@ fn cards_are_for_pv_drivers() {
         "g.cfg:2: vif: has no effect: without xen_platform_pci the guest has no network card";
     assert_eq!(parse(&file(0, "'model=e1000'")).1, [lack]);
     assert_eq!(parse(&file(0, "")).1, [""; 0]);
+    let (config, warnings) = parse(&file(1, "'', '', '', '', '', '', '', '', ''"));
+    assert_eq!((config.vifs.len(), warnings.len()), (8, 1));
+    assert_eq!(warnings, ["g.cfg:2: vif: a guest has at most 8 network cards"]);
     // A filter that is not understood would let all through.
     let (config, _) = GuestConfig::parse("g.cfg", file(1, "'ip=10.0.0'").as_bytes());
     let error = config.unwrap_err().to_string();

@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::Budget;
+use control::cards::{CardFacts, CardTraffic};
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
@@ -77,6 +78,7 @@ impl Services<'_> {
             Reply::Watching(watch) => json!({"watch": watch}),
             Reply::Events(paths) => json!({"paths": paths}),
             Reply::Disks(disks) => disks.iter().map(disk).collect(),
+            Reply::Cards(cards) => cards.iter().map(card).collect(),
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
             Reply::Number(number) => json!({"number": number}),
             Reply::Name(name) => json!({"name": name}),
@@ -144,6 +146,7 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             return Ok(Command::Create { module, settings });
         }
         "guest.disks" => return Ok(Command::ListDisks([dom(params)?].into())),
+        "guest.cards" => return Ok(Command::ListCards([dom(params)?].into())),
         "guest.attach_disk" => {
             let disk = text(params, "disk")?.into();
             return Ok(Command::ChangeDisk(dom(params)?, DiskChange::Attach { disk }));
@@ -380,6 +383,24 @@ fn disk(disk: &DiskFacts) -> Value {
         "event_channel": disk.event_channel,
         "ring_ref": disk.ring_ref,
         "back_end": disk.back_end,
+    })
+}
+
+fn card(card: &CardFacts) -> Value {
+    let traffic =
+        |it: CardTraffic| json!({"frames": it.frames, "bytes": it.bytes, "dropped": it.dropped});
+    json!({
+        "number": card.guest,
+        "id": card.id,
+        "mac": card.mac,
+        "bridge": card.bridge,
+        "state": card.state,
+        "event_channel": card.event_channel,
+        "tx_ring_ref": card.tx_ring_ref,
+        "rx_ring_ref": card.rx_ring_ref,
+        "back_end": card.back_end,
+        "sent": traffic(card.sent),
+        "received": traffic(card.received),
     })
 }
 

@@ -199,6 +199,7 @@ fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
         "guest.set_max_memory",
         "guest.create",
         "guest.disks",
+        "guest.cards",
         "guest.attach_disk",
         "guest.detach_disk",
         "guest.insert_cd",

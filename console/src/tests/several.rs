@@ -1,6 +1,7 @@
 //! Several guests.
 
 use super::*;
+use control::cards::{CardFacts, CardTraffic};
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::PvDrivers;
 use control::host::InputEvent;
@@ -383,6 +384,54 @@ fn disks_are_listed_and_changed_as_xl_does() {
                 bulkhead> ";
     let shown = bench.shown();
     assert!(shown.ends_with(list), "{shown}");
+}
+
+#[test]
+fn network_cards_are_listed() {
+    let mut bench = Several::new(2);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    bench.host.type_at(SerialPort::Com1, "network-list 1 two\r");
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    assert_eq!(request, Request::ListCards(vec![1, 2]));
+    let card = |guest, state, link: Option<u32>, frames| CardFacts {
+        guest,
+        id: 0,
+        mac: "00:16:3e:01:02:03".into(),
+        bridge: "xenbr0".into(),
+        state,
+        event_channel: link,
+        tx_ring_ref: link.map(|link| 700 + link),
+        rx_ring_ref: link.map(|link| 701 + link),
+        back_end: format!("/local/domain/0/backend/vif/{guest}/0"),
+        sent: CardTraffic { frames, bytes: 60 * frames, dropped: 0 },
+        received: CardTraffic { frames: 2 * frames, bytes: 1000 * frames, dropped: 1 },
+    };
+    let cards = vec![card(1, 1, None, 0), card(2, 4, Some(14), 12)];
+    bench.machine.put_answer(client, Answer::Cards(cards.clone()));
+    bench.run_ms(2);
+    // The first columns are as xl 4.17 shows them.
+    let path = "BE-path                       ";
+    let head = format!("Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref {path}");
+    let list = [
+        &format!("{head}     rx-bytes  rx-pkts rx-drop     tx-bytes  tx-pkts tx-drop"),
+        "0   0  00:16:3e:01:02:03     0     1     -1    -1/-1          \
+         /local/domain/0/backend/vif/1/0            0        0       1            0        0       0",
+        "0   0  00:16:3e:01:02:03     0     4     14   714/715         \
+         /local/domain/0/backend/vif/2/0        12000       24       1          720       12       0",
+        "bulkhead> ",
+    ];
+    let shown = bench.shown();
+    assert!(shown.ends_with(&list.join("\r\n")), "{shown}");
+    let request = r#"{"jsonrpc":"2.0","id":1,"method":"guest.cards","params":{"guest":"two"}}"#;
+    bench.host.type_at(SerialPort::Com2, format!("{request}\n"));
+    bench.attend();
+    let (client, request) = bench.machine.take_request().unwrap();
+    assert_eq!(request, Request::ListCards(vec![2]));
+    bench.machine.put_answer(client, Answer::Cards(cards[1..].to_vec()));
+    bench.run_ms(2);
+    let answer = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).unwrap();
+    assert!(answer.contains("\"tx_ring_ref\":714") && answer.contains("\"frames\":24"), "{answer}");
 }
 
 impl Several {

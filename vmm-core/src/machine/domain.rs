@@ -125,6 +125,11 @@ impl<'a> Domain<'a> {
             .unwrap_or(u64::MAX)
     }
 
+    /// Its network cards.
+    pub fn cards(&self) -> &[CardSettings] {
+        &self.cards
+    }
+
     /// Its disks.
     pub const fn disks(&self) -> &Disks {
         &self.disks

@@ -2,6 +2,7 @@
 //! CPU looks after them between the virtual CPUs that it runs, when one has stopped, when one is
 //! to start, and when something is asked of one that does not run.
 
+mod cards;
 mod disks;
 
 use super::attendant::Attendant;
@@ -202,6 +203,7 @@ impl<'a, B: Backend> Guests<'a, B> {
                 Request::Store { name, words } => store::command(&self.store, &name, &words),
                 Request::Watch(request) => self.watches.ask(self.platform, &self.store, &request),
                 Request::ListDisks(numbers) => self.list_disks(&numbers),
+                Request::ListCards(numbers) => self.list_cards(&numbers),
                 Request::ChangeDisk { guest, change } => {
                     match self.change_disk(client, guest, &change) {
                         Some(answer) => answer,

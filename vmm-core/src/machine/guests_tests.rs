@@ -469,3 +469,29 @@ fn discs_are_changed_in_every_drive_and_stay_through_the_next_life() {
         }
     }
 }
+
+#[test]
+fn network_cards_are_listed_through_all_lives() {
+    let mut bench = Bench::new();
+    let text = "type='hvm'; name='a'; memory=8; xen_platform_pci=1\n\
+                vif=['mac=00:16:3e:01:02:03,bridge=lan', '']";
+    let config = GuestConfig::parse("a.cfg", text.as_bytes()).0.unwrap();
+    let number = bench.add(config).unwrap();
+    assert_eq!(bench.attend(), None);
+    let first = bench.call("guest.cards", "{}");
+    for part in [
+        "\"mac\":\"00:16:3e:01:02:03\"",
+        "\"bridge\":\"lan\"",
+        "\"bridge\":\"xenbr0\"",
+        "\"state\":1",
+        "\"event_channel\":null",
+        "\"received\":{\"bytes\":0,\"dropped\":0,\"frames\":0}",
+        &alloc::format!("/local/domain/0/backend/vif/{number}/1"),
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    bench.guests.stop("a", Stop::Reset);
+    bench.cpus.call_boot_cpu();
+    bench.run(2000);
+    assert_eq!(bench.call("guest.cards", "{}"), first);
+}

@@ -142,6 +142,7 @@ impl<B: Backend> Vcpu<B> {
             | Request::Store { .. }
             | Request::Watch(_)
             | Request::ListDisks(_)
+            | Request::ListCards(_)
             | Request::ChangeDisk { .. } => Answer::Impossible,
         }
     }

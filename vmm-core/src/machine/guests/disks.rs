@@ -122,7 +122,7 @@ impl<B: Backend> Guests<'_, B> {
         }
     }
 
-    fn index_of(&self, number: u32) -> Option<usize> {
+    pub(super) fn index_of(&self, number: u32) -> Option<usize> {
         self.list.iter().position(|guest| guest.domain.mailbox().number() == number)
     }
 }
