@@ -148,6 +148,31 @@ pub struct RunArgs {
     emulator_arg: Vec<String>,
 }
 
+/// The size of the small Linux's disk.
+const DISK_BYTES: u64 = 16 << 20;
+
+/// The small Linux that runs if no other guest is named. Under the hypervisor it has a disk, which
+/// its PV driver finds, and which is empty at each start.
+fn add_own_guest(spec: &mut Spec) -> Result<()> {
+    if spec.direct || spec.config.is_some() {
+        spec.iso = Some(Guest::LinuxAmd64.iso()?);
+        return Ok(());
+    }
+    let iso = Guest::LinuxAmd64Xen.iso()?;
+    let folder = paths::empty_build_folder("run-linux")?;
+    let (config, disk) = (folder.join("linux.cfg"), folder.join("disk.img"));
+    File::create(&disk)?.set_len(DISK_BYTES)?;
+    let cdrom = format!("{}.iso", Guest::LinuxAmd64Xen.name());
+    let text = format!(
+        "type='hvm'\nname='linux'\nmemory={}\nvcpus={}\n\
+         disk=['{cdrom},raw,hdc,ro,cdrom', 'disk.img,raw,xvda,rw']\n",
+        spec.memory_mib, spec.vcpus
+    );
+    std::fs::write(&config, text)?;
+    (spec.iso, spec.config, spec.disks) = (Some(iso), Some(config), vec![disk]);
+    Ok(())
+}
+
 /// One thing that a script does.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
@@ -167,7 +192,7 @@ impl RunArgs {
         // All at once, rather than one password after the other.
         setup::require(&self.needs(&spec))?;
         if spec.iso.is_none() && spec.host_image.is_none() {
-            spec.iso = Some(Guest::LinuxAmd64.iso()?);
+            add_own_guest(&mut spec)?;
         }
         if !self.direct && !self.no_build && self.host_image.is_none() {
             build::image()?;

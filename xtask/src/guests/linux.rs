@@ -18,6 +18,8 @@ pub struct Linux {
     cmdline: &'static str,
     /// Kernel modules that the script `load-modules` in the guest loads, in this order.
     modules: &'static [&'static str],
+    /// Commands before its shell begins.
+    greeting: &'static str,
     /// A program of its own: its name and its source.
     program: Option<(&'static str, &'static str)>,
 }
@@ -33,8 +35,12 @@ pub const AMD64: Linux = Linux {
     busybox: "busybox-static",
     cmdline: VERBOSE,
     modules: &[],
+    greeting: "",
     program: None,
 };
+
+/// `linux-amd64-xen`
+pub const AMD64_XEN: Linux = Linux { modules: &["xen-blkfront"], greeting: XEN_GREETING, ..AMD64 };
 
 /// `linux-amd64-quiet`
 pub const AMD64_QUIET: Linux = Linux { cmdline: "console=ttyS0,115200 quiet", ..AMD64 };
@@ -94,6 +100,7 @@ pub const I686_PAE: Linux = Linux {
     busybox: "busybox-static:i386",
     cmdline: VERBOSE,
     modules: &[],
+    greeting: "",
     program: None,
 };
 
@@ -114,7 +121,7 @@ export PATH=/bin:/sbin HOME=/ PS1='guest# '
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev 2>/dev/null
-echo "@MARKER@ tsc=$(tsc) $(uname -m)"
+@GREETING@echo "@MARKER@ tsc=$(tsc) $(uname -m)"
 if grep -qw complaints /proc/cmdline; then
     dmesg -n 1
     echo 0 >/proc/self/oom_adj
@@ -125,6 +132,24 @@ fi
 while true; do
     setsid sh -c 'exec sh </dev/ttyS0 >/dev/ttyS0 2>&1'
 done
+"#;
+
+/// For a guest with the drivers: the hypervisor, its clock, disk and console, as the kernel sees
+/// them, and a shell on that console for whoever
+/// presses Enter there. The disk comes a moment after its driver.
+const XEN_GREETING: &str = r#"if grep -q xen /sys/hypervisor/type 2>/dev/null; then
+    load-modules
+    for moment in $(seq 50); do [ -b /dev/xvda ] || sleep 0.1; done
+    cd /sys/hypervisor/version
+    echo "Xen $(cat major).$(cat minor)$(cat extra)," \
+        "clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)," \
+        "disk $(cd /sys/block && echo xvd*) with $(cat /sys/block/xvda/size) sectors," \
+        "console $(cd /dev && echo hvc0*)"
+    cd /
+    while read enter </dev/hvc0; do
+        setsid sh -c 'exec sh </dev/hvc0 >/dev/hvc0 2>&1'
+    done &
+fi
 "#;
 
 /// Prints the time-stamp counter: 16 hexadecimal digits. A 32-bit program, which both kinds of
@@ -170,8 +195,9 @@ impl Linux {
     pub fn iso(&self, name: &str) -> Result<PathBuf> {
         let package = self.source.dependency(self.kernel, "linux-image-")?;
         let (_, program) = self.program.unwrap_or_default();
+        let init = self.init();
         let recipe =
-            format!("{package} {} {:?}\n{INIT}\n{TSC}{program}", self.cmdline, self.modules);
+            format!("{package} {} {:?}\n{init}\n{TSC}{program}", self.cmdline, self.modules);
         cached(name, &recipe, |iso: &Path| {
             let files = self.source.unpacked(&package)?;
             let kernel = find(&files.join("boot"), &|name| name.starts_with("vmlinuz-"))
@@ -179,6 +205,10 @@ impl Linux {
             let initrd = self.initramfs(&files)?;
             isolinux::make(iso, &kernel, &initrd, self.cmdline)
         })
+    }
+
+    fn init(&self) -> String {
+        INIT.replace("@GREETING@", self.greeting).replace("@MARKER@", super::LINUX_MARKER)
     }
 
     fn initramfs(&self, kernel_files: &Path) -> Result<PathBuf> {
@@ -191,7 +221,7 @@ impl Linux {
         let busybox = busybox.iter().find(|file| file.is_file());
         let busybox = busybox.with_context(|| format!("no program busybox in {}", self.busybox))?;
         std::fs::copy(busybox, tree.join("bin/busybox"))?;
-        write_program(&tree.join("init"), &INIT.replace("@MARKER@", super::LINUX_MARKER))?;
+        write_program(&tree.join("init"), &self.init())?;
         assemble(TSC, "elf32", "elf_i386", &tree.join("bin/tsc"))?;
         if let Some((name, source)) = self.program {
             assemble(source, "elf64", "elf_x86_64", &tree.join("bin").join(name))?;

@@ -22,6 +22,8 @@ pub const LINUX_MARKER: &str = "BULKHEAD-GUEST userspace";
 pub enum Guest {
     /// 64-bit Linux and a shell on the serial port and the screen
     LinuxAmd64,
+    /// The same, which loads the driver of Xen's PV disks and shows what it has of Xen's
+    LinuxAmd64Xen,
     /// The same with kernel messages off, as distributions boot
     LinuxAmd64Quiet,
     /// The same, which prints what its kernel complained about
@@ -142,6 +144,7 @@ impl Guest {
         let name = self.name();
         let made = match self {
             Self::LinuxAmd64 => linux::AMD64.iso(&name),
+            Self::LinuxAmd64Xen => linux::AMD64_XEN.iso(&name),
             Self::LinuxAmd64Quiet => linux::AMD64_QUIET.iso(&name),
             Self::LinuxAmd64Complaints => linux::AMD64_COMPLAINTS.iso(&name),
             Self::LinuxAmd64Cdrom => linux::AMD64_CDROM.iso(&name),
