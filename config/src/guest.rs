@@ -171,7 +171,7 @@ impl GuestConfig {
             hpet: true,
             local_time: false,
             rtc_offset_s: 0,
-            xen_platform_pci: false,
+            xen_platform_pci: true,
             has_generation_id: false,
             vifs: Vec::new(),
             vnc: None,

@@ -55,7 +55,7 @@ fn triggers_reach_the_kernel_and_the_power_button_turns_off(backend: Backend) ->
                   until ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q /dev/input/$button; \
                   do sleep 0.1; done";
     shell(&mut machine, listen)?;
-    machine.call("guest.shutdown", json!({ "fallback": true }))?;
+    machine.call("guest.button_press", json!({ "button": "power" }))?;
     machine.expect_serial("powered off: Destroy")
 }
 
@@ -176,11 +176,14 @@ fn kernel_complaints(spec: &Spec) -> Result<Vec<String>> {
     Ok(messages)
 }
 
+/// No complaint, but printed at that level by every kernel that finds Xen.
+const OF_ANY_XEN: &str = "Grant table initialized";
+
 /// The kernel complains about nothing that it accepts in plain QEMU.
 fn complains_about_nothing(spec: &Spec) -> Result<()> {
     let known = kernel_complaints(&Spec { direct: true, ..spec.clone() })?;
     let mut complaints = kernel_complaints(spec)?;
-    complaints.retain(|complaint| !known.contains(complaint));
+    complaints.retain(|complaint| !known.contains(complaint) && complaint != OF_ANY_XEN);
     ensure!(complaints.is_empty(), "the kernel complains:\n{}", complaints.join("\n"));
     Ok(())
 }

@@ -67,13 +67,11 @@ acpi=1; apic=1; pae="1"
     assert_eq!(
         warnings,
         [
-            "g.cfg:9: vif: has no effect: without xen_platform_pci the guest has no network card",
             "g.cfg:18: vnc: has no effect yet: the machine's display shows the guest's screen, and \
              the management port sends it (screen.png)",
             "g.cfg:22: usbdevice: is not supported and ignored: the guest has a PS/2 keyboard and \
              mouse, and no USB",
             "g.cfg:25: on_crash: preserve is not supported yet, destroy is used",
-            "g.cfg:7: maxmem: has no effect without xen_platform_pci=1",
         ]
     );
 }
@@ -83,6 +81,9 @@ fn defaults_are_those_of_xl() {
     let (config, warnings) = parse("type='hvm'; name='g'\nmemory='256'");
     assert_eq!(config, GuestConfig::new("g", 256, 1));
     assert_eq!(warnings, [""; 0]);
+    assert!(config.xen_platform_pci);
+    let (config, warnings) = parse("type='hvm'; name='g'; memory=8; xen_platform_pci=0");
+    assert_eq!((config.xen_platform_pci, warnings), (false, vec![]));
     let (config, warnings) = parse("type='hvm'; name='g'\nmaxmem=512\nbios='ovmf'");
     assert_eq!(warnings, ["g.cfg:3: bios: has no effect yet"]);
     assert_eq!((config.memory_mib, config.max_memory_mib), (512, 512));

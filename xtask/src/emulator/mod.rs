@@ -144,8 +144,8 @@ impl Default for Spec {
 }
 
 /// The hypervisor takes this much beside the guest's memory and the modules: its image, heap, page
-/// tables, VGA memory.
-const OVERHEAD_MIB: u64 = 192;
+/// tables, VGA memory, XenStore and disks of a few guests.
+const OVERHEAD_MIB: u64 = 224;
 
 impl Spec {
     /// The emulator that runs the machine.
