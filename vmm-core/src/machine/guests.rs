@@ -219,9 +219,10 @@ impl<'a, B: Backend> Guests<'a, B> {
 
     /// Ends the guest's life, if it has stopped.
     fn end_life(&mut self, index: usize, attendant: &mut Attendant) {
-        let Guest { domain, state, .. } = &mut self.list[index];
-        let State::Lives(life) = state else { return };
+        let State::Lives(life) = &self.list[index].state else { return };
         let Some(stop) = life.stop() else { return };
+        self.list[index].forget_disks();
+        let Guest { domain, state, .. } = &mut self.list[index];
         let State::Lives(life) = core::mem::replace(state, State::Ended) else { return };
         let restart_tsc = life.started_tsc().saturating_add(self.platform.tsc_hz() * MIN_LIFE_S);
         let stopped_tsc = self.platform.tsc();

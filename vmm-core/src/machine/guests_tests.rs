@@ -495,3 +495,25 @@ fn network_cards_are_listed_through_all_lives() {
     bench.run(2000);
     assert_eq!(bench.call("guest.cards", "{}"), first);
 }
+
+#[test]
+fn a_disk_that_is_let_go_late_is_gone_as_well() {
+    let module = Module { command_line: "more.img".into(), data: &[2; 512] };
+    let mut bench = Bench::with_modules(&[module]);
+    let text = "type='hvm'; name='a'; memory=8; xen_platform_pci=1\n\
+                disk=['more.img,,xvda', 'more.img,,xvdb', 'more.img,,xvdc']";
+    let config = GuestConfig::parse("a.cfg", text.as_bytes()).0.unwrap();
+    bench.add(config).unwrap();
+    assert_eq!(bench.attend(), None);
+    let names = |bench: &mut Bench| {
+        let list = bench.call("guest.disks", "{}");
+        ["xvda", "xvdb", "xvdc"].map(|name| list.contains(name))
+    };
+    bench.guests.let_disk_go("a", 51712);
+    assert_eq!(names(&mut bench), [false, true, true]);
+    bench.guests.let_disk_go("a", 51728);
+    bench.guests.stop("a", Stop::Reset);
+    bench.cpus.call_boot_cpu();
+    bench.run(2000);
+    assert_eq!(names(&mut bench), [false, false, true]);
+}

@@ -148,11 +148,9 @@ impl Vbd {
             medium.connect(client);
         }
         inner.medium = medium;
+        self.describe(store, inner)?;
         match inner.state {
-            State::Connected => {
-                self.describe(store, inner)?;
-                xenbus::set_state(store, &self.back(), State::Connected)
-            }
+            State::Connected => xenbus::set_state(store, &self.back(), State::Connected),
             State::Initialising | State::InitWait => self.offer(store, inner),
             _ => Ok(()),
         }

@@ -27,10 +27,11 @@ pub(super) struct Detaching {
 
 impl<B: Backend> Guests<'_, B> {
     /// The disks of the guests with these numbers.
-    pub(super) fn list_disks(&self, numbers: &[u32]) -> Answer {
+    pub(super) fn list_disks(&mut self, numbers: &[u32]) -> Answer {
         let mut all = Vec::new();
         for &number in numbers {
             let Some(index) = self.index_of(number) else { return Answer::NoGuest };
+            self.list[index].forget_disks();
             let disks = self.list[index].domain.disks().configured();
             all.extend(disks.into_iter().map(|disk| {
                 let id = disk.device.xen_number();
@@ -122,6 +123,13 @@ impl<B: Backend> Guests<'_, B> {
         }
     }
 
+    /// The front end of the guest called `name` lets a disk go, which is no longer waited for.
+    #[cfg(test)]
+    pub fn let_disk_go(&self, name: &str, disk: u32) {
+        let guest = self.list.iter().find(|guest| guest.domain.config().name == name).unwrap();
+        guest.back_ends().unwrap().remove_disk(disk, true);
+    }
+
     pub(super) fn index_of(&self, number: u32) -> Option<usize> {
         self.list.iter().position(|guest| guest.domain.mailbox().number() == number)
     }
@@ -140,8 +148,9 @@ impl<B: Backend> Guest<'_, B> {
         plugged.inspect_err(|_| self.domain.remove_disk(id))
     }
 
-    /// The guest does not get back, when it restarts, what it has let go.
-    fn forget_disks(&mut self) {
+    /// The guest does not get back, when it restarts, the disks that it has let go, perhaps after
+    /// all who asked for that have been answered.
+    pub(super) fn forget_disks(&mut self) {
         let State::Lives(life) = &mut self.state else { return };
         let Some(back_ends) = life.back_ends() else { return };
         let pv = self.domain.disks().pv();

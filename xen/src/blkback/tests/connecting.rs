@@ -325,6 +325,7 @@ fn discs_come_and_go_while_a_front_end_is_there() {
         (front.back(), front.back_node("params").unwrap()),
         (State::Initialising, "".into())
     );
+    assert_eq!(front.back_node("sectors").unwrap(), "0");
     front.set("state", "1");
     assert_eq!(front.back(), State::Initialising);
     let slow = Arc::clone(&front.disk);
