@@ -135,8 +135,8 @@ done
 "#;
 
 /// For a guest with the drivers: the hypervisor, its clock, disk and console, as the kernel sees
-/// them, and a shell on that console for whoever
-/// presses Enter there. The disk comes a moment after its driver.
+/// them; and a shell on that console, once Enter is pressed there. The disk comes a moment after
+/// its driver.
 const XEN_GREETING: &str = r#"if grep -q xen /sys/hypervisor/type 2>/dev/null; then
     load-modules
     for moment in $(seq 50); do [ -b /dev/xvda ] || sleep 0.1; done
