@@ -1,4 +1,4 @@
-//! The xl.cfg files of the guests that are more than a CD-ROM drive, in `build/conformance`.
+//! The guests' xl.cfg files, in `build/conformance`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -17,17 +17,14 @@ pub fn has_platform(topic: &str) -> bool {
     topic.starts_with(PLATFORM_PREFIX)
 }
 
-/// Makes the xl.cfg of a guest that boots `iso`, if it has hard disks or the platform.
+/// Makes the xl.cfg of a guest that boots `iso`.
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn make(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> Result<Option<PathBuf>> {
-    if hard_disks.is_empty() && !has_platform(topic) {
-        return Ok(None);
-    }
+pub fn make(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> Result<PathBuf> {
     let file = paths::build(&format!("conformance/{topic}.cfg"));
     std::fs::write(&file, text(topic, iso, hard_disks))?;
-    Ok(Some(file))
+    Ok(file)
 }
 
 fn text(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> String {

@@ -166,7 +166,7 @@ impl Environment {
             backend,
             direct,
             iso: Some(guest.iso.clone()),
-            config: guest.config.clone(),
+            config: Some(guest.config.clone()),
             hard_disk: guest.hard_disks.first().cloned(),
             disks: guest.hard_disks.iter().skip(1).cloned().collect(),
             memory_mib: MEMORY_MIB,

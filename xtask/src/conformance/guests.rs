@@ -23,8 +23,8 @@ pub struct Guest {
     pub iso: PathBuf,
     /// Its hard disks, by letter.
     pub hard_disks: Vec<PathBuf>,
-    /// Its xl.cfg for the hypervisor, if it is more than a CD-ROM drive.
-    pub config: Option<PathBuf>,
+    /// Its xl.cfg for the hypervisor.
+    pub config: PathBuf,
 }
 
 /// Builds the guests of all topics: one for each file of `tests/guests/src/bin`.
