@@ -47,7 +47,7 @@ impl<B: Backend> Vcpu<B> {
                     vcpu.halt_at_tick_gate();
                     Ok(())
                 });
-                self.idle_platform();
+                self.tell_platform_of_halt();
                 ExitKind::Halt
             }
             Exit::Hypercall => self.on_hypercall(),

@@ -218,6 +218,16 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
+    /// The virtual CPU halts. With interrupts off it is down, as under Xen, until it is started anew:
+    /// the firmware leaves all but the first one so, and kernels place things for them.
+    #[inline(never)]
+    pub(super) fn tell_platform_of_halt(&self) {
+        if let Some(pv) = self.vm.pv.as_ref().filter(|_| !self.backend.rflags().interrupt()) {
+            pv.set_up(self.index, false);
+        }
+        self.idle_platform();
+    }
+
     /// The virtual CPU was reset by INIT, or starts.
     #[cold]
     pub(super) fn tell_platform_of_start(&self) {

@@ -132,3 +132,16 @@ fn an_upcall_past_the_local_apic_comes_until_the_guest_takes_it() {
     space.write(UPCALL_PENDING, &[0]).unwrap();
     assert_eq!(next_event(&mut machine), None);
 }
+
+#[test]
+fn a_halt_with_interrupts_off_is_down() {
+    for is_up in [false, true] {
+        let mut machine = machine();
+        let platform = machine.vcpu.vm().pv.clone().unwrap();
+        platform.set_up(0, true);
+        machine.vcpu.backend.rflags.set_interrupt(is_up);
+        machine.put_instruction(&[0xf4]);
+        machine.exit(Exit::Halt);
+        assert_eq!(platform.is_up(0), is_up);
+    }
+}
