@@ -87,8 +87,12 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
                    cmp - /tmp/same && echo same";
     ensure!(shell(&mut machine, compare)? == "same");
-    // Each of the two consoles can be had alone.
-    machine.serial().write(b"echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; echo got $line\n")?;
+    // Each of the two consoles can be had alone, once the line has come to the first one. stty waits
+    // until its output has gone out.
+    let read = "echo beg'un'; stty echo; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; \
+                echo got $line\n";
+    machine.serial().write(read.as_bytes())?;
+    machine.expect_serial("begun\n")?;
     machine.call("guest.console", json!({ "type": "pv" }))?;
     machine.expect_serial("ready\n")?;
     machine.serial().write(b"typed\n")?;
