@@ -50,6 +50,14 @@ impl Guest {
         self.chosen.is_none_or(|chosen| chosen == console)
     }
 
+    /// Its consoles, the one that has written last behind the other: neither takes the whole of a
+    /// slow port.
+    pub fn consoles_in_turn(&self) -> [ConsoleKind; ConsoleKind::ALL.len()] {
+        let mut consoles = ConsoleKind::ALL;
+        consoles.sort_by_key(|&console| console == self.last_writer);
+        consoles
+    }
+
     /// The output of a console, while there is one.
     pub fn ring(&self, console: ConsoleKind) -> Option<&OutputRing> {
         self.ports.as_ref().map(|ports| &*ports.output[console as usize])

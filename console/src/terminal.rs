@@ -216,7 +216,7 @@ impl Terminal {
         for index in 0..self.lines.len() {
             let port = self.lines[index].port;
             for _ in 0..RECEIVE_AT_ONCE {
-                if self.focus == Focus::Prompt && self.most_behind() > MAX_BEHIND {
+                if self.focus == Focus::Prompt && self.holds_up() {
                     return None;
                 }
                 let Some(byte) = host.serial_read(port) else { break };
@@ -277,18 +277,18 @@ impl Terminal {
     pub fn exchange(&mut self, guests: &mut Guests) {
         for guest in guests.iter_mut() {
             guest.pass_input();
-            for console in ConsoleKind::ALL {
+            for console in guest.consoles_in_turn() {
                 if !self.shows(guest, console) {
                     guest.keep_output(console);
-                } else if self.most_behind() <= MAX_BEHIND {
+                } else if !self.holds_up() {
                     self.show_output(guest, console);
                 }
             }
         }
     }
 
-    /// True if the output of a guest's console is shown. Without a port nothing needs to be kept for
-    /// later.
+    /// True if the output of a guest's console is shown. Without a port nothing needs to be kept
+    /// for later.
     fn shows(&self, guest: &Guest, console: ConsoleKind) -> bool {
         self.lines.is_empty() || self.shown == Some(guest.number()) && guest.shows(console)
     }
@@ -308,6 +308,11 @@ impl Terminal {
 
     fn most_behind(&self) -> usize {
         self.lines.iter().map(|line| line.behind.len()).max().unwrap_or(0)
+    }
+
+    /// True while the ports are so far behind that whatever can wait does.
+    pub fn holds_up(&self) -> bool {
+        self.most_behind() > MAX_BEHIND
     }
 
     /// Sends what the ports take without waiting.

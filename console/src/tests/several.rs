@@ -710,6 +710,18 @@ fn both_consoles_of_a_guest_are_shown_and_the_last_writer_reads_unless_one_is_ch
 }
 
 #[test]
+fn neither_console_of_a_guest_takes_the_whole_of_a_slow_port() {
+    let (mut bench, _, hvc0) = with_drivers();
+    bench.host.limit_serial(SerialPort::Com1, Some(16));
+    bench.prints(0, &"a".repeat(20_000));
+    write(&hvc0, &"b".repeat(20_000));
+    bench.run_ms(1000);
+    let shown = bench.shown();
+    let [com1, pv] = ["a", "b"].map(|letter| shown.matches(letter).count());
+    assert!(com1 > 4096 && com1.abs_diff(pv) <= 512, "{com1} bytes of COM1, {pv} of hvc0");
+}
+
+#[test]
 fn the_last_words_of_both_consoles_are_shown_or_kept() {
     let (mut bench, _, hvc0) = with_drivers();
     bench.prints(0, "last of COM1\r\n");
