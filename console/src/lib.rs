@@ -261,8 +261,9 @@ impl Consoles {
     /// Carries out the commands that have been given at the prompts, until answers are owed.
     fn take_commands(&mut self) {
         for (place, client) in PROMPTS.into_iter().enumerate() {
-            self.finish_command(place);
+            // Before more is fetched that would keep its end from being heard.
             self.interrupt_watch(place);
+            self.finish_command(place);
             while self.commands[place].is_none()
                 && let Some(line) = self.receive(client)
             {
@@ -316,6 +317,7 @@ impl Consoles {
     /// has to show.
     fn finish_command(&mut self, place: usize) {
         let client = PROMPTS[place];
+        let may_show = self.may_show(client);
         match &mut self.commands[place] {
             None => {}
             Some((Running::Waiting(waiting), _)) => {
@@ -325,7 +327,7 @@ impl Consoles {
                 }
             }
             Some((Running::Watch(watch), _)) => {
-                let Shown { text, is_last } = watch.attend(host_ns(self.host));
+                let Shown { text, is_last } = watch.attend(host_ns(self.host), may_show);
                 if is_last {
                     self.print(client, &text);
                     self.commands[place] = None;
@@ -347,8 +349,12 @@ impl Consoles {
             && let Some((Running::Watch(watch), _)) = &mut self.commands[place]
         {
             watch.end();
-            self.finish_command(place);
         }
+    }
+
+    /// True if a prompt takes more text of a watch: not while its ports are behind.
+    fn may_show(&self, client: Client) -> bool {
+        client == Client::Screen || !self.terminal.holds_up()
     }
 
     /// Shows a part of what a command has to say.
@@ -385,9 +391,11 @@ impl Consoles {
             || self.terminal.is_behind()
             || self.guests.iter().any(Guest::has_input)
             || self.rpc.as_ref().is_some_and(RpcPort::is_busy);
-        let commands = self.commands.iter().flatten().map(|(running, _)| match running {
-            Running::Waiting(_) => now_ns + RETRY_NS,
-            Running::Watch(watch) => watch.due_ns(now_ns),
+        let commands = PROMPTS.into_iter().zip(&self.commands).filter_map(|(client, command)| {
+            Some(match &command.as_ref()?.0 {
+                Running::Waiting(_) => now_ns + RETRY_NS,
+                Running::Watch(watch) => watch.due_ns(now_ns, self.may_show(client)),
+            })
         });
         let typing = self.guests.iter().filter_map(|guest| guest.keyboard.deadline_ns(now_ns));
         let deadlines = [

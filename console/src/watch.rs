@@ -65,16 +65,23 @@ impl Watch {
     }
 
     /// When to call [`Watch::attend`] again.
-    pub const fn due_ns(&self, now_ns: u64) -> u64 {
-        if self.is_asked || self.is_ending { now_ns + RETRY_NS } else { self.next_ns }
+    pub fn due_ns(&self, now_ns: u64, may_show: bool) -> u64 {
+        if self.is_asked || self.is_ending {
+            now_ns + RETRY_NS
+        } else if may_show {
+            self.next_ns
+        } else {
+            self.next_ns.max(now_ns + RETRY_NS)
+        }
     }
 
     fn ask(&mut self, request: WatchRequest) {
         self.is_asked = self.machine.post(self.client, Request::Watch(request));
     }
 
-    /// Looks for answers and events.
-    pub fn attend(&mut self, now_ns: u64) -> Shown {
+    /// Looks for answers and events. Unless it `may_show` more, events wait in the store, which
+    /// bounds them.
+    pub fn attend(&mut self, now_ns: u64, may_show: bool) -> Shown {
         let mut text = String::new();
         if self.is_asked {
             let Some(answer) = self.machine.take_answer(self.client) else {
@@ -86,7 +93,9 @@ impl Watch {
                 Answer::Events(paths) => {
                     self.next_ns = now_ns + PERIOD_NS;
                     self.left = self.left.map(|left| left.saturating_sub(paths.len() as u32));
-                    paths.iter().for_each(|path| text.extend([path, "\n"]));
+                    if !self.is_ending {
+                        paths.iter().for_each(|path| text.extend([path, "\n"]));
+                    }
                 }
                 Answer::Failed(reason) => {
                     return Shown { text: reason + "\n", is_last: true };
@@ -99,7 +108,7 @@ impl Watch {
         if self.is_ending {
             self.number = None;
             self.ask(WatchRequest::End { watch });
-        } else if now_ns >= self.next_ns {
+        } else if may_show && now_ns >= self.next_ns {
             let count = self.left.unwrap_or(MAX_WATCH_EVENTS).min(MAX_WATCH_EVENTS);
             self.ask(WatchRequest::Take { watch, count });
         }

@@ -489,6 +489,51 @@ fn changes_of_the_store_are_shown_until_there_were_enough_or_a_line_is_typed() {
     }
 }
 
+#[test]
+fn changes_of_the_store_wait_while_a_port_is_behind_and_ctrl_c_is_heard() {
+    let mut bench = Several::new(1);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    bench.host.type_at(SerialPort::Com1, "xenstore-watch /a\r");
+    let begin = WatchRequest::Begin { paths: vec!["/a".into()] };
+    bench.answer_watch(&begin, Answer::Watching(3));
+    let path = format!("/a/{}", "x".repeat(3000));
+    let take = WatchRequest::Take { watch: 3, count: 32 };
+    let events = || Answer::Events(vec![path.clone(); 32]);
+    bench.shown();
+    for end in ["", "\x03"] {
+        bench.host.limit_serial(SerialPort::Com1, Some(16));
+        bench.answer_watch(&take, events());
+        bench.host.type_at(SerialPort::Com1, end);
+        for _ in 0..1000 {
+            bench.run_ms(1);
+            assert!(bench.machine.take_request().is_none(), "they wait in the store");
+            assert!(bench.consoles.alarm.due_ns() > host_ns(bench.host), "and do not keep it busy");
+        }
+        bench.host.limit_serial(SerialPort::Com1, None);
+        bench.run_ms(300);
+    }
+    bench.answer_watch(&WatchRequest::End { watch: 3 }, Answer::Done);
+    let shown = bench.shown();
+    assert!(shown.ends_with(&format!("{path}\r\n^C\r\nbulkhead> ")));
+    assert_eq!(shown.matches(&path).count(), 64);
+}
+
+#[test]
+fn no_change_of_the_store_is_shown_behind_ctrl_c() {
+    let mut bench = Several::new(1);
+    while !bench.types(SWITCH).contains(&input_to("Bulkhead")) {}
+    bench.host.type_at(SerialPort::Com1, "xenstore-watch /a\r");
+    let begin = WatchRequest::Begin { paths: vec!["/a".into()] };
+    bench.answer_watch(&begin, Answer::Watching(3));
+    bench.shown();
+    let (client, _) = bench.machine.take_request().expect("events are asked for");
+    bench.host.type_at(SerialPort::Com1, "\x03");
+    bench.run_ms(1);
+    bench.machine.put_answer(client, Answer::Events(vec!["/a".into()]));
+    bench.answer_watch(&WatchRequest::End { watch: 3 }, Answer::Done);
+    assert_eq!(bench.shown(), "^C\r\nbulkhead> ");
+}
+
 impl Several {
     fn call_machine(&mut self, params: Value, answer: Answer, expected: Value) {
         let lines = params["settings"].as_array().map_or(0, Vec::len);
