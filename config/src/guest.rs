@@ -5,6 +5,7 @@
 //! error.
 
 use alloc::borrow::{Cow, ToOwned};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use super::cpus::VcpuCpus;
 use super::guest_type::GuestType;
 use super::xl_cfg::{self, Element, Setting, Value};
-use super::{Diagnostic, Disk, Vif, disk, keys, text, vif};
+use super::{Diagnostic, Disk, Vif, VirtualDevice, disk, keys, text, vif};
 
 /// vCPUs that a guest can have: xl's limit for HVM guests.
 pub const MAX_VCPUS: u32 = 128;
@@ -26,6 +27,8 @@ const LEAST_VIDEO_MEMORY_MIB: i64 = 16;
 const MAX_VIDEO_MEMORY_MIB: i64 = 128;
 /// Warnings about one file; the others are counted.
 const MAX_WARNINGS: usize = 64;
+/// Disks of a guest, those that are plugged in while it runs among them.
+pub const MAX_DISKS: usize = 32;
 /// Network cards of a guest, as QEMU has them.
 const MAX_VIFS: usize = 8;
 
@@ -600,7 +603,11 @@ impl Reader<'_> {
 
     fn disks(&mut self, setting: &Setting) -> Result<Vec<Disk>> {
         let mut disks = Vec::new();
-        for (line, text) in self.strings(setting)? {
+        let strings = self.strings(setting)?;
+        if strings.len() > MAX_DISKS {
+            return Err(self.error(setting, format!("a guest has {MAX_DISKS} disks at the most")));
+        }
+        for (line, text) in strings {
             let at_line = |diagnostic: Diagnostic| Diagnostic { line, ..diagnostic };
             let (disk, warnings) =
                 disk::parse(&text).map_err(|error| at_line(self.error(setting, error)))?;
@@ -616,13 +623,13 @@ impl Reader<'_> {
         let Some(setting) = settings.iter().find(|setting| setting.key == "disk") else {
             return Ok(());
         };
-        let mut taken = [false; 4];
-        for disk in &self.config.disks {
-            // Those beyond the fourth were left out.
-            let Some(drive) = taken.get_mut(usize::from(disk.device.index)) else { continue };
-            if core::mem::replace(drive, true) {
-                let letter = char::from(b'a' + disk.device.index as u8);
-                return Err(self.error(setting, format!("two disks are the drive hd{letter}")));
+        let mut taken = BTreeSet::new();
+        for Disk { device, .. } in &self.config.disks {
+            if !taken.insert(device.index) {
+                // `xvda` is the drive `hda`, too.
+                let ide_only = device.ide_only || device.ide_position().is_some();
+                let name = VirtualDevice { ide_only, ..*device }.name();
+                return Err(self.error(setting, format!("two disks are the drive {name}")));
             }
         }
         Ok(())

@@ -185,6 +185,8 @@ fn errors_name_file_line_and_key() {
         ("disk=[\n'x,raw,hd7q']", "g.cfg:3: disk: \"hd7q\" is not a vdev (such as hda)"),
         ("disk=[\n3]", "g.cfg:3: disk: must be a list of strings in quotes"),
         ("disk=['x,,hda',\n'y,,xvda']", "g.cfg:2: disk: two disks are the drive hda"),
+        ("disk=['x,,xvde',\n'y,,xvde']", "g.cfg:2: disk: two disks are the drive xvde"),
+        ("disk=['x,,xvdad',\n'y,,d29']", "g.cfg:2: disk: two disks are the drive xvdad"),
         ("vga='voodoo'", "g.cfg:2: vga: \"voodoo\" is none of none, stdvga, cirrus, qxl"),
         (
             "serial=['none','none','none','none','none']",
@@ -196,6 +198,16 @@ fn errors_name_file_line_and_key() {
     }
     assert_eq!(whole_error("memory=2"), "g.cfg: no name is given: add name=\"...\"");
     assert_eq!(whole_error("name='g'"), "g.cfg: no memory is given: add memory=MIB");
+}
+
+#[test]
+fn a_guest_has_no_more_disks_than_can_be_plugged_in() {
+    let disks = |count: u32| {
+        let disks: Vec<String> = (0..count).map(|place| alloc::format!("'x,,d{place}'")).collect();
+        alloc::format!("name='g'\nmemory=8\ndisk=[{}]", disks.join(","))
+    };
+    assert_eq!(parse(&disks(32)).0.disks.len(), 32);
+    assert_eq!(whole_error(&disks(33)), "g.cfg:3: disk: a guest has 32 disks at the most");
 }
 
 #[test]

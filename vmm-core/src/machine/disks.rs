@@ -6,14 +6,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use config::guest::MAX_DISKS;
 use config::{Disk, DiskKind, GuestConfig};
 use core::ptr::addr_eq;
 use devices::block::BlockBackend;
 use devices::ide::Drive;
 use xen::backends::DiskSettings;
-
-/// Disks that a guest has at the most once one is plugged in.
-const MAX_DISKS: usize = 32;
 
 /// The disks of a domain.
 pub struct Disks {
