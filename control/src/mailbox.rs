@@ -95,7 +95,7 @@ pub enum Request {
 pub enum WatchRequest {
     /// To begin. There are few: the oldest ends if there are too many.
     Begin {
-        /// The nodes; those below are watched too.
+        /// The nodes, at the most [`MAX_WATCH_PATHS`]; those below are watched too.
         paths: Vec<String>,
     },
     /// Events that have come.
@@ -111,6 +111,9 @@ pub enum WatchRequest {
         watch: u32,
     },
 }
+
+/// Nodes that are watched by one watch.
+pub const MAX_WATCH_PATHS: usize = 32;
 
 /// Events that are taken at once.
 pub const MAX_WATCH_EVENTS: u32 = 32;

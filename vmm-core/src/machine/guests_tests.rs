@@ -268,6 +268,13 @@ fn nodes_are_watched_by_several_clients_at_once() {
     assert!(of(&mut bench, "store.events", 9).contains("there is no watch 9 any more"));
     let wrong = bench.call("store.watch", "{\"paths\":[\"/a\",\"//\"]}");
     assert!(wrong.contains("xenstore-watch: Unable to add watch on //"), "{wrong}");
+    for (count, part) in [(32, "\"watch\":"), (33, "xenstore-watch: at most 32 paths")] {
+        let paths: Vec<_> = (0..count).map(|path| alloc::format!("\"/{path}\"")).collect();
+        let params = alloc::format!("{{\"paths\":[{}]}}", paths.join(","));
+        let answer = bench.call("store.watch", &params);
+        assert!(answer.contains(part), "{answer}");
+    }
+    of(&mut bench, "store.unwatch", 10);
     assert_eq!(bench.platform.reserved_heap_bytes(), reserved);
 }
 

@@ -6,7 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use control::budget::Budget;
 use control::host::Host;
-use control::mailbox::{Answer, MAX_STORE_TEXT_BYTES, MAX_WATCH_EVENTS, WatchRequest};
+use control::mailbox::{
+    Answer, MAX_STORE_TEXT_BYTES, MAX_WATCH_EVENTS, MAX_WATCH_PATHS, WatchRequest,
+};
 use xen::backends::SharedStore;
 use xen::store::{Local, MAX_LOCAL_EVENT_BYTES, commands};
 
@@ -81,6 +83,9 @@ impl Watches {
         store: &SharedStore,
         paths: &[String],
     ) -> Result<u32, String> {
+        if paths.len() > MAX_WATCH_PATHS {
+            return Err(format!("xenstore-watch: at most {MAX_WATCH_PATHS} paths"));
+        }
         if self.list.len() >= MAX_WATCHES {
             self.end(store, 0);
         }
