@@ -4,9 +4,9 @@ mod picture;
 #[cfg(test)]
 mod tests;
 
-use super::Consoles;
 use super::escapes::EscapeFilter;
 use super::test_guest::{Control, FACTS, TestGuest};
+use super::{Consoles, Running};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use config::CommandLine;
 use config::command_line::Escapes;
 use control::host::SerialPort;
-use control::mailbox::{Answer, Mailbox};
+use control::mailbox::{Answer, Mailbox, Request, WatchRequest};
 use control::test_host::TestHost;
 use devices::bus::{Access, PioDevice};
 use devices::memory::DeviceMemory;
@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 35] = [
+const METHODS: [&str; 46] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -40,13 +40,24 @@ const METHODS: [&str; 35] = [
     "guest.create",
     "guest.console",
     "guest.number",
+    "guest.name",
+    "guest.disks",
+    "guest.cards",
+    "guest.attach_disk",
+    "guest.detach_disk",
+    "guest.insert_cd",
+    "guest.eject_cd",
     "store.command",
+    "store.watch",
+    "store.events",
+    "store.unwatch",
     "guest.uptime",
     "guest.stats",
     "guest.pause",
     "guest.unpause",
     "guest.catch",
     "guest.step",
+    "guest.dump",
     "guest.registers",
     "guest.set_register",
     "guest.destroy",
@@ -75,7 +86,7 @@ const IDS: [&str; 8] = [
     "\"id\":\"/\",",
     "\"id\":[],",
 ];
-const PARAMS: [&str; 18] = [
+const PARAMS: [&str; 26] = [
     "{}",
     "{\"guest\":1}",
     "{\"guest\":\"dos\",\"text\":\"b\"}",
@@ -94,6 +105,14 @@ const PARAMS: [&str; 18] = [
     "{\"count\":3}",
     "{\"name\":\"rip\",\"value\":\"1002\"}",
     "{\"count\":-1}",
+    "{\"guest\":2,\"kib\":4096}",
+    "{\"guest\":1,\"disk\":\"x.img,,xvdb\"}",
+    "{\"guest\":\"dos\",\"vdev\":\"hdc\",\"target\":\"x.iso\"}",
+    "{\"guest\":1,\"type\":\"pv\",\"text\":\"a\"}",
+    "{\"number\":2}",
+    "{\"paths\":[\"/local\",\"/vm\"]}",
+    "{\"watch\":1}",
+    "{\"guest\":1,\"trigger\":\"nmi\",\"button\":\"power\",\"vcpu\":1,\"hard\":\"0-1\",\"weight\":2}",
 ];
 
 /// A machine, its consoles and two guests.
@@ -133,8 +152,8 @@ impl Bench {
             guest.clock.advance_ns(STEP_NS);
             control.answer_all(&mut self.consoles, &guest.mailbox);
         }
-        while let Some((client, _)) = self.machine.take_request() {
-            self.machine.put_answer(client, Answer::Failed("there is no such module".into()));
+        while let Some((client, request)) = self.machine.take_request() {
+            self.machine.put_answer(client, answer_of_machine(&request));
             self.consoles.take_answers();
         }
         self.consoles.set_alarm(None);
@@ -168,6 +187,18 @@ impl Bench {
             self.attend();
         }
         panic!("the management port does not come to an end");
+    }
+}
+
+/// Each look at a watch finds as much as it can.
+fn answer_of_machine(request: &Request) -> Answer {
+    match request {
+        Request::Watch(WatchRequest::Begin { .. }) => Answer::Watching(1),
+        Request::Watch(WatchRequest::Take { count, .. }) => {
+            Answer::Events(vec!["/local/\x1b[2J".into(); *count as usize])
+        }
+        Request::Watch(WatchRequest::End { .. }) => Answer::Done,
+        _ => Answer::Failed("there is no such module".into()),
     }
 }
 
@@ -228,9 +259,27 @@ pub fn rpc(data: &[u8]) {
     assert!(sent.is_empty() || sent.ends_with('\n'));
 }
 
-/// Commands of the prompt that name a guest.
-const COMMANDS: [&str; 9] =
-    ["list", "pause", "unpause", "step", "stats", "screen", "console", "create", "uptime"];
+/// Commands of the prompt that name a guest, and their other operands.
+const COMMANDS: [(&str, &str); 18] = [
+    ("list", ""),
+    ("pause", ""),
+    ("unpause", ""),
+    ("step", ""),
+    ("stats", ""),
+    ("screen", ""),
+    ("console", ""),
+    ("create", ""),
+    ("uptime", ""),
+    ("mem-set", " 64"),
+    ("mem-max", " 64"),
+    ("block-list", ""),
+    ("network-list", ""),
+    ("block-attach", " x.img,,xvdb"),
+    ("block-detach", " xvdb"),
+    ("cd-insert", " hdc x.iso"),
+    ("cd-eject", " hdc"),
+    ("xenstore-watch", " /local"),
+];
 
 /// The prompt and the serial console: what is typed, and what the guests transmit. Nothing that
 /// rules a terminal goes out.
@@ -251,15 +300,18 @@ pub fn prompt(data: &[u8]) {
             6 if length == 31 => bench.renew(0),
             6 if length == 30 => bench.renew(1),
             6 => {
-                let (name, dom) = (input.pick(&COMMANDS).unwrap_or(""), length % 4);
-                let operand = ["", " 1", " dos", " 3"][dom];
-                bench.host.type_at(SerialPort::Com1, format!("\r{name}{operand}\r"));
+                let (name, rest) = input.pick(&COMMANDS).unwrap_or(("", ""));
+                let operand = ["", " 1", " dos", " 3"][length % 4];
+                bench.host.type_at(SerialPort::Com1, format!("\r{name}{operand}{rest}\r"));
             }
             _ => bench.host.type_at(SerialPort::Com1, b"\r"),
         }
         while let Some(command) = bench.receive() {
+            if let Some((Running::Watch(watch), _)) = &mut bench.consoles.commands[0] {
+                watch.end();
+                bench.attend();
             // The commands of the machine end it.
-            if !command.trim().starts_with("ho") {
+            } else if !command.trim().starts_with("ho") {
                 bench.consoles.begin_command(0, &command);
                 bench.attend();
             }
