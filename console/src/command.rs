@@ -39,7 +39,7 @@ const HEAP_BYTES_PER_EVENT: u64 = 3 << 10 << 4;
 /// The same of all disks of a guest in a list.
 const HEAP_BYTES_PER_DISKS: u64 = 64 << 10;
 
-/// The same of its network cards, of which a configuration rarely has more than eight.
+/// The same of its network cards, of which a configuration never has more than eight.
 const HEAP_BYTES_PER_CARDS: u64 = 16 << 10;
 
 /// The greatest weight of a guest.
@@ -476,16 +476,12 @@ impl Services<'_> {
                 return ask(self.machine, client, Request::Watch(request));
             }
             Command::ListDisks(doms) => {
-                let numbers: Result<Vec<u32>, Unclear> =
-                    doms.iter().map(|dom| self.guests.find(dom.as_deref())).collect();
-                let numbers = numbers?;
+                let numbers = self.numbers(&doms)?;
                 reserve(numbers.len() as u64 * HEAP_BYTES_PER_DISKS)?;
                 return ask(self.machine, client, Request::ListDisks(numbers));
             }
             Command::ListCards(doms) => {
-                let numbers: Result<Vec<u32>, Unclear> =
-                    doms.iter().map(|dom| self.guests.find(dom.as_deref())).collect();
-                let numbers = numbers?;
+                let numbers = self.numbers(&doms)?;
                 reserve(numbers.len() as u64 * HEAP_BYTES_PER_CARDS)?;
                 return ask(self.machine, client, Request::ListCards(numbers));
             }
@@ -613,6 +609,11 @@ impl Services<'_> {
     fn devices(&self, number: u32) -> Result<&GuestPorts, Unclear> {
         let guest = self.guests.get(number);
         guest.and_then(|guest| guest.ports.as_ref()).ok_or(Unclear::NoGuest)
+    }
+
+    /// The numbers of the guests that are meant.
+    fn numbers(&self, doms: &[Dom]) -> Result<Vec<u32>, Unclear> {
+        doms.iter().map(|dom| self.guests.find(dom.as_deref())).collect()
     }
 
     /// The guests that are meant, or all, as they are now.
