@@ -1,8 +1,9 @@
 //! A request on its way through the medium.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use devices::block::BlockOp;
+use devices::block::{BlockBackend, BlockOp};
 
 use super::entries::{Request, Segments};
 use super::pages::{self, Pages};
@@ -20,8 +21,9 @@ pub(super) struct Geometry {
 }
 
 /// A request that is being served.
-#[derive(Debug)]
 pub(super) struct Job {
+    /// All of its steps are for the medium that it began with, whatever is in the drive since.
+    pub medium: Arc<dyn BlockBackend>,
     /// Its queue.
     pub queue: usize,
     pub id: u64,
@@ -49,6 +51,7 @@ impl Job {
     /// # Errors
     /// The status to answer.
     pub fn new(
+        medium: &Arc<dyn BlockBackend>,
         queue: usize,
         request: &Request,
         geometry: Geometry,
@@ -87,6 +90,7 @@ impl Job {
         }
         buffer.resize(length_bytes, 0);
         let mut job = Self {
+            medium: Arc::clone(medium),
             queue,
             id: request.id,
             operation,

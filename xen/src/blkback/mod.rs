@@ -232,7 +232,10 @@ impl Vbd {
     ) -> Result<usize, BrokenRing> {
         let geometry = self.geometry(inner);
         let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
-        let job = match Job::new(queue, request, geometry, &mut link.pages, &mut inner.spare) {
+        let job = inner.medium.as_ref().ok_or(STATUS_ERROR).and_then(|medium| {
+            Job::new(medium, queue, request, geometry, &mut link.pages, &mut inner.spare)
+        });
+        let job = match job {
             Ok(job) => job,
             Err(status) => {
                 respond(&mut link.ring, request.id, request.answered_operation(), status)?;
@@ -259,8 +262,7 @@ impl Vbd {
                 BlockOp::Read | BlockOp::Write => core::mem::take(&mut job.buffer),
             };
             let request = BlockRequest { tag, op, offset_bytes: job.offset_bytes, buffer };
-            let Some(medium) = &inner.medium else { return inner.answer(job, STATUS_ERROR) };
-            match medium.submit(request) {
+            match job.medium.submit(request) {
                 Submitted::Done(completion) => {
                     if !inner.finish_step(&mut job, completion) {
                         return inner.answer(job, STATUS_ERROR);

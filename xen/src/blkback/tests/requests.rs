@@ -80,6 +80,23 @@ fn barriers_are_alone_and_durable() {
 }
 
 #[test]
+fn a_request_ends_on_the_medium_that_it_began_with() {
+    use BlockOp::{Flush, Write};
+    let mut front = with_data(TestDisk::new(64, true), 1);
+    front.guest.fill(DATA, 0, &[0xa5; 512]);
+    let entry = front.entry_of(3, 1, 60, &[(DATA, 0, 0)]);
+    front.put(&entry);
+    front.push();
+    let smaller = Arc::new(TestDisk::new(8, true));
+    front.vbd.change_medium(&mut front.store, Some(smaller.clone()), "smaller").unwrap();
+    front.disk.complete_all();
+    assert_eq!(front.responses(), [(1, 3, 0)]);
+    assert_eq!(front.disk.log.lock().iter().map(|it| it.0).collect::<Vec<_>>(), [Flush, Write]);
+    assert_eq!(front.disk.data.lock()[60 * 512], 0xa5);
+    assert!(smaller.log.lock().is_empty());
+}
+
+#[test]
 fn requests_that_are_wrong_fail_alone() {
     let mut front = with_data(TestDisk::new(64, false), 11);
     front.guest.grant(5, true);
