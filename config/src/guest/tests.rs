@@ -1,3 +1,4 @@
+use super::values::MAX_WARNINGS;
 use super::*;
 use crate::DiskKind;
 use alloc::string::ToString;
