@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use serde_json::Value;
 
 use crate::emulator::{Backend, EmulatorKind, Spec};
 use crate::guests::{Guest, LINUX_MARKER};
@@ -228,7 +229,11 @@ fn exits(machine: &mut Machine, spec: &Spec) -> Result<Exits> {
     }
     let stats = machine.stats()?;
     let counters = stats["exits"].as_object().context("no exits in guest.stats")?;
-    Ok(counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect())
+    let counter = |(name, count): (&String, &Value)| {
+        let count = count.as_u64().with_context(|| format!("the counter {name} is no number"))?;
+        Ok((name.clone(), count))
+    };
+    counters.iter().map(counter).collect()
 }
 
 /// From the hypervisor's log line "...: first instruction N us after the image was entered".
@@ -252,7 +257,9 @@ fn timed_boot(spec: &Spec) -> Result<TimedBoot> {
 fn exit_costs(spec: &Spec) -> Result<ExitCosts> {
     let mut machine = Machine::start(spec, false, PATIENCE, Vec::new())?;
     machine.expect_serial("exits done")?;
-    Ok(machine.serial().text().lines().filter_map(exit_cost).collect())
+    let costs: ExitCosts = machine.serial().text().lines().filter_map(exit_cost).collect();
+    ensure!(!costs.is_empty(), "the guest has measured nothing");
+    Ok(costs)
 }
 
 /// The instructions that each defence adds to an exit.
