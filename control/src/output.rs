@@ -1,5 +1,5 @@
-//! Output of guests on its way to the machine's ports: the bytes of COM1, and the lines of the
-//! debug console.
+//! Output of guests on its way to the machine's ports: the bytes of COM1 and of the PV console, and
+//! the lines of the debug console.
 
 use crate::alarm::ConsoleAlarm;
 use alloc::boxed::Box;
@@ -12,19 +12,20 @@ use devices::console::ByteSink;
 use log::Level;
 use spin::Once;
 
-/// Bytes that a guest can be ahead of the console; then its serial port is busy. A power of two.
+/// Bytes by which a console of a guest can be ahead of the machine's ports; then its serial port is
+/// busy, or its PV console's page stays full. A power of two.
 pub const OUTPUT_BYTES: usize = if cfg!(feature = "loom") { 4 } else { 32 << 10 };
 
 /// How long the first byte waits for others before the console is woken.
 const GATHER_NS: u64 = 2_000_000;
 
-/// A ring from one serial port to the console: one writer, one reader, no lock.
+/// A ring from one of a guest's consoles to the machine's ports: one writer, one reader, no lock.
 pub struct OutputRing {
     bytes: Box<[AtomicU8]>,
     /// Bytes ever written and ever read, modulo 2^64.
     written: AtomicUsize,
     read: AtomicUsize,
-    /// Brought forward when the first byte comes in.
+    /// Brought forward when a byte comes into the empty ring.
     alarm: Once<Arc<ConsoleAlarm>>,
 }
 
@@ -40,13 +41,13 @@ impl Default for OutputRing {
 }
 
 impl OutputRing {
-    /// An empty ring, not yet connected.
+    /// An empty ring, without an alarm.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From now on `alarm` is brought forward when the first byte comes in. Only the first call
-    /// counts.
+    /// From now on `alarm` is brought forward whenever a byte comes into the empty ring. Only the
+    /// first call counts.
     pub fn connect(&self, alarm: &Arc<ConsoleAlarm>) {
         self.alarm.call_once(|| alarm.clone());
     }
@@ -127,8 +128,7 @@ impl ByteSink for DebugLines {
         }
         let mut line = self.line.lock();
         match byte {
-            b'\r' | 0 => {}
-            b'\n' => {}
+            b'\r' | b'\n' | 0 => {}
             _ => line.push(byte),
         }
         if byte == b'\n' || line.len() >= MAX_DEBUG_LINE_BYTES {

@@ -90,8 +90,8 @@ pub struct BootDisk {
 }
 
 impl BootDisk {
-    /// A device that reads the discs in drives of `ide` into `memory`: those at the places `drives`,
-    /// from [`FIRST_DRIVE`] on.
+    /// A device that reads the discs in drives of `ide` into `memory`: those at the places
+    /// `drives`, from [`FIRST_DRIVE`] on.
     pub fn new(drives: Vec<usize>, ide: Arc<Ide>, memory: Arc<dyn GuestMemory>) -> Self {
         Self { drives, ide, memory, state: crate::lock::DeviceLock::default() }
     }

@@ -38,8 +38,6 @@ pub mod rank {
     pub const NET_PORT: u8 = 43;
     /// The account of a timer's ticks: those that are owed are put on its line.
     pub const TICKS: u8 = 45;
-    /// The output that two consoles of a guest share.
-    pub const OUTPUT: u8 = 47;
     /// A junction of interrupt lines.
     pub const LINE: u8 = 50;
     /// An interrupt controller.

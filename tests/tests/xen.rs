@@ -87,8 +87,8 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     let compare = "seq 1 100000 > /tmp/same; head -c $(wc -c < /tmp/same) /dev/xvda | \
                    cmp - /tmp/same && echo same";
     ensure!(shell(&mut machine, compare)? == "same");
-    // Each of the two consoles can be had alone, once the line has come to the first one. stty waits
-    // until its output has gone out.
+    // Each of the two consoles can be had alone, once the line has come to the first one. stty
+    // waits until its output has gone out.
     let read = "echo beg'un'; stty echo; echo rea'dy' > /dev/hvc0; read line < /dev/hvc0; \
                 echo got $line\n";
     machine.serial().write(read.as_bytes())?;
@@ -112,8 +112,8 @@ fn linux_reads_and_writes_a_pv_disk(backend: Backend) -> Result<()> {
     machine.expect_serial("powered off: Destroy")
 }
 
-/// A second disk is plugged in, read, written and let go while the first is busy, and holds what was
-/// written when it comes again. The guest's next life has it too.
+/// A second disk is plugged in, read, written and let go while the first is busy, and holds what
+/// was written when it comes again. The guest's next life has it too.
 fn disks_come_and_go_under_load(machine: &mut Machine) -> Result<()> {
     let attach = json!({ "disk": "format=raw,vdev=xvdb,access=rw,target=more.img" });
     let appears = "until [ -b /dev/xvdb ]; do sleep 0.1; done; ";

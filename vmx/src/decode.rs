@@ -147,8 +147,8 @@ pub fn task_switch(fields: &impl Fields, event: Option<Event>) -> TaskSwitch {
 }
 
 /// An entry that failed for `basic`: a machine check came during it (27.9), of which nothing is
-/// left but the host's state, so that what was to be injected still is. `None` if the processor refuses
-/// the guest's state.
+/// left but the host's state, so that what was to be injected still is. `None` if the processor
+/// refuses the guest's state.
 #[cold]
 pub fn failed_entry(basic: u16, fields: &impl Fields) -> Option<(Exit, Option<Event>)> {
     if basic != reason::MACHINE_CHECK_AT_ENTRY {

@@ -74,8 +74,8 @@ pub trait Guest: Send + Sync {
     /// Asks that the device `device` be served and attended to soon, from elsewhere.
     fn call_back(&self, device: u32);
 
-    /// Asks that the disk `device` look for requests in a while, and be served whenever the guest has
-    /// nothing to run before that.
+    /// Asks that the disk `device` look for requests in a while, and be served whenever the guest
+    /// has nothing to run before that.
     fn look_later(&self, device: u32);
 
     /// The same for a little later.

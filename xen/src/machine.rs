@@ -55,9 +55,9 @@ pub trait Machine: Send + Sync {
     fn ram_pages(&self) -> u64;
     /// The pages of RAM that the guest can have, by the addresses at which they are.
     fn ram_ranges(&self) -> Vec<Range<u64>>;
-    /// Gives the RAM at these page numbers, at most [`MAX_PAGES_A_GO`], back to the host, and leaves
-    /// holes. Returns how many, from the first on: it stops where no RAM is. `None`, and nothing is
-    /// done, if the guest has to come again for it.
+    /// Gives the RAM at these page numbers, at most [`MAX_PAGES_A_GO`], back to the host, and
+    /// leaves holes. Returns how many, from the first on: it stops where no RAM is. `None`, and
+    /// nothing is done, if the guest has to come again for it.
     fn give_back(&self, gfns: &[u64]) -> Option<usize>;
     /// Puts pages of zeroes into the holes at these page numbers. Returns how many, from the first
     /// on: it stops where there is no hole, when the guest has `most` pages, and when the host has

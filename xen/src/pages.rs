@@ -1,8 +1,9 @@
 //! The pages that the platform shares with its guest, and where the guest has put them.
 //!
 //! A page that the guest puts over RAM of its own, or into a hole there, lives there from then on:
-//! that RAM is the page. When it goes elsewhere it leaves a hole. Anywhere else, and before the guest
-//! has put it anywhere, it lives in memory of the platform's, which is shown at the guest's address.
+//! that RAM is the page. When it goes elsewhere it leaves a hole. Anywhere else, and before the
+//! guest has put it anywhere, it lives in memory of the platform's, which is shown at the guest's
+//! address.
 
 use crate::errno::Errno;
 use crate::machine::{Machine, ShownPages};

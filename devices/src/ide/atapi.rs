@@ -58,13 +58,17 @@ pub(super) enum MediaEvent {
     Removal = 3,
 }
 
-/// A disc that was put in place of another. Systems that do not ask for events learn of it as from
-/// a drive that is slow to load (and from QEMU's): first there is no medium, then it has changed.
+/// How much a system that does not ask for events has been told of a disc put in place of another.
+/// As with a drive that is slow to load (and with QEMU's), commands find no medium, and then one
+/// that has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Change {
+    /// All of it.
     #[default]
     Told,
+    /// Nothing: the next command finds no medium.
     Removed,
+    /// That the old disc is gone: the next command finds another.
     Inserted,
 }
 

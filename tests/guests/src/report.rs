@@ -4,7 +4,8 @@
 //! conf TOPIC CASE ok
 //! conf TOPIC CASE FAIL DETAIL
 //! conf TOPIC CASE = VALUE          a fact that must be the same on every machine
-//! conf TOPIC CASE skip REASON      this processor lacks what the case is about; the case * is the whole topic
+//! conf TOPIC CASE skip REASON      this processor lacks what the case is about;
+//!                                  the case * is the whole topic
 //! conf TOPIC done N passed, M failed
 //! ```
 //!

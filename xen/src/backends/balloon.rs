@@ -41,8 +41,8 @@ impl BackEnds {
         self.balloon.target_kib.load(Ordering::Relaxed)
     }
 
-    /// Asks the guest to have so much RAM, and lets it have no more (`xl mem-set`). False if that is
-    /// more than there can be.
+    /// Asks the guest to have so much RAM, and lets it have no more (`xl mem-set`). False if that
+    /// is more than there can be.
     pub fn set_memory_target(&self, kib: u64) -> bool {
         if kib > self.balloon.static_max_kib {
             return false;

@@ -450,8 +450,8 @@ fn a_disk_without_a_front_end_or_by_force_goes_at_once() {
     assert_eq!(bench.link(XVDB).state, 1);
 }
 
-/// A kernel that is started by kexec finds the disks that are plugged in, with the discs that are in
-/// them, but for those that the one before was asked to let go.
+/// A kernel that is started by kexec finds the disks that are plugged in, with the discs that are
+/// in them, but for those that the one before was asked to let go.
 #[test]
 fn another_kernel_finds_the_disks_as_they_are_now() {
     const XVDC: u32 = 51744;

@@ -20,9 +20,9 @@ use manifest::{Entry, Stage};
 const PICTURE_INTERVAL: Duration = Duration::from_secs(5);
 const TEXT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A screen that does not change for so long stands still: the guest waits for a key. On a host with
-/// other work a start has stood still for 35 s, and a system may be deaf to all keys after one that
-/// came too early (Visopsys 0.92, in plain QEMU too).
+/// A screen that does not change for so long stands still: the guest waits for a key. On a host
+/// with other work a start has stood still for 35 s, and a system may be deaf to all keys after one
+/// that came too early (Visopsys 0.92, in plain QEMU too).
 const STILL: Duration = Duration::from_secs(60);
 
 /// Runs every ISO of a folder until it reaches its end state

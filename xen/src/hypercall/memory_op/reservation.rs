@@ -148,8 +148,8 @@ impl PvPlatform {
         end(extents)
     }
 
-    /// Gives the host back what is at these page numbers; returns how many pages, from the first on.
-    /// `None`, and nothing is done, if the guest has to come again for it.
+    /// Gives the host back what is at these page numbers; returns how many pages, from the first
+    /// on. `None`, and nothing is done, if the guest has to come again for it.
     fn remove_pages(&self, gfns: &[u64]) -> Option<usize> {
         let mut done = 0;
         while done < gfns.len() {
