@@ -35,12 +35,14 @@ extern crate alloc;
 
 mod data;
 mod heap_disk;
+mod host_disk;
 
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 
 pub use data::{Buffer, Data, Gone};
 pub use heap_disk::HeapDisk;
+pub use host_disk::HostDisk;
 
 /// An operation on a medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
