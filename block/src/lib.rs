@@ -34,6 +34,7 @@
 extern crate alloc;
 
 mod data;
+mod fair;
 mod heap_disk;
 mod host_disk;
 
@@ -41,6 +42,7 @@ use alloc::sync::{Arc, Weak};
 use core::fmt;
 
 pub use data::{Buffer, Data, Gone};
+pub use fair::{FairQueue, Served};
 pub use heap_disk::HeapDisk;
 pub use host_disk::HostDisk;
 
