@@ -29,7 +29,7 @@ struct Inner {
 
 struct Member {
     port: Arc<PortState>,
-    /// The addresses that were learned at it, the oldest first. Some may have gone elsewhere since.
+    /// The addresses that are known to be behind it, in the order in which they were learned.
     addresses: VecDeque<Mac>,
 }
 
@@ -68,42 +68,46 @@ impl Bridge {
         if destination.is_link_local() {
             return vec![];
         }
+        let is_owned = inner.is_owned(destination);
         let known = inner.learned.get(&destination).copied();
         let known = known.filter(|it| now_ns.saturating_sub(it.heard_ns) < AGEING_NS);
-        let is_for = |id: u64| match known {
-            Some(learned) => learned.port == id,
-            None => true,
+        let is_for = |port: &PortState| match is_owned {
+            true => port.filter.mac == Some(destination),
+            false => known.is_none_or(|learned| learned.port == port.id),
         };
         let ports = inner.ports.iter().map(|member| &member.port);
-        ports.filter(|port| port.id != from && is_for(port.id)).cloned().collect()
+        ports.filter(|port| port.id != from && is_for(port)).cloned().collect()
     }
 }
 
 impl Inner {
+    /// True for an address that its port alone may send from: it is there, wherever else it has
+    /// been heard of, and is not learned.
+    fn is_owned(&self, address: Mac) -> bool {
+        self.ports.iter().any(|member| member.port.filter.mac == Some(address))
+    }
+
     /// `source` is behind the port `at`.
     fn learn(&mut self, at: u64, source: Mac, now_ns: u64) {
-        if let Some(learned) = self.learned.get_mut(&source)
-            && learned.port == at
-        {
-            learned.heard_ns = now_ns;
+        if self.is_owned(source) {
             return;
         }
-        // An address that its port alone may send from is nobody else's.
-        let is_others =
-            |member: &Member| member.port.id != at && member.port.filter.mac == Some(source);
-        if self.ports.iter().any(is_others) {
+        let before = self.learned.insert(source, Learned { port: at, heard_ns: now_ns });
+        if before.is_some_and(|learned| learned.port == at) {
             return;
         }
-        let Some(member) = self.ports.iter_mut().find(|member| member.port.id == at) else {
-            return;
-        };
-        if member.addresses.len() == MAX_ADDRESSES
-            && let Some(oldest) = member.addresses.pop_front()
-            && self.learned.get(&oldest).is_some_and(|learned| learned.port == at)
-        {
-            self.learned.remove(&oldest);
+        for member in &mut self.ports {
+            if before.is_some_and(|learned| learned.port == member.port.id) {
+                member.addresses.retain(|&address| address != source);
+            }
+            if member.port.id == at {
+                if member.addresses.len() == MAX_ADDRESSES
+                    && let Some(oldest) = member.addresses.pop_front()
+                {
+                    self.learned.remove(&oldest);
+                }
+                member.addresses.push_back(source);
+            }
         }
-        member.addresses.push_back(source);
-        self.learned.insert(source, Learned { port: at, heard_ns: now_ns });
     }
 }

@@ -52,11 +52,6 @@ pub struct Port {
 }
 
 impl Port {
-    /// The bridge's name.
-    pub fn bridge(&self) -> &str {
-        &self.bridge.name
-    }
-
     /// The card's address.
     pub fn mac(&self) -> Mac {
         self.state.mac
@@ -127,10 +122,5 @@ impl Calls {
         for receiver in self.0.iter().filter_map(Weak::upgrade) {
             receiver.frames_wait();
         }
-    }
-
-    /// True if there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

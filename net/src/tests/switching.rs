@@ -67,7 +67,6 @@ fn bridges_are_apart_and_go_with_their_last_port() {
     let (_, b) = plug(&switch, "xenbr1", 2, SourceFilter::default());
     switch.send(&a, plain(mac(1), Mac::BROADCAST, 60), 0);
     assert!(drain(&b).is_empty());
-    assert_eq!((a.bridge(), b.bridge()), ("xenbr0", "xenbr1"));
     // The address is not known to a bridge of the same name that begins anew.
     drop(b);
     let [(_, b), (_, c)] = [2, 3].map(|it| plug(&switch, "xenbr1", it, SourceFilter::default()));
@@ -151,6 +150,38 @@ fn an_address_that_a_port_alone_may_use_is_not_learned_elsewhere() {
     [&a, &b].into_iter().for_each(|port| drop(drain(port)));
     switch.send(&c, plain(mac(3), mac(1), 60), 2);
     assert_eq!((drain(&a).len(), drain(&b).len()), (1, 0));
+}
+
+#[test]
+fn a_card_gets_its_own_address_back_from_one_that_has_used_it_before() {
+    let switch = Bench::new();
+    let [(_, b), (_, c)] = [2, 3].map(|index| open(&switch, index));
+    switch.send(&b, plain(mac(1), mac(3), 60), 0);
+    let own = || SourceFilter { mac: Some(mac(1)), networks: vec![] };
+    let (_, a) = plug(&switch, "xenbr0", 1, own());
+    // The other goes on, and the card has not sent yet.
+    switch.send(&b, plain(mac(1), Mac::BROADCAST, 60), 1);
+    drain(&a);
+    switch.send(&c, plain(mac(3), mac(1), 60), 2);
+    assert_eq!((drain(&a).len(), drain(&b).len()), (1, 0));
+    // Two that have been given the same address both get its frames.
+    let (_, twin) = plug(&switch, "xenbr0", 1, own());
+    switch.send(&c, plain(mac(3), mac(1), 60), 3);
+    assert_eq!((drain(&a).len(), drain(&b).len(), drain(&twin).len()), (1, 0, 1));
+}
+
+#[test]
+fn an_address_that_goes_to_and_fro_drives_no_other_out() {
+    let switch = Bench::new();
+    let [(_, a), (_, b), (_, c)] = [1, 2, 3].map(|index| open(&switch, index));
+    switch.send(&b, plain(mac(2), mac(1), 60), 0);
+    for _ in 0..=MAX_ADDRESSES {
+        switch.send(&b, plain(mac(9), mac(1), 60), 1);
+        switch.send(&c, plain(mac(9), mac(1), 60), 1);
+    }
+    [&a, &b, &c].into_iter().for_each(|port| drop(drain(port)));
+    switch.send(&a, plain(mac(1), mac(2), 60), 2);
+    assert_eq!((drain(&b).len(), drain(&c).len()), (1, 0));
 }
 
 #[derive(Clone, Debug)]

@@ -122,11 +122,6 @@ impl Vif {
         self.port.counters()
     }
 
-    /// The port that it is plugged into.
-    pub const fn port(&self) -> &Port {
-        &self.port
-    }
-
     /// Takes packets, as many as the ring has entries: the guest may go on adding some, and is
     /// served again after others.
     fn take_packets(
