@@ -93,7 +93,8 @@ impl Ring {
         if waiting > self.entries - unanswered { Err(BrokenRing) } else { Ok(waiting) }
     }
 
-    /// The next request, which is not taken yet. False if there is none at this moment.
+    /// The next request, which is not taken before [`Ring::advance`]. False if there is none at this
+    /// moment.
     ///
     /// # Errors
     /// [`BrokenRing`].
@@ -113,8 +114,16 @@ impl Ring {
     /// [`BrokenRing`].
     pub fn take(&mut self, request: &mut [u8]) -> Result<bool, BrokenRing> {
         let is_there = self.peek(request)?;
-        self.consumed = self.consumed.wrapping_add(is_there.into());
+        if is_there {
+            self.advance();
+        }
         Ok(is_there)
+    }
+
+    /// Takes the request that [`Ring::peek`] has read: the guest may have written another there
+    /// since.
+    pub const fn advance(&mut self) {
+        self.consumed = self.consumed.wrapping_add(1);
     }
 
     /// Asks to be told once so many requests are there. Returns how many are by now.

@@ -21,8 +21,17 @@ struct Page {
     holds: u32,
 }
 
+/// A change to a page that follows a read.
+struct Change {
+    reference: u32,
+    read_at: usize,
+    offset: usize,
+    bytes: Vec<u8>,
+}
+
 /// A guest's grants and ports.
 pub struct TestGuest {
+    change: Mutex<Option<Change>>,
     pages: Mutex<BTreeMap<u32, Page>>,
     /// Signals, by the port here.
     pub signals: Mutex<BTreeMap<u32, u32>>,
@@ -39,6 +48,7 @@ impl TestGuest {
     /// A guest of this width, with one device.
     pub fn new(width: Width, device: u32) -> Self {
         Self {
+            change: Mutex::new(None),
             pages: Mutex::default(),
             signals: Mutex::default(),
             calls: 0.into(),
@@ -74,6 +84,12 @@ impl TestGuest {
         page.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Once the back end has read at `entry` of a page, the bytes `offset` behind are others.
+    pub fn change_after_read(&self, reference: u32, entry: usize, offset: usize, bytes: &[u8]) {
+        let (offset, bytes) = (entry + offset, bytes.to_vec());
+        *self.change.lock() = Some(Change { reference, read_at: entry, offset, bytes });
+    }
+
     /// Pages that are held now.
     pub fn held(&self) -> Vec<u32> {
         let pages = self.pages.lock();
@@ -101,9 +117,14 @@ impl Guest for TestGuest {
     }
 
     fn read(&self, held: &Held, offset: usize, data: &mut [u8]) -> Result<(), BadGrant> {
-        let pages = self.pages.lock();
-        let page = pages.get(&held.reference).ok_or(BadGrant)?;
+        let mut pages = self.pages.lock();
+        let page = pages.get_mut(&held.reference).ok_or(BadGrant)?;
         data.copy_from_slice(&page.bytes[offset..offset + data.len()]);
+        let is_it =
+            |change: &mut Change| (change.reference, change.read_at) == (held.reference, offset);
+        if let Some(change) = self.change.lock().take_if(is_it) {
+            page.bytes[change.offset..][..change.bytes.len()].copy_from_slice(&change.bytes);
+        }
         Ok(())
     }
 

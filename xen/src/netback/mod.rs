@@ -37,8 +37,8 @@ use crate::ring::{BrokenRing, Ring};
 use crate::store::xenbus::State;
 use crate::store::{DomId, Local};
 
-/// No further packet is taken from a ring in a go once those taken have so many bytes, which the
-/// last may pass: less than a receiver's queue holds, which is emptied after the go.
+/// No further packet is taken from a card's rings in a go once those taken have so many bytes, which
+/// the last may pass: less than a receiver's queue holds, which is emptied after the go.
 const MAX_BYTES_A_GO: usize = 256 << 10;
 
 /// The settings of a card.
@@ -105,11 +105,11 @@ impl Vif {
         let mut calls = Calls::default();
         {
             let inner = &mut self.inner.lock();
-            let queues = inner.queues.len();
+            let (queues, mut bytes) = (inner.queues.len(), 0);
             inner.first_queue = inner.first_queue.wrapping_add(1);
             for index in 0..queues {
                 let queue = inner.first_queue.wrapping_add(index) % queues;
-                let result = self.take_packets(inner, queue, &mut calls);
+                let result = self.take_packets(inner, queue, &mut bytes, &mut calls);
                 self.finish(inner, queue, result, |queue| (&mut queue.tx, queue.tx_port));
                 self.give(inner, queue);
             }
@@ -123,11 +123,12 @@ impl Vif {
     }
 
     /// Takes packets, as many as the ring has entries: the guest may go on adding some, and is
-    /// served again after others.
+    /// served again after others. Their `bytes` are counted, copied or not.
     fn take_packets(
         &self,
         inner: &mut Inner,
         index: usize,
+        bytes: &mut usize,
         calls: &mut Calls,
     ) -> Result<(), BrokenRing> {
         if inner.is_broken {
@@ -135,40 +136,40 @@ impl Vif {
         }
         let Inner { queues, groups, credit, .. } = inner;
         let queue = queues.get_mut(index).ok_or(BrokenRing)?;
-        let (mut turns, mut bytes) = (queue.tx.entries(), 0);
+        let mut turns = queue.tx.entries();
         loop {
-            if turns == 0 || bytes >= MAX_BYTES_A_GO {
+            if turns == 0 || *bytes >= MAX_BYTES_A_GO {
                 if queue.tx.ask_for_event(1)? > 0 {
                     self.guest.call_back(self.settings.id);
                 }
                 return Ok(());
             }
             turns -= 1;
-            if let Some(credit) = credit {
-                let mut first = TxRequest::new_zeroed();
-                let is_there = queue.tx.peek(first.as_mut_bytes())?;
-                let length = u64::from(first.size.get());
-                if is_there && !credit.take(length, self.port.now_ns()) {
-                    self.guest.call_back_later(self.settings.id);
-                    return Ok(());
-                }
-            }
-            let Some(packet) = Packet::take(&mut queue.tx)? else {
+            let mut first = TxRequest::new_zeroed();
+            if !queue.tx.peek(first.as_mut_bytes())? {
                 if queue.tx.ask_for_event(1)? > 0 {
                     continue;
                 }
                 return Ok(());
-            };
+            }
+            if let Some(credit) = credit
+                && !credit.take(first.size.get().into(), self.port.now_ns())
+            {
+                self.guest.call_back_later(self.settings.id);
+                return Ok(());
+            }
+            queue.tx.advance();
+            let packet = Packet::take(&mut queue.tx, first)?;
             if let Some(change) = packet.group {
                 let is_done = self.change_groups(groups, change);
                 packet.respond(&mut queue.tx, if is_done { STATUS_OKAY } else { STATUS_ERROR })?;
                 continue;
             }
+            *bytes += packet.length_bytes();
             let frame = packet.copy(&*self.guest);
             let status = if frame.is_ok() { STATUS_OKAY } else { STATUS_ERROR };
             packet.respond(&mut queue.tx, status)?;
             if let Ok(Some(frame)) = frame {
-                bytes += frame.bytes().len();
                 self.port.send(frame, calls);
             }
         }

@@ -35,16 +35,12 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// Takes a packet whose first part is the next request; none if there is none at this moment.
+    /// Takes the packet whose first part, `first`, has been taken.
     ///
     /// # Errors
     /// [`BrokenRing`] for what a front end never does, as Linux's back end has it: a packet that is
     /// not all there, parts that leave their pages, many of them, or entries of no type.
-    pub fn take(ring: &mut Ring) -> Result<Option<Self>, BrokenRing> {
-        let mut first = TxRequest::new_zeroed();
-        if !ring.take(first.as_mut_bytes())? {
-            return Ok(None);
-        }
+    pub fn take(ring: &mut Ring, first: TxRequest) -> Result<Self, BrokenRing> {
         let (slots, is_wrong) = (vec![first], false);
         let mut packet = Self { slots, extras: 0, gso: None, group: None, is_wrong };
         if first.flags.get() & TX_EXTRA_INFO != 0 {
@@ -53,7 +49,15 @@ impl Packet {
         if packet.group.is_none() {
             packet.take_parts(ring)?;
         }
-        Ok(Some(packet))
+        Ok(packet)
+    }
+
+    /// The bytes that [`Packet::copy`] copies.
+    pub fn length_bytes(&self) -> usize {
+        match self.is_wrong {
+            true => 0,
+            false => self.slots.iter().map(|part| usize::from(part.size.get())).sum(),
+        }
     }
 
     fn take_extras(&mut self, ring: &mut Ring) -> Result<(), BrokenRing> {
@@ -113,8 +117,7 @@ impl Packet {
         if self.is_wrong {
             return Err(BadGrant);
         }
-        let length = self.slots.iter().map(|part| usize::from(part.size.get())).sum();
-        let mut bytes = vec![0; length];
+        let mut bytes = vec![0; self.length_bytes()];
         let mut rest = &mut bytes[..];
         for part in &self.slots {
             let (data, later) =

@@ -167,6 +167,27 @@ impl Bench {
         self.fronts[front].vif.serve();
     }
 
+    /// The same with two queues, each with ports and a directory of its own.
+    pub fn connect_two_queues(&mut self, front: usize) {
+        for queue in 0..2 {
+            self.fronts[front].make_rings(queue);
+            for (name, value) in [
+                ("tx-ring-ref", TX + 10 * queue as u32),
+                ("rx-ring-ref", RX + 10 * queue as u32),
+                ("event-channel-tx", PORT + 2 * queue as u32),
+                ("event-channel-rx", PORT + 2 * queue as u32 + 1),
+            ] {
+                self.set(front, &format!("queue-{queue}/{name}"), &value.to_string());
+            }
+        }
+        self.set(front, "multi-queue-num-queues", "2");
+        for (name, value) in LINUX {
+            self.set(front, name, value);
+        }
+        self.set(front, "state", "4");
+        assert_eq!(self.back(front), State::Connected);
+    }
+
     /// Does what cards have asked for.
     pub fn work(&mut self) -> u32 {
         let mut calls = 0;

@@ -111,24 +111,7 @@ fn openbsd_has_one_event_channel_and_checksums_of_its_own() {
 fn queues_have_directories_of_their_own() {
     let mut bench = Bench::new();
     bench.connect(0, &LINUX);
-    for queue in 0..2 {
-        bench.fronts[1].make_rings(queue);
-        let directory = format!("queue-{queue}");
-        for (name, value) in [
-            ("tx-ring-ref", TX + 10 * queue as u32),
-            ("rx-ring-ref", RX + 10 * queue as u32),
-            ("event-channel-tx", PORT + 2 * queue as u32),
-            ("event-channel-rx", PORT + 2 * queue as u32 + 1),
-        ] {
-            bench.set(1, &format!("{directory}/{name}"), &value.to_string());
-        }
-    }
-    bench.set(1, "multi-queue-num-queues", "2");
-    for (name, value) in LINUX {
-        bench.set(1, name, value);
-    }
-    bench.set(1, "state", "4");
-    assert_eq!(bench.back(1), State::Connected);
+    bench.connect_two_queues(1);
     let mut counts = [0; 2];
     for queue in 0..2 {
         bench.fronts[1].queue = queue;

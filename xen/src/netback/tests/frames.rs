@@ -212,3 +212,37 @@ fn a_guest_that_sends_without_end_is_served_in_turns() {
     assert_eq!(bench.fronts[0].responses().len(), 2 * 16);
     assert_eq!(bench.fronts[1].receive().len(), 12);
 }
+
+#[test]
+fn queues_of_a_card_share_its_turn() {
+    let mut bench = Bench::new();
+    bench.connect_two_queues(0);
+    let front = &mut bench.fronts[0];
+    let bytes = tcp(60_000);
+    for queue in 0..2 {
+        front.queue = queue;
+        (0..12).for_each(|_| _ = front.put_packet(&bytes, TX_CSUM_BLANK, Some((1448, 1))));
+    }
+    front.guest.calls.store(0, Ordering::Relaxed);
+    for queue in 0..2 {
+        front.queue = queue;
+        let (ring, produced) = (TX + 10 * queue as u32, 12 * 16);
+        front.set_index(ring, 0, produced);
+    }
+    let answered = |bench: &mut Bench| {
+        let mut counts = [0; 2];
+        for (queue, count) in counts.iter_mut().enumerate() {
+            bench.fronts[0].queue = queue;
+            *count = bench.fronts[0].responses().len();
+        }
+        counts.sort_unstable();
+        counts
+    };
+    bench.fronts[0].vif.serve();
+    assert_eq!(answered(&mut bench), [0, 5 * 16]);
+    // The other one is the first of the next turn.
+    assert_eq!(bench.work(), 1);
+    assert_eq!(answered(&mut bench), [0, 5 * 16]);
+    (0..4).for_each(|_| _ = bench.work());
+    assert_eq!(answered(&mut bench), [7 * 16, 7 * 16]);
+}

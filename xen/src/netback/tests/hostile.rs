@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::xenbus::State;
 use crate::test_grants::PORT;
+use net::Rate;
 use zerocopy::IntoBytes;
 
 /// The front end has broken its ring: it is told why, and gets another connection after that.
@@ -155,4 +156,33 @@ fn one_ring_for_both_directions_is_survived() {
     bench.fronts[1].give_buffers(8);
     bench.fronts[1].send(&plain(mac(2), mac(1), 60), 0, None);
     bench.work();
+}
+
+#[test]
+fn a_request_that_changes_after_it_was_read_counts_as_it_was() {
+    let rate = Rate { interval_bytes: 1000, interval_us: 1000 };
+    let mut bench = Bench::with([Some(rate), None]);
+    bench.connect(0, &LINUX);
+    bench.connect(1, &LINUX);
+    bench.fronts[1].give_buffers(8);
+    let front = &mut bench.fronts[0];
+    front.put_packet(&plain(mac(1), mac(2), 1500), 0, None);
+    // The length of the first request.
+    front.guest.fill(TX, 64 + 10, &100_u16.to_le_bytes());
+    front.guest.change_after_read(TX, 64, 10, &1500_u16.to_le_bytes());
+    front.push();
+    let lengths: Vec<_> = bench.fronts[1].receive().iter().map(|it| it.bytes.len()).collect();
+    assert_eq!(lengths, [100]);
+}
+
+#[test]
+fn packets_that_cannot_be_copied_use_the_turn_up_too() {
+    let mut bench = Bench::connected();
+    let front = &mut bench.fronts[0];
+    let bytes = tcp(60_000);
+    (0..12).for_each(|_| _ = front.put_packet(&bytes, TX_CSUM_BLANK, Some((1448, 1))));
+    // The last page of each.
+    front.guest.revoke(DATA + 14);
+    front.push();
+    assert_eq!(front.responses().len(), 5 * 16);
 }
