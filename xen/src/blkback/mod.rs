@@ -38,7 +38,7 @@ use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_OKAY};
 
 use crate::guest::Guest;
 use crate::ring::{BrokenRing, PAGE_BYTES, Ring};
-use crate::store::xenbus::State;
+use crate::store::xenbus::BackEndNodes;
 use crate::store::{DomId, Local};
 
 /// Data of the largest request.
@@ -80,7 +80,7 @@ pub struct Vbd {
 
 /// The part that changes.
 struct Inner {
-    state: State,
+    nodes: BackEndNodes,
     /// None in a CD-ROM drive without a disc.
     medium: Option<Arc<dyn BlockBackend>>,
     /// The rings of a front end that is connected.

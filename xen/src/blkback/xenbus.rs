@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,19 +18,16 @@ use super::spec::{
 use super::{Inner, Queue, Settings, Vbd};
 use crate::guest::Guest;
 use crate::ring::Ring;
-use crate::store::path::join;
-use crate::store::xenbus::{self, State};
-use crate::store::{Error, Local, Store, tree};
+use crate::store::xenbus::{self, BackEndNodes, State};
+use crate::store::{Error, Local, Store};
 
 /// Pages of a ring, as a power of two, at most.
 const MAX_RING_PAGE_ORDER: u32 = 4;
 /// The class of the device.
 const CLASS: &str = "vbd";
-/// The token of its watch.
-const TOKEN: &[u8] = b"front";
 
 impl Vbd {
-    /// A disk whose nodes are in the store ([`tree::add_device`]), and which begins to look for its
+    /// A disk whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look for its
     /// front end; a CD-ROM drive without a disc waits for one before.
     ///
     /// # Errors
@@ -41,14 +38,14 @@ impl Vbd {
         medium: Option<Arc<dyn BlockBackend>>,
         guest: Arc<dyn Guest>,
     ) -> Result<Arc<Self>, Error> {
-        let local = store.open();
+        let nodes = BackEndNodes::new(store, settings.domain, CLASS, settings.id)?;
         let vbd = Arc::new_cyclic(|itself| Self {
             settings,
             guest,
-            local,
+            local: nodes.local(),
             itself: Weak::clone(itself),
             inner: Ranked::new(Inner {
-                state: State::Initialising,
+                nodes,
                 medium,
                 queues: vec![],
                 is_broken: false,
@@ -61,7 +58,6 @@ impl Vbd {
                 spare: vec![],
             }),
         });
-        store.watch(local, &join(&vbd.front(), "state"), TOKEN)?;
         vbd.offer(store, &mut vbd.inner.lock())?;
         Ok(vbd)
     }
@@ -81,35 +77,35 @@ impl Vbd {
     /// # Errors
     /// None, as the paths are valid.
     pub fn attend(&self, store: &mut Store) -> Result<(), Error> {
-        while store.next_event(self.local).is_some() {}
         let inner = &mut self.inner.lock();
+        let Some(front) = inner.nodes.front_state(store) else { return Ok(()) };
         if inner.is_broken {
             inner.disconnect();
-            self.give_up(store, inner, "the ring's indices are wrong")?;
+            inner.nodes.give_up(store, "the ring's indices are wrong")?;
         }
-        match xenbus::state(store, &self.front()) {
-            State::Initialising => match inner.state {
+        match front {
+            State::Initialising => match inner.nodes.state() {
                 State::InitWait => Ok(()),
-                _ if self.is_online(store) => {
+                _ if inner.nodes.is_online(store) => {
                     inner.disconnect();
                     if inner.jobs.is_empty() { self.offer(store, inner) } else { Ok(()) }
                 }
-                _ => self.close(store, inner),
+                _ => inner.close(store),
             },
-            State::Initialised | State::Connected => match inner.state {
+            State::Initialised | State::Connected => match inner.nodes.state() {
                 State::Initialising | State::InitWait | State::Closed
-                    if self.is_online(store) && inner.jobs.is_empty() =>
+                    if inner.nodes.is_online(store) && inner.jobs.is_empty() =>
                 {
                     self.connect(store, inner)
                 }
                 _ => Ok(()),
             },
-            State::Closing if inner.state != State::Closed => {
-                self.set_state(store, inner, State::Closing)
+            State::Closing if inner.nodes.state() != State::Closed => {
+                inner.nodes.set_state(store, State::Closing)
             }
-            State::Closed => self.close(store, inner),
+            State::Closed => inner.close(store),
             // The front end's directory has been removed.
-            State::Unknown => self.close(store, inner),
+            State::Unknown => inner.close(store),
             State::Closing | State::InitWait | State::Reconfiguring | State::Reconfigured => Ok(()),
         }
     }
@@ -119,13 +115,13 @@ impl Vbd {
     /// # Errors
     /// None, as the paths are valid.
     pub fn unplug(&self, store: &mut Store) -> Result<(), Error> {
-        store.write(&join(&self.back(), "online"), b"0")?;
         let inner = &mut self.inner.lock();
-        match inner.state {
+        inner.nodes.write(store, "online", 0)?;
+        match inner.nodes.state() {
             State::Closed => Ok(()),
             // Without a front end there is none to ask.
-            _ if inner.queues.is_empty() => self.close(store, inner),
-            _ => self.set_state(store, inner, State::Closing),
+            _ if inner.queues.is_empty() => inner.close(store),
+            _ => inner.nodes.set_state(store, State::Closing),
         }
     }
 
@@ -141,16 +137,16 @@ impl Vbd {
         medium: Option<Arc<dyn BlockBackend>>,
         target: &str,
     ) -> Result<(), Error> {
-        store.write(&join(&self.back(), "params"), target.as_bytes())?;
         let inner = &mut self.inner.lock();
+        inner.nodes.write(store, "params", target)?;
         if let Some(medium) = &medium {
             let client: Weak<dyn BlockClient> = self.itself.clone();
             medium.connect(client);
         }
         inner.medium = medium;
         self.describe(store, inner)?;
-        match inner.state {
-            State::Connected => xenbus::set_state(store, &self.back(), State::Connected),
+        match inner.nodes.state() {
+            State::Connected => inner.nodes.show_state(store),
             State::Initialising | State::InitWait => self.offer(store, inner),
             _ => Ok(()),
         }
@@ -158,12 +154,13 @@ impl Vbd {
 
     /// True after [`Vbd::unplug`].
     pub fn is_leaving(&self, store: &Store) -> bool {
-        !self.is_online(store)
+        !self.inner.lock().nodes.is_online(store)
     }
 
     /// True if the disk was let go after [`Vbd::unplug`], so that it and its nodes may be removed.
     pub fn is_unplugged(&self, store: &Store) -> bool {
-        self.inner.lock().state == State::Closed && !self.is_online(store)
+        let nodes = &self.inner.lock().nodes;
+        nodes.state() == State::Closed && !nodes.is_online(store)
     }
 
     /// Lets the guest's pages and its ports go at once, whatever it does: another kernel starts.
@@ -171,42 +168,22 @@ impl Vbd {
     pub fn let_go(&self) {
         let inner = &mut self.inner.lock();
         inner.disconnect();
-        inner.state = State::Initialising;
+        inner.nodes.start_over();
     }
 
     /// Lets the guest's pages and its port go at once, whatever it does: its life ends. Returns
     /// false if the medium still works on requests, after which [`Guest::call_back`] is called.
     pub fn end(&self, store: &mut Store) -> bool {
-        store.close(self.local);
         let inner = &mut self.inner.lock();
+        inner.nodes.end(store);
         inner.disconnect();
         inner.jobs.is_empty()
-    }
-
-    fn front(&self) -> String {
-        tree::front_path(self.settings.domain, CLASS, self.settings.id)
-    }
-
-    fn back(&self) -> String {
-        tree::back_path(self.settings.domain, CLASS, self.settings.id)
-    }
-
-    fn is_online(&self, store: &Store) -> bool {
-        xenbus::number(store, &self.back(), "online") != Some(0)
-    }
-
-    fn set_state(&self, store: &mut Store, inner: &mut Inner, state: State) -> Result<(), Error> {
-        if inner.state == state {
-            return Ok(());
-        }
-        inner.state = state;
-        xenbus::set_state(store, &self.back(), state)
     }
 
     /// Writes what the disk can do, and waits for a front end.
     fn offer(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
         if inner.medium.is_none() {
-            return self.set_state(store, inner, State::Initialising);
+            return inner.nodes.set_state(store, State::Initialising);
         }
         self.describe(store, inner)?;
         let persistent = u32::from(self.settings.offers_persistent_grants);
@@ -219,9 +196,9 @@ impl Vbd {
             ("feature-persistent", persistent),
             ("feature-max-indirect-segments", MAX_INDIRECT_SEGMENTS as u32),
         ] {
-            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+            inner.nodes.write(store, name, value)?;
         }
-        self.set_state(store, inner, State::InitWait)
+        inner.nodes.set_state(store, State::InitWait)
     }
 
     /// Writes what the disk is.
@@ -240,13 +217,13 @@ impl Vbd {
             ("sector-size", geometry.sector_bytes),
             ("physical-sector-size", geometry.sector_bytes),
         ] {
-            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+            inner.nodes.write(store, name, value)?;
         }
         Ok(())
     }
 
     fn connect(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
-        match self.queues(store) {
+        match self.queues(store, &inner.nodes.front()) {
             Ok(queues) => {
                 inner.queues = queues;
                 if let Some(medium) = &inner.medium {
@@ -254,28 +231,26 @@ impl Vbd {
                     medium.connect(client);
                 }
                 self.describe(store, inner)?;
-                tree::set_error(store, self.settings.domain, CLASS, self.settings.id, None)?;
-                self.set_state(store, inner, State::Connected)?;
+                inner.nodes.connected(store)?;
                 // Requests may be there already, whose signal came too early.
                 self.pump(inner);
                 Ok(())
             }
-            Err(reason) => self.give_up(store, inner, reason),
+            Err(reason) => inner.nodes.give_up(store, reason),
         }
     }
 
     /// Maps the rings, and binds the ports, that the front end names.
-    fn queues(&self, store: &Store) -> Result<Vec<Queue>, &'static str> {
-        let front = self.front();
-        let protocol = match xenbus::text(store, &front, "protocol") {
+    fn queues(&self, store: &Store, front: &str) -> Result<Vec<Queue>, &'static str> {
+        let protocol = match xenbus::text(store, front, "protocol") {
             None => Protocol::native(self.guest.width()),
             Some(name) => Protocol::from_name(name.trim()).ok_or("protocol is not known")?,
         };
         let is_persistent = self.settings.offers_persistent_grants
-            && xenbus::number(store, &front, "feature-persistent") == Some(1);
-        let directories: Vec<String> = match xenbus::number(store, &front, "multi-queue-num-queues")
+            && xenbus::number(store, front, "feature-persistent") == Some(1);
+        let directories: Vec<String> = match xenbus::number(store, front, "multi-queue-num-queues")
         {
-            None | Some(1) => vec![front.clone()],
+            None | Some(1) => vec![front.into()],
             Some(queues) if (1..=self.settings.max_queues).contains(&queues) => {
                 (0..queues).map(|queue| format!("{front}/queue-{queue}")).collect()
             }
@@ -283,7 +258,7 @@ impl Vbd {
         };
         let mut queues = vec![];
         for directory in directories {
-            let references = ring_references(store, &front, &directory)?;
+            let references = ring_references(store, front, &directory)?;
             let port = xenbus::number(store, &directory, "event-channel");
             let port = port.ok_or("event-channel is missing")?;
             let guest = Arc::clone(&self.guest);
@@ -295,21 +270,15 @@ impl Vbd {
         }
         Ok(queues)
     }
-
-    /// Says why the front end cannot be served, and asks it to close.
-    fn give_up(&self, store: &mut Store, inner: &mut Inner, reason: &str) -> Result<(), Error> {
-        tree::set_error(store, self.settings.domain, CLASS, self.settings.id, Some(reason))?;
-        self.set_state(store, inner, State::Closing)
-    }
-
-    /// The front end is gone: so is the connection, when the medium has done what it still had to.
-    fn close(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
-        inner.disconnect();
-        if inner.jobs.is_empty() { self.set_state(store, inner, State::Closed) } else { Ok(()) }
-    }
 }
 
 impl Inner {
+    /// The front end is gone: so is the connection, when the medium has done what it still had to.
+    fn close(&mut self, store: &mut Store) -> Result<(), Error> {
+        self.disconnect();
+        if self.jobs.is_empty() { self.nodes.set_state(store, State::Closed) } else { Ok(()) }
+    }
+
     /// Lets the guest's pages and its port go. The requests that are on their way are
     /// answered to no one.
     fn disconnect(&mut self) {

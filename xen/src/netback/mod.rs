@@ -34,7 +34,7 @@ pub use xenbus::CLASS;
 
 use crate::guest::Guest;
 use crate::ring::{BrokenRing, Ring};
-use crate::store::xenbus::State;
+use crate::store::xenbus::BackEndNodes;
 use crate::store::{DomId, Local};
 
 /// No further packet is taken from a card's rings in a go once those taken have so many bytes, which
@@ -65,7 +65,7 @@ pub struct Vif {
 
 /// The part that changes.
 struct Inner {
-    state: State,
+    nodes: BackEndNodes,
     /// The rings of a front end that is connected.
     queues: Vec<Queue>,
     is_broken: bool,

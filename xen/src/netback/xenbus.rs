@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,17 +15,14 @@ use super::spec::{RxRequest, TxRequest};
 use super::{Inner, Queue, Settings, Vif};
 use crate::guest::Guest;
 use crate::ring::Ring;
-use crate::store::path::join;
-use crate::store::xenbus::{self, State};
-use crate::store::{Error, Local, Store, tree};
+use crate::store::xenbus::{self, BackEndNodes, State};
+use crate::store::{Error, Local, Store};
 
 /// The class of the device.
 pub const CLASS: &str = "vif";
-/// The token of its watch.
-const TOKEN: &[u8] = b"front";
 
 impl Vif {
-    /// A card whose nodes are in the store ([`tree::add_device`]), and which begins to look for its
+    /// A card whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look for its
     /// front end. `plug` plugs it into the switch.
     ///
     /// # Errors
@@ -36,11 +33,12 @@ impl Vif {
         guest: Arc<dyn Guest>,
         plug: impl FnOnce(Weak<dyn Receiver>) -> Port,
     ) -> Result<Arc<Self>, Error> {
-        let local = store.open();
+        let nodes = BackEndNodes::new(store, settings.domain, CLASS, settings.id)?;
+        let local = nodes.local();
         let vif = Arc::new_cyclic(|itself: &Weak<Self>| {
             let port = plug(itself.clone());
             let inner = Inner {
-                state: State::Initialising,
+                nodes,
                 queues: vec![],
                 is_broken: false,
                 first_queue: 0,
@@ -51,7 +49,6 @@ impl Vif {
             };
             Self { settings, guest, port, local, inner: Ranked::new(inner) }
         });
-        store.watch(local, &join(&vif.front(), "state"), TOKEN)?;
         vif.offer(store, &mut vif.inner.lock())?;
         Ok(vif)
     }
@@ -71,32 +68,34 @@ impl Vif {
     /// # Errors
     /// None, as the paths are valid.
     pub fn attend(&self, store: &mut Store) -> Result<(), Error> {
-        while store.next_event(self.local).is_some() {}
         let inner = &mut self.inner.lock();
+        let Some(front) = inner.nodes.front_state(store) else { return Ok(()) };
         if inner.is_broken {
             self.disconnect(inner);
-            self.give_up(store, inner, "the ring's indices or requests are wrong")?;
+            inner.nodes.give_up(store, "the ring's indices or requests are wrong")?;
         }
-        match xenbus::state(store, &self.front()) {
-            State::Initialising if inner.state == State::InitWait => Ok(()),
-            State::Initialising if self.is_online(store) => {
+        match front {
+            State::Initialising if inner.nodes.state() == State::InitWait => Ok(()),
+            State::Initialising if inner.nodes.is_online(store) => {
                 self.disconnect(inner);
                 self.offer(store, inner)
             }
-            State::Connected => match inner.state {
-                State::Initialising | State::InitWait | State::Closed if self.is_online(store) => {
+            State::Connected => match inner.nodes.state() {
+                State::Initialising | State::InitWait | State::Closed
+                    if inner.nodes.is_online(store) =>
+                {
                     self.connect(store, inner)
                 }
                 _ => Ok(()),
             },
-            State::Closing if inner.state != State::Closed => {
+            State::Closing if inner.nodes.state() != State::Closed => {
                 self.disconnect(inner);
-                self.set_state(store, inner, State::Closing)
+                inner.nodes.set_state(store, State::Closing)
             }
             // In state 0 the front end's directory has been removed.
             State::Initialising | State::Closed | State::Unknown => {
                 self.disconnect(inner);
-                self.set_state(store, inner, State::Closed)
+                inner.nodes.set_state(store, State::Closed)
             }
             State::Initialised
             | State::Closing
@@ -111,33 +110,14 @@ impl Vif {
     pub fn let_go(&self) {
         let inner = &mut self.inner.lock();
         self.disconnect(inner);
-        inner.state = State::Initialising;
+        inner.nodes.start_over();
     }
 
     /// Lets the guest's pages and its ports go at once, whatever it does: its life ends.
     pub fn end(&self, store: &mut Store) {
-        store.close(self.local);
-        self.disconnect(&mut self.inner.lock());
-    }
-
-    fn front(&self) -> String {
-        tree::front_path(self.settings.domain, CLASS, self.settings.id)
-    }
-
-    fn back(&self) -> String {
-        tree::back_path(self.settings.domain, CLASS, self.settings.id)
-    }
-
-    fn is_online(&self, store: &Store) -> bool {
-        xenbus::number(store, &self.back(), "online") != Some(0)
-    }
-
-    fn set_state(&self, store: &mut Store, inner: &mut Inner, state: State) -> Result<(), Error> {
-        if inner.state == state {
-            return Ok(());
-        }
-        inner.state = state;
-        xenbus::set_state(store, &self.back(), state)
+        let inner = &mut self.inner.lock();
+        inner.nodes.end(store);
+        self.disconnect(inner);
     }
 
     /// Writes what the card can do, and waits for a front end.
@@ -153,15 +133,15 @@ impl Vif {
             ("feature-split-event-channels", 1),
             ("multi-queue-max-queues", self.settings.max_queues),
         ] {
-            store.write(&join(&self.back(), name), value.to_string().as_bytes())?;
+            inner.nodes.write(store, name, value)?;
         }
-        self.set_state(store, inner, State::InitWait)
+        inner.nodes.set_state(store, State::InitWait)
     }
 
     fn connect(&self, store: &mut Store, inner: &mut Inner) -> Result<(), Error> {
-        match self.queues(store) {
+        let front = inner.nodes.front();
+        match self.queues(store, &front) {
             Ok(queues) => {
-                let front = self.front();
                 let has = |name: &str| xenbus::number(store, &front, name).unwrap_or(0) != 0;
                 inner.abilities = Abilities {
                     sg: has("feature-sg"),
@@ -175,25 +155,23 @@ impl Vif {
                 self.port.set_queues(queues.len());
                 self.port.set_groups(inner.groups.clone());
                 inner.queues = queues;
-                tree::set_error(store, self.settings.domain, CLASS, self.settings.id, None)?;
-                self.set_state(store, inner, State::Connected)?;
+                inner.nodes.connected(store)?;
                 // Requests may be there already, whose signal came too early.
                 self.guest.call_back(self.settings.id);
                 Ok(())
             }
-            Err(reason) => self.give_up(store, inner, reason),
+            Err(reason) => inner.nodes.give_up(store, reason),
         }
     }
 
     /// Maps the rings, and binds the ports, that the front end names.
-    fn queues(&self, store: &Store) -> Result<Vec<Queue>, &'static str> {
-        let front = self.front();
-        if xenbus::number(store, &front, "request-rx-copy").unwrap_or(0) == 0 {
+    fn queues(&self, store: &Store, front: &str) -> Result<Vec<Queue>, &'static str> {
+        if xenbus::number(store, front, "request-rx-copy").unwrap_or(0) == 0 {
             return Err("request-rx-copy is missing: pages are not flipped");
         }
-        let directories: Vec<String> = match xenbus::number(store, &front, "multi-queue-num-queues")
+        let directories: Vec<String> = match xenbus::number(store, front, "multi-queue-num-queues")
         {
-            None | Some(1) => vec![front],
+            None | Some(1) => vec![front.into()],
             Some(queues) if (1..=self.settings.max_queues).contains(&queues) => {
                 (0..queues).map(|queue| format!("{front}/queue-{queue}")).collect()
             }
@@ -224,12 +202,6 @@ impl Vif {
             queue.rx_port = self.guest.bind(rx_port).ok_or(unbound)?;
         }
         Ok(queue)
-    }
-
-    /// Says why the front end cannot be served, and asks it to close.
-    fn give_up(&self, store: &mut Store, inner: &mut Inner, reason: &str) -> Result<(), Error> {
-        tree::set_error(store, self.settings.domain, CLASS, self.settings.id, Some(reason))?;
-        self.set_state(store, inner, State::Closing)
     }
 
     /// Lets the guest's pages and its ports go, with the frames that wait.

@@ -3,6 +3,7 @@
 use super::test_front::{DATA, RING, SETTINGS, segment_bytes};
 use super::*;
 use crate::blkback::spec::Protocol;
+use crate::store::tree;
 use crate::store::xenbus::State;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -308,6 +309,24 @@ fn the_end_of_a_guest_takes_everything_back() {
     front.disk.complete_all();
     assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
     assert!(front.vbd.end(&mut front.store));
+}
+
+#[test]
+fn a_disk_that_has_ended_writes_nothing_more() {
+    let mut front = Front::connected(TestDisk::new(64, false));
+    assert!(front.vbd.end(&mut front.store));
+    // Another has its place.
+    let store = &mut front.store;
+    let device = tree::Device { class: "vbd", id: SETTINGS.id, front: &[], back: &[] };
+    tree::add_device(store, SETTINGS.domain, &device).unwrap();
+    let before = store.list("/local/domain/0/backend/vbd/1/51712").unwrap();
+    store.write("/local/domain/1/device/vbd/51712/state", b"5").unwrap();
+    front.vbd.attend(store).unwrap();
+    front.vbd.unplug(store).unwrap();
+    front.vbd.change_medium(store, None, "other").unwrap();
+    assert_eq!(store.list("/local/domain/0/backend/vbd/1/51712").unwrap(), before);
+    assert_eq!((front.back(), front.guest.held()), (State::Initialising, vec![]));
+    assert_eq!(front.back_node("online").as_deref(), Some("1"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The order of states and keys of real front ends.
 
 use super::*;
+use crate::store::tree;
 use crate::store::xenbus::State;
 use crate::test_grants::PORT;
 use core::sync::atomic::Ordering;
@@ -192,4 +193,19 @@ fn a_card_that_is_taken_away_lets_all_go() {
     assert!(bench.fronts[1].guest.held().is_empty());
     let bytes = plain(mac(1), Mac::BROADCAST, 60);
     assert_eq!(bench.fronts[0].send(&bytes, 0, None), [STATUS_OKAY]);
+}
+
+#[test]
+fn a_card_that_has_ended_writes_nothing_more() {
+    let mut bench = Bench::connected();
+    let vif = bench.fronts[0].vif.clone();
+    vif.end(&mut bench.store);
+    // Another has its place.
+    let device = tree::Device { class: "vif", id: 0, front: &[], back: &[] };
+    tree::add_device(&mut bench.store, 1, &device).unwrap();
+    for state in ["4", "5", "1"] {
+        bench.set(0, "state", state);
+        assert_eq!(bench.back(0), State::Initialising);
+        assert!(bench.fronts[0].guest.held().is_empty());
+    }
 }
