@@ -89,6 +89,8 @@ pub struct TestBackend {
     pub step_exit: Exit,
     /// It does this then. [`Exit::Stepped`] moves RIP on by itself.
     pub step_effect: Option<StepEffect>,
+    /// Another virtual CPU does this when the next such step has begun.
+    pub sibling_effect: Option<fn(&GuestSpace)>,
     step_begun: bool,
     /// An event that was injected, and is not delivered if an access is refused.
     entering: Option<Event>,
@@ -162,6 +164,7 @@ impl TestBackend {
             step_accesses: Vec::new(),
             step_exit: Exit::Stepped,
             step_effect: None,
+            sibling_effect: None,
             step_begun: false,
             entering: None,
             injected: Vec::new(),
@@ -244,6 +247,9 @@ impl TestBackend {
 
     fn step(&mut self, gprs: &mut Gprs) -> Exit {
         let Some(space) = &self.space else { return self.step_exit };
+        if let Some(effect) = self.sibling_effect.take() {
+            effect(space);
+        }
         for access in &mut self.step_accesses {
             let StepAccess { gpa, write, execute, page_walk, .. } = *access;
             if !space.access_as_processor(gpa, &mut access.data, write, execute) {

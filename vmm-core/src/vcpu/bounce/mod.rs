@@ -29,7 +29,7 @@ use plan::{Part, Plan, Source};
 const MAX_ENTRIES: usize = 4 * BouncePages::COUNT;
 const HLT: u8 = 0xf4;
 
-/// A bounce page that is shown.
+/// A bounce page that is shown in each entry of the step.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     gpa: u64,
@@ -42,7 +42,7 @@ struct Use {
 pub(super) struct Bouncer {
     /// The guest's, in a step.
     pages: BouncePages,
-    /// Those that are shown, by their numbers.
+    /// Those that are in use, by their numbers.
     uses: ArrayVec<Use, { BouncePages::COUNT }>,
     namer: Namer,
     /// That of the last step, whose room the next one takes.
@@ -62,7 +62,7 @@ impl Bouncer {
         }
     }
 
-    /// The number of the page that is shown around `gpa`.
+    /// The number of the page that stands for the one around `gpa`.
     fn number_at(&self, gpa: u64) -> Option<usize> {
         self.uses.iter().position(|used| used.gpa == gpa & !(PAGE_BYTES - 1))
     }
@@ -143,7 +143,7 @@ impl<B: Backend> Vcpu<B> {
     ) -> Result<ExitKind, Stuck> {
         let (start_rip, start_gprs) = (self.backend.rip(), self.gprs.0);
         let exit = self.prepare(bouncer, plan, first).and_then(|()| self.run_step(bouncer, plan));
-        self.vm.space.hide_bounce_pages(&mut bouncer.pages);
+        self.vm.space.hide_bounce_pages();
         // An exit of the instruction behind a load of SS finds this one done, and so does the
         // guest's own trap, perhaps behind a part of a repeated one.
         let is_done = matches!(exit, Ok(Exit::Stepped))
@@ -218,7 +218,7 @@ impl<B: Backend> Vcpu<B> {
     fn run_to_end(&mut self, bouncer: &mut Bouncer, plan: &Plan) -> Result<Exit, Stuck> {
         let rip = self.backend.rip();
         for _ in 0..MAX_ENTRIES {
-            let exit = self.enter_step(&plan.code);
+            let exit = self.enter_step(bouncer, plan)?;
             match exit {
                 Exit::Memory(access) if self.backend.rip() == rip => {
                     self.answer_fault(bouncer, plan, access)?;
@@ -242,13 +242,17 @@ impl<B: Backend> Vcpu<B> {
         Err(Stuck::Refused)
     }
 
-    fn enter_step(&mut self, instruction: &[u8]) -> Exit {
+    fn enter_step(&mut self, bouncer: &Bouncer, plan: &Plan) -> Result<Exit, Stuck> {
+        let places = bouncer.uses.iter().map(|used| (used.gpa, used.is_code));
+        if !self.vm.space.show_bounce_pages(&bouncer.pages, places) {
+            return Err(Stuck::Refused);
+        }
         self.follow_space();
         if let Some(event) = self.pending.take() {
             self.inject(event);
         }
-        self.backend.begin_step(&mut self.gprs, instruction);
-        self.backend.enter(&mut self.gprs, &mut self.pending)
+        self.backend.begin_step(&mut self.gprs, &plan.code);
+        Ok(self.backend.enter(&mut self.gprs, &mut self.pending))
     }
 
     /// The step was refused one more access.
@@ -258,24 +262,20 @@ impl<B: Backend> Vcpu<B> {
         plan: &Plan,
         access: MemoryAccess,
     ) -> Result<(), Stuck> {
-        if self.is_apic(access.gpa).is_none() {
-            // RAM that is touched for the first time is mapped where the tables are as they always
-            // are.
-            self.vm.space.hide_bounce_pages(&mut bouncer.pages);
-            let cause = self.vm.space.resolve_fault(access.gpa, access.write);
-            for used in &bouncer.uses {
-                if !self.vm.space.show_bounce_page(&mut bouncer.pages, used.gpa, used.is_code) {
-                    return Err(Stuck::Refused);
-                }
-            }
-            if cause? == FaultCause::Memory {
-                return Ok(());
-            }
+        if self.is_apic(access.gpa).is_none()
+            && self.vm.space.resolve_fault(access.gpa, access.write)? == FaultCause::Memory
+        {
+            return Ok(());
+        }
+        let is_known = bouncer.number_at(access.gpa).is_some();
+        if is_known && self.vm.space.shown_bounce_pages() < bouncer.uses.len() {
+            // Its page was hidden meanwhile.
+            return Ok(());
         }
         self.add_page(bouncer, plan, access)
     }
 
-    /// Shows a bounce page where the processor was refused an access.
+    /// A bounce page is to be shown where the processor was refused an access.
     fn add_page(
         &mut self,
         bouncer: &mut Bouncer,
@@ -289,9 +289,6 @@ impl<B: Backend> Vcpu<B> {
         let used = Use { gpa, is_whole, is_code: is_whole || has_code };
         let is_new = bouncer.number_at(gpa).is_none();
         if !is_new || bouncer.uses.try_push(used).is_err() {
-            return Err(Stuck::Refused);
-        }
-        if !self.vm.space.show_bounce_page(&mut bouncer.pages, gpa, used.is_code) {
             return Err(Stuck::Refused);
         }
         if is_whole {

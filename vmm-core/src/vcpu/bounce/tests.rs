@@ -9,6 +9,7 @@ use crate::test_platform::TestPlatform;
 use crate::vcpu::Activity;
 use crate::vcpu::tests::Attended;
 use crate::vm::Stop;
+use crate::vm::memory::FaultCause;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -351,4 +352,20 @@ fn ram_that_is_touched_for_the_first_time_is_mapped_in_between() {
     assert_eq!(machine.vcpu.vm().space.read_u32(ram).unwrap(), 0x0707_0707);
     assert_eq!(recorder.take_seen(), [Read(0, 8)]);
     assert!(machine.vcpu.vm().space.shown(ram).is_some());
+}
+
+#[test]
+fn a_step_goes_on_when_another_virtual_cpu_has_changed_the_tables() {
+    let (mut machine, recorder) = machine();
+    let ram = 0x30_0000;
+    machine.vcpu.registers_mut().0.sibling_effect = Some(|space| {
+        assert_eq!(space.resolve_fault(0x30_0000, true), Ok(FaultCause::Memory));
+        assert_eq!(space.shown_bounce_pages(), 0, "they cover what may change");
+    });
+    let data = [1, 2, 3, 4, 5, 6, 7, 8];
+    let found = run(&mut machine, FILD, DEVICE, vec![read(DEVICE, 8), write(ram, &data)]);
+    assert!(!is_stopped(&machine));
+    assert_eq!(found[0], recorder.memory.lock()[..8]);
+    assert_eq!(recorder.take_seen(), [Read(0, 8)], "once");
+    assert_eq!(machine.vcpu.vm().space.read_u32(ram), Ok(0x0403_0201));
 }

@@ -22,6 +22,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use areas::Areas;
+use bounce::Covers;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use devices::lock::{Ranked, rank};
 use devices::ram_layout::RamLayout;
@@ -194,6 +195,7 @@ struct Nested {
     owed: Vec<(u64, Flush)>,
     /// The pages for steps, unless a virtual CPU makes one.
     bounce: Option<BouncePages>,
+    covers: Covers,
     /// For each virtual CPU, whether its processor answers accesses to the local APIC's page.
     answers_apic: Box<[bool]>,
 }
@@ -250,7 +252,7 @@ impl GuestSpace {
         let tables = NestedTables::new(paging.format, paging.largest_page, &mut frames)?;
         let root_hpa = tables.root_hpa();
         let apic_access_hpa = frames.allocate_page().ok_or(OutOfMemory)?;
-        let bounce = Self::make_bounce_pages(&mut frames)?;
+        let (bounce, covers) = Self::make_bounce_pages(&mut frames)?;
         let space = Self {
             guest,
             ram,
@@ -268,6 +270,7 @@ impl GuestSpace {
                 frames,
                 owed: Vec::new(),
                 bounce: Some(bounce),
+                covers,
                 answers_apic: (0..vcpu_count).map(|_| false).collect(),
             }),
             root_hpa,
@@ -387,7 +390,7 @@ impl GuestSpace {
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn set_low_pages(&self, pages: &[(u16, LowPage)]) -> Result<(), SpaceError> {
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         let mut flush = Flush::default();
         for &(number, page) in pages {
             let Some(slot) = self.low_pages.get(usize::from(number)) else { continue };
@@ -444,7 +447,7 @@ impl GuestSpace {
     /// [`SpaceError::OutOfMemory`].
     pub fn show_apic(&self, vcpu: usize, answers: bool) -> Result<(), SpaceError> {
         const GPA: u64 = devices::local_apic::spec::DEFAULT_BASE;
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         let Nested { tables, frames, answers_apic, .. } = &mut *nested;
         answers_apic[vcpu] = answers;
         let flush = if answers_apic.iter().all(|&answers| answers) {
@@ -464,7 +467,7 @@ impl GuestSpace {
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn set_a20(&self, open: bool) -> Result<(), SpaceError> {
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         if self.a20.swap(open, Ordering::Relaxed) == open {
             return Ok(());
         }
@@ -504,10 +507,11 @@ impl GuestSpace {
     /// Maps the memory at `gpa`, with as much around it as there is in one piece.
     fn map_around(&self, gpa: u64, write: bool) -> Result<FaultCause, SpaceError> {
         let mut nested = self.nested.lock();
-        let Nested { tables, frames, .. } = &mut *nested;
-        if tables.lookup(frames, gpa).is_some_and(|mapping| mapping.permissions.write || !write) {
+        let mapping = nested.tables.lookup(&nested.frames, gpa);
+        if mapping.is_some_and(|mapping| mapping.permissions.write || !write) {
             return Ok(FaultCause::Memory);
         }
+        self.uncover(&mut nested);
         let Some(area) = self.area_of(gpa) else { return Ok(FaultCause::Device) };
         let memory = self.backing(area.backing);
         let Some(extent) = memory.extent(gpa - area.gpa + area.offset) else {
@@ -522,6 +526,7 @@ impl GuestSpace {
         let end = (extent.offset + extent.length_bytes).min(area.offset + area.length_bytes);
         let attributes = self.attributes(area.backing, area.writable);
         let (to_gpa, to_hpa) = (start - area.offset + area.gpa, start - extent.offset + extent.hpa);
+        let Nested { tables, frames, .. } = &mut *nested;
         let flush = tables.map(frames, to_gpa, end - start, to_hpa, attributes)?;
         self.owe(&mut nested, flush);
         Ok(FaultCause::Memory)

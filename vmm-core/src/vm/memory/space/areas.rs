@@ -94,7 +94,7 @@ impl GuestSpace {
     pub fn set_areas(&self, owner: AreaOwner, wanted: &[Area]) -> Result<(), SpaceError> {
         let is_free = |area: &&Area| self.is_free(area.gpa, area.length_bytes);
         let wanted: Vec<Area> = wanted.iter().filter(is_free).copied().collect();
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         let mut areas = self.areas.write();
         let own = match owner {
             AreaOwner::Chipset => &mut areas.of_chipset,

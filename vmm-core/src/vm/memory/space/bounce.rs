@@ -1,4 +1,8 @@
 //! Pages that stand for those of devices while the guest runs a single instruction.
+//!
+//! A virtual CPU that changes the tables meanwhile hides them first: what they cover may be what
+//! changes. The step is then refused them, or finds them hidden before it is entered again, and
+//! shows them once more.
 
 #[cfg(any(test, feature = "test-platform"))]
 use super::BACKINGS;
@@ -7,17 +11,20 @@ use crate::vm::memory::nested::TableFrames;
 use crate::vm::memory::raw::Run;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use devices::lock::{Guard, rank};
 use ept::{Attributes, Cover, Flush, OutOfMemory, Permissions, TableMemory};
 
-/// Pages for a step of one virtual CPU, with all that it takes to show them to the guest: no memory
-/// has to be found when they are needed. They belong to the space that made them, whose virtual
-/// CPUs have them one after the other.
+/// Pages for a step of one virtual CPU. They belong to the space that made them, whose virtual CPUs
+/// have them one after the other.
 #[derive(Default)]
-pub struct BouncePages {
-    frames: Vec<Bounce>,
-    /// Zeroed tables.
-    tables: Vec<u64>,
+pub struct BouncePages(Vec<Bounce>);
+
+/// The means to show them: no memory has to be found when they are needed.
+pub(super) struct Covers {
+    /// Of the pages that are shown, by their numbers.
     shown: Vec<Cover>,
+    /// Zeroed tables.
+    spare: Vec<u64>,
 }
 
 struct Bounce {
@@ -58,7 +65,7 @@ impl BouncePages {
     }
 
     fn run(&self, side: Side, number: usize) -> Option<Run> {
-        let bounce = self.frames.get(number)?;
+        let bounce = self.0.get(number)?;
         Some(if side == Side::Shown { bounce.page } else { bounce.note })
     }
 }
@@ -74,50 +81,71 @@ impl GuestSpace {
         self.nested.lock().bounce = Some(pages);
     }
 
-    /// Makes the pages.
-    pub(super) fn make_bounce_pages(frames: &mut TableFrames) -> Result<BouncePages, OutOfMemory> {
-        let mut pages = BouncePages {
-            frames: Vec::with_capacity(BouncePages::COUNT),
-            tables: Vec::with_capacity(BouncePages::TABLES),
-            shown: Vec::with_capacity(BouncePages::COUNT),
-        };
+    /// Makes the pages, and what it takes to show them.
+    pub(super) fn make_bounce_pages(
+        frames: &mut TableFrames,
+    ) -> Result<(BouncePages, Covers), OutOfMemory> {
+        let mut pages = Vec::with_capacity(BouncePages::COUNT);
         for _ in 0..BouncePages::COUNT {
             let [hpa, note] = [frames.allocate_page(), frames.allocate_note()];
             let (hpa, note) = hpa.zip(note).ok_or(OutOfMemory)?;
             let (page, note) = frames.run(hpa).zip(frames.run(note)).ok_or(OutOfMemory)?;
-            pages.frames.push(Bounce { hpa, page, note });
+            pages.push(Bounce { hpa, page, note });
         }
         frames.set_aside(BouncePages::TABLES).ok_or(OutOfMemory)?;
+        let mut spare = Vec::with_capacity(BouncePages::TABLES);
         for _ in 0..BouncePages::TABLES {
-            pages.tables.push(frames.allocate().ok_or(OutOfMemory)?);
+            spare.push(frames.allocate().ok_or(OutOfMemory)?);
         }
-        Ok(pages)
+        let shown = Vec::with_capacity(BouncePages::COUNT);
+        Ok((BouncePages(pages), Covers { shown, spare }))
     }
 
-    /// Shows one more page to the guest, at `gpa`, in place of whatever is there. Pages are
-    /// numbered in the order in which they are shown. False if there are no more.
-    pub fn show_bounce_page(&self, pages: &mut BouncePages, gpa: u64, execute: bool) -> bool {
-        let Some(&Bounce { hpa, .. }) = pages.frames.get(pages.shown.len()) else { return false };
+    /// Shows the pages of a step to the guest, as far as they are not, each at its address and in
+    /// place of whatever is there; `places` says whether it is code, too. False if there are not so
+    /// many.
+    pub fn show_bounce_pages(
+        &self,
+        pages: &BouncePages,
+        places: impl Iterator<Item = (u64, bool)>,
+    ) -> bool {
         let mut nested = self.nested.lock();
-        let Nested { tables, frames, .. } = &mut *nested;
-        let attributes = Attributes::memory(Permissions { write: true, execute });
-        let page = gpa & !(PAGE_BYTES - 1);
-        let Ok((cover, flush)) = tables.cover(frames, page, hpa, attributes, &mut pages.tables)
-        else {
-            return false;
-        };
-        pages.shown.push(cover);
-        self.note_change(&flush);
+        let Nested { tables, frames, covers: Covers { shown, spare }, .. } = &mut *nested;
+        for (gpa, execute) in places.skip(shown.len()) {
+            let Some(&Bounce { hpa, .. }) = pages.0.get(shown.len()) else { return false };
+            let attributes = Attributes::memory(Permissions { write: true, execute });
+            let page = gpa & !(PAGE_BYTES - 1);
+            let Ok((cover, flush)) = tables.cover(frames, page, hpa, attributes, spare) else {
+                return false;
+            };
+            shown.push(cover);
+            self.note_change(&flush);
+        }
         true
     }
 
-    /// Shows again what was there before. Nothing may have been mapped since the first of them was
-    /// shown.
-    pub fn hide_bounce_pages(&self, pages: &mut BouncePages) {
+    /// So many of them are shown.
+    pub fn shown_bounce_pages(&self) -> usize {
+        self.nested.lock().covers.shown.len()
+    }
+
+    /// Shows again what was there before.
+    pub fn hide_bounce_pages(&self) {
+        self.uncover(&mut self.nested.lock());
+    }
+
+    /// The tables, to be changed: none of the pages is shown.
+    pub(super) fn tables_to_change(&self) -> Guard<'_, Nested, { rank::SPACE }> {
         let mut nested = self.nested.lock();
-        let Nested { tables, frames, .. } = &mut *nested;
-        while let Some(cover) = pages.shown.pop() {
-            let flush = tables.uncover(frames, cover, &mut pages.tables);
+        self.uncover(&mut nested);
+        nested
+    }
+
+    /// Hides the pages.
+    pub(super) fn uncover(&self, nested: &mut Nested) {
+        let Nested { tables, frames, covers: Covers { shown, spare }, .. } = nested;
+        while let Some(cover) = shown.pop() {
+            let flush = tables.uncover(frames, cover, spare);
             self.note_change(&flush);
         }
     }
@@ -165,6 +193,7 @@ impl GuestSpace {
     /// For tests.
     pub fn bounce_state(&self) -> Option<(usize, usize)> {
         let nested = self.nested.lock();
-        nested.bounce.as_ref().map(|pages| (pages.shown.len(), pages.tables.len()))
+        let Covers { shown, spare } = &nested.covers;
+        nested.bounce.is_some().then_some((shown.len(), spare.len()))
     }
 }

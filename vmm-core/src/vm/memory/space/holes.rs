@@ -39,7 +39,7 @@ impl GuestSpace {
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn give_back(&self, gpas: &[u64]) -> Result<Option<usize>, SpaceError> {
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         if nested.frames.room_to_leave() < gpas.len() {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl GuestSpace {
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn take_again(&self, gpas: &[u64], most: u64) -> Result<usize, SpaceError> {
-        let mut nested = self.nested.lock();
+        let mut nested = self.tables_to_change();
         for (done, &gpa) in gpas.iter().enumerate() {
             let hole = self.ram_offset(gpa).filter(|_| self.ram_pages() < most);
             if hole.is_none_or(|offset| self.ram.put_page(offset as usize).is_err()) {

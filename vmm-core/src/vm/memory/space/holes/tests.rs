@@ -274,6 +274,31 @@ fn a_page_goes_back_when_accesses_of_devices_have_ended() {
     drop(held);
 }
 
+#[test]
+fn a_page_that_goes_beside_one_that_a_step_covers_stays_gone() {
+    const COVERED: u64 = 4 * MIB;
+    const GPA: u64 = COVERED + PAGE_BYTES;
+    let platform = TestPlatform::leak();
+    let space = space_of(platform, 16, VCPUS);
+    (0..VCPUS).for_each(|vcpu| space.end_sleep(vcpu));
+    assert_eq!(space.resolve_fault(GPA, true), Ok(FaultCause::Memory), "with all around it");
+    let before = platform.allocated_bytes();
+    let pages = space.take_bounce_pages().unwrap();
+    let show = || space.show_bounce_pages(&pages, core::iter::once((COVERED, true)));
+    for gpa in [GPA, COVERED] {
+        assert!(show());
+        // By the other virtual CPU.
+        assert_eq!(space.give_back(&[gpa]), given(1));
+        assert!(show());
+        (0..VCPUS).for_each(|vcpu| _ = space.note_flush(vcpu));
+        space.hide_bounce_pages();
+        assert_eq!(space.shown(gpa), None);
+    }
+    space.put_bounce_pages(pages);
+    assert_eq!(platform.allocated_bytes(), before - 2 * PAGE_BYTES);
+    assert!(space.shown(GPA + PAGE_BYTES).is_some());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Give(u64, u8),
@@ -282,6 +307,9 @@ enum Step {
     WriteAsProcessor(usize, u64, u8),
     Flush(usize),
     Sleep(usize),
+    /// By a step that is refused the page.
+    Cover(u64),
+    Uncover,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -291,10 +319,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (page.clone(), 1..5u8).prop_map(|(page, count)| Step::Give(page, count)),
         3 => (page.clone(), 1..5u8).prop_map(|(page, count)| Step::Take(page, count)),
         2 => (page.clone(), 1..=u8::MAX).prop_map(|(page, value)| Step::Write(page, value)),
-        3 => (0..VCPUS, page, 1..=u8::MAX)
+        3 => (0..VCPUS, page.clone(), 1..=u8::MAX)
             .prop_map(|(vcpu, page, value)| Step::WriteAsProcessor(vcpu, page, value)),
         2 => (0..VCPUS).prop_map(Step::Flush),
         1 => (0..VCPUS).prop_map(Step::Sleep),
+        1 => page.prop_map(Step::Cover),
+        1 => Just(Step::Uncover),
     ];
     proptest::collection::vec(step, 1..60)
 }
@@ -317,6 +347,7 @@ fn run(steps: &[Step]) {
     (0..VCPUS).for_each(|vcpu| space.end_sleep(vcpu));
     let all = platform.allocated_bytes();
     let mut model: Model = (0..0x800).map(|page| (page, 0)).collect();
+    let pages = space.take_bounce_pages().unwrap();
     let gpas = |page: u64, count: u8| -> Vec<u64> {
         (page..).take(count.into()).map(|page| page * PAGE_BYTES).collect()
     };
@@ -340,6 +371,7 @@ fn run(steps: &[Step]) {
                 model.entry(page).and_modify(|byte| *byte = value);
             }
             Step::WriteAsProcessor(vcpu, page, value) => {
+                space.hide_bounce_pages();
                 space.end_sleep(vcpu);
                 space.note_flush(vcpu);
                 let cause = space.resolve_fault(page * PAGE_BYTES, true).unwrap();
@@ -351,12 +383,21 @@ fn run(steps: &[Step]) {
             }
             Step::Flush(vcpu) => _ = space.note_flush(vcpu),
             Step::Sleep(vcpu) => space.begin_sleep(vcpu),
+            Step::Cover(page) => {
+                space.hide_bounce_pages();
+                let place = core::iter::once((page * PAGE_BYTES, true));
+                assert!(space.show_bounce_pages(&pages, place));
+            }
+            Step::Uncover => space.hide_bounce_pages(),
         }
         assert_eq!(space.ram_pages(), model.len() as u64);
         if let Step::Give(page, _) | Step::Take(page, _) | Step::Write(page, _) = step {
+            space.hide_bounce_pages();
             check(&space, &model, page);
         }
     }
+    space.hide_bounce_pages();
+    space.put_bounce_pages(pages);
     (0..VCPUS).for_each(|vcpu| space.begin_sleep(vcpu));
     space.note_flush(0);
     let missing = (0x800 - model.len()) as u64 * PAGE_BYTES;
