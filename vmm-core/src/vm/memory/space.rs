@@ -656,9 +656,10 @@ impl GuestSpace {
 
     /// Gives back what no virtual CPU can still have cached.
     fn settle(&self) {
+        // First: one that wakes when this has looked has not flushed for what is owed from then on.
+        let mut nested = self.nested.lock();
         let awake = self.flushed.iter().map(|flushed| flushed.load(Ordering::SeqCst));
         let reached = awake.filter(|flushed| flushed & IDLE == 0).min().unwrap_or(u64::MAX);
-        let mut nested = self.nested.lock();
         let Nested { frames, owed, .. } = &mut *nested;
         let (paid, still_owed): (Vec<_>, Vec<_>) =
             core::mem::take(owed).into_iter().partition(|&(generation, _)| generation <= reached);

@@ -1,4 +1,4 @@
-use super::super::FOUR_GIB;
+use super::super::{FOUR_GIB, IDLE};
 use super::*;
 use crate::backend::NestedPaging;
 use crate::host::owner::{GuestId, Owner};
@@ -297,6 +297,38 @@ fn a_page_that_goes_beside_one_that_a_step_covers_stays_gone() {
     space.put_bounce_pages(pages);
     assert_eq!(platform.allocated_bytes(), before - 2 * PAGE_BYTES);
     assert!(space.shown(GPA + PAGE_BYTES).is_some());
+}
+
+#[test]
+fn a_page_stays_while_one_that_has_woken_may_see_it() {
+    const GPA: u64 = 4 * MIB;
+    let platform = TestPlatform::leak();
+    let space = space_of(platform, 16, VCPUS);
+    space.end_sleep(0);
+    assert_eq!(space.resolve_fault(GPA, true), Ok(FaultCause::Memory));
+    // It has something to look for.
+    space.set_low_pages(&[(0x10, LowPage::Device)]).unwrap();
+    let before = platform.allocated_bytes();
+    let mut nested = space.nested.lock();
+    std::thread::scope(|scope| {
+        // The first one goes to sleep, and looks what it was the last to hold.
+        let sleeper = scope.spawn(|| space.begin_sleep(0));
+        while space.flushed[0].load(Ordering::SeqCst) & IDLE == 0 {
+            std::thread::yield_now();
+        }
+        (0..2000).for_each(|_| std::thread::yield_now());
+        // The second one wakes, and a page leaves before the look is over.
+        space.end_sleep(1);
+        let flush = space.hide(&mut nested, GPA).unwrap();
+        let page = space.ram.take_page(GPA as usize).unwrap();
+        nested.frames.leave(space.generation() + 1, page);
+        space.owe_flush(&mut nested, flush);
+        drop(nested);
+        sleeper.join().unwrap();
+    });
+    assert_eq!(platform.allocated_bytes(), before);
+    space.note_flush(1);
+    assert_eq!(platform.allocated_bytes(), before - PAGE_BYTES);
 }
 
 #[derive(Clone, Copy, Debug)]
