@@ -126,8 +126,9 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler of CPUs 0 to `cpus - 1`, at most [`MAX_CPUS`](crate::host::platform::MAX_CPUS), all online. Until its first
-    /// [`Self::pick`] a CPU counts as busy.
+    /// A scheduler of CPUs 0 to `cpus - 1`, at most
+    /// [`MAX_CPUS`](crate::host::platform::MAX_CPUS), all online. Until its first [`Self::pick`] a
+    /// CPU counts as busy.
     #[must_use]
     pub fn new(cpus: usize) -> Self {
         let online = CpuSet::first(cpus);

@@ -1,6 +1,6 @@
 //! Guest-physical memory as the processor finds it: RAM, ROM, and devices where there is neither.
-//! The local APICs, each of which only its own virtual CPU reaches, are not there. Only virtual CPUs
-//! of the guest come here.
+//! The local APICs, each of which only its own virtual CPU reaches, are not there. Only virtual
+//! CPUs of the guest come here.
 
 use crate::vm::Vm;
 use crate::vm::memory::PAGE_BYTES;

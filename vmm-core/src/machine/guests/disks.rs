@@ -1,5 +1,5 @@
-//! Disks plugged in and unplugged while guests run: `xl block-list`, `block-attach`, `block-detach`,
-//! `cd-insert` and `cd-eject`.
+//! Disks plugged in and unplugged while guests run: `xl block-list`, `block-attach`,
+//! `block-detach`, `cd-insert` and `cd-eject`.
 
 use super::{Attendant, Guest, Guests, State};
 use crate::backend::Backend;

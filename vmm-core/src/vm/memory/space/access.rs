@@ -111,8 +111,8 @@ impl GuestSpace {
     }
 }
 
-/// Accesses by anybody, on any CPU. Those of the guest's virtual CPUs, which flush before pages that
-/// were given back are another's, take a shorter way.
+/// Accesses by anybody, on any CPU. Those of the guest's virtual CPUs, which flush before pages
+/// that were given back are another's, take a shorter way.
 impl GuestMemory for GuestSpace {
     #[inline]
     fn read(&self, gpa: u64, data: &mut [u8]) -> Result<(), NotRam> {
