@@ -32,8 +32,6 @@ pub struct FrameMemory {
     log: Option<PageLog>,
     /// Pages that are not there: holes, and pieces that were not touched yet.
     missing: AtomicU64,
-    /// A piece was touched for which there was no frame.
-    is_short: AtomicBool,
 }
 
 struct Piece {
@@ -44,8 +42,8 @@ struct Piece {
     state: AtomicU8,
     /// It is a part of a frame of 1 GiB.
     in_huge: AtomicBool,
-    /// Once it is [`DIVIDED`], the host-physical addresses of its pages, which are a frame each, and
-    /// [`HOLE`] where there is none. Empty if it cannot be divided.
+    /// Once it is [`DIVIDED`], the host-physical addresses of its pages, which are a frame each,
+    /// and [`HOLE`] where there is none. Empty if it cannot be divided.
     pages: Box<[AtomicU64]>,
 }
 
@@ -104,9 +102,9 @@ impl Piece {
     /// All of it, while it is [`UNTOUCHED`] or [`WHOLE`].
     #[inline]
     fn run(&self) -> Run {
-        // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, or until it
-        // is divided; from then on no run is made of it (see `take_page` for who still is at it),
-        // and every CPU maps it at this address.
+        // SAFETY: the frame is ours alone until `drop`, which ends every use of the run, or until
+        // it is divided; from then on no run is made of it (see `take_page` for who still is at
+        // it), and every CPU maps it at this address.
         #[allow(unsafe_code)]
         unsafe {
             Run::new(self.address.load(Ordering::Relaxed), LARGE)
@@ -189,7 +187,6 @@ impl FrameMemory {
             clearing: Ranked::new(()),
             log: None,
             missing: AtomicU64::new(0),
-            is_short: AtomicBool::new(false),
         };
         while memory.pieces.len() < present {
             let missing = present - memory.pieces.len();
@@ -254,9 +251,22 @@ impl FrameMemory {
         self.missing.load(Ordering::Relaxed)
     }
 
-    /// A part that was touched for the first time is not there: the platform had no memory.
-    pub fn is_short(&self) -> bool {
-        self.is_short.load(Ordering::Relaxed)
+    /// The part around a byte has no frame yet: if it was touched, the platform had no memory.
+    pub fn is_absent(&self, offset: u64) -> bool {
+        let piece = self.pieces.get(offset as usize / LARGE);
+        piece.is_some_and(|piece| piece.state.load(Ordering::Acquire) == ABSENT)
+    }
+
+    /// The part around a byte was touched, for tests.
+    #[cfg(test)]
+    pub(super) fn is_cleared(&self, offset: usize) -> bool {
+        self.pieces[offset / LARGE].state.load(Ordering::Acquire) >= WHOLE
+    }
+
+    /// Clears the part around a byte if it was not touched before, and finds it frames if it has
+    /// none; false if the platform has none, and past the end.
+    pub(super) fn touch_at(&self, offset: u64) -> bool {
+        self.pieces.get(offset as usize / LARGE).is_some_and(|piece| self.touch(piece).is_some())
     }
 
     /// False in a hole and past the end.
@@ -445,7 +455,6 @@ impl FrameMemory {
                         let frame = self.small_frame(page.swap(HOLE, Ordering::Relaxed));
                         self.platform.free_frame(frame);
                     }
-                    self.is_short.store(true, Ordering::Relaxed);
                     return None;
                 };
                 self.run_of(frame.hpa).clear();

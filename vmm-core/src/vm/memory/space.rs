@@ -514,13 +514,11 @@ impl GuestSpace {
         self.uncover(&mut nested);
         let Some(area) = self.area_of(gpa) else { return Ok(FaultCause::Device) };
         let memory = self.backing(area.backing);
-        let Some(extent) = memory.extent(gpa - area.gpa + area.offset) else {
-            // A hole, or RAM that there is no memory for.
-            return if memory.is_short() {
-                Err(OutOfMemory.into())
-            } else {
-                Ok(FaultCause::Device)
-            };
+        let offset = gpa - area.gpa + area.offset;
+        let Some(extent) = memory.extent(offset) else {
+            // RAM that there is no memory for, or a hole.
+            let is_absent = memory.is_absent(offset);
+            return if is_absent { Err(OutOfMemory.into()) } else { Ok(FaultCause::Device) };
         };
         let start = extent.offset.max(area.offset);
         let end = (extent.offset + extent.length_bytes).min(area.offset + area.length_bytes);

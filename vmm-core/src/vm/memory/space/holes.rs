@@ -2,8 +2,8 @@
 //!
 //! A page leaves in three steps, so that nobody reaches it when another has it: it is taken out of
 //! the second-level tables and of the RAM, and left a hole; accesses that devices and back ends had
-//! begun on other CPUs end ([`GuestSpace::outside`]); and each virtual CPU flushes, before which its
-//! own accesses have ended too.
+//! begun on other CPUs end ([`GuestSpace::outside`]); and each virtual CPU flushes, before which
+//! its own accesses have ended too.
 
 use super::{GuestSpace, LowPage, MIB, Nested, PAGE_BYTES, SpaceError};
 use ept::{Flush, OutOfMemory};
@@ -32,15 +32,18 @@ impl GuestSpace {
         self.ram.is_divisible().then(|| self.outsiders.read())
     }
 
-    /// Gives the RAM at these page addresses, at most [`MAX_LEAVING`], back to the host; returns how
-    /// many, from the first on: it stops where no RAM is. `None`, and nothing is done, if virtual
-    /// CPUs have to flush first.
+    /// Gives the RAM at these page addresses, at most [`MAX_LEAVING`], back to the host; returns
+    /// how many, from the first on: it stops where no RAM is. `None`, and nothing is given back, if
+    /// virtual CPUs have to flush first.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].
     pub fn give_back(&self, gpas: &[u64]) -> Result<Option<usize>, SpaceError> {
+        // Clearing takes long: nobody is to wait for it.
+        let is_ready = |gpa: &&u64| self.ram_offset(**gpa).is_some_and(|at| self.ram.touch_at(at));
+        let ready = gpas.iter().take_while(is_ready).count();
         let mut nested = self.tables_to_change();
-        if nested.frames.room_to_leave() < gpas.len() {
+        if nested.frames.room_to_leave() < ready {
             return Ok(None);
         }
         let mut flush = Flush::default();
@@ -48,7 +51,7 @@ impl GuestSpace {
         // Those who come while this waits find the holes.
         let outsiders = self.outsiders.upgradeable_read().upgrade();
         let generation = self.generation() + 1;
-        for &gpa in gpas {
+        for &gpa in &gpas[..ready] {
             let Some(offset) = self.ram_offset(gpa) else { break };
             if !self.ram.is_there(offset as usize) {
                 break;
@@ -62,13 +65,18 @@ impl GuestSpace {
             }
         }
         drop(outsiders);
-        self.owe_flush(&mut nested, flush);
+        // A page leaves with a flush, whether it was mapped or not.
+        if done > 0 {
+            self.owe_flush(&mut nested, flush);
+        } else {
+            self.owe(&mut nested, flush);
+        }
         Ok(Some(done))
     }
 
-    /// Puts pages of zeroes into the holes at these page addresses; returns how many, from the first
-    /// on: it stops where there is no hole, when the guest has `most` pages, and when the host has
-    /// no memory.
+    /// Puts pages of zeroes into the holes at these page addresses; returns how many, from the
+    /// first on: it stops where there is no hole, when the guest has `most` pages, and when the
+    /// host has no memory.
     ///
     /// # Errors
     /// [`SpaceError::OutOfMemory`].

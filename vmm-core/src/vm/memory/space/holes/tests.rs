@@ -102,7 +102,9 @@ fn only_ram_goes_back_and_only_to_where_it_was_it_comes_again() {
     let platform = TestPlatform::leak();
     let space = space_of(platform, 16, 1);
     for gpa in [16 * MIB, 0xfee0_0000, FOUR_GIB, !4095] {
+        let generation = space.generation();
         assert_eq!(space.give_back(&[gpa]), given(0));
+        assert_eq!(space.generation(), generation, "nobody has to flush");
         assert_eq!(space.take_again(&[gpa], ALL), Ok(0));
     }
     assert_eq!(space.give_back(&[2 * MIB, 3 * MIB, 2 * MIB, 4 * MIB]), given(2));
@@ -236,6 +238,7 @@ fn ram_beyond_what_is_present_is_found_when_it_is_touched() {
     platform.limit_frames(Some(511));
     assert_eq!(space.write(4 * MIB, &[3]), Err(NotRam { gpa: 4 * MIB }));
     assert_eq!(space.resolve_fault(4 * MIB, false), Err(SpaceError::OutOfMemory));
+    assert_eq!(space.resolve_fault(14 * MIB, false), Ok(FaultCause::Device), "a hole is one still");
     platform.limit_frames(None);
     assert_eq!(space.resolve_fault(4 * MIB, false), Ok(FaultCause::Memory));
     drop(space);
@@ -263,6 +266,16 @@ fn a_page_goes_back_when_accesses_of_devices_have_ended() {
     // Held by a device that writes to the page.
     waits_for(space.outside(), || assert_eq!(space.give_back(&[GPA]), given(1)));
     assert_eq!(space.take_again(&[GPA], ALL), Ok(1));
+    // One that was never touched is cleared before the guest's devices are held up.
+    let clearing = space.outside();
+    std::thread::scope(|scope| {
+        let giver = scope.spawn(|| space.give_back(&[8 * MIB]));
+        while !space.ram.is_cleared(8 << 20) {
+            std::thread::yield_now();
+        }
+        drop(clearing);
+        assert_eq!(giver.join().unwrap(), given(1));
+    });
     // A page leaves, and a device comes.
     waits_for(space.outsiders.write(), || assert_eq!(space.write(GPA, &[1]), Ok(())));
     waits_for(space.outsiders.write(), || assert_eq!(byte(&space, GPA), Ok(1)));
