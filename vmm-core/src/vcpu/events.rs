@@ -49,9 +49,11 @@ impl<B: Backend> Vcpu<B> {
         }
         let mut free = true;
         if let Some(event) = self.pending.take() {
+            self.end_halt();
             self.inject(event);
             free = false;
         } else if self.can_take_nmi() && self.apic.take_nmi() {
+            self.end_halt();
             self.activity = Activity::Running;
             self.backend.inject(Event::Nmi);
             free = false;
@@ -67,6 +69,14 @@ impl<B: Backend> Vcpu<B> {
         // Any event that entered the guest ended its HLT.
         if !free {
             self.activity = Activity::Running;
+        }
+    }
+
+    /// An event enters the guest whether it takes interrupts or not. It ends HLT.
+    fn end_halt(&mut self) {
+        if self.activity == Activity::Halted {
+            self.activity = Activity::Running;
+            self.tell_platform_of_wake();
         }
     }
 
@@ -114,6 +124,7 @@ impl<B: Backend> Vcpu<B> {
     fn is_trap_first(&mut self) -> bool {
         let is_first = self.backend.has_pending_debug();
         if is_first {
+            self.end_halt();
             self.activity = Activity::Running;
         }
         is_first

@@ -218,14 +218,25 @@ impl<B: Backend> Vcpu<B> {
         }
     }
 
-    /// The virtual CPU halts. With interrupts off it is down, as under Xen, until it is started anew:
-    /// the firmware leaves all but the first one so, and kernels place things for them.
+    /// The virtual CPU halts. With interrupts off it is down, as under Xen, until it is started
+    /// anew or an NMI comes: the firmware leaves all but the first one so, and kernels place things
+    /// for them.
     #[inline(never)]
     pub(super) fn tell_platform_of_halt(&self) {
-        if let Some(pv) = self.vm.pv.as_ref().filter(|_| !self.backend.rflags().interrupt()) {
-            pv.set_up(self.index, false);
-        }
+        self.set_up_if_interrupts_are_off(false);
         self.idle_platform();
+    }
+
+    /// An NMI or a trap ends its halt.
+    #[cold]
+    pub(super) fn tell_platform_of_wake(&self) {
+        self.set_up_if_interrupts_are_off(true);
+    }
+
+    fn set_up_if_interrupts_are_off(&self, is_up: bool) {
+        if let Some(pv) = self.vm.pv.as_ref().filter(|_| !self.backend.rflags().interrupt()) {
+            pv.set_up(self.index, is_up);
+        }
     }
 
     /// The virtual CPU was reset by INIT, or starts.

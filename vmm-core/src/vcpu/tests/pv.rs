@@ -4,7 +4,7 @@ use super::*;
 use crate::backend::{Backend, SystemRegister};
 use crate::vcpu::Activity;
 use devices::memory::GuestMemory;
-use emulator::registers::SegmentName;
+use emulator::registers::{Fault, SegmentName};
 
 const VMMCALL: &[u8] = &[0x0f, 0x01, 0xd9];
 /// Where a list of calls is.
@@ -143,5 +143,31 @@ fn a_halt_with_interrupts_off_is_down() {
         machine.put_instruction(&[0xf4]);
         machine.exit(Exit::Halt);
         assert_eq!(platform.is_up(0), is_up);
+    }
+}
+
+#[test]
+fn what_ends_a_halt_with_interrupts_off_sets_it_up_again() {
+    let nmi: fn(&mut Machine) = |machine| machine.vcpu.apic.inbox().post_nmi();
+    let trap: fn(&mut Machine) = |machine| {
+        machine.vcpu.backend.pending_debug = true;
+        machine.vcpu.apic.inbox().post_nmi();
+    };
+    let fault: fn(&mut Machine) = |machine| machine.vcpu.raise(Fault::UNDEFINED);
+    for (event, is_up) in
+        [(None, false), (Some(nmi), true), (Some(trap), true), (Some(fault), true)]
+    {
+        let mut machine = machine();
+        let platform = machine.vcpu.vm().pv.clone().unwrap();
+        machine.put_instruction(&[0xf4]);
+        machine.exit(Exit::Halt);
+        // Something comes that does not end it.
+        machine.vcpu.apic.inbox().post_look();
+        if let Some(event) = event {
+            event(&mut machine);
+        }
+        machine.vcpu.deliver_events();
+        assert_eq!(platform.is_up(0), is_up);
+        assert_eq!(machine.vcpu.activity() == Activity::Running, is_up);
     }
 }
