@@ -4,20 +4,19 @@ use crate::host::platform::Platform;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::{GuestConfig, Vif};
+use control::host::host_ns;
 use net::{Clock, Mac, Network, Rate, SourceFilter, Switch};
 use xen::backends::CardSettings;
 
 /// The prefix of Xen's addresses.
 const XEN: [u8; 3] = [0x00, 0x16, 0x3e];
-const NS_PER_S: u128 = 1_000_000_000;
 
 /// The machine's time, which all guests' cards have in common.
 struct HostClock(&'static dyn Platform);
 
 impl Clock for HostClock {
     fn now_ns(&self) -> u64 {
-        let ticks = u128::from(self.0.tsc().saturating_sub(self.0.boot_tsc()));
-        u64::try_from(ticks * NS_PER_S / u128::from(self.0.tsc_hz().max(1))).unwrap_or(u64::MAX)
+        host_ns(self.0)
     }
 }
 
