@@ -106,6 +106,7 @@ impl PvParts<'_> {
         let queues = || self.queues.iter().enumerate();
         let alarms = queues().map(|(vcpu, queue)| queue.device_alarm(slot(vcpu))).collect();
         let machine = PvMachine {
+            name: self.config.name.clone(),
             space: self.space.clone(),
             pages: SharedPages(self.pages),
             clock: self.clock.clone(),

@@ -6,7 +6,7 @@ use crate::backend::exit::{Direction, Exit, PortAccess};
 use crate::backend::{Backend, SystemRegister};
 use crate::vm::Stop;
 use crate::vm::cpuid::CpuidState;
-use crate::vm::memory::{FaultCause, PAGE_BYTES};
+use crate::vm::memory::{FaultCause, PAGE_BYTES, SpaceError};
 use emulator::MemoryAccess;
 use emulator::breakpoints;
 use emulator::instruction;
@@ -249,11 +249,15 @@ impl<B: Backend> Vcpu<B> {
                 ExitKind::Mmio
             }
             Ok(_) => self.bounce(access),
-            Err(_) => self.crash(
-                "its page tables take more memory than is set aside for them",
-                ExitKind::Fatal,
-            ),
+            Err(short) => self.end_for_memory(short),
         }
+    }
+
+    /// Ends this guest, which the machine has too little memory for.
+    #[cold]
+    pub(super) fn end_for_memory(&self, short: SpaceError) -> ExitKind {
+        self.vm.stop_if_short::<()>(Err(short));
+        ExitKind::Fatal
     }
 
     fn on_cpuid(&mut self) -> ExitKind {

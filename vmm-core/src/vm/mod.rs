@@ -185,18 +185,23 @@ impl Vm {
         }
     }
 
-    /// Stops the guest if its page tables need more memory than is set aside for them, or RAM that it
-    /// touches for the first time finds none.
-    pub(crate) fn stop_if_short(&self, result: Result<(), SpaceError>) {
-        if result.is_err() {
-            log::error!(
-                "{}: the guest is stopped: its page tables need more memory than is set aside, or \
-                 the machine has none for RAM that is touched for the first time",
-                self.name
-            );
-            self.stop.request(Stop::Crash);
-        }
+    /// [`stop_if_short`] of this guest.
+    pub(crate) fn stop_if_short<T>(&self, result: Result<T, SpaceError>) -> Option<T> {
+        stop_if_short(&self.name, &self.stop, result)
     }
+}
+
+/// Stops the guest called `name` if its page tables need more memory than is set aside for them, or
+/// RAM that it touches for the first time finds none.
+fn stop_if_short<T>(name: &str, stop: &StopSwitch, result: Result<T, SpaceError>) -> Option<T> {
+    let short = |_: &SpaceError| {
+        log::error!(
+            "{name}: the guest is stopped: its page tables need more memory than is set aside, or \
+             the machine has none for RAM that is touched for the first time"
+        );
+        stop.request(Stop::Crash);
+    };
+    result.inspect_err(short).ok()
 }
 
 impl MapObserver for Vm {

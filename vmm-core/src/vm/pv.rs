@@ -5,6 +5,7 @@ use super::memory::{
 };
 use super::{Stop, StopSwitch};
 use crate::host::clock::VmClock;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -49,6 +50,8 @@ impl GuestMemory for SharedPages {
 
 /// The machine around a platform.
 pub struct PvMachine {
+    /// The guest's name, for messages.
+    pub name: String,
     /// Its guest-physical memory.
     pub space: Arc<GuestSpace>,
     /// The platform's pages.
@@ -77,14 +80,8 @@ pub struct EventLines {
 }
 
 impl PvMachine {
-    /// Stops the guest if its page tables need more memory than is set aside for them.
-    fn checked<T>(&self, result: Result<T, SpaceError>) -> Option<T> {
-        result
-            .inspect_err(|_| {
-                log::error!("no memory for the page tables of a PV guest: it is stopped");
-                self.stop.request(Stop::Crash);
-            })
-            .ok()
+    fn stop_if_short<T>(&self, result: Result<T, SpaceError>) -> Option<T> {
+        super::stop_if_short(&self.name, &self.stop, result)
     }
 }
 
@@ -122,7 +119,7 @@ impl Machine for PvMachine {
             writable: true,
         };
         let areas: Vec<_> = pages.iter().map(area).collect();
-        self.checked(self.space.set_areas(AreaOwner::Platform, &areas));
+        self.stop_if_short(self.space.set_areas(AreaOwner::Platform, &areas));
     }
 
     fn ram_pages(&self) -> u64 {
@@ -134,11 +131,11 @@ impl Machine for PvMachine {
     }
 
     fn give_back(&self, gfns: &[u64]) -> Option<usize> {
-        self.checked(self.space.give_back(&addresses(gfns))).unwrap_or(Some(0))
+        self.stop_if_short(self.space.give_back(&addresses(gfns))).unwrap_or(Some(0))
     }
 
     fn take_again(&self, gfns: &[u64], most: u64) -> usize {
-        self.checked(self.space.take_again(&addresses(gfns), most)).unwrap_or(0)
+        self.stop_if_short(self.space.take_again(&addresses(gfns), most)).unwrap_or(0)
     }
 
     fn last_ram_page(&self) -> u64 {

@@ -79,12 +79,12 @@ impl Bouncer {
 enum Stuck {
     /// The instruction touches too many pages, or is refused again what it was given.
     Refused,
-    OutOfMemory,
+    Short(SpaceError),
 }
 
 impl From<SpaceError> for Stuck {
-    fn from(_: SpaceError) -> Self {
-        Self::OutOfMemory
+    fn from(short: SpaceError) -> Self {
+        Self::Short(short)
     }
 }
 
@@ -118,10 +118,7 @@ impl<B: Backend> Vcpu<B> {
             Err(Stuck::Refused) => {
                 self.crash("an instruction that reaches too far", ExitKind::Fatal)
             }
-            Err(Stuck::OutOfMemory) => self.crash(
-                "its page tables take more memory than is set aside for them",
-                ExitKind::Fatal,
-            ),
+            Err(Stuck::Short(short)) => self.end_for_memory(short),
         };
         bouncer.plan = Some(plan);
         self.vm.space.put_bounce_pages(core::mem::take(&mut bouncer.pages));
