@@ -281,7 +281,7 @@ mod tests {
         );
         assert_eq!(
             error("guest_memory=4G", &modules),
-            "guest_memory=4096: only 992 MiB are free for guests"
+            "guest_memory=4096: only 988 MiB are free for guests"
         );
     }
 }

@@ -25,10 +25,22 @@ use xen::backends::{CardSettings, DiskSettings, SharedStore};
 
 /// Beside a guest's RAM and video memory: page tables, pictures, the hypervisor's heap.
 const RESERVE_MIB: u64 = 16;
+/// Beside so much RAM a guest that may give pages back has 1 MiB more: the lists of their
+/// addresses, and page tables that map them one by one.
+const RAM_PER_LISTS_MIB: u64 = 256;
 
-/// The part of `free_bytes` that can be the guest's RAM.
+/// The part of `free_bytes` that can be the guest's RAM at its start.
 pub const fn usable_mib(free_bytes: u64, config: &GuestConfig) -> u64 {
-    (free_bytes >> 20).saturating_sub(RESERVE_MIB + config.video_memory_mib as u64)
+    let beside_mib = RESERVE_MIB + config.video_memory_mib as u64;
+    let room_mib = (free_bytes >> 20).saturating_sub(beside_mib);
+    if !config.xen_platform_pci {
+        room_mib
+    } else if config.max_memory_mib > config.memory_mib {
+        room_mib.saturating_sub(config.max_memory_mib.div_ceil(RAM_PER_LISTS_MIB))
+    } else {
+        // The most that leaves enough beside it.
+        room_mib - room_mib.div_ceil(RAM_PER_LISTS_MIB + 1)
+    }
 }
 
 /// All that stays when a guest restarts: configuration and disks.

@@ -26,8 +26,12 @@ use devices::rtc::{Battery, Rtc};
 use xen::backends::{BackEnds, DiskSettings};
 use xen::store::Quotas;
 
-/// The most heap that a guest's devices, tables and virtual CPUs take when it starts.
+/// The most heap that a guest's devices and virtual CPUs take when it starts.
 const START_HEAP_BYTES: u64 = 4 << 20;
+
+/// The account of a second-level table, of which a guest that gives memory back may need one for
+/// each 2 MiB.
+const TABLE_HEAP_BYTES: u64 = 128;
 
 /// The most heap that its devices take and give back while it runs: a chunk of each IDE channel,
 /// which of a CD may have to be turned into raw sectors, one of the boot disk, and lists of pages.
@@ -45,15 +49,24 @@ const PV_CARD_HEAP_BYTES: u64 = net::MAX_WAITING_BYTES as u64 + (288 << 10);
 /// store are there twice while a transaction ends or a directory is removed.
 const STORE_REPLIES_BYTES: u64 = 96 << 10;
 
+/// The most heap that a guest takes when it starts. RAM of an earlier life has its lists of pages.
+fn start_heap_bytes(config: &GuestConfig, has_ram: bool) -> u64 {
+    if !config.xen_platform_pci || has_ram {
+        return START_HEAP_BYTES;
+    }
+    START_HEAP_BYTES + FrameMemory::divisible_heap_bytes(config.ram_mib() << 20)
+}
+
 /// The most heap that a guest takes and gives back while it runs.
 fn run_heap_bytes(config: &GuestConfig) -> u64 {
     if !config.xen_platform_pci {
         return RUN_HEAP_BYTES;
     }
+    let tables_bytes = config.ram_mib() / 2 * TABLE_HEAP_BYTES;
     let store_bytes = 2 * Quotas::default().memory_bytes as u64 + STORE_REPLIES_BYTES;
     let disks_bytes = config.disks.len() as u64 * PV_DISK_HEAP_BYTES;
     let cards_bytes = config.vifs.len() as u64 * PV_CARD_HEAP_BYTES;
-    RUN_HEAP_BYTES + store_bytes + disks_bytes + cards_bytes
+    RUN_HEAP_BYTES + tables_bytes + store_bytes + disks_bytes + cards_bytes
 }
 
 /// A guest that runs.
@@ -98,8 +111,9 @@ impl<B: Backend> Life<B> {
             let budget = Budget::reserve(platform, bytes);
             budget.map_err(|too_little| format!("{name}: {too_little}: give the guest less memory"))
         };
-        let (starting, heap) =
-            (set_aside(START_HEAP_BYTES)?, set_aside(run_heap_bytes(domain.config()))?);
+        let has_ram = legacy.as_ref().is_some_and(|legacy| legacy.ram.is_some());
+        let starting = set_aside(start_heap_bytes(domain.config(), has_ram))?;
+        let heap = set_aside(run_heap_bytes(domain.config()))?;
         let ports = OpenPorts::new(name);
         let (battery, ram) = match legacy {
             Some(Legacy { battery, at_tsc, ram }) => {

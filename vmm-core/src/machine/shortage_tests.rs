@@ -33,8 +33,13 @@ fn more_ram_than_there_is() {
     let platform = TestPlatform::leak();
     platform.limit_free_bytes(300 * MIB);
     for (text, expected) in [
-        ("memory=16777216", "g: memory=16777216: only 268 MiB are free: give the guest less"),
-        ("memory=269", "g: memory=269: only 268 MiB are free: give the guest less"),
+        ("memory=16777216", "g: memory=16777216: only 266 MiB are free: give the guest less"),
+        ("memory=267", "g: memory=267: only 266 MiB are free: give the guest less"),
+        ("memory=267; maxmem=513", "g: memory=267: only 265 MiB are free: give the guest less"),
+        (
+            "memory=269; xen_platform_pci=0",
+            "g: memory=269: only 268 MiB are free: give the guest less",
+        ),
     ] {
         let text = alloc::format!("name='g'\n{text}\n").leak();
         assert_eq!(refusal(platform, "", &[module("g.cfg", text.as_bytes())]), expected);
@@ -44,7 +49,7 @@ fn more_ram_than_there_is() {
     let image = module("a.img", image.leak());
     assert_eq!(
         refusal(platform, "guest_memory=16777216", core::slice::from_ref(&image)),
-        "guest_memory=16777216: only 268 MiB are free for guests"
+        "guest_memory=16777216: only 266 MiB are free for guests"
     );
     platform.limit_free_bytes(0);
     assert_eq!(refusal(platform, "", &[image]), "guest_memory=32: only 0 MiB are free for guests");

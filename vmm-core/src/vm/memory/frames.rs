@@ -167,6 +167,13 @@ impl FrameMemory {
         Self::build(platform, owner, count, present, lists)
     }
 
+    /// The heap that [`FrameMemory::divisible`] takes for this length.
+    pub const fn divisible_heap_bytes(length_bytes: u64) -> u64 {
+        let list = PAGES_PER_PIECE * size_of::<AtomicU64>();
+        let of_piece = list + size_of::<Box<[AtomicU64]>>() + size_of::<Piece>();
+        length_bytes.div_ceil(LARGE as u64) * of_piece as u64
+    }
+
     /// Of `count` pieces, the first of which are present; each takes one of the lists of pages.
     fn build(
         platform: &'static dyn Platform,
