@@ -70,13 +70,15 @@ fn strip(built: &Path, image: PathBuf) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// Builds the conformance guests, and returns the folder of their ELF files, one a topic.
+/// Builds the conformance guests called `only`, or all, if that is empty, and returns the folder of
+/// their ELF files, one a topic.
 ///
 /// # Errors
 /// If something to build with is missing, or the code does not compile.
-pub fn conformance_guests() -> Result<PathBuf> {
+pub fn conformance_guests(only: &[String]) -> Result<PathBuf> {
     setup::require(&[setup::BUILD])?;
     let mut command = guests_cargo("build")?;
+    command.args(only.iter().flat_map(|name| ["--bin", name]));
     progress::run_logged("Building the conformance guests", "conformance-build", &mut command)?;
     Ok(paths::target().join("image").join(TARGET).join("release"))
 }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod conformance;
 pub mod debian;
 pub mod emulator;
+pub mod files;
 pub mod folder;
 pub mod fuzz;
 pub mod guests;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::environment::{MEMORY_MIB, vcpus};
-use crate::paths;
+use crate::{files, paths};
 
 /// The topics that begin so are about the PV-on-HVM platform, which their guests have. No emulator
 /// has one by itself.
@@ -23,7 +23,7 @@ pub fn has_platform(topic: &str) -> bool {
 /// If it cannot be written.
 pub fn make(topic: &str, iso: &Path, hard_disks: &[PathBuf]) -> Result<PathBuf> {
     let file = paths::build(&format!("conformance/{topic}.cfg"));
-    std::fs::write(&file, text(topic, iso, hard_disks))?;
+    files::write(&file, text(topic, iso, hard_disks).as_bytes())?;
     Ok(file)
 }
 

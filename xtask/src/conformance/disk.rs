@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::paths;
+use crate::{files, paths};
 
 /// The topics whose guests have hard disks, and how many.
 const TOPICS: [(&str, usize); 3] = [("ata", 1), ("xen_hostile", 1), ("xen_unplug", 3)];
@@ -23,7 +23,7 @@ pub fn make(topic: &str) -> Result<Vec<PathBuf>> {
     (0..count)
         .map(|number| {
             let image = paths::build(&format!("conformance/{topic}-{number}.img"));
-            std::fs::write(&image, contents())?;
+            files::write(&image, &contents())?;
             Ok(image)
         })
         .collect()
