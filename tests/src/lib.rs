@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use anyhow::Result;
 use xtask::check::CPU_VARIABLE;
 pub use xtask::emulator::{Backend, EmulatorKind, Spec};
-pub use xtask::guests::{Guest, LINUX_MARKER};
+pub use xtask::guests::{Guest, LINUX_MARKER, LINUX_PROMPT};
 pub use xtask::machine::{Failure, Machine};
 use xtask::picture::{ALIKE, Picture};
 use xtask::retry;
@@ -57,9 +57,6 @@ macro_rules! on_vmx {
 pub fn unless_stalled(name: &str, test: impl FnMut() -> Result<()>) -> Result<()> {
     retry::when_stalled(name, test)
 }
-
-/// The text that the shells of the Linux guests print when they are ready for a command.
-pub const LINUX_PROMPT: &str = "guest# ";
 
 /// Whether to check the tests themselves, in plain QEMU.
 fn directly() -> bool {

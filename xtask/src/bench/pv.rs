@@ -9,12 +9,9 @@ use anyhow::{Context, Result, ensure};
 use super::report::{count, missed, total};
 use super::{Boot, ExitCosts, Exits, PATIENCE, boot, exit_costs, exits};
 use crate::emulator::Spec;
-use crate::guests::{Guest, LINUX_MARKER};
+use crate::guests::{Guest, LINUX_MARKER, LINUX_PROMPT};
 use crate::machine::Machine;
 use crate::paths;
-
-/// The shell's prompt.
-const PROMPT: &str = "guest# ";
 
 /// The disk, of a power of two.
 const DISK_BYTES: u64 = 16 << 20;
@@ -89,7 +86,7 @@ pub(super) fn figures(spec: &Spec) -> Result<Figures> {
     let mut machine =
         Machine::start(&Spec { disks: vec![image], ..disks }, false, PATIENCE, Vec::new())?;
     machine.expect_serial(LINUX_MARKER)?;
-    machine.expect_serial(PROMPT)?;
+    machine.expect_serial(LINUX_PROMPT)?;
     let load = "dmesg -n 1; load-modules; \
                 until [ -b /dev/sda ] && [ -b /dev/xvda ]; do sleep 0.1; done";
     run(&mut machine, load)?;
@@ -161,7 +158,7 @@ fn console(machine: &mut Machine, spec: &Spec) -> Result<f64> {
 fn run(machine: &mut Machine, command: &str) -> Result<()> {
     machine.serial().write(format!("{command}; echo do'ne'\n").as_bytes())?;
     machine.expect_serial("done\n")?;
-    machine.expect_serial(PROMPT)
+    machine.expect_serial(LINUX_PROMPT)
 }
 
 /// Runs a command that prints "ticks HEX", and returns the number.

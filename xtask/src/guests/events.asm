@@ -15,13 +15,6 @@ SECOND      equ 64              ; the second one's part of it, its selector, and
 SELECTOR    equ SECOND + 4
 PENDING     equ 2048
 
-APIC_BASE   equ 0x1b
-END         equ 0x80b           ; of interrupt
-SPURIOUS    equ 0x80f
-COMMAND     equ 0x830
-INIT        equ 0x4500
-START_UP    equ 0x4600
-
 MEMORY_OP   equ 12
 ADD_TO_PHYSMAP equ 7
 EVENT_CHANNEL_OP equ 32
@@ -29,21 +22,6 @@ SEND_EVENT  equ 4
 BIND_IPI    equ 7
 HVM_OP      equ 34
 SET_VECTOR  equ 23
-
-%macro write_msr 3              ; MSR, high and low half
-    mov ecx, %1
-    mov edx, %2
-    mov eax, %3
-    wrmsr
-%endmacro
-
-%macro use_apic 0
-    mov ecx, APIC_BASE
-    rdmsr
-    or ax, 0xc00                ; on, in x2APIC mode
-    wrmsr
-    write_msr SPURIOUS, 0, 0x1ff
-%endmacro
 
 %macro hypercall 3              ; group, command, structure
     mov eax, %1
@@ -68,16 +46,11 @@ SET_VECTOR  equ 23
     call say_number
 %endmacro
 
+%include "x2apic.asm"
 %include "enter.asm"
     call open_serial
-    mov al, 0xff                ; the 8259 pair is silent
-    out 0x21, al
-    out 0xa1, al
-    mov word [VECTOR * 4], come
-    mov word [VECTOR * 4 + 2], 0
-    mov byte [START], 0xea      ; JMP 0:second
-    mov word [START + 1], second
-    mov word [START + 3], 0
+    own_interrupts come
+    prepare_second second
     use_apic
     hypercall MEMORY_OP, ADD_TO_PHYSMAP, place
     or [errors], eax
@@ -86,8 +59,7 @@ SET_VECTOR  equ 23
     hypercall HVM_OP, SET_VECTOR, vector
     or eax, [errors]
     jnz failed
-    write_msr COMMAND, 1, INIT
-    write_msr COMMAND, 1, START_UP | START >> 12
+    start_second
     ; A first event may have been told when the vector was set.
 wait_for_second:
     pause
@@ -161,10 +133,7 @@ come:
     iret
 
 second:
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, STACK
+    begin_second
     mov ax, INFO
     mov es, ax
     use_apic

@@ -1,6 +1,7 @@
-; A guest that measures what single exits cost: each instruction in a loop, timed by RDTSC; of several rounds the quickest
-; counts, in which the host had nothing else to do. It runs in 32-bit protected mode without paging, booted by the BIOS from an
-; El Torito image without emulation, and writes to COM1, a line each:
+; A guest that measures what single exits cost: each instruction in a loop, timed by RDTSC; of several
+; rounds the quickest counts, in which the host had nothing else to do. It runs in 32-bit protected
+; mode without paging, booted by the BIOS from an El Torito image without emulation, and writes to
+; COM1, a line each:
 ;     exit NAME COUNT TSC          (both hexadecimal)
 ; An instruction that faults is left out. The last line is "exits done".
 

@@ -7,43 +7,15 @@ VECTOR      equ 0x40
 START       equ 0x6000          ; where the second one starts
 STACK       equ 0x5000          ; of the second one
 
-APIC_BASE   equ 0x1b
-END         equ 0x80b           ; of interrupt
-SPURIOUS    equ 0x80f
-COMMAND     equ 0x830
-INIT        equ 0x4500
-START_UP    equ 0x4600
-
-%macro write_msr 3              ; MSR, high and low half
-    mov ecx, %1
-    mov edx, %2
-    mov eax, %3
-    wrmsr
-%endmacro
-
-%macro use_apic 0
-    mov ecx, APIC_BASE
-    rdmsr
-    or ax, 0xc00                ; on, in x2APIC mode
-    wrmsr
-    write_msr SPURIOUS, 0, 0x1ff
-%endmacro
-
+%include "x2apic.asm"
 %include "enter.asm"
     call open_serial
     mov si, before
     call say
-    mov al, 0xff                ; the 8259 pair is silent
-    out 0x21, al
-    out 0xa1, al
-    mov word [VECTOR * 4], come
-    mov word [VECTOR * 4 + 2], 0
-    mov byte [START], 0xea      ; JMP 0:second
-    mov word [START + 1], second
-    mov word [START + 3], 0
+    own_interrupts come
+    prepare_second second
     use_apic
-    write_msr COMMAND, 1, INIT
-    write_msr COMMAND, 1, START_UP | START >> 12
+    start_second
     sti
 wait_for_all:
     cmp word [count], IPIS
@@ -66,10 +38,7 @@ come:
     iret
 
 second:
-    xor ax, ax
-    mov ds, ax
-    mov ss, ax
-    mov sp, STACK
+    begin_second
     use_apic
     xor bx, bx                  ; those sent
 next:

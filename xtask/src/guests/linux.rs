@@ -117,7 +117,7 @@ pub const I686: Linux = Linux { kernel: "linux-image-686:i386", ..I686_PAE };
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp /mnt /sbin /usr
 /bin/busybox --install -s /bin
-export PATH=/bin:/sbin HOME=/ PS1='guest# '
+export PATH=/bin:/sbin HOME=/ PS1='@PROMPT@'
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t devtmpfs none /dev 2>/dev/null
@@ -208,7 +208,9 @@ impl Linux {
     }
 
     fn init(&self) -> String {
-        INIT.replace("@GREETING@", self.greeting).replace("@MARKER@", super::LINUX_MARKER)
+        INIT.replace("@GREETING@", self.greeting)
+            .replace("@MARKER@", super::LINUX_MARKER)
+            .replace("@PROMPT@", super::LINUX_PROMPT)
     }
 
     fn initramfs(&self, kernel_files: &Path) -> Result<PathBuf> {

@@ -17,6 +17,9 @@ use crate::{paths, setup};
 /// The line that the Linux guests print when their userspace runs.
 pub const LINUX_MARKER: &str = "BULKHEAD-GUEST userspace";
 
+/// The text that the shells of the Linux guests print when they are ready for a command.
+pub const LINUX_PROMPT: &str = "guest# ";
+
 /// A guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Guest {
@@ -95,7 +98,8 @@ pub enum Guest {
 
 /// The sources of the guests in assembly language.
 const EXITS: &[(&str, &str)] = &[("exits.asm", include_str!("exits.asm")), ENTER];
-const EVENTS: &[(&str, &str)] = &[("events.asm", include_str!("events.asm")), ENTER, SERIAL];
+const EVENTS: &[(&str, &str)] =
+    &[("events.asm", include_str!("events.asm")), X2APIC, ENTER, SERIAL];
 const HOSTILE: &[(&str, &str)] = &[
     ("boot.asm", include_str!("hostile/boot.asm")),
     ENTER,
@@ -118,13 +122,14 @@ const RAM: &[(&str, &str)] = &[("ram.asm", include_str!("ram.asm")), ENTER, SERI
 const RATES: &[(&str, &str)] = &[("rates.asm", include_str!("rates.asm")), ENTER, SERIAL];
 const SPIN: &[(&str, &str)] = &[("spin.asm", include_str!("spin.asm")), ENTER, SERIAL];
 const STEPS: &[(&str, &str)] = &[("steps.asm", include_str!("steps.asm")), ENTER, SERIAL];
-const IPIS: &[(&str, &str)] = &[("ipis.asm", include_str!("ipis.asm")), ENTER, SERIAL];
-const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), ENTER, SERIAL];
+const IPIS: &[(&str, &str)] = &[("ipis.asm", include_str!("ipis.asm")), X2APIC, ENTER, SERIAL];
+const TICKS: &[(&str, &str)] = &[("ticks.asm", include_str!("ticks.asm")), X2APIC, ENTER, SERIAL];
 const TRIPLE_FAULT: &[(&str, &str)] =
     &[("triple_fault.asm", include_str!("triple_fault.asm")), ENTER, SERIAL];
 /// The sources that they share.
 const ENTER: (&str, &str) = ("enter.asm", include_str!("enter.asm"));
 const SERIAL: (&str, &str) = ("serial.asm", include_str!("serial.asm"));
+const X2APIC: (&str, &str) = ("x2apic.asm", include_str!("x2apic.asm"));
 
 impl Guest {
     /// The name used on the command line and for the file.
