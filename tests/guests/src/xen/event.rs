@@ -5,8 +5,8 @@ use core::sync::atomic::Ordering;
 use super::bytes::Bytes;
 use super::mode::op;
 use super::shared::{self, LAYOUT_64, PENDING, SHARED_INFO, UPCALL_PENDING, VCPU_INFO_BYTES};
-use super::{DOMAIN_SELF, HYPERCALL_MSR, arguments, number, param};
-use crate::cpu::{self, peek, poke};
+use super::{DOMAIN_SELF, arguments, number, param};
+use crate::cpu::{peek, poke};
 
 /// Sub-operations.
 #[allow(missing_docs)]
@@ -38,6 +38,10 @@ pub mod state {
 
 /// The virtual interrupt of the timer.
 pub const VIRQ_TIMER: u32 = 0;
+/// That of the debugger, which nothing raises.
+pub const VIRQ_DEBUG: u32 = 1;
+/// That of the console, one for the whole guest.
+pub const VIRQ_CONSOLE: u32 = 2;
 
 fn call(sub: u64, structure: Bytes) -> i64 {
     op(number::EVENT_CHANNEL_OP, sub, structure)
@@ -106,14 +110,12 @@ pub fn status(port: u32) -> Result<(u32, u32), i64> {
     }
 }
 
-/// A page that is written as the page of hypercalls, to latch the width.
-const CALLS: u64 = 0x2f_0000;
 /// Where the bits of pending words stand in a `vcpu_info` of 64-bit code.
 const SELECTOR: u64 = 8;
 
 /// Puts the shared info in its place, with 64-bit structures and all ports masked.
 pub fn set_up() {
-    cpu::wrmsr(HYPERCALL_MSR, CALLS);
+    super::latch_64();
     assert_eq!(shared::add_to_physmap(shared::SPACE_SHARED_INFO, 0, SHARED_INFO), 0);
     for word in 0..64 {
         poke(SHARED_INFO + LAYOUT_64.mask + word * 8, u64::MAX);
@@ -160,6 +162,8 @@ pub fn take_upcall(vcpu: u32) -> u64 {
     shared::clear_bit(vcpu_info(vcpu) + UPCALL_PENDING, 0);
     let selector = (vcpu_info(vcpu) + SELECTOR) as usize;
     let selector = core::ptr::with_exposed_provenance_mut(selector);
+    // SAFETY: the word is aligned, and both the guest and the platform access it by locked
+    // instructions alone.
     unsafe { core::sync::atomic::AtomicU64::from_ptr(selector) }.swap(0, Ordering::SeqCst)
 }
 

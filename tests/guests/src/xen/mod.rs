@@ -6,10 +6,11 @@ pub mod event;
 pub mod mode;
 pub mod shared;
 pub mod store;
+pub mod vcpu;
 
 use core::fmt::{self, Write};
 
-use crate::{cpu, report, smp};
+use crate::{cpu, pic, report, smp};
 
 /// Numbers of hypercalls (xen.h, `__HYPERVISOR_*`).
 #[allow(missing_docs)]
@@ -61,6 +62,13 @@ pub const NOWHERE: u64 = 0x8000_0000;
 /// Where RAM ends.
 pub const RAM_END: u64 = 64 << 20;
 
+/// A page of RAM that is written as the page of hypercalls.
+pub const CALLS: u64 = 0x2f_0000;
+/// Vendor and device of the platform's PCI device.
+pub const PLATFORM_DEVICE: u32 = 0x0001_5853;
+/// Virtual CPUs of the topics that need several.
+pub const CPUS: usize = 2;
+
 /// The place for the structures of this virtual CPU's calls.
 pub fn arguments() -> u64 {
     ARGUMENTS + smp::index() as u64 * ARGUMENT_BYTES
@@ -73,6 +81,19 @@ pub fn require() {
         report::fail("platform", "CPUID does not tell of Xen");
         report::end();
     }
+}
+
+/// Begins a topic about two virtual CPUs: the second one waits for jobs.
+pub fn begin_with_two() {
+    require();
+    pic::set_up();
+    smp::set_up(None);
+    report::check("the-second-starts", smp::start_others(CPUS - 1));
+}
+
+/// Asks for the page of hypercalls, which latches the 64-bit layout of shared structures.
+pub fn latch_64() {
+    cpu::wrmsr(HYPERCALL_MSR, CALLS);
 }
 
 /// The guest's own number.

@@ -81,6 +81,8 @@ pub fn clear_bit(address: u64, bit: u32) -> bool {
 
 fn byte(address: u64, bit: u32) -> &'static core::sync::atomic::AtomicU8 {
     let address = address as usize + bit as usize / 8;
+    // SAFETY: shared pages are never given to Rust as memory of its own; the platform changes the
+    // byte by locked instructions as well.
     unsafe {
         core::sync::atomic::AtomicU8::from_ptr(core::ptr::with_exposed_provenance_mut(address))
     }

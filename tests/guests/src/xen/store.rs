@@ -168,6 +168,8 @@ impl Store {
         };
         let place = NEXT.get();
         NEXT.set((place + 1) % KEPT);
+        // SAFETY: the topic's own CPU alone receives, and it has done with the message that was
+        // here `KEPT` messages ago.
         let message = unsafe { &mut *LAST.address().cast::<Message>().add(place) };
         (message.kind, message.request, message.transaction) = (word(0), word(4), word(8));
         message.length = (word(12) as usize).min(MAX_PAYLOAD);
@@ -181,6 +183,12 @@ impl Store {
         let words = [kind, mark, transaction, length as u32];
         words.iter().all(|word| self.put(&word.to_le_bytes()))
             && parts.iter().all(|part| self.put(part))
+    }
+
+    /// Begins a transaction, and returns its number; none if the store begins no more.
+    pub fn begin(self) -> Option<u32> {
+        let number = self.ask(kind::TRANSACTION_START, 0, &[b"\0"]).ok()?;
+        core::str::from_utf8(number).ok()?.strip_suffix('\0')?.parse().ok()
     }
 
     /// A request's reply; events before it are dropped. An error is its name.

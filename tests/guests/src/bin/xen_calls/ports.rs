@@ -4,14 +4,12 @@ use conformance::cpu::peek;
 use conformance::name;
 use conformance::report::{check, equal};
 use conformance::xen::bytes::Bytes;
-use conformance::xen::event::{state, sub};
+use conformance::xen::event::{VIRQ_CONSOLE, VIRQ_TIMER, state, sub};
 use conformance::xen::mode::Mode;
 use conformance::xen::{DOMAIN_INVALID, DOMAIN_SELF, arguments, error, number};
 
 /// A port that no guest has.
 const BEYOND: u32 = 99_999;
-const VIRQ_TIMER: u32 = 0;
-const VIRQ_CONSOLE: u32 = 2;
 
 pub fn run(mode: Mode) {
     let call = |sub, structure: Bytes| mode.op(number::EVENT_CHANNEL_OP, sub, structure);

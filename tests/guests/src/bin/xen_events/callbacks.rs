@@ -11,9 +11,8 @@ use conformance::xen::event::{
     bind_ipi, close, has_upcall, send, set_callback, set_masked, set_upcall_vector, take_pending,
     take_upcall,
 };
+use conformance::xen::{CPUS, PLATFORM_DEVICE};
 use conformance::{name, pic, smp};
-
-use crate::CPUS;
 
 pub const VECTOR: u8 = 0x51;
 const LEVEL: u32 = 1 << 15;
@@ -26,7 +25,6 @@ const TYPE_PCI: u64 = 1 << 56;
 const TYPE_VECTOR: u64 = 2 << 56;
 const TYPE_UNKNOWN: u64 = 3 << 56;
 
-const PLATFORM_DEVICE: u32 = 0x0001_5853;
 const INTERRUPT_LINE: u8 = 0x3c;
 
 /// Upcalls told to each virtual CPU.

@@ -10,21 +10,14 @@ mod races;
 mod timers;
 mod words;
 
-use conformance::report::check;
 use conformance::xen::{self, event};
-use conformance::{pic, smp};
 
 conformance::topic!(run);
 
-/// Virtual CPUs.
-pub const CPUS: usize = 2;
-
 fn run() {
-    xen::require();
-    pic::set_up();
-    smp::set_up(None);
-    check("the-second-starts", smp::start_others(CPUS - 1));
+    xen::begin_with_two();
     event::set_up();
+    timers::show_run_state();
     words::run();
     callbacks::lines();
     callbacks::past_the_apic();

@@ -1,22 +1,20 @@
 //! Two virtual CPUs at the same ports at once. Loops are bounded by their counts; what must hold
 //! after them holds whichever was first.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use conformance::interrupts::{Frame, handle};
 use conformance::report::{check, equal};
-use conformance::xen::error;
 use conformance::xen::event::{
-    bind_ipi, bind_virq, close, is_pending, send, set_masked, state, status, take_pending,
-    take_upcall, unmask,
+    VIRQ_DEBUG, bind_ipi, bind_virq, close, is_pending, send, set_masked, state, status,
+    take_pending, take_upcall, unmask,
 };
-use conformance::{apic, smp};
+use conformance::xen::{CPUS, error};
+use conformance::{Global, apic, smp};
 
-use crate::CPUS;
 use crate::callbacks::VECTOR;
 
 const ROUNDS: u32 = 200;
-const VIRQ_DEBUG: u32 = 1;
 
 /// The port that both are at.
 static PORT: AtomicU32 = AtomicU32::new(0);
@@ -154,13 +152,12 @@ fn ping_pong() {
 
 /// Runs `job` on both virtual CPUs as nearly at once as they come.
 fn at_once(job: smp::Job) -> [i64; CPUS] {
-    static JOB: AtomicUsize = AtomicUsize::new(0);
-    JOB.store(job as usize, Ordering::SeqCst);
+    // Set before the second is told, and read by both.
+    static JOB: Global<Option<smp::Job>> = Global::new(None);
+    JOB.set(Some(job));
     let meet_first = |index: u64| {
         smp::meet(CPUS);
-        let job = JOB.load(Ordering::SeqCst);
-        let job = unsafe { core::mem::transmute::<usize, smp::Job>(job) };
-        job(index)
+        JOB.get().map_or(u64::MAX, |job| job(index))
     };
     smp::ready();
     smp::call_all::<CPUS>(meet_first).map(|result| result.map_or(i64::MIN, |result| result as i64))

@@ -3,13 +3,15 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use conformance::clock::HZ;
-use conformance::cpu::poke;
+use conformance::cpu::peek;
 use conformance::report::{check, equal};
 use conformance::xen::bytes::Bytes;
 use conformance::xen::event::{
     VIRQ_TIMER, bind_ipi, bind_virq, close, is_pending, send, set_masked, take_pending, take_upcall,
 };
-use conformance::xen::mode::{Mode, call, op};
+use conformance::xen::mode::{Mode, call};
+use conformance::xen::vcpu::command::*;
+use conformance::xen::vcpu::{self, BLOCKED, block, poll};
 use conformance::xen::{arguments, error, now_ns, number};
 use conformance::{clock, name, smp};
 
@@ -18,10 +20,12 @@ const MS: u64 = 1_000_000;
 const SOON: u64 = MS;
 const LATE: u64 = 3_600_000 * MS;
 
-const SET_PERIODIC: u64 = 6;
-const STOP_PERIODIC: u64 = 7;
-const SET_SINGLE_SHOT: u64 = 8;
-const STOP_SINGLE_SHOT: u64 = 9;
+/// Where the run state of the first virtual CPU is shown.
+const RUN_STATE: u64 = 0x29_0000;
+
+pub fn show_run_state() {
+    equal("run-state", vcpu::show_run_state(RUN_STATE), 0);
+}
 
 pub fn run() {
     let port = bind_virq(VIRQ_TIMER, 0).unwrap_or(0);
@@ -56,8 +60,7 @@ fn set_timer(at_ns: u64) -> i64 {
 }
 
 fn vcpu_op(command: u64, structure: Bytes) -> i64 {
-    structure.put(arguments());
-    call(number::VCPU_OP, [command, smp::index() as u64, arguments(), 0, 0])
+    vcpu::call(command, smp::index() as u64, structure)
 }
 
 fn set_single_shot(at_ns: u64, flags: u32) -> i64 {
@@ -132,26 +135,14 @@ fn of_the_second() {
     equal("timer-of-the-second-closes", close(port), 0);
 }
 
-fn poll(ports: &[u32], until_ns: u64) -> i64 {
-    let list = arguments() + 0x100;
-    for (index, &port) in ports.iter().enumerate() {
-        poke(list + 4 * index as u64, port);
-    }
-    let poll = Bytes::new().u64(list).u32(ports.len() as u32).u64(until_ns);
-    op(number::SCHED_OP, 3, poll)
-}
-
-fn block() -> i64 {
-    op(number::SCHED_OP, 1, Bytes::new())
-}
-
 /// The port by which the second virtual CPU ends the first one's sleep.
 static PORT: AtomicU32 = AtomicU32::new(0);
 
+/// Sends the event once the first one sleeps: an error if it never does.
 fn wake(_: u64) -> u64 {
-    // The first is about to sleep. If it is late, it does not sleep, which holds as well.
-    clock::wait(HZ / 500);
-    send(PORT.load(Ordering::SeqCst)) as u64
+    let sleeps = clock::until(|| peek::<u32>(RUN_STATE) == BLOCKED);
+    let sent = send(PORT.load(Ordering::SeqCst)) as u64;
+    if sleeps { sent } else { u64::MAX }
 }
 
 /// The result of `sleep`, which the second virtual CPU ends by a port.

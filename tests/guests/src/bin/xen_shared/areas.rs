@@ -5,18 +5,14 @@ use conformance::report::{check, equal};
 use conformance::smp;
 use conformance::xen::bytes::{Bytes, fill, is_filled};
 use conformance::xen::event::{bind_ipi, close, send, set_masked, vcpu_info};
-use conformance::xen::mode::{Mode, call, op};
+use conformance::xen::mode::{Mode, call};
 use conformance::xen::shared::{
     PENDING, SHARED_INFO, TIME, TSC_STABLE, Time, VCPU_INFO_BYTES, clear_bit,
 };
+use conformance::xen::vcpu::{self, BLOCKED, command, nap, show_run_state};
 use conformance::xen::{
-    DOMAIN_SELF, HYPERCALL_MSR, NOWHERE, PAGE_BYTES, arguments, error, now_ns, number, param,
+    self, DOMAIN_SELF, NOWHERE, PAGE_BYTES, arguments, error, now_ns, number, param,
 };
-
-const REGISTER_RUN_STATE: u64 = 5;
-const GET_RUN_STATE: u64 = 4;
-const REGISTER_INFO: u64 = 10;
-const REGISTER_TIME: u64 = 13;
 
 /// Pages for the parts of virtual CPUs, and for an area that lies across two pages.
 const INFO: u64 = 0x28_0000;
@@ -28,65 +24,52 @@ pub fn run() {
     time_areas();
 }
 
-fn vcpu_op(command: u64, vcpu: u64, structure: Bytes) -> i64 {
-    structure.put(arguments());
-    call(number::VCPU_OP, [command, vcpu, arguments(), 0, 0])
-}
-
 fn register_info(vcpu: u64, gfn: u64, offset: u32) -> i64 {
-    vcpu_op(REGISTER_INFO, vcpu, Bytes::new().u64(gfn).u32(offset).u32(0))
-}
-
-/// Sleeps for a moment.
-fn sleep() {
-    let poll = Bytes::new().u64(0).u32(0).u64(now_ns() + 1_000_000);
-    assert_eq!(op(number::SCHED_OP, 3, poll), 0);
+    vcpu::call(command::REGISTER_INFO, vcpu, Bytes::new().u64(gfn).u32(offset).u32(0))
 }
 
 fn run_states() {
-    const BLOCKED: u64 = 2;
     fill(AREA, 64, 0xa5);
-    let register = |address| vcpu_op(REGISTER_RUN_STATE, 0, Bytes::new().u64(address));
-    equal("run-state", register(AREA), 0);
+    equal("run-state", show_run_state(AREA), 0);
     equal("run-state-is-running", peek::<u32>(AREA), 0);
     check("run-state-length", is_filled(AREA + 48, 16, 0xa5) && !is_filled(AREA, 48, 0xa5));
-    let time = |state: u64| peek::<u64>(AREA + 16 + state * 8);
+    let time = |state: u32| peek::<u64>(AREA + 16 + u64::from(state) * 8);
     let (blocked, entry) = (time(BLOCKED), peek::<u64>(AREA + 8));
     let before_ns = now_ns();
-    sleep();
+    nap();
     check("run-state-counts-sleep", time(BLOCKED) > blocked);
     check("run-state-entry", peek::<u64>(AREA + 8) > entry && peek::<u64>(AREA + 8) >= before_ns);
     let total: u64 = (0..4).map(time).sum();
     check("run-state-sum", total <= now_ns());
     // As the call tells.
-    let own = vcpu_op(GET_RUN_STATE, 0, Bytes::new());
-    let told: [u64; 2] = [peek(arguments() + 8), peek(arguments() + 16 + BLOCKED * 8)];
+    let own = vcpu::call(command::GET_RUN_STATE, 0, Bytes::new());
+    let told: [u64; 2] = [peek(arguments() + 8), peek(arguments() + 16 + u64::from(BLOCKED) * 8)];
     equal("run-state-by-call", (own, told), (0, [peek(AREA + 8), time(BLOCKED)]));
     // That it is being written is marked, and no more when it has been.
     equal("run-state-marks", call(number::VM_ASSIST, [0, 5, 0, 0, 0]), 0);
-    sleep();
+    nap();
     check("run-state-mark-is-gone", peek::<u64>(AREA + 8) >> 63 == 0 && time(BLOCKED) > blocked);
     equal("run-state-marks-off", call(number::VM_ASSIST, [1, 5, 0, 0, 0]), 0);
     // In the layout that is latched, not the mode's of the call.
     let latch = |mode: Mode| mode.op(number::HVM_OP, 0, param(DOMAIN_SELF, 0, 0));
     equal("run-state-latch-32", latch(Mode::Bits32), 0);
     fill(AREA, 64, 0xa5);
-    equal("run-state-32", register(AREA), 0);
+    equal("run-state-32", show_run_state(AREA), 0);
     check("run-state-32-length", is_filled(AREA + 44, 20, 0xa5) && !is_filled(AREA, 44, 0xa5));
     let entry: u64 = cpu::peek::<[u32; 3]>(AREA)[1].into();
     check("run-state-32-entry", entry != 0xa5a5_a5a5);
-    cpu::wrmsr(HYPERCALL_MSR, 0x2f_0000);
-    equal("run-state-nowhere", register(NOWHERE), 0);
-    sleep();
-    equal("run-state-off", register(0), 0);
+    xen::latch_64();
+    equal("run-state-nowhere", show_run_state(NOWHERE), 0);
+    nap();
+    equal("run-state-off", show_run_state(0), 0);
     fill(AREA, 64, 0xa5);
-    sleep();
+    nap();
     check("run-state-is-off", is_filled(AREA, 64, 0xa5));
 }
 
 fn time_areas() {
     fill(TIME_AREA, 48, 0xa5);
-    let register = |address| vcpu_op(REGISTER_TIME, 0, Bytes::new().u64(address));
+    let register = |address| vcpu::call(command::REGISTER_TIME, 0, Bytes::new().u64(address));
     equal("time-area", register(TIME_AREA), 0);
     let (copy, time) = (Time::read(TIME_AREA), Time::read(vcpu_info(0) + TIME));
     check("time-area-length", is_filled(TIME_AREA + 32, 16, 0xa5));

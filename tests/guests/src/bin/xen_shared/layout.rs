@@ -1,7 +1,7 @@
 //! The layout of the shared info: that of the mode in which the guest has set up its hypercalls or
 //! its callback last.
 
-use conformance::cpu::{self, peek, poke};
+use conformance::cpu::{peek, poke};
 use conformance::legacy::{PROTECTED, Registers, call32};
 use conformance::name;
 use conformance::report::{check, equal};
@@ -11,9 +11,7 @@ use conformance::xen::shared::{
     LAYOUT_32, LAYOUT_64, Layout, PENDING, SHARED_INFO, SPACE_SHARED_INFO, clear_bit, place,
     set_bit,
 };
-use conformance::xen::{DOMAIN_SELF, HYPERCALL_MSR, PAGE_BYTES, number, param};
-
-const CALLS: u32 = 0x2f_0000;
+use conformance::xen::{self, CALLS, DOMAIN_SELF, HYPERCALL_MSR, PAGE_BYTES, number, param};
 
 conformance::assembly! {
     fn write_msr_32() { ".code32" "wrmsr" "ret" ".code64" }
@@ -21,7 +19,7 @@ conformance::assembly! {
 
 /// Asks for the page of hypercalls from 32-bit code.
 fn calls_from_32() {
-    let mut registers = Registers { eax: CALLS, ecx: HYPERCALL_MSR, ..Registers::default() };
+    let mut registers = Registers { eax: CALLS as u32, ecx: HYPERCALL_MSR, ..Registers::default() };
     let outcome = call32(write_msr_32, PROTECTED, &mut registers);
     assert!(outcome.is_ok(), "WRMSR");
 }
@@ -58,7 +56,7 @@ pub fn run() {
         }
     }
     check("port-40", port == 40);
-    cpu::wrmsr(HYPERCALL_MSR, CALLS.into());
+    xen::latch_64();
     check("calls-from-64", is(LAYOUT_64, port));
     calls_from_32();
     check("calls-from-32", is(LAYOUT_32, port));

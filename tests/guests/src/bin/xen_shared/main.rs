@@ -11,20 +11,12 @@ mod layout;
 mod places;
 mod time;
 
-use conformance::report::check;
 use conformance::xen::{self, event};
-use conformance::{pic, smp};
 
 conformance::topic!(run);
 
-/// Virtual CPUs.
-pub const CPUS: usize = 2;
-
 fn run() {
-    xen::require();
-    pic::set_up();
-    smp::set_up(None);
-    check("the-second-starts", smp::start_others(CPUS - 1));
+    xen::begin_with_two();
     places::first();
     event::set_up();
     places::run();

@@ -9,7 +9,7 @@ use conformance::xen::shared::{
     PENDING, SHARED_INFO, SPACE_GRANT_TABLE, SPACE_SHARED_INFO, TIME, add_to_physmap, bit,
     clear_bit, remove_from_physmap,
 };
-use conformance::xen::{PAGE_BYTES, RAM_END, error};
+use conformance::xen::{PAGE_BYTES, PLATFORM_DEVICE, RAM_END, error};
 
 /// RAM and not.
 const ELSEWHERE: u64 = 0x24_0000;
@@ -17,7 +17,6 @@ const HOLE: u64 = RAM_END + 0x100_0000;
 /// In the shared info, and unused.
 const SCRATCH: u64 = 0xff0;
 
-const PLATFORM_DEVICE: u32 = 0x0001_5853;
 const MEMORY_BAR: u8 = 0x14;
 
 fn put(gpa: u64) -> i64 {

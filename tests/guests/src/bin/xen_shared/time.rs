@@ -6,10 +6,8 @@ use conformance::cpu::{peek, rdmsr, rdtsc, wrmsr};
 use conformance::report::{check, equal};
 use conformance::smp;
 use conformance::xen::event::vcpu_info;
-use conformance::xen::now_ns;
 use conformance::xen::shared::{LAYOUT_64, SHARED_INFO, TIME, TSC_STABLE, Time};
-
-use crate::CPUS;
+use conformance::xen::{CPUS, now_ns};
 
 const ROUNDS: u64 = 300;
 const TSC: u32 = 0x10;

@@ -7,12 +7,9 @@ use crate::operations::{OK, read, remove, write};
 
 type Reply = Result<&'static [u8], &'static str>;
 
+/// The number of a new transaction: 0, which none has, if there is none.
 fn start(store: Store) -> u32 {
-    let id = store.ask(TRANSACTION_START, 0, &[b"\0"]).unwrap_or(b"");
-    let digits = id.strip_suffix(b"\0").unwrap_or(b"");
-    digits
-        .iter()
-        .fold(0, |id: u32, digit| id.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
+    store.begin().unwrap_or(0)
 }
 
 fn end(store: Store, transaction: u32, commit: bool) -> Reply {
