@@ -1,33 +1,59 @@
-//! Calls of any number with any arguments, and pages put everywhere.
+//! Calls of any number with any arguments, one by one and in lists, by one virtual CPU and by two
+//! at once.
 
+use conformance::cpu::poke;
+use conformance::report::equal;
 use conformance::smp;
 use conformance::xen::bytes::Bytes;
 use conformance::xen::mode::{Mode, call};
-use conformance::xen::shared::{SHARED_INFO, add_to_physmap, remove_from_physmap};
-use conformance::xen::{arguments, number};
+use conformance::xen::shared::{ADD_TO_PHYSMAP, REMOVE_FROM_PHYSMAP};
+use conformance::xen::vcpu::{command, sched};
+use conformance::xen::{CPUS, DOMAIN_SELF, NOWHERE, PAGE_BYTES, RAM_END, number};
 
-use crate::{any_page, below, random, survived};
+use crate::memory::{self, SPARE};
+use crate::{below, random, survived};
 
 const ROUNDS: u32 = 3000;
-const SHUTDOWN: u64 = 2;
-const BLOCK: u64 = 1;
-const POLL: u64 = 3;
+const ROUNDS_32: u32 = 100;
+const LISTS: u32 = 200;
 
-fn any_argument() -> u64 {
-    match below(5) {
+/// A page that calls may write to at any time.
+const SCRATCH: u64 = 0x36_0000;
+/// The pages of a virtual CPU: two for a list, and those for the structures of its calls.
+const PAGES: u64 = 0x37_0000;
+const PAGES_EACH: u64 = 10;
+const LIST_BYTES: u64 = 2 * PAGE_BYTES;
+const MAX_CALLS: u64 = 24;
+const CALL_BYTES: u64 = 64;
+
+const _: () = assert!(LIST_BYTES + MAX_CALLS * memory::STRUCTURE_BYTES <= PAGES_EACH * PAGE_BYTES);
+
+/// A number, or an address that a call may write to.
+fn any_argument(place: u64) -> u64 {
+    match below(4) {
         0 => below(4),
-        1 => arguments() + below(64),
-        2 => u64::from(any_page()) << 12 | below(4096),
-        3 => 0x7ff0,
+        1 => place + below(64),
+        2 => any_part(),
         _ => random(),
     }
 }
 
-/// A call that does not end the guest, or put it to sleep for ever.
-fn any_call(mode: Mode) {
-    let numbers = [
+/// An address that may be written to at any time: the program is not there.
+fn any_part() -> u64 {
+    below(PAGE_BYTES)
+        + match below(4) {
+            0 => NOWHERE,
+            1 => 0xfee0_0000,
+            2 => SPARE.start + below((SPARE.end - SPARE.start) / PAGE_BYTES) * PAGE_BYTES,
+            _ => SCRATCH,
+        }
+}
+
+/// A call that does not end the guest, or put it to sleep for ever, with its structure at `place`,
+/// which nothing else uses.
+fn any_call(place: u64) -> (u64, [u64; 5]) {
+    const NUMBERS: [u64; 8] = [
         number::MEMORY_OP,
-        number::MULTICALL,
         number::XEN_VERSION,
         number::GRANT_TABLE_OP,
         number::VM_ASSIST,
@@ -36,57 +62,102 @@ fn any_call(mode: Mode) {
         number::EVENT_CHANNEL_OP,
         number::HVM_OP,
     ];
-    let number = match below(10) {
-        0 => below(70),
-        _ => numbers[below(numbers.len() as u64) as usize],
-    };
-    let mut call_arguments = [(); 5].map(|()| any_argument());
-    call_arguments[0] = match number {
-        number::MULTICALL => arguments(),
-        _ => below(20),
-    };
-    match (number, call_arguments[0]) {
-        (number::SCHED_OP, SHUTDOWN | BLOCK | POLL) | (number::MULTICALL, _) => return,
-        // Balloons give the guest's own memory away.
-        (number::MEMORY_OP, 0 | 1 | 6 | 15) => return,
-        // Parts and areas of the virtual CPU may overwrite what runs here.
-        (number::VCPU_OP, 0..=2 | 4 | 5 | 10 | 13) => return,
-        (number::MEMORY_OP, 7) => return,
-        _ => {}
+    loop {
+        let number = match below(10) {
+            0 => below(70),
+            _ => NUMBERS[below(NUMBERS.len() as u64) as usize],
+        };
+        let sub = below(20);
+        for word in 0..4 {
+            poke(place + word * 8, any_argument(place));
+        }
+        if below(2) == 0 {
+            poke(place, below(80) << 32 | u64::from(DOMAIN_SELF));
+        }
+        // It may write anywhere that it is given.
+        let near = place + below(32);
+        let arguments = match (number, sub) {
+            (number::SCHED_OP, sched::SHUTDOWN | sched::BLOCK | sched::POLL | sched::WATCHDOG) => {
+                continue;
+            }
+            // A list of anything is no list.
+            (number::MULTICALL, _) => continue,
+            // `memory` makes these.
+            (number::MEMORY_OP, ADD_TO_PHYSMAP | REMOVE_FROM_PHYSMAP) => continue,
+            (number::MEMORY_OP, memory::INCREASE | memory::DECREASE | memory::POPULATE) => {
+                [memory::put_reservation(sub, place), place, 0, 0, 0]
+            }
+            (number::VCPU_OP, _) => {
+                put_vcpu_structure(sub, place);
+                [sub, below(4), place, 0, 0]
+            }
+            (number::GRANT_TABLE_OP, _) => [sub, near, below(3), 0, 0],
+            (number::VM_ASSIST, _) => [below(3), below(8), 0, 0, 0],
+            _ => [sub, near, near, any_argument(place), any_argument(place)],
+        };
+        return (number, arguments);
     }
-    for word in 0..4 {
-        let value = any_argument();
-        Bytes::new().u64(value).put(arguments() + word * 8);
-    }
-    // It may write anywhere that it is given: a place that nothing else uses.
-    call_arguments[1] = arguments() + below(32);
-    call_arguments[2] = match number {
-        number::GRANT_TABLE_OP => below(3),
-        _ => arguments() + below(32),
-    };
-    mode.call(number, call_arguments);
 }
 
-/// Puts pages that are shared anywhere that is not the program's.
-fn put_pages(_: u64) -> u64 {
-    for _ in 0..200 {
-        let gpa = 0x100_0000 + below(0x1000) * 4096;
-        add_to_physmap(below(2) as u32, below(4), gpa);
-        remove_from_physmap(gpa);
+/// The structure of a command about a virtual CPU, as the command may take it.
+fn put_vcpu_structure(sub: u64, place: u64) {
+    let part = any_part();
+    let structure = match sub {
+        command::REGISTER_INFO => Bytes::new().u64(part / PAGE_BYTES).u32(below(4200) as u32),
+        command::REGISTER_RUN_STATE | command::REGISTER_TIME => Bytes::new().u64(part),
+        _ => Bytes::new().u64(random() >> below(64)).u32(below(4) as u32),
+    };
+    structure.put(place);
+}
+
+/// The pages of the virtual CPU that asks: its list, and its structures.
+fn pages() -> (u64, u64) {
+    let pages = PAGES + PAGES_EACH * PAGE_BYTES * smp::index() as u64;
+    (pages, pages + LIST_BYTES)
+}
+
+fn calls(rounds: u32, mode: Mode) -> u64 {
+    for _ in 0..rounds {
+        let (number, arguments) = any_call(pages().1);
+        mode.call(number, arguments);
     }
-    add_to_physmap(0, 0, SHARED_INFO) as u64
+    0
+}
+
+/// Lists of calls, a list in a list among them, and lists of which a part or all is no memory.
+fn lists(_: u64) -> u64 {
+    let (pages, structures) = pages();
+    for _ in 0..LISTS {
+        let list = pages + 8 * below(PAGE_BYTES / 8);
+        let count = below(MAX_CALLS);
+        for entry in 0..count {
+            let (number, arguments) = match below(16) {
+                0 => (number::MULTICALL, [list, count, 0, 0, 0]),
+                _ => any_call(structures + entry * memory::STRUCTURE_BYTES),
+            };
+            let words = [number, random()].into_iter().chain(arguments);
+            for (index, word) in words.enumerate() {
+                poke(list + entry * CALL_BYTES + 8 * index as u64, word);
+            }
+        }
+        call(number::MULTICALL, [list, count, 0, 0, 0]);
+        let nowhere = match below(3) {
+            0 => NOWHERE,
+            1 => RAM_END - below(CALL_BYTES),
+            _ => random() | 1 << 63,
+        };
+        call(number::MULTICALL, [nowhere, random(), 0, 0, 0]);
+    }
+    0
 }
 
 pub fn run() {
-    for _ in 0..ROUNDS {
-        any_call(Mode::Bits64);
-    }
-    for _ in 0..100 {
-        any_call(Mode::Bits32);
-    }
+    calls(ROUNDS, Mode::Bits64);
+    calls(ROUNDS_32, Mode::Bits32);
     survived("calls");
-    let _ = smp::call_all::<2>(put_pages);
-    let last = call(number::XEN_VERSION, [0; 5]);
-    assert!(last > 0);
-    survived("pages");
+    lists(0);
+    survived("lists");
+    let both = smp::call_all::<CPUS>(|_| calls(ROUNDS, Mode::Bits64) + lists(0));
+    equal("two-call-at-once", both, [Some(0); CPUS]);
+    survived("two-call-at-once");
 }

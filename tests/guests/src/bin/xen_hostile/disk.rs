@@ -1,7 +1,7 @@
 //! Attacks on a PV disk's back end (io/blkif.h).
 
 use conformance::clock;
-use conformance::cpu::{peek, poke};
+use conformance::cpu::poke;
 use conformance::report::check;
 use conformance::xen::event::{alloc_unbound, close, send};
 use conformance::xen::shared::{
@@ -236,8 +236,6 @@ fn keys(store: Store) {
         let _ = store.ask(RM, 0, &node);
     }
     write(store, "state", "6");
-    let state: u32 = peek(RING);
-    let _ = state;
     let again = connect(store);
     check("disk-keys-and-it-connects-again", again.is_some());
     if let Some(port) = again {

@@ -65,9 +65,7 @@ fn watches(store: Store) {
 /// Transactions that are never ended, each with many nodes.
 fn transactions(store: Store) {
     for _ in 0..12 {
-        let Ok(id) = store.ask(TRANSACTION_START, 0, &[b"\0"]) else { break };
-        let id = core::str::from_utf8(id).unwrap_or("").trim_end_matches('\0');
-        let id = id.parse().unwrap_or(0);
+        let Some(id) = store.begin() else { break };
         for node in 0..60 {
             let path = name!("data/t{}", node * 7 + below(7));
             let _ = store.ask(WRITE, id, &[path.as_bytes(), b"\0", &[b'x'; 500]]);
