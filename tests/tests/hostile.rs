@@ -245,12 +245,7 @@ fn break_rules_beside(backend: Backend, patience: Duration) -> Result<()> {
     let folder = paths::empty_build_folder(&format!("tests/front-end-{backend:?}"))?;
     let linux = Guest::LinuxAmd64Quiet;
     let guest = conformance::guest(TOPIC)?;
-    let [hostile, healthy] = ["hostile.cfg", "healthy.cfg"].map(|name| folder.join(name));
-    let text = format!(
-        "type = 'hvm'\nname = '{TOPIC}'\nmemory = 64\nvcpus = 2\nxen_platform_pci = 1\n\
-         disk = [ '{TOPIC}.iso,raw,hdc,ro,cdrom', '{TOPIC}-0.img,raw,hda,rw' ]\nboot = 'd'\n"
-    );
-    std::fs::write(&hostile, text)?;
+    let healthy = folder.join("healthy.cfg");
     let text = format!(
         "type = 'hvm'\nname = 'healthy'\nmemory = 80\ndisk = [ '{}.iso,raw,hdc,ro,cdrom' ]\n",
         linux.name()
@@ -263,7 +258,7 @@ fn break_rules_beside(backend: Backend, patience: Duration) -> Result<()> {
         smp: 2,
         image: build::checked_image()?,
         iso: Some(guest.iso),
-        config: Some(hostile),
+        config: Some(guest.config),
         disks,
         ..Spec::default()
     };
@@ -276,12 +271,8 @@ fn break_rules_beside(backend: Backend, patience: Duration) -> Result<()> {
         shell(&mut machine, &format!("dmesg -n 1; {WORK}"))?;
         let before = Moment::now(&mut machine)?;
         focus(&mut machine, TOPIC)?;
-        let from = machine.serial().text().len();
         machine.call("guest.reboot", json!({ "guest": TOPIC }))?;
-        while machine.serial().find(&end, from).is_none() {
-            ensure!(!machine.time_left().is_zero(), "timed out");
-            machine.serial().wait_for_change(Duration::from_millis(200));
-        }
+        machine.expect_serial(&end)?;
         // In Bochs a checksum may take as long as the attacks.
         let after = loop {
             let now = Moment::now(&mut machine)?;
