@@ -23,6 +23,19 @@ const MAX_STEP_US: u64 = 100;
 /// The local APIC's registers.
 const APIC_PAGE_BYTES: u64 = 4096;
 
+/// The registers that say how a virtual CPU's paging works.
+pub(super) fn paging_state(backend: &impl Backend, vm: &Vm) -> PagingState {
+    PagingState {
+        cr0: backend.cr0(),
+        cr3: backend.system_register(SystemRegister::Cr3),
+        cr4: backend.cr4(),
+        efer: backend.efer(),
+        alignment_check: backend.rflags().alignment_check(),
+        pkru: 0,
+        physical_address_bits: vm.cpuid.physical_address_bits(),
+    }
+}
+
 impl<B: Backend> Vcpu<B> {
     /// Carries out the instruction at RIP, which the CPU could not.
     pub(super) fn emulate(&mut self, access: Option<MemoryAccess>) {
@@ -136,15 +149,7 @@ impl<B: Backend> Vcpu<B> {
     }
 
     pub(super) fn paging_state(&self) -> PagingState {
-        PagingState {
-            cr0: self.backend.cr0(),
-            cr3: self.backend.system_register(SystemRegister::Cr3),
-            cr4: self.backend.cr4(),
-            efer: self.backend.efer(),
-            alignment_check: self.backend.rflags().alignment_check(),
-            pkru: 0,
-            physical_address_bits: self.vm.cpuid.physical_address_bits(),
-        }
+        paging_state(&self.backend, &self.vm)
     }
 
     /// The offset in the local APIC's register page, if `gpa` is there.

@@ -1,11 +1,12 @@
 //! Hypercalls, and what a virtual CPU does for the PV-on-HVM platform of its guest.
 
 use super::counters::ExitKind;
+use super::emulated::paging_state;
 use super::{Activity, Vcpu};
 use crate::backend::Backend;
 use crate::host::processor::Vendor;
+use crate::vm::Vm;
 use crate::vm::memory::PAGE_BYTES;
-use alloc::sync::Arc;
 use devices::local_apic::Look;
 use devices::time::Clock;
 use emulator::paging::{Access, AccessKind, Privilege, is_canonical};
@@ -23,7 +24,11 @@ const ARGUMENTS_64: [Gpr; 5] = [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8]
 const ARGUMENTS_32: [Gpr; 5] = [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi];
 
 /// A virtual CPU as its hypercalls see it.
-struct Guest<'a, B: Backend>(&'a mut Vcpu<B>);
+struct Guest<'a, B: Backend> {
+    index: usize,
+    backend: &'a B,
+    vm: &'a Vm,
+}
 
 impl<B: Backend> Guest<'_, B> {
     /// Calls `each` for the part of a range in each page: where it is, and which part.
@@ -34,23 +39,24 @@ impl<B: Backend> Guest<'_, B> {
         kind: AccessKind,
         mut each: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), BadPointer>,
     ) -> Result<(), BadPointer> {
-        let vcpu = &*self.0;
-        let paging = vcpu.paging_state();
         let access = Access { kind, privilege: Privilege::of_cpl(0) };
         let mut done = 0;
         while done < length {
             let mut at = linear.wrapping_add(done as u64);
             match self.width() {
                 Width::Bits32 => at &= 0xffff_ffff,
-                Width::Bits64 if !is_canonical(at, vcpu.backend.cr4().la57()) => {
+                Width::Bits64 if !is_canonical(at, self.backend.cr4().la57()) => {
                     return Err(BadPointer);
                 }
                 Width::Bits64 => {}
             }
             let room = (PAGE_BYTES - at % PAGE_BYTES) as usize;
             let part = done..done + room.min(length - done);
-            let gpa = match vcpu.backend.cr0().paging() {
-                true => paging.translate(&*vcpu.vm, at, access).map_err(|_| BadPointer)?.gpa,
+            let gpa = match self.backend.cr0().paging() {
+                true => {
+                    let paging = paging_state(self.backend, self.vm);
+                    paging.translate(self.vm, at, access).map_err(|_| BadPointer)?.gpa
+                }
                 false => at,
             };
             done = part.end;
@@ -62,29 +68,34 @@ impl<B: Backend> Guest<'_, B> {
 
 impl<B: Backend> Caller for Guest<'_, B> {
     fn vcpu(&self) -> usize {
-        self.0.index
+        self.index
     }
 
     fn width(&self) -> Width {
-        self.0.width()
+        width(self.backend)
     }
 
     fn read(&self, linear: u64, data: &mut [u8]) -> Result<(), BadPointer> {
         self.in_pages(linear, data.len(), AccessKind::Read, |gpa, part| {
-            self.0.vm.space.read_as_vcpu(gpa, &mut data[part]).map_err(|_| BadPointer)
+            self.vm.space.read_as_vcpu(gpa, &mut data[part]).map_err(|_| BadPointer)
         })
     }
 
     fn write(&mut self, linear: u64, data: &[u8]) -> Result<(), BadPointer> {
         self.in_pages(linear, data.len(), AccessKind::Write, |gpa, part| {
-            self.0.vm.space.write_as_vcpu(gpa, &data[part]).map_err(|_| BadPointer)
+            self.vm.space.write_as_vcpu(gpa, &data[part]).map_err(|_| BadPointer)
         })
     }
 }
 
+/// The width of the code that runs.
+fn width(backend: &impl Backend) -> Width {
+    if backend.code_bits() == 64 { Width::Bits64 } else { Width::Bits32 }
+}
+
 impl<B: Backend> Vcpu<B> {
     fn width(&self) -> Width {
-        if self.backend.code_bits() == 64 { Width::Bits64 } else { Width::Bits32 }
+        width(&self.backend)
     }
 
     /// VMCALL or VMMCALL.
@@ -164,7 +175,6 @@ impl<B: Backend> Vcpu<B> {
     }
 
     fn hypercall(&mut self) -> Answer {
-        let Some(pv) = self.vm.pv.clone() else { return Err(Errno::NoSys).into() };
         if self.backend.cpl() != 0 {
             return Err(Errno::Perm).into();
         }
@@ -174,19 +184,19 @@ impl<B: Backend> Vcpu<B> {
         };
         let registers = Self::argument_registers(self.width());
         let call = Call { number: argument(Gpr::Rax), arguments: registers.map(argument) };
-        self.with_pv(&pv, |pv, own, guest| pv.hypercall(own, guest, &call))
+        let answer = self.with_pv(|pv, own, guest| pv.hypercall(own, guest, &call));
+        answer.unwrap_or(Err(Errno::NoSys).into())
     }
 
-    /// Runs `work` with the platform, what this virtual CPU has of it, and the virtual CPU.
+    /// Runs `work` with the platform, if there is one, what this virtual CPU has of it, and the
+    /// virtual CPU.
     fn with_pv<T>(
         &mut self,
-        pv: &Arc<PvPlatform>,
         work: impl FnOnce(&PvPlatform, &mut PvVcpu, &mut dyn Caller) -> T,
-    ) -> T {
-        let mut own = core::mem::take(&mut self.pv);
-        let result = work(pv, &mut own, &mut Guest(self));
-        self.pv = own;
-        result
+    ) -> Option<T> {
+        let pv = self.vm.pv.as_deref()?;
+        let mut guest = Guest { index: self.index, backend: &self.backend, vm: &self.vm };
+        Some(work(pv, &mut self.pv, &mut guest))
     }
 
     /// The MSR by which a guest asks for the page of hypercalls; false if it is not there.
@@ -286,11 +296,10 @@ impl<B: Backend> Vcpu<B> {
 
     #[cold]
     fn change_run_state(&mut self, state: RunState) {
-        let Some(pv) = self.vm.pv.clone() else { return };
         let now_ns = self.vm.clock.now().as_ns();
         self.pv.times.enter(state, now_ns);
         if self.pv.run_state_area.is_some() {
-            self.with_pv(&pv, |pv, own, guest| pv.write_run_state(own, guest));
+            self.with_pv(|pv, own, guest| pv.write_run_state(own, guest));
         }
     }
 }
