@@ -495,7 +495,16 @@ impl FrameMemory {
     }
 
     /// The piece or page around a byte, cleared, and where the byte is in it.
+    #[inline]
     fn run_around(&self, offset: usize) -> Option<(Run, usize)> {
+        match self.whole(offset) {
+            Some(run) => Some((run, offset % LARGE)),
+            None => self.other_run_around(offset),
+        }
+    }
+
+    #[inline(never)]
+    fn other_run_around(&self, offset: usize) -> Option<(Run, usize)> {
         let piece = self.pieces.get(offset / LARGE)?;
         self.touch(piece)?;
         if !piece.is_divided() {

@@ -213,7 +213,9 @@ pub struct GuestSpace {
     ram_layout: RamLayout,
     low_pages: Box<[AtomicU32]>,
     areas: RwLock<Areas>,
-    /// Accesses by others than the guest's own virtual CPUs, if pages can be given back.
+    /// Pages of RAM can be given back.
+    gives_back: bool,
+    /// Accesses by others than the guest's own virtual CPUs, if so.
     outsiders: RwLock<()>,
     a20: AtomicBool,
     root_hpa: u64,
@@ -263,6 +265,7 @@ impl GuestSpace {
             ram_layout,
             low_pages: (0..LOW_PAGES).map(|_| AtomicU32::new(LowPage::DEVICE)).collect(),
             areas: RwLock::default(),
+            gives_back,
             outsiders: RwLock::new(()),
             a20: AtomicBool::new(true),
             nested: Ranked::new(Nested {

@@ -29,7 +29,7 @@ impl GuestSpace {
     /// An access by another than a virtual CPU of the guest begins, and ends when this is dropped.
     #[inline]
     pub(super) fn outside(&self) -> Option<RwLockReadGuard<'_, ()>> {
-        self.ram.is_divisible().then(|| self.outsiders.read())
+        self.gives_back.then(|| self.outsiders.read())
     }
 
     /// Gives the RAM at these page addresses, at most [`MAX_LEAVING`], back to the host; returns
