@@ -259,22 +259,16 @@ impl ApicInbox {
     }
 
     /// Takes what was posted: `each` gets the number of a word, its edge-triggered vectors and its
-    /// level-triggered ones.
+    /// level-triggered ones, edges first.
     #[inline]
     pub(super) fn take_vectors(&self, mut each: impl FnMut(u8, u32, u32)) {
         // A vector that is posted from here on sets its summary bit again.
-        if !self.take(VECTORS | LEVEL_VECTORS) {
-            return;
+        let taken = self.take_bits(VECTORS | LEVEL_VECTORS);
+        if taken & VECTORS != 0 {
+            take_words(&self.posted.vectors, |word, edge| each(word, edge, 0));
         }
-        for (word, (edge, level)) in (0..).zip(self.posted.vectors.iter().zip(&self.level)) {
-            let [edge, level] =
-                [edge, level].map(|vectors| match vectors.load(Ordering::Relaxed) {
-                    0 => 0,
-                    _ => vectors.swap(0, Ordering::SeqCst),
-                });
-            if edge | level != 0 {
-                each(word, edge, level);
-            }
+        if taken & LEVEL_VECTORS != 0 {
+            take_words(&self.level, |word, level| each(word, 0, level));
         }
     }
 
@@ -301,8 +295,16 @@ impl ApicInbox {
     /// Clears bits of the summary; true if one of them was set.
     #[inline]
     fn take(&self, bits: u32) -> bool {
-        self.posted.pending.load(Ordering::Relaxed) & bits != 0
-            && self.posted.pending.fetch_and(!bits, Ordering::SeqCst) & bits != 0
+        self.take_bits(bits) != 0
+    }
+
+    /// Clears bits of the summary, and returns those that were set.
+    #[inline]
+    fn take_bits(&self, bits: u32) -> u32 {
+        match self.posted.pending.load(Ordering::Relaxed) & bits {
+            0 => 0,
+            _ => self.posted.pending.fetch_and(!bits, Ordering::SeqCst) & bits,
+        }
     }
 
     pub(super) fn has_nmi(&self) -> bool {
@@ -339,6 +341,16 @@ impl fmt::Debug for ApicInbox {
             .field("level", &self.level)
             .field("routing", &self.routing())
             .finish_non_exhaustive()
+    }
+}
+
+/// Empties a 256-bit register: `each` gets the number of a word, and what was in it.
+#[inline]
+fn take_words(words: &[AtomicU32; 8], mut each: impl FnMut(u8, u32)) {
+    for (number, word) in (0..).zip(words) {
+        if word.load(Ordering::Relaxed) != 0 {
+            each(number, word.swap(0, Ordering::SeqCst));
+        }
     }
 }
 
