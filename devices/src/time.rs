@@ -160,6 +160,18 @@ impl Deadlines {
         self.slots.iter().fold(DISARMED, |least, slot| least.min(slot.load(Ordering::SeqCst)))
     }
 
+    /// A slot has another deadline than before.
+    fn tell(&self, before_ns: u64, ns: u64) {
+        if before_ns != ns {
+            self.changed.store(true, Ordering::Release);
+        }
+        if ns < before_ns
+            && let Some(wire) = &self.wire
+        {
+            wire.brought_forward();
+        }
+    }
+
     /// Disarms and returns a slot whose deadline is not after `now`, the earliest first.
     pub fn take_expired(&self, now: GuestTime) -> Option<usize> {
         let ns = self.least();
@@ -193,15 +205,14 @@ impl Alarm {
     pub fn set(&self, deadline: Option<GuestTime>) {
         let Some(deadlines) = &self.deadlines else { return };
         let ns = deadline.map_or(DISARMED, GuestTime::as_ns);
-        let before_ns = deadlines.slots[self.slot].swap(ns, Ordering::SeqCst);
-        if before_ns != ns {
-            deadlines.changed.store(true, Ordering::Release);
-        }
-        if ns < before_ns
-            && let Some(wire) = &deadlines.wire
-        {
-            wire.brought_forward();
-        }
+        deadlines.tell(deadlines.slots[self.slot].swap(ns, Ordering::SeqCst), ns);
+    }
+
+    /// Asks to be woken at `deadline`, or before if that was asked for already.
+    pub fn set_at_most(&self, deadline: GuestTime) {
+        let Some(deadlines) = &self.deadlines else { return };
+        let before_ns = deadlines.slots[self.slot].fetch_min(deadline.0, Ordering::SeqCst);
+        deadlines.tell(before_ns, deadline.0.min(before_ns));
     }
 
     /// The deadline now set.
@@ -283,6 +294,21 @@ mod tests {
         {
             alarm.set(ns.map(GuestTime::from_ns));
             assert_eq!(wire.0.load(Ordering::Relaxed), calls, "{ns:?}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_is_asked_for_at_most_a_deadline_keeps_an_earlier_one() {
+        let wire = Arc::new(CountCalls::default());
+        let deadlines = Deadlines::with_wire(1, wire.clone());
+        let alarm = deadlines.alarm(0);
+        for (ns, set_ns, calls) in [(20, 20, 1), (30, 20, 1), (20, 20, 1), (10, 10, 2)] {
+            deadlines.take_changed();
+            let before = alarm.deadline();
+            alarm.set_at_most(GuestTime::from_ns(ns));
+            assert_eq!(alarm.deadline(), Some(GuestTime::from_ns(set_ns)));
+            assert_eq!(deadlines.take_changed(), alarm.deadline() != before);
+            assert_eq!(wire.0.load(Ordering::Relaxed), calls, "{ns}");
         }
     }
 }
