@@ -36,6 +36,12 @@ use store_port::{StorePage, StorePort};
 /// each other busy.
 const MAX_SERVED: usize = 16;
 
+/// Work that must wait, for a rate or for another's room, waits so long.
+const WORK_DELAY_NS: u64 = 1_000_000;
+/// Requests that a disk is not told of wait so long at most, in which a guest that is busy makes
+/// several.
+const LOOK_DELAY_NS: u64 = 100_000;
+
 /// XenStore, and the guests that are connected to it.
 #[derive(Default)]
 pub struct SharedStore {
@@ -115,6 +121,10 @@ pub struct BackEnds {
     cards: Ranked<Vec<Card>, { rank::PV_LIST }>,
     /// Devices that have asked to be served from elsewhere.
     work: Ranked<BTreeSet<(Class, u32)>, { rank::PV_LIST }>,
+    /// Some have, or XenStore has something for others.
+    is_asked: AtomicBool,
+    /// Devices that have asked to be served by the clock.
+    later: Ranked<BTreeSet<(Class, u32)>, { rank::PV_LIST }>,
     /// Disks that look for requests by the clock.
     looking: Ranked<BTreeSet<u32>, { rank::PV_LIST }>,
     /// There are some.
@@ -149,6 +159,8 @@ impl BackEnds {
             disks: Ranked::default(),
             cards: Ranked::default(),
             work: Ranked::default(),
+            is_asked: AtomicBool::new(false),
+            later: Ranked::default(),
             looking: Ranked::default(),
             is_looking: AtomicBool::new(false),
         }));
@@ -291,7 +303,7 @@ impl BackEnds {
     fn look_later(&self, device: u32) {
         self.looking.lock().insert(device);
         self.is_looking.store(true, Ordering::Release);
-        self.platform.machine().work_soon();
+        self.platform.machine().work_in(LOOK_DELAY_NS);
     }
 
     /// A virtual CPU has nothing to run. To be called without locks.
@@ -316,8 +328,8 @@ impl BackEnds {
 
     /// The same for a little later.
     fn call_back_later(&self, class: Class, device: u32) {
-        self.work.lock().insert((class, device));
-        self.platform.machine().work_later();
+        self.later.lock().insert((class, device));
+        self.platform.machine().work_in(WORK_DELAY_NS);
     }
 
     fn work_on_disk(&self, id: u32) {
@@ -328,26 +340,41 @@ impl BackEnds {
     }
 
     fn ask_for_work(&self) {
+        self.is_asked.store(true, Ordering::Release);
         self.platform.machine().look_for_events(0);
     }
 
-    /// Does what back ends have asked for. To be called without locks when a virtual CPU was told
-    /// to look for events, and after [`Machine::work_later`](crate::machine::Machine::work_later).
+    /// Does what back ends have asked for, if they have. To be called without locks when a virtual
+    /// CPU was told to look for events.
+    #[inline]
     pub fn work(&self) {
-        if self.console.pass_output() {
-            self.platform.machine().work_later();
+        if self.is_asked.swap(false, Ordering::AcqRel) {
+            // Devices that are served here ask for more work.
+            let devices = core::mem::take(&mut *self.work.lock());
+            self.serve(devices);
         }
-        // Devices that are served here ask for more work.
-        let devices = core::mem::take(&mut *self.work.lock());
+    }
+
+    /// Does what had to wait. To be called without locks when the moment has come that
+    /// [`Machine::work_in`](crate::machine::Machine::work_in) was told.
+    pub fn work_by_the_clock(&self) {
+        if self.console.pass_output() {
+            self.platform.machine().work_in(WORK_DELAY_NS);
+        }
+        if self.is_looking.swap(false, Ordering::AcqRel) {
+            let devices = core::mem::take(&mut *self.looking.lock());
+            self.disks_of(&devices).iter().for_each(|disk| disk.look());
+        }
+        let devices = core::mem::take(&mut *self.later.lock());
+        self.serve(devices);
+    }
+
+    fn serve(&self, devices: BTreeSet<(Class, u32)>) {
         for (class, device) in devices {
             match class {
                 Class::Disk => self.work_on_disk(device),
                 Class::Card => self.work_on_card(device),
             }
-        }
-        if self.is_looking.swap(false, Ordering::AcqRel) {
-            let devices = core::mem::take(&mut *self.looking.lock());
-            self.disks_of(&devices).iter().for_each(|disk| disk.look());
         }
         self.shared.settle();
     }

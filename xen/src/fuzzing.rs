@@ -42,11 +42,14 @@ pub fn platform(data: &[u8]) {
                     assert!(vcpu < VCPUS && vector >= FIRST_VECTOR, "{told:?}");
                 }
                 Told::Look { vcpu } | Told::Timer { vcpu, .. } => assert!(vcpu < VCPUS, "{told:?}"),
-                Told::Line { .. } | Told::WorkLater | Told::WorkSoon | Told::ShutDown(_) => {}
+                Told::Line { .. } | Told::WorkIn(_) | Told::ShutDown(_) => {}
             }
         }
-        if told.iter().any(|told| matches!(told, Told::Look { .. } | Told::WorkLater)) {
+        if told.iter().any(|told| matches!(told, Told::Look { .. })) {
             back_ends.work();
+        }
+        if told.iter().any(|told| matches!(told, Told::WorkIn(_))) {
+            back_ends.work_by_the_clock();
         }
     }
     drop(back_ends);

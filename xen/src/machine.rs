@@ -74,11 +74,9 @@ pub trait Machine: Send + Sync {
     fn interrupt(&self, vcpu: usize, vector: u8);
     /// Virtual CPU `vcpu` is to look for events before it runs on, and wakes for it.
     fn look_for_events(&self, vcpu: usize);
-    /// The back ends' work is to be done a little later, by a timer.
-    fn work_later(&self);
-
-    /// The same after a shorter while, in which a guest that is busy makes several requests.
-    fn work_soon(&self);
+    /// The back ends are to work by the clock in so many nanoseconds, or before if that was asked
+    /// for already.
+    fn work_in(&self, delay_ns: u64);
     /// The level of the line that tells of events.
     fn set_line(&self, line: EventLine, high: bool);
     /// Ends the guest.

@@ -26,8 +26,7 @@ pub const FREE_GPA: u64 = 0xf000_0000;
 pub enum Told {
     Interrupt { vcpu: usize, vector: u8 },
     Look { vcpu: usize },
-    WorkLater,
-    WorkSoon,
+    WorkIn(u64),
     Line { line: EventLine, high: bool },
     Timer { vcpu: usize, at_ns: Option<u64> },
     ShutDown(ShutdownReason),
@@ -147,12 +146,8 @@ impl Machine for TestMachine {
         self.tell(Told::Look { vcpu });
     }
 
-    fn work_later(&self) {
-        self.tell(Told::WorkLater);
-    }
-
-    fn work_soon(&self) {
-        self.tell(Told::WorkSoon);
+    fn work_in(&self, delay_ns: u64) {
+        self.tell(Told::WorkIn(delay_ns));
     }
 
     fn set_line(&self, line: EventLine, high: bool) {

@@ -18,11 +18,6 @@ use xen::backends::BackEnds;
 use xen::machine::{EventLine, MAX_PAGES_A_GO, Machine, ShownPages, ShutdownReason};
 use xen::platform::PvPlatform;
 
-/// Work that must wait, waits so long.
-const WORK_DELAY_NS: u64 = 1_000_000;
-/// Requests that a back end is not told of wait so long at most.
-const LOOK_DELAY_NS: u64 = 100_000;
-
 /// The pages of a platform as memory of their own, from address 0.
 pub struct SharedPages(pub Arc<FrameMemory>);
 
@@ -160,12 +155,8 @@ impl Machine for PvMachine {
         self.inboxes[vcpu].post_look();
     }
 
-    fn work_soon(&self) {
-        self.work.set(Some(self.clock.now() + LOOK_DELAY_NS));
-    }
-
-    fn work_later(&self) {
-        self.work.set(Some(self.clock.now() + WORK_DELAY_NS));
+    fn work_in(&self, delay_ns: u64) {
+        self.work.set_at_most(self.clock.now() + delay_ns);
     }
 
     fn set_line(&self, line: EventLine, high: bool) {
@@ -198,7 +189,7 @@ pub struct PvWork(pub Weak<BackEnds>);
 impl Timed for PvWork {
     fn expired(&self, _now: GuestTime) {
         if let Some(back_ends) = self.0.upgrade() {
-            back_ends.work();
+            back_ends.work_by_the_clock();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The PV console: a page with two rings, `hvc0` of Linux (io/console.h).
 
+use super::WORK_DELAY_NS;
 use crate::events::BackEnd;
 use crate::pages::{CONSOLE, Shared};
 use crate::platform::PvPlatform;
@@ -122,7 +123,7 @@ impl BackEnd for Console {
         if self.pass_output()
             && let Some(platform) = self.platform.upgrade()
         {
-            platform.machine().work_later();
+            platform.machine().work_in(WORK_DELAY_NS);
         }
     }
 }
