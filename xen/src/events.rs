@@ -322,9 +322,12 @@ impl Ports {
     }
 
     fn port_of_virq(&self, virq: u32, vcpu: usize) -> Option<u32> {
-        let is_it = |port: &Port| matches!(port.peer, Peer::Virq(other) if other == virq);
-        let found = self.ports.iter().position(|port| is_it(port) && port.vcpu == vcpu);
-        found.map(|port| port as u32)
+        // A global one may be told to another virtual CPU than it was bound at.
+        let is_it = |port: &Port| {
+            matches!(port.peer, Peer::Virq(other) if other == virq)
+                && (is_global(virq) || port.vcpu == vcpu)
+        };
+        self.ports.iter().position(is_it).map(|port| port as u32)
     }
 
     /// `EVTCHNOP_bind_ipi`.

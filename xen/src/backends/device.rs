@@ -97,7 +97,11 @@ impl Guest for DeviceGuest {
         let platform = self.platform.upgrade()?;
         let queue: Arc<dyn BackEnd> = Arc::new(QueuePort(self.device.clone()));
         platform.with_ports(|ports, _| ports.connect(port, queue.clone())).ok()?;
-        self.bound.lock().insert(port, queue);
+        let before = self.bound.lock().insert(port, queue);
+        // The guest has closed the port meanwhile, and made another of this number.
+        if let Some(before) = before {
+            platform.with_ports(|ports, _| ports.disconnect(&before));
+        }
         Some(port)
     }
 
@@ -135,5 +139,36 @@ impl Guest for DeviceGuest {
         if let Some(back_ends) = self.back_ends.upgrade() {
             back_ends.call_back_later(self.class, device);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::SharedStore;
+    use crate::test_guest::{Guest as TestGuest, SELF, Screen};
+
+    #[test]
+    fn a_port_that_comes_anew_leaves_no_end_behind() {
+        let mut guest = TestGuest::new(Width::Bits64, 1);
+        let (shared, screen) = (SharedStore::new(), Arc::new(Screen::default()));
+        let back_ends = guest.back_ends(&shared, &screen, vec![0; 512]);
+        let device = DeviceGuest::new(&back_ends, Class::Card);
+        let to_self = u32::from(SELF);
+        let bind = |guest: &mut TestGuest| {
+            let (_, [_, port]) = guest.event(6, [to_self, 0]);
+            assert_eq!(device.bind(port), Some(port));
+            assert_eq!(device.bind(port), None, "it is bound");
+            let (_, [.., far_port]) = guest.event(5, [to_self, port, 0, 0, 0, 0]);
+            (port, far_port)
+        };
+        let first = bind(&mut guest);
+        // The guest closes it while the device is being connected.
+        assert_eq!(guest.event(3, [first.0]).0, 0);
+        let again = bind(&mut guest);
+        assert_eq!(again.0, first.0);
+        device.unbind(again.0);
+        assert_eq!(guest.event(3, [again.0]).0, 0);
+        assert_eq!(bind(&mut guest), first);
     }
 }

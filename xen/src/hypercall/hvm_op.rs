@@ -73,8 +73,7 @@ impl PvPlatform {
             }
             23 => {
                 let wanted: UpcallVector = read(caller, linear)?;
-                let vcpu = self.vcpu(wanted.vcpu)?;
-                done(self.set_upcall_vector(vcpu, wanted.vector))
+                done(self.set_upcall_vector(wanted.vcpu, wanted.vector))
             }
             24 => Ok(0),
             _ => Err(Errno::NoSys),

@@ -51,15 +51,17 @@ impl PvPlatform {
         Ok(())
     }
 
-    /// Virtual CPU `vcpu` has a vector of its own for events from now on.
+    /// A virtual CPU has a vector of its own for events from now on, instead of one that it had.
     ///
     /// # Errors
-    /// [`Errno::Inval`] for a vector that no local APIC takes.
-    pub fn set_upcall_vector(&self, vcpu: usize, vector: u8) -> Result<(), Errno> {
+    /// [`Errno::Inval`] for a vector that no local APIC takes, [`Errno::NoEnt`] if there is no such
+    /// virtual CPU.
+    pub fn set_upcall_vector(&self, vcpu: u32, vector: u8) -> Result<(), Errno> {
         const FIRST_LEGAL: u8 = 16;
         if vector < FIRST_LEGAL {
             return Err(Errno::Inval);
         }
+        let vcpu = self.vcpu(vcpu)?;
         let mut state = self.state.lock();
         state.vcpus[vcpu].upcall_vector = Some(vector);
         // As Xen does: once in any case, so that no event from before is missed.

@@ -135,6 +135,32 @@ fn what_cannot_be_bound_sent_or_closed() {
 }
 
 #[test]
+fn a_global_interrupt_is_bound_once_wherever_it_is_told() {
+    let mut guest = guest(2);
+    assert_eq!(guest.event(1, [2, 0, 0]), (0, [2, 0, 1]));
+    assert_eq!(guest.event(8, [1, 1]).0, 0);
+    assert_eq!(guest.event(1, [2, 0, 0]).0, -17);
+    assert_eq!(guest.event(3, [1]).0, 0);
+    assert_eq!(guest.event(1, [2, 0, 0]), (0, [2, 0, 1]));
+    // One of a virtual CPU's own is another at the next one.
+    assert_eq!(guest.event(1, [1, 0, 0]), (0, [1, 0, 2]));
+    assert_eq!(guest.event(1, [1, 1, 0]), (0, [1, 1, 3]));
+}
+
+#[test]
+fn an_upcall_vector_takes_the_place_of_the_one_before() {
+    let mut guest = guest(1);
+    let mut set = |vcpu: u8, vector| guest.op(34, 23, [vcpu, 0, 0, 0, vector, 0, 0, 0]).0;
+    assert_eq!(set(1, 0x0f), -22, "the vector is looked at first");
+    assert_eq!(set(1, 0x40), -2);
+    assert_eq!([set(0, 0x40), set(0, 0x41), set(0, 0x0f)], [0, 0, -22]);
+    guest.told();
+    assert_eq!(guest.event(7, [0, 0]).0, 0);
+    assert_eq!(guest.event(4, [1]).0, 0);
+    assert_eq!(guest.told(), [Told::Interrupt { vcpu: 0, vector: 0x41 }]);
+}
+
+#[test]
 fn ports_end_and_come_back() {
     let mut guest = guest(1);
     let mut last = 0;
