@@ -1,7 +1,7 @@
 //! The platform and its back ends under a guest that does anything.
 
 use crate::backends::{BackEnds, SharedStore};
-use crate::hypercall::Then;
+use crate::hypercall::{Outcome, Then};
 use crate::machine::Machine;
 use crate::pages::{CONSOLE, PAGE_BYTES, STORE};
 use crate::test_guest::{ARGUMENT, Guest, RAM_BYTES, SELF, Screen, TestVcpu, Told};
@@ -127,13 +127,17 @@ fn call(guest: &mut Guest, back_ends: &BackEnds, input: &mut Input) -> Option<()
     let vcpu = usize::from(input.u8()?) % VCPUS;
     for _ in 0..MAX_PARTS {
         let answer = guest.call_on(vcpu, number, &arguments);
-        assert!(answer.result >= -95, "{number} {arguments:?}: {answer:?}");
         if answer.then == Then::SoftReset {
             back_ends.soft_reset();
         }
-        // It is made in parts.
-        let Then::Again { first, second } = answer.then else { break };
-        arguments[..2].copy_from_slice(&[first, second]);
+        match answer.outcome {
+            Outcome::Done(result) => {
+                assert!(result >= -95, "{number} {arguments:?}: {answer:?}");
+                break;
+            }
+            // It is made in parts.
+            Outcome::Again { first, second } => arguments[..2].copy_from_slice(&[first, second]),
+        }
     }
     let pages = guest.machine.ram_pages();
     assert!(pages <= RAM_BYTES / PAGE_BYTES, "{pages} pages of RAM");

@@ -301,10 +301,9 @@ impl PvPlatform {
 
     // Pages.
 
-    /// The first of these page numbers at which the guest finds a page of the platform's.
-    pub fn first_of_ours(&self, gfns: &[u64]) -> Option<usize> {
-        let state = self.state.lock();
-        gfns.iter().position(|&gfn| state.pages.is_at(gfn))
+    /// True if the guest finds a page of the platform's at this page number.
+    pub fn is_ours(&self, gfn: u64) -> bool {
+        self.state.lock().pages.is_at(gfn)
     }
 
     /// Puts page `page` at the guest's page number `gfn`.

@@ -3,7 +3,7 @@
 use crate::backends::{
     BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
 };
-use crate::hypercall::{Answer, Call};
+use crate::hypercall::{Answer, Call, Outcome};
 use crate::machine::{
     BadPointer, Caller, EventLine, MAX_PAGES_A_GO, Machine, ShownPages, ShutdownReason,
 };
@@ -14,7 +14,7 @@ use devices::memory::{GuestMemory, NotRam, TestMemory};
 use devices::time::GuestTime;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub const RAM_BYTES: u64 = 1 << 20;
@@ -42,8 +42,9 @@ pub struct TestMachine {
     pub holes: Mutex<BTreeSet<u64>>,
     /// Pages that the host has for the guest's holes.
     pub host_pages: Mutex<u64>,
-    /// The guest has to come again once before pages go back.
-    pub makes_wait: AtomicBool,
+    /// The guest has to come again before pages go back for the so manieth time from now on; never
+    /// if 0.
+    pub waits_at: AtomicUsize,
     told: Mutex<Vec<Told>>,
 }
 
@@ -104,7 +105,9 @@ impl Machine for TestMachine {
 
     fn give_back(&self, gfns: &[u64]) -> Option<usize> {
         assert!(gfns.len() <= MAX_PAGES_A_GO);
-        if self.makes_wait.swap(false, Ordering::Relaxed) {
+        let left = self.waits_at.load(Ordering::Relaxed);
+        self.waits_at.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 1 {
             return None;
         }
         let mut holes = self.holes.lock().unwrap();
@@ -226,7 +229,7 @@ impl Guest {
             shown: Mutex::default(),
             holes: Mutex::default(),
             host_pages: Mutex::new(u64::MAX),
-            makes_wait: AtomicBool::new(false),
+            waits_at: AtomicUsize::new(0),
             told: Mutex::default(),
         });
         let identity = Identity {
@@ -279,9 +282,12 @@ impl Guest {
         self.platform.hypercall(&mut self.own[vcpu], &mut caller, &call)
     }
 
-    /// A hypercall of the first one, and its result.
+    /// A hypercall of the first one, which is done in one go, and its result.
     pub fn call(&mut self, number: u64, arguments: &[u64]) -> i64 {
-        self.call_on(0, number, arguments).result
+        match self.call_on(0, number, arguments).outcome {
+            Outcome::Done(result) => result,
+            outcome => panic!("{outcome:?}"),
+        }
     }
 
     /// A hypercall with a command and a structure, which is returned as it was left.

@@ -13,7 +13,7 @@ use emulator::paging::{Access, AccessKind, Privilege, is_canonical};
 use emulator::registers::{Fault, Gpr};
 use xen::errno::Errno;
 use xen::hypercall::page::{self, Instruction};
-use xen::hypercall::{Answer, Call, Then};
+use xen::hypercall::{Answer, Call, Outcome, Then};
 use xen::machine::{BadPointer, Caller};
 use xen::platform::{PvPlatform, PvVcpu};
 use xen::time::RunState;
@@ -133,14 +133,17 @@ impl<B: Backend> Vcpu<B> {
             }
         };
         let answer = self.hypercall();
-        if let Then::Again { first, second } = answer.then {
-            let [to_first, to_second, ..] = Self::argument_registers(self.width());
-            self.set_by_width(to_first, first);
-            self.set_by_width(to_second, second);
-            return ExitKind::Hypercall;
+        match answer.outcome {
+            Outcome::Done(result) => {
+                self.set_result(result);
+                self.complete_instruction(next_rip);
+            }
+            Outcome::Again { first, second } => {
+                let [to_first, to_second, ..] = Self::argument_registers(self.width());
+                self.set_by_width(to_first, first);
+                self.set_by_width(to_second, second);
+            }
         }
-        self.set_result(answer.result);
-        self.complete_instruction(next_rip);
         match answer.then {
             Then::Yield => ExitKind::Pause,
             Then::Wait => {
@@ -153,7 +156,7 @@ impl<B: Backend> Vcpu<B> {
                 self.soft_reset_platform();
                 ExitKind::Hypercall
             }
-            Then::Continue | Then::Again { .. } => ExitKind::Hypercall,
+            Then::Continue => ExitKind::Hypercall,
         }
     }
 

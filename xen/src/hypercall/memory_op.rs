@@ -2,7 +2,7 @@
 
 mod reservation;
 
-use super::{Answer, Then, done, read, write};
+use super::{Answer, Outcome, done, read, write};
 use crate::errno::Errno;
 use crate::machine::Caller;
 use crate::platform::{PvPlatform, page_of};
@@ -88,9 +88,9 @@ const COMMAND_BITS: u32 = 6;
 const MAX_EXTENTS: u64 = (u32::MAX >> COMMAND_BITS) as u64;
 
 /// The guest makes the call again, of which `extents` are done.
-const fn resume(command: u64, extents: u64, linear: u64) -> Answer {
+fn resume(command: u64, extents: u64, linear: u64) -> Answer {
     let first = command & COMMAND | extents << COMMAND_BITS;
-    Answer { result: 0, then: Then::Again { first, second: linear } }
+    Outcome::Again { first, second: linear }.into()
 }
 
 impl PvPlatform {

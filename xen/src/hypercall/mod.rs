@@ -44,7 +44,21 @@ pub struct Call {
     pub arguments: [u64; 5],
 }
 
-/// The virtual CPU's way after a call.
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To its end, with this result in (R/E)AX.
+    Done(i64),
+    /// The virtual CPU makes the same call again, with other values of the first two arguments.
+    Again {
+        /// The first argument.
+        first: u64,
+        /// The second one.
+        second: u64,
+    },
+}
+
+/// The virtual CPU's way after a call, or before it makes it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     /// It goes on.
@@ -53,31 +67,36 @@ pub enum Then {
     Yield,
     /// It sleeps until an event or an interrupt comes.
     Wait,
-    /// It makes the same call again, with other values of the first two arguments.
-    Again {
-        /// The first argument.
-        first: u64,
-        /// The second one.
-        second: u64,
-    },
     /// Another kernel starts in the guest's memory: its platform and its back ends are to begin
     /// anew, and the virtual CPU goes on.
     SoftReset,
 }
 
-/// The result of a call, and the way after it.
+/// The outcome of a call, and the way after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// (R/E)AX.
-    pub result: i64,
+    /// The outcome.
+    pub outcome: Outcome,
     /// The way of the virtual CPU.
     pub then: Then,
 }
 
+impl Answer {
+    /// A call without a value is done.
+    const fn done(then: Then) -> Self {
+        Self { outcome: Outcome::Done(0), then }
+    }
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, then: Then::Continue }
+    }
+}
+
 impl From<Result<i64, Errno>> for Answer {
     fn from(result: Result<i64, Errno>) -> Self {
-        let result = result.unwrap_or_else(Errno::result);
-        Self { result, then: Then::Continue }
+        Outcome::Done(result.unwrap_or_else(Errno::result)).into()
     }
 }
 

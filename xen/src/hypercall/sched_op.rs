@@ -1,6 +1,6 @@
 //! `sched_op` (sched.h).
 
-use super::{Answer, Then, read};
+use super::{Answer, Outcome, Then, read};
 use crate::errno::Errno;
 use crate::machine::{Caller, ShutdownReason};
 use crate::platform::PvPlatform;
@@ -41,18 +41,18 @@ struct Watchdog {
 impl PvPlatform {
     pub(super) fn sched_op(&self, caller: &mut dyn Caller, command: u64, linear: u64) -> Answer {
         match command {
-            0 => Answer { result: 0, then: Then::Yield },
-            1 => {
-                let waits = self.begin_block(caller.vcpu());
-                Answer { result: 0, then: if waits { Then::Wait } else { Then::Continue } }
-            }
+            0 => Answer::done(Then::Yield),
+            1 => match self.begin_block(caller.vcpu()) {
+                true => Answer::done(Then::Wait),
+                false => Answer::done(Then::Continue),
+            },
             2 => match self.shut_down(caller, linear) {
-                Ok((result, then)) => Answer { result, then },
+                Ok((result, then)) => Answer { outcome: Outcome::Done(result), then },
                 Err(error) => Err(error).into(),
             },
             3 => match self.poll(caller, linear) {
-                Ok(true) => Answer { result: 0, then: Then::Wait },
-                Ok(false) => Answer { result: 0, then: Then::Continue },
+                Ok(true) => Answer::done(Then::Wait),
+                Ok(false) => Answer::done(Then::Continue),
                 Err(error) => Err(error).into(),
             },
             4 | 7 => Err(Errno::Perm).into(),

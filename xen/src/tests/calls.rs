@@ -1,7 +1,10 @@
 //! Each call with arguments that are wrong, and Xen's answers.
 
 use super::*;
-use crate::hypercall::Then;
+use crate::hypercall::{Answer, Outcome, Then};
+
+/// Where the reason is by which a guest ends itself.
+const REASON: u64 = 0x7_0000;
 
 const BAD: u64 = RAM_BYTES;
 const PERM: i64 = -1;
@@ -167,8 +170,37 @@ fn several_calls_in_one_have_results_of_their_own() {
         // A long list goes on where it was.
         let answer = guest.call_on(0, 13, &[ARGUMENT, u64::MAX]);
         let (first, second) = (ARGUMENT + 8 * entry, u64::MAX - 8);
-        assert_eq!(answer.then, Then::Again { first, second });
+        assert_eq!(answer, Outcome::Again { first, second }.into());
         assert_eq!(guest.call(13, &[RAM_BYTES, 1]), FAULT);
+    }
+}
+
+#[test]
+fn a_list_of_calls_sleeps_where_one_of_them_does() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut guest = Guest::new(width, 1);
+        let long = width.long_bytes() as u64;
+        // block, yield, version, soft reset
+        guest.poke(REASON, &5_u32.to_le_bytes());
+        let calls = [(29_u64, 1, 0), (29, 0, 0), (17, 0, 0), (29, 2, REASON)];
+        for (index, (number, first, second)) in (0..).zip(calls) {
+            for (word, value) in [(0, number), (2, first), (3, second)] {
+                let at = ARGUMENT + (index * 8 + word) * long;
+                guest.poke(at, &value.to_le_bytes()[..long as usize]);
+            }
+        }
+        let rest =
+            |done: u64| Outcome::Again { first: ARGUMENT + done * 8 * long, second: 4 - done };
+        let steps = [
+            (0, Answer { outcome: rest(1), then: Then::Wait }),
+            (1, Answer { outcome: rest(2), then: Then::Yield }),
+            (2, Answer { outcome: Outcome::Done(0), then: Then::SoftReset }),
+        ];
+        for (done, answer) in steps {
+            let Outcome::Again { first, second } = rest(done) else { unreachable!() };
+            assert_eq!(guest.call_on(0, 13, &[first, second]), answer);
+        }
+        assert_eq!(guest.u32_at(ARGUMENT + 17 * long), 0x0004_0011);
     }
 }
 
@@ -188,7 +220,7 @@ fn a_guest_ends_itself_by_its_reason() {
     guest.poke(ARGUMENT, &[5, 0, 0, 0]);
     assert_eq!(
         guest.call_on(0, 29, &[2, ARGUMENT]),
-        crate::hypercall::Answer { result: 0, then: Then::SoftReset }
+        Answer { outcome: Outcome::Done(0), then: Then::SoftReset }
     );
     assert_eq!(guest.op(29, 2, [2, 0, 0, 0]).0, 1, "a suspend is cancelled");
     assert_eq!(guest.op(29, 2, [6, 0, 0, 0]).0, INVAL);

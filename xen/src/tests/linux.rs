@@ -1,7 +1,7 @@
 //! The sequences in which kernels set themselves up.
 
 use super::*;
-use crate::hypercall::Then;
+use crate::hypercall::{Outcome, Then};
 
 struct Nothing;
 
@@ -155,7 +155,7 @@ fn a_spinning_virtual_cpu_sleeps_until_its_port_has_an_event() {
     guest.poke(0x6_0000, &3_u32.to_le_bytes());
     guest.poke(ARGUMENT, &poll);
     let answer = guest.call_on(1, 29, &[3, ARGUMENT]);
-    assert_eq!((answer.result, answer.then), (0, Then::Wait));
+    assert_eq!((answer.outcome, answer.then), (Outcome::Done(0), Then::Wait));
     guest.told();
     assert_eq!(guest.event(4, [3]).0, 0);
     assert!(guest.told().contains(&Told::Look { vcpu: 1 }));

@@ -1,8 +1,9 @@
 //! Memory that a guest gives back and takes again.
 
 use super::*;
-use crate::hypercall::{Answer, Then};
+use crate::hypercall::Outcome;
 use crate::machine::Machine;
+use std::sync::atomic::Ordering;
 
 const WIDTHS: [Width; 2] = [Width::Bits32, Width::Bits64];
 const DECREASE: u64 = 1;
@@ -44,9 +45,10 @@ impl Call {
         self.poke(guest);
         let mut arguments = [command, ARGUMENT];
         for times in 1.. {
-            let Answer { result, then } = guest.call_on(0, 12, &arguments);
-            let Then::Again { first, second } = then else { return (result, times) };
-            arguments = [first, second];
+            match guest.call_on(0, 12, &arguments).outcome {
+                Outcome::Done(result) => return (result, times),
+                Outcome::Again { first, second } => arguments = [first, second],
+            }
         }
         unreachable!()
     }
@@ -89,7 +91,7 @@ fn a_call_for_many_pages_is_made_in_parts() {
         list(&guest, (0x10..0x80).chain(0xa0..0x100));
         assert_eq!(Call::new(208).make(&mut guest, DECREASE), (208, 4));
         assert_eq!(Call::new(208).make(&mut guest, POPULATE), (208, 4));
-        guest.machine.makes_wait.store(true, std::sync::atomic::Ordering::Relaxed);
+        guest.machine.waits_at.store(1, Ordering::Relaxed);
         assert_eq!(Call::new(1).make(&mut guest, DECREASE), (1, 2), "others flush first");
     }
 }
@@ -182,12 +184,34 @@ fn a_list_of_calls_goes_on_where_one_was_interrupted() {
             guest.poke(place, &0xc_0000_u64.to_le_bytes()[..long as usize]);
         }
         let first = guest.call_on(0, 13, &[CALLS, 3]);
-        let again = Then::Again { first: CALLS + 8 * long, second: 2 };
-        assert_eq!(first.then, again);
+        let again = Outcome::Again { first: CALLS + 8 * long, second: 2 };
+        assert_eq!(first.outcome, again);
         assert_eq!(guest.call(13, &[CALLS + 8 * long, 2]), 0);
         let results = [0, 1, 2].map(|entry| guest.u32_at(CALLS + (entry * 8 + 1) * long));
         assert_eq!(results.map(i64::from), [ALL_PAGES, 96, ALL_PAGES - 96]);
     }
+}
+
+/// A page of the platform's is between those of RAM, and is taken out with the second step.
+#[test]
+fn a_call_that_has_to_come_again_loses_no_page() {
+    for order in [0, 3] {
+        for waits_at in [1, 3] {
+            let mut guest = Guest::new(Width::Bits64, 1);
+            assert_eq!(guest.put(0, 0, 0x13), 0);
+            list(&guest, (0..16).map(|extent| 0x10 + (extent << order)));
+            guest.machine.waits_at.store(waits_at, Ordering::Relaxed);
+            let call = Call { order, ..Call::new(16) };
+            assert_eq!(call.make(&mut guest, DECREASE).0, 16, "{order} {waits_at}");
+            assert_eq!(pages(&mut guest)[0], ALL_PAGES - (16 << order));
+        }
+    }
+    // A page that is named twice is there once.
+    let mut guest = Guest::new(Width::Bits64, 1);
+    assert_eq!(guest.put(0, 0, 0x13), 0);
+    list(&guest, [0x12, 0x13, 0x13, 0x14]);
+    assert_eq!(Call::new(4).make(&mut guest, DECREASE), (2, 1));
+    assert_eq!(pages(&mut guest)[0], ALL_PAGES - 2);
 }
 
 /// Windows makes a hole, and puts the shared info there.

@@ -2,10 +2,11 @@
 
 use super::{read, resume};
 use crate::errno::Errno;
-use crate::hypercall::{Answer, Then};
+use crate::hypercall::{Answer, Outcome};
 use crate::machine::{Caller, MAX_PAGES_A_GO};
 use crate::platform::PvPlatform;
 use crate::width::Width;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -122,7 +123,7 @@ impl PvPlatform {
         start: u64,
         linear: u64,
     ) -> Answer {
-        let end = |done: u64| Answer { result: done as i64, then: Then::Continue };
+        let end = |done: u64| Outcome::Done(done as i64).into();
         let Ok(call) = Reservation::read(caller, linear) else { return end(start) };
         let address_bits = call.flags & ADDRESS_BITS;
         let is_wrong = call.count > super::MAX_EXTENTS
@@ -149,25 +150,29 @@ impl PvPlatform {
     }
 
     /// Gives the host back what is at these page numbers; returns how many pages, from the first
-    /// on. `None`, and nothing is done, if the guest has to come again for it.
+    /// on. `None`, and nothing is done, if the guest has to come again for it: all pages of RAM go
+    /// in one step, as nobody could go on with an extent of which a part is gone.
     fn remove_pages(&self, gfns: &[u64]) -> Option<usize> {
-        let mut done = 0;
-        while done < gfns.len() {
-            let rest = &gfns[done..];
-            let plain = self.first_of_ours(rest).unwrap_or(rest.len());
-            if plain == 0 {
-                // It is moved out of the RAM, which goes back.
-                done += usize::from(self.take_page(rest[0]));
-                continue;
-            }
-            match self.machine().give_back(&rest[..plain]) {
-                Some(given) if given == plain => done += given,
-                Some(given) => return Some(done + given),
-                None if done == 0 => return None,
-                None => return Some(done),
+        let (mut ours, mut plain) = (BTreeSet::new(), Vec::with_capacity(gfns.len()));
+        for &gfn in gfns {
+            if !self.is_ours(gfn) {
+                plain.push(gfn);
+            } else if !ours.insert(gfn) {
+                // There is nothing the second time.
+                break;
             }
         }
-        Some(done)
+        let mut left = if plain.is_empty() { 0 } else { self.machine().give_back(&plain)? };
+        let is_done = |gfn: &&u64| {
+            // It is moved out of the RAM, which goes back.
+            if ours.remove(*gfn) {
+                return self.take_page(**gfn);
+            }
+            let is_given = left > 0;
+            left = left.saturating_sub(1);
+            is_given
+        };
+        Some(gfns.iter().take_while(is_done).count())
     }
 
     /// Puts pages of zeroes at these page numbers; returns how many, in whole extents, from the
