@@ -7,7 +7,7 @@
 mod devices;
 mod values;
 
-pub use devices::{Bios, MAX_DISKS, Serial, Vga, Vnc};
+pub use devices::{Bios, MAX_DISKS, MAX_VIFS, Serial, Vga, Vnc};
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::format;

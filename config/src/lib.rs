@@ -32,7 +32,7 @@ pub mod xl_cfg;
 pub use command_line::CommandLine;
 pub use disk::{Disk, DiskKind, VirtualDevice, parse as parse_disk};
 pub use guest::GuestConfig;
-pub use vif::{Vif, VifNetwork, VifRate};
+pub use vif::{Vif, VifNetwork, VifRate, parse as parse_vif};
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

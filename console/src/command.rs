@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
-use control::cards::CardFacts;
+use control::cards::{CardChange, CardFacts};
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
@@ -75,6 +75,8 @@ pub enum Command {
     ListCards(Vec<Dom>),
     /// To change a guest's disks.
     ChangeDisk(Dom, DiskChange),
+    /// To change its network cards.
+    ChangeCard(Dom, CardChange),
     /// To ask a guest.
     Ask(Dom, Request),
     /// A guest's text screen.
@@ -488,6 +490,10 @@ impl Services<'_> {
             Command::ChangeDisk(dom, change) => {
                 let guest = self.guests.find(dom.as_deref())?;
                 return ask(self.machine, client, Request::ChangeDisk { guest, change });
+            }
+            Command::ChangeCard(dom, change) => {
+                let guest = self.guests.find(dom.as_deref())?;
+                return ask(self.machine, client, Request::ChangeCard { guest, change });
             }
             Command::Ask(dom, request) => {
                 if let Request::Step(count) = request {

@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 46] = [
+const METHODS: [&str; 48] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -43,6 +43,8 @@ const METHODS: [&str; 46] = [
     "guest.name",
     "guest.disks",
     "guest.cards",
+    "guest.attach_card",
+    "guest.detach_card",
     "guest.attach_disk",
     "guest.detach_disk",
     "guest.insert_cd",
@@ -260,7 +262,7 @@ pub fn rpc(data: &[u8]) {
 }
 
 /// Commands of the prompt that name a guest, and their other operands.
-const COMMANDS: [(&str, &str); 18] = [
+const COMMANDS: [(&str, &str); 20] = [
     ("list", ""),
     ("pause", ""),
     ("unpause", ""),
@@ -274,6 +276,8 @@ const COMMANDS: [(&str, &str); 18] = [
     ("mem-max", " 64"),
     ("block-list", ""),
     ("network-list", ""),
+    ("network-attach", " bridge=lan"),
+    ("network-detach", " 0"),
     ("block-attach", " x.img,,xvdb"),
     ("block-detach", " xvdb"),
     ("cd-insert", " hdc x.iso"),

@@ -273,7 +273,8 @@ impl Control {
             | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ListCards(_)
-            | Request::ChangeDisk { .. } => Answer::Impossible,
+            | Request::ChangeDisk { .. }
+            | Request::ChangeCard { .. } => Answer::Impossible,
         }
     }
 

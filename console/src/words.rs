@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
+use control::cards::CardChange;
 use control::disks::DiskChange;
 use control::guest::ConsoleKind;
 use control::host::Host;
@@ -37,6 +38,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("unpause", "DOM", "lets it go on"),
     ("block-list", "[DOM...]", "the guests' disks"),
     ("network-list", "[DOM...]", "the guests' network cards"),
+    ("network-attach", "DOM [KEY=VALUE...]", "plugs a network card in, as vif= has it"),
+    ("network-detach", "DOM DEVID|MAC", "takes one from a guest, which is asked first"),
     ("block-attach", "DOM DISK", "plugs a disk in, as disk= has it: MODULE,,VDEV"),
     ("block-detach", "[--force] DOM VDEV", "takes a disk from a guest, which is asked first"),
     ("cd-insert", "DOM VDEV MODULE", "puts another disc into a CD-ROM drive"),
@@ -147,6 +150,11 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
         ("network-list", []) => Some(Command::ListCards([None].into())),
         ("network-list", _) => {
             Some(Command::ListCards(doms(operands).into_iter().map(Some).collect()))
+        }
+        ("network-attach", _) => network_attach(operands),
+        ("network-detach", [dom @ .., device]) => {
+            let change = CardChange::Detach { device: (*device).into() };
+            Some(Command::ChangeCard(self::dom(dom)?, change))
         }
         ("cd-insert", [dom @ .., device, target]) => Some(insert(self::dom(dom)?, device, target)),
         ("cd-eject", [dom @ .., device]) => Some(insert(self::dom(dom)?, device, "")),
@@ -379,6 +387,17 @@ fn block_attach(operands: &[&str], guests: &Guests) -> Option<Command> {
         None => disk.join(","),
     };
     Some(Command::ChangeDisk(dom, DiskChange::Attach { disk }))
+}
+
+/// The operands of `network-attach`: a guest, which may be left out, and settings of the card.
+fn network_attach(operands: &[&str]) -> Option<Command> {
+    let (dom, settings) = match operands {
+        [first, settings @ ..] if !first.contains('=') => (Some((*first).into()), settings),
+        settings => (None, settings),
+    };
+    let is_setting = |word: &&str| word.contains('=');
+    let card = settings.join(",");
+    settings.iter().all(is_setting).then_some(Command::ChangeCard(dom, CardChange::Attach { card }))
 }
 
 /// The operands of `console`: options, and a guest, which may be left out. Of each kind there is

@@ -1,6 +1,21 @@
-//! Network cards of guests, as consoles list them.
+//! Network cards of guests, as consoles list and change them.
 
 use alloc::string::String;
+
+/// A change of a guest's network cards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CardChange {
+    /// To plug a card in.
+    Attach {
+        /// The card, as in the configuration's list `vif`.
+        card: String,
+    },
+    /// To ask the guest to let one go, and to remove it then.
+    Detach {
+        /// Its number or its address.
+        device: String,
+    },
+}
 
 /// The frames and bytes that have passed a card in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

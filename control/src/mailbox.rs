@@ -5,7 +5,7 @@
 //! of its own for one request or its answer, under a lock that is held while one of them is moved
 //! in or out and never while a request is carried out.
 
-use crate::cards::CardFacts;
+use crate::cards::{CardChange, CardFacts};
 use crate::disks::{DiskChange, DiskFacts};
 use crate::state::{GuestStats, Location, Registers, Steps};
 use alloc::string::String;
@@ -87,6 +87,13 @@ pub enum Request {
         guest: u32,
         /// The change.
         change: DiskChange,
+    },
+    /// To change its network cards.
+    ChangeCard {
+        /// The guest's number.
+        guest: u32,
+        /// The change.
+        change: CardChange,
     },
 }
 

@@ -221,7 +221,10 @@ impl BackEnds {
     /// guest's start. To be called by a virtual CPU of the guest's, without locks.
     pub fn soft_reset(&self) {
         let domain = self.platform.domain();
-        self.shared.with(|store| self.drop_leaving(store));
+        self.shared.with(|store| {
+            self.drop_leaving(store);
+            self.drop_leaving_cards(store);
+        });
         let disks = self.disks.lock().clone();
         disks.iter().for_each(|disk| disk.vbd.let_go());
         let cards = self.cards.lock().clone();
@@ -281,8 +284,7 @@ impl BackEnds {
         }
         let card = self.cards.lock().iter().find(|card| card.vif.local() == local).cloned();
         if let Some(card) = card {
-            // Its paths are valid.
-            let _ = card.vif.attend(&mut self.shared.store.lock());
+            self.attend_card(&card.vif);
         }
     }
 

@@ -16,8 +16,8 @@ pub const LEAST_VIDEO_MEMORY_MIB: i64 = 16;
 const MAX_VIDEO_MEMORY_MIB: i64 = 128;
 /// Disks of a guest, those that are plugged in while it runs among them.
 pub const MAX_DISKS: usize = 32;
-/// Network cards of a guest, as QEMU has them.
-const MAX_VIFS: usize = 8;
+/// Network cards of a guest, as QEMU has them, those that are plugged in among them.
+pub const MAX_VIFS: usize = 8;
 
 /// The far end of a serial port of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

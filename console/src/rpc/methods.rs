@@ -15,7 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::Budget;
-use control::cards::{CardFacts, CardTraffic};
+use control::cards::{CardChange, CardFacts, CardTraffic};
 use control::disks::{DiskChange, DiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
@@ -156,6 +156,17 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
             let is_forced = flag(params, "force", Some(false))?;
             let change = DiskChange::Detach { device, is_forced };
             return Ok(Command::ChangeDisk(dom(params)?, change));
+        }
+        "guest.attach_card" => {
+            let card = match params.get("card") {
+                None => String::new(),
+                Some(_) => text(params, "card")?.into(),
+            };
+            return Ok(Command::ChangeCard(dom(params)?, CardChange::Attach { card }));
+        }
+        "guest.detach_card" => {
+            let device = text(params, "device")?.into();
+            return Ok(Command::ChangeCard(dom(params)?, CardChange::Detach { device }));
         }
         "guest.insert_cd" | "guest.eject_cd" => {
             let device = text(params, "vdev")?.into();

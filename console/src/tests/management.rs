@@ -200,6 +200,8 @@ fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
         "guest.create",
         "guest.disks",
         "guest.cards",
+        "guest.attach_card",
+        "guest.detach_card",
         "guest.attach_disk",
         "guest.detach_disk",
         "guest.insert_cd",

@@ -1,7 +1,7 @@
 //! A domain: what stays of a guest through all its lives, and how its PC is built from it.
 
 use super::disks::Disks;
-use super::network;
+use super::network::Cards;
 use super::pc::{Pc, PcParts};
 use crate::backend::Backend;
 use crate::host::features::CpuFeatures;
@@ -51,7 +51,7 @@ pub struct Domain<'a> {
     config: GuestConfig,
     mailbox: Arc<Mailbox>,
     disks: Disks,
-    cards: Vec<CardSettings>,
+    cards: Cards,
     generation_id: Option<[u8; 16]>,
     store: Arc<SharedStore>,
 }
@@ -79,7 +79,7 @@ impl<'a> Domain<'a> {
             platform,
             guest,
             inputs,
-            cards: network::cards(&config, switch),
+            cards: Cards::new(&config, switch),
             config,
             mailbox,
             disks,
@@ -138,8 +138,24 @@ impl<'a> Domain<'a> {
     }
 
     /// Its network cards.
-    pub fn cards(&self) -> &[CardSettings] {
+    pub const fn cards(&self) -> &Cards {
         &self.cards
+    }
+
+    /// One card more, from now on and when it starts the next time.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn attach_card(&mut self, text: &str) -> Result<CardSettings, String> {
+        let settings = self.cards.attach(&self.config, text)?;
+        self.config.vifs = self.cards.configured();
+        Ok(settings)
+    }
+
+    /// It has the card with this number no longer.
+    pub fn remove_card(&mut self, id: u32) {
+        self.cards.remove(id);
+        self.config.vifs = self.cards.configured();
     }
 
     /// Its disks.
@@ -255,7 +271,7 @@ impl<'a> Domain<'a> {
             utc_s: self.unix_time_s(),
             store: self.store.clone(),
             pv_disks: self.disks.pv(),
-            pv_cards: self.cards.clone(),
+            pv_cards: self.cards.iter().cloned().collect::<Vec<_>>(),
         };
         Pc::new(parts).map_err(|_| too_much())
     }
@@ -288,6 +304,7 @@ fn made_up_bytes(platform: &dyn Platform, name: &str, moment: u64) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::host::platform::Module;
+    use crate::machine::network::switch;
     use crate::test_platform::TestPlatform;
 
     fn domain(text: &str, modules: &[&str]) -> Result<[bool; 4], String> {
@@ -297,7 +314,7 @@ mod tests {
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
         let store = SharedStore::new();
         let platform = TestPlatform::leak();
-        let domain = Domain::new(platform, &inputs, config, &store, &network::switch(platform))?;
+        let domain = Domain::new(platform, &inputs, config, &store, &switch(platform))?;
         Ok(domain.disks.drives().each_ref().map(Option::is_some))
     }
 
@@ -321,7 +338,7 @@ mod tests {
             platform.advance_ns(1000);
             let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
             let (inputs, store) = (BootInputs::default(), SharedStore::new());
-            let switch = network::switch(platform);
+            let switch = switch(platform);
             Domain::new(platform, &inputs, config, &store, &switch).unwrap().generation_id
         };
         let text = "type='hvm'; name='g'; memory=8; ms_vm_genid='generate'";

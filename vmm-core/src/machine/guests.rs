@@ -3,6 +3,7 @@
 //! to start, and when something is asked of one that does not run.
 
 mod cards;
+mod detaching;
 mod disks;
 
 use super::attendant::Attendant;
@@ -26,8 +27,8 @@ use config::guest::Action;
 use control::guest::GuestFacts;
 use control::mailbox::{Answer, Request};
 use control::state::{GuestState, GuestStats};
+use detaching::Detaching;
 use devices::local_apic::Kick;
-use disks::Detaching;
 use net::Switch;
 use xen::backends::{BackEnds, SharedStore};
 
@@ -210,6 +211,12 @@ impl<'a, B: Backend> Guests<'a, B> {
                         None => continue,
                     }
                 }
+                Request::ChangeCard { guest, change } => {
+                    match self.change_card(client, guest, &change) {
+                        Some(answer) => answer,
+                        None => continue,
+                    }
+                }
                 _ => Answer::NoGuest,
             };
             machine.put_answer(client, answer);
@@ -221,7 +228,7 @@ impl<'a, B: Backend> Guests<'a, B> {
     fn end_life(&mut self, index: usize, attendant: &mut Attendant) {
         let State::Lives(life) = &self.list[index].state else { return };
         let Some(stop) = life.stop() else { return };
-        self.list[index].forget_disks();
+        self.list[index].forget_devices();
         let Guest { domain, state, .. } = &mut self.list[index];
         let State::Lives(life) = core::mem::replace(state, State::Ended) else { return };
         let restart_tsc = life.started_tsc().saturating_add(self.platform.tsc_hz() * MIN_LIFE_S);

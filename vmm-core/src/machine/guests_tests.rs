@@ -401,6 +401,54 @@ fn disks_are_plugged_in_and_let_go_and_the_next_life_has_what_is_left() {
 }
 
 #[test]
+fn cards_are_plugged_in_and_let_go_and_the_next_life_has_what_is_left() {
+    let mut bench = Bench::with_modules(&[]);
+    let text = "type='hvm'; name='a'; memory=8; xen_platform_pci=1; vif=['bridge=lan']";
+    let config = GuestConfig::parse("a.cfg", text.as_bytes()).0.unwrap();
+    let number = bench.add(config).unwrap();
+    assert_eq!(bench.attend(), None);
+    let path = |id| alloc::format!("/local/domain/0/backend/vif/{number}/{id}");
+    let listed = |bench: &mut Bench| bench.call("guest.cards", "{}");
+    let reserved = bench.platform.reserved_heap_bytes();
+    let attach = |bench: &mut Bench, card: &str| {
+        bench.call("guest.attach_card", &alloc::format!("{{\"card\":\"{card}\"}}"))
+    };
+    assert!(attach(&mut bench, "mac=02:00:00:00:00:01,bridge=wan").contains("\"result\":{}"));
+    assert!(bench.platform.reserved_heap_bytes() > reserved);
+    let list = listed(&mut bench);
+    assert!(list.contains(&path(1)) && list.contains("\"bridge\":\"wan\""), "{list}");
+    let refused = attach(&mut bench, "rate=fast");
+    let words =
+        "Domain 1:\\\"fast\\\" is no rate, as 10Mb/s or 250KB/s@20ms\\nlibxl_device_nic_add";
+    assert!(
+        refused.contains(&words.replace("Domain 1", &alloc::format!("Domain {number}"))),
+        "{refused}"
+    );
+    bench.platform.refuse_heap_after(2);
+    let refused = attach(&mut bench, "");
+    assert!(refused.contains("too little memory"), "{refused}");
+    bench.platform.grant_heap();
+    assert!(!listed(&mut bench).contains(&path(2)), "nothing is left of it");
+    let detach = |bench: &mut Bench, device: &str| {
+        bench.call("guest.detach_card", &alloc::format!("{{\"device\":\"{device}\"}}"))
+    };
+    let refused = detach(&mut bench, "7");
+    assert!(refused.contains("Unknown device 7."), "{refused}");
+    // No front end is there to be asked.
+    assert!(detach(&mut bench, "0").contains("\"result\":{}"));
+    assert!(!listed(&mut bench).contains(&path(0)));
+    bench.guests.stop("a", Stop::Reset);
+    bench.cpus.call_boot_cpu();
+    bench.run(2000);
+    let list = listed(&mut bench);
+    assert!(list.contains(&path(1)) && !list.contains(&path(0)), "{list}");
+    assert!(detach(&mut bench, "02:00:00:00:00:01").contains("\"result\":{}"));
+    assert!(listed(&mut bench).contains("\"result\":[]"));
+    assert!(attach(&mut bench, "").contains("\"result\":{}"));
+    assert!(listed(&mut bench).contains(&path(0)));
+}
+
+#[test]
 fn a_guest_has_so_many_disks_and_one_without_pv_devices_gets_no_more() {
     let module = Module { command_line: "more.img".into(), data: &[2; 512] };
     let mut bench = Bench::with_modules(&[module]);

@@ -23,7 +23,7 @@ use devices::block::BlockBackend;
 use devices::cpu_hotplug::CpuHotplug;
 use devices::ide::{DoorLocked, Ide};
 use devices::rtc::{Battery, Rtc};
-use xen::backends::{BackEnds, DiskSettings};
+use xen::backends::{BackEnds, CardSettings, DiskSettings};
 use xen::store::Quotas;
 
 /// The most heap that a guest's devices and virtual CPUs take when it starts.
@@ -69,6 +69,15 @@ fn run_heap_bytes(config: &GuestConfig) -> u64 {
     RUN_HEAP_BYTES + tables_bytes + store_bytes + disks_bytes + cards_bytes
 }
 
+/// A PV device that comes and goes while its guest runs, by its number in XenStore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// `vbd`
+    Disk(u32),
+    /// `vif`
+    Card(u32),
+}
+
 /// A guest that runs.
 pub struct Life<B: Backend> {
     vm: Arc<Vm>,
@@ -79,8 +88,8 @@ pub struct Life<B: Backend> {
     started_tsc: u64,
     /// Set aside as long as it lives.
     _heap: Budget,
-    /// And as long as it has the disks with these numbers, which came later.
-    disk_heaps: Vec<(u32, Budget)>,
+    /// And as long as it has these devices, which came later.
+    device_heaps: Vec<(Device, Budget)>,
 }
 
 /// The parts of a PC that outlast a reset.
@@ -156,8 +165,8 @@ impl<B: Backend> Life<B> {
             pv,
         };
         attendant.consoles.attach(domain.mailbox().number(), ports);
-        let disk_heaps = Vec::new();
-        Ok(Self { vm, ide, rtc, sockets, running, started_tsc, _heap: heap, disk_heaps })
+        let device_heaps = Vec::new();
+        Ok(Self { vm, ide, rtc, sockets, running, started_tsc, _heap: heap, device_heaps })
     }
 
     /// Why the guest stops, if it does.
@@ -180,17 +189,40 @@ impl<B: Backend> Life<B> {
     ///
     /// # Errors
     /// Why it cannot.
-    pub fn plug(
+    pub fn plug_disk(
         &mut self,
         platform: &'static dyn Platform,
         disk: DiskSettings,
     ) -> Result<(), String> {
+        let device = Device::Disk(disk.id);
+        self.plug(platform, device, PV_DISK_HEAP_BYTES, |back_ends| back_ends.add_disk(disk))
+    }
+
+    /// Plugs a network card in.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn plug_card(
+        &mut self,
+        platform: &'static dyn Platform,
+        card: CardSettings,
+    ) -> Result<(), String> {
+        let device = Device::Card(card.id);
+        self.plug(platform, device, PV_CARD_HEAP_BYTES, |back_ends| back_ends.add_card(card))
+    }
+
+    fn plug(
+        &mut self,
+        platform: &'static dyn Platform,
+        device: Device,
+        heap_bytes: u64,
+        add: impl FnOnce(&Arc<BackEnds>) -> Result<(), xen::store::Error>,
+    ) -> Result<(), String> {
         let back_ends = self.back_ends().ok_or("the guest has no PV devices")?;
-        let heap = Budget::reserve(platform, PV_DISK_HEAP_BYTES);
+        let heap = Budget::reserve(platform, heap_bytes);
         let heap = heap.map_err(|too_little| format!("{too_little}"))?;
-        let id = disk.id;
-        back_ends.add_disk(disk).map_err(|error| format!("XenStore: {error:?}"))?;
-        self.disk_heaps.push((id, heap));
+        add(back_ends).map_err(|error| format!("XenStore: {error:?}"))?;
+        self.device_heaps.push((device, heap));
         Ok(())
     }
 
@@ -219,9 +251,9 @@ impl<B: Backend> Life<B> {
         Ok(())
     }
 
-    /// The disk with this number is gone.
-    pub fn unplugged(&mut self, id: u32) {
-        self.disk_heaps.retain(|(disk, _)| *disk != id);
+    /// The device is gone.
+    pub fn unplugged(&mut self, device: Device) {
+        self.device_heaps.retain(|(other, _)| *other != device);
     }
 
     /// The time stamp counter when it began.

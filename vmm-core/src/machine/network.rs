@@ -1,8 +1,11 @@
 //! The machine's virtual switch, and the cards by which guests are plugged into it.
 
 use crate::host::platform::Platform;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use config::guest::MAX_VIFS;
 use config::{GuestConfig, Vif};
 use control::host::host_ns;
 use net::{Clock, Mac, Network, Rate, SourceFilter, Switch};
@@ -25,10 +28,64 @@ pub fn switch(platform: &'static dyn Platform) -> Arc<Switch> {
     Arc::new(Switch::new(Arc::new(HostClock(platform))))
 }
 
-/// The cards of a guest, if it has PV drivers' devices.
-pub fn cards(config: &GuestConfig, switch: &Arc<Switch>) -> Vec<CardSettings> {
-    let vifs = config.vifs.iter().filter(|_| config.xen_platform_pci);
-    (0..).zip(vifs).map(|(id, vif)| card(config, switch, id, vif)).collect()
+/// The cards of a domain, through all its lives.
+pub struct Cards {
+    switch: Arc<Switch>,
+    list: Vec<(Vif, CardSettings)>,
+}
+
+impl Cards {
+    /// Those of a configuration, if the guest has PV drivers' devices.
+    pub fn new(config: &GuestConfig, switch: &Arc<Switch>) -> Self {
+        let vifs = config.vifs.iter().filter(|_| config.xen_platform_pci);
+        let card = |(id, vif): (u32, &Vif)| (vif.clone(), card(config, switch, id, vif));
+        Self { switch: switch.clone(), list: (0..).zip(vifs).map(card).collect() }
+    }
+
+    /// As a configuration has them.
+    pub fn configured(&self) -> Vec<Vif> {
+        self.list.iter().map(|(vif, _)| vif.clone()).collect()
+    }
+
+    /// As PV drivers find them.
+    pub fn iter(&self) -> impl Iterator<Item = &CardSettings> {
+        self.list.iter().map(|(_, card)| card)
+    }
+
+    /// The number of the card that has this number, or this address.
+    pub fn find(&self, device: &str) -> Option<u32> {
+        let names = |card: &&CardSettings| {
+            card.id.to_string() == device || card.mac.to_string().eq_ignore_ascii_case(device)
+        };
+        self.iter().find(names).map(|card| card.id)
+    }
+
+    /// One card more for the guest of `config`, by its text there.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub fn attach(&mut self, config: &GuestConfig, text: &str) -> Result<CardSettings, String> {
+        if !config.xen_platform_pci {
+            return Err("the guest has no PV network cards (xen_platform_pci=0)".into());
+        }
+        let (vif, problems) = config::parse_vif(text)?;
+        if let Some(problem) = problems.into_iter().next() {
+            return Err(problem);
+        }
+        if self.list.len() >= MAX_VIFS {
+            return Err(format!("a guest has {MAX_VIFS} network cards at the most"));
+        }
+        // As libxl numbers them.
+        let id = self.iter().map(|card| card.id + 1).max().unwrap_or(0);
+        let settings = card(config, &self.switch, id, &vif);
+        self.list.push((vif, settings.clone()));
+        Ok(settings)
+    }
+
+    /// The card with this number is gone.
+    pub fn remove(&mut self, id: u32) {
+        self.list.retain(|(_, card)| card.id != id);
+    }
 }
 
 fn card(config: &GuestConfig, switch: &Arc<Switch>, id: u32, vif: &Vif) -> CardSettings {
@@ -74,12 +131,15 @@ fn made_up_mac(config: &GuestConfig, id: u32) -> Mac {
 mod tests {
     use super::*;
     use crate::test_platform::TestPlatform;
-    use alloc::format;
+
+    fn config_of(text: &str) -> GuestConfig {
+        let text = format!("type='hvm'; memory=8; {text}");
+        GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap()
+    }
 
     fn cards_of(text: &str) -> Vec<CardSettings> {
-        let text = format!("type='hvm'; memory=8; {text}");
-        let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
-        cards(&config, &switch(TestPlatform::leak()))
+        let cards = Cards::new(&config_of(text), &switch(TestPlatform::leak()));
+        cards.iter().cloned().collect()
     }
 
     #[test]
@@ -96,6 +156,38 @@ mod tests {
         assert_eq!((second.id, second.bridge.as_str(), second.mtu), (1, "xenbr0", 1500));
         assert_eq!(second.filter.mac, Some(second.mac));
         assert!(cards_of("name='a'; xen_platform_pci=0; vif=['']").is_empty());
+    }
+
+    #[test]
+    fn cards_come_with_numbers_of_their_own_and_are_found_by_them_or_their_addresses() {
+        let config = config_of("name='a'; xen_platform_pci=1; vif=['', '', '']");
+        let mut cards = Cards::new(&config, &switch(TestPlatform::leak()));
+        let third = cards.iter().last().unwrap().mac;
+        cards.remove(1);
+        assert_eq!(cards.attach(&config, "mac=02:00:00:00:00:AB,bridge=lan").unwrap().id, 3);
+        assert_eq!([cards.find("0"), cards.find("1"), cards.find("3")], [Some(0), None, Some(3)]);
+        assert_eq!(cards.find("02:00:00:00:00:ab"), Some(3));
+        assert_eq!(cards.find(&third.to_string().to_uppercase()), Some(2));
+        assert_eq!(cards.find(""), None);
+        cards.remove(3);
+        cards.remove(2);
+        // The number comes again, and with it the address.
+        let again = cards.attach(&config, "").unwrap().id;
+        assert_eq!((again, cards.attach(&config, "").unwrap().mac), (1, third));
+        for (text, reason) in [
+            ("rate=fast", "is no rate"),
+            ("mac=1:2", "is not a MAC address"),
+            ("antispof=1", "is not supported"),
+        ] {
+            let refused = cards.attach(&config, text).err().unwrap();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        while cards.configured().len() < MAX_VIFS {
+            cards.attach(&config, "").unwrap();
+        }
+        assert!(cards.attach(&config, "").err().unwrap().contains("at the most"));
+        let none = config_of("name='a'; xen_platform_pci=0");
+        assert!(cards.attach(&none, "").err().unwrap().contains("xen_platform_pci=0"));
     }
 
     #[test]

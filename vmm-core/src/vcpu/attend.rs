@@ -143,7 +143,8 @@ impl<B: Backend> Vcpu<B> {
             | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ListCards(_)
-            | Request::ChangeDisk { .. } => Answer::Impossible,
+            | Request::ChangeDisk { .. }
+            | Request::ChangeCard { .. } => Answer::Impossible,
         }
     }
 

@@ -107,7 +107,75 @@ impl Card {
     }
 }
 
+/// Cards that come and go while the guest runs.
 impl BackEnds {
+    /// Gives the guest one more card (`xl network-attach`).
+    ///
+    /// # Errors
+    /// [`Error`] if the store refuses a node; nothing is left of the card then.
+    pub fn add_card(self: &Arc<Self>, card: CardSettings) -> Result<(), Error> {
+        let id = card.id;
+        self.shared.with(|store| match Card::new(card, store, self) {
+            Ok(card) => {
+                self.cards.lock().push(card);
+                Ok(())
+            }
+            Err(error) => {
+                // Its path is valid.
+                let _ = tree::remove_device(store, self.platform.domain(), CLASS, id);
+                Err(error)
+            }
+        })
+    }
+
+    /// True if the guest has the card with this number.
+    pub fn has_card(&self, id: u32) -> bool {
+        self.card(id).is_some()
+    }
+
+    /// Asks the front end to let a card go, which is removed when it has been, at once if there is
+    /// no front end (`xl network-detach`).
+    pub fn remove_card(&self, id: u32) {
+        let Some(card) = self.card(id) else { return };
+        self.shared.with(|store| {
+            // Its paths are valid.
+            let _ = card.unplug(store);
+            self.drop_card_if_unplugged(store, &card);
+        });
+    }
+
+    /// Removes the cards that a front end was asked to let go which is gone now: another kernel
+    /// starts.
+    pub(super) fn drop_leaving_cards(&self, store: &mut Store) {
+        let cards = self.cards.lock().clone();
+        for card in cards {
+            if card.vif.is_leaving(store) {
+                self.drop_card(store, &card.vif);
+            }
+        }
+    }
+
+    fn drop_card_if_unplugged(&self, store: &mut Store, card: &Vif) {
+        if card.is_unplugged(store) {
+            self.drop_card(store, card);
+        }
+    }
+
+    fn drop_card(&self, store: &mut Store, card: &Vif) {
+        card.end(store);
+        // Its path is valid.
+        let _ = tree::remove_device(store, self.platform.domain(), CLASS, card.id());
+        self.cards.lock().retain(|other| other.vif.id() != card.id());
+    }
+
+    /// A card looks what has become of its front end.
+    pub(super) fn attend_card(&self, card: &Vif) {
+        let store = &mut self.shared.store.lock();
+        // Its paths are valid.
+        let _ = card.attend(store);
+        self.drop_card_if_unplugged(store, card);
+    }
+
     /// The frames that have passed the card with this number, if there is one.
     pub fn card_counters(&self, id: u32) -> Option<Counters> {
         self.card(id).map(|vif| vif.counters())
@@ -120,8 +188,7 @@ impl BackEnds {
 
     pub(super) fn work_on_card(&self, id: u32) {
         if let Some(card) = self.card(id) {
-            // Its paths are valid.
-            let _ = card.attend(&mut self.shared.store.lock());
+            self.attend_card(&card);
             card.serve();
         }
     }

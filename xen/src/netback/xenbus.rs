@@ -105,6 +105,32 @@ impl Vif {
         }
     }
 
+    /// Asks the front end to let the card go (`xl network-detach`).
+    ///
+    /// # Errors
+    /// None, as the paths are valid.
+    pub fn unplug(&self, store: &mut Store) -> Result<(), Error> {
+        let inner = &mut self.inner.lock();
+        inner.nodes.write(store, "online", 0)?;
+        match inner.nodes.state() {
+            State::Closed => Ok(()),
+            // Without a front end there is none to ask.
+            _ if inner.queues.is_empty() => inner.nodes.set_state(store, State::Closed),
+            _ => inner.nodes.set_state(store, State::Closing),
+        }
+    }
+
+    /// True after [`Vif::unplug`].
+    pub fn is_leaving(&self, store: &Store) -> bool {
+        !self.inner.lock().nodes.is_online(store)
+    }
+
+    /// True if the card was let go after [`Vif::unplug`], so that it and its nodes may be removed.
+    pub fn is_unplugged(&self, store: &Store) -> bool {
+        let nodes = &self.inner.lock().nodes;
+        nodes.state() == State::Closed && !nodes.is_online(store)
+    }
+
     /// Lets the guest's pages and its ports go at once, whatever it does: another kernel starts.
     /// The next [`Vif::attend`] waits for that one's front end.
     pub fn let_go(&self) {

@@ -3,6 +3,7 @@
 
 mod backends;
 mod calls;
+mod cards;
 mod events;
 mod linux;
 mod random;

@@ -1,7 +1,7 @@
 //! Disks and network cards.
 
 use super::*;
-use control::cards::{CardFacts, CardTraffic};
+use control::cards::{CardChange, CardFacts, CardTraffic};
 use control::disks::{DiskChange, DiskFacts};
 
 #[test]
@@ -62,6 +62,60 @@ fn disks_are_listed_and_changed_as_xl_does() {
                 bulkhead> ";
     let shown = bench.shown();
     assert!(shown.ends_with(list), "{shown}");
+}
+
+#[test]
+fn network_cards_are_changed_as_xl_does() {
+    let mut bench = Several::at_prompt(2);
+    let attach = |card: &str| CardChange::Attach { card: card.into() };
+    let detach = |device: &str| CardChange::Detach { device: device.into() };
+    for (line, guest, change) in [
+        ("network-attach two", 2, attach("")),
+        (
+            "network-attach 1 mac=02:00:00:00:00:01 bridge=lan",
+            1,
+            attach("mac=02:00:00:00:00:01,bridge=lan"),
+        ),
+        ("network-attach two rate=1Mb/s,antispoof=1", 2, attach("rate=1Mb/s,antispoof=1")),
+        ("network-detach 1 0", 1, detach("0")),
+        ("network-detach two 02:00:00:00:00:01", 2, detach("02:00:00:00:00:01")),
+    ] {
+        bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
+        bench.attend();
+        let (client, request) = bench.machine.take_request().expect(line);
+        assert_eq!(request, Request::ChangeCard { guest, change }, "{line}");
+        bench.machine.put_answer(client, Answer::Done);
+        bench.run_ms(2);
+        assert!(bench.shown().ends_with(&format!("{line}\r\nbulkhead> ")));
+    }
+    for line in ["network-attach two lan", "network-detach", "network-detach 1 0 0"] {
+        bench.host.type_at(SerialPort::Com1, format!("{line}\r"));
+        bench.run_ms(2);
+        assert_eq!(bench.machine.take_request(), None, "{line}");
+        assert!(bench.shown().contains("Usage: network-"), "{line}");
+    }
+    bench.host.type_at(SerialPort::Com1, "network-detach two 3\r");
+    bench.attend();
+    let (client, _) = bench.machine.take_request().unwrap();
+    bench.machine.put_answer(client, Answer::Failed("Unknown device 3.".into()));
+    bench.run_ms(2);
+    assert!(bench.shown().ends_with("Unknown device 3.\r\nbulkhead> "));
+    for (method, params, change) in [
+        ("attach", r#"{"guest":1,"card":"bridge=lan"}"#, attach("bridge=lan")),
+        ("attach", r#"{"guest":1}"#, attach("")),
+        ("detach", r#"{"guest":1,"device":"0"}"#, detach("0")),
+    ] {
+        let head = r#"{"jsonrpc":"2.0","id":1"#;
+        let request = format!(r#"{head},"method":"guest.{method}_card","params":{params}}}"#);
+        bench.host.type_at(SerialPort::Com2, format!("{request}\n"));
+        bench.attend();
+        let (client, request) = bench.machine.take_request().unwrap();
+        assert_eq!(request, Request::ChangeCard { guest: 1, change });
+        bench.machine.put_answer(client, Answer::Done);
+        bench.run_ms(2);
+        let answer = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).unwrap();
+        assert!(answer.contains("\"result\":{}"), "{answer}");
+    }
 }
 
 #[test]

@@ -1,29 +1,16 @@
 //! Disks plugged in and unplugged while guests run: `xl block-list`, `block-attach`,
 //! `block-detach`, `cd-insert` and `cd-eject`.
 
-use super::{Attendant, Guest, Guests, State};
+use super::{Guest, Guests, State};
 use crate::backend::Backend;
-use crate::vcpu::Housekeeping;
+use crate::machine::life::Device;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use control::disks::{DiskChange, DiskFacts};
 use control::mailbox::{Answer, Client};
 use xen::backends::DiskLink;
-use xen::store::{DomId, tree};
-
-/// A guest that is asked for a disk may take so long to let it go, as in libxl
-/// (`LIBXL_DESTROY_TIMEOUT`). After that it still may, but no client waits for it.
-const DETACH_S: u64 = 10;
-/// It is looked at so often meanwhile.
-const LOOKS_PER_S: u64 = 50;
-
-/// A client that waits for a guest to let a disk go.
-pub(super) struct Detaching {
-    client: Client,
-    disk: u32,
-    until_tsc: u64,
-}
+use xen::store::DomId;
 
 impl<B: Backend> Guests<'_, B> {
     /// The disks of the guests with these numbers.
@@ -31,7 +18,7 @@ impl<B: Backend> Guests<'_, B> {
         let mut all = Vec::new();
         for &number in numbers {
             let Some(index) = self.index_of(number) else { return Answer::NoGuest };
-            self.list[index].forget_disks();
+            self.list[index].forget_devices();
             let disks = self.list[index].domain.disks().configured();
             all.extend(disks.into_iter().map(|disk| {
                 let id = disk.device.xen_number();
@@ -87,39 +74,9 @@ impl<B: Backend> Guests<'_, B> {
                 if let Some(back_ends) = guest.back_ends() {
                     back_ends.remove_disk(disk, *is_forced);
                 }
-                let wait_ticks = self.platform.tsc_hz() * DETACH_S;
-                let until_tsc = self.platform.tsc().saturating_add(wait_ticks);
-                guest.detaching.push(Detaching { client, disk, until_tsc });
+                self.wait_for(index, client, Device::Disk(disk));
                 None
             }
-        }
-    }
-
-    /// Answers those who wait for the guest to let disks go.
-    pub(super) fn finish_detaching(&mut self, index: usize, attendant: &mut Attendant) {
-        let guest = &mut self.list[index];
-        guest.forget_disks();
-        for Detaching { client, disk, until_tsc } in core::mem::take(&mut guest.detaching) {
-            let now_tsc = self.platform.tsc();
-            let is_there = guest.back_ends().is_some_and(|back_ends| back_ends.has_disk(disk));
-            let answer = if !is_there {
-                // If its life has ended, so has its hold on the disk.
-                guest.domain.remove_disk(disk);
-                Answer::Done
-            } else if now_tsc >= until_tsc {
-                let number = guest.domain.mailbox().number();
-                let path = tree::back_path(number as DomId, "vbd", disk);
-                Answer::Failed(format!(
-                    "Domain {number}:unable to remove device with path {path}\n\
-                     libxl_device_disk_remove failed."
-                ))
-            } else {
-                guest.detaching.push(Detaching { client, disk, until_tsc });
-                self.cpus.call_boot_cpu_at(now_tsc + self.platform.tsc_hz() / LOOKS_PER_S);
-                continue;
-            };
-            attendant.machine.put_answer(client, answer);
-            attendant.take_answers();
         }
     }
 
@@ -137,28 +94,14 @@ impl<B: Backend> Guests<'_, B> {
 
 impl<B: Backend> Guest<'_, B> {
     fn attach_disk(&mut self, text: &str) -> Result<(), String> {
-        self.forget_disks();
+        self.forget_devices();
         let settings = self.domain.attach_disk(text)?;
         let id = settings.id;
         let plugged = match &mut self.state {
-            State::Lives(life) => life.plug(self.domain.platform(), settings),
+            State::Lives(life) => life.plug_disk(self.domain.platform(), settings),
             // It finds the disk when it starts.
             State::Waits { .. } | State::Ended => Ok(()),
         };
         plugged.inspect_err(|_| self.domain.remove_disk(id))
-    }
-
-    /// The guest does not get back, when it restarts, the disks that it has let go, perhaps after
-    /// all who asked for that have been answered.
-    pub(super) fn forget_disks(&mut self) {
-        let State::Lives(life) = &mut self.state else { return };
-        let Some(back_ends) = life.back_ends() else { return };
-        let pv = self.domain.disks().pv();
-        let gone = pv.iter().map(|disk| disk.id).filter(|&id| !back_ends.has_disk(id));
-        let gone: Vec<u32> = gone.collect();
-        for id in gone {
-            self.domain.remove_disk(id);
-            life.unplugged(id);
-        }
     }
 }
