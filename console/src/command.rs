@@ -531,7 +531,7 @@ impl Services<'_> {
             }
             Command::SetVcpus { dom, count, ignore_host } => {
                 let number = self.guests.find(dom.as_deref())?;
-                let GuestPorts { sockets, scheduling, .. } = self.devices(number)?;
+                let GuestPorts { sockets, scheduling, pv, .. } = self.devices(number)?;
                 let cpus = scheduling.cpus();
                 if !ignore_host && count > sockets.count() && count as usize > cpus {
                     return Err(Refusal::Overcommitted { cpus, count });
@@ -539,6 +539,9 @@ impl Services<'_> {
                 if !sockets.set_count(count) {
                     let max = sockets.max();
                     return Err(Refusal::MaxVcpus { number, count, max });
+                }
+                if let Some(pv) = pv {
+                    pv.set_vcpus(count);
                 }
                 Reply::Done
             }

@@ -108,4 +108,6 @@ pub trait PvDrivers: Send + Sync {
     fn set_memory_target(&self, kib: u64) -> bool;
     /// Lets the guest have so much RAM at the most; false if that is less than it is to have.
     fn set_max_memory(&self, kib: u64) -> bool;
+    /// Tells the kernel that it is to use the first `count` of its virtual CPUs.
+    fn set_vcpus(&self, count: u32);
 }

@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 use balloon::Balloon;
 use card::Card;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use device::Class;
 use devices::lock::{Ranked, rank};
 use disk::Disk;
@@ -117,6 +117,8 @@ pub struct BackEnds {
     store_port: Arc<dyn BackEnd>,
     console: Arc<Console>,
     balloon: Balloon,
+    /// Virtual CPUs that the guest is to use.
+    vcpus: AtomicU32,
     disks: Ranked<Vec<Disk>, { rank::PV_LIST }>,
     cards: Ranked<Vec<Card>, { rank::PV_LIST }>,
     /// Devices that have asked to be served from elsewhere.
@@ -151,6 +153,7 @@ impl BackEnds {
             platform: platform.clone(),
             shared: shared.clone(),
             uuid: uuid_text(platform.uuid()),
+            vcpus: settings.vcpus.into(),
             settings,
             connection: Ranked::default(),
             store_port: Arc::new(StorePort(itself.clone())),
@@ -209,7 +212,7 @@ impl BackEnds {
             target_kib: self.memory_target_kib(),
             videoram_kib: settings.video_kib,
             max_vcpus: settings.max_vcpus,
-            vcpus: settings.vcpus,
+            vcpus: self.vcpus.load(Ordering::Relaxed),
             store: ring,
             console,
             platform: &[("acpi", "1")],
@@ -255,6 +258,19 @@ impl BackEnds {
         }
         let path = format!("/local/domain/{}/control/shutdown", self.platform.domain());
         self.shared.with(|store| store.write(&path, word.as_bytes())).is_ok()
+    }
+
+    /// Tells the kernel by `cpu/N/availability` that it is to use the first `count` of its virtual
+    /// CPUs (`xl vcpu-set`). Kernels of HVM guests mostly hear of them by ACPI instead.
+    pub fn set_vcpus(&self, count: u32) {
+        self.vcpus.store(count, Ordering::Relaxed);
+        let domain = self.platform.domain();
+        self.shared.with(|store| {
+            for vcpu in 0..self.settings.max_vcpus {
+                // The path is valid.
+                let _ = tree::set_vcpu(store, domain, vcpu, vcpu < count);
+            }
+        });
     }
 
     /// The guest has sent to XenStore.

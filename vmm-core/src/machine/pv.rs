@@ -56,6 +56,12 @@ impl PvDrivers for PvPorts {
     fn set_max_memory(&self, kib: u64) -> bool {
         self.back_ends.upgrade().is_some_and(|back_ends| back_ends.set_max_memory(kib))
     }
+
+    fn set_vcpus(&self, count: u32) {
+        if let Some(back_ends) = self.back_ends.upgrade() {
+            back_ends.set_vcpus(count);
+        }
+    }
 }
 
 /// The emulated disks. There are no emulated network cards.

@@ -484,6 +484,26 @@ fn another_kernel_finds_the_disks_as_they_are_now() {
 }
 
 #[test]
+fn a_guest_is_told_of_its_virtual_cpus_by_the_store_and_so_is_the_next_kernel() {
+    let guest = Guest::new(Width::Bits64, 3);
+    let (shared, screen) = (SharedStore::new(), Arc::new(Screen::default()));
+    let back_ends = guest.back_ends(&shared, &screen, vec![0; 512]);
+    let nodes = || {
+        [0, 1, 2].map(|vcpu| {
+            let path = format!("/local/domain/{DOMAIN}/cpu/{vcpu}/availability");
+            String::from_utf8(shared.with(|store| store.read(&path)).unwrap()).unwrap()
+        })
+    };
+    assert_eq!(nodes(), ["online", "offline", "offline"]);
+    back_ends.set_vcpus(3);
+    assert_eq!(nodes(), ["online"; 3]);
+    back_ends.set_vcpus(2);
+    assert_eq!(nodes(), ["online", "online", "offline"]);
+    back_ends.soft_reset();
+    assert_eq!(nodes(), ["online", "online", "offline"]);
+}
+
+#[test]
 fn a_guest_is_asked_for_memory_by_the_store_and_takes_no_more() {
     const ALL_KIB: u64 = RAM_BYTES / 1024;
     let guest = Guest::new(Width::Bits64, 1);

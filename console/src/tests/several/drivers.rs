@@ -4,7 +4,7 @@ use super::Several;
 use alloc::sync::Arc;
 use control::guest::PvDrivers;
 use control::output::OutputRing;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 /// PV drivers that keep what reaches them.
@@ -15,6 +15,8 @@ pub struct Drivers {
     pub shut_down: AtomicUsize,
     /// Its target, and the most that it may have; it has what it is to have.
     pub memory_kib: Mutex<[u64; 2]>,
+    /// Virtual CPUs that it was told to use.
+    pub vcpus: AtomicU32,
 }
 
 impl PvDrivers for Drivers {
@@ -48,6 +50,10 @@ impl PvDrivers for Drivers {
             memory[1] = kib;
         }
         may
+    }
+
+    fn set_vcpus(&self, count: u32) {
+        self.vcpus.store(count, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Memory, virtual CPUs and shares of CPU time.
 
-use super::drivers::Drivers;
+use super::drivers::{Drivers, with_drivers};
 use super::*;
+use core::sync::atomic::Ordering;
 
 #[test]
 fn memory_is_set_with_the_sizes_and_messages_of_xl() {
@@ -162,4 +163,13 @@ fn virtual_cpus_are_plugged_in_and_asked_back() {
     assert_eq!(bench.call("guest.set_vcpus", json!({"guest": "two", "count": 1})), json!({}));
     assert_eq!(counts(&mut bench), [2, 3], "the guest has not let them go");
     assert_eq!(bench.guests[1].0.ports.sockets.wanted(), 1);
+}
+
+#[test]
+fn pv_drivers_are_told_of_virtual_cpus_that_there_can_be() {
+    let (mut bench, drivers, _) = with_drivers();
+    for (count, told) in [(3, 3), (1, 1), (99, 1)] {
+        bench.call("guest.set_vcpus", json!({"guest": 1, "count": count}));
+        assert_eq!(drivers.vcpus.load(Ordering::Relaxed), told);
+    }
 }
