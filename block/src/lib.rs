@@ -37,6 +37,10 @@ mod data;
 mod fair;
 mod heap_disk;
 mod host_disk;
+mod slow_disk;
+#[cfg(test)]
+mod stack_tests;
+mod watched;
 
 use alloc::sync::{Arc, Weak};
 use core::fmt;
@@ -45,6 +49,8 @@ pub use data::{Buffer, Data, Gone};
 pub use fair::{FairQueue, Served};
 pub use heap_disk::HeapDisk;
 pub use host_disk::HostDisk;
+pub use slow_disk::SlowDisk;
+pub use watched::Watched;
 
 /// An operation on a medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,6 +216,22 @@ pub trait Queue: Send + Sync {
     /// The device is not interested any more in the request with this tag. It is completed all the
     /// same, with [`Error::Cancelled`] or as if nothing had been.
     fn cancel(&self, tag: u64);
+}
+
+/// A medium, and a device's way to it.
+#[derive(Clone)]
+pub struct Opened {
+    /// The medium.
+    pub medium: Arc<dyn Medium>,
+    /// The device's queue.
+    pub queue: Arc<dyn Queue>,
+}
+
+impl Opened {
+    /// Opens a medium for a device.
+    pub fn new(medium: Arc<dyn Medium>, client: Weak<dyn Client>, user: User) -> Self {
+        Self { queue: medium.clone().open(client, user), medium }
+    }
 }
 
 /// A device, as it is told of its requests.
