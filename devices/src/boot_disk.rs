@@ -2,18 +2,19 @@
 //! each sector.
 //!
 //! The boot ROM, 16-bit code that takes over the BIOS's INT 13h, writes a [`Request`] to the port:
-//! a drive, and where a disk address packet of INT 13h function 42h (extended read) lies. The
-//! sectors are in memory when the write is done. A read then says how it went; whatever was not
-//! handled, the ROM leaves to the BIOS.
+//! a drive, and where a disk address packet of INT 13h function 42h (extended read) lies. Reads of
+//! the port then say how far it is; when it is done the sectors are in memory. A request that is
+//! not handled, the ROM leaves to the BIOS.
 
-use crate::block::{BlockBackend, BlockOp, BlockRequest, Submitted};
 use crate::bus::{Access, PioDevice, Region};
 use crate::ide::Ide;
 use crate::ide::spec::CD_SECTOR_BYTES;
+use crate::lock::DeviceLock;
 use crate::memory::GuestMemory;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
+use block::{Client, Completion, Data, Op, Queue, Submitted, User};
 use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -22,13 +23,13 @@ pub const PORT: u16 = 0x5b0;
 /// The BIOS's number of the first CD-ROM drive.
 pub const FIRST_DRIVE: u8 = 0xe0;
 
+/// The value that is read from the port while the disc still works on a request.
+pub const BUSY: u8 = Outcome::Busy as u8;
+
 /// As in IDE's own transfers.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Marks requests whose answer comes too late: the IDE channel, which is the back end's client,
-/// ignores it.
-const TAG: u64 = u64::MAX;
 
-/// The value that the ROM writes to the port.
+/// The value that the ROM writes to the port. The request before is forgotten.
 #[bitfield(u32)]
 pub struct Request {
     /// Guest-physical address of the packet.
@@ -73,11 +74,26 @@ enum Outcome {
     /// Nothing to rely on happened.
     #[default]
     NotHandled = 1,
+    /// Not known yet.
+    Busy = 2,
 }
 
-#[derive(Clone, Debug, Default)]
+/// A read, chunk by chunk.
+struct Job {
+    queue: Arc<dyn Queue>,
+    /// Where the next chunk is, and where it goes.
+    offset_bytes: u64,
+    gpa: u64,
+    left_bytes: usize,
+}
+
+#[derive(Default)]
 struct State {
     outcome: Outcome,
+    /// The read that the disc works on.
+    job: Option<Job>,
+    /// Marks its chunk.
+    tag: u64,
 }
 
 /// The device: CD-ROM drives as the BIOS numbers them.
@@ -86,20 +102,34 @@ pub struct BootDisk {
     drives: Vec<usize>,
     ide: Arc<Ide>,
     memory: Arc<dyn GuestMemory>,
-    state: crate::lock::DeviceLock<State>,
+    user: User,
+    itself: Weak<Self>,
+    state: DeviceLock<State>,
 }
 
 impl BootDisk {
-    /// A device that reads the discs in drives of `ide` into `memory`: those at the places
-    /// `drives`, from [`FIRST_DRIVE`] on.
-    pub fn new(drives: Vec<usize>, ide: Arc<Ide>, memory: Arc<dyn GuestMemory>) -> Self {
-        Self { drives, ide, memory, state: crate::lock::DeviceLock::default() }
+    /// A device that reads the discs in drives of `ide` into `memory`, as `user`: those at the
+    /// places `drives`, from [`FIRST_DRIVE`] on.
+    pub fn new(
+        drives: Vec<usize>,
+        ide: Arc<Ide>,
+        memory: Arc<dyn GuestMemory>,
+        user: User,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|itself| Self {
+            drives,
+            ide,
+            memory,
+            user,
+            itself: itself.clone(),
+            state: DeviceLock::default(),
+        })
     }
 
-    /// Does what the packet asks for; `None` if it is left to the BIOS.
-    fn extended_read(&self, request: Request) -> Option<()> {
+    /// The read that the packet asks for; `None` if that is left to the BIOS.
+    fn extended_read(&self, request: Request) -> Option<Job> {
         let drive = usize::from(request.drive().checked_sub(FIRST_DRIVE)?);
-        let disc = &*self.ide.disc(*self.drives.get(drive)?)?;
+        let disc = self.ide.disc(*self.drives.get(drive)?)?;
         let mut packet = Packet::new_zeroed();
         self.memory.read(request.packet_gpa().into(), packet.as_mut_bytes()).ok()?;
         let sectors = packet.sectors.get();
@@ -108,31 +138,67 @@ impl BootDisk {
         {
             return None;
         }
-        let from = packet.first_sector.get().checked_mul(CD_SECTOR_BYTES.into())?;
-        let length = u64::from(sectors) * u64::from(CD_SECTOR_BYTES);
-        if from.checked_add(length)? > disc.size_bytes() {
-            return None;
-        }
+        let offset_bytes = packet.first_sector.get().checked_mul(CD_SECTOR_BYTES.into())?;
+        let length_bytes = u64::from(sectors) * u64::from(CD_SECTOR_BYTES);
+        disc.geometry().end_of(offset_bytes, length_bytes).ok()?;
+        let gpa = packet.buffer_gpa()?;
+        let client: Weak<Self> = self.itself.clone();
+        let queue = disc.open(client, self.user);
         // The count in the packet is that of the sectors read: all of them.
-        self.transfer(disc, from, packet.buffer_gpa()?, length as usize)
+        Some(Job { queue, offset_bytes, gpa, left_bytes: length_bytes as usize })
     }
 
-    /// Copies from the disc to memory, piece by piece.
-    fn transfer(&self, disc: &dyn BlockBackend, from: u64, gpa: u64, length: usize) -> Option<()> {
-        let mut buffer = alloc::vec![0; length.min(CHUNK_BYTES)];
-        for start in (0..length).step_by(CHUNK_BYTES) {
-            buffer.truncate(length - start);
-            let request = BlockRequest {
-                tag: TAG,
-                op: BlockOp::Read,
-                offset_bytes: from + start as u64,
-                buffer,
+    /// Reads what is left, until the disc takes its time.
+    fn go_on(&self, state: &mut State, mut job: Job) {
+        let mut buffer = Vec::new();
+        state.outcome = loop {
+            if job.left_bytes == 0 {
+                break Outcome::Done;
+            }
+            buffer.resize(job.left_bytes.min(CHUNK_BYTES), 0);
+            state.tag += 1;
+            let read = block::Request {
+                tag: state.tag,
+                op: Op::Read,
+                offset_bytes: job.offset_bytes,
+                data: Data::Heap(buffer),
             };
-            let Submitted::Done((request, Ok(()))) = disc.submit(request) else { return None };
-            self.memory.write(gpa + start as u64, &request.buffer).ok()?;
-            buffer = request.buffer;
+            match job.queue.submit(read) {
+                Submitted::Done(completion) => match self.take(&mut job, completion) {
+                    Some(taken) => buffer = taken,
+                    None => break Outcome::NotHandled,
+                },
+                Submitted::Pending => {
+                    state.job = Some(job);
+                    break Outcome::Busy;
+                }
+            }
+        };
+    }
+
+    /// Copies a chunk that was read to memory, and returns its buffer; `None` if that failed.
+    fn take(&self, job: &mut Job, Completion { request, result }: Completion) -> Option<Vec<u8>> {
+        result.ok()?;
+        let buffer = request.data.into_heap();
+        self.memory.write(job.gpa, &buffer).ok()?;
+        job.offset_bytes += buffer.len() as u64;
+        job.gpa += buffer.len() as u64;
+        job.left_bytes = job.left_bytes.checked_sub(buffer.len())?;
+        Some(buffer)
+    }
+}
+
+impl Client for BootDisk {
+    fn complete(&self, completion: Completion) {
+        let state = &mut *self.state.lock();
+        if completion.request.tag != state.tag {
+            return;
         }
-        Some(())
+        let Some(mut job) = state.job.take() else { return };
+        match self.take(&mut job, completion) {
+            Some(_) => self.go_on(state, job),
+            None => state.outcome = Outcome::NotHandled,
+        }
     }
 }
 
@@ -147,9 +213,15 @@ impl PioDevice for BootDisk {
 
     fn pio_write(&self, access: Access, value: u32) {
         let is_request = access.size_bytes == 4;
-        let done = is_request.then(|| self.extended_read(Request::from_bits(value))).flatten();
-        self.state.lock().outcome =
-            if done.is_some() { Outcome::Done } else { Outcome::NotHandled };
+        let job = is_request.then(|| self.extended_read(Request::from_bits(value))).flatten();
+        let state = &mut *self.state.lock();
+        if let Some(forgotten) = state.job.take() {
+            forgotten.queue.cancel(state.tag);
+        }
+        match job {
+            Some(job) => self.go_on(state, job),
+            None => state.outcome = Outcome::NotHandled,
+        }
     }
 }
 

@@ -29,7 +29,6 @@
 extern crate alloc;
 
 pub mod atomic;
-pub mod block;
 pub mod boot_disk;
 pub mod bus;
 pub mod console;

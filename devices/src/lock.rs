@@ -42,6 +42,8 @@ pub mod rank {
     pub const LINE: u8 = 50;
     /// An interrupt controller.
     pub const CONTROLLER: u8 = 60;
+    /// A disk in memory, while a piece of it is copied.
+    pub const MEDIUM: u8 = 75;
     /// The guest's address space: second-level tables.
     pub const SPACE: u8 = 80;
     /// The clearing of memory that is touched for the first time.

@@ -88,6 +88,8 @@ impl SharedStore {
 pub struct Settings {
     /// The guest's name.
     pub name: String,
+    /// Its part of its media's time beside others: `cpu_weight`.
+    pub weight: u32,
     /// The RAM that it starts with, and may have at most.
     pub static_max_kib: u64,
     /// The RAM that it is to have.

@@ -9,7 +9,7 @@ use crate::machine::{
 };
 use crate::platform::{Identity, PvPlatform, PvVcpu};
 use crate::width::Width;
-use devices::block::HeapDisk;
+use block::HeapDisk;
 use devices::memory::{GuestMemory, NotRam, TestMemory};
 use devices::time::GuestTime;
 use std::collections::BTreeSet;
@@ -260,6 +260,7 @@ impl Guest {
         };
         let settings = Settings {
             name: "pv".into(),
+            weight: 256,
             static_max_kib: RAM_BYTES / 1024,
             target_kib: RAM_BYTES / 1024,
             video_kib: 0,

@@ -1,9 +1,8 @@
 use super::*;
-use crate::block::{BlockClient, BlockError, HeapDisk};
 use crate::ide::Drive;
 use crate::irq::LineProbe;
 use crate::memory::TestMemory;
-use alloc::sync::Weak;
+use block::{Error, Geometry, HeapDisk, Medium, SlowDisk};
 use proptest::prelude::*;
 
 const SECTOR: usize = CD_SECTOR_BYTES as usize;
@@ -12,9 +11,10 @@ const MEMORY_BYTES: usize = 0x11_0000;
 const PACKET_GPA: u32 = 0x9_f000;
 const WRITE: Access = Access::new(0, 4);
 const READ: Access = Access::new(0, 1);
+const USER: User = User { id: 1, weight: 256 };
 
 /// A disc whose every sector is filled with its number.
-fn disc(sectors: usize) -> Arc<dyn BlockBackend> {
+fn disc(sectors: usize) -> Arc<dyn Medium> {
     let data = (0..sectors * SECTOR).map(|byte| (byte / SECTOR) as u8).collect();
     Arc::new(HeapDisk::new(data, true))
 }
@@ -32,12 +32,12 @@ fn packet(sectors: u16, segment: u16, offset: u16, first_sector: u64) -> Packet 
 
 struct Bench {
     memory: Arc<TestMemory>,
-    device: BootDisk,
+    device: Arc<BootDisk>,
     ide: Arc<Ide>,
 }
 
 impl Bench {
-    fn new(discs: Vec<Option<Arc<dyn BlockBackend>>>) -> Self {
+    fn new(discs: Vec<Option<Arc<dyn Medium>>>) -> Self {
         let memory = TestMemory::new(MEMORY_BYTES);
         let places = (0..discs.len()).collect();
         let mut drives = [const { None }; 4];
@@ -45,16 +45,21 @@ impl Bench {
             *drive = Some(Drive::Cdrom(disc));
         }
         let irqs = [LineProbe::wired().1, LineProbe::wired().1];
-        let ide = Arc::new(Ide::new(drives, irqs, memory.clone()));
-        Self { device: BootDisk::new(places, ide.clone(), memory.clone()), ide, memory }
+        let ide = Arc::new(Ide::new(drives, irqs, memory.clone(), USER));
+        Self { device: BootDisk::new(places, ide.clone(), memory.clone(), USER), ide, memory }
     }
 
-    /// Does as the boot ROM does; true if the read was done.
-    fn ask(&self, drive: u8, packet: &Packet) -> bool {
+    /// Begins as the boot ROM does.
+    fn begin(&self, drive: u8, packet: &Packet) -> Option<u32> {
         GuestMemory::write(&*self.memory, PACKET_GPA.into(), packet.as_bytes()).unwrap();
         let request = Request::new().with_drive(drive).with_packet_gpa(PACKET_GPA);
         self.device.pio_write(WRITE, request.into_bits());
-        self.device.pio_read(READ) == Some(0)
+        self.device.pio_read(READ)
+    }
+
+    /// Reads from a disc that answers at once; true if the read was done.
+    fn ask(&self, drive: u8, packet: &Packet) -> bool {
+        self.begin(drive, packet) == Some(0)
     }
 
     fn bytes(&self, gpa: u64, length: usize) -> Vec<u8> {
@@ -144,37 +149,89 @@ fn a_request_is_32_bits_wide_and_its_packet_in_ram() {
     assert!(bench.ask(0xe0, &good));
 }
 
-/// A back end that answers later, or fails.
-struct Reluctant {
-    pending: bool,
+const BUSY: Option<u32> = Some(super::BUSY as u32);
+
+fn slow_disc() -> (Arc<SlowDisk>, Bench) {
+    let content = (0..DISC_SECTORS * SECTOR).map(|byte| (byte / SECTOR) as u8).collect();
+    let disc = SlowDisk::new(content, true);
+    (disc.clone(), Bench::new(alloc::vec![Some(disc)]))
 }
 
-impl BlockBackend for Reluctant {
-    fn size_bytes(&self) -> u64 {
-        1 << 40
+#[test]
+fn a_disc_that_takes_its_time_is_waited_for() {
+    let (disc, bench) = slow_disc();
+    // 254 KiB: four chunks.
+    assert_eq!(bench.begin(0xe0, &packet(127, 0x1000, 0, 5)), BUSY);
+    for _ in 0..4 {
+        assert_eq!(bench.device.pio_read(READ), BUSY);
+        assert!(disc.complete(0, Ok(())));
     }
+    assert_eq!((bench.device.pio_read(READ), disc.waiting().len()), (Some(0), 0));
+    let bytes = bench.bytes(0x1_0000, 127 * SECTOR);
+    assert!(bytes.iter().enumerate().all(|(at, &byte)| usize::from(byte) == 5 + at / SECTOR));
+}
 
-    fn is_read_only(&self) -> bool {
-        true
-    }
-
-    fn connect(&self, _client: Weak<dyn BlockClient>) {}
-
-    fn submit(&self, request: BlockRequest) -> Submitted {
-        if self.pending {
-            Submitted::Pending
-        } else {
-            Submitted::Done((request, Err(BlockError::Io)))
-        }
+#[test]
+fn a_disc_that_fails_is_left_to_the_bios() {
+    for failing_chunk in 0..2 {
+        let (disc, bench) = slow_disc();
+        assert_eq!(bench.begin(0xe0, &packet(40, 0x1000, 0, 0)), BUSY);
+        (0..failing_chunk).for_each(|_| assert!(disc.complete(0, Ok(()))));
+        assert!(disc.complete(0, Err(Error::Io)));
+        assert_eq!((bench.device.pio_read(READ), disc.waiting().len()), (Some(1), 0));
     }
 }
 
 #[test]
-fn a_back_end_that_is_late_or_fails_is_left_to_the_firmware() {
-    for pending in [false, true] {
-        let bench = Bench::new(alloc::vec![Some(Arc::new(Reluctant { pending }))]);
-        assert!(!bench.ask(0xe0, &packet(1, 0x1000, 0, 1 << 20)));
+fn a_request_that_is_given_up_changes_nothing_afterwards() {
+    let (disc, bench) = slow_disc();
+    assert_eq!(bench.begin(0xe0, &packet(1, 0x1000, 0, 9)), BUSY);
+    // As the boot ROM gives up.
+    bench.device.pio_write(WRITE, 0);
+    assert_eq!((bench.device.pio_read(READ), disc.cancelled().len()), (Some(1), 1));
+    assert!(disc.complete(0, Ok(())));
+    assert_eq!((bench.device.pio_read(READ), bench.bytes(0x1_0000, 1)), (Some(1), alloc::vec![0]));
+    // Another request in between, of which the answer comes first.
+    assert_eq!(bench.begin(0xe0, &packet(1, 0x1000, 0, 9)), BUSY);
+    assert_eq!(bench.begin(0xe0, &packet(1, 0x2000, 0, 7)), BUSY);
+    assert!(disc.complete(1, Ok(())) && disc.complete(0, Ok(())));
+    assert_eq!(bench.device.pio_read(READ), Some(0));
+    assert_eq!(
+        (bench.bytes(0x1_0000, 1), bench.bytes(0x2_0000, 1)),
+        (alloc::vec![0], alloc::vec![7])
+    );
+}
+
+#[test]
+fn a_read_ends_on_the_disc_that_it_began_with() {
+    let (slow, bench) = slow_disc();
+    assert_eq!(bench.begin(0xe0, &packet(40, 0x1000, 0, 0)), BUSY);
+    assert_eq!(bench.ide.change_disc(0, Some(disc(1))), Ok(()));
+    slow.complete_all();
+    assert_eq!(bench.device.pio_read(READ), Some(0));
+    assert_eq!(bench.bytes(0x1_0000 + 39 * SECTOR as u64, 1), [39]);
+}
+
+/// A disc with a size that no memory has.
+struct Huge(Arc<SlowDisk>);
+
+impl Medium for Huge {
+    fn geometry(&self) -> Geometry {
+        Geometry { size_bytes: 1 << 40, ..self.0.geometry() }
     }
+
+    fn open(self: Arc<Self>, client: Weak<dyn Client>, user: User) -> Arc<dyn Queue> {
+        self.0.clone().open(client, user)
+    }
+}
+
+#[test]
+fn addresses_have_more_than_32_bits() {
+    let slow = SlowDisk::new(alloc::vec![], true);
+    let bench = Bench::new(alloc::vec![Some(Arc::new(Huge(slow.clone())))]);
+    assert_eq!(bench.begin(0xe0, &packet(1, 0x1000, 0, 1 << 28)), BUSY);
+    assert!(slow.complete(0, Ok(())));
+    assert_eq!(bench.device.pio_read(READ), Some(1), "the content is shorter");
 }
 
 proptest! {

@@ -10,6 +10,8 @@ use super::unit::{DiskState, MAX_MULTIPLE, TransferMode, UnitKind};
 enum Direction {
     Read,
     Write,
+    /// Answered when it is on the medium (force unit access).
+    WriteThrough,
 }
 
 /// How the code wants its data moved.
@@ -22,7 +24,7 @@ enum Mode {
 
 /// Direction, mode, and whether addresses have 48 bits.
 const fn transfer(code: u8) -> Option<(Direction, Mode, bool)> {
-    use Direction::{Read, Write};
+    use Direction::{Read, Write, WriteThrough};
     use Mode::{Dma, Multiple, Sectors};
     Some(match code {
         command::READ_SECTORS | command::READ_SECTORS_NO_RETRY => (Read, Sectors, false),
@@ -39,6 +41,8 @@ const fn transfer(code: u8) -> Option<(Direction, Mode, bool)> {
         command::WRITE_MULTIPLE_EXT => (Write, Multiple, true),
         command::WRITE_DMA | command::WRITE_DMA_NO_RETRY => (Write, Dma, false),
         command::WRITE_DMA_EXT => (Write, Dma, true),
+        command::WRITE_MULTIPLE_FUA_EXT => (WriteThrough, Multiple, true),
+        command::WRITE_DMA_FUA_EXT => (WriteThrough, Dma, true),
         _ => return None,
     })
 }
@@ -108,7 +112,8 @@ impl Channel {
     }
 
     fn transfer_sectors(&mut self, direction: Direction, mode: Mode, wide: bool) {
-        let multiple = self.disk().map_or(0, |disk| disk.multiple);
+        let Some(disk) = self.disk() else { return };
+        let (multiple, write_cache) = (disk.multiple, disk.write_cache);
         let transport = match mode {
             Mode::Sectors => Transport::Pio { block_bytes: SECTOR_BYTES },
             Mode::Multiple if multiple == 0 => return self.abort(),
@@ -122,7 +127,8 @@ impl Channel {
         };
         match direction {
             Direction::Read => self.read_medium(extent, false, transport),
-            Direction::Write => self.write_medium(extent, transport),
+            Direction::Write => self.write_medium(extent, !write_cache, transport),
+            Direction::WriteThrough => self.write_medium(extent, true, transport),
         }
     }
 

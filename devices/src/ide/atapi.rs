@@ -10,7 +10,6 @@ use super::spec::{
 };
 use super::taskfile::Signature;
 use super::unit::{TransferMode, UnitKind};
-use crate::block::BlockError;
 use alloc::vec::Vec;
 use bitfield_struct::bitfield;
 use core::num::NonZeroU32;
@@ -232,10 +231,11 @@ impl Channel {
         self.task().status = Status::new().with_ready(true).with_error(true);
     }
 
-    pub(super) fn fail_packet_medium(&mut self, error: BlockError) {
+    pub(super) fn fail_packet_medium(&mut self, error: block::Error) {
         self.fail_packet(match error {
-            BlockError::OutOfRange => Sense::OUT_OF_RANGE,
-            BlockError::ReadOnly | BlockError::Io => Sense::UNRECOVERED_READ,
+            block::Error::OutOfRange => Sense::OUT_OF_RANGE,
+            block::Error::Gone => Sense::NO_MEDIUM,
+            _ => Sense::UNRECOVERED_READ,
         });
     }
 }

@@ -1,8 +1,8 @@
 //! One channel: its two devices' registers, and the phases of the command that runs.
 //!
-//! A command moves its data as a stream, in chunks of up to [`CHUNK_BYTES`] between the back end
-//! and a buffer, and in DRQ blocks (PIO) or memory regions (DMA) between the buffer and the guest.
-//! A request to the back end is put into `outbox`; [`Channel::pump`] submits it, and
+//! A command moves its data as a stream, in chunks of up to [`CHUNK_BYTES`] between the medium and
+//! a buffer, and in DRQ blocks (PIO) or memory regions (DMA) between the buffer and the guest. A
+//! request to the medium is put into `outbox`; [`Channel::pump`] submits it, and
 //! [`Channel::completed`] goes on, at once or later.
 
 use super::DoorLocked;
@@ -14,17 +14,17 @@ use super::spec::{
 };
 use super::taskfile::TaskFile;
 use super::unit::{Unit, UnitKind};
-use crate::block::{BlockBackend, BlockCompletion, BlockError, BlockOp, BlockRequest, Submitted};
 use crate::irq::IrqLine;
 use crate::memory::GuestMemory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use block::{Completion, Data, Medium, Op, Opened, Queue, Request, Submitted};
 
 /// Reads of a channel without devices: the data lines float high, but DD7, which hosts pull down
 /// so that nobody waits for BSY (ATA/ATAPI-6, 9.2). Systems take it for "no drive" at once.
 const FLOATING_BUS: u8 = 0x7f;
 
-/// How much is asked from the back end at once: a multiple of every sector size and of every DRQ
+/// How much is asked from the medium at once: a multiple of every sector size and of every DRQ
 /// block of a disk.
 pub(super) const CHUNK_BYTES: u32 = 0x1_0000;
 /// Sectors of a chunk that is turned into raw CD sectors.
@@ -56,8 +56,8 @@ pub(super) enum Job {
     Reply,
     /// Reads the medium; `raw` adds what surrounds the user data of a CD sector.
     Read { extent: Extent, raw: bool },
-    /// Writes the medium.
-    Write(Extent),
+    /// Writes the medium: each chunk so that it would outlast a loss of power, or not.
+    Write { extent: Extent, is_durable: bool },
     /// Waits for a command packet.
     Packet,
     /// Makes the medium durable.
@@ -88,22 +88,26 @@ pub(super) struct State {
 /// A channel and its wires.
 pub(super) struct Channel {
     pub state: State,
-    outbox: Option<BlockRequest>,
+    outbox: Option<Request>,
+    /// The request that the medium works on, by its tag, even if its command was abandoned: no
+    /// other is submitted before that is over, lest an old write overwrite a new one.
+    on_its_way: Option<(Arc<dyn Queue>, u64)>,
     interrupt: IrqLine,
     pub(super) memory: Arc<dyn GuestMemory>,
-    media: [Option<Arc<dyn BlockBackend>>; 2],
+    media: [Option<Opened>; 2],
 }
 
 impl Channel {
     pub fn new(
         units: [Unit; 2],
-        media: [Option<Arc<dyn BlockBackend>>; 2],
+        media: [Option<Opened>; 2],
         interrupt: IrqLine,
         memory: Arc<dyn GuestMemory>,
     ) -> Self {
         let mut channel = Self {
             state: State { units, ..State::default() },
             outbox: None,
+            on_its_way: None,
             interrupt,
             memory,
             media,
@@ -141,9 +145,11 @@ impl Channel {
     }
 
     /// The disc in the CD-ROM drive at `place`, if the tray is closed.
-    pub fn disc(&self, place: usize) -> Option<Arc<dyn BlockBackend>> {
+    pub fn disc(&self, place: usize) -> Option<Arc<dyn Medium>> {
         match &self.state.units[place].kind {
-            UnitKind::Cdrom(cd) if !cd.tray_open => self.media[place].clone(),
+            UnitKind::Cdrom(cd) if !cd.tray_open => {
+                self.media[place].as_ref().map(|disc| disc.medium.clone())
+            }
             _ => None,
         }
     }
@@ -154,7 +160,7 @@ impl Channel {
         &mut self,
         place: usize,
         sectors: u32,
-        disc: Option<Arc<dyn BlockBackend>>,
+        disc: Option<Opened>,
     ) -> Result<(), DoorLocked> {
         let UnitKind::Cdrom(cd) = &mut self.state.units[place].kind else { return Ok(()) };
         cd.change_disc(sectors)?;
@@ -297,8 +303,11 @@ impl Channel {
         self.raise();
     }
 
-    /// Forgets the running command. A completion that the back end still sends for it is ignored.
+    /// Forgets the running command. A completion that the medium still sends for it is ignored.
     pub(super) fn cancel(&mut self) {
+        if let Some((queue, tag)) = &self.on_its_way {
+            queue.cancel(*tag);
+        }
         self.state.job = Job::Idle;
         self.state.wants_dma = false;
         self.state.tag = self.state.tag.wrapping_add(1);
@@ -353,8 +362,8 @@ impl Channel {
     }
 
     /// Starts to write `extent`, which lies on the medium and is not empty.
-    pub fn write_medium(&mut self, extent: Extent, transport: Transport) {
-        self.state.job = Job::Write(extent);
+    pub fn write_medium(&mut self, extent: Extent, is_durable: bool, transport: Transport) {
+        self.state.job = Job::Write { extent, is_durable };
         self.state.transport = transport;
         match transport {
             Transport::Pio { block_bytes } => self.accept_block(extent, block_bytes),
@@ -372,44 +381,48 @@ impl Channel {
 
     pub fn flush_medium(&mut self) {
         self.state.job = Job::Flush;
-        self.request(BlockOp::Flush, 0);
+        self.request(Op::Flush, 0);
     }
 
-    pub(super) fn request(&mut self, op: BlockOp, offset_bytes: u64) {
+    pub(super) fn request(&mut self, op: Op, offset_bytes: u64) {
         self.task().status = Status::BUSY;
         self.state.tag = self.state.tag.wrapping_add(1);
         let buffer = core::mem::take(&mut self.state.buffer);
-        let buffer = if op == BlockOp::Flush { Vec::new() } else { buffer };
-        self.outbox = Some(BlockRequest { tag: self.state.tag, op, offset_bytes, buffer });
+        let data = if op == Op::Flush { Data::NONE } else { Data::Heap(buffer) };
+        self.outbox = Some(Request { tag: self.state.tag, op, offset_bytes, data });
     }
 
     pub(super) fn fetch(&mut self, extent: Extent, raw: bool) {
         let largest = if raw { RAW_CHUNK_BYTES } else { CHUNK_BYTES };
         let bytes = extent.left_bytes.min(largest.into()) as usize;
         self.state.buffer.resize(bytes, 0);
-        self.request(BlockOp::Read, extent.offset_bytes);
+        self.request(Op::Read, extent.offset_bytes);
     }
 
-    /// Submits what the back end is asked for, until it takes its time or nothing more is asked.
+    /// Submits what the medium is asked for, until it takes its time or nothing more is asked.
     pub fn pump(&mut self) {
-        while let Some(request) = self.outbox.take() {
-            let Some(medium) = &self.media[self.state.selected & 1] else { return };
-            match medium.submit(request) {
+        while self.on_its_way.is_none()
+            && let Some(request) = self.outbox.take()
+        {
+            let Some(Opened { queue, .. }) = &self.media[self.state.selected & 1] else { return };
+            let tag = request.tag;
+            match queue.submit(request) {
                 Submitted::Done(completion) => self.completed(completion),
-                Submitted::Pending => return,
+                Submitted::Pending => self.on_its_way = Some((queue.clone(), tag)),
             }
         }
     }
 
-    /// Goes on after the back end. The caller pumps.
-    pub fn completed(&mut self, (request, result): BlockCompletion) {
+    /// Goes on after the medium. The caller pumps.
+    pub fn completed(&mut self, Completion { request, result }: Completion) {
+        self.on_its_way.take_if(|(_, tag)| *tag == request.tag);
         if request.tag != self.state.tag {
             return;
         }
-        let moved_bytes = request.buffer.len();
-        self.state.buffer = request.buffer;
+        let moved_bytes = request.data.length_bytes() as usize;
+        self.state.buffer = request.data.into_heap();
         if let Err(error) = result {
-            self.fail_medium(error);
+            self.fail_medium(request.op, error);
             return;
         }
         match &mut self.state.job {
@@ -422,7 +435,7 @@ impl Channel {
                 }
                 self.offer();
             }
-            Job::Write(extent) => {
+            Job::Write { extent, .. } => {
                 extent.advance(moved_bytes);
                 let extent = *extent;
                 self.continue_write(extent);
@@ -443,7 +456,7 @@ impl Channel {
         }
     }
 
-    fn fail_medium(&mut self, error: BlockError) {
+    fn fail_medium(&mut self, op: Op, error: block::Error) {
         if self.state.transport == Transport::Dma && self.state.wants_dma {
             self.state.wants_dma = false;
             self.state.bus_master.stop(false);
@@ -454,9 +467,10 @@ impl Channel {
             return;
         }
         self.fail(match error {
-            BlockError::OutOfRange => Error::new().with_id_not_found(true),
-            BlockError::ReadOnly => Error::new().with_aborted(true),
-            BlockError::Io => Error::new().with_uncorrectable(true),
+            block::Error::OutOfRange => Error::new().with_id_not_found(true),
+            // Reads alone can be uncorrectable (ATA/ATAPI-6, the commands' error outputs).
+            block::Error::Io if op == Op::Read => Error::new().with_uncorrectable(true),
+            _ => Error::new().with_aborted(true),
         });
     }
 
@@ -540,7 +554,7 @@ impl Channel {
         let mut rest = data;
         while !rest.is_empty()
             && self.is_open()
-            && matches!(self.state.job, Job::Packet | Job::Write(_))
+            && matches!(self.state.job, Job::Packet | Job::Write { .. })
         {
             let state = &mut self.state;
             let bytes = rest.len().min(state.block_end.saturating_sub(state.position));
@@ -589,7 +603,9 @@ impl Channel {
                 self.task().status = Status::BUSY;
                 self.execute_packet(&packet);
             }
-            Job::Write(extent) => self.request(BlockOp::Write, extent.offset_bytes),
+            Job::Write { extent, is_durable } => {
+                self.request(Op::Write { is_durable }, extent.offset_bytes)
+            }
             _ => {}
         }
     }

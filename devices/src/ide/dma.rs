@@ -3,7 +3,7 @@
 use super::busmaster::Copied;
 use super::channel::{CHUNK_BYTES, Channel, Extent, Job};
 use super::spec::{Error, Status};
-use crate::block::BlockOp;
+use block::Op;
 
 impl Channel {
     pub(super) fn want_dma(&mut self) {
@@ -20,8 +20,8 @@ impl Channel {
         match self.state.job {
             Job::Reply => self.offer_dma(),
             Job::Read { extent, raw } => self.fetch(extent, raw),
-            Job::Write(extent) if extent.left_bytes == 0 => self.finish_dma(),
-            Job::Write(extent) => self.take_dma(extent),
+            Job::Write { extent, .. } if extent.left_bytes == 0 => self.finish_dma(),
+            Job::Write { extent, is_durable } => self.take_dma(extent, is_durable),
             Job::Idle | Job::Packet | Job::Flush => {}
         }
     }
@@ -41,11 +41,11 @@ impl Channel {
         }
     }
 
-    fn take_dma(&mut self, extent: Extent) {
+    fn take_dma(&mut self, extent: Extent, is_durable: bool) {
         let state = &mut self.state;
         state.buffer.resize(extent.left_bytes.min(CHUNK_BYTES.into()) as usize, 0);
         match state.bus_master.drain_memory(&*self.memory, &mut state.buffer) {
-            Copied::All => self.request(BlockOp::Write, extent.offset_bytes),
+            Copied::All => self.request(Op::Write { is_durable }, extent.offset_bytes),
             failed => self.break_dma(failed),
         }
     }

@@ -95,13 +95,13 @@ pub(super) fn disk(disk: &DiskState, number: u8) -> [u8; PAGE_BYTES] {
     page.transfer_modes(disk.transfer_mode);
     page.word(80, MAJOR_VERSIONS);
     page.word(81, MINOR_VERSION);
-    // Supported: NOP, write cache; 48-bit addresses, both flushes.
+    // Supported: NOP, write cache; 48-bit addresses, both flushes; writes with FUA.
     page.word(82, 1 << 14 | 1 << 5);
     page.word(83, VALID | 1 << 13 | 1 << 12 | 1 << 10);
-    page.word(84, VALID);
+    page.word(84, VALID | 1 << 6);
     page.word(85, 1 << 14 | u16::from(disk.write_cache) << 5);
     page.word(86, 1 << 13 | 1 << 12 | 1 << 10);
-    page.word(87, VALID);
+    page.word(87, VALID | 1 << 6);
     // An 80-conductor cable.
     page.word(93, VALID | 1 << 13 | 1);
     page.words(100, disk.sectors, 4);

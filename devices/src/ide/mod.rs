@@ -12,7 +12,6 @@ pub mod spec;
 mod taskfile;
 mod unit;
 
-use crate::block::{BlockBackend, BlockClient, BlockCompletion};
 use crate::bus::{Access, PioDevice, Region, read_element, write_element};
 use crate::irq::IrqLine;
 use crate::lock::DeviceLock;
@@ -21,6 +20,7 @@ use crate::pci::{Bar, ConfigEffect, ConfigSpace, Identity, PciFunction, PciRegio
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use atapi::CdState;
+use block::{Client, Completion, Medium, Opened, User};
 use channel::Channel;
 use unit::{DiskState, Unit, UnitKind};
 
@@ -45,17 +45,17 @@ const BUS_MASTER_CHANNEL_PORTS: u64 = 8;
 #[derive(Clone)]
 pub enum Drive {
     /// A hard disk.
-    Disk(Arc<dyn BlockBackend>),
+    Disk(Arc<dyn Medium>),
     /// A CD-ROM drive with this disc in it, or with none.
-    Cdrom(Option<Arc<dyn BlockBackend>>),
+    Cdrom(Option<Arc<dyn Medium>>),
 }
 
 impl Drive {
-    fn split(drive: Option<Self>) -> (UnitKind, Option<Arc<dyn BlockBackend>>) {
+    fn split(drive: Option<Self>) -> (UnitKind, Option<Arc<dyn Medium>>) {
         match drive {
             None => (UnitKind::Absent, None),
             Some(Self::Disk(medium)) => {
-                let sectors = medium.size_bytes() / u64::from(spec::SECTOR_BYTES);
+                let sectors = medium.geometry().size_bytes / u64::from(spec::SECTOR_BYTES);
                 (UnitKind::Disk(DiskState::new(sectors)), Some(medium))
             }
             Some(Self::Cdrom(medium)) => {
@@ -65,8 +65,8 @@ impl Drive {
     }
 }
 
-fn disc_sectors(disc: Option<&Arc<dyn BlockBackend>>) -> u32 {
-    let bytes = disc.map_or(0, |disc| disc.size_bytes());
+fn disc_sectors(disc: Option<&Arc<dyn Medium>>) -> u32 {
+    let bytes = disc.map_or(0, |disc| disc.geometry().size_bytes);
     u32::try_from(bytes / u64::from(spec::CD_SECTOR_BYTES)).unwrap_or(u32::MAX)
 }
 
@@ -74,7 +74,7 @@ fn disc_sectors(disc: Option<&Arc<dyn BlockBackend>>) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoorLocked;
 
-/// A channel as its drives' back ends see it.
+/// A channel as its drives' media see it.
 struct ChannelPort(DeviceLock<Channel>);
 
 impl ChannelPort {
@@ -83,22 +83,20 @@ impl ChannelPort {
         first: u8,
         irq: IrqLine,
         memory: Arc<dyn GuestMemory>,
+        user: User,
     ) -> Arc<Self> {
         let [(kind_0, medium_0), (kind_1, medium_1)] = drives.map(Drive::split);
         let units = [Unit::new(kind_0, first), Unit::new(kind_1, first + 1)];
-        let media = [medium_0, medium_1];
-        let channel = Channel::new(units, media.clone(), irq, memory);
-        let port = Arc::new(Self(DeviceLock::new(channel)));
-        for medium in media.into_iter().flatten() {
-            let client: Weak<Self> = Arc::downgrade(&port);
-            medium.connect(client);
-        }
-        port
+        Arc::new_cyclic(|port: &Weak<Self>| {
+            let open = |medium: Arc<dyn Medium>| Opened::new(medium, port.clone(), user);
+            let media = [medium_0, medium_1].map(|medium| medium.map(open));
+            Self(DeviceLock::new(Channel::new(units, media, irq, memory)))
+        })
     }
 }
 
-impl BlockClient for ChannelPort {
-    fn complete(&self, completion: BlockCompletion) {
+impl Client for ChannelPort {
+    fn complete(&self, completion: Completion) {
         let mut channel = self.0.lock();
         channel.completed(completion);
         channel.pump();
@@ -109,15 +107,18 @@ impl BlockClient for ChannelPort {
 pub struct Ide {
     config: DeviceLock<ConfigSpace>,
     channels: [Arc<ChannelPort>; 2],
+    user: User,
 }
 
 impl Ide {
     /// An IDE function with `drives` (primary device 0 and 1, secondary device 0 and 1), whose
-    /// channels raise `irqs` (ISA interrupts 14 and 15) and do DMA in `memory`.
+    /// channels raise `irqs` (ISA interrupts 14 and 15) and do DMA in `memory`. It opens media as
+    /// `user`.
     pub fn new(
         drives: [Option<Drive>; 4],
         irqs: [IrqLine; 2],
         memory: Arc<dyn GuestMemory>,
+        user: User,
     ) -> Self {
         let identity = Identity {
             vendor: 0x8086,
@@ -133,10 +134,10 @@ impl Ide {
         let [drive_0, drive_1, drive_2, drive_3] = drives;
         let [primary_irq, secondary_irq] = irqs;
         let channels = [
-            ChannelPort::new([drive_0, drive_1], 0, primary_irq, memory.clone()),
-            ChannelPort::new([drive_2, drive_3], 2, secondary_irq, memory),
+            ChannelPort::new([drive_0, drive_1], 0, primary_irq, memory.clone(), user),
+            ChannelPort::new([drive_2, drive_3], 2, secondary_irq, memory, user),
         ];
-        Self { config: DeviceLock::new(config), channels }
+        Self { config: DeviceLock::new(config), channels, user }
     }
 
     /// Takes the hard disks away, all or all but the first drive, until the machine restarts.
@@ -147,7 +148,7 @@ impl Ide {
     }
 
     /// The disc in the CD-ROM drive at `place` (0 to 3), if the tray is closed.
-    pub fn disc(&self, place: usize) -> Option<Arc<dyn BlockBackend>> {
+    pub fn disc(&self, place: usize) -> Option<Arc<dyn Medium>> {
         self.channels.get(place / 2)?.0.lock().disc(place % 2)
     }
 
@@ -159,14 +160,12 @@ impl Ide {
     pub fn change_disc(
         &self,
         place: usize,
-        disc: Option<Arc<dyn BlockBackend>>,
+        disc: Option<Arc<dyn Medium>>,
     ) -> Result<(), DoorLocked> {
         let Some(port) = self.channels.get(place / 2) else { return Ok(()) };
-        if let Some(disc) = &disc {
-            let client: Weak<ChannelPort> = Arc::downgrade(port);
-            disc.connect(client);
-        }
         let sectors = disc_sectors(disc.as_ref());
+        let client: Weak<ChannelPort> = Arc::downgrade(port);
+        let disc = disc.map(|disc| Opened::new(disc, client, self.user));
         port.0.lock().change_disc(place % 2, sectors, disc)
     }
 

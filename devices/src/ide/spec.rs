@@ -174,6 +174,8 @@ pub mod command {
     pub const WRITE_DMA_EXT: u8 = 0x35;
     pub const WRITE_MULTIPLE_EXT: u8 = 0x39;
     pub const WRITE_VERIFY: u8 = 0x3c;
+    /// Of ATA/ATAPI-7, as the other with FUA.
+    pub const WRITE_DMA_FUA_EXT: u8 = 0x3d;
     pub const READ_VERIFY: u8 = 0x40;
     pub const READ_VERIFY_NO_RETRY: u8 = 0x41;
     pub const READ_VERIFY_EXT: u8 = 0x42;
@@ -188,6 +190,7 @@ pub mod command {
     pub const READ_DMA_NO_RETRY: u8 = 0xc9;
     pub const WRITE_DMA: u8 = 0xca;
     pub const WRITE_DMA_NO_RETRY: u8 = 0xcb;
+    pub const WRITE_MULTIPLE_FUA_EXT: u8 = 0xce;
     pub const STANDBY_IMMEDIATE: u8 = 0xe0;
     pub const IDLE_IMMEDIATE: u8 = 0xe1;
     pub const STANDBY: u8 = 0xe2;

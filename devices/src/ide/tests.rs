@@ -1,19 +1,20 @@
 //! The IDE function as firmware and operating systems use it.
 
 use super::*;
-use crate::block::{BlockError, BlockOp, BlockRequest, HeapDisk, Submitted};
 use crate::irq::LineProbe;
 use crate::memory::TestMemory;
 use alloc::vec;
+use block::HeapDisk;
 use proptest::prelude::*;
-use spin::Mutex;
 
 mod discs;
+mod slow;
 
 const CD_SECTORS: usize = 200;
 const DISK_SECTORS: usize = 4096;
 const PRD_TABLE: u32 = 0x1000;
 const BUFFER: u32 = 0x1_0000;
+const USER: User = User { id: 1, weight: 256 };
 
 fn cd_image() -> Vec<u8> {
     (0..CD_SECTORS * 2048).map(|index| (index / 2048 * 7 + index) as u8).collect()
@@ -39,7 +40,8 @@ impl Pc {
         let cdrom = Drive::Cdrom(Some(Arc::new(HeapDisk::new(cd_image(), true))));
         let memory = TestMemory::new(0x8_0000);
         let ((probe_0, line_0), (probe_1, line_1)) = (LineProbe::wired(), LineProbe::wired());
-        let ide = Ide::new([Some(disk), None, Some(cdrom), None], [line_0, line_1], memory.clone());
+        let ide =
+            Ide::new([Some(disk), None, Some(cdrom), None], [line_0, line_1], memory.clone(), USER);
         Self { ide, irqs: [probe_0, probe_1], memory }
     }
 
@@ -192,8 +194,12 @@ fn an_absent_drive_reads_zeroes_and_an_empty_channel_floats() {
     assert_eq!(pc.inb(0x1f7), 0);
     assert_eq!(pc.irqs[0].take_edges(), 0);
     let memory = TestMemory::new(16);
-    let empty =
-        Ide::new([None, None, None, None], [IrqLine::detached(), IrqLine::detached()], memory);
+    let empty = Ide::new(
+        [None, None, None, None],
+        [IrqLine::detached(), IrqLine::detached()],
+        memory,
+        USER,
+    );
     empty.pio_write(Pc::access(0x1f2, 1), 0x55);
     for port in 0x1f1..=0x1f7 {
         assert_eq!(empty.pio_read(Pc::access(port, 1)).map(|value| value as u8), Some(0x7f));
@@ -220,10 +226,11 @@ fn linux_identifies_a_disk_and_reads_and_writes_by_dma() {
     let page = words(&pc.insw(0x1f0, 512));
     assert_eq!(u64::from(page[60]) | u64::from(page[61]) << 16, DISK_SECTORS as u64);
     assert_eq!(page[83] & 0xc000, 0x4000);
-    // Supported and enabled (ATA/ATAPI-6, IDENTIFY DEVICE): NOP, write cache; 48-bit addresses,
-    // both flushes.
+    // Supported and enabled (ATA/ATAPI-7, IDENTIFY DEVICE): NOP, write cache; 48-bit addresses,
+    // both flushes; writes with FUA.
     assert_eq!((page[82], page[83] & 0x3fff), (0x4020, 0x3400));
     assert_eq!((page[85], page[86]), (0x4020, 0x3400));
+    assert_eq!((page[84], page[87]), (0x4040, 0x4040));
     assert_eq!(pc.inb(0x1f7), 0x50);
     pc.command(0x1f0, [0x03, 0x45, 0, 0, 0, 0xa0], 0xef);
     assert_eq!(pc.inb(0x1f7), 0x50);
@@ -417,83 +424,6 @@ fn a_tray_can_be_locked_opened_and_closed() {
     assert_eq!(pc.packet(&[0x1b, 0, 0, 0, 3], 0), Ok(vec![]));
     assert_eq!(pc.packet(&[0x00], 0), Err(0x60));
     assert_eq!(pc.packet(&[0x00], 0), Ok(vec![]));
-}
-
-/// A back end whose requests wait until the test answers them.
-struct SlowDisk {
-    waiting: Mutex<Vec<BlockRequest>>,
-    client: Mutex<Option<Weak<dyn BlockClient>>>,
-}
-
-impl SlowDisk {
-    fn answer(&self, result: Result<(), BlockError>) {
-        let mut request = self.waiting.lock().pop().expect("a waiting request");
-        if request.op == BlockOp::Read {
-            request.buffer.fill(0x5a);
-        }
-        let client =
-            self.client.lock().clone().and_then(|client| client.upgrade()).expect("a client");
-        client.complete((request, result));
-    }
-}
-
-impl BlockBackend for SlowDisk {
-    fn size_bytes(&self) -> u64 {
-        1 << 20
-    }
-    fn is_read_only(&self) -> bool {
-        false
-    }
-    fn connect(&self, client: Weak<dyn BlockClient>) {
-        *self.client.lock() = Some(client);
-    }
-    fn submit(&self, request: BlockRequest) -> Submitted {
-        self.waiting.lock().push(request);
-        Submitted::Pending
-    }
-}
-
-#[test]
-fn a_slow_back_end_keeps_the_device_busy() {
-    let disk = Arc::new(SlowDisk { waiting: Mutex::default(), client: Mutex::default() });
-    let pc = Pc::with(Drive::Disk(disk.clone()));
-    pc.command(0x1f0, [0, 1, 0, 0, 0, 0xe0], 0x20);
-    assert_eq!(pc.inb(0x1f7), 0xd0);
-    pc.outb(0x1f2, 77);
-    assert_eq!(pc.inb(0x1f2), 1);
-    disk.answer(Ok(()));
-    assert_eq!(pc.inb(0x1f7), 0x58);
-    assert_eq!(pc.insw(0x1f0, 512), [0x5a; 512]);
-
-    // DMA, with a reset in between: the late answer changes nothing.
-    pc.prd(&[(BUFFER, 512)]);
-    pc.outl(0xc004, PRD_TABLE);
-    pc.outb(0xc002, 0x06);
-    pc.command(0x1f0, [0, 1, 0, 0, 0, 0xe0], 0xc8);
-    pc.outb(0xc000, 0x09);
-    assert_eq!(pc.inb(0xc002) & 7, 1);
-    pc.outb(0x3f6, 0x0c);
-    pc.outb(0x3f6, 0x08);
-    disk.answer(Ok(()));
-    assert_eq!((pc.inb(0x1f7), pc.ram(BUFFER, 1)), (0x50, vec![0]));
-    pc.outb(0xc000, 0x00);
-
-    pc.command(0x1f0, [0, 1, 0, 0, 0, 0xe0], 0xc8);
-    pc.outb(0xc000, 0x09);
-    disk.answer(Err(BlockError::Io));
-    assert_eq!((pc.inb(0xc002) & 7, pc.inb(0x1f7), pc.inb(0x1f1)), (4, 0x51, 0x40));
-    pc.outb(0xc000, 0x00);
-
-    // A write that fails, and a flush.
-    pc.command(0x1f0, [0, 1, 0, 0, 0, 0xe0], 0x30);
-    pc.outsw(0x1f0, &[1; 512]);
-    assert_eq!(pc.inb(0x1f7), 0xd0);
-    disk.answer(Err(BlockError::ReadOnly));
-    assert_eq!((pc.inb(0x1f7), pc.inb(0x1f1)), (0x51, 4));
-    pc.outb(0x1f7, 0xe7);
-    assert_eq!(pc.inb(0x1f7), 0xd0);
-    disk.answer(Ok(()));
-    assert_eq!(pc.inb(0x1f7), 0x50);
 }
 
 const PORTS: [u16; 34] = [

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use devices::block::{BlockBackend, HeapDisk};
+use block::{HeapDisk, Medium, User};
 use devices::boot_disk::BootDisk;
 use devices::bus::{Access, PioDevice};
 use devices::ide::{Drive, Ide};
@@ -17,10 +17,11 @@ const SECTOR_BYTES: u64 = 2048;
 const DISC_BYTES: [usize; 2] = [160 << 10, 3 * SECTOR_BYTES as usize + 100];
 const MAX_REQUESTS: usize = 16;
 const PACKET_BYTES: usize = 16;
+const USER: User = User { id: 1, weight: 256 };
 
 /// The device, and guest memory as it must be.
 struct Bench {
-    device: BootDisk,
+    device: Arc<BootDisk>,
     memory: Arc<TestMemory>,
     expected: Vec<u8>,
     discs: [Vec<u8>; 2],
@@ -32,14 +33,14 @@ pub fn boot_disk(data: &[u8]) {
     let discs = DISC_BYTES
         .map(|length| (0..length).map(|at| (at * 7 + at / 2048) as u8).collect::<Vec<_>>());
     let drive = |disc: &Vec<u8>| {
-        let disc: Arc<dyn BlockBackend> = Arc::new(HeapDisk::new(disc.clone(), true));
+        let disc: Arc<dyn Medium> = Arc::new(HeapDisk::new(disc.clone(), true));
         Some(Drive::Cdrom(Some(disc)))
     };
     let memory = TestMemory::new(MEMORY_BYTES);
     let drives = [drive(&discs[0]), drive(&discs[1]), Some(Drive::Cdrom(None)), None];
     let irqs = [LineProbe::wired().1, LineProbe::wired().1];
-    let ide = Arc::new(Ide::new(drives, irqs, memory.clone()));
-    let device = BootDisk::new(vec![0, 1, 2], ide, memory.clone());
+    let ide = Arc::new(Ide::new(drives, irqs, memory.clone(), USER));
+    let device = BootDisk::new(vec![0, 1, 2], ide, memory.clone(), USER);
     let mut bench = Bench { device, memory, expected: vec![0; MEMORY_BYTES], discs };
     let mut input = Input::new(data);
     for _ in 0..MAX_REQUESTS {

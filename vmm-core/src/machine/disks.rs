@@ -6,21 +6,30 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use block::{Medium, Watched};
 use config::guest::MAX_DISKS;
 use config::{Disk, DiskKind, GuestConfig};
-use core::ptr::addr_eq;
-use devices::block::BlockBackend;
 use devices::ide::Drive;
 use xen::backends::DiskSettings;
 
 /// The disks of a domain.
 pub struct Disks {
     platform: &'static dyn Platform,
+    /// The guest's name.
+    name: String,
     has_pv: bool,
-    list: Vec<(Disk, Drive)>,
+    list: Vec<Plugged>,
     /// Copies of boot modules that the guest may have written to, plugged in or not, by the
     /// modules' names.
     copies: Vec<(String, Arc<MemoryDisk>)>,
+}
+
+/// A disk of a domain.
+struct Plugged {
+    disk: Disk,
+    drive: Drive,
+    /// Which of the copies it is, if it is one.
+    copy: Option<usize>,
 }
 
 impl Disks {
@@ -34,7 +43,8 @@ impl Disks {
         config: &GuestConfig,
     ) -> Result<Self, String> {
         let has_pv = config.xen_platform_pci;
-        let mut disks = Self { platform, has_pv, list: Vec::new(), copies: Vec::new() };
+        let name = config.name.clone();
+        let mut disks = Self { platform, name, has_pv, list: Vec::new(), copies: Vec::new() };
         for disk in &config.disks {
             if !has_pv && disk.device.ide_position().is_none() {
                 log::warn!(
@@ -44,22 +54,22 @@ impl Disks {
                 );
                 continue;
             }
-            let drive = disks.drive(inputs, disk);
-            let drive = drive.map_err(|reason| format!("{}: {reason}", config.name))?;
-            disks.list.push((disk.clone(), drive));
+            let plugged = disks.plug(inputs, disk.clone());
+            let plugged = plugged.map_err(|reason| format!("{}: {reason}", config.name))?;
+            disks.list.push(plugged);
         }
         Ok(disks)
     }
 
     /// As a configuration has them.
     pub fn configured(&self) -> Vec<Disk> {
-        self.list.iter().map(|(disk, _)| disk.clone()).collect()
+        self.list.iter().map(|plugged| plugged.disk.clone()).collect()
     }
 
     /// Those that are IDE drives, by their places.
     pub fn drives(&self) -> [Option<Drive>; 4] {
         let mut drives = [const { None }; 4];
-        for (disk, drive) in &self.list {
+        for Plugged { disk, drive, .. } in &self.list {
             if let Some((channel, unit)) = disk.device.ide_position() {
                 drives[usize::from(channel * 2 + unit)] = Some(drive.clone());
             }
@@ -70,7 +80,7 @@ impl Disks {
     /// The same disks, and those that IDE has no place for, as PV drivers find them.
     pub fn pv(&self) -> Vec<DiskSettings> {
         let list = self.list.iter().filter(|_| self.has_pv);
-        list.map(|(disk, drive)| pv_disk(disk, drive)).collect()
+        list.map(Plugged::pv).collect()
     }
 
     /// The disk that is called so, or has this number.
@@ -78,7 +88,7 @@ impl Disks {
         let names = |disk: &&Disk| {
             disk.device.name() == device || disk.device.xen_number().to_string() == device
         };
-        self.list.iter().map(|(disk, _)| disk).find(names)
+        self.list.iter().map(|plugged| &plugged.disk).find(names)
     }
 
     /// One disk more, by its text in a configuration: as PV drivers find it.
@@ -92,7 +102,7 @@ impl Disks {
         let (disk, mut warnings) = config::parse_disk(text)?;
         let Some(disk) = disk else { return Err(warnings.pop().unwrap_or_default()) };
         let (device, position) = (disk.device, disk.device.ide_position());
-        let is_taken = |(other, _): &(Disk, Drive)| {
+        let is_taken = |Plugged { disk: other, .. }: &Plugged| {
             other.device == device || position.is_some() && other.device.ide_position() == position
         };
         if self.list.iter().any(is_taken) {
@@ -101,9 +111,9 @@ impl Disks {
         if self.list.len() >= MAX_DISKS {
             return Err(format!("a guest has {MAX_DISKS} disks at the most"));
         }
-        let drive = self.drive(inputs, &disk)?;
-        let settings = pv_disk(&disk, &drive);
-        self.list.push((disk, drive));
+        let plugged = self.plug(inputs, disk)?;
+        let settings = plugged.pv();
+        self.list.push(plugged);
         Ok(settings)
     }
 
@@ -117,79 +127,85 @@ impl Disks {
         inputs: &BootInputs,
         device: &str,
         target: &str,
-    ) -> Result<(Disk, Option<Arc<dyn BlockBackend>>), String> {
+    ) -> Result<(Disk, Option<Arc<dyn Medium>>), String> {
         let drive = self.find(device).filter(|disk| disk.kind == DiskKind::CdRom);
         let drive = drive.ok_or("Virtual device not found")?;
         let disk = Disk { target: target.into(), ..drive.clone() };
         let disc = match target {
             "" => None,
-            _ => Some(Arc::new(ModuleImage(image(inputs, &disk)?)) as _),
+            _ => Some(self.watched(&disk, Arc::new(ModuleImage(image(inputs, &disk)?)))),
         };
         Ok((disk, disc))
     }
 
     /// The drive is so from now on.
-    pub fn set_disc(&mut self, disk: Disk, disc: Option<Arc<dyn BlockBackend>>) {
-        if let Some(entry) = self.list.iter_mut().find(|(other, _)| other.device == disk.device) {
-            *entry = (disk, Drive::Cdrom(disc));
+    pub fn set_disc(&mut self, disk: Disk, disc: Option<Arc<dyn Medium>>) {
+        if let Some(entry) = self.list.iter_mut().find(|it| it.disk.device == disk.device) {
+            *entry = Plugged { disk, drive: Drive::Cdrom(disc), copy: None };
         }
     }
 
     /// The disk with this number is gone. A copy that it is stays, and is found again when its
     /// module is plugged in anew.
     pub fn remove(&mut self, id: u32) {
-        self.list.retain(|(disk, _)| disk.device.xen_number() != id);
+        self.list.retain(|plugged| plugged.disk.device.xen_number() != id);
     }
 
-    fn drive(&mut self, inputs: &BootInputs, disk: &Disk) -> Result<Drive, String> {
+    fn plug(&mut self, inputs: &BootInputs, disk: Disk) -> Result<Plugged, String> {
         if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
-            return Ok(Drive::Cdrom(None));
+            return Ok(Plugged { disk, drive: Drive::Cdrom(None), copy: None });
         }
-        let image = image(inputs, disk)?;
-        if disk.kind == DiskKind::CdRom {
-            return Ok(Drive::Cdrom(Some(Arc::new(ModuleImage(image)))));
-        }
-        let backend: Arc<dyn BlockBackend> = if disk.read_only {
-            Arc::new(ModuleImage(image))
-        } else {
-            self.copy(disk, image)
-                .ok_or_else(|| format!("disk {:?}: no memory for a copy", disk.target))?
+        let image = image(inputs, &disk)?;
+        let is_changed = disk.kind == DiskKind::HardDisk && !disk.read_only;
+        let copy = is_changed.then(|| self.copy(&disk, image)).transpose()?;
+        let medium: Arc<dyn Medium> = match copy {
+            Some(copy) => self.copies[copy].1.clone(),
+            None => Arc::new(ModuleImage(image)),
         };
-        Ok(Drive::Disk(backend))
+        let medium = self.watched(&disk, medium);
+        let drive = match disk.kind {
+            DiskKind::CdRom => Drive::Cdrom(Some(medium)),
+            DiskKind::HardDisk => Drive::Disk(medium),
+        };
+        Ok(Plugged { disk, drive, copy })
+    }
+
+    fn watched(&self, disk: &Disk, medium: Arc<dyn Medium>) -> Arc<dyn Medium> {
+        Watched::new(medium, format!("{}: disk {}", self.name, disk.device.name()))
     }
 
     /// A copy of a module that is not plugged in, or a new one.
-    fn copy(&mut self, disk: &Disk, image: &[u8]) -> Option<Arc<MemoryDisk>> {
-        let is_plugged = |copy: &Arc<MemoryDisk>| {
-            self.list.iter().any(|(_, drive)| match drive {
-                Drive::Disk(medium) => addr_eq(Arc::as_ptr(medium), Arc::as_ptr(copy)),
-                Drive::Cdrom(_) => false,
-            })
+    fn copy(&mut self, disk: &Disk, image: &[u8]) -> Result<usize, String> {
+        let is_plugged = |copy| self.list.iter().any(|plugged| plugged.copy == Some(copy));
+        let mut copies = self.copies.iter().enumerate();
+        let is_free = |(copy, (target, _)): &(usize, &(String, Arc<MemoryDisk>))| {
+            *target == disk.target && !is_plugged(*copy)
         };
-        let is_free = |(target, copy): &&(String, Arc<MemoryDisk>)| {
-            *target == disk.target && !is_plugged(copy)
-        };
-        if let Some((_, copy)) = self.copies.iter().find(is_free) {
-            return Some(copy.clone());
+        if let Some((copy, _)) = copies.find(is_free) {
+            return Ok(copy);
         }
-        let copy = Arc::new(MemoryDisk::new(self.platform, image)?);
-        self.copies.push((disk.target.clone(), copy.clone()));
-        Some(copy)
+        let copy = MemoryDisk::new(self.platform, image)
+            .ok_or_else(|| format!("disk {:?}: no memory for a copy", disk.target))?;
+        self.copies.push((disk.target.clone(), Arc::new(copy)));
+        Ok(self.copies.len() - 1)
     }
 }
 
-/// The same as PV drivers find it.
-fn pv_disk(disk: &Disk, drive: &Drive) -> DiskSettings {
-    let (is_cdrom, medium) = match drive {
-        Drive::Disk(medium) => (false, Some(medium)),
-        Drive::Cdrom(medium) => (true, medium.as_ref()),
-    };
-    DiskSettings {
-        id: disk.device.xen_number(),
-        name: disk.device.name(),
-        target: disk.target.clone(),
-        is_cdrom,
-        medium: medium.cloned(),
+impl Plugged {
+    /// The same as PV drivers find it.
+    fn pv(&self) -> DiskSettings {
+        let Self { disk, drive, .. } = self;
+        let (is_cdrom, medium) = match drive {
+            Drive::Disk(medium) => (false, Some(medium)),
+            Drive::Cdrom(medium) => (true, medium.as_ref()),
+        };
+        DiskSettings {
+            id: disk.device.xen_number(),
+            name: disk.device.name(),
+            target: disk.target.clone(),
+            is_cdrom,
+            medium: medium.cloned(),
+        }
     }
 }
 

@@ -13,10 +13,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use block::Medium;
 use config::{Disk, GuestConfig};
 use control::guest::{ConsoleKind, OpenPorts};
 use control::mailbox::Mailbox;
-use devices::block::BlockBackend;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
 use net::Switch;
@@ -182,7 +182,7 @@ impl<'a> Domain<'a> {
         &mut self,
         device: &str,
         target: &str,
-        change: impl FnOnce(&Disk, Option<Arc<dyn BlockBackend>>) -> Result<(), String>,
+        change: impl FnOnce(&Disk, Option<Arc<dyn Medium>>) -> Result<(), String>,
     ) -> Result<(), String> {
         let (disk, disc) = self.disks.disc(self.inputs, device, target)?;
         change(&disk, disc.clone())?;

@@ -15,11 +15,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use block::Medium;
 use config::cpus::CpuList;
 use config::{Disk, GuestConfig};
 use control::budget::Budget;
 use control::guest::{GuestPorts, OpenPorts};
-use devices::block::BlockBackend;
 use devices::cpu_hotplug::CpuHotplug;
 use devices::ide::{DoorLocked, Ide};
 use devices::rtc::{Battery, Rtc};
@@ -230,11 +230,7 @@ impl<B: Backend> Life<B> {
     ///
     /// # Errors
     /// Why it cannot, in the words of QEMU.
-    pub fn change_disc(
-        &self,
-        disk: &Disk,
-        disc: Option<Arc<dyn BlockBackend>>,
-    ) -> Result<(), String> {
+    pub fn change_disc(&self, disk: &Disk, disc: Option<Arc<dyn Medium>>) -> Result<(), String> {
         let id = disk.device.xen_number();
         if let Some((channel, unit)) = disk.device.ide_position() {
             let changed = self.ide.change_disc(usize::from(channel * 2 + unit), disc.clone());

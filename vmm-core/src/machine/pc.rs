@@ -18,6 +18,7 @@ use crate::vm::pv::EventLines;
 use crate::vm::{MovingRegion, StopSwitch, Vm};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use block::User;
 use config::GuestConfig;
 use config::guest::Serial;
 use control::guest::PvDrivers;
@@ -218,9 +219,10 @@ impl Pc {
         let isa_bridge = Piix3::new(board.lines.all(IsaSource::Pirq), chipset.clone());
         board.ports.attach(isa_bridge.clone());
         board.pci.attach(ISA_BRIDGE, isa_bridge.clone());
-        let ide = board.add_ide(parts.drives, space.clone());
+        let user = User { id: parts.guest.number(), weight: config.cpu_weight };
+        let ide = board.add_ide(parts.drives, space.clone(), user);
         if let Some(drives) = boot_drives {
-            board.ports.attach(Arc::new(BootDisk::new(drives, ide.clone(), space.clone())));
+            board.ports.attach(BootDisk::new(drives, ide.clone(), space.clone(), user));
         }
         let power = board.add_power_management(chipset.clone());
         let sockets = CpuHotplug::new(apic_bus.clone(), power.clone(), config.vcpus);
@@ -468,9 +470,14 @@ impl Board {
         coprocessor
     }
 
-    fn add_ide(&mut self, drives: [Option<Drive>; 4], memory: Arc<GuestSpace>) -> Arc<Ide> {
+    fn add_ide(
+        &mut self,
+        drives: [Option<Drive>; 4],
+        memory: Arc<GuestSpace>,
+        user: User,
+    ) -> Arc<Ide> {
         let irqs = [14, 15].map(|irq| self.lines.wire(irq, IsaSource::Device));
-        let ide = Arc::new(Ide::new(drives, irqs, memory));
+        let ide = Arc::new(Ide::new(drives, irqs, memory, user));
         self.ports.attach(ide.clone());
         self.add_moving_ports(IDE, ide.clone(), IDE_BUS_MASTER);
         self.pci.attach(IDE, ide.clone());

@@ -137,6 +137,7 @@ impl PvParts<'_> {
         let config = self.config;
         let settings = Settings {
             name: config.name.clone(),
+            weight: config.cpu_weight,
             static_max_kib: config.ram_mib() * KIB_PER_MIB,
             target_kib: config.memory_mib * KIB_PER_MIB,
             video_kib: config.video_memory_mib as u64 * KIB_PER_MIB,

@@ -7,12 +7,10 @@ use crate::events::BackEnd;
 use crate::store::{DomId, Error, Store, tree, xenbus};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use devices::block::BlockBackend;
+use block::Medium;
 
 /// The class of the device.
 const CLASS: &str = "vbd";
-/// Of disks and CDs: what images are made for, and what Xen's back ends say.
-const SECTOR_BYTES: u32 = 512;
 /// Rings of a disk.
 const MAX_QUEUES: usize = 4;
 
@@ -28,7 +26,7 @@ pub struct DiskSettings {
     /// It is a CD-ROM drive.
     pub is_cdrom: bool,
     /// The medium; none in a CD-ROM drive without a disc.
-    pub medium: Option<Arc<dyn BlockBackend>>,
+    pub medium: Option<Arc<dyn Medium>>,
 }
 
 impl DiskSettings {
@@ -36,11 +34,12 @@ impl DiskSettings {
     fn add(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
         let id = self.id.to_string();
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
-        let mode = if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.is_read_only()) {
-            "r"
-        } else {
-            "w"
-        };
+        let mode =
+            if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.geometry().is_read_only) {
+                "r"
+            } else {
+                "w"
+            };
         let device = tree::Device {
             class: CLASS,
             id: self.id,
@@ -82,8 +81,8 @@ impl Disk {
         settings.add(store, domain)?;
         let vbd_settings = Settings {
             domain,
+            weight: guest.settings.weight,
             id: settings.id,
-            sector_bytes: SECTOR_BYTES,
             is_cdrom: settings.is_cdrom,
             offers_persistent_grants: false,
             max_queues: guest.platform.vcpu_count().min(MAX_QUEUES) as u32,
@@ -147,7 +146,7 @@ impl BackEnds {
     }
 
     /// Puts another disc into a CD-ROM drive, or takes it out.
-    pub fn change_disc(&self, id: u32, disc: Option<Arc<dyn BlockBackend>>, target: &str) {
+    pub fn change_disc(&self, id: u32, disc: Option<Arc<dyn Medium>>, target: &str) {
         let mut disks = self.disks.lock();
         let Some(disk) = disks.iter_mut().find(|disk| disk.vbd.id() == id) else { return };
         (disk.settings.medium, disk.settings.target) = (disc.clone(), target.into());

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use devices::block::{BlockBackend, BlockOp};
+use block::{Medium, Op};
 use emulator::fuzzing::Input;
 
 use super::Settings;
@@ -44,8 +44,8 @@ pub fn blkback(data: &[u8]) {
         front.vbd.serve();
         front.set("touched", "1");
         for (op, offset, length) in front.disk.log.lock().drain(..) {
-            assert!(op == BlockOp::Flush || length > 0);
-            assert!(offset + length as u64 <= SECTORS * 512);
+            assert!(op == Op::Flush || length > 0);
+            assert!(offset + length <= SECTORS * 512);
         }
     }
     front.disk.complete_all();
@@ -104,7 +104,7 @@ fn step(front: &mut Front, other: &Arc<TestDisk>, input: &mut Input) -> Option<(
         }
         // `xl cd-insert`, `cd-eject` and `block-detach`.
         23 => {
-            let medium: Option<Arc<dyn BlockBackend>> = match input.u8()? % 3 {
+            let medium: Option<Arc<dyn Medium>> = match input.u8()? % 3 {
                 0 => None,
                 1 => Some(Arc::<TestDisk>::clone(&front.disk)),
                 _ => Some(Arc::<TestDisk>::clone(other)),

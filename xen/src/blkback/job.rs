@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use devices::block::{BlockBackend, BlockOp};
+use block::{Op, Queue};
 
 use super::entries::{Request, Segments};
 use super::pages::{self, Pages};
@@ -15,22 +15,25 @@ use super::spec::{
 /// The medium as requests see it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
+    /// Of whole sectors.
     pub size_bytes: u64,
     pub sector_bytes: u64,
+    /// The unit that is best for it.
+    pub physical_sector_bytes: u64,
     pub is_read_only: bool,
 }
 
 /// A request that is being served.
 pub(super) struct Job {
     /// All of its steps are for the medium that it began with, whatever is in the drive since.
-    pub medium: Arc<dyn BlockBackend>,
-    /// Its queue.
+    pub disk: Arc<dyn Queue>,
+    /// The queue that it came by.
     pub queue: usize,
     pub id: u64,
     /// As the response repeats it.
     pub operation: u8,
     /// The steps that are left, one after the other.
-    steps: &'static [BlockOp],
+    steps: &'static [Op],
     pub offset_bytes: u64,
     /// Length of its data.
     pub length_bytes: usize,
@@ -51,7 +54,7 @@ impl Job {
     /// # Errors
     /// The status to answer.
     pub fn new(
-        medium: &Arc<dyn BlockBackend>,
+        disk: &Arc<dyn Queue>,
         queue: usize,
         request: &Request,
         geometry: Geometry,
@@ -61,13 +64,11 @@ impl Job {
         let operation = request.answered_operation();
         let is_indirect = matches!(request.segments, Segments::Indirect { .. });
         let mut segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
-        let (steps, segments): (&[BlockOp], _) = match (operation, is_indirect) {
-            (OP_READ, _) => (&[BlockOp::Read], segments()?),
-            (OP_WRITE, _) => (&[BlockOp::Write], segments()?),
-            (OP_FLUSH, false) => (&[BlockOp::Flush, BlockOp::Write], segments()?),
-            (OP_WRITE_BARRIER, false) => {
-                (&[BlockOp::Flush, BlockOp::Write, BlockOp::Flush], segments()?)
-            }
+        let (steps, segments): (&[Op], _) = match (operation, is_indirect) {
+            (OP_READ, _) => (&[Op::Read], segments()?),
+            (OP_WRITE, _) => (&[Op::WRITE], segments()?),
+            (OP_FLUSH, false) => (&[Op::Flush, Op::WRITE], segments()?),
+            (OP_WRITE_BARRIER, false) => (&[Op::Flush, Op::WRITE, Op::Flush], segments()?),
             (_, true) => return Err(STATUS_ERROR),
             (_, false) => return Err(STATUS_NOT_SUPPORTED),
         };
@@ -78,7 +79,7 @@ impl Job {
         };
         let length_bytes: usize = segments.iter().map(pages::length).sum();
         let offset_bytes = geometry.place(request.sector, length_bytes as u64);
-        let is_write = steps.contains(&BlockOp::Write);
+        let is_write = steps.contains(&Op::WRITE);
         if is_write && geometry.is_read_only {
             return Err(STATUS_ERROR);
         }
@@ -90,7 +91,7 @@ impl Job {
         }
         buffer.resize(length_bytes, 0);
         let mut job = Self {
-            medium: Arc::clone(medium),
+            disk: Arc::clone(disk),
             queue,
             id: request.id,
             operation,
@@ -110,7 +111,7 @@ impl Job {
     }
 
     /// The next step; none if all are done.
-    pub fn next_step(&mut self) -> Option<BlockOp> {
+    pub fn next_step(&mut self) -> Option<Op> {
         let (&step, rest) = self.steps.split_first()?;
         self.steps = rest;
         Some(step)
@@ -118,6 +119,25 @@ impl Job {
 }
 
 impl Geometry {
+    /// That of a medium, or of a drive without one.
+    pub fn new(medium: Option<block::Geometry>, is_cdrom: bool) -> Self {
+        let Some(medium) = medium else {
+            return Self {
+                size_bytes: 0,
+                sector_bytes: SECTOR_BYTES,
+                physical_sector_bytes: SECTOR_BYTES,
+                is_read_only: true,
+            };
+        };
+        let sector_bytes = u64::from(medium.sector_bytes).max(SECTOR_BYTES);
+        Self {
+            size_bytes: medium.size_bytes - medium.size_bytes % sector_bytes,
+            sector_bytes,
+            physical_sector_bytes: u64::from(medium.physical_sector_bytes).max(sector_bytes),
+            is_read_only: is_cdrom || medium.is_read_only,
+        }
+    }
+
     /// Where on the medium a range of sectors is, in bytes; none if it is not wholly there, or not
     /// made of whole sectors.
     fn place(self, sector: u64, length_bytes: u64) -> Option<u64> {

@@ -22,19 +22,16 @@ mod xenbus;
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec;
 use alloc::vec::Vec;
 
-use devices::block::{
-    BlockBackend, BlockClient, BlockCompletion, BlockOp, BlockRequest, Submitted,
-};
+use block::{Client, Completion, Data, Error, Op, Opened, Submitted, User};
 use devices::lock::{Ranked, rank};
 
 use entries::{Request, respond, take};
 use job::{Geometry, Job};
 use pace::Pace;
 use pages::Pages;
-use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_OKAY};
+use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_NOT_SUPPORTED, STATUS_OKAY};
 
 use crate::guest::Guest;
 use crate::ring::{BrokenRing, PAGE_BYTES, Ring};
@@ -56,10 +53,10 @@ const MAX_BYTES_A_GO: usize = 1 << 20;
 pub struct Settings {
     /// The guest.
     pub domain: DomId,
+    /// Its part of the medium's time beside others.
+    pub weight: u32,
     /// The device's number in the store: 51712 is xvda.
     pub id: u32,
-    /// Size of the disk's sectors, 512 or 4096 bytes.
-    pub sector_bytes: u32,
     /// It is a CD-ROM drive.
     pub is_cdrom: bool,
     /// Grants that last as long as the connection are offered (`feature-persistent`): they save
@@ -67,6 +64,12 @@ pub struct Settings {
     pub offers_persistent_grants: bool,
     /// Rings, each with its event channel, at most: one a virtual CPU is enough.
     pub max_queues: u32,
+}
+
+impl Settings {
+    const fn user(&self) -> User {
+        User { id: self.domain as u32, weight: self.weight }
+    }
 }
 
 /// A PV disk.
@@ -82,7 +85,7 @@ pub struct Vbd {
 struct Inner {
     nodes: BackEndNodes,
     /// None in a CD-ROM drive without a disc.
-    medium: Option<Arc<dyn BlockBackend>>,
+    medium: Option<Opened>,
     /// The rings of a front end that is connected.
     queues: Vec<Queue>,
     is_broken: bool,
@@ -140,16 +143,24 @@ impl Inner {
         !is_held_up && self.bytes_in_flight <= MAX_BYTES_IN_FLIGHT - MAX_BYTES_A_REQUEST
     }
 
-    /// Takes a step's result, and copies data that was read. Returns false if it failed.
-    fn finish_step(&mut self, job: &mut Job, (request, result): BlockCompletion) -> bool {
-        if request.op != BlockOp::Flush {
-            job.buffer = request.buffer;
+    /// Takes a step's result, and copies data that was read.
+    ///
+    /// # Errors
+    /// The status to answer.
+    fn finish_step(&mut self, job: &mut Job, completion: Completion) -> Result<(), i16> {
+        let Completion { request, result } = completion;
+        if request.op != Op::Flush {
+            job.buffer = request.data.into_heap();
         }
-        if result.is_err() || request.op != BlockOp::Read {
-            return result.is_ok();
+        result.map_err(|error| match error {
+            Error::NotSupported => STATUS_NOT_SUPPORTED,
+            _ => STATUS_ERROR,
+        })?;
+        if request.op != Op::Read {
+            return Ok(());
         }
-        let queue = self.queues.get_mut(job.queue);
-        queue.is_some_and(|queue| queue.pages.scatter(&job.segments, &job.buffer).is_ok())
+        let queue = self.queues.get_mut(job.queue).ok_or(STATUS_ERROR)?;
+        queue.pages.scatter(&job.segments, &job.buffer).map_err(|_| STATUS_ERROR)
     }
 
     fn answer(&mut self, job: Job, status: i16) -> Result<(), BrokenRing> {
@@ -233,7 +244,8 @@ impl Vbd {
         let geometry = self.geometry(inner);
         let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
         let job = inner.medium.as_ref().ok_or(STATUS_ERROR).and_then(|medium| {
-            Job::new(medium, queue, request, geometry, &mut link.pages, &mut inner.spare)
+            let disk = &medium.queue;
+            Job::new(disk, queue, request, geometry, &mut link.pages, &mut inner.spare)
         });
         let job = match job {
             Ok(job) => job,
@@ -257,15 +269,15 @@ impl Vbd {
         while let Some(op) = job.next_step() {
             inner.last_tag += 1;
             let tag = inner.last_tag;
-            let buffer = match op {
-                BlockOp::Flush => vec![],
-                BlockOp::Read | BlockOp::Write => core::mem::take(&mut job.buffer),
+            let data = match op {
+                Op::Flush => Data::NONE,
+                _ => Data::Heap(core::mem::take(&mut job.buffer)),
             };
-            let request = BlockRequest { tag, op, offset_bytes: job.offset_bytes, buffer };
-            match job.medium.submit(request) {
+            let request = block::Request { tag, op, offset_bytes: job.offset_bytes, data };
+            match job.disk.submit(request) {
                 Submitted::Done(completion) => {
-                    if !inner.finish_step(&mut job, completion) {
-                        return inner.answer(job, STATUS_ERROR);
+                    if let Err(status) = inner.finish_step(&mut job, completion) {
+                        return inner.answer(job, status);
                     }
                 }
                 Submitted::Pending => {
@@ -285,16 +297,15 @@ impl Vbd {
         &self,
         inner: &mut Inner,
         mut job: Job,
-        completion: BlockCompletion,
+        completion: Completion,
     ) -> Result<(), BrokenRing> {
         let index = job.queue;
         let queue = inner.queue(index)?;
         queue.in_flight -= 1;
         queue.has_barrier = false;
-        if inner.finish_step(&mut job, completion) {
-            self.advance(inner, job)?;
-        } else {
-            inner.answer(job, STATUS_ERROR)?;
+        match inner.finish_step(&mut job, completion) {
+            Ok(()) => self.advance(inner, job)?,
+            Err(status) => inner.answer(job, status)?,
         }
         let queue = inner.queue(index)?;
         match queue.waiting.take_if(|_| queue.in_flight == 0) {
@@ -317,19 +328,14 @@ impl Vbd {
     }
 
     fn geometry(&self, inner: &Inner) -> Geometry {
-        let sector_bytes = u64::from(self.settings.sector_bytes);
-        let medium = inner.medium.as_ref();
-        let size_bytes = medium.map_or(0, |medium| medium.size_bytes());
-        let is_read_only =
-            self.settings.is_cdrom || medium.is_none_or(|medium| medium.is_read_only());
-        Geometry { size_bytes: size_bytes - size_bytes % sector_bytes, sector_bytes, is_read_only }
+        Geometry::new(inner.medium.as_ref().map(|it| it.medium.geometry()), self.settings.is_cdrom)
     }
 }
 
-impl BlockClient for Vbd {
-    fn complete(&self, completion: BlockCompletion) {
+impl Client for Vbd {
+    fn complete(&self, completion: Completion) {
         let inner = &mut self.inner.lock();
-        let Some(job) = inner.jobs.remove(&completion.0.tag) else { return };
+        let Some(job) = inner.jobs.remove(&completion.request.tag) else { return };
         if job.is_orphan {
             inner.bytes_in_flight -= job.length_bytes;
             if inner.jobs.is_empty() {

@@ -12,7 +12,8 @@ use crate::width::Width;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
-use devices::block::BlockError;
+use alloc::vec;
+use block::Medium;
 
 /// xvda.
 pub const XVDA: u32 = 51712;
@@ -28,10 +29,11 @@ pub struct TestDisk {
     pub durable: Mutex<Vec<u8>>,
     pub is_slow: bool,
     pub is_read_only: bool,
-    pub is_failing: Mutex<bool>,
-    pub queue: Mutex<VecDeque<BlockRequest>>,
-    pub log: Mutex<Vec<(BlockOp, u64, usize)>>,
-    pub client: Mutex<Option<Weak<dyn BlockClient>>>,
+    pub sector_bytes: u32,
+    pub failure: Mutex<Option<Error>>,
+    /// Requests of clients, the oldest first.
+    pub queue: Mutex<VecDeque<(Weak<dyn Client>, block::Request)>>,
+    pub log: Mutex<Vec<(Op, u64, u64)>>,
 }
 
 impl TestDisk {
@@ -42,34 +44,37 @@ impl TestDisk {
             data: Mutex::new(data),
             is_slow,
             is_read_only: false,
-            is_failing: Mutex::new(false),
+            sector_bytes: 512,
+            failure: Mutex::default(),
             queue: Mutex::default(),
             log: Mutex::default(),
-            client: Mutex::new(None),
         }
     }
 
-    fn perform(&self, mut request: BlockRequest) -> BlockCompletion {
-        if *self.is_failing.lock() {
-            return (request, Err(BlockError::Io));
+    fn perform(&self, mut request: block::Request) -> Completion {
+        if let Some(error) = *self.failure.lock() {
+            return Completion { request, result: Err(error) };
         }
         let mut data = self.data.lock();
         let start = request.offset_bytes as usize;
-        let range = &mut data[start..][..request.buffer.len()];
-        match request.op {
-            BlockOp::Read => request.buffer.copy_from_slice(range),
-            BlockOp::Write => range.copy_from_slice(&request.buffer),
-            BlockOp::Flush => self.durable.lock().clone_from(&data),
-        }
-        (request, Ok(()))
+        let range = &mut data[start..][..request.data.length_bytes() as usize];
+        let result = match request.op {
+            Op::Read => request.data.write(0, range),
+            Op::Write { .. } => request.data.read(0, range),
+            Op::Flush => {
+                self.durable.lock().clone_from(&data);
+                Ok(())
+            }
+            Op::Discard | Op::WriteZeroes => panic!("not offered"),
+        };
+        Completion { request, result: result.map_err(|_| Error::Memory) }
     }
 
     /// Completes the oldest request. Returns false if there is none.
     pub fn complete_one(&self) -> bool {
-        let Some(request) = self.queue.lock().pop_front() else { return false };
+        let Some((client, request)) = self.queue.lock().pop_front() else { return false };
         let completion = self.perform(request);
-        let client = self.client.lock().as_ref().and_then(Weak::upgrade);
-        if let Some(client) = client {
+        if let Some(client) = client.upgrade() {
             client.complete(completion);
         }
         true
@@ -80,27 +85,41 @@ impl TestDisk {
     }
 }
 
-impl BlockBackend for TestDisk {
-    fn size_bytes(&self) -> u64 {
-        self.data.lock().len() as u64
+impl Medium for TestDisk {
+    fn geometry(&self) -> block::Geometry {
+        block::Geometry {
+            size_bytes: self.data.lock().len() as u64,
+            sector_bytes: self.sector_bytes,
+            physical_sector_bytes: self.sector_bytes,
+            is_read_only: self.is_read_only,
+            has_discard: false,
+        }
     }
 
-    fn is_read_only(&self) -> bool {
-        self.is_read_only
+    fn open(self: Arc<Self>, client: Weak<dyn Client>, user: User) -> Arc<dyn block::Queue> {
+        assert_eq!(user.weight, 256);
+        Arc::new(TestQueue { disk: self, client })
     }
+}
 
-    fn connect(&self, client: Weak<dyn BlockClient>) {
-        *self.client.lock() = Some(client);
-    }
+struct TestQueue {
+    disk: Arc<TestDisk>,
+    client: Weak<dyn Client>,
+}
 
-    fn submit(&self, request: BlockRequest) -> Submitted {
-        self.log.lock().push((request.op, request.offset_bytes, request.buffer.len()));
-        if self.is_slow {
-            self.queue.lock().push_back(request);
+impl block::Queue for TestQueue {
+    fn submit(&self, request: block::Request) -> Submitted {
+        let disk = &*self.disk;
+        let length = request.data.length_bytes();
+        disk.log.lock().push((request.op, request.offset_bytes, length));
+        if disk.is_slow {
+            disk.queue.lock().push_back((self.client.clone(), request));
             return Submitted::Pending;
         }
-        Submitted::Done(self.perform(request))
+        Submitted::Done(disk.perform(request))
     }
+
+    fn cancel(&self, _tag: u64) {}
 }
 
 /// A front end with its disk.
@@ -118,8 +137,8 @@ pub struct Front {
 
 pub const SETTINGS: Settings = Settings {
     domain: 1,
+    weight: 256,
     id: XVDA,
-    sector_bytes: 512,
     is_cdrom: false,
     offers_persistent_grants: false,
     max_queues: 2,

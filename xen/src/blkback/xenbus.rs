@@ -7,7 +7,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use devices::block::{BlockBackend, BlockClient};
+use block::{Client, Medium, Opened};
 use devices::lock::Ranked;
 
 use super::pace::Pace;
@@ -35,18 +35,18 @@ impl Vbd {
     pub fn new(
         store: &mut Store,
         settings: Settings,
-        medium: Option<Arc<dyn BlockBackend>>,
+        medium: Option<Arc<dyn Medium>>,
         guest: Arc<dyn Guest>,
     ) -> Result<Arc<Self>, Error> {
         let nodes = BackEndNodes::new(store, settings.domain, CLASS, settings.id)?;
-        let vbd = Arc::new_cyclic(|itself| Self {
+        let vbd = Arc::new_cyclic(|itself: &Weak<Self>| Self {
             settings,
             guest,
             local: nodes.local(),
             itself: Weak::clone(itself),
             inner: Ranked::new(Inner {
                 nodes,
-                medium,
+                medium: medium.map(|it| Opened::new(it, itself.clone(), settings.user())),
                 queues: vec![],
                 is_broken: false,
                 first_queue: 0,
@@ -134,15 +134,13 @@ impl Vbd {
     pub fn change_medium(
         &self,
         store: &mut Store,
-        medium: Option<Arc<dyn BlockBackend>>,
+        medium: Option<Arc<dyn Medium>>,
         target: &str,
     ) -> Result<(), Error> {
+        let client: Weak<dyn Client> = self.itself.clone();
+        let medium = medium.map(|it| Opened::new(it, client, self.settings.user()));
         let inner = &mut self.inner.lock();
         inner.nodes.write(store, "params", target)?;
-        if let Some(medium) = &medium {
-            let client: Weak<dyn BlockClient> = self.itself.clone();
-            medium.connect(client);
-        }
         inner.medium = medium;
         self.describe(store, inner)?;
         match inner.nodes.state() {
@@ -215,7 +213,7 @@ impl Vbd {
             ("sectors", geometry.size_bytes / SECTOR_BYTES),
             ("info", info.into()),
             ("sector-size", geometry.sector_bytes),
-            ("physical-sector-size", geometry.sector_bytes),
+            ("physical-sector-size", geometry.physical_sector_bytes),
         ] {
             inner.nodes.write(store, name, value)?;
         }
@@ -226,10 +224,6 @@ impl Vbd {
         match self.queues(store, &inner.nodes.front()) {
             Ok(queues) => {
                 inner.queues = queues;
-                if let Some(medium) = &inner.medium {
-                    let client: Weak<dyn BlockClient> = self.itself.clone();
-                    medium.connect(client);
-                }
                 self.describe(store, inner)?;
                 inner.nodes.connected(store)?;
                 // Requests may be there already, whose signal came too early.

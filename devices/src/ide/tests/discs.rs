@@ -5,7 +5,7 @@ use super::*;
 const CD: usize = 2;
 const OTHER_SECTORS: usize = 50;
 
-fn other_disc() -> Option<Arc<dyn BlockBackend>> {
+fn other_disc() -> Option<Arc<dyn Medium>> {
     Some(Arc::new(HeapDisk::new(vec![0xee; OTHER_SECTORS * 2048], true)))
 }
 

@@ -496,7 +496,7 @@ impl FrameMemory {
 
     /// The piece or page around a byte, cleared, and where the byte is in it.
     #[inline]
-    fn run_around(&self, offset: usize) -> Option<(Run, usize)> {
+    pub(super) fn run_around(&self, offset: usize) -> Option<(Run, usize)> {
         match self.whole(offset) {
             Some(run) => Some((run, offset % LARGE)),
             None => self.other_run_around(offset),

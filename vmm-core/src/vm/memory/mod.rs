@@ -6,6 +6,7 @@
 
 mod frames;
 mod nested;
+mod own;
 mod page_log;
 mod part;
 #[allow(unsafe_code)]
@@ -15,6 +16,7 @@ mod space;
 mod tests;
 
 pub use frames::FrameMemory;
+pub use own::OwnMemory;
 pub use part::MemoryPart;
 pub use space::{
     Area, AreaOwner, Backing, BouncePages, FaultCause, GuestSpace, LowPage, MAX_LEAVING,

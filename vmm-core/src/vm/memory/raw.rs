@@ -19,7 +19,7 @@ impl Run {
     ///
     /// # Safety
     /// The memory is mapped readable and writable for as long as the run or a copy of it is used,
-    /// and no Rust reference to it exists.
+    /// and no Rust reference to it exists but of [`Run::bytes_mut`].
     pub const unsafe fn new(address: usize, length: usize) -> Self {
         Self { address, length }
     }
@@ -73,6 +73,16 @@ impl Run {
             }
         }
         true
+    }
+
+    /// All of it, to be borrowed.
+    ///
+    /// # Safety
+    /// The memory is accessed by no one else for as long as the reference lives, and stays mapped.
+    pub const unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
+        // SAFETY: the run is mapped (condition of `new`), any bytes are initialised ones, and the
+        // rest is as the caller promises.
+        unsafe { core::slice::from_raw_parts_mut(self.address as *mut u8, self.length) }
     }
 
     /// Replaces the byte at `offset` by `new` if it is still `expected`, in one piece; `None` if it

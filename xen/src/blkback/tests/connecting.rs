@@ -5,6 +5,7 @@ use super::*;
 use crate::blkback::spec::Protocol;
 use crate::store::tree;
 use crate::store::xenbus::State;
+use block::Medium;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -34,11 +35,12 @@ fn the_back_end_shows_what_the_disk_can_and_waits() {
 
 #[test]
 fn read_only_disks_cdroms_and_large_sectors_are_shown_as_such() {
-    let disk = TestDisk { is_read_only: true, ..TestDisk::new(65, false) };
-    let front = Front::new(Settings { sector_bytes: 4096, ..SETTINGS }, disk);
+    let disk = TestDisk { is_read_only: true, sector_bytes: 4096, ..TestDisk::new(65, false) };
+    let front = Front::new(SETTINGS, disk);
     // `sectors` counts 512 bytes, whatever the sector's size.
     assert_eq!(front.back_node("sectors").unwrap(), "64");
     assert_eq!(front.back_node("sector-size").unwrap(), "4096");
+    assert_eq!(front.back_node("physical-sector-size").unwrap(), "4096");
     assert_eq!(front.back_node("info").unwrap(), "4");
     let cdrom = Front::new(Settings { is_cdrom: true, ..SETTINGS }, TestDisk::new(64, false));
     assert_eq!(cdrom.back_node("info").unwrap(), "7");
@@ -335,7 +337,7 @@ fn discs_come_and_go_while_a_front_end_is_there() {
     let settings = Settings { is_cdrom: true, ..SETTINGS };
     let mut front = Front::new(settings, TestDisk::new(64, true));
     let change = |front: &mut Front, disc: Option<&Arc<TestDisk>>, target: &str| {
-        let disc = disc.map(|disc| Arc::clone(disc) as Arc<dyn BlockBackend>);
+        let disc = disc.map(|disc| Arc::clone(disc) as Arc<dyn Medium>);
         front.vbd.change_medium(&mut front.store, disc, target).unwrap();
     };
     // Without a disc nothing is offered.

@@ -108,7 +108,8 @@ fn no_more_is_on_its_way_than_is_allowed() {
     front.push();
     let (mut answered, mut most_bytes) = (0, 0);
     for _ in 0..200 {
-        let bytes: usize = front.disk.queue.lock().iter().map(|it| it.buffer.len()).sum();
+        let bytes: usize =
+            front.disk.queue.lock().iter().map(|(_, it)| it.data.length_bytes() as usize).sum();
         most_bytes = most_bytes.max(bytes);
         assert!(bytes <= MAX_BYTES_IN_FLIGHT);
         // The owner's part: it comes back when it was asked to.

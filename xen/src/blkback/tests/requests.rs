@@ -54,20 +54,21 @@ fn barriers_are_alone_and_durable() {
     front.push();
     let log = |front: &Front| front.disk.log.lock().iter().map(|it| it.0).collect::<Vec<_>>();
     // The second waits for the first, the third for the second.
-    use BlockOp::{Flush, Write};
-    assert_eq!(log(&front), [Write]);
+    const WRITE: Op = Op::WRITE;
+    use Op::Flush;
+    assert_eq!(log(&front), [WRITE]);
     front.disk.complete_one();
     assert_eq!(front.responses(), [(1, 1, 0)]);
-    assert_eq!(log(&front), [Write, Flush]);
+    assert_eq!(log(&front), [WRITE, Flush]);
     front.disk.complete_one();
-    assert_eq!(log(&front), [Write, Flush, Write]);
+    assert_eq!(log(&front), [WRITE, Flush, WRITE]);
     front.disk.complete_one();
-    assert_eq!(log(&front), [Write, Flush, Write, Flush]);
+    assert_eq!(log(&front), [WRITE, Flush, WRITE, Flush]);
     assert_eq!(front.responses(), []);
     front.disk.complete_one();
     assert_eq!(front.responses(), [(2, 2, 0)]);
     assert_eq!(front.disk.durable.lock()[7 * 512], 0xa2);
-    assert_eq!(log(&front), [Write, Flush, Write, Flush, Write]);
+    assert_eq!(log(&front), [WRITE, Flush, WRITE, Flush, WRITE]);
     front.disk.complete_one();
     assert_eq!(front.responses(), [(3, 1, 0)]);
     assert_eq!(front.disk.data.lock()[7 * 512], 0xa3);
@@ -76,12 +77,13 @@ fn barriers_are_alone_and_durable() {
     assert_eq!(front.disk.durable.lock()[7 * 512], 0xa3);
     front.disk.log.lock().clear();
     assert_eq!(front.ask(3, 7, &[(DATA, 0, 0)]), 0);
-    assert_eq!(log(&front), [Flush, Write]);
+    assert_eq!(log(&front), [Flush, WRITE]);
 }
 
 #[test]
 fn a_request_ends_on_the_medium_that_it_began_with() {
-    use BlockOp::{Flush, Write};
+    const WRITE: Op = Op::WRITE;
+    use Op::Flush;
     let mut front = with_data(TestDisk::new(64, true), 1);
     front.guest.fill(DATA, 0, &[0xa5; 512]);
     let entry = front.entry_of(3, 1, 60, &[(DATA, 0, 0)]);
@@ -91,7 +93,7 @@ fn a_request_ends_on_the_medium_that_it_began_with() {
     front.vbd.change_medium(&mut front.store, Some(smaller.clone()), "smaller").unwrap();
     front.disk.complete_all();
     assert_eq!(front.responses(), [(1, 3, 0)]);
-    assert_eq!(front.disk.log.lock().iter().map(|it| it.0).collect::<Vec<_>>(), [Flush, Write]);
+    assert_eq!(front.disk.log.lock().iter().map(|it| it.0).collect::<Vec<_>>(), [Flush, WRITE]);
     assert_eq!(front.disk.data.lock()[60 * 512], 0xa5);
     assert!(smaller.log.lock().is_empty());
 }
@@ -139,12 +141,14 @@ fn requests_that_are_wrong_fail_alone() {
 fn what_the_medium_refuses_fails() {
     for is_slow in [false, true] {
         let mut front = with_data(TestDisk::new(64, is_slow), 1);
-        *front.disk.is_failing.lock() = true;
+        *front.disk.failure.lock() = Some(Error::Io);
         for (op, segments) in [(0, &[(DATA, 0, 0)][..]), (1, &[(DATA, 0, 0)]), (2, &[]), (3, &[])] {
             assert_eq!(front.ask(op, 0, segments), -1);
         }
         assert_eq!(front.guest.bytes(DATA), [0; 4096]);
-        *front.disk.is_failing.lock() = false;
+        *front.disk.failure.lock() = Some(Error::NotSupported);
+        assert_eq!(front.ask(3, 0, &[]), -2, "a flush");
+        *front.disk.failure.lock() = None;
         assert_eq!(front.ask(0, 3, &[(DATA, 0, 0)]), 0);
     }
     let disk = TestDisk { is_read_only: true, ..TestDisk::new(64, false) };
@@ -152,13 +156,13 @@ fn what_the_medium_refuses_fails() {
     assert_eq!(front.ask(1, 0, &[(DATA, 0, 0)]), -1);
     assert_eq!(front.ask(2, 0, &[(DATA, 0, 0)]), -1);
     assert_eq!(front.ask(3, 0, &[]), 0);
-    assert!(!front.disk.log.lock().iter().any(|it| it.0 == BlockOp::Write));
+    assert!(!front.disk.log.lock().iter().any(|it| it.0 == Op::WRITE));
 }
 
 #[test]
 fn disks_with_large_sectors_take_whole_ones() {
-    let mut front =
-        Front::new(Settings { sector_bytes: 4096, ..SETTINGS }, TestDisk::new(64, false));
+    let disk = TestDisk { sector_bytes: 4096, ..TestDisk::new(64, false) };
+    let mut front = Front::new(SETTINGS, disk);
     front.connect(Protocol::X86_64, 1, false);
     front.guest.grant(DATA, false);
     assert_eq!(front.ask(0, 8, &[(DATA, 0, 7)]), 0);
