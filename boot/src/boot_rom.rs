@@ -3,7 +3,11 @@
 
 use core::slice;
 
-core::arch::global_asm!(include_str!("boot_rom.s"), port = const devices::boot_disk::PORT);
+core::arch::global_asm!(
+    include_str!("boot_rom.s"),
+    port = const devices::boot_disk::PORT,
+    busy = const devices::boot_disk::BUSY,
+);
 
 // SAFETY: `boot_rom.s` defines them; only their addresses are used.
 unsafe extern "C" {

@@ -1,6 +1,6 @@
 # An option ROM for the guest's BIOS: it reads CDs by one request to the hypervisor (devices::boot_disk) where the BIOS
-# would move every sector through ports. Requests that the hypervisor does not serve go to the BIOS
-# as before.
+# would move every sector through ports. Requests that the hypervisor does not serve, or not in time, go to the BIOS as
+# before.
 #
 # The BIOS runs the ROM's start code while option ROM memory can still be written.
 
@@ -8,6 +8,10 @@
 .set INT13_VECTOR, 0x13 * 4
 # Result of the last disk operation, in the BIOS data area.
 .set LAST_STATUS, 0x474
+# Ticks of 55 ms since midnight, by the BIOS.
+.set TICKS, 0x46c
+# As long as SeaBIOS waits for a drive: 32 s.
+.set PATIENCE_TICKS, 583
 .set EXTENDED_READ, 0x42
 .set FIRST_CD, 0xe0
 
@@ -79,14 +83,35 @@ handler:
     add eax, edx
     mov dx, {port}
     out dx, eax
-    in al, dx
-    test al, al
-    jnz restore
     push ds
+    push bx
     xor ax, ax
     mov ds, ax
+    mov bx, word ptr [TICKS]
+poll:
+    in al, dx
+    cmp al, {busy}
+    jne polled
+    # The disc takes its time; interrupts are served meanwhile, as by the BIOS when it waits.
+    sti
+    pause
+    cli
+    mov ax, word ptr [TICKS]
+    sub ax, bx
+    cmp ax, PATIENCE_TICKS
+    jb poll
+    # A request for no drive: the one before is forgotten.
+    xor eax, eax
+    out dx, eax
+    in al, dx
+polled:
+    test al, al
+    jnz answered
     mov byte ptr [LAST_STATUS], al
+answered:
+    pop bx
     pop ds
+    jnz restore
     pop eax
     pop edx
     # Done: AH is 0, and carry is clear in the flags that IRET restores.
