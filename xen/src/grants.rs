@@ -1,7 +1,7 @@
 //! Grants, version 1 (grant_table.h): the pages that a guest lets back ends use.
 
 use crate::pages::{MAX_GRANT_FRAMES, PAGE_BYTES, Shared};
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 const ENTRY_BYTES: u64 = 8;
 const ENTRIES_A_FRAME: u32 = (PAGE_BYTES / ENTRY_BYTES) as u32;
@@ -44,15 +44,32 @@ pub fn reserved_entry(gfn: u64) -> [u8; ENTRY_BYTES as usize] {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Holds {
-    readers: u32,
-    writers: u32,
+    readers: u16,
+    writers: u16,
 }
 
-/// The grants that are in use.
+impl Holds {
+    const fn count(&mut self, is_writable: bool) -> &mut u16 {
+        if is_writable { &mut self.writers } else { &mut self.readers }
+    }
+}
+
+/// How often grants are in use: by their references, up to the highest that has been.
 #[derive(Debug, Default)]
-pub struct Grants(BTreeMap<u32, Holds>);
+pub struct Grants(Vec<Holds>);
 
 impl Grants {
+    /// Those of a reference that has a [`place`].
+    fn holds(&mut self, reference: u32) -> &mut Holds {
+        let index = reference as usize;
+        if index >= self.0.len() {
+            let entries = (index + 1).next_multiple_of(ENTRIES_A_FRAME as usize);
+            self.0.reserve_exact(entries - self.0.len());
+            self.0.resize(entries, Holds::default());
+        }
+        &mut self.0[index]
+    }
+
     /// Marks the entry at `offset` of a frame as in use, so that the guest cannot end the grant,
     /// and returns the address of its page.
     ///
@@ -65,10 +82,12 @@ impl Grants {
         reference: u32,
         is_writable: bool,
     ) -> Result<u64, NoGrant> {
+        let count = self.holds(reference).count(is_writable);
+        let more = count.checked_add(1).ok_or(NoGrant)?;
         for _ in 0..MAX_TRIES {
             let mut entry = [0; ENTRY_BYTES as usize];
             frame.read(offset, &mut entry).map_err(|_| NoGrant)?;
-            let [low, high, a, b, ..] = entry;
+            let [low, high, a, b, gfn @ ..] = entry;
             let (flags, domain) = (u16::from_le_bytes([low, high]), u16::from_le_bytes([a, b]));
             let is_refused = flags & READ_ONLY != 0 && is_writable;
             if flags & (TYPE | SUB_PAGE) != PERMIT_ACCESS || domain != 0 || is_refused {
@@ -76,10 +95,9 @@ impl Grants {
             }
             let in_use = low | READING | if is_writable { WRITING } else { 0 };
             if frame.compare_exchange(offset, low, in_use) {
-                let held = self.0.entry(reference).or_default();
-                *(if is_writable { &mut held.writers } else { &mut held.readers }) += 1;
-                // From here on the guest leaves the entry alone.
-                return Ok(u64::from(frame.u32(offset + 4)) * PAGE_BYTES);
+                *count = more;
+                // A guest takes the permission back before it puts another page there.
+                return Ok(u64::from(u32::from_le_bytes(gfn)) * PAGE_BYTES);
             }
         }
         Err(NoGrant)
@@ -87,15 +105,13 @@ impl Grants {
 
     /// Ends a hold.
     pub fn release(&mut self, frame: Shared<'_>, offset: u64, reference: u32, is_writable: bool) {
-        let Some(held) = self.0.get_mut(&reference) else { return };
-        let count = if is_writable { &mut held.writers } else { &mut held.readers };
+        let held = self.holds(reference);
+        let count = held.count(is_writable);
         *count = count.saturating_sub(1);
-        let left = *held;
-        let mut ended = if left.writers == 0 { WRITING } else { 0 };
-        if left == Holds::default() {
-            ended |= READING;
-            self.0.remove(&reference);
+        let reading = if *held == Holds::default() { READING } else { 0 };
+        let writing = if held.writers == 0 { WRITING } else { 0 };
+        if reading | writing != 0 {
+            frame.clear_bits(offset, reading | writing);
         }
-        frame.clear_bits(offset, ended);
     }
 }

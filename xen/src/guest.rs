@@ -25,8 +25,29 @@ pub trait Guest: Send + Sync {
     /// [`BadGrant`].
     fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant>;
 
+    /// Holds several pages, and tells `take` of each.
+    ///
+    /// # Errors
+    /// [`BadGrant`], after those before it have been told.
+    fn hold_all(
+        &self,
+        references: &mut dyn Iterator<Item = u32>,
+        is_writable: bool,
+        take: &mut dyn FnMut(Held),
+    ) -> Result<(), BadGrant> {
+        for reference in references {
+            take(self.hold(reference, is_writable)?);
+        }
+        Ok(())
+    }
+
     /// Lets a page go.
     fn release(&self, held: Held);
+
+    /// Lets several pages go.
+    fn release_all(&self, held: &mut dyn Iterator<Item = Held>) {
+        held.for_each(|held| self.release(held));
+    }
 
     /// Copies from a page: an aligned number of 4 bytes in one access.
     ///

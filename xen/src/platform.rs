@@ -344,35 +344,42 @@ impl PvPlatform {
         work(state.pages.at(&*self.machine, page))
     }
 
-    /// Holds a granted page, so that the guest cannot end the grant, and returns its address. Each
-    /// hold is followed by a [`PvPlatform::release_grant`].
+    /// Holds granted pages, so that the guest cannot end the grants, and tells `held` of each with
+    /// its address. Each hold is followed by an end of it ([`PvPlatform::release_grants`]).
     ///
     /// # Errors
-    /// [`NoGrant`].
-    pub fn hold_grant(&self, reference: u32, is_writable: bool) -> Result<u64, NoGrant> {
-        let (frame, offset) = grants::place(reference).ok_or(NoGrant)?;
-        if frame >= self.grant_frames() {
-            return Err(NoGrant);
+    /// [`NoGrant`], after those before it are held.
+    pub fn hold_grants(
+        &self,
+        references: impl IntoIterator<Item = u32>,
+        is_writable: bool,
+        mut held: impl FnMut(u32, u64),
+    ) -> Result<(), NoGrant> {
+        let (mut grants, state) = (self.grants.lock(), self.state.lock());
+        for reference in references {
+            let (frame, offset) = grants::place(reference).ok_or(NoGrant)?;
+            if frame >= state.grant_frames {
+                return Err(NoGrant);
+            }
+            let frame = state.pages.at(&*self.machine, pages::GRANTS + frame);
+            let gpa = grants.hold(frame, offset, reference, is_writable)?;
+            if !self.machine.is_ram(gpa) {
+                grants.release(frame, offset, reference, is_writable);
+                return Err(NoGrant);
+            }
+            held(reference, gpa);
         }
-        let mut grants = self.grants.lock();
-        let gpa = self.with_page(pages::GRANTS + frame, |frame| {
-            grants.hold(frame, offset, reference, is_writable)
-        })?;
-        drop(grants);
-        if !self.machine.is_ram(gpa) {
-            self.release_grant(reference, is_writable);
-            return Err(NoGrant);
-        }
-        Ok(gpa)
+        Ok(())
     }
 
-    /// Ends a hold.
-    pub fn release_grant(&self, reference: u32, is_writable: bool) {
-        let Some((frame, offset)) = grants::place(reference) else { return };
-        let mut grants = self.grants.lock();
-        self.with_page(pages::GRANTS + frame, |frame| {
+    /// Ends holds of references, each for writing or not.
+    pub fn release_grants(&self, held: impl IntoIterator<Item = (u32, bool)>) {
+        let (mut grants, state) = (self.grants.lock(), self.state.lock());
+        for (reference, is_writable) in held {
+            let Some((frame, offset)) = grants::place(reference) else { continue };
+            let frame = state.pages.at(&*self.machine, pages::GRANTS + frame);
             grants.release(frame, offset, reference, is_writable);
-        });
+        }
     }
 
     // Parameters.

@@ -3,6 +3,7 @@
 use crate::backends::{
     BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
 };
+use crate::grants::NoGrant;
 use crate::hypercall::{Answer, Call, Outcome};
 use crate::machine::{
     BadPointer, Caller, EventLine, MAX_PAGES_A_GO, Machine, ShownPages, ShutdownReason,
@@ -360,5 +361,14 @@ impl Guest {
         }
         let result = self.call(32, &[command, ARGUMENT]);
         (result, core::array::from_fn(|at| self.u32_at(ARGUMENT + 4 * at as u64)))
+    }
+}
+
+impl PvPlatform {
+    /// Holds one granted page, and returns its address.
+    pub fn hold_one(&self, reference: u32, is_writable: bool) -> Result<u64, NoGrant> {
+        let mut found = Err(NoGrant);
+        self.hold_grants([reference], is_writable, |_, gpa| found = Ok(gpa))?;
+        found
     }
 }

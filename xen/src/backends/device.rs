@@ -2,12 +2,14 @@
 
 use super::BackEnds;
 use crate::events::BackEnd;
+use crate::grants::NoGrant;
 use crate::guest::{BadGrant, Guest, Held};
 use crate::pages::Shared;
 use crate::platform::PvPlatform;
 use crate::width::Width;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use core::iter;
 use devices::lock::{Ranked, rank};
 use spin::Once;
 
@@ -74,14 +76,29 @@ impl DeviceGuest {
 
 impl Guest for DeviceGuest {
     fn hold(&self, reference: u32, is_writable: bool) -> Result<Held, BadGrant> {
+        let mut found = Err(BadGrant);
+        self.hold_all(&mut iter::once(reference), is_writable, &mut |held| found = Ok(held))?;
+        found
+    }
+
+    fn hold_all(
+        &self,
+        references: &mut dyn Iterator<Item = u32>,
+        is_writable: bool,
+        take: &mut dyn FnMut(Held),
+    ) -> Result<(), BadGrant> {
         let platform = self.platform.upgrade().ok_or(BadGrant)?;
-        let gpa = platform.hold_grant(reference, is_writable).map_err(|_| BadGrant)?;
-        Ok(Held { reference, gpa, is_writable })
+        let take = |reference, gpa| take(Held { reference, gpa, is_writable });
+        platform.hold_grants(references, is_writable, take).map_err(|NoGrant| BadGrant)
     }
 
     fn release(&self, held: Held) {
+        self.release_all(&mut iter::once(held));
+    }
+
+    fn release_all(&self, held: &mut dyn Iterator<Item = Held>) {
         if let Some(platform) = self.platform.upgrade() {
-            platform.release_grant(held.reference, held.is_writable);
+            platform.release_grants(held.map(|held| (held.reference, held.is_writable)));
         }
     }
 

@@ -84,7 +84,6 @@ impl Disk {
             weight: guest.settings.weight,
             id: settings.id,
             is_cdrom: settings.is_cdrom,
-            offers_persistent_grants: false,
             max_queues: guest.platform.vcpu_count().min(MAX_QUEUES) as u32,
         };
         let reached = DeviceGuest::new(guest, Class::Disk);

@@ -8,7 +8,6 @@ use core::sync::atomic::Ordering;
 use block::{Medium, Op};
 use emulator::fuzzing::Input;
 
-use super::Settings;
 use super::spec::Protocol;
 use super::test_front::{DATA, Front, RING, SETTINGS, TestDisk};
 use crate::store::xenbus::State;
@@ -29,13 +28,11 @@ pub fn blkback(data: &[u8]) {
     let mut input = Input::new(data);
     let choice = input.u8().unwrap_or(0);
     let protocol = if choice & 1 == 0 { Protocol::X86_64 } else { Protocol::X86_32 };
-    let is_persistent = choice & 2 != 0;
-    let settings = Settings { offers_persistent_grants: is_persistent, ..SETTINGS };
     let disk = TestDisk::new(SECTORS as usize, choice & 4 != 0);
     let other = Arc::new(TestDisk::new(OTHER_SECTORS as usize, choice & 4 != 0));
-    let mut front = Front::new(settings, disk);
+    let mut front = Front::new(SETTINGS, disk);
     let pages = if choice & 8 == 0 { 1 } else { 2 };
-    front.connect(protocol, pages, is_persistent);
+    front.connect(protocol, pages);
     (DATA..DATA + 2).for_each(|page| front.guest.grant(page, false));
     for _ in 0..MAX_STEPS {
         if step(&mut front, &other, &mut input).is_none() {

@@ -1,16 +1,16 @@
 //! A request on its way through the medium.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use block::{Op, Queue};
+use block::{Completion, Data, Error, Op, Queue};
 
 use super::entries::{Request, Segments};
 use super::pages::{self, Pages};
 use super::spec::{
-    OP_FLUSH, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR,
-    STATUS_NOT_SUPPORTED, Segment,
+    OP_FLUSH, OP_READ, OP_WRITE, OP_WRITE_BARRIER, SECTOR_BYTES, STATUS_ERROR, STATUS_NOT_SUPPORTED,
 };
+use crate::guest::BadGrant;
 
 /// The medium as requests see it.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +37,8 @@ pub(super) struct Job {
     pub offset_bytes: u64,
     /// Length of its data.
     pub length_bytes: usize,
-    /// The data to write, or room for that to be read; not while the medium has it.
-    pub buffer: Vec<u8>,
-    /// Where the data that is read goes.
-    pub segments: Vec<Segment>,
+    /// The guest's pages; not while the medium has them.
+    pub data: Data,
     /// Nothing else is on its way meanwhile.
     pub is_barrier: bool,
     /// The front end that asked is not connected any more.
@@ -48,8 +46,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Prepares a request, with the data that is to be written. Its buffer is `spare` if that is
-    /// large enough.
+    /// Prepares a request, and holds its pages.
     ///
     /// # Errors
     /// The status to answer.
@@ -58,12 +55,11 @@ impl Job {
         queue: usize,
         request: &Request,
         geometry: Geometry,
-        pages: &mut Pages,
-        spare: &mut Vec<u8>,
+        pages: &Pages,
     ) -> Result<Self, i16> {
         let operation = request.answered_operation();
         let is_indirect = matches!(request.segments, Segments::Indirect { .. });
-        let mut segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
+        let segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
         let (steps, segments): (&[Op], _) = match (operation, is_indirect) {
             (OP_READ, _) => (&[Op::Read], segments()?),
             (OP_WRITE, _) => (&[Op::WRITE], segments()?),
@@ -78,36 +74,48 @@ impl Job {
             (_, false) => steps,
         };
         let length_bytes: usize = segments.iter().map(pages::length).sum();
-        let offset_bytes = geometry.place(request.sector, length_bytes as u64);
+        let offset_bytes = match length_bytes {
+            0 => 0,
+            _ => geometry.place(request.sector, length_bytes as u64).ok_or(STATUS_ERROR)?,
+        };
         let is_write = steps.contains(&Op::WRITE);
         if is_write && geometry.is_read_only {
             return Err(STATUS_ERROR);
         }
-        let mut buffer = if length_bytes == 0 { Vec::new() } else { core::mem::take(spare) };
-        if buffer.capacity() < length_bytes {
-            // Never both at once, and no more than is asked for.
-            drop(buffer);
-            buffer = Vec::with_capacity(length_bytes);
-        }
-        buffer.resize(length_bytes, 0);
-        let mut job = Self {
+        let data = match length_bytes {
+            0 => Data::NONE,
+            _ => {
+                let granted = pages.hold(&segments, steps.contains(&Op::Read));
+                Data::Guest(Box::new(granted.map_err(|BadGrant| STATUS_ERROR)?))
+            }
+        };
+        Ok(Self {
             disk: Arc::clone(disk),
             queue,
             id: request.id,
             operation,
             steps,
-            offset_bytes: if length_bytes == 0 { 0 } else { offset_bytes.ok_or(STATUS_ERROR)? },
+            offset_bytes,
             length_bytes,
-            buffer,
-            segments,
+            data,
             is_barrier: operation == OP_WRITE_BARRIER,
             is_orphan: false,
-        };
-        if is_write && pages.gather(&job.segments, &mut job.buffer).is_err() {
-            *spare = job.buffer;
-            return Err(STATUS_ERROR);
+        })
+    }
+
+    /// Takes a step's result.
+    ///
+    /// # Errors
+    /// The status to answer.
+    pub fn finish_step(&mut self, completion: Completion) -> Result<(), i16> {
+        let Completion { request, result } = completion;
+        if request.op != Op::Flush {
+            self.data = request.data;
         }
-        Ok(job)
+        result.map_err(|error| match error {
+            Error::NotSupported => STATUS_NOT_SUPPORTED,
+            _ => STATUS_ERROR,
+        })
     }
 
     /// The next step; none if all are done.

@@ -1,8 +1,8 @@
 //! blkback: PV disks, the back end of `xen-blkfront` and its like (`io/blkif.h`).
 //!
-//! A [`Vbd`] stands between a front end, which it finds in XenStore, and a disk. It never holds a
-//! page of the guest's while the disk works: a page is held for the moment in which data is copied,
-//! so that nothing of the guest's is in use when its request is answered.
+//! A [`Vbd`] stands between a front end, which it finds in XenStore, and a disk. The guest's pages
+//! that a request is about are held until it is over, and let go before it is answered; the medium
+//! copies from and to them.
 //!
 //! Its owner calls [`Vbd::attend`] when the store has events for it, [`Vbd::serve`] when the guest
 //! signals or idles, and [`Vbd::look`] when it was asked to; all may be called at any time.
@@ -24,14 +24,14 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use block::{Client, Completion, Data, Error, Op, Opened, Submitted, User};
+use block::{Client, Completion, Data, Op, Opened, Submitted, User};
 use devices::lock::{Ranked, rank};
 
 use entries::{Request, respond, take};
 use job::{Geometry, Job};
 use pace::Pace;
 use pages::Pages;
-use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_NOT_SUPPORTED, STATUS_OKAY};
+use spec::{MAX_INDIRECT_SEGMENTS, Protocol, STATUS_ERROR, STATUS_OKAY};
 
 use crate::guest::Guest;
 use crate::ring::{BrokenRing, PAGE_BYTES, Ring};
@@ -59,9 +59,6 @@ pub struct Settings {
     pub id: u32,
     /// It is a CD-ROM drive.
     pub is_cdrom: bool,
-    /// Grants that last as long as the connection are offered (`feature-persistent`): they save
-    /// the back end some work, and cost the front end a copy.
-    pub offers_persistent_grants: bool,
     /// Rings, each with its event channel, at most: one a virtual CPU is enough.
     pub max_queues: u32,
 }
@@ -99,8 +96,6 @@ struct Inner {
     pace: Pace,
     /// [`Vbd::look`] will be called.
     will_look: bool,
-    /// A buffer for the next request.
-    spare: Vec<u8>,
 }
 
 /// A ring with its event channel.
@@ -143,32 +138,12 @@ impl Inner {
         !is_held_up && self.bytes_in_flight <= MAX_BYTES_IN_FLIGHT - MAX_BYTES_A_REQUEST
     }
 
-    /// Takes a step's result, and copies data that was read.
-    ///
-    /// # Errors
-    /// The status to answer.
-    fn finish_step(&mut self, job: &mut Job, completion: Completion) -> Result<(), i16> {
-        let Completion { request, result } = completion;
-        if request.op != Op::Flush {
-            job.buffer = request.data.into_heap();
-        }
-        result.map_err(|error| match error {
-            Error::NotSupported => STATUS_NOT_SUPPORTED,
-            _ => STATUS_ERROR,
-        })?;
-        if request.op != Op::Read {
-            return Ok(());
-        }
-        let queue = self.queues.get_mut(job.queue).ok_or(STATUS_ERROR)?;
-        queue.pages.scatter(&job.segments, &job.buffer).map_err(|_| STATUS_ERROR)
-    }
-
     fn answer(&mut self, job: Job, status: i16) -> Result<(), BrokenRing> {
-        self.bytes_in_flight -= job.length_bytes;
-        if self.spare.capacity() < job.buffer.capacity() {
-            self.spare = job.buffer;
-        }
-        respond(&mut self.queue(job.queue)?.ring, job.id, job.operation, status)
+        let Job { queue, id, operation, length_bytes, data, .. } = job;
+        self.bytes_in_flight -= length_bytes;
+        // Nothing of the guest's is in use when it is answered.
+        drop(data);
+        respond(&mut self.queue(queue)?.ring, id, operation, status)
     }
 }
 
@@ -243,10 +218,11 @@ impl Vbd {
     ) -> Result<usize, BrokenRing> {
         let geometry = self.geometry(inner);
         let link = inner.queues.get_mut(queue).ok_or(BrokenRing)?;
-        let job = inner.medium.as_ref().ok_or(STATUS_ERROR).and_then(|medium| {
-            let disk = &medium.queue;
-            Job::new(disk, queue, request, geometry, &mut link.pages, &mut inner.spare)
-        });
+        let job = inner
+            .medium
+            .as_ref()
+            .ok_or(STATUS_ERROR)
+            .and_then(|medium| Job::new(&medium.queue, queue, request, geometry, &link.pages));
         let job = match job {
             Ok(job) => job,
             Err(status) => {
@@ -271,12 +247,12 @@ impl Vbd {
             let tag = inner.last_tag;
             let data = match op {
                 Op::Flush => Data::NONE,
-                _ => Data::Heap(core::mem::take(&mut job.buffer)),
+                _ => core::mem::replace(&mut job.data, Data::NONE),
             };
             let request = block::Request { tag, op, offset_bytes: job.offset_bytes, data };
             match job.disk.submit(request) {
                 Submitted::Done(completion) => {
-                    if let Err(status) = inner.finish_step(&mut job, completion) {
+                    if let Err(status) = job.finish_step(completion) {
                         return inner.answer(job, status);
                     }
                 }
@@ -303,7 +279,7 @@ impl Vbd {
         let queue = inner.queue(index)?;
         queue.in_flight -= 1;
         queue.has_barrier = false;
-        match inner.finish_step(&mut job, completion) {
+        match job.finish_step(completion) {
             Ok(()) => self.advance(inner, job)?,
             Err(status) => inner.answer(job, status)?,
         }
@@ -337,6 +313,8 @@ impl Client for Vbd {
         let inner = &mut self.inner.lock();
         let Some(job) = inner.jobs.remove(&completion.request.tag) else { return };
         if job.is_orphan {
+            // The guest's pages first.
+            drop(completion);
             inner.bytes_in_flight -= job.length_bytes;
             if inner.jobs.is_empty() {
                 // The state of the back end waits for this.

@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
-use block::Medium;
+use block::{Error, Medium};
 
 /// xvda.
 pub const XVDA: u32 = 51712;
@@ -135,14 +135,8 @@ pub struct Front {
     rsp_cons: u32,
 }
 
-pub const SETTINGS: Settings = Settings {
-    domain: 1,
-    weight: 256,
-    id: XVDA,
-    is_cdrom: false,
-    offers_persistent_grants: false,
-    max_queues: 2,
-};
+pub const SETTINGS: Settings =
+    Settings { domain: 1, weight: 256, id: XVDA, is_cdrom: false, max_queues: 2 };
 
 impl Front {
     /// A disk that has just been added; the front end has done nothing yet.
@@ -164,7 +158,7 @@ impl Front {
     /// One that is connected.
     pub fn connected(disk: TestDisk) -> Self {
         let mut front = Self::new(SETTINGS, disk);
-        front.connect(Protocol::X86_64, 1, false);
+        front.connect(Protocol::X86_64, 1);
         front
     }
 
@@ -187,7 +181,7 @@ impl Front {
     }
 
     /// As Linux connects: keys, then state 3; the back end answers with 4, and so does the front.
-    pub fn connect(&mut self, protocol: Protocol, pages: usize, is_persistent: bool) {
+    pub fn connect(&mut self, protocol: Protocol, pages: usize) {
         assert_eq!(self.back(), State::InitWait);
         (self.protocol, self.pages, self.req_prod, self.rsp_cons) = (protocol, pages, 0, 0);
         for page in 0..pages as u32 {
@@ -207,7 +201,6 @@ impl Front {
         self.set("event-channel", &PORT.to_string());
         let name = if protocol == Protocol::X86_32 { "x86_32-abi" } else { "x86_64-abi" };
         self.set("protocol", name);
-        self.set("feature-persistent", if is_persistent { "1" } else { "0" });
         self.set("state", "3");
         assert_eq!(self.back(), State::Connected);
         self.set("state", "4");

@@ -55,7 +55,6 @@ impl Vbd {
                 last_tag: 0,
                 pace: Pace::default(),
                 will_look: false,
-                spare: vec![],
             }),
         });
         vbd.offer(store, &mut vbd.inner.lock())?;
@@ -161,16 +160,17 @@ impl Vbd {
         nodes.state() == State::Closed && !nodes.is_online(store)
     }
 
-    /// Lets the guest's pages and its ports go at once, whatever it does: another kernel starts.
-    /// The next [`Vbd::attend`] waits for that one's front end.
+    /// Lets the guest's rings and its ports go at once, whatever it does: another kernel starts.
+    /// The pages that the medium works on are let go by it, and not accessed any more. The next
+    /// [`Vbd::attend`] waits for the next front end.
     pub fn let_go(&self) {
         let inner = &mut self.inner.lock();
         inner.disconnect();
         inner.nodes.start_over();
     }
 
-    /// Lets the guest's pages and its port go at once, whatever it does: its life ends. Returns
-    /// false if the medium still works on requests, after which [`Guest::call_back`] is called.
+    /// The same when the guest's life ends. Returns false if the medium still works on requests,
+    /// after which [`Guest::call_back`] is called.
     pub fn end(&self, store: &mut Store) -> bool {
         let inner = &mut self.inner.lock();
         inner.nodes.end(store);
@@ -184,14 +184,12 @@ impl Vbd {
             return inner.nodes.set_state(store, State::Initialising);
         }
         self.describe(store, inner)?;
-        let persistent = u32::from(self.settings.offers_persistent_grants);
         for (name, value) in [
             ("max-ring-page-order", MAX_RING_PAGE_ORDER),
             ("max-ring-pages", 1 << MAX_RING_PAGE_ORDER),
             ("multi-queue-max-queues", self.settings.max_queues),
             ("feature-flush-cache", 1),
             ("feature-barrier", 1),
-            ("feature-persistent", persistent),
             ("feature-max-indirect-segments", MAX_INDIRECT_SEGMENTS as u32),
         ] {
             inner.nodes.write(store, name, value)?;
@@ -240,8 +238,6 @@ impl Vbd {
             None => Protocol::native(self.guest.width()),
             Some(name) => Protocol::from_name(name.trim()).ok_or("protocol is not known")?,
         };
-        let is_persistent = self.settings.offers_persistent_grants
-            && xenbus::number(store, front, "feature-persistent") == Some(1);
         let directories: Vec<String> = match xenbus::number(store, front, "multi-queue-num-queues")
         {
             None | Some(1) => vec![front.into()],
@@ -259,7 +255,7 @@ impl Vbd {
             let ring = Ring::new(Arc::clone(&guest), protocol.stride_bytes(), &references)
                 .map_err(|_| "ring-ref cannot be mapped")?;
             let port = guest.bind(port).ok_or("event-channel cannot be bound")?;
-            let pages = Pages::new(Arc::clone(&guest), is_persistent);
+            let pages = Pages::new(Arc::clone(&guest));
             queues.push(Queue::new(guest, protocol, ring, pages, port));
         }
         Ok(queues)
@@ -273,8 +269,8 @@ impl Inner {
         if self.jobs.is_empty() { self.nodes.set_state(store, State::Closed) } else { Ok(()) }
     }
 
-    /// Lets the guest's pages and its port go. The requests that are on their way are
-    /// answered to no one.
+    /// Lets the guest's rings and its ports go. The requests that are on their way are answered to
+    /// no one.
     fn disconnect(&mut self) {
         let waiting = self.queues.drain(..).filter_map(|mut queue| queue.waiting.take());
         self.bytes_in_flight -= waiting.map(|job| job.length_bytes).sum::<usize>();

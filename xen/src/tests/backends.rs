@@ -280,11 +280,11 @@ fn grants_that_are_none_are_refused_and_those_in_use_stay() {
     let bench = Bench::new(&SharedStore::new());
     let platform = &bench.guest.platform;
     bench.grant(8, DATA);
-    assert_eq!(platform.hold_grant(8, true), Ok(DATA));
-    assert_eq!(platform.hold_grant(8, false), Ok(DATA));
-    platform.release_grant(8, true);
+    assert_eq!(platform.hold_one(8, true), Ok(DATA));
+    assert_eq!(platform.hold_one(8, false), Ok(DATA));
+    platform.release_grants([(8, true)]);
     assert_eq!(bench.guest.u32_at(TABLE + 64), 1 | 8, "a reader is left");
-    platform.release_grant(8, false);
+    platform.release_grants([(8, false)]);
     assert_eq!(bench.guest.u32_at(TABLE + 64), 1);
     for (entry, why) in [
         ([0, 0, 0, 0], "invalid"),
@@ -294,14 +294,14 @@ fn grants_that_are_none_are_refused_and_those_in_use_stay() {
         ([5, 0, 0, 0], "read-only"),
     ] {
         bench.guest.poke(TABLE + 64, &entry);
-        assert!(platform.hold_grant(8, true).is_err(), "{why}");
+        assert!(platform.hold_one(8, true).is_err(), "{why}");
     }
-    assert_eq!(platform.hold_grant(8, false), Ok(DATA));
+    assert_eq!(platform.hold_one(8, false), Ok(DATA));
     bench.grant(9, FREE_GPA);
-    assert!(platform.hold_grant(9, false).is_err(), "no RAM");
+    assert!(platform.hold_one(9, false).is_err(), "no RAM");
     assert_eq!(bench.guest.u32_at(TABLE + 72), 1);
     for reference in [512, 64 * 512, u32::MAX] {
-        assert!(platform.hold_grant(reference, false).is_err());
+        assert!(platform.hold_one(reference, false).is_err());
     }
 }
 

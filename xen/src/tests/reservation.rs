@@ -241,12 +241,12 @@ fn a_granted_page_that_is_a_hole_is_no_grant() {
     assert_eq!(guest.put(1, 0, 0x40), 0);
     // Reference 8: page 60h, for domain 0.
     guest.poke(0x4_0000 + 8 * 8, &[1, 0, 0, 0, 0x60, 0, 0, 0]);
-    assert_eq!(guest.platform.hold_grant(8, true).ok(), Some(0x6_0000));
+    assert_eq!(guest.platform.hold_one(8, true).ok(), Some(0x6_0000));
     list(&guest, [0x60]);
     assert_eq!(Call::new(1).make(&mut guest, DECREASE), (1, 1));
     assert!(guest.machine.memory().read(0x6_0000, &mut [0]).is_err(), "a copy to it fails");
-    guest.platform.release_grant(8, true);
-    assert!(guest.platform.hold_grant(8, true).is_err());
+    guest.platform.release_grants([(8, true)]);
+    assert!(guest.platform.hold_one(8, true).is_err());
 }
 
 #[test]

@@ -22,7 +22,6 @@ fn the_back_end_shows_what_the_disk_can_and_waits() {
         ("multi-queue-max-queues", "2"),
         ("feature-flush-cache", "1"),
         ("feature-barrier", "1"),
-        ("feature-persistent", "0"),
         ("feature-max-indirect-segments", "256"),
         ("sectors", "64"),
         ("sector-size", "512"),
@@ -50,7 +49,7 @@ fn read_only_disks_cdroms_and_large_sectors_are_shown_as_such() {
 fn linux_connects_and_closes_and_connects_again() {
     let mut front = Front::new(SETTINGS, TestDisk::new(64, false));
     for _ in 0..3 {
-        front.connect(Protocol::X86_64, 1, false);
+        front.connect(Protocol::X86_64, 1);
         assert_eq!(front.guest.held(), [RING]);
         assert_eq!(front.guest.bound.load(Ordering::Relaxed), 1);
         front.set("state", "5");
@@ -71,7 +70,7 @@ fn a_kernel_that_begins_without_a_close_gets_a_new_connection() {
     let mut front = Front::connected(TestDisk::new(64, false));
     front.set("state", "1");
     assert_eq!((front.back(), front.guest.held()), (State::InitWait, vec![]));
-    front.connect(Protocol::X86_32, 1, false);
+    front.connect(Protocol::X86_32, 1);
     front.guest.grant(DATA, false);
     assert_eq!(front.ask(0, 1, &[(DATA, 0, 0)]), 0);
 }
@@ -131,7 +130,7 @@ fn rings_of_several_pages_and_of_both_widths() {
     for protocol in [Protocol::X86_32, Protocol::X86_64] {
         for pages in [1, 2, 4, 8, 16] {
             let mut front = Front::new(SETTINGS, TestDisk::new(1024, false));
-            front.connect(protocol, pages, false);
+            front.connect(protocol, pages);
             front.guest.grant(DATA, false);
             // Round the ring once and a half, so that each entry is used.
             let entries = u64::from(protocol.entries(pages));
@@ -288,7 +287,7 @@ fn the_close_waits_for_requests_on_their_way() {
     front.put(&entry);
     front.push();
     front.set("state", "6");
-    assert_eq!((front.back(), front.guest.held()), (State::Connected, vec![]));
+    assert_eq!((front.back(), front.guest.held()), (State::Connected, vec![DATA]));
     // Nor does a new connection begin before.
     front.set("state", "1");
     assert_eq!(front.back(), State::Connected);
@@ -296,7 +295,9 @@ fn the_close_waits_for_requests_on_their_way() {
     assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
     front.vbd.attend(&mut front.store).unwrap();
     assert_eq!(front.back(), State::InitWait);
-    assert_eq!(front.disk.data.lock()[3 * 512], 0xee);
+    assert_eq!(front.guest.held(), [0; 0]);
+    // Its pages may be another kernel's by then: they are left alone.
+    assert_eq!(front.disk.data.lock()[3 * 512], 3);
 }
 
 #[test]
@@ -307,8 +308,9 @@ fn the_end_of_a_guest_takes_everything_back() {
     front.put(&entry);
     front.push();
     assert!(!front.vbd.end(&mut front.store));
-    assert_eq!(front.guest.held(), [0; 0]);
+    assert_eq!(front.guest.held(), [DATA]);
     front.disk.complete_all();
+    assert_eq!((front.guest.held(), front.guest.bytes(DATA)[0]), (vec![], 0));
     assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
     assert!(front.vbd.end(&mut front.store));
 }
@@ -353,7 +355,7 @@ fn discs_come_and_go_while_a_front_end_is_there() {
     change(&mut front, Some(&slow), "a.iso");
     assert_eq!(front.back(), State::InitWait);
     assert_eq!(front.back_node("params").unwrap(), "a.iso");
-    front.connect(Protocol::X86_64, 1, false);
+    front.connect(Protocol::X86_64, 1);
     front.guest.grant(DATA, false);
     assert_eq!(
         (front.back(), front.back_node("sectors").unwrap()),

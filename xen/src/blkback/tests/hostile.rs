@@ -20,7 +20,7 @@ fn an_index_out_of_the_ring_ends_the_connection() {
         // The next kernel finds a disk.
         front.set("state", "6");
         front.set("state", "1");
-        front.connect(Protocol::X86_64, 1, false);
+        front.connect(Protocol::X86_64, 1);
         front.guest.grant(DATA, false);
         assert_eq!(front.ask(0, 9, &[(DATA, 0, 0)]), 0);
     }
@@ -40,7 +40,9 @@ fn an_index_that_goes_back_ends_the_connection() {
     assert_eq!(front.disk.log.lock().len(), 3);
     assert_eq!(front.guest.calls.load(Ordering::Relaxed), 1);
     front.vbd.attend(&mut front.store).unwrap();
-    assert_eq!((front.back(), front.guest.held()), (State::Closing, vec![]));
+    assert_eq!((front.back(), front.guest.held()), (State::Closing, vec![DATA]));
+    front.disk.complete_all();
+    assert_eq!(front.guest.held(), [0; 0]);
 }
 
 #[test]
@@ -56,7 +58,7 @@ fn a_front_end_that_breaks_its_ring_and_closes_at_once_is_let_go() {
 fn a_ring_that_vanishes_ends_the_connection() {
     for pages in [1, 2] {
         let mut front = Front::new(SETTINGS, TestDisk::new(64, true));
-        front.connect(Protocol::X86_64, pages, false);
+        front.connect(Protocol::X86_64, pages);
         front.guest.grant(DATA, false);
         for id in 0..40 {
             let entry = front.entry_of(0, id, id, &[(DATA, 0, 0)]);
@@ -90,7 +92,7 @@ fn grants_that_vanish_while_the_disk_works_fail_the_request() {
 #[test]
 fn no_more_is_on_its_way_than_is_allowed() {
     let mut front = Front::new(SETTINGS, TestDisk::new(4096, true));
-    front.connect(Protocol::X86_64, 1, false);
+    front.connect(Protocol::X86_64, 1);
     front.guest.grant(DATA, false);
     front.guest.grant(50, true);
     front.guest.fill(50, 0, &segment_bytes(&[(DATA, 0, 7); 256]));

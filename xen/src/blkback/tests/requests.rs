@@ -3,7 +3,7 @@
 use super::test_front::{DATA, RING, SETTINGS, segment_bytes};
 use super::*;
 use crate::blkback::spec::Protocol;
-use std::sync::atomic::Ordering;
+use block::Error;
 
 fn with_data(disk: TestDisk, pages: u32) -> Front {
     let front = Front::connected(disk);
@@ -163,7 +163,7 @@ fn what_the_medium_refuses_fails() {
 fn disks_with_large_sectors_take_whole_ones() {
     let disk = TestDisk { sector_bytes: 4096, ..TestDisk::new(64, false) };
     let mut front = Front::new(SETTINGS, disk);
-    front.connect(Protocol::X86_64, 1, false);
+    front.connect(Protocol::X86_64, 1);
     front.guest.grant(DATA, false);
     assert_eq!(front.ask(0, 8, &[(DATA, 0, 7)]), 0);
     assert_eq!(front.guest.bytes(DATA)[0], 8);
@@ -175,7 +175,7 @@ fn disks_with_large_sectors_take_whole_ones() {
 fn indirect_requests_in_both_widths() {
     for protocol in [Protocol::X86_32, Protocol::X86_64] {
         let mut front = Front::new(SETTINGS, TestDisk::new(4096, false));
-        front.connect(protocol, 1, false);
+        front.connect(protocol, 1);
         (0..256).for_each(|page| front.guest.grant(DATA + page, false));
         front.guest.grant(50, true);
         let segments: Vec<_> = (0..256).map(|page| (DATA + page, 0, 7)).collect();
@@ -203,33 +203,6 @@ fn indirect_requests_in_both_widths() {
         assert_eq!(front.ask_indirect(0, 0, 1, &[50]), -1);
         assert_eq!(front.guest.held(), [RING]);
     }
-}
-
-#[test]
-fn persistent_grants_are_held_once_and_let_go_at_the_end() {
-    let settings = Settings { offers_persistent_grants: true, ..SETTINGS };
-    let mut front = Front::new(settings, TestDisk::new(64, false));
-    assert_eq!(front.back_node("feature-persistent").unwrap(), "1");
-    front.connect(Protocol::X86_64, 1, true);
-    (0..4).for_each(|page| front.guest.grant(DATA + page, false));
-    let before = front.guest.holds.load(Ordering::Relaxed);
-    for round in 0..5 {
-        for page in 0..4 {
-            assert_eq!(front.ask((round + 1) % 2, 4, &[(DATA + page, 0, 0)]), 0);
-        }
-    }
-    assert_eq!(front.guest.holds.load(Ordering::Relaxed), before + 4);
-    assert_eq!(front.guest.held(), [RING, DATA, DATA + 1, DATA + 2, DATA + 3]);
-    // One that vanishes all the same is an error, as any.
-    front.guest.revoke(DATA);
-    assert_eq!(front.ask(0, 4, &[(DATA, 0, 0)]), -1);
-    front.set("state", "6");
-    assert_eq!(front.guest.held(), [0; 0]);
-    // If one side does not want it, nothing is kept.
-    front.set("state", "1");
-    front.connect(Protocol::X86_64, 1, false);
-    assert_eq!(front.ask(0, 4, &[(DATA + 1, 0, 0)]), 0);
-    assert_eq!(front.guest.held(), [RING]);
 }
 
 #[test]
