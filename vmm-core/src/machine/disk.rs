@@ -117,7 +117,8 @@ impl Medium for MemoryDisk {
             sector_bytes: 1,
             physical_sector_bytes: 1,
             is_read_only: false,
-            has_discard: true,
+            // Its memory stays its own.
+            has_discard: false,
         }
     }
 
@@ -162,9 +163,10 @@ mod tests {
         let disk = Arc::new(MemoryDisk::new(TestPlatform::leak(), &[7; 1024]).unwrap());
         assert_eq!(submit(&disk, Op::WRITE, 512, Data::Heap(vec![1; 512])).1, Ok(()));
         assert_eq!(submit(&disk, Op::Read, 510, Data::zeroed(4)), (vec![7, 7, 1, 1], Ok(())));
-        assert_eq!(submit(&disk, Op::Discard, 511, Data::Length(2)).1, Ok(()));
+        assert_eq!(submit(&disk, Op::WriteZeroes, 511, Data::Length(2)).1, Ok(()));
+        assert_eq!(submit(&disk, Op::Discard, 0, Data::Length(2)).1, Err(Error::NotSupported));
         assert_eq!(submit(&disk, Op::Read, 510, Data::zeroed(4)).0, [7, 0, 0, 1]);
-        for (op, offset) in [(Op::WRITE, 1000), (Op::Read, u64::MAX), (Op::Discard, 513)] {
+        for (op, offset) in [(Op::WRITE, 1000), (Op::Read, u64::MAX), (Op::WriteZeroes, 513)] {
             let result = submit(&disk, op, offset, Data::zeroed(512)).1;
             assert_eq!(result, Err(Error::OutOfRange));
         }

@@ -34,12 +34,10 @@ impl DiskSettings {
     fn add(&self, store: &mut Store, domain: DomId) -> Result<(), Error> {
         let id = self.id.to_string();
         let kind = if self.is_cdrom { "cdrom" } else { "disk" };
-        let mode =
-            if self.is_cdrom || self.medium.as_ref().is_some_and(|it| it.geometry().is_read_only) {
-                "r"
-            } else {
-                "w"
-            };
+        let geometry = self.medium.as_ref().map(|medium| medium.geometry());
+        let is_read_only = self.is_cdrom || geometry.is_some_and(|it| it.is_read_only);
+        let mode = if is_read_only { "r" } else { "w" };
+        let discards = !is_read_only && geometry.is_some_and(|it| it.has_discard);
         let device = tree::Device {
             class: CLASS,
             id: self.id,
@@ -52,7 +50,7 @@ impl DiskSettings {
                 ("device-type", kind),
                 ("bootable", "1"),
                 ("removable", if self.is_cdrom { "1" } else { "0" }),
-                ("discard-enable", "0"),
+                ("discard-enable", if discards { "1" } else { "0" }),
             ],
         };
         tree::add_device(store, domain, &device)

@@ -4,8 +4,8 @@ use zerocopy::byteorder::little_endian::{I16, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::spec::{
-    Indirect32, Indirect64, MAX_INDIRECT_PAGES, MAX_SEGMENTS, OP_INDIRECT, Protocol, Request32,
-    Request64, Response, Segment,
+    Discard32, Discard64, Indirect32, Indirect64, MAX_INDIRECT_PAGES, MAX_SEGMENTS, OP_DISCARD,
+    OP_INDIRECT, Protocol, Request32, Request64, Response, Segment,
 };
 use crate::ring::{BrokenRing, Ring};
 
@@ -23,7 +23,7 @@ impl Request {
     /// Linux's front end demands.
     pub const fn answered_operation(&self) -> u8 {
         match self.segments {
-            Segments::Direct { .. } => self.operation,
+            Segments::Direct { .. } | Segments::Discard { .. } => self.operation,
             Segments::Indirect { operation, .. } => operation,
         }
     }
@@ -32,8 +32,20 @@ impl Request {
 /// Where the segments of a request are.
 #[derive(Debug)]
 pub(super) enum Segments {
-    Direct { count: usize, segments: [Segment; MAX_SEGMENTS] },
-    Indirect { operation: u8, count: usize, pages: [u32; MAX_INDIRECT_PAGES] },
+    Direct {
+        count: usize,
+        segments: [Segment; MAX_SEGMENTS],
+    },
+    Indirect {
+        operation: u8,
+        count: usize,
+        pages: [u32; MAX_INDIRECT_PAGES],
+    },
+    /// None, but so many sectors.
+    Discard {
+        flag: u8,
+        sectors: u64,
+    },
 }
 
 /// Takes the next request; none if there is none at this moment.
@@ -85,10 +97,20 @@ fn parse(protocol: Protocol, bytes: &[u8]) -> Option<Request> {
             (request.id.get(), request.sector_number.get(), segments)
         }};
     }
+    macro_rules! discard {
+        ($layout:ty) => {{
+            let (request, _) = <$layout>::read_from_prefix(bytes).ok()?;
+            let segments =
+                Segments::Discard { flag: request.flag, sectors: request.nr_sectors.get() };
+            (request.id.get(), request.sector_number.get(), segments)
+        }};
+    }
     let operation = *bytes.first()?;
     let (id, sector, segments) = match (protocol, operation) {
         (Protocol::X86_32, OP_INDIRECT) => indirect!(Indirect32),
         (Protocol::X86_64, OP_INDIRECT) => indirect!(Indirect64),
+        (Protocol::X86_32, OP_DISCARD) => discard!(Discard32),
+        (Protocol::X86_64, OP_DISCARD) => discard!(Discard64),
         (Protocol::X86_32, _) => direct!(Request32),
         (Protocol::X86_64, _) => direct!(Request64),
     };

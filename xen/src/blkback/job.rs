@@ -21,6 +21,7 @@ pub(super) struct Geometry {
     /// The unit that is best for it.
     pub physical_sector_bytes: u64,
     pub is_read_only: bool,
+    pub has_discard: bool,
 }
 
 /// A request that is being served.
@@ -59,48 +60,50 @@ impl Job {
     ) -> Result<Self, i16> {
         let operation = request.answered_operation();
         let is_indirect = matches!(request.segments, Segments::Indirect { .. });
-        let segments = || pages.segments(&request.segments).map_err(|_| STATUS_ERROR);
-        let (steps, segments): (&[Op], _) = match (operation, is_indirect) {
-            (OP_READ, _) => (&[Op::Read], segments()?),
-            (OP_WRITE, _) => (&[Op::WRITE], segments()?),
-            (OP_FLUSH, false) => (&[Op::Flush, Op::WRITE], segments()?),
-            (OP_WRITE_BARRIER, false) => (&[Op::Flush, Op::WRITE, Op::Flush], segments()?),
-            (_, true) => return Err(STATUS_ERROR),
-            (_, false) => return Err(STATUS_NOT_SUPPORTED),
-        };
-        let steps = match (operation, segments.is_empty()) {
-            (OP_READ | OP_WRITE, true) => return Err(STATUS_ERROR),
-            (_, true) => &steps[..1],
-            (_, false) => steps,
-        };
-        let length_bytes: usize = segments.iter().map(pages::length).sum();
-        let offset_bytes = match length_bytes {
-            0 => 0,
-            _ => geometry.place(request.sector, length_bytes as u64).ok_or(STATUS_ERROR)?,
-        };
-        let is_write = steps.contains(&Op::WRITE);
-        if is_write && geometry.is_read_only {
-            return Err(STATUS_ERROR);
-        }
-        let data = match length_bytes {
-            0 => Data::NONE,
-            _ => {
-                let granted = pages.hold(&segments, steps.contains(&Op::Read));
-                Data::Guest(Box::new(granted.map_err(|BadGrant| STATUS_ERROR)?))
-            }
-        };
-        Ok(Self {
+        let mut job = Self {
             disk: Arc::clone(disk),
             queue,
             id: request.id,
             operation,
-            steps,
-            offset_bytes,
-            length_bytes,
-            data,
+            steps: &[],
+            offset_bytes: 0,
+            length_bytes: 0,
+            data: Data::NONE,
             is_barrier: operation == OP_WRITE_BARRIER,
             is_orphan: false,
-        })
+        };
+        if let Segments::Discard { flag: 0, sectors } = request.segments
+            && geometry.has_discard
+        {
+            let length_bytes = sectors.checked_mul(SECTOR_BYTES).ok_or(STATUS_ERROR)?;
+            job.offset_bytes = geometry.place(request.sector, length_bytes)?;
+            (job.steps, job.data) = (&[Op::Discard], Data::Length(length_bytes));
+            return Ok(job);
+        }
+        let steps: &[Op] = match (operation, is_indirect) {
+            (OP_READ, _) => &[Op::Read],
+            (OP_WRITE, _) => &[Op::WRITE],
+            (OP_FLUSH, false) => &[Op::Flush, Op::WRITE],
+            (OP_WRITE_BARRIER, false) => &[Op::Flush, Op::WRITE, Op::Flush],
+            (_, true) => return Err(STATUS_ERROR),
+            (_, false) => return Err(STATUS_NOT_SUPPORTED),
+        };
+        let segments = pages.segments(&request.segments).map_err(|BadGrant| STATUS_ERROR)?;
+        job.steps = match (operation, segments.is_empty()) {
+            (OP_READ | OP_WRITE, true) => return Err(STATUS_ERROR),
+            (_, true) => &steps[..1],
+            (_, false) => steps,
+        };
+        if job.steps.contains(&Op::WRITE) && geometry.is_read_only {
+            return Err(STATUS_ERROR);
+        }
+        if !segments.is_empty() {
+            job.length_bytes = segments.iter().map(pages::length).sum();
+            job.offset_bytes = geometry.place(request.sector, job.length_bytes as u64)?;
+            let granted = pages.hold(&segments, operation == OP_READ);
+            job.data = Data::Guest(Box::new(granted.map_err(|BadGrant| STATUS_ERROR)?));
+        }
+        Ok(job)
     }
 
     /// Takes a step's result.
@@ -135,23 +138,28 @@ impl Geometry {
                 sector_bytes: SECTOR_BYTES,
                 physical_sector_bytes: SECTOR_BYTES,
                 is_read_only: true,
+                has_discard: false,
             };
         };
         let sector_bytes = u64::from(medium.sector_bytes).max(SECTOR_BYTES);
+        let is_read_only = is_cdrom || medium.is_read_only;
         Self {
             size_bytes: medium.size_bytes - medium.size_bytes % sector_bytes,
             sector_bytes,
             physical_sector_bytes: u64::from(medium.physical_sector_bytes).max(sector_bytes),
-            is_read_only: is_cdrom || medium.is_read_only,
+            is_read_only,
+            has_discard: medium.has_discard && !is_read_only,
         }
     }
 
-    /// Where on the medium a range of sectors is, in bytes; none if it is not wholly there, or not
-    /// made of whole sectors.
-    fn place(self, sector: u64, length_bytes: u64) -> Option<u64> {
-        let offset_bytes = sector.checked_mul(SECTOR_BYTES)?;
-        let end = offset_bytes.checked_add(length_bytes)?;
+    /// Where on the medium a range of sectors is, in bytes.
+    ///
+    /// # Errors
+    /// The status to answer if it is not wholly there, or not made of whole sectors.
+    fn place(self, sector: u64, length_bytes: u64) -> Result<u64, i16> {
+        let offset_bytes = sector.checked_mul(SECTOR_BYTES).ok_or(STATUS_ERROR)?;
+        let end = offset_bytes.checked_add(length_bytes).ok_or(STATUS_ERROR)?;
         let is_whole = (offset_bytes | length_bytes).is_multiple_of(self.sector_bytes);
-        (is_whole && end <= self.size_bytes).then_some(offset_bytes)
+        if is_whole && end <= self.size_bytes { Ok(offset_bytes) } else { Err(STATUS_ERROR) }
     }
 }

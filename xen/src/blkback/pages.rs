@@ -31,6 +31,7 @@ impl Pages {
     /// [`BadGrant`], also if a segment is wrong, or there are too many.
     pub fn segments(&self, segments: &Segments) -> Result<Vec<Segment>, BadGrant> {
         let found = match segments {
+            Segments::Discard { .. } => vec![],
             Segments::Direct { count, .. } if *count > MAX_SEGMENTS => return Err(BadGrant),
             Segments::Direct { count, segments } => segments[..*count].to_vec(),
             Segments::Indirect { count, .. } if *count > MAX_INDIRECT_SEGMENTS => {

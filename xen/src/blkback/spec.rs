@@ -29,6 +29,8 @@ pub const OP_WRITE: u8 = 1;
 pub const OP_WRITE_BARRIER: u8 = 2;
 /// `BLKIF_OP_FLUSH_DISKCACHE`.
 pub const OP_FLUSH: u8 = 3;
+/// `BLKIF_OP_DISCARD`.
+pub const OP_DISCARD: u8 = 5;
 /// `BLKIF_OP_INDIRECT`.
 pub const OP_INDIRECT: u8 = 6;
 
@@ -140,6 +142,33 @@ pub struct Request64 {
     pub seg: [Segment; MAX_SEGMENTS],
 }
 
+/// `struct blkif_request_discard` of `x86_32-abi`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names are those of the header, and its documentation")]
+pub struct Discard32 {
+    pub operation: u8,
+    pub flag: u8,
+    pub handle: U16,
+    pub id: U64,
+    pub sector_number: U64,
+    pub nr_sectors: U64,
+}
+
+/// `struct blkif_request_discard` of `x86_64-abi`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names are those of the header, and its documentation")]
+pub struct Discard64 {
+    pub operation: u8,
+    pub flag: u8,
+    pub handle: U16,
+    pub padding: [u8; 4],
+    pub id: U64,
+    pub sector_number: U64,
+    pub nr_sectors: U64,
+}
+
 /// `struct blkif_request_indirect` of `x86_32-abi`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -201,6 +230,12 @@ mod tests {
         assert_eq!(offset_of!(Request32, id), 4);
         assert_eq!(offset_of!(Request32, sector_number), 12);
         assert_eq!(offset_of!(Request32, seg), 20);
+        assert_eq!(offset_of!(Discard64, id), 8);
+        assert_eq!(offset_of!(Discard64, sector_number), 16);
+        assert_eq!(offset_of!(Discard64, nr_sectors), 24);
+        assert_eq!(offset_of!(Discard32, id), 4);
+        assert_eq!(offset_of!(Discard32, sector_number), 12);
+        assert_eq!(offset_of!(Discard32, nr_sectors), 20);
         assert_eq!(offset_of!(Indirect64, indirect_op), 1);
         assert_eq!(offset_of!(Indirect64, nr_segments), 2);
         assert_eq!(offset_of!(Indirect64, id), 8);

@@ -29,6 +29,7 @@ pub struct TestDisk {
     pub durable: Mutex<Vec<u8>>,
     pub is_slow: bool,
     pub is_read_only: bool,
+    pub has_discard: bool,
     pub sector_bytes: u32,
     pub failure: Mutex<Option<Error>>,
     /// Requests of clients, the oldest first.
@@ -44,6 +45,7 @@ impl TestDisk {
             data: Mutex::new(data),
             is_slow,
             is_read_only: false,
+            has_discard: false,
             sector_bytes: 512,
             failure: Mutex::default(),
             queue: Mutex::default(),
@@ -65,7 +67,11 @@ impl TestDisk {
                 self.durable.lock().clone_from(&data);
                 Ok(())
             }
-            Op::Discard | Op::WriteZeroes => panic!("not offered"),
+            Op::Discard => {
+                range.fill(0);
+                Ok(())
+            }
+            Op::WriteZeroes => panic!("no front end asks for it"),
         };
         Completion { request, result: result.map_err(|_| Error::Memory) }
     }
@@ -92,7 +98,7 @@ impl Medium for TestDisk {
             sector_bytes: self.sector_bytes,
             physical_sector_bytes: self.sector_bytes,
             is_read_only: self.is_read_only,
-            has_discard: false,
+            has_discard: self.has_discard,
         }
     }
 
@@ -292,6 +298,21 @@ impl Front {
             panic!("{responses:?}");
         };
         assert_eq!(answered, op);
+        status
+    }
+
+    /// One discard on its own.
+    pub fn ask_discard(&mut self, flag: u8, sector: u64, sectors: u64) -> i16 {
+        let mut bytes = vec![5, flag, 0, 0];
+        if self.protocol == Protocol::X86_64 {
+            bytes.extend([0; 4]);
+        }
+        bytes.extend([7, sector, sectors].map(u64::to_le_bytes).concat());
+        self.put(&bytes);
+        assert!(self.push());
+        self.disk.complete_all();
+        let responses = self.responses();
+        let [(7, 5, status)] = responses[..] else { panic!("{responses:?}") };
         status
     }
 

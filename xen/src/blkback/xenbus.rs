@@ -212,6 +212,10 @@ impl Vbd {
             ("info", info.into()),
             ("sector-size", geometry.sector_bytes),
             ("physical-sector-size", geometry.physical_sector_bytes),
+            ("feature-discard", geometry.has_discard.into()),
+            ("discard-granularity", geometry.physical_sector_bytes),
+            ("discard-alignment", 0),
+            ("discard-secure", 0),
         ] {
             inner.nodes.write(store, name, value)?;
         }

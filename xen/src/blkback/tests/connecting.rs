@@ -26,6 +26,7 @@ fn the_back_end_shows_what_the_disk_can_and_waits() {
         ("sectors", "64"),
         ("sector-size", "512"),
         ("physical-sector-size", "512"),
+        ("feature-discard", "0"),
         ("info", "0"),
     ] {
         assert_eq!(front.back_node(name).as_deref(), Some(value), "{name}");

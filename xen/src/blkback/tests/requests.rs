@@ -172,6 +172,36 @@ fn disks_with_large_sectors_take_whole_ones() {
 }
 
 #[test]
+fn discards_of_media_that_have_them() {
+    for protocol in [Protocol::X86_32, Protocol::X86_64] {
+        for is_slow in [false, true] {
+            let disk = TestDisk { has_discard: true, ..TestDisk::new(64, is_slow) };
+            let mut front = Front::new(SETTINGS, disk);
+            assert_eq!(front.back_node("feature-discard").unwrap(), "1");
+            front.connect(protocol, 1);
+            assert_eq!(front.ask_discard(0, 3, 2), 0);
+            assert_eq!(*front.disk.log.lock(), [(Op::Discard, 3 * 512, 1024)]);
+            let bytes = [3, 4, 5].map(|sector| front.disk.data.lock()[sector * 512]);
+            assert_eq!(bytes, [0, 0, 5]);
+            // All of it; behind the end; of more than there can be; for good (secure).
+            assert_eq!(front.ask_discard(0, 0, 64), 0);
+            assert_eq!(front.ask_discard(0, 63, 2), -1);
+            assert_eq!(front.ask_discard(0, 1, u64::MAX / 512), -1);
+            assert_eq!(front.ask_discard(0, 1, u64::MAX), -1);
+            assert_eq!(front.ask_discard(1, 3, 2), -2);
+        }
+    }
+    for disk in [
+        TestDisk::new(64, false),
+        TestDisk { has_discard: true, is_read_only: true, ..TestDisk::new(64, false) },
+    ] {
+        let mut front = Front::connected(disk);
+        assert_eq!(front.back_node("feature-discard").unwrap(), "0");
+        assert_eq!(front.ask_discard(0, 3, 2), -2);
+    }
+}
+
+#[test]
 fn indirect_requests_in_both_widths() {
     for protocol in [Protocol::X86_32, Protocol::X86_64] {
         let mut front = Front::new(SETTINGS, TestDisk::new(4096, false));
