@@ -3,6 +3,7 @@
 use crate::backends::{
     BackEnds, ConsoleOutput, DiskSettings, OwnedBackEnds, Settings, SharedStore,
 };
+#[cfg(test)]
 use crate::grants::NoGrant;
 use crate::hypercall::{Answer, Call, Outcome};
 use crate::machine::{
@@ -364,6 +365,7 @@ impl Guest {
     }
 }
 
+#[cfg(test)]
 impl PvPlatform {
     /// Holds one granted page, and returns its address.
     pub fn hold_one(&self, reference: u32, is_writable: bool) -> Result<u64, NoGrant> {

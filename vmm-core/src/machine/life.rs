@@ -37,7 +37,8 @@ const TABLE_HEAP_BYTES: u64 = 128;
 /// which of a CD may have to be turned into raw sectors, one of the boot disk, and lists of pages.
 const RUN_HEAP_BYTES: u64 = 320 << 10;
 
-/// The same of a PV disk: the data of a request, which media answer at once, and lists.
+/// The same of a PV disk: lists of the requests that are on their way and of their pages, at worst
+/// of as many as the rings have entries, and of one sector a page.
 const PV_DISK_HEAP_BYTES: u64 = (1 << 20) + (128 << 10);
 
 /// The same of a PV network card: the frames that wait for the guest, one that it sends, one that

@@ -114,7 +114,6 @@ fn step(front: &mut Front, other: &Arc<TestDisk>, input: &mut Input) -> Option<(
                 "ring-ref",
                 "ring-page-order",
                 "event-channel",
-                "feature-persistent",
                 "multi-queue-num-queues",
                 "queue-0/ring-ref",
                 "queue-1/ring-ref",

@@ -3,6 +3,7 @@
 mod connecting;
 mod hostile;
 mod pace;
+mod pages;
 mod requests;
 
 use super::*;
