@@ -110,3 +110,14 @@ pub fn entry(kind: u8, content: &[u8]) -> Vec<u8> {
 pub const fn u32(value: u32) -> U32 {
     U32::new(value)
 }
+
+/// An MCFG's content: segment, base, first and last bus of each entry.
+pub fn mcfg(entries: &[(u16, u64, u8, u8)]) -> Vec<u8> {
+    let mut content = vec![0; 8];
+    for &(segment, base, first_bus, last_bus) in entries {
+        content.extend(base.to_le_bytes());
+        content.extend(segment.to_le_bytes());
+        content.extend([first_bus, last_bus, 0, 0, 0, 0]);
+    }
+    content
+}

@@ -1,9 +1,9 @@
 //! A firmware's tables, whole and broken, for the fuzz target in `tests/fuzz` and for bounded
 //! property tests.
 
-use crate::firmware::{BASE, Memory, aml, entry, fadt, fadt_bytes, generic, madt, u32};
+use crate::firmware::{BASE, Memory, aml, entry, fadt, fadt_bytes, generic, madt, mcfg, u32};
 use crate::power::{Fadt, RESET_REGISTER_SUPPORTED};
-use crate::{InterruptSource, IoApicInfo, Register, Tables, find_root, read};
+use crate::{InterruptSource, IoApicInfo, PciConfigSpace, Register, Tables, find_root, read};
 use alloc::vec::Vec;
 use arbitrary::{Result, Unstructured};
 
@@ -27,8 +27,13 @@ fn run(input: &mut Unstructured<'_>) -> Result<()> {
     let dsdt = memory.put_table(b"DSDT", &aml(sleep_types));
     let description = description(input, dsdt, &mut told)?;
     let description = memory.put_table(b"FACP", &description);
+    let (base, first_bus): (u16, u8) = input.arbitrary()?;
+    let base = (u64::from(base) + 1) << 20;
+    let last_bus = input.int_in_range(first_bus..=255)?;
+    told.pci_config = Some(PciConfigSpace { base, first_bus, last_bus });
+    let config = memory.put_table(b"MCFG", &mcfg(&[(0, base, first_bus, last_bus)]));
     let other = memory.put_table(b"HPET", &[1; 20]);
-    let root = memory.put_root(&[other, controllers, description], input.arbitrary()?);
+    let root = memory.put_root(&[other, controllers, description, config], input.arbitrary()?);
     assert_eq!(find_root(&memory), Some(root));
     assert_eq!(read(&memory, Some(root)), told);
     for _ in 0..input.arbitrary_len::<u8>()?.min(MAX_CHANGES) {

@@ -1,5 +1,5 @@
 //! The machine's own ACPI tables (ACPI Specification 6.5): its processors and interrupt
-//! controllers, the PM timer, how to turn it off and reset it.
+//! controllers, the PM timer, PCI's configuration space, how to turn it off and reset it.
 //!
 //! Tables are firmware's, and firmware has faults: a table that is broken is left out, and what it
 //! would have said stays at a PC's defaults.
@@ -32,6 +32,7 @@ mod firmware;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod madt;
+mod mcfg;
 mod power;
 mod root;
 mod s5;
@@ -71,6 +72,17 @@ pub struct InterruptSource {
     pub active_low: bool,
 }
 
+/// Where PCI's configuration space is in memory: 4 KiB a function, 1 MiB a bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciConfigSpace {
+    /// Where bus 0 is, or would be.
+    pub base: u64,
+    /// The first bus that it has.
+    pub first_bus: u8,
+    /// The last one.
+    pub last_bus: u8,
+}
+
 /// All that the hypervisor wants of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
@@ -84,6 +96,8 @@ pub struct Tables {
     pub pm_timer: Option<u16>,
     /// CMOS register of the century.
     pub century_register: Option<u8>,
+    /// PCI's configuration space of segment 0, if it is in memory.
+    pub pci_config: Option<PciConfigSpace>,
     /// Power off and reset.
     pub power: PowerControls,
 }
@@ -99,6 +113,7 @@ impl Default for Tables {
             isa_interrupts: core::array::from_fn(source),
             pm_timer: None,
             century_register: None,
+            pci_config: None,
             power: PowerControls::default(),
         }
     }
@@ -123,6 +138,9 @@ pub fn read(memory: &dyn PhysicalMemory, root: Option<u64>) -> Tables {
     match root.find(memory, b"FACP") {
         Some(table) => power::read(&table, memory, &mut tables),
         None => log::warn!("no ACPI FADT: the machine cannot be turned off by software"),
+    }
+    if let Some(table) = root.find(memory, b"MCFG") {
+        mcfg::read(&table, &mut tables);
     }
     tables
 }

@@ -1,6 +1,6 @@
 //! Tables as the specification has them, and anything else.
 
-use super::firmware::{BASE, Memory, aml, entry, fadt, fadt_bytes, generic, madt, u32};
+use super::firmware::{BASE, Memory, aml, entry, fadt, fadt_bytes, generic, madt, mcfg, u32};
 use super::*;
 use alloc::vec;
 use proptest::prelude::*;
@@ -25,7 +25,9 @@ fn pc(wide: bool) -> (Memory, u64) {
     fadt.flags = u32(power::RESET_REGISTER_SUPPORTED);
     (fadt.reset_register, fadt.reset_value) = (generic(1, 0xcf9), 6);
     let description = memory.put_table(b"FACP", &fadt_bytes(&fadt, 244 - 36));
-    let root = memory.put_root(&[description, controllers], wide);
+    let config =
+        memory.put_table(b"MCFG", &mcfg(&[(1, 0xd000_0000, 0, 9), (0, 0xb000_0000, 2, 7)]));
+    let root = memory.put_root(&[description, controllers, config], wide);
     (memory, root)
 }
 
@@ -42,6 +44,8 @@ fn a_pc_is_read_by_both_kinds_of_lists() {
         assert_eq!(tables.isa_interrupts[1], source(1, false, false));
         assert_eq!(tables.isa_interrupts[9], source(9, true, true));
         assert_eq!((tables.pm_timer, tables.century_register), (Some(0x608), Some(0x32)));
+        let config = PciConfigSpace { base: 0xb000_0000, first_bus: 2, last_bus: 7 };
+        assert_eq!(tables.pci_config, Some(config), "of segment 0");
         let expected = PowerControls {
             pm1a_control: Some(0x604),
             pm1b_control: None,
@@ -50,6 +54,22 @@ fn a_pc_is_read_by_both_kinds_of_lists() {
             reset: Some((Register::Port(0xcf9), 6)),
         };
         assert_eq!(tables.power, expected);
+    }
+}
+
+#[test]
+fn a_configuration_space_that_makes_no_sense_is_left_out() {
+    for entry in [
+        (0, 0, 0, 255),
+        (0, 0xb000_1000, 0, 255),
+        (0, 1 << 60, 0, 255),
+        (0, 0xb000_0000, 9, 8),
+        (3, 0xb000_0000, 0, 255),
+    ] {
+        let mut memory = Memory::default();
+        let config = memory.put_table(b"MCFG", &mcfg(&[entry]));
+        let root = memory.put_root(&[config], true);
+        assert_eq!(read(&memory, Some(root)).pci_config, None, "{entry:x?}");
     }
 }
 
@@ -75,6 +95,7 @@ fn a_broken_table_is_left_out_alone() {
             power: whole.power,
             pm_timer: Some(0x608),
             century_register: Some(0x32),
+            pci_config: whole.pci_config,
             ..Tables::default()
         }
     );
