@@ -19,7 +19,7 @@ use petgraph::visit::EdgeRef;
 use crate::paths;
 
 /// The crates that the image is made of, from the top down.
-const CRATES: [&str; 16] = [
+const CRATES: [&str; 17] = [
     "boot",
     "svm",
     "vmx",
@@ -34,6 +34,7 @@ const CRATES: [&str; 16] = [
     "host-acpi",
     "firmware",
     "devices",
+    "drivers",
     "block",
     "ept",
 ];

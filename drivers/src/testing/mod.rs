@@ -1,0 +1,11 @@
+//! A machine that is a program, with devices that are: for tests.
+
+mod bench;
+mod machine;
+mod nvme;
+mod virtio;
+
+pub use bench::{Bench, Keeper};
+pub use machine::{FakeFunction, FakeMachine};
+pub use nvme::FakeNvme;
+pub use virtio::{FakeBlock, Options};
