@@ -10,9 +10,10 @@ use crate::power;
 use crate::report::{log, panic};
 use alloc::vec::Vec;
 use control::host::{Display, Host, InputEvent, SerialPort};
+use drivers::Disks;
 use vmm_core::host::machine_check::Registers;
 use vmm_core::host::owner::Owner;
-use vmm_core::host::platform::{BOOT_CPU, CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
+use vmm_core::host::platform::{CpuInterrupt, CrashDump, Frame, FrameSize, Platform};
 
 /// The bare machine.
 pub struct Machine {
@@ -22,6 +23,8 @@ pub struct Machine {
     pub apic_ids: Vec<u32>,
     /// The page below 1 MiB where other CPUs start, if there is one for it.
     pub start_up_page: Option<u8>,
+    /// Its disks.
+    pub disks: Disks,
 }
 
 impl Host for Machine {
@@ -81,18 +84,16 @@ impl Host for Machine {
     }
 
     fn call_attendant(&self) {
-        if self.cpu() == BOOT_CPU {
-            self.interrupt_self();
-        } else {
-            self.interrupt_cpu(BOOT_CPU, CpuInterrupt::Kick);
-        }
+        start_up::call_boot_cpu();
     }
 
     fn power_off(&self) {
+        self.disks.shut_down();
         power::power_off();
     }
 
     fn reboot(&self) -> ! {
+        self.disks.shut_down();
         power::reset()
     }
 }
@@ -166,6 +167,10 @@ impl Platform for Machine {
 
     fn interrupt_self(&self) {
         lapic::interrupt_self();
+    }
+
+    fn attend_disks(&self) -> u64 {
+        self.disks.attend()
     }
 
     fn idle(&self) {

@@ -1,7 +1,8 @@
 //! From the entry code to the hypervisor proper, step by step.
 
 use crate::cpu::{self, interrupts, ioapic, lapic, machine_check, percpu, pic, tsc};
-use crate::drivers::{display, i8042, rtc, serial};
+use crate::drivers::hardware::Bare;
+use crate::drivers::{display, i8042, pci, rtc, serial};
 use crate::entry::loader_memory;
 use crate::memory::host;
 use crate::platform::Machine;
@@ -10,8 +11,11 @@ use crate::report::panic::{self, give_up};
 use crate::{acpi, boot_rom, power};
 use alloc::boxed::Box;
 use alloc::string::ToString;
+use alloc::vec::Vec;
+use block::HostDisk;
 use config::command_line::CommandLine;
 use control::host::Host;
+use drivers::Disks;
 use handover::{Handover, LoadedModule};
 use vmm_core::host::platform::{BootInputs, Module, Platform};
 
@@ -91,12 +95,14 @@ extern "C" fn rust_entry(magic: u32, information: u32) -> ! {
     );
     log::info!("{} MiB free, {input}, {screen}", host::free_bytes() >> 20);
 
+    pci::CONFIG.use_memory(tables.pci_config);
     let machine: &'static Machine = Box::leak(Box::new(Machine {
         boot_time_unix_s: rtc::read_unix_s(tables.century_register),
         apic_ids: tables.cpus,
         start_up_page: handover.real_mode_page(),
+        disks: Disks::find(&Bare),
     }));
-    run_guests(machine, &options, &inputs(&handover, &options));
+    run_guests(machine, &options, &inputs(&handover, &options, machine.disks.list().to_vec()));
     if !options.stay_on {
         machine.power_off();
     }
@@ -120,10 +126,11 @@ fn apply_options(text: &str) -> CommandLine {
     options
 }
 
-fn inputs(handover: &Handover<'static>, options: &CommandLine) -> BootInputs {
+fn inputs(handover: &Handover<'static>, options: &CommandLine, disks: Vec<HostDisk>) -> BootInputs {
     BootInputs {
         command_line: handover.command_line().to_string(),
         modules: handover.modules().map(|loaded| module(&loaded)).collect(),
+        disks,
         bios: BIOS,
         vga_bios: VGA_BIOS,
         boot_rom: if options.boot_rom { boot_rom::image() } else { &[] },

@@ -3,7 +3,7 @@
 
 use super::descriptors::TrapFrame;
 use super::{lapic, machine_check, percpu};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::Once;
 
 /// Where the legacy controllers' interrupts would arrive; they are masked, so only spurious ones
@@ -17,6 +17,8 @@ pub const COM2_VECTOR: u8 = 0x41;
 pub const KEYBOARD_VECTOR: u8 = 0x42;
 /// Mouse.
 pub const MOUSE_VECTOR: u8 = 0x43;
+/// The first of those that [`connect`] hands out.
+const FIRST_FREE_VECTOR: u8 = 0x50;
 /// The local APIC's timer.
 pub const TIMER_VECTOR: u8 = 0xe0;
 /// Another CPU's, to end whatever this one does.
@@ -29,6 +31,8 @@ pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 /// Vectors of devices: [`set_device`].
 const DEVICE_VECTORS: usize = 4;
+/// Vectors of [`connect`].
+const FREE_VECTORS: usize = 32;
 
 /// The answer to exceptions and NMIs, which is the crash report's.
 #[derive(Clone, Copy)]
@@ -41,6 +45,12 @@ pub struct CrashHandlers {
 
 static CRASH_HANDLERS: Once<CrashHandlers> = Once::new();
 static DEVICES: [Once<fn()>; DEVICE_VECTORS] = [const { Once::new() }; DEVICE_VECTORS];
+static CONNECTED: [Once<Handler>; FREE_VECTORS] = [const { Once::new() }; FREE_VECTORS];
+/// Of those above the first so many are handed out.
+static CONNECTED_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// A handler that knows whose it is.
+pub type Handler = &'static (dyn Fn() + Send + Sync);
 
 /// Registers the answer to exceptions; to be called before there can be one. Only the first call
 /// counts.
@@ -54,6 +64,13 @@ pub fn set_crash_handlers(handlers: CrashHandlers) {
 /// If `vector` is not from [`COM1_VECTOR`] to [`MOUSE_VECTOR`].
 pub fn set_device(vector: u8, handler: fn()) {
     DEVICES[usize::from(vector - COM1_VECTOR)].call_once(|| handler);
+}
+
+/// Hands out a vector that `handler` answers, for good; `None` if all are taken.
+pub fn connect(handler: Handler) -> Option<u8> {
+    let index = CONNECTED_COUNT.fetch_add(1, Ordering::Relaxed);
+    CONNECTED.get(index)?.call_once(|| handler);
+    Some(FIRST_FREE_VECTOR + index as u8)
 }
 
 /// The hypervisor sets no breakpoints and never single-steps: what comes is a guest's, left behind
@@ -97,9 +114,11 @@ pub fn handle_vector(vector: u8) {
 
 fn work(vector: u8) {
     let device = || DEVICES.get(usize::from(vector.checked_sub(COM1_VECTOR)?))?.get();
-    match (vector, device()) {
-        (TIMER_VECTOR, _) => lapic::timer_expired(),
-        (_, Some(handler)) => handler(),
-        (_, None) => log::warn!("interrupt {vector:#x} that nobody asked for"),
+    let connected = || CONNECTED.get(usize::from(vector.checked_sub(FIRST_FREE_VECTOR)?))?.get();
+    match (vector, device(), connected()) {
+        (TIMER_VECTOR, ..) => lapic::timer_expired(),
+        (_, Some(handler), _) => handler(),
+        (_, _, Some(handler)) => handler(),
+        (_, None, None) => log::warn!("interrupt {vector:#x} that nobody asked for"),
     }
 }

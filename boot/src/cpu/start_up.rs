@@ -1,6 +1,7 @@
 //! Starting the other CPUs (Intel SDM volume 3, 9.4 and 11.4.7): INIT, then start-up messages, one
 //! CPU after the other.
 
+use super::interrupts::KICK_VECTOR;
 use super::percpu::{self, PerCpu};
 use super::stacks::Stacks;
 use super::{init_control_registers, lapic, machine_check, stop, tsc};
@@ -8,6 +9,7 @@ use crate::memory::host;
 use core::slice;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
+use vmm_core::host::platform::BOOT_CPU;
 
 // The code that fills the start-up page, and the words that it reads there.
 // SAFETY: `entry/start_up.s` defines these, the last two as aligned words that it and this file
@@ -159,6 +161,14 @@ extern "C" fn rust_start_up(cpu: &'static PerCpu) -> ! {
 /// True if there may be CPUs besides this one.
 pub fn has_others() -> bool {
     HAS_OTHERS.load(Ordering::SeqCst)
+}
+
+/// Interrupts the boot CPU, which looks after the consoles and the machine's disks then.
+pub fn call_boot_cpu() {
+    match this_cpu() {
+        BOOT_CPU => lapic::interrupt_self(),
+        _ => interrupt(BOOT_CPU, KICK_VECTOR),
+    }
 }
 
 /// Sends an interrupt to the CPU with a number.

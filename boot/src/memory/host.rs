@@ -207,7 +207,7 @@ pub fn free_bytes() -> u64 {
 }
 
 /// Writes zeroes to memory that nobody else has.
-fn zero(address: u64, bytes: u64) {
+pub fn zero(address: u64, bytes: u64) {
     // SAFETY: the frame map gave this RAM to the caller alone, and all RAM is mapped at its
     // physical address. `rep stosq` is the fastest way on every CPU since 2013 and needs no
     // vector registers, which are the guest's.
@@ -236,9 +236,21 @@ pub fn map(start: u64, bytes: u64, mapping: Mapping) -> Result<(), super::paging
     }
 }
 
+/// Maps registers of a device at their physical address. Memory that is mapped otherwise, as RAM or
+/// as a framebuffer, is refused.
+pub fn map_registers(start: u64, bytes: u64) -> Result<(), super::paging::OutOfFrames> {
+    map(start, bytes, Mapping::DEVICE)?;
+    let range = start..start.saturating_add(bytes);
+    let is_device = |tables: &Mutex<PageTables>| tables.lock().is_mapped(range, Mapping::DEVICE);
+    TABLES.get().is_some_and(is_device).then_some(()).ok_or(super::paging::OutOfFrames)
+}
+
 /// True if a read of this memory would not fault.
 pub fn is_readable(start: u64, bytes: u64) -> bool {
     let range = start..start.saturating_add(bytes);
     // A panic may have come while the lock was held: better no backtrace than none of the panic.
-    TABLES.get().and_then(Mutex::try_lock).is_some_and(|tables| tables.is_mapped(range))
+    TABLES
+        .get()
+        .and_then(Mutex::try_lock)
+        .is_some_and(|tables| tables.is_mapped(range, Mapping::PRESENT))
 }

@@ -142,8 +142,8 @@ impl PageTables {
         Ok(())
     }
 
-    /// True if all of `range` is mapped.
-    pub fn is_mapped(&self, range: Range<u64>) -> bool {
+    /// True if all of `range` is mapped, by entries that have all bits of `mapping`.
+    pub fn is_mapped(&self, range: Range<u64>, mapping: Mapping) -> bool {
         let mut address = range.start;
         while address < range.end {
             let mut table = self.root;
@@ -155,6 +155,9 @@ impl PageTables {
                     return false;
                 }
                 if level == 0 || entry & Mapping::LARGE.bits() != 0 {
+                    if !Mapping::from_bits_retain(entry).contains(mapping) {
+                        return false;
+                    }
                     step = page_bytes - address % page_bytes;
                     break;
                 }

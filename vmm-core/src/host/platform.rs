@@ -6,6 +6,7 @@ use crate::host::owner::Owner;
 #[cfg(any(test, feature = "owner-map"))]
 use crate::host::owner_map::OwnerMap;
 use alloc::vec::Vec;
+use block::HostDisk;
 use config::modules::{self, ModuleKind};
 use control::host::Host;
 use core::fmt;
@@ -121,6 +122,12 @@ pub trait Platform: Host {
     /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True
     /// if there was work among them, and not only what other CPUs sent.
     fn handle_interrupts(&self) -> bool;
+    /// Does what the machine's own disks have to do: devices are told of requests that are complete.
+    /// Returns the host time at which to call this again, in nanoseconds; [`u64::MAX`] if it is
+    /// enough to do so after interrupts. For the boot CPU, with no lock held that a device takes.
+    fn attend_disks(&self) -> u64 {
+        u64::MAX
+    }
     /// The machine-check registers of whatever CPU they are used on, if it has any.
     fn machine_check_registers(&self) -> Option<&dyn Registers> {
         None
@@ -169,6 +176,8 @@ pub struct BootInputs {
     pub command_line: alloc::string::String,
     /// The modules, in order.
     pub modules: Vec<Module>,
+    /// The machine's own disks.
+    pub disks: Vec<HostDisk>,
     /// SeaBIOS, as the distribution builds it.
     pub bios: &'static [u8],
     /// SeaBIOS's VGA BIOS for the standard VGA.

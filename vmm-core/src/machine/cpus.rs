@@ -355,6 +355,18 @@ impl<B: Backend> Cpus<B> {
         if number == BOOT_CPU { self.guests_due_tsc.load(Ordering::SeqCst) } else { u64::MAX }
     }
 
+    /// CPU `number`, which calls this, does the work of the machine's disks if that is its. Returns
+    /// when it has to do so the next time.
+    fn attend_disks(&self, number: usize) -> u64 {
+        if number != BOOT_CPU {
+            return u64::MAX;
+        }
+        match self.platform.attend_disks() {
+            u64::MAX => u64::MAX,
+            due_ns => self.tsc_at(due_ns),
+        }
+    }
+
     /// Runs a virtual CPU on this CPU.
     fn run(&'static self, unit: UnitId, cpu: &B::Cpu, work: &mut CpuWork<'_, B>) -> RunEnd {
         // One that is gone has nothing to run.
@@ -442,7 +454,8 @@ impl<B: Backend> CpuLoop<B> {
         let Self { cpus, number, decision, .. } = *self;
         let watch_tsc = cpus.beat(number, &mut self.neighbour);
         housekeeping.attend();
-        let kept_tsc = cpus.seats[number].keeper.serve();
+        let disks_tsc = cpus.attend_disks(number);
+        let kept_tsc = cpus.seats[number].keeper.serve().min(disks_tsc);
         let Some(unit) = decision.unit else {
             let due_tsc = kept_tsc.min(cpus.tsc_at(decision.until_ns));
             let due_tsc = due_tsc.min(cpus.guests_due_tsc(number)).min(watch_tsc);
@@ -551,7 +564,8 @@ impl<B: Backend> Housekeeping for CpuWork<'_, B> {
     fn share_cpu(&mut self) -> CpuShare {
         let seat = &self.cpus.seats[self.number];
         let watch_tsc = self.cpus.beat(self.number, self.neighbour);
-        let kept_tsc = seat.keeper.serve();
+        let disks_tsc = self.cpus.attend_disks(self.number);
+        let kept_tsc = seat.keeper.serve().min(disks_tsc);
         let is_asked = seat.asks_again.load(Ordering::SeqCst);
         if is_asked || self.cpus.platform.tsc() >= self.until_tsc {
             let decision = self.cpus.decide(self.number);

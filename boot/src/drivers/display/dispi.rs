@@ -60,7 +60,7 @@ impl Dispi {
     /// Looks for the card, and maps all its memory: the guest chooses when modes are set and how
     /// large they are, and must not grow the page tables by that.
     pub fn find() -> Option<Self> {
-        let framebuffer = pci::Device::find(VENDOR, DEVICE)?.memory_base(0)?;
+        let framebuffer = pci::find(VENDOR, DEVICE)?.memory_bar(0)?.address;
         let id = read(Index::Id);
         if !(ID_FIRST..=ID_LAST).contains(&id) {
             return None;

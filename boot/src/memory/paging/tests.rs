@@ -44,9 +44,9 @@ fn what_is_mapped_whole_takes_no_tables_when_its_parts_are_used() {
         bench.map(MEMORY.start..MEMORY.start + bytes, Mapping::FRAMEBUFFER);
     }
     assert_eq!(bench.taken, 3);
-    assert!(bench.tables.is_mapped(MEMORY));
-    assert!(!bench.tables.is_mapped(MEMORY.start - 1..MEMORY.end));
-    assert!(!bench.tables.is_mapped(MEMORY.start..MEMORY.end + 1));
+    assert!(bench.tables.is_mapped(MEMORY, Mapping::PRESENT));
+    assert!(!bench.tables.is_mapped(MEMORY.start - 1..MEMORY.end, Mapping::PRESENT));
+    assert!(!bench.tables.is_mapped(MEMORY.start..MEMORY.end + 1, Mapping::PRESENT));
 }
 
 #[test]
@@ -55,7 +55,9 @@ fn what_is_mapped_already_stays_as_it_is() {
     bench.map(0x20_1000..0x20_2000, Mapping::DEVICE);
     bench.map(0..4 * MIB, Mapping::RAM);
     assert_eq!(bench.taken, 4, "one table of small pages");
-    assert!(bench.tables.is_mapped(0..4 * MIB));
+    assert!(bench.tables.is_mapped(0..4 * MIB, Mapping::PRESENT));
+    assert!(bench.tables.is_mapped(0x20_1000..0x20_2000, Mapping::DEVICE));
+    assert!(!bench.tables.is_mapped(0x20_1000..0x20_2001, Mapping::DEVICE), "RAM is no device");
     let mut table = bench.tables.root();
     for level in (1..4).rev() {
         table = *entry(table, 0x20_1000, level) & ADDRESS_MASK;
@@ -69,8 +71,11 @@ fn a_page_is_taken_out_of_a_large_one() {
     let mut bench = Bench::new();
     bench.map(0..2 * MIB, Mapping::RAM);
     bench.tables.unmap_page(0x5000, &mut leak_frame).unwrap();
-    assert!(bench.tables.is_mapped(0..0x5000) && bench.tables.is_mapped(0x6000..2 * MIB));
-    assert!(!bench.tables.is_mapped(0x5000..0x5001));
+    assert!(
+        bench.tables.is_mapped(0..0x5000, Mapping::PRESENT)
+            && bench.tables.is_mapped(0x6000..2 * MIB, Mapping::PRESENT)
+    );
+    assert!(!bench.tables.is_mapped(0x5000..0x5001, Mapping::PRESENT));
 }
 
 /// SMEP and SMAP keep the hypervisor out of user pages: it has none, whatever is mapped or split.
