@@ -79,9 +79,13 @@ impl Adapter {
     /// answers, if its bell has rung or it is time for that. Returns the host time at which to call
     /// this again without a ring, in nanoseconds. For the boot CPU, outside of handlers.
     pub(crate) fn attend(&self) -> u64 {
-        let now_ns = self.hardware.host_ns();
         let due_ns = self.due_ns.load(Ordering::Relaxed);
-        if !self.bell.take() && now_ns < due_ns {
+        let is_rung = self.bell.take();
+        if !is_rung && due_ns == NEVER_NS {
+            return NEVER_NS;
+        }
+        let now_ns = self.hardware.host_ns();
+        if !is_rung && now_ns < due_ns {
             return due_ns;
         }
         let (due_ns, done) = {

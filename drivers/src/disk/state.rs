@@ -24,6 +24,9 @@ const WATCH_NS: u64 = NS_PER_S;
 /// As often as that if it does not interrupt, or is being reset.
 const POLL_NS: u64 = 1_000_000;
 
+/// Failures of commands that the log tells of: a guest can make a bad sector fail again and again.
+const MAX_TOLD: u32 = 8;
+
 /// A client, and what it is to be told.
 pub type Done = (Weak<dyn Client>, Completion);
 
@@ -61,6 +64,8 @@ pub struct State {
     /// Of each disk.
     caches: Vec<Cache>,
     health: Health,
+    /// Commands that have failed, as far as they are counted.
+    failures: u32,
     /// When the device is looked at next; [`NEVER_NS`] while that is not needed.
     watch_ns: u64,
     done: Vec<Done>,
@@ -78,6 +83,7 @@ impl State {
             pieces: Slab::new(),
             caches: vec![Cache { is_dirty: true, flushes: 0 }; units],
             health: Health::Works,
+            failures: 0,
             watch_ns: NEVER_NS,
             done: Vec::new(),
         }
@@ -237,6 +243,11 @@ impl State {
             Op::Write { .. } | Op::Discard | Op::WriteZeroes => {
                 self.caches[piece.unit].is_dirty = true;
             }
+        }
+        if result == Err(Error::Io) && self.failures < MAX_TOLD {
+            self.failures += 1;
+            let last = if self.failures == MAX_TOLD { "; no more of these are told" } else { "" };
+            log::warn!("{}: a command failed: {:?}{last}", self.name, piece.op);
         }
         self.pages.give_back(piece.pages);
         job.pieces -= 1;

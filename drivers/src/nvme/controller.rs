@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -70,8 +71,8 @@ const _: () = assert!(MAX_PAGES * 8 <= RECORD_BYTES && PAGE_BYTES.is_multiple_of
 const MAX_NAMESPACES: usize = 16;
 /// Blocks in one command, as it can say.
 const MAX_BLOCKS: u64 = 1 << 16;
-/// Longer than any controller may take to be ready (CAP.TO).
-const START_NS: u64 = 128_000_000_000;
+/// The unit in which a controller says how long it takes to be ready.
+const READY_UNIT_NS: u64 = 500_000_000;
 /// An admin command has so long at the start.
 const ADMIN_NS: u64 = 10_000_000_000;
 
@@ -154,7 +155,7 @@ fn start_by(
     let mut nvme = Nvme::new(function, registers, signal, &mut memory)?;
     let mut pages = Pages::new(memory);
     nvme.begin_reset();
-    wait_for(hardware, START_NS, || nvme.finish_reset())?;
+    wait_for(hardware, nvme.ready_ns(), || nvme.finish_reset())?;
 
     let mut ask = |what, namespace| nvme.identify(hardware, &mut pages, what, namespace);
     let controller = ControllerData::new(&ask(admin::CONTROLLER, 0)?);
@@ -177,7 +178,7 @@ fn start_by(
         return Err(Fault("it has no disk"));
     }
     nvme.namespaces = namespaces;
-    nvme.set_limits(&controller)?;
+    nvme.set_limits(&controller);
     let name = format!("nvme{number}");
     Ok(Found { controller: Box::new(nvme), name, disks, pages, bell })
 }
@@ -188,12 +189,7 @@ fn numbers(list: &[u8; identify::LENGTH_BYTES]) -> Vec<u32> {
     numbers.take_while(|&number| number != 0).take(MAX_NAMESPACES).collect()
 }
 
-fn disk(
-    name: alloc::string::String,
-    of: &ControllerData,
-    namespace: u32,
-    geometry: Geometry,
-) -> FoundDisk {
+fn disk(name: String, of: &ControllerData, namespace: u32, geometry: Geometry) -> FoundDisk {
     let mut ids = names::by_id("nvme", &[&of.model, &of.serial]);
     let numbered = names::by_id("nvme", &[&of.model, &of.serial, &format!("{namespace}")]);
     // The shorter name is the first namespace's.
@@ -249,18 +245,21 @@ impl Nvme {
         Ok(Self { function, registers, signal, admin, io, records, namespaces, limits, phase })
     }
 
-    /// # Errors
-    /// It takes no page.
-    fn set_limits(&mut self, controller: &ControllerData) -> Result<(), Fault> {
+    /// The longest that it takes to be ready (CAP.TO), and then for the set-up.
+    fn ready_ns(&self) -> u64 {
+        let units = self.registers.read_u64(register::CAPABILITIES) >> 24 & 0xff;
+        units * READY_UNIT_NS + ADMIN_NS
+    }
+
+    /// Takes the limits from the controller's description, for all its namespaces alike.
+    fn set_limits(&mut self, controller: &ControllerData) {
         let exponent = controller.max_transfer_exponent.map_or(u32::MAX, u32::from);
-        let largest = self.namespaces.iter().map(|namespace| namespace.block_exponent).min();
-        let max_blocks_bytes = MAX_BLOCKS << largest.unwrap_or(9);
+        let smallest = self.namespaces.iter().map(|namespace| namespace.block_exponent).min();
+        let max_blocks_bytes = MAX_BLOCKS << smallest.unwrap_or_default();
         self.limits.max_pages = MAX_PAGES.min(1_usize.checked_shl(exponent).unwrap_or(MAX_PAGES));
-        // Whole pages, so that no block is cut.
         self.limits.max_discard_bytes = controller.has_discard.then_some(max_blocks_bytes);
         self.limits.max_zeroes_bytes = controller.has_zeroes.then_some(max_blocks_bytes);
         self.limits.has_cache = controller.has_cache;
-        if self.limits.max_pages == 0 { Err(Fault("it takes no data")) } else { Ok(()) }
     }
 
     /// Asks for a description, at the start.

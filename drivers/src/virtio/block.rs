@@ -127,7 +127,7 @@ pub fn is_block(function: &Function<'_>) -> bool {
 /// Starts a device, the n-th of its kind.
 ///
 /// # Errors
-/// Why it cannot be used; it is reset then.
+/// Why it cannot be used; it is kept from memory then.
 pub fn start(
     hardware: &'static dyn Hardware,
     function: Function<'static>,
