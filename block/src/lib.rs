@@ -1,5 +1,5 @@
-//! Disks: the seam between the devices that guests see (IDE, PV disks, the boot ROM) and what stores
-//! their data (boot modules, memory, the machine's own disks, parts of these).
+//! Disks: the seam between the devices that guests see (IDE, PV disks, the boot ROM) and what
+//! stores their data (boot modules, memory, the machine's own disks, parts of these).
 //!
 //! A [`Medium`] stores bytes. A device opens it, which gives it a [`Queue`] of its own, and puts
 //! [`Request`]s into that: each completes at once ([`Submitted::Done`]) or later, through the
@@ -32,14 +32,23 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(any(test, feature = "fuzzing"))]
+extern crate std;
 
 mod data;
 mod fair;
+mod file_system;
 mod heap_disk;
 mod host_disk;
+mod part;
+pub mod partitions;
+mod reader;
 mod slow_disk;
 #[cfg(test)]
 mod stack_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+mod test_disk;
+mod text;
 mod watched;
 
 use alloc::sync::{Arc, Weak};
@@ -47,9 +56,13 @@ use core::fmt;
 
 pub use data::{Buffer, Data, Gone};
 pub use fair::{FairQueue, Served};
+pub use file_system::FileSystem;
 pub use heap_disk::HeapDisk;
 pub use host_disk::HostDisk;
+pub use part::Part;
+pub use reader::Reader;
 pub use slow_disk::SlowDisk;
+pub use text::link_name;
 pub use watched::Watched;
 
 /// An operation on a medium.
@@ -133,7 +146,8 @@ impl fmt::Display for Error {
 /// A request that is over, with its memory.
 #[derive(Debug)]
 pub struct Completion {
-    /// The request as it was submitted.
+    /// The request that was submitted, with its tag and memory. Its offset may be the one on the
+    /// medium that this one is a part of.
     pub request: Request,
     /// How it went.
     pub result: Result<(), Error>,
