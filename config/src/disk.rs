@@ -122,7 +122,8 @@ impl VirtualDevice {
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// The boot module that holds it, by name or path; empty for a drive without a medium.
+    /// The disk of the machine's that it is, by its path below `/dev`, or the boot module that
+    /// holds it, by name or path; empty for a drive without a medium.
     pub target: String,
     /// Which drive it is.
     pub device: VirtualDevice,
@@ -130,9 +131,19 @@ pub struct Disk {
     pub kind: DiskKind,
     /// True if the guest cannot write.
     pub read_only: bool,
+    /// True if others may have it as well, whoever writes (`w!`).
+    pub is_shared: bool,
 }
 
+/// Where a machine's own disks are.
+const DEVICES: &str = "/dev/";
+
 impl Disk {
+    /// The name below `/dev` of the machine's disk or partition that may be meant.
+    pub fn device_name(&self) -> Option<&str> {
+        self.target.strip_prefix(DEVICES)
+    }
+
     /// True if the boot module with that command line is the target: by its whole name, or by its
     /// file name.
     pub fn is_module(&self, command_line: &str) -> bool {
@@ -265,15 +276,22 @@ impl<'a> Fields<'a> {
         let name = self.vdev.ok_or("no vdev (such as hda)")?;
         let (device, is_partition) = VirtualDevice::parse(name)
             .ok_or_else(|| format!("\"{name}\" is not a vdev (such as hda)"))?;
-        let target = strip_old_prefixes(self.target.unwrap_or_default());
-        let read_only = match self.access {
-            None => self.cd_rom,
-            Some("r" | "ro") => true,
-            Some("w" | "rw") => self.cd_rom,
+        let named = self.target.unwrap_or_default();
+        let mut target = strip_old_prefixes(named).to_owned();
+        if named.starts_with(PHYSICAL) && !target.starts_with('/') {
+            target.insert_str(0, DEVICES);
+        }
+        let (read_only, is_shared) = match self.access {
+            None => (self.cd_rom, false),
+            Some("r" | "ro") => (true, false),
+            Some("w" | "rw") => (self.cd_rom, false),
+            Some("w!" | "rw!") => (self.cd_rom, true),
             Some(access) => return Err(format!("access is \"ro\" or \"rw\", not \"{access}\"")),
         };
         if target.is_empty() && !self.cd_rom {
-            return Err(format!("{name} has no target: name the boot module that holds it"));
+            return Err(format!(
+                "{name} has no target: name a disk or the boot module that holds it"
+            ));
         }
         let format = self.format.unwrap_or("raw");
         if !parse_format(format).ok_or_else(|| format!("unknown format \"{format}\""))? {
@@ -294,7 +312,7 @@ impl<'a> Fields<'a> {
             ));
         }
         let kind = if self.cd_rom { DiskKind::CdRom } else { DiskKind::HardDisk };
-        Ok((Some(Disk { target: target.to_owned(), device, kind, read_only }), warnings))
+        Ok((Some(Disk { target, device, kind, read_only, is_shared }), warnings))
     }
 }
 
@@ -321,9 +339,12 @@ fn set<'a>(field: &mut Option<&'a str>, value: &'a str, name: &str) -> Result<()
     }
 }
 
+/// Before a device, which is below `/dev` unless it is a whole path.
+const PHYSICAL: &str = "phy:";
+
 /// xend's `phy:`, `file:`, `tap:aio:` before the target.
 fn strip_old_prefixes(mut target: &str) -> &str {
-    const PREFIXES: [&str; 7] = ["phy:", "file:", "tap2:", "tap:", "aio:", "ioemu:", "raw:"];
+    const PREFIXES: [&str; 7] = [PHYSICAL, "file:", "tap2:", "tap:", "aio:", "ioemu:", "raw:"];
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| target.strip_prefix(prefix)) {
         target = rest;
     }
@@ -346,6 +367,7 @@ mod tests {
             device: VirtualDevice { index, ide_only },
             kind: DiskKind::HardDisk,
             read_only: false,
+            is_shared: false,
         }
     }
 
@@ -427,8 +449,24 @@ mod tests {
         assert!(!empty.is_module(""));
         assert_eq!(
             parse(",,hda"),
-            Err("hda has no target: name the boot module that holds it".into())
+            Err("hda has no target: name a disk or the boot module that holds it".into())
         );
+    }
+
+    #[test]
+    fn a_disk_of_the_machine_is_named_below_dev() {
+        for (text, name) in [
+            ("phy:vda,xvda,w", Some("vda")),
+            ("phy:/dev/disk/by-label/root,,xvda,w", Some("disk/by-label/root")),
+            ("/dev/nvme0n1p2,raw,xvda", Some("nvme0n1p2")),
+            ("file:vda,xvda,w", None),
+            ("vda,raw,xvda", None),
+        ] {
+            assert_eq!(disk(text).device_name(), name, "{text}");
+        }
+        let shared = |text| (disk(text).read_only, disk(text).is_shared);
+        assert_eq!(["x,,hda,w!", "x,,hda,rw!"].map(shared), [(false, true); 2]);
+        assert_eq!(["x,,hda,w", "x,,hda,r"].map(shared), [(false, false), (true, false)]);
     }
 
     #[test]
@@ -456,7 +494,7 @@ mod tests {
             assert_eq!(parse(text), Ok((None, Vec::from([expected.into()]))));
         }
         let (partition, warnings) = parse("phy:hda3,sda1,w").unwrap();
-        assert_eq!(partition, Some(hard_disk("hda3", 0, false)));
+        assert_eq!(partition, Some(hard_disk("/dev/hda3", 0, false)));
         let whole =
             "sda1: an HVM guest has whole disks: the image is the drive hda, not a partition";
         assert_eq!(warnings, [whole]);

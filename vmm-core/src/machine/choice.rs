@@ -109,7 +109,7 @@ fn without_config(
         DiskKind::CdRom => (DEFAULT_CD, true),
         DiskKind::HardDisk => (DEFAULT_DISK, false),
     };
-    config.disks.push(Disk { target: image.name(), device, kind, read_only });
+    config.disks.push(Disk { target: image.name(), device, kind, read_only, is_shared: false });
     Ok(config)
 }
 
