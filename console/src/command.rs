@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use config::cpus::CpuList;
 use control::budget::{Budget, OutOfHeap};
 use control::cards::{CardChange, CardFacts};
-use control::disks::{DiskChange, DiskFacts};
+use control::disks::{DiskChange, DiskFacts, HostDiskFacts};
 use control::guest::{ConsoleKind, GuestPorts};
 use control::host::Host;
 use control::mailbox::{
@@ -41,6 +41,9 @@ const HEAP_BYTES_PER_DISKS: u64 = 64 << 10;
 
 /// The same of its network cards, of which a configuration never has more than eight.
 const HEAP_BYTES_PER_CARDS: u64 = 16 << 10;
+
+/// The same of the list of the machine's disks, which has a bounded number of partitions.
+const HEAP_BYTES_OF_HOST_DISKS: u64 = 4 << 20;
 
 /// The greatest weight of a guest.
 const MAX_WEIGHT: u32 = 65_535;
@@ -73,6 +76,8 @@ pub enum Command {
     ListDisks(Vec<Dom>),
     /// The network cards of these guests.
     ListCards(Vec<Dom>),
+    /// The machine's own disks.
+    ListHostDisks,
     /// To change a guest's disks.
     ChangeDisk(Dom, DiskChange),
     /// To change its network cards.
@@ -178,6 +183,8 @@ pub enum Reply {
     Disks(Vec<DiskFacts>),
     /// To [`Command::ListCards`].
     Cards(Vec<CardFacts>),
+    /// To [`Command::ListHostDisks`].
+    HostDisks(Vec<HostDiskFacts>),
     /// To [`Command::Press`].
     Pressed,
     /// To [`Command::Shutdown`]: the power buttons of these guests are pressed.
@@ -402,6 +409,7 @@ fn reply(answer: Answer) -> Result<Reply, Refusal> {
         Answer::Events(paths) => Ok(Reply::Events(paths)),
         Answer::Disks(disks) => Ok(Reply::Disks(disks)),
         Answer::Cards(cards) => Ok(Reply::Cards(cards)),
+        Answer::HostDisks(disks) => Ok(Reply::HostDisks(disks)),
         Answer::Stats(stats) => Ok(Reply::Stats(stats)),
         Answer::Dump(text) | Answer::Text(text) => Ok(Reply::Dump(text)),
         Answer::Paused(location) => Ok(Reply::Paused(location)),
@@ -486,6 +494,10 @@ impl Services<'_> {
                 let numbers = self.numbers(&doms)?;
                 reserve(numbers.len() as u64 * HEAP_BYTES_PER_CARDS)?;
                 return ask(self.machine, client, Request::ListCards(numbers));
+            }
+            Command::ListHostDisks => {
+                reserve(HEAP_BYTES_OF_HOST_DISKS)?;
+                return ask(self.machine, client, Request::ListHostDisks);
             }
             Command::ChangeDisk(dom, change) => {
                 let guest = self.guests.find(dom.as_deref())?;

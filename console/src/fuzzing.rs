@@ -28,7 +28,7 @@ const MAX_STEPS: usize = 64;
 const STEP_NS: u64 = 1_000_000;
 
 /// All methods, and one that there is not.
-const METHODS: [&str; 48] = [
+const METHODS: [&str; 49] = [
     "session.begin",
     "screen.text",
     "screen.png",
@@ -74,6 +74,7 @@ const METHODS: [&str; 48] = [
     "guest.pin",
     "guest.share",
     "guest.set_share",
+    "host.disks",
     "host.log",
     "nothing",
     "",

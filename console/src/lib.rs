@@ -47,6 +47,7 @@ mod escapes;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod guests;
+mod host_disks;
 mod keyboard;
 mod listed;
 mod mirror;

@@ -273,6 +273,7 @@ impl Control {
             | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ListCards(_)
+            | Request::ListHostDisks
             | Request::ChangeDisk { .. }
             | Request::ChangeCard { .. } => Answer::Impossible,
         }

@@ -3,6 +3,7 @@
 
 use super::command::{Command, Dom, MemoryBound, Pin, Refusal, Reply};
 use super::guests::Guests;
+use super::host_disks;
 use super::listed::{self, Columns};
 use super::parse_value;
 use super::triggers::Trigger;
@@ -64,6 +65,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("xenstore-rm", "[-t] PATH...", "removes nodes; -t and those above that are empty then"),
     ("xenstore-chmod", "[-u] [-r] PATH MODE...", "sets permissions; -u above too, -r below"),
     ("host", "log|reboot|poweroff", "the hypervisor's log; resets the machine, turns it off"),
+    ("host", "disks", "the machine's own disks, their partitions, and who has them"),
     ("host", "hang", "hangs the CPU of the consoles, for the watchdog to find it"),
     ("host", "crash", "crashes the hypervisor, to see what it says then"),
 ];
@@ -197,6 +199,7 @@ fn command(name: &str, operands: &[&str], is_only: bool) -> Option<Command> {
             Some(Command::Ask(self::dom(dom)?, Request::CatchTables(*what == "tables")))
         }
         ("dmesg", []) | ("host", ["log"]) => Some(Command::Log),
+        ("host", ["disks"]) => Some(Command::ListHostDisks),
         ("host", ["reboot"]) => Some(Command::Reboot),
         ("host", ["poweroff"]) => Some(Command::PowerOff),
         ("host", ["crash"]) => Some(Command::Crash),
@@ -486,6 +489,7 @@ pub fn show(outcome: Result<Reply, Refusal>, host: &dyn Host) -> String {
         Ok(Reply::Watching(_) | Reply::Events(_)) => String::new(),
         Ok(Reply::Disks(disks)) => listed::disks(&disks),
         Ok(Reply::Cards(cards)) => listed::cards(&cards),
+        Ok(Reply::HostDisks(disks)) => host_disks::show(&disks),
         // As xl says it.
         Ok(Reply::Pressed) => {
             "WARNING: \"button-press\" is deprecated. Please use \"trigger\"\n".into()

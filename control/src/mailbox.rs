@@ -6,7 +6,7 @@
 //! in or out and never while a request is carried out.
 
 use crate::cards::{CardChange, CardFacts};
-use crate::disks::{DiskChange, DiskFacts};
+use crate::disks::{DiskChange, DiskFacts, HostDiskFacts};
 use crate::state::{GuestStats, Location, Registers, Steps};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -81,6 +81,8 @@ pub enum Request {
     ListDisks(Vec<u32>),
     /// The network cards of these guests.
     ListCards(Vec<u32>),
+    /// The machine's own disks.
+    ListHostDisks,
     /// To change a guest's disks.
     ChangeDisk {
         /// The guest's number.
@@ -149,6 +151,8 @@ pub enum Answer {
     Disks(Vec<DiskFacts>),
     /// To [`Request::ListCards`].
     Cards(Vec<CardFacts>),
+    /// To [`Request::ListHostDisks`].
+    HostDisks(Vec<HostDiskFacts>),
     /// To [`Request::Stats`].
     Stats(GuestStats),
     /// To [`Request::Dump`].

@@ -4,6 +4,7 @@ use super::{Failure, Outcome};
 use crate::answer;
 use crate::command::{Begun, Command, Dom, MemoryBound, Pin, Refusal, Reply, Services};
 use crate::guests::{Guest, Unclear};
+use crate::host_disks;
 use crate::keyboard::QueueFull;
 use crate::listed::{Columns, Listed};
 use crate::parse_value;
@@ -79,6 +80,7 @@ impl Services<'_> {
             Reply::Events(paths) => json!({"paths": paths}),
             Reply::Disks(disks) => disks.iter().map(disk).collect(),
             Reply::Cards(cards) => cards.iter().map(card).collect(),
+            Reply::HostDisks(disks) => disks.iter().map(host_disks::json).collect(),
             Reply::Screen(screen) => screen.map_or(Value::Null, screen_text),
             Reply::Number(number) => json!({"number": number}),
             Reply::Name(name) => json!({"name": name}),
@@ -228,6 +230,7 @@ fn command(method: &str, params: &Value) -> Result<Command, Failure> {
         }
         "guest.console" => return Ok(Command::Console(dom(params)?, console(params)?)),
         "screen.text" => return Ok(Command::Screen(dom(params)?)),
+        "host.disks" => return Ok(Command::ListHostDisks),
         "host.log" => return Ok(Command::Log),
         "host.poweroff" => return Ok(Command::PowerOff),
         "host.reboot" => return Ok(Command::Reboot),

@@ -210,6 +210,7 @@ fn each_refusal_of_heap_is_one_error_and_nothing_leaks() {
         "store.watch",
         "store.events",
         "store.unwatch",
+        "host.disks",
         "host.reboot",
         "host.poweroff",
         "host.crash",

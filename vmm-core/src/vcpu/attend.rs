@@ -143,6 +143,7 @@ impl<B: Backend> Vcpu<B> {
             | Request::Watch(_)
             | Request::ListDisks(_)
             | Request::ListCards(_)
+            | Request::ListHostDisks
             | Request::ChangeDisk { .. }
             | Request::ChangeCard { .. } => Answer::Impossible,
         }

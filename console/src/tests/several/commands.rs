@@ -37,7 +37,10 @@ fn commands_are_those_of_xl() {
         ("d one", "d: unknown command, try help\r\n"),
         ("create", "Usage: create FILE [KEY=VALUE...]\r\n"),
         ("create a.cfg memory", "Usage: create FILE [KEY=VALUE...]\r\n"),
-        ("host", "Usage: host log|reboot|poweroff\r\nUsage: host hang\r\nUsage: host crash\r\n"),
+        (
+            "host",
+            "Usage: host log|reboot|poweroff\r\nUsage: host disks\r\nUsage: host hang\r\nUsage: host crash\r\n",
+        ),
         ("host poweroff", "this machine cannot be turned off\r\n"),
         ("reboot two", ""),
         ("step 1", "the guest runs: pause it first\r\n"),

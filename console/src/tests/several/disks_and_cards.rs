@@ -2,7 +2,7 @@
 
 use super::*;
 use control::cards::{CardChange, CardFacts, CardTraffic};
-use control::disks::{DiskChange, DiskFacts};
+use control::disks::{DiskChange, DiskFacts, HostDiskFacts, VolumeFacts};
 
 #[test]
 fn disks_are_listed_and_changed_as_xl_does() {
@@ -163,4 +163,39 @@ fn network_cards_are_listed() {
     bench.run_ms(2);
     let answer = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).unwrap();
     assert!(answer.contains("\"tx_ring_ref\":714") && answer.contains("\"frames\":24"), "{answer}");
+}
+
+#[test]
+fn the_machines_disks_are_listed() {
+    let mut bench = Several::at_prompt(1);
+    let disks = vec![HostDiskFacts {
+        volume: VolumeFacts {
+            name: "vda".into(),
+            links: Vec::new(),
+            size_bytes: 64 << 20,
+            file_system: None,
+            users: Vec::new(),
+        },
+        model: String::new(),
+        serial: String::new(),
+        sector_bytes: 512,
+        physical_sector_bytes: 512,
+        is_read_only: false,
+        partitions: Vec::new(),
+    }];
+    let mut ask = |port, line: &str| {
+        bench.host.type_at(port, line);
+        bench.attend();
+        let (client, request) = bench.machine.take_request().unwrap();
+        assert_eq!(request, Request::ListHostDisks);
+        bench.machine.put_answer(client, Answer::HostDisks(disks.clone()));
+        bench.run_ms(2);
+    };
+    ask(SerialPort::Com1, "host disks\r");
+    ask(SerialPort::Com2, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"host.disks\"}\n");
+    let shown = bench.shown();
+    let line = "vda              64 MiB  sectors of 512 bytes\r\nbulkhead> ";
+    assert!(shown.ends_with(line), "{shown}");
+    let answer = String::from_utf8(bench.host.take_sent(SerialPort::Com2)).unwrap();
+    assert!(answer.contains(r#""name":"vda""#), "{answer}");
 }
