@@ -3,8 +3,9 @@
 use super::cpus::{CpuLoop, Cpus};
 use super::domain::Domain;
 use super::fuzzing::BIOS;
-use super::network;
+use super::host_disks::HostDisks;
 use super::scheduling::GuestScheduling;
+use super::shared::Shared;
 use crate::backend::exit::Exit;
 use crate::host::features::CpuFeatures;
 use crate::host::kick::VcpuKick;
@@ -29,7 +30,6 @@ use devices::cpu_hotplug::CpuHotplug;
 use devices::local_apic::Kick;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
-use xen::backends::SharedStore;
 
 const MS: u64 = 1_000_000;
 
@@ -48,7 +48,7 @@ impl Guest {
         let inputs = BootInputs { bios: &BIOS, ..BootInputs::default() };
         let config = GuestConfig::new("g", 8, exits.len() as u32);
         let domain =
-            Domain::new(platform, &inputs, config, &SharedStore::new(), &network::switch(platform))
+            Domain::new(platform, &inputs, config, &Shared::new(platform, HostDisks::default()))
                 .unwrap();
         let (cpu, ports) = (TestCpu::default(), OpenPorts::new("g"));
         let features = CpuFeatures::read(cpuid_count);

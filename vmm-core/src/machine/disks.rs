@@ -1,8 +1,10 @@
 //! The disks of a domain: what they are, and what they hold, through all its lives.
 
 use super::disk::{MemoryDisk, ModuleImage};
+use super::host_disks::{Access, Claim, Given, HostDisks};
 use crate::host::platform::{BootInputs, Platform};
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,6 +20,7 @@ pub struct Disks {
     /// The guest's name.
     name: String,
     has_pv: bool,
+    host_disks: Rc<HostDisks>,
     list: Vec<Plugged>,
     /// Copies of boot modules that the guest may have written to, plugged in or not, by the
     /// modules' names.
@@ -25,11 +28,13 @@ pub struct Disks {
 }
 
 /// A disk of a domain.
-struct Plugged {
+pub struct Plugged {
     disk: Disk,
     drive: Drive,
     /// Which of the copies it is, if it is one.
     copy: Option<usize>,
+    /// The claim to it, if it is one of the machine's.
+    _claim: Option<Claim>,
 }
 
 impl Disks {
@@ -40,11 +45,18 @@ impl Disks {
     pub fn new(
         platform: &'static dyn Platform,
         inputs: &BootInputs,
+        host_disks: &Rc<HostDisks>,
         config: &GuestConfig,
     ) -> Result<Self, String> {
         let has_pv = config.xen_platform_pci;
-        let name = config.name.clone();
-        let mut disks = Self { platform, name, has_pv, list: Vec::new(), copies: Vec::new() };
+        let mut disks = Self {
+            platform,
+            name: config.name.clone(),
+            has_pv,
+            host_disks: host_disks.clone(),
+            list: Vec::new(),
+            copies: Vec::new(),
+        };
         for disk in &config.disks {
             if !has_pv && disk.device.ide_position().is_none() {
                 log::warn!(
@@ -117,31 +129,27 @@ impl Disks {
         Ok(settings)
     }
 
-    /// The disc of a boot module for the drive that is called so, or has this number, and the drive
-    /// as it is with it; with an empty target, as it is without a disc.
+    /// The drive that is called so, or has this number, with another disc in it; with an empty
+    /// target, without one. [`Self::set_disc`] makes it so.
     ///
     /// # Errors
     /// Why it cannot be, in words of libxl where it has them.
     pub fn disc(
-        &self,
+        &mut self,
         inputs: &BootInputs,
         device: &str,
         target: &str,
-    ) -> Result<(Disk, Option<Arc<dyn Medium>>), String> {
+    ) -> Result<Plugged, String> {
         let drive = self.find(device).filter(|disk| disk.kind == DiskKind::CdRom);
         let drive = drive.ok_or("Virtual device not found")?;
         let disk = Disk { target: target.into(), ..drive.clone() };
-        let disc = match target {
-            "" => None,
-            _ => Some(self.watched(&disk, Arc::new(ModuleImage(image(inputs, &disk)?)))),
-        };
-        Ok((disk, disc))
+        self.plug(inputs, disk)
     }
 
     /// The drive is so from now on.
-    pub fn set_disc(&mut self, disk: Disk, disc: Option<Arc<dyn Medium>>) {
-        if let Some(entry) = self.list.iter_mut().find(|it| it.disk.device == disk.device) {
-            *entry = Plugged { disk, drive: Drive::Cdrom(disc), copy: None };
+    pub fn set_disc(&mut self, drive: Plugged) {
+        if let Some(entry) = self.list.iter_mut().find(|it| it.disk.device == drive.disk.device) {
+            *entry = drive;
         }
     }
 
@@ -153,21 +161,37 @@ impl Disks {
 
     fn plug(&mut self, inputs: &BootInputs, disk: Disk) -> Result<Plugged, String> {
         if disk.target.is_empty() && disk.kind == DiskKind::CdRom {
-            return Ok(Plugged { disk, drive: Drive::Cdrom(None), copy: None });
+            return Ok(Plugged { disk, drive: Drive::Cdrom(None), copy: None, _claim: None });
         }
-        let image = image(inputs, &disk)?;
-        let is_changed = disk.kind == DiskKind::HardDisk && !disk.read_only;
-        let copy = is_changed.then(|| self.copy(&disk, image)).transpose()?;
-        let medium: Arc<dyn Medium> = match copy {
-            Some(copy) => self.copies[copy].1.clone(),
-            None => Arc::new(ModuleImage(image)),
+        let (medium, copy, claim): (Arc<dyn Medium>, _, _) = match self.host_disk(&disk)? {
+            Some(Given { medium, claim }) => (medium, None, Some(claim)),
+            None => {
+                let image = image(inputs, &self.host_disks, &disk)?;
+                let is_changed = disk.kind == DiskKind::HardDisk && !disk.read_only;
+                match is_changed.then(|| self.copy(&disk, image)).transpose()? {
+                    Some(copy) => (self.copies[copy].1.clone(), Some(copy), None),
+                    None => (Arc::new(ModuleImage(image)), None, None),
+                }
+            }
         };
         let medium = self.watched(&disk, medium);
         let drive = match disk.kind {
             DiskKind::CdRom => Drive::Cdrom(Some(medium)),
             DiskKind::HardDisk => Drive::Disk(medium),
         };
-        Ok(Plugged { disk, drive, copy })
+        Ok(Plugged { disk, drive, copy, _claim: claim })
+    }
+
+    /// The disk of the machine's that is the target, if it is one.
+    fn host_disk(&self, disk: &Disk) -> Result<Option<Given>, String> {
+        let Some(name) = disk.device_name() else { return Ok(None) };
+        let access = match disk {
+            Disk { read_only: true, .. } => Access::Read,
+            Disk { is_shared: true, .. } => Access::Shared,
+            _ => Access::Write,
+        };
+        let given = self.host_disks.give(name, access, &self.name);
+        given.map_err(|reason| format!("disk {:?}: {reason}", disk.target))
     }
 
     fn watched(&self, disk: &Disk, medium: Arc<dyn Medium>) -> Arc<dyn Medium> {
@@ -192,6 +216,19 @@ impl Disks {
 }
 
 impl Plugged {
+    /// The disk, as a configuration has it.
+    pub const fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The disc that is in it.
+    pub fn disc(&self) -> Option<Arc<dyn Medium>> {
+        match &self.drive {
+            Drive::Cdrom(disc) => disc.clone(),
+            Drive::Disk(_) => None,
+        }
+    }
+
     /// The same as PV drivers find it.
     fn pv(&self) -> DiskSettings {
         let Self { disk, drive, .. } = self;
@@ -209,15 +246,24 @@ impl Plugged {
     }
 }
 
-/// The boot module that is the disk's target.
-fn image(inputs: &BootInputs, disk: &Disk) -> Result<&'static [u8], String> {
+/// The boot module that is the disk's target, which is no disk of the machine's.
+fn image(
+    inputs: &BootInputs,
+    host_disks: &HostDisks,
+    disk: &Disk,
+) -> Result<&'static [u8], String> {
     let target = &disk.target;
     let found = inputs.modules.iter().find(|module| disk.is_module(&module.command_line));
     let image = found.map(|module| module.data).ok_or_else(|| {
         let file_name = target.rsplit('/').next().unwrap_or_default();
         let names = inputs.module_names();
+        let no_disk = match disk.device_name() {
+            Some(_) => format!("there is no such disk (there are {:?}), and ", host_disks.names()),
+            None => String::new(),
+        };
         format!(
-            "disk {target:?}: there is no boot module called {file_name:?} (there are {names:?})"
+            "disk {target:?}: {no_disk}there is no boot module called {file_name:?} (there are \
+             {names:?})"
         )
     })?;
     if image.is_empty() {

@@ -3,6 +3,7 @@
 use super::disks::Disks;
 use super::network::Cards;
 use super::pc::{Pc, PcParts};
+use super::shared::Shared;
 use crate::backend::Backend;
 use crate::host::features::CpuFeatures;
 use crate::host::owner::{GuestId, Owner};
@@ -19,7 +20,6 @@ use control::guest::{ConsoleKind, OpenPorts};
 use control::mailbox::Mailbox;
 use devices::rtc::Battery;
 use firmware::{Firmware, fw_cfg_files, option_rom};
-use net::Switch;
 use raw_cpuid::native_cpuid::cpuid_count;
 use xen::backends::{CardSettings, DiskSettings, SharedStore};
 
@@ -65,10 +65,9 @@ impl<'a> Domain<'a> {
         platform: &'static dyn Platform,
         inputs: &'a BootInputs,
         config: GuestConfig,
-        store: &Arc<SharedStore>,
-        switch: &Arc<Switch>,
+        shared: &Shared,
     ) -> Result<Self, String> {
-        let disks = Disks::new(platform, inputs, &config)?;
+        let disks = Disks::new(platform, inputs, &shared.host_disks, &config)?;
         let guest = GuestId::next();
         let mailbox = Arc::new(Mailbox::new(guest.number(), &config.name));
         // Another one than any guest has had before, on any machine.
@@ -79,12 +78,12 @@ impl<'a> Domain<'a> {
             platform,
             guest,
             inputs,
-            cards: Cards::new(&config, switch),
+            cards: Cards::new(&config, &shared.switch),
             config,
             mailbox,
             disks,
             generation_id,
-            store: store.clone(),
+            store: shared.store.clone(),
         })
     }
 
@@ -173,8 +172,8 @@ impl<'a> Domain<'a> {
         Ok(settings)
     }
 
-    /// Puts the disc of a boot module into the drive that is called so, or has this number, or with
-    /// an empty target takes out the one that is in it; `change` does it in the present life.
+    /// Puts another disc into the drive that is called so, or has this number, or with an empty
+    /// target takes out the one that is in it; `change` does it in the present life.
     ///
     /// # Errors
     /// Why it cannot be.
@@ -184,9 +183,9 @@ impl<'a> Domain<'a> {
         target: &str,
         change: impl FnOnce(&Disk, Option<Arc<dyn Medium>>) -> Result<(), String>,
     ) -> Result<(), String> {
-        let (disk, disc) = self.disks.disc(self.inputs, device, target)?;
-        change(&disk, disc.clone())?;
-        self.disks.set_disc(disk, disc);
+        let drive = self.disks.disc(self.inputs, device, target)?;
+        change(drive.disk(), drive.disc())?;
+        self.disks.set_disc(drive);
         self.config.disks = self.disks.configured();
         Ok(())
     }
@@ -304,7 +303,7 @@ fn made_up_bytes(platform: &dyn Platform, name: &str, moment: u64) -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::host::platform::Module;
-    use crate::machine::network::switch;
+    use crate::machine::host_disks::HostDisks;
     use crate::test_platform::TestPlatform;
 
     fn domain(text: &str, modules: &[&str]) -> Result<[bool; 4], String> {
@@ -312,9 +311,9 @@ mod tests {
         let inputs =
             BootInputs { modules: modules.iter().map(module).collect(), ..BootInputs::default() };
         let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
-        let store = SharedStore::new();
         let platform = TestPlatform::leak();
-        let domain = Domain::new(platform, &inputs, config, &store, &switch(platform))?;
+        let shared = Shared::new(platform, HostDisks::default());
+        let domain = Domain::new(platform, &inputs, config, &shared)?;
         Ok(domain.disks.drives().each_ref().map(Option::is_some))
     }
 
@@ -325,7 +324,7 @@ mod tests {
         assert_eq!(domain(text, &["g.cfg", "/boot/root", "a.iso"]), Ok([true, false, true, true]));
         assert_eq!(
             domain(text, &["g.cfg", "a.iso"]),
-            Err("g: disk \"/dev/vg0/root\": there is no boot module called \"root\" (there are [\"g.cfg\", \
+            Err("g: disk \"/dev/vg0/root\": there is no such disk (there are []), and there is no boot module called \"root\" (there are [\"g.cfg\", \
                  \"a.iso\"])"
                 .into())
         );
@@ -337,9 +336,9 @@ mod tests {
         let id = |text: &str| {
             platform.advance_ns(1000);
             let config = GuestConfig::parse("g.cfg", text.as_bytes()).0.unwrap();
-            let (inputs, store) = (BootInputs::default(), SharedStore::new());
-            let switch = switch(platform);
-            Domain::new(platform, &inputs, config, &store, &switch).unwrap().generation_id
+            let shared = Shared::new(platform, HostDisks::default());
+            let inputs = BootInputs::default();
+            Domain::new(platform, &inputs, config, &shared).unwrap().generation_id
         };
         let text = "type='hvm'; name='g'; memory=8; ms_vm_genid='generate'";
         let [first, second] = [id(text), id(text)];

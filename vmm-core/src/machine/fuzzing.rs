@@ -1,7 +1,8 @@
 //! A user's text, made into its PC.
 
 use super::domain::Domain;
-use super::network;
+use super::host_disks::HostDisks;
+use super::shared::Shared;
 use crate::host::features::CpuFeatures;
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::{TestBackend, TestCpu};
@@ -14,7 +15,6 @@ use control::guest::OpenPorts;
 use devices::ide::Drive;
 use devices::rtc::Battery;
 use raw_cpuid::native_cpuid::cpuid_count;
-use xen::backends::SharedStore;
 
 const GIB: u64 = 1 << 30;
 const COM_BASES: [u32; 4] = [0x3f8, 0x2f8, 0x3e8, 0x2e8];
@@ -59,8 +59,7 @@ fn build(platform: &'static TestPlatform, config: &GuestConfig) -> Result<(), St
         platform,
         &inputs,
         config.clone(),
-        &SharedStore::new(),
-        &network::switch(platform),
+        &Shared::new(platform, HostDisks::default()),
     )?;
     let ports = OpenPorts::new(&config.name);
     let pc = domain.build::<TestBackend>(

@@ -10,8 +10,9 @@ use super::attendant::Attendant;
 use super::choice::asked_config;
 use super::cpus::Cpus;
 use super::domain::Domain;
+use super::host_disks::HostDisks;
 use super::life::{Legacy, Life};
-use super::network;
+use super::shared::Shared;
 use super::store::{self, Watches};
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
@@ -29,8 +30,7 @@ use control::mailbox::{Answer, Request};
 use control::state::{GuestState, GuestStats};
 use detaching::Detaching;
 use devices::local_apic::Kick;
-use net::Switch;
-use xen::backends::{BackEnds, SharedStore};
+use xen::backends::BackEnds;
 
 /// From one start of a guest to its next, at the least. A guest that resets itself as soon as it
 /// runs would otherwise take all of a CPU for being built and torn down, and fill the log with its
@@ -43,9 +43,8 @@ pub struct Guests<'a, B: Backend> {
     cpus: &'static Cpus<B>,
     inputs: &'a BootInputs,
     list: Vec<Guest<'a, B>>,
-    store: Arc<SharedStore>,
+    shared: Shared,
     watches: Watches,
-    switch: Arc<Switch>,
 }
 
 struct Guest<'a, B: Backend> {
@@ -89,11 +88,12 @@ impl<B: Backend> Kick for Caller<B> {
 }
 
 impl<'a, B: Backend> Guests<'a, B> {
-    /// None yet; `attendant` asks for more.
+    /// None yet; `attendant` asks for more, and they can have `host_disks`.
     pub fn new(
         platform: &'static dyn Platform,
         cpus: &'static Cpus<B>,
         inputs: &'a BootInputs,
+        host_disks: HostDisks,
         attendant: &Attendant,
     ) -> Self {
         attendant.machine.connect(Arc::new(Caller(cpus)));
@@ -102,9 +102,8 @@ impl<'a, B: Backend> Guests<'a, B> {
             cpus,
             inputs,
             list: Vec::new(),
-            store: SharedStore::new(),
+            shared: Shared::new(platform, host_disks),
             watches: Watches::default(),
-            switch: network::switch(platform),
         }
     }
 
@@ -147,7 +146,7 @@ impl<'a, B: Backend> Guests<'a, B> {
         );
         let delay_ticks = u64::from(config.autostart_delay_s) * self.platform.tsc_hz();
         let until_tsc = self.platform.tsc().saturating_add(delay_ticks);
-        let domain = Domain::new(self.platform, self.inputs, config, &self.store, &self.switch)?;
+        let domain = Domain::new(self.platform, self.inputs, config, &self.shared)?;
         domain.mailbox().connect(Arc::new(Caller(self.cpus)));
         let facts =
             GuestFacts { memory_mib: domain.config().memory_mib, vcpus: domain.config().vcpus };
@@ -201,10 +200,13 @@ impl<'a, B: Backend> Guests<'a, B> {
                         Err(reason) => Answer::Failed(reason),
                     }
                 }
-                Request::Store { name, words } => store::command(&self.store, &name, &words),
-                Request::Watch(request) => self.watches.ask(self.platform, &self.store, &request),
+                Request::Store { name, words } => store::command(&self.shared.store, &name, &words),
+                Request::Watch(request) => {
+                    self.watches.ask(self.platform, &self.shared.store, &request)
+                }
                 Request::ListDisks(numbers) => self.list_disks(&numbers),
                 Request::ListCards(numbers) => self.list_cards(&numbers),
+                Request::ListHostDisks => Answer::HostDisks(self.shared.host_disks.facts()),
                 Request::ChangeDisk { guest, change } => {
                     match self.change_disk(client, guest, &change) {
                         Some(answer) => answer,

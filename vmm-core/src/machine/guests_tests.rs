@@ -4,6 +4,7 @@ use super::attendant::Attendant;
 use super::cpus::{CpuLoop, Cpus};
 use super::fuzzing::BIOS;
 use super::guests::Guests;
+use super::host_disks::HostDisks;
 use crate::backend::exit::Exit;
 use crate::host::platform::{BootInputs, Module};
 use crate::test_backend::{TestBackend, TestCpu};
@@ -48,7 +49,7 @@ impl Bench {
         Self {
             platform,
             cpus,
-            guests: Guests::new(platform, cpus, inputs, &attendant),
+            guests: Guests::new(platform, cpus, inputs, HostDisks::default(), &attendant),
             attendant,
             turns: CpuLoop::new(cpus),
         }

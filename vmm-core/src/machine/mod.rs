@@ -13,6 +13,7 @@ pub(crate) mod fuzzing;
 mod guests;
 #[cfg(test)]
 mod guests_tests;
+mod host_disks;
 mod life;
 mod network;
 pub(crate) mod pc;
@@ -20,6 +21,7 @@ mod pv;
 #[cfg(test)]
 mod ram_tests;
 mod scheduling;
+mod shared;
 #[cfg(test)]
 mod shortage_tests;
 mod start;

@@ -4,6 +4,7 @@ use super::attendant::Attendant;
 use super::choice::guest_configs;
 use super::cpus::{CpuLoop, Cpus};
 use super::guests::Guests;
+use super::host_disks::HostDisks;
 use crate::backend::Backend;
 use crate::host::platform::{BootInputs, Platform};
 use alloc::borrow::ToOwned;
@@ -23,9 +24,10 @@ pub fn start<B: Backend>(
     let cpu = B::enable_cpu(platform, options).map_err(|missing| missing.0.to_owned())?;
     log::info!("{}: {}", B::NAME, B::describe(&cpu));
     log::info!("speculation: {}", B::defences(&cpu));
+    let host_disks = HostDisks::read(platform, &inputs.disks);
     let cpus = Cpus::<B>::start(platform, options);
     let mut attendant = Attendant::new(platform, options);
-    let mut guests = Guests::new(platform, cpus, inputs, &attendant);
+    let mut guests = Guests::new(platform, cpus, inputs, host_disks, &attendant);
     let mut refusal = None;
     for config in guest_configs(platform.free_bytes(), options, inputs)? {
         if let Err(reason) = config.and_then(|config| guests.add(config, &mut attendant)) {

@@ -22,7 +22,8 @@ impl<B: Backend> Guests<'_, B> {
             self.list[index].forget_devices();
             let guest = &self.list[index];
             all.extend(guest.domain.cards().iter().map(|card| {
-                let link = self.store.with(|store| CardLink::of(store, number as DomId, card.id));
+                let link =
+                    self.shared.store.with(|store| CardLink::of(store, number as DomId, card.id));
                 let counters = guest.back_ends().and_then(|it| it.card_counters(card.id));
                 let counters = counters.unwrap_or_default();
                 CardFacts {

@@ -22,7 +22,7 @@ impl<B: Backend> Guests<'_, B> {
             let disks = self.list[index].domain.disks().configured();
             all.extend(disks.into_iter().map(|disk| {
                 let id = disk.device.xen_number();
-                let link = self.store.with(|store| DiskLink::of(store, number as DomId, id));
+                let link = self.shared.store.with(|store| DiskLink::of(store, number as DomId, id));
                 DiskFacts {
                     guest: number,
                     id,
