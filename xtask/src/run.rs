@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args};
 
-use crate::emulator::{Backend, EmulatorKind, Medium, Spec, Wiring, emulator};
+use crate::emulator::host_disk::HostDisk;
+use crate::emulator::{Backend, EmulatorKind, Medium, Spec, Wiring, emulator, module_name};
 use crate::guests::Guest;
 use crate::machine::{Failure, Machine};
 use crate::serial::{Serial, Tee};
@@ -115,6 +116,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "config")]
     disk: Vec<PathBuf>,
 
+    /// A disk of the machine's own, on virtio (default), nvme or ahci. Without --config, the guest
+    /// has the first one (repeatable)
+    #[arg(long, value_name = "FILE[,BUS]", conflicts_with = "direct")]
+    host_disk: Vec<HostDisk>,
+
     /// Run the ISO in the plain emulator, without the hypervisor, to compare
     #[arg(long)]
     direct: bool,
@@ -152,25 +158,41 @@ pub struct RunArgs {
 const DISK_BYTES: u64 = 16 << 20;
 
 /// The small Linux that runs if no other guest is named. Under the hypervisor it has a disk, which
-/// its PV driver finds, and which is empty at each start.
+/// its PV driver finds: the machine's first, or one that is empty at each start.
 fn add_own_guest(spec: &mut Spec) -> Result<()> {
     if spec.direct || spec.config.is_some() {
         spec.iso = Some(Guest::LinuxAmd64.iso()?);
         return Ok(());
     }
     let iso = Guest::LinuxAmd64Xen.iso()?;
-    let folder = paths::empty_build_folder("run-linux")?;
-    let (config, disk) = (folder.join("linux.cfg"), folder.join("disk.img"));
-    File::create(&disk)?.set_len(DISK_BYTES)?;
-    let cdrom = format!("{}.iso", Guest::LinuxAmd64Xen.name());
+    if let Some(disk) = spec.host_disks.first() {
+        spec.config = Some(config_with_disk("linux", spec, &iso, disk)?);
+    } else {
+        let disk = paths::empty_build_folder("run-linux")?.join("disk.img");
+        File::create(&disk)?.set_len(DISK_BYTES)?;
+        spec.config = Some(write_config("linux", spec, &iso, "disk.img,raw,xvda,rw")?);
+        spec.disks = vec![disk];
+    }
+    spec.iso = Some(iso);
+    Ok(())
+}
+
+/// A configuration of a guest that has this CD-ROM and the machine's disk.
+fn config_with_disk(name: &str, spec: &Spec, iso: &Path, disk: &HostDisk) -> Result<PathBuf> {
+    write_config(name, spec, iso, &format!("phy:/dev/{},xvda,w", disk.name()))
+}
+
+/// A configuration of a guest that has this CD-ROM and disk.
+fn write_config(name: &str, spec: &Spec, iso: &Path, disk: &str) -> Result<PathBuf> {
+    let file = paths::build_folder("run-guest").join(format!("{name}.cfg"));
+    let cdrom = module_name(iso)?;
     let text = format!(
-        "type='hvm'\nname='linux'\nmemory={}\nvcpus={}\n\
-         disk=['{cdrom},raw,hdc,ro,cdrom', 'disk.img,raw,xvda,rw']\n",
+        "type='hvm'\nname='{name}'\nmemory={}\nvcpus={}\nboot='dc'\n\
+         disk=['{cdrom},raw,hdc,ro,cdrom', '{disk}']\n",
         spec.memory_mib, spec.vcpus
     );
-    std::fs::write(&config, text)?;
-    (spec.iso, spec.config, spec.disks) = (Some(iso), Some(config), vec![disk]);
-    Ok(())
+    std::fs::write(&file, text)?;
+    Ok(file)
 }
 
 /// One thing that a script does.
@@ -193,6 +215,8 @@ impl RunArgs {
         setup::require(&self.needs(&spec))?;
         if spec.iso.is_none() && spec.host_image.is_none() {
             add_own_guest(&mut spec)?;
+        } else if let ([disk, ..], None, Some(iso)) = (&*spec.host_disks, &spec.config, &spec.iso) {
+            spec.config = Some(config_with_disk("guest", &spec, iso, disk)?);
         }
         if !self.direct && !self.no_build && self.host_image.is_none() {
             build::image()?;
@@ -230,6 +254,7 @@ impl RunArgs {
             config: self.config.as_deref().map(absolute).transpose()?,
             disks: self.disk.iter().map(|file| absolute(file)).collect::<Result<_>>()?,
             hard_disk: None,
+            host_disks: self.host_disks()?,
             host_image: self.host_image.as_deref().map(absolute).transpose()?,
             medium: self.medium,
             uefi: self.uefi,
@@ -244,6 +269,11 @@ impl RunArgs {
             kvm: self.kvm,
             arguments: self.emulator_arg.clone(),
         })
+    }
+
+    fn host_disks(&self) -> Result<Vec<HostDisk>> {
+        let disk = |disk: &HostDisk| Ok(HostDisk { file: absolute(&disk.file)?, ..*disk });
+        self.host_disk.iter().map(disk).collect()
     }
 
     fn needs(&self, spec: &Spec) -> Vec<&'static [Need]> {

@@ -45,6 +45,7 @@ impl Emulator for Bulkhead {
         let memory_mib = spec.machine_memory_mib()?;
         let bochs = Installation::find()?;
         ensure!(spec.medium == Medium::Cdrom, "Bochs boots from CD-ROM only");
+        ensure!(spec.host_disks.is_empty(), "disks of the machine's own need QEMU");
         let iso = match &spec.host_image {
             Some(iso) => iso.clone(),
             None => boot_iso(spec, folder)?,

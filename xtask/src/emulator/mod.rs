@@ -2,6 +2,7 @@
 
 pub mod bochs;
 mod bochs_setup;
+pub mod host_disk;
 mod keys;
 pub mod monitor;
 pub mod no_control;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use host_disk::HostDisk;
 use serde_json::Value;
 
 use crate::paths;
@@ -84,6 +86,8 @@ pub struct Spec {
     /// keeps what it holds, whatever the guest writes. Under the hypervisor the configuration
     /// has to name it.
     pub hard_disk: Option<PathBuf>,
+    /// The machine's own disks, for the hypervisor to drive; in QEMU only.
+    pub host_disks: Vec<HostDisk>,
     /// The medium that the whole machine boots (made by `cargo xtask image`) instead of being given
     /// `image` and its modules.
     pub host_image: Option<PathBuf>,
@@ -126,6 +130,7 @@ impl Default for Spec {
             config: None,
             disks: Vec::new(),
             hard_disk: None,
+            host_disks: Vec::new(),
             host_image: None,
             medium: Medium::Cdrom,
             uefi: false,
@@ -210,7 +215,10 @@ fn size_bytes(path: &Path) -> std::io::Result<u64> {
 
 /// The name of a module, by which configurations refer to it. It becomes the module's command line,
 /// in which a blank ends the file name and a comma the module: neither is kept.
-fn module_name(file: &Path) -> Result<String> {
+///
+/// # Errors
+/// If the path has no file name.
+pub fn module_name(file: &Path) -> Result<String> {
     let name = file
         .file_name()
         .with_context(|| format!("{} is no file", file.display()))?

@@ -58,6 +58,9 @@ impl Emulator for Bulkhead {
                 }
             }
         }
+        for (number, disk) in spec.host_disks.iter().enumerate() {
+            command.args(disk.arguments(number));
+        }
         let memory_mib = spec.machine_memory_mib()?;
         command.args(["-m", &memory_mib.to_string()]);
         if memory_mib > MAX_RESERVED_MIB {
