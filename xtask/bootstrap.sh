@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 RUST="cargo-web rustc-web rust-web-src rust-web-clippy rustfmt-web lld gcc libc6-dev"
 # The packages that `cargo xtask` itself installs when they are needed (xtask/src/setup.rs), for
 # those who cannot install: one list.
-REST="acpica-tools binutils cpio dpkg grub-common grub-efi-amd64-bin grub-pc-bin gzip isolinux mtools nasm ovmf
-qemu-system-x86 seabios syslinux-common xorriso"
+REST="acpica-tools binutils cpio dosfstools dpkg e2fsprogs gdisk grub-common grub-efi-amd64-bin grub-pc-bin gzip
+isolinux mtools nasm ovmf qemu-system-x86 seabios syslinux-common xorriso"
 MINIMUM=88 # the minor version of Rust named in Cargo.toml (rust-version)
 
 # Succeeds if the cargo named $1 is new enough and there is a linker for host programs.

@@ -5,6 +5,7 @@ mod boot_rom;
 mod configs;
 mod conformance;
 mod cpus;
+mod disks;
 mod endurance;
 mod grub;
 mod guests;

@@ -50,8 +50,13 @@ pub const IMAGE: &[Need] = &[
 ];
 
 /// The needs of some tests only.
-pub const TESTS: &[Need] =
-    &[File("/usr/share/ovmf/OVMF.fd", "ovmf"), Program("iasl", "acpica-tools")];
+pub const TESTS: &[Need] = &[
+    File("/usr/share/ovmf/OVMF.fd", "ovmf"),
+    Program("iasl", "acpica-tools"),
+    File("/usr/sbin/sgdisk", "gdisk"),
+    File("/usr/sbin/mkfs.ext4", "e2fsprogs"),
+    File("/usr/sbin/mkfs.vfat", "dosfstools"),
+];
 
 /// To fuzz: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[Program("c++", "g++")];

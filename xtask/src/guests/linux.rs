@@ -93,6 +93,32 @@ pub const AMD64_DISKS: Linux = Linux {
     ..AMD64_QUIET
 };
 
+/// `linux-amd64-storage`. The driver of PV disks comes last: without Xen it is not loaded, nor is
+/// what would follow.
+pub const AMD64_STORAGE: Linux = Linux {
+    modules: &[
+        "scsi_common",
+        "scsi_mod",
+        "libata",
+        "ata_piix",
+        "crct10dif_common",
+        "crct10dif_generic",
+        "crc-t10dif",
+        "crc64",
+        "crc64-rocksoft_generic",
+        "crc64-rocksoft",
+        "t10-pi",
+        "sd_mod",
+        "crc16",
+        "crc32c_generic",
+        "mbcache",
+        "jbd2",
+        "ext4",
+        "xen-blkfront",
+    ],
+    ..AMD64_QUIET
+};
+
 /// `linux-686-pae`. Debian 12 is the last release with kernels for i386.
 pub const I686_PAE: Linux = Linux {
     source: Source::Release("bookworm"),

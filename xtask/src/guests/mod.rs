@@ -43,6 +43,8 @@ pub enum Guest {
     LinuxAmd64PvKexec,
     /// The same with the drivers of IDE's and of Xen's PV disks at once, for `cargo xtask bench`
     LinuxAmd64Disks,
+    /// The same with the drivers of IDE's disks, Xen's PV disks, and ext4
+    LinuxAmd64Storage,
     /// 32-bit Linux with PAE and a shell
     #[value(name = "linux-686-pae")]
     Linux686Pae,
@@ -158,6 +160,7 @@ impl Guest {
             Self::LinuxAmd64PvLine => linux::AMD64_PV_LINE.iso(&name),
             Self::LinuxAmd64PvKexec => linux::AMD64_PV_KEXEC.iso(&name),
             Self::LinuxAmd64Disks => linux::AMD64_DISKS.iso(&name),
+            Self::LinuxAmd64Storage => linux::AMD64_STORAGE.iso(&name),
             Self::Linux686Pae => linux::I686_PAE.iso(&name),
             Self::Linux686PaeComplaints => linux::I686_PAE_COMPLAINTS.iso(&name),
             Self::Linux686 => linux::I686.iso(&name),
