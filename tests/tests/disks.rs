@@ -78,13 +78,13 @@ fn config(folder: &Path, name: &str, more: &str) -> Result<PathBuf> {
 }
 
 /// A machine with this disk, and guests by their configurations.
-fn spec(image: &Path, mut configs: Vec<PathBuf>) -> Result<Spec> {
+fn spec(image: &Path, bus: Bus, mut configs: Vec<PathBuf>) -> Result<Spec> {
     let (iso, first) = (Guest::LinuxAmd64Storage.iso()?, configs.remove(0));
     Ok(Spec {
         iso: Some(iso),
         config: Some(first),
         disks: configs,
-        host_disks: vec![HostDisk { file: image.into(), bus: Bus::Virtio }],
+        host_disks: vec![HostDisk { file: image.into(), bus }],
         memory_mib: 256,
         ..Spec::default()
     })
@@ -104,7 +104,7 @@ fn linux_keeps_files_and_bytes_on_partitions_through_a_loss_of_power() -> Result
     let image = disk(&folder)?;
     let fat_before = part(&image, FAT)?;
     let disks = "disk=['CDROM', 'phy:/dev/disk/by-label/data,xvda,w', 'phy:vda1,xvdb,w']";
-    let mut machine = linux(&spec(&image, vec![config(&folder, "one", disks)?])?)?;
+    let mut machine = linux(&spec(&image, Bus::Virtio, vec![config(&folder, "one", disks)?])?)?;
     names_are_those_of_linux(&machine.call("host.disks", json!({}))?)?;
     let load = format!("{LOAD}; until [ -b /dev/xvda -a -b /dev/xvdb ]; do sleep 0.1; done");
     let mount = "mount -t ext4 /dev/xvda /mnt && echo mounted";
@@ -171,23 +171,25 @@ fn names_are_those_of_linux(disks: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Two guests write to two partitions of one disk at once, one by PV and one by IDE; a third that
+/// Two guests write to two partitions of one NVMe disk at once, one by PV and one by IDE; a third that
 /// wants the partition of one of them is not started.
 #[test]
 fn guests_share_a_disk_by_partitions_and_none_gets_anothers() -> Result<()> {
     let folder = paths::empty_build_folder("tests/disks-shared")?;
     let image = disk(&folder)?;
     let configs = [
-        ("one", "disk=['CDROM', 'phy:/dev/vda1,xvda,w']"),
-        ("two", "disk=['CDROM', 'phy:/dev/vda2,hda,w']\nxen_platform_pci=0"),
-        ("three", "disk=['CDROM', 'phy:/dev/vda,hda,w']"),
+        ("one", "disk=['CDROM', 'phy:/dev/nvme0n1p1,xvda,w']"),
+        ("two", "disk=['CDROM', 'phy:/dev/nvme0n1p2,hda,w']\nxen_platform_pci=0"),
+        ("three", "disk=['CDROM', 'phy:/dev/nvme0n1,hda,w']"),
     ];
     let configs = configs.iter().map(|(name, more)| config(&folder, name, more));
-    let mut machine =
-        start(&Spec { memory_mib: 512, ..spec(&image, configs.collect::<Result<Vec<_>>>()?)? })?;
+    let mut machine = start(&Spec {
+        memory_mib: 512,
+        ..spec(&image, Bus::Nvme, configs.collect::<Result<Vec<_>>>()?)?
+    })?;
     machine.expect_serial(
-        "three: disk \"/dev/vda\": Device /dev/vda is mounted in a guest domain, and so cannot be \
-         mounted now (one has it)",
+        "three: disk \"/dev/nvme0n1\": Device /dev/nvme0n1 is mounted in a guest domain, and so \
+         cannot be mounted now (one has it)",
     )?;
     let guests = [("one", "/dev/xvda", 3), ("two", "/dev/sda", 5)];
     for (name, device, step) in guests {
