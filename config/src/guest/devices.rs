@@ -71,6 +71,7 @@ pub fn video_memory_mib(values: &mut Values, setting: &Setting) -> Result<u32> {
     Ok(mib)
 }
 
+/// The ports, by the names that xl has for what they lead to.
 pub fn serial(values: &mut Values, setting: &Setting) -> Result<[Serial; 4]> {
     let mut ports = [Serial::None; 4];
     let names = values.strings(setting)?;
@@ -93,6 +94,7 @@ pub fn serial(values: &mut Values, setting: &Setting) -> Result<[Serial; 4]> {
     Ok(ports)
 }
 
+/// The card, or the one that takes its place.
 pub fn vga(values: &mut Values, setting: &Setting) -> Result<Vga> {
     match values.text(setting)? {
         "none" => Ok(Vga::None),
@@ -107,6 +109,7 @@ pub fn vga(values: &mut Values, setting: &Setting) -> Result<Vga> {
     }
 }
 
+/// The firmware, or the one that takes its place.
 pub fn bios(values: &mut Values, setting: &Setting) -> Result<Bios> {
     match values.text(setting)? {
         "seabios" => Ok(Bios::SeaBios),
@@ -119,6 +122,7 @@ pub fn bios(values: &mut Values, setting: &Setting) -> Result<Bios> {
     }
 }
 
+/// The disks and CD-ROM drives: no more than there can be.
 pub fn disks(values: &mut Values, setting: &Setting) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
     let strings = values.strings(setting)?;
@@ -154,6 +158,7 @@ pub fn check_drives(values: &Values, settings: &[Setting], disks: &[Disk]) -> Re
     Ok(())
 }
 
+/// The network cards: the first ones, if there are too many.
 pub fn vifs(values: &mut Values, setting: &Setting) -> Result<Vec<Vif>> {
     let mut vifs = Vec::new();
     let strings = values.strings(setting)?;

@@ -21,6 +21,7 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
+    /// For the file called `file`, without warnings.
     pub const fn new(file: &'a str) -> Self {
         Self { file, warnings: Vec::new(), left_out_warnings: 0 }
     }
@@ -30,18 +31,22 @@ impl<'a> Values<'a> {
         Diagnostic::at(self.file, 0, 0, message.to_owned())
     }
 
+    /// An error, or a warning, about a setting.
     pub fn error(&self, setting: &Setting, message: impl Into<String>) -> Diagnostic {
         Diagnostic::at(self.file, setting.line, 0, message.into()).of(&setting.key)
     }
 
+    /// Warns about a setting.
     pub fn warn(&mut self, setting: &Setting, message: impl Into<String>) {
         self.add_warning(self.error(setting, message));
     }
 
+    /// Warns about the file as a whole.
     pub fn warn_of_file(&mut self, message: &str) {
         self.add_warning(self.error_of_file(message));
     }
 
+    /// Adds a warning, or counts it if there are many.
     pub fn add_warning(&mut self, warning: Diagnostic) {
         if self.are_warnings_full() {
             self.leave_out_warning();
@@ -69,6 +74,7 @@ impl<'a> Values<'a> {
         self.warnings
     }
 
+    /// A text in quotes.
     pub fn text<'s>(&self, setting: &'s Setting) -> Result<&'s str> {
         match &setting.value {
             Value::Text(text) => Ok(text),
@@ -93,6 +99,7 @@ impl<'a> Values<'a> {
         Err(self.error(setting, format!("must be from {min} to {max}, not {number}")))
     }
 
+    /// 0 or 1.
     pub fn flag(&self, setting: &Setting) -> Result<bool> {
         self.number(setting, 0, 1)
             .map(|number| number == 1)
