@@ -392,15 +392,24 @@ fn block_attach(operands: &[&str], guests: &Guests) -> Option<Command> {
     Some(Command::ChangeDisk(dom, DiskChange::Attach { disk }))
 }
 
-/// The operands of `network-attach`: a guest, which may be left out, and settings of the card.
+/// The operands of `network-attach`: a guest, which may be left out, and settings of the card. A
+/// word that is no setting goes on with the one before: addresses have blanks between.
 fn network_attach(operands: &[&str]) -> Option<Command> {
-    let (dom, settings) = match operands {
-        [first, settings @ ..] if !first.contains('=') => (Some((*first).into()), settings),
-        settings => (None, settings),
+    let (dom, words) = match operands {
+        [first, words @ ..] if !first.contains('=') => (Some((*first).into()), words),
+        words => (None, words),
     };
-    let is_setting = |word: &&str| word.contains('=');
-    let card = settings.join(",");
-    settings.iter().all(is_setting).then_some(Command::ChangeCard(dom, CardChange::Attach { card }))
+    let mut card = String::new();
+    for word in words {
+        match (word.contains('='), card.is_empty()) {
+            (true, true) => {}
+            (true, false) => card.push(','),
+            (false, true) => return None,
+            (false, false) => card.push(' '),
+        }
+        card += word.trim_matches(['\'', '"']);
+    }
+    Some(Command::ChangeCard(dom, CardChange::Attach { card }))
 }
 
 /// The operands of `console`: options, and a guest, which may be left out. Of each kind there is

@@ -76,6 +76,11 @@ fn network_cards_are_changed_as_xl_does() {
             1,
             attach("mac=02:00:00:00:00:01,bridge=lan"),
         ),
+        (
+            "network-attach 1 'ip=10.0.0.1 10.0.0.2' bridge=lan",
+            1,
+            attach("ip=10.0.0.1 10.0.0.2,bridge=lan"),
+        ),
         ("network-attach two rate=1Mb/s,antispoof=1", 2, attach("rate=1Mb/s,antispoof=1")),
         ("network-detach 1 0", 1, detach("0")),
         ("network-detach two 02:00:00:00:00:01", 2, detach("02:00:00:00:00:01")),
