@@ -6,23 +6,26 @@ use core::fmt;
 
 use block::HostDisk;
 
-use crate::disk::{Adapter, Found, FoundDisk};
+use crate::disk::{Adapter, Found, FoundDisk, Place};
 use crate::hardware::{Fault, Hardware};
 use crate::pci::{self, Address, Function};
-use crate::{nvme, virtio};
+use crate::{ahci, nvme, virtio};
 
 /// A kind of controllers.
 struct Kind {
     name: &'static str,
     is_one: fn(&Function<'_>) -> bool,
-    /// Starts the controller that is the n-th of its kind.
-    start: fn(&'static dyn Hardware, Function<'static>, usize) -> Result<Found, Fault>,
+    start: Start,
 }
 
+/// Starts a controller; none if there is nothing to be driven.
+type Start = fn(&'static dyn Hardware, Function<'static>, Place) -> Result<Option<Found>, Fault>;
+
 /// In the order in which their disks are listed.
-const KINDS: [Kind; 2] = [
+const KINDS: [Kind; 3] = [
     Kind { name: "virtio-blk", is_one: virtio::is_block, start: virtio::start },
     Kind { name: "NVMe", is_one: nvme::is_nvme, start: nvme::start },
+    Kind { name: "AHCI", is_one: ahci::is_ahci, start: ahci::start },
 ];
 
 /// So long devices get to be ready for the loss of power.
@@ -49,17 +52,19 @@ impl Disks {
         let mut all = Self { hardware: Some(hardware), ..Self::default() };
         let functions = pci::functions(hardware);
         for kind in KINDS {
-            let mut count = 0;
+            let mut place = Place::default();
             for &address in &functions {
                 let function = Function::new(hardware, address);
                 if !(kind.is_one)(&function) {
                     continue;
                 }
-                match (kind.start)(hardware, function, count) {
-                    Ok(found) => {
+                match (kind.start)(hardware, function, place) {
+                    Ok(Some(found)) => {
+                        place.controller += 1;
+                        place.disk += found.disks.len();
                         all.add(hardware, kind.name, address, found);
-                        count += 1;
                     }
+                    Ok(None) => {}
                     Err(fault) => {
                         log::warn!("{} at {address}: {fault}: it is left out", kind.name);
                     }

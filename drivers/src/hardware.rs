@@ -102,6 +102,13 @@ impl Window {
         self.length_bytes
     }
 
+    /// A part of it, if it has all of that.
+    pub(crate) fn part(&self, offset: u64, length_bytes: u64) -> Option<Self> {
+        let end = offset.checked_add(length_bytes)?;
+        let (registers, start) = (self.registers.clone(), self.start + offset);
+        (end <= self.length_bytes).then_some(Self { registers, start, length_bytes })
+    }
+
     fn find(&self, offset: u64, width_bytes: u8) -> Option<u64> {
         let end = offset.checked_add(width_bytes.into())?;
         (end <= self.length_bytes).then(|| self.start + offset)

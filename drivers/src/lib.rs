@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod ahci;
 mod disk;
 mod disks;
 mod dma;

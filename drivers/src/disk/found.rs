@@ -11,6 +11,15 @@ use block::Geometry;
 use super::{Controller, Pages};
 use crate::hardware::Bell;
 
+/// Numbers from 0 for names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Of a controller among those of its kind.
+    pub controller: usize,
+    /// Of its first disk among theirs.
+    pub disk: usize,
+}
+
 /// A controller that works, with its disks.
 pub struct Found {
     /// Its driver.

@@ -24,7 +24,7 @@ use block::{Client, Completion, Error, Geometry, Medium, Op, Queue, Request, Sub
 use spin::Mutex;
 
 pub(crate) use controller::{Command, Controller, Limits, Taken, Unit};
-pub(crate) use found::{Found, FoundDisk};
+pub(crate) use found::{Found, FoundDisk, Place};
 use job::Job;
 pub(crate) use pages::{MAX_PAGES, Pages};
 use state::State;

@@ -10,7 +10,9 @@ use block::{Error, Geometry, Op};
 
 use super::identify::{self, ControllerData};
 use super::queue::{Completed, Entry, QueuePair, commands_bytes, completions_bytes};
-use crate::disk::{Command, Controller, Found, FoundDisk, Limits, MAX_PAGES, Pages, Taken, Unit};
+use crate::disk::{
+    Command, Controller, Found, FoundDisk, Limits, MAX_PAGES, Pages, Place, Taken, Unit,
+};
 use crate::dma::{DmaMemory, PAGE_BYTES};
 use crate::hardware::{Bell, Fault, Hardware, Window, wait_for};
 use crate::names;
@@ -122,20 +124,20 @@ pub struct Nvme {
     phase: Phase,
 }
 
-/// Starts a controller, the n-th of its kind.
+/// Starts a controller.
 ///
 /// # Errors
 /// Why it cannot be used; it is kept from memory then.
 pub fn start(
     hardware: &'static dyn Hardware,
     function: Function<'static>,
-    number: usize,
-) -> Result<Found, Fault> {
-    let found = start_by(hardware, function, number);
+    place: Place,
+) -> Result<Option<Found>, Fault> {
+    let found = start_by(hardware, function, place.controller);
     if found.is_err() {
         function.stop();
     }
-    found
+    found.map(Some)
 }
 
 fn start_by(

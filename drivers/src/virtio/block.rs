@@ -10,7 +10,7 @@ use block::{Error, Geometry, Op};
 
 use super::ring::{self, DESCRIPTOR_BYTES, Descriptor, Ring, flag};
 use super::transport::{Transport, feature, status};
-use crate::disk::{Command, Controller, Found, FoundDisk, Limits, MAX_PAGES, Pages, Taken};
+use crate::disk::{Command, Controller, Found, FoundDisk, Limits, MAX_PAGES, Pages, Place, Taken};
 use crate::dma::{DmaMemory, PAGE_BYTES};
 use crate::hardware::{Bell, Fault, Hardware, Window, wait_for};
 use crate::names::{self, printable};
@@ -124,21 +124,21 @@ pub fn is_block(function: &Function<'_>) -> bool {
     vendor == VENDOR && DEVICES.contains(&device)
 }
 
-/// Starts a device, the n-th of its kind.
+/// Starts a device.
 ///
 /// # Errors
 /// Why it cannot be used; it is kept from memory then.
 pub fn start(
     hardware: &'static dyn Hardware,
     function: Function<'static>,
-    number: usize,
-) -> Result<Found, Fault> {
+    place: Place,
+) -> Result<Option<Found>, Fault> {
     let transport = Transport::new(hardware, &function)?;
-    let found = start_by(hardware, function, transport, number);
+    let found = start_by(hardware, function, transport, place.disk);
     if found.is_err() {
         function.stop();
     }
-    found
+    found.map(Some)
 }
 
 fn start_by(
