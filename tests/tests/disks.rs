@@ -191,6 +191,8 @@ fn guests_share_a_disk_by_partitions_and_none_gets_anothers() -> Result<()> {
         "three: disk \"/dev/nvme0n1\": Device /dev/nvme0n1 is mounted in a guest domain, and so \
          cannot be mounted now (one has it)",
     )?;
+    // The console has a first guest by itself, and after that as it is asked.
+    machine.expect_serial("*** Serial input to ")?;
     let guests = [("one", "/dev/xvda", 3), ("two", "/dev/sda", 5)];
     for (name, device, step) in guests {
         focus(&mut machine, name)?;
