@@ -150,25 +150,32 @@ pub fn shell(machine: &mut Machine, command: &str) -> Result<String> {
     Ok(output.split(end).next().unwrap_or_default().trim_end().to_owned())
 }
 
+/// Waits for `text` behind `from` in what the serial port has said; returns where it ends.
+fn find(machine: &mut Machine, text: &str, from: usize) -> Result<usize> {
+    loop {
+        if let Some(end) = machine.serial().find(text, from) {
+            return Ok(end);
+        }
+        anyhow::ensure!(!machine.time_left().is_zero(), "{text:?} is not said");
+        machine.serial().wait_for_change(Duration::from_millis(200));
+    }
+}
+
 /// Moves the console's input to the guest called `name`, by Ctrl-A three times and again.
 ///
 /// # Errors
 /// If it does not come there.
 pub fn focus(machine: &mut Machine, name: &str) -> Result<()> {
     const SAYS: &str = "*** Serial input to ";
+    const ENDS: &str = " (type";
     // The prompt, the guests, and one more.
     for _ in 0..4 {
         let from = machine.serial().text().len();
         machine.serial().write(b"\x01\x01\x01")?;
-        let said = loop {
-            if let Some(end) = machine.serial().find(SAYS, from) {
-                break end;
-            }
-            anyhow::ensure!(!machine.time_left().is_zero(), "the input does not move");
-            machine.serial().wait_for_change(Duration::from_millis(200));
-        };
+        let begin = find(machine, SAYS, from)?;
+        let end = find(machine, ENDS, begin)?;
         machine.expect_serial("times to switch input)")?;
-        if machine.serial().text()[said..].starts_with(&format!("{name} ")) {
+        if machine.serial().text()[begin..end].strip_suffix(ENDS) == Some(name) {
             return Ok(());
         }
     }
