@@ -171,26 +171,25 @@ fn names_are_those_of_linux(disks: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Two guests write to two partitions of one NVMe disk at once, one by PV and one by IDE; a third that
-/// wants the partition of one of them is not started.
-#[test]
-fn guests_share_a_disk_by_partitions_and_none_gets_anothers() -> Result<()> {
-    let folder = paths::empty_build_folder("tests/disks-shared")?;
+/// Two guests write to two partitions of one disk at once, one by PV and one by IDE; a third that
+/// wants the whole disk is not started.
+fn guests_share_a_disk_by_partitions(bus: Bus, disk_name: &str, first: &str) -> Result<()> {
+    let folder = paths::empty_build_folder(&format!("tests/disks-shared-{disk_name}"))?;
     let image = disk(&folder)?;
     let configs = [
-        ("one", "disk=['CDROM', 'phy:/dev/nvme0n1p1,xvda,w']"),
-        ("two", "disk=['CDROM', 'phy:/dev/nvme0n1p2,hda,w']\nxen_platform_pci=0"),
-        ("three", "disk=['CDROM', 'phy:/dev/nvme0n1,hda,w']"),
+        ("one", format!("disk=['CDROM', 'phy:/dev/{first}1,xvda,w']")),
+        ("two", format!("disk=['CDROM', 'phy:/dev/{first}2,hda,w']\nxen_platform_pci=0")),
+        ("three", format!("disk=['CDROM', 'phy:/dev/{disk_name},hda,w']")),
     ];
     let configs = configs.iter().map(|(name, more)| config(&folder, name, more));
     let mut machine = start(&Spec {
         memory_mib: 512,
-        ..spec(&image, Bus::Nvme, configs.collect::<Result<Vec<_>>>()?)?
+        ..spec(&image, bus, configs.collect::<Result<Vec<_>>>()?)?
     })?;
-    machine.expect_serial(
-        "three: disk \"/dev/nvme0n1\": Device /dev/nvme0n1 is mounted in a guest domain, and so \
-         cannot be mounted now (one has it)",
-    )?;
+    machine.expect_serial(&format!(
+        "three: disk \"/dev/{disk_name}\": Device /dev/{disk_name} is mounted in a guest domain, and \
+         so cannot be mounted now (one has it)"
+    ))?;
     // The console has a first guest by itself, and after that as it is asked.
     machine.expect_serial("*** Serial input to ")?;
     let guests = [("one", "/dev/xvda", 3), ("two", "/dev/sda", 5)];
@@ -226,4 +225,14 @@ fn guests_share_a_disk_by_partitions_and_none_gets_anothers() -> Result<()> {
     let table = tool("/usr/sbin/sgdisk", &["-v"], &image)?;
     ensure!(table.contains("No problems found"), "{table}");
     Ok(())
+}
+
+#[test]
+fn guests_share_an_nvme_disk_and_none_gets_anothers_partition() -> Result<()> {
+    guests_share_a_disk_by_partitions(Bus::Nvme, "nvme0n1", "nvme0n1p")
+}
+
+#[test]
+fn guests_share_a_sata_disk_and_none_gets_anothers_partition() -> Result<()> {
+    guests_share_a_disk_by_partitions(Bus::Ahci, "sda", "sda")
 }
