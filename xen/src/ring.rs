@@ -93,8 +93,8 @@ impl Ring {
         if waiting > self.entries - unanswered { Err(BrokenRing) } else { Ok(waiting) }
     }
 
-    /// The next request, which is not taken before [`Ring::advance`]. False if there is none at this
-    /// moment.
+    /// The next request, which is not taken before [`Ring::advance`]. False if there is none at
+    /// this moment.
     ///
     /// # Errors
     /// [`BrokenRing`].

@@ -17,8 +17,8 @@ const MAX_CHANGES: usize = 16;
 /// Reads of the longest tables: both arrays of 4 MiB, or a chain of records.
 const MAX_READS: usize = 300;
 
-/// The table of a disk with anything on it is read in a bounded time, has no more partitions than there
-/// are numbers, and none of them passes the end.
+/// The table of a disk with anything on it is read in a bounded time, has no more partitions than
+/// there are numbers, and none of them passes the end.
 pub fn partitions(data: &[u8]) {
     let _ = run(&mut Unstructured::new(data));
 }

@@ -122,9 +122,10 @@ pub trait Platform: Host {
     /// Lets the pending interrupts of this CPU be handled: a short window with interrupts on. True
     /// if there was work among them, and not only what other CPUs sent.
     fn handle_interrupts(&self) -> bool;
-    /// Does what the machine's own disks have to do: devices are told of requests that are complete.
-    /// Returns the host time at which to call this again, in nanoseconds; [`u64::MAX`] if it is
-    /// enough to do so after interrupts. For the boot CPU, with no lock held that a device takes.
+    /// Does what the machine's own disks have to do: devices are told of requests that are
+    /// complete. Returns the host time at which to call this again, in nanoseconds; [`u64::MAX`] if
+    /// it is enough to do so after interrupts. For the boot CPU, with no lock held that a device
+    /// takes.
     fn attend_disks(&self) -> u64 {
         u64::MAX
     }

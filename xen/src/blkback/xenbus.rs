@@ -27,8 +27,8 @@ const MAX_RING_PAGE_ORDER: u32 = 4;
 const CLASS: &str = "vbd";
 
 impl Vbd {
-    /// A disk whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look for its
-    /// front end; a CD-ROM drive without a disc waits for one before.
+    /// A disk whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look
+    /// for its front end; a CD-ROM drive without a disc waits for one before.
     ///
     /// # Errors
     /// None, as the paths are valid.

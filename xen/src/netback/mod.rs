@@ -37,8 +37,8 @@ use crate::ring::{BrokenRing, Ring};
 use crate::store::xenbus::BackEndNodes;
 use crate::store::{DomId, Local};
 
-/// No further packet is taken from a card's rings in a go once those taken have so many bytes, which
-/// the last may pass: less than a receiver's queue holds, which is emptied after the go.
+/// No further packet is taken from a card's rings in a go once those taken have so many bytes,
+/// which the last may pass: less than a receiver's queue holds, which is emptied after the go.
 const MAX_BYTES_A_GO: usize = 256 << 10;
 
 /// The settings of a card.

@@ -22,8 +22,8 @@ use crate::store::{Error, Local, Store};
 pub const CLASS: &str = "vif";
 
 impl Vif {
-    /// A card whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look for its
-    /// front end. `plug` plugs it into the switch.
+    /// A card whose nodes are in the store ([`tree`](crate::store::tree)), and which begins to look
+    /// for its front end. `plug` plugs it into the switch.
     ///
     /// # Errors
     /// None, as the paths are valid.

@@ -35,8 +35,8 @@ impl HostDisk {
         }
     }
 
-    /// QEMU's arguments for it. `number` counts the machine's disks; the serial number is `disk` and
-    /// that. A flush lasts when the file has it.
+    /// QEMU's arguments for it. `number` counts the machine's disks; the serial number is `disk`
+    /// and that. A flush lasts when the file has it.
     pub fn arguments(&self, number: usize) -> [String; 4] {
         let file = self.file.display().to_string().replace(',', ",,");
         let drive =
