@@ -236,3 +236,36 @@ fn guests_share_an_nvme_disk_and_none_gets_anothers_partition() -> Result<()> {
 fn guests_share_a_sata_disk_and_none_gets_anothers_partition() -> Result<()> {
     guests_share_a_disk_by_partitions(Bus::Ahci, "sda", "sda")
 }
+
+/// A bad sector of a disk is an error of the guest's there and nowhere else, whatever the disk hangs
+/// on.
+#[test]
+fn a_bad_sector_is_an_error_of_the_guests() -> Result<()> {
+    let folder = paths::empty_build_folder("tests/disks-errors")?;
+    let rules = folder.join("errors.conf");
+    let rule = "[inject-error]\nevent = \"read_aio\"\nsector = \"4096\"\nerrno = \"5\"\n";
+    std::fs::write(&rules, rule)?;
+    let mut host_disks = Vec::new();
+    for bus in [Bus::Virtio, Bus::Nvme, Bus::Ahci] {
+        let image = folder.join(format!("{bus:?}.img"));
+        std::fs::write(&image, vec![0x5a; 4 << 20])?;
+        let file = format!("blkdebug:{}:{}", rules.display(), image.display());
+        host_disks.push(HostDisk { file: file.into(), bus });
+    }
+    let disks = "disk=['CDROM', 'phy:vda,xvda,r', 'phy:nvme0n1,xvdb,r', 'phy:sda,xvdd,r']";
+    let configs = vec![config(&folder, "one", disks)?];
+    let mut machine = linux(&Spec { host_disks, ..spec(&folder, Bus::Virtio, configs)? })?;
+    let wait = "until [ -b /dev/xvda -a -b /dev/xvdb -a -b /dev/xvdd ]; do sleep 0.1; done";
+    expect(&mut machine, &format!("{LOAD}; {wait}"), "loaded")?;
+    // Blocks of 4 KiB: that of the bad sector, and one before it. The log's lines come in between.
+    let read = "sizes=$(for disk in xvda xvdb xvdd; do for block in 512 500; do \
+                dd if=/dev/$disk bs=4096 skip=$block count=1 2>/dev/null | wc -c; done; done); \
+                echo $sizes";
+    let said = shell(&mut machine, read)?;
+    ensure!(said.ends_with("0 4096 0 4096 0 4096"), "{said}");
+    for name in ["xvda", "xvdb", "xvdd"] {
+        let line = format!("one: disk {name}: Read of 4096 bytes at 2097152: the medium failed");
+        ensure!(machine.serial().text().contains(&line), "{}", machine.report());
+    }
+    Ok(())
+}
