@@ -196,6 +196,22 @@ impl<'a> Domain<'a> {
         self.config.disks = self.disks.configured();
     }
 
+    /// Looks whether the machine has the guest's RAM, and what it takes beside it. To be called
+    /// before anything is set aside for the guest; a life whose RAM is there has no need to.
+    ///
+    /// # Errors
+    /// A line that says how much RAM it can have.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        let usable = usable_mib(self.platform.free_bytes(), &self.config);
+        if self.config.memory_mib > usable { Err(self.too_much()) } else { Ok(()) }
+    }
+
+    fn too_much(&self) -> String {
+        let GuestConfig { name, memory_mib, .. } = &self.config;
+        let usable = usable_mib(self.platform.free_bytes(), &self.config);
+        format!("{name}: memory={memory_mib}: only {usable} MiB are free: give the guest less")
+    }
+
     /// Builds the PC of one life, for CPUs that have `features` in common.
     ///
     /// # Errors
@@ -209,15 +225,6 @@ impl<'a> Domain<'a> {
         ram: Option<Arc<FrameMemory>>,
     ) -> Result<Pc, String> {
         let name = &self.config.name;
-        // More than that is found when it is touched.
-        let wanted = self.config.memory_mib;
-        let usable = usable_mib(self.platform.free_bytes(), &self.config);
-        let too_much =
-            || format!("{name}: memory={wanted}: only {usable} MiB are free: give the guest less");
-        // Memory that a life leaves to the next is not free, and fits.
-        if ram.is_none() && wanted > usable {
-            return Err(too_much());
-        }
         let firmware = Firmware::SeaBios(self.inputs.bios);
         let placements =
             firmware.placements().map_err(|error| format!("{name}: firmware: {error:?}"))?;
@@ -230,12 +237,14 @@ impl<'a> Domain<'a> {
             Some(ram) => ram,
             None => {
                 let owner = Owner::Guest(self.guest);
-                let (bytes, present) = (description.ram.bytes() as usize, (wanted << 20) as usize);
+                let bytes = description.ram.bytes() as usize;
+                // More than that is found when it is touched.
+                let present = (self.config.memory_mib << 20) as usize;
                 let ram = match self.config.xen_platform_pci {
                     true => FrameMemory::divisible(self.platform, owner, bytes, present),
                     false => FrameMemory::new(self.platform, owner, bytes),
                 };
-                Arc::new(ram.ok_or_else(too_much)?)
+                Arc::new(ram.ok_or_else(|| self.too_much())?)
             }
         };
         let mut paging = B::nested_paging(cpu);
@@ -272,7 +281,7 @@ impl<'a> Domain<'a> {
             pv_disks: self.disks.pv(),
             pv_cards: self.cards.iter().cloned().collect::<Vec<_>>(),
         };
-        Pc::new(parts).map_err(|_| too_much())
+        Pc::new(parts).map_err(|_| self.too_much())
     }
 
     /// A UUID for a guest whose configuration has none: a name-based one would be the same on every

@@ -122,6 +122,9 @@ impl<B: Backend> Life<B> {
             budget.map_err(|too_little| format!("{name}: {too_little}: give the guest less memory"))
         };
         let has_ram = legacy.as_ref().is_some_and(|legacy| legacy.ram.is_some());
+        if !has_ram {
+            domain.check_room()?;
+        }
         let starting = set_aside(start_heap_bytes(domain.config(), has_ram))?;
         let heap = set_aside(run_heap_bytes(domain.config()))?;
         let ports = OpenPorts::new(name);
